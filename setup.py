@@ -1,0 +1,53 @@
+"""Packaging of tvm_ergo: top-level folders become sub-packages, and the native runtime module is compiled."""
+
+from setuptools import find_packages, setup
+
+FOLDERS = {"target": "target", "relay_passes": "relay_passes", "codegen": "codegen"}
+
+
+def packages() -> list[str]:
+    found = ["tvm_ergo"] + [f"tvm_ergo.{p}" for p in find_packages("python/tvm_ergo")]
+    for package, folder in FOLDERS.items():
+        found += [f"tvm_ergo.{package}"] + [f"tvm_ergo.{package}.{p}" for p in find_packages(folder)]
+    return found
+
+
+setup(
+    name="tvm-ergo",
+    version="0.1.0",
+    description="An out-of-tree Apache TVM backend that makes trained networks run inside the memory and the power of an edge chip",
+    python_requires=">=3.11,<3.13",
+    package_dir={"tvm_ergo": "python/tvm_ergo", **{f"tvm_ergo.{p}": f for p, f in FOLDERS.items()}},
+    packages=packages(),
+    package_data={"tvm_ergo": ["**/*.json", "**/*.html", "**/*.onnx"], "tvm_ergo.target": ["**/*.json"], "tvm_ergo.codegen": ["**/*.cc"]},
+    install_requires=[
+        # the host compiler. ffi 0.1.15 segfaults in ToJSONGraph on PrimType, and the wheel's own range would admit it
+        "apache-tvm==0.27.0.post1",
+        "apache-tvm-ffi==0.1.14.post1",
+        "numpy>=1.26,<3",  # the emulator
+        "onnx>=1.16,<2",  # reading models
+        "tflite>=2.10,<3",  # TFLite schema, needed by TVM's importer
+        "psutil>=5.9,<8",  # needed by TVM
+        "rich>=13,<16",  # terminal tables and progress
+        "plotly>=5.20,<8",  # the HTML report's pictures, self-contained
+        "pydantic>=2.6,<3",  # chip files and JSON results validated in one place
+        "pillow>=10,<13",  # decoding JPEG evaluation sets and images
+    ],
+    extras_require={
+        "test": [
+            "pytest>=8,<10",
+            "pytest-xdist>=3.5,<4",
+            "hypothesis>=6.100,<7",
+            "onnxruntime>=1.17,<2",  # reference for operators and float accuracy
+            "scikit-learn>=1.4,<2",  # bundled digits data set
+            "nbclient>=0.10,<1",  # executes the tutorial notebooks
+            "nbformat>=5.10,<6",
+            "ipykernel>=6.29,<8",
+        ],
+        "litert": ["ai-edge-litert>=1.0,<3"],  # reference for TFLite files
+    },
+    entry_points={
+        "console_scripts": ["tvm-ergo = tvm_ergo.cli:main"],
+        "tvm.backends": ["tvm_ergo = tvm_ergo:_autoload"],
+    },
+)

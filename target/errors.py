@@ -1,0 +1,77 @@
+"""Errors the user sees. One base class, so that the CLI can turn any of them into a message and exit code 2.
+
+An error says what was wrong, where, what is required against what is available, and the remedy.
+"""
+
+from __future__ import annotations
+
+
+class ErgoError(Exception):
+    """Base of every error this product raises on purpose.
+
+    Parameters
+    ----------
+    what : one sentence, what is wrong.
+    where : the node, tensor, file or instruction concerned.
+    required, available : the two sides of a violated limit, with units.
+    remedy : what the user can do about it.
+    """
+
+    def __init__(self, what: str, *, where: str | None = None, required: str | None = None,
+                 available: str | None = None, remedy: str | None = None):
+        self.what, self.where, self.required, self.available, self.remedy = what, where, required, available, remedy
+        super().__init__(str(self))
+
+    def __str__(self) -> str:
+        lines = [self.what]
+        for label in ("where", "required", "available", "remedy"):
+            value = getattr(self, label)
+            if value:
+                lines.append(f"  {label}: {value}")
+        return "\n".join(lines)
+
+    def __reduce__(self):
+        return _rebuild, (type(self), self.__dict__.copy())
+
+
+def _rebuild(cls: type, state: dict) -> ErgoError:
+    error = cls.__new__(cls)
+    error.__dict__.update(state)
+    Exception.__init__(error, str(error))
+    return error
+
+
+class ModelError(ErgoError):
+    """The model file or module is broken or of a form that cannot be read (truncated, dynamic shape, NaN weights)."""
+
+
+class UnsupportedError(ErgoError):
+    """The chip cannot do this operator with these parameters (raised under ``strict`` only)."""
+
+
+class CalibrationError(ErgoError):
+    """Calibration data is missing or unusable."""
+
+
+class InputError(ErgoError):
+    """A value given at run time has the wrong name, shape, dtype, or is not finite."""
+
+
+class ProgramError(ErgoError):
+    """A Program's bytes or text are broken: wrong magic, version, checksum, field out of range."""
+
+
+class TargetError(ErgoError):
+    """Unknown target or chip, or a chip file that does not describe a chip."""
+
+
+class OutOfMemoryError(ErgoError):
+    """The network does not fit the unified memory."""
+
+
+class MachineError(ErgoError):
+    """The emulated chip was asked for something undefined (bounds, unwritten read, unordered overlap)."""
+
+
+class OutputError(ErgoError):
+    """A result cannot be written."""
