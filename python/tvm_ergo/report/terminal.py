@@ -1,0 +1,91 @@
+"""The report on a terminal (rich: tables that fit the window, colours only where the output is a terminal)."""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.table import Table
+
+from tvm_ergo.report.model import ProgramReport, Report
+
+KIB = 1024.0
+BLOCKS = " ▁▂▃▄▅▆▇█"
+
+
+def print_report(report: Report, console: Console | None = None, *, layers: bool = True) -> None:
+    console = console or Console()
+    console.print(_summary(report))
+    for program in report.programs:
+        if layers:
+            console.print(_layer_table(program))
+        console.print(_memory_line(program, width=min(console.width - 30, 100)))
+    if report.host:
+        console.print(_host_table(report))
+    if report.errors:
+        console.print(_error_table(report))
+
+
+def _summary(report: Report) -> Table:
+    table = Table(title=f"{report.model} on {report.chip}", show_header=False, title_justify="left")
+    fits = "fits" if report.memory_bytes <= report.chip_memory_bytes else "DOES NOT FIT"
+    table.add_row("unified memory", f"{report.memory_bytes / KIB:,.1f} KiB of {report.chip_memory_bytes / KIB:,.0f} KiB ({fits})")
+    table.add_row("  constants / peak activations",
+                  f"{report.constant_bytes / KIB:,.1f} KiB / {report.peak_activation_bytes / KIB:,.1f} KiB (input frame included)")
+    table.add_row("time", f"{report.cycles:,} cycles, {report.latency_ms:,.4g} ms at {report.clock_hz / 1e6:,.0f} MHz, "
+                          f"{report.inferences_per_s:,.1f} inferences/s")
+    table.add_row("energy", f"{report.energy_uj:,.2f} uJ per inference at {report.voltage_v} V (leakage {report.leakage_uj:,.2f} uJ)")
+    for row in report.power:
+        power = f"{row.power_mw:,.3f} mW" if row.power_mw is not None else "not reachable at this operating point"
+        table.add_row(f"power at {row.frames_per_s:g} fps", power)
+    shares = sorted(report.energy_by_engine_uj.items(), key=lambda item: -item[1])
+    table.add_row("dynamic energy by engine", ", ".join(f"{name} {value:,.2f} uJ" for name, value in shares))
+    table.add_row("work", f"{report.macs / 1e6:,.2f} M MAC on the chip; {len(report.host)} operators on the host CPU")
+    return table
+
+
+def _layer_table(program: ProgramReport) -> Table:
+    table = Table(title=f"{program.symbol}: {program.instructions} instructions", title_justify="left")
+    for name, justify in (("layer", "left"), ("op", "left"), ("engine", "left"), ("cycles", "right"), ("k MAC", "right"),
+                          ("utilisation", "right"), ("uJ", "right"), ("read B", "right"), ("written B", "right")):
+        table.add_column(name, justify=justify, overflow="fold")
+    for row in program.layers:
+        use = f"{100 * row.utilisation:.1f} %" if row.macs else ""
+        macs = f"{row.macs / 1e3:,.1f}" if row.macs else ""
+        table.add_row(row.name, row.op, row.engine, f"{row.cycles:,}", macs, use, f"{row.energy_uj:,.3f}",
+                      f"{row.read_bytes:,}", f"{row.write_bytes:,}")
+    table.add_section()
+    table.add_row("all", "", "", f"{program.cycles:,}", f"{sum(r.macs for r in program.layers) / 1e3:,.1f}", "",
+                  f"{program.energy_uj:,.3f}", f"{sum(r.read_bytes for r in program.layers):,}",
+                  f"{sum(r.write_bytes for r in program.layers):,}")
+    return table
+
+
+def _memory_line(program: ProgramReport, width: int) -> str:
+    """Live activation bytes over time as one line of blocks; each column is the worst instant of its share of the time."""
+    samples = [row.activation_bytes for row in program.memory_over_time] or [0]
+    width = max(10, min(width, len(samples)))
+    peak = max(max(samples), 1)
+    columns = [max(samples[i * len(samples) // width:max((i + 1) * len(samples) // width, i * len(samples) // width + 1)])
+               for i in range(width)]
+    line = "".join(BLOCKS[round(8 * value / peak)] for value in columns)
+    return f"live activations over time, peak {peak / KIB:,.1f} KiB\n{line}"
+
+
+def _host_table(report: Report) -> Table:
+    table = Table(title="on the host CPU", title_justify="left")
+    for name in ("node", "op", "reason", "remedy"):
+        table.add_column(name, overflow="fold")
+    for row in report.host:
+        table.add_row(row.name, row.op, row.reason, row.remedy)
+    return table
+
+
+def _error_table(report: Report) -> Table:
+    table = Table(title="quantization error by layer, against the float network", title_justify="left")
+    for name in ("layer", "op", "SQNR dB", "RMSE", "max error", "one step"):
+        table.add_column(name, justify="left" if name in ("layer", "op") else "right")
+    worst = min((row.sqnr_db for row in report.errors if row.sqnr_db is not None), default=None)
+    for row in report.errors:
+        sqnr = "exact" if row.sqnr_db is None else f"{row.sqnr_db:.1f}"
+        style = "bold red" if row.sqnr_db is not None and row.sqnr_db == worst else None
+        table.add_row(row.name, row.op, sqnr, f"{row.rmse:.4g}", f"{row.max_error:.4g}", f"{row.scale:.4g}", style=style)
+    return table

@@ -1,0 +1,52 @@
+"""The report's renderings, on a small hand-made report: JSON round trip, terminal text, self-contained page."""
+
+import io
+import re
+
+from rich.console import Console
+
+from tvm_ergo.report.html import html_page, memory_map
+from tvm_ergo.report.model import BufferRow, HostRow, LayerError, LayerRow, MemoryRow, PowerRow, ProgramReport, Report
+from tvm_ergo.report.terminal import print_report
+
+
+def small_report() -> Report:
+    layers = [LayerRow(name="<stem>", op="conv2d", engine="TENSOR", instructions=1, cycles=100, macs=5000, utilisation=0.5,
+                       energy_uj=0.25, read_bytes=640, write_bytes=320)]
+    buffers = [BufferRow(name="image", kind="input", address_bytes=0, size_bytes=640, first=0, last=1, start_us=0, end_us=1),
+               BufferRow(name="weights", kind="constant", address_bytes=640, size_bytes=100, first=0, last=2, start_us=0, end_us=2)]
+    memory = [MemoryRow(time_us=0, constant_bytes=100, activation_bytes=960), MemoryRow(time_us=1, constant_bytes=100, activation_bytes=320)]
+    program = ProgramReport(symbol="main_chip", instructions=2, cycles=101, energy_uj=0.25, memory_bytes=740, constant_bytes=100,
+                            peak_activation_bytes=960, layers=layers, buffers=buffers, memory_over_time=memory)
+    return Report(model="net", chip="ergo/1", point="nominal", clock_hz=1e8, voltage_v=0.8, chip_memory_bytes=4 << 20, cycles=101,
+                  latency_ms=0.00101, inferences_per_s=990099.0, energy_uj=0.26, leakage_uj=0.01,
+                  energy_by_event_uj={"MAC_8X8": 0.2, "SRAM_READ_BYTE": 0.05}, energy_by_engine_uj={"TENSOR": 0.25}, macs=5000,
+                  power=[PowerRow(frames_per_s=30, power_mw=1.5), PowerRow(frames_per_s=1e9, power_mw=None)], programs=[program],
+                  host=[HostRow(name="nms", op="topk", reason="data dependent", remedy="leave it out")],
+                  errors=[LayerError(name="stem", op="conv2d", sqnr_db=31.5, rmse=0.1, max_error=0.4, float_min=-1, float_max=3, scale=0.02)])
+
+
+def test_json_round_trip():
+    report = small_report()
+    assert Report.model_validate_json(report.model_dump_json()) == report
+
+
+def test_terminal_tells_the_figures():
+    out = io.StringIO()
+    print_report(small_report(), Console(file=out, width=160))
+    text = out.getvalue()
+    for expected in ("0.26 uJ", "1.500 mW", "not reachable", "50.0 %", "<stem>", "topk", "leave it out", "31.5", "peak 0.9 KiB"):
+        assert expected in text, expected
+
+
+def test_page_is_self_contained_and_escaped():
+    page = html_page(small_report())
+    assert "&lt;stem&gt;" in page
+    assert not re.search(r"<(script|link|img)[^>]+(src|href)=", page)  # nothing is fetched
+    assert "Plotly.newPlot" in page
+
+
+def test_memory_map_boxes_are_the_buffers():
+    report = small_report()
+    boxes = {(box.name, box.base[0] * 1024, box.y[0] * 1024) for box in memory_map(report.programs[0]).data}
+    assert boxes == {("input", 0, 640), ("constant", 640, 100)}
