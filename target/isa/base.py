@@ -1,0 +1,242 @@
+"""The base of all instructions: encoding, text, size and range checks and documentation derive from the class body.
+
+An instruction is a class with Field attributes::
+
+    @instruction(0x20, Engine.VECTOR)
+    class Relu(Instruction):
+        '''One sentence: the meaning.'''
+        x = Tensor("*", (DType.I8,), "input")
+        out = Tensor("*", (DType.I8,), "output", out=True)
+
+Bytes, little-endian: opcode u8, wait mask u8 (bit e: engine e), length u16 (of the whole instruction), node u32, one u32
+count per engine in the mask in ascending order, then the fields in order.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from dataclasses import field as dataclass_field
+from enum import IntEnum
+from typing import ClassVar
+
+from tvm_ergo.target.errors import ProgramError
+from tvm_ergo.target.isa.cost import Cost
+from tvm_ergo.target.isa.fields import Field, Reader, Tensor, Tensors, parse_int
+from tvm_ergo.target.isa.operand import Operand, overlap
+
+HEADER = struct.Struct("<BBHI")
+
+
+class Engine(IntEnum):
+    """What runs side by side; each takes its instructions in program order."""
+
+    TENSOR = 0
+    VECTOR = 1
+    DMA = 2
+    CPU = 3
+    SPARSE = 4  # reserved
+    BINARY = 5  # reserved
+
+
+OPCODES: dict[int, type["Instruction"]] = {}
+MNEMONICS: dict[str, type["Instruction"]] = {}
+
+
+class Instruction:
+    """One macro-instruction. Frozen; all arguments by keyword.
+
+    waits : {Engine: n}: this instruction starts only after n instructions of that engine (counted from the start of the
+    program) have completed. node : index into the Program's node table.
+    Errors: ProgramError from the constructor for values that cannot be encoded, from ``check`` for broken preconditions.
+    """
+
+    OPCODE: ClassVar[int]
+    MNEMONIC: ClassVar[str]
+    FIELDS: ClassVar[dict[str, Field]]
+    engine: ClassVar[Engine]
+    IN_PLACE: ClassVar[bool] = False  # whether the output may be exactly one of the inputs
+
+    waits: dict[Engine, int]
+    node: int
+
+    def __post_init__(self):
+        for name, spec in self.FIELDS.items():
+            object.__setattr__(self, name, _named(name, spec.normalize, getattr(self, name), self.MNEMONIC))
+        object.__setattr__(self, "waits", {Engine(e): int(self.waits[e]) for e in sorted(self.waits) if self.waits[e]})
+        for value in (self.node, *self.waits.values()):
+            if not 0 <= value < 2**32:
+                raise ProgramError(f"wait count or node {value} is not an unsigned 32-bit number", where=self.MNEMONIC)
+
+    # ---- what it touches -------------------------------------------------------------------------------------------
+    def operands(self, out: bool) -> list[Operand]:
+        """The operands written (``out``) or read, in field order."""
+        found: list[Operand] = []
+        for name, spec in self.FIELDS.items():
+            if isinstance(spec, (Tensor, Tensors)) and spec.out == out:
+                value = getattr(self, name)
+                found.extend(value if isinstance(spec, Tensors) else (value,))
+        return found
+
+    def reads(self) -> list[Operand]:
+        return self.operands(out=False)
+
+    def writes(self) -> list[Operand]:
+        return self.operands(out=True)
+
+    # ---- preconditions ---------------------------------------------------------------------------------------------
+    def require(self, condition: bool, what: str, required: object = None, available: object = None) -> None:
+        """Raise ProgramError naming this instruction unless ``condition`` holds."""
+        if not condition:
+            raise ProgramError(what, where=self.to_text(), required=None if required is None else str(required),
+                               available=None if available is None else str(available))
+
+    def check(self) -> None:
+        """Preconditions: element types, axes, alignment, no self-overlapping output, then the instruction's own rules.
+
+        Errors: ProgramError.
+        """
+        dims: dict[str, int] = {}
+        for name, spec in self.FIELDS.items():
+            if isinstance(spec, (Tensor, Tensors)):
+                value = getattr(self, name)
+                for operand in value if isinstance(spec, Tensors) else (value,):
+                    self._check_operand(name, spec, operand, dims)
+        self.check_rules(dims)
+        for written in self.writes():
+            for read in self.reads():
+                if not (self.IN_PLACE and _same_place(read, written)):
+                    self.require(not overlap(read, written), "an output overlaps an input",
+                                 "disjoint bytes" + (", or exactly the same operand" if self.IN_PLACE else ""))
+
+    def _check_operand(self, name: str, spec, operand: Operand, dims: dict[str, int]) -> None:
+        self.require(operand.dtype in spec.dtypes, f"{name} has the wrong element type",
+                     "/".join(d.name for d in spec.dtypes), operand.dtype.name)
+        size = operand.dtype.itemsize
+        self.require(operand.addr % size == 0 and all(s % size == 0 for s in operand.strides), f"{name} is not aligned",
+                     f"address and strides divisible by {size}")
+        self.require(not spec.out or operand.is_injective, f"{name} is written but overlaps itself")
+        if spec.dims == "*":
+            return
+        letters = spec.dims.split()
+        self.require(len(letters) == operand.rank, f"{name} has the wrong rank", spec.dims, operand.shape)
+        for letter, length in zip(letters, operand.shape):
+            expected = int(letter) if letter.isdigit() else dims.setdefault(letter, length)
+            self.require(length == expected, f"{name}'s axis {letter} has the wrong length", expected, operand.shape)
+
+    def check_rules(self, dims: dict[str, int]) -> None:
+        """The instruction's own preconditions; ``dims`` are the lengths of the named axes."""
+
+    # ---- meaning and cost ------------------------------------------------------------------------------------------
+    def execute(self, memory) -> None:
+        """Do it. ``memory.view(operand)`` is a writable ndarray view (dtype, shape, strides) of the unified memory."""
+        raise NotImplementedError(self.MNEMONIC)
+
+    def cost(self, chip) -> Cost:
+        """Cycles the engine is busy and events, on ``chip`` (target.chip.Chip)."""
+        raise NotImplementedError(self.MNEMONIC)
+
+    # ---- bytes -----------------------------------------------------------------------------------------------------
+    def encode(self) -> bytes:
+        """The instruction's bytes. Errors: ProgramError when longer than 65535 bytes."""
+        mask = sum(1 << engine for engine in self.waits)
+        body = b"".join(struct.pack("<I", n) for n in self.waits.values())
+        body += b"".join(spec.pack(getattr(self, name)) for name, spec in self.FIELDS.items())
+        length = HEADER.size + len(body)
+        if length > 0xFFFF:
+            raise ProgramError(f"instruction of {length} bytes", where=self.MNEMONIC, available="65535 bytes")
+        return HEADER.pack(self.OPCODE, mask, length, self.node) + body
+
+    # ---- text ------------------------------------------------------------------------------------------------------
+    def to_text(self) -> str:
+        """One line of assembler."""
+        parts = [self.MNEMONIC] + [f"{name}={spec.format(getattr(self, name))}" for name, spec in self.FIELDS.items()]
+        if self.waits:
+            parts.append("waits=" + ",".join(f"{engine.name}:{n}" for engine, n in self.waits.items()))
+        return " ".join(parts + ([f"node={self.node}"] if self.node else []))
+
+    __str__ = to_text
+
+
+def instruction(opcode: int, engine: Engine, mnemonic: str | None = None):
+    """Class decorator: collects the Field attributes, makes the class a frozen keyword-only dataclass and registers it."""
+
+    def register(cls: type) -> type:
+        fields = {name: value for name, value in list(cls.__dict__.items()) if isinstance(value, Field)}
+        for name in fields:
+            delattr(cls, name)
+        cls.__annotations__ = {**{name: object for name in fields}, "waits": dict, "node": int}
+        cls.waits = dataclass_field(default_factory=dict)
+        cls.node = 0
+        cls = dataclass(frozen=True, kw_only=True, repr=False, eq=True)(cls)
+        cls.__hash__ = lambda self: hash(self.encode())
+        cls.__repr__ = lambda self: f"<{self.to_text()}>"
+        cls.OPCODE, cls.MNEMONIC, cls.FIELDS, cls.engine = opcode, mnemonic or cls.__name__.upper(), fields, engine
+        if opcode in OPCODES or cls.MNEMONIC in MNEMONICS:
+            raise ValueError(f"opcode {opcode:#x} or mnemonic {cls.MNEMONIC} is taken")
+        OPCODES[opcode] = MNEMONICS[cls.MNEMONIC] = cls
+        return cls
+
+    return register
+
+
+def decode(data: bytes, offset: int = 0) -> tuple[Instruction, int]:
+    """The instruction at ``offset`` and the offset behind it. Errors: ProgramError (unknown opcode, bad length, range)."""
+    where = f"instruction at byte {offset}"
+    opcode, mask, length, node = HEADER.unpack(Reader(data, offset).take(HEADER.size))
+    if opcode not in OPCODES:
+        raise ProgramError(f"unknown opcode {opcode:#04x}", where=where)
+    cls = OPCODES[opcode]
+    if length < HEADER.size or offset + length > len(data) or mask >> len(Engine):
+        raise ProgramError(f"{cls.MNEMONIC} with length {length}, wait mask {mask:#x}", where=where,
+                           required=f"{HEADER.size}..{len(data) - offset} bytes, engines 0..{len(Engine) - 1}")
+    reader = Reader(data, offset + HEADER.size, offset + length)
+    waits = {engine: reader.unpack("I")[0] for engine in Engine if mask >> engine & 1}
+    if 0 in waits.values():
+        raise ProgramError("a wait for 0 instructions", where=where, required="engines without a wait stay out of the mask")
+    values = {name: _named(name, spec.unpack, reader, cls.MNEMONIC) for name, spec in cls.FIELDS.items()}
+    if reader.offset != reader.end:
+        raise ProgramError(f"{cls.MNEMONIC} has the wrong length", where=where, required=f"{reader.offset - offset} bytes", available=f"{length}")
+    return cls(**values, waits=waits, node=node), offset + length
+
+
+def parse(line: str) -> Instruction:
+    """Inverse of ``Instruction.to_text``. Errors: ProgramError naming the field."""
+    mnemonic, *words = line.split()
+    if mnemonic not in MNEMONICS:
+        raise ProgramError(f"unknown instruction {mnemonic!r}", available=", ".join(MNEMONICS))
+    cls, values = MNEMONICS[mnemonic], {}
+    for word in words:
+        name, equals, text = word.partition("=")
+        if not equals or name in values or name not in (*cls.FIELDS, "waits", "node"):
+            raise ProgramError(f"cannot read {word!r}", where=line, required="each field once: " + ", ".join(cls.FIELDS))
+        reader = _parse_waits if name == "waits" else parse_int if name == "node" else cls.FIELDS[name].parse
+        values[name] = _named(name, reader, text, mnemonic)
+    missing = [name for name in cls.FIELDS if name not in values]
+    if missing:
+        raise ProgramError(f"{mnemonic} lacks {', '.join(missing)}", where=line)
+    return cls(**values)
+
+
+def _parse_waits(text: str) -> dict[Engine, int]:
+    waits = {}
+    for part in text.split(","):
+        name, _, count = part.partition(":")
+        if name not in Engine.__members__:
+            raise ProgramError(f"unknown engine {name!r}", available=", ".join(Engine.__members__))
+        waits[Engine[name]] = parse_int(count)
+    return waits
+
+
+def _named(name: str, function, value, mnemonic: str):
+    """Call a field's function; its errors say which field of which instruction."""
+    try:
+        return function(value)
+    except ProgramError as error:
+        error.where = f"{mnemonic}.{name}" + (f", {error.where}" if error.where else "")
+        raise
+
+
+def _same_place(a: Operand, b: Operand) -> bool:
+    """Same bytes visited in the same order, so reading element i before writing element i is safe."""
+    return (a.addr, a.shape, a.strides, a.dtype.itemsize, a.codec) == (b.addr, b.shape, b.strides, b.dtype.itemsize, b.codec)
