@@ -1,6 +1,9 @@
 """Packaging of tvm_ergo: top-level folders become sub-packages, and the native runtime module is compiled."""
 
-from setuptools import find_packages, setup
+import os
+
+from setuptools import Extension, find_packages, setup
+from setuptools.command.build_ext import build_ext
 
 FOLDERS = {"target": "target", "relay_passes": "relay_passes", "codegen": "codegen"}
 
@@ -12,6 +15,35 @@ def packages() -> list[str]:
     return found
 
 
+class BuildRuntime(build_ext):
+    """Compiles the carrier of Programs: a plain shared library beside the Python files, not a Python extension module.
+
+    It is linked against libtvm_ffi by name only: by the time it is loaded, TVM has that library in the process.
+    """
+
+    def get_ext_filename(self, fullname: str) -> str:
+        *package, name = fullname.split(".")
+        return os.path.join(*package, f"lib{name}.so")
+
+    def get_export_symbols(self, ext: Extension) -> list[str]:
+        return []
+
+    def build_extension(self, ext: Extension) -> None:
+        from tvm_ffi import libinfo  # a build requirement: present when something is built, not when setup.py is only read
+
+        ext.include_dirs += libinfo.include_paths()
+        ext.library_dirs.append(os.path.dirname(libinfo.find_libtvm_ffi()))
+        super().build_extension(ext)
+
+
+RUNTIME = Extension(
+    "tvm_ergo.codegen.runtime.tvm_ergo_runtime",
+    sources=["codegen/runtime/program_module.cc"],
+    libraries=["tvm_ffi"],
+    language="c++",
+    extra_compile_args=["-std=c++17", "-O2", "-fvisibility=hidden"],
+)
+
 setup(
     name="tvm-ergo",
     version="0.1.0",
@@ -19,6 +51,8 @@ setup(
     python_requires=">=3.11,<3.13",
     package_dir={"tvm_ergo": "python/tvm_ergo", **{f"tvm_ergo.{p}": f for p, f in FOLDERS.items()}},
     packages=packages(),
+    ext_modules=[RUNTIME],
+    cmdclass={"build_ext": BuildRuntime},
     package_data={"tvm_ergo": ["**/*.json", "**/*.html", "**/*.onnx"], "tvm_ergo.target": ["**/*.json"], "tvm_ergo.codegen": ["**/*.cc"]},
     install_requires=[
         # the host compiler. ffi 0.1.15 segfaults in ToJSONGraph on PrimType, and the wheel's own range would admit it

@@ -1,0 +1,1 @@
+"""How compiled Programs travel inside a TVM executable and are called from it."""
