@@ -1,0 +1,33 @@
+"""The integer dialect: Relax ops ``relax.ergo.*``, one frozen dataclass each.
+
+>>> from tvm_ergo.relay_passes import dialect
+>>> call = dialect.Conv2d(strides=(2, 2), padding=(1, 1, 1, 1), in_zp=-128).call(x, w, bias, mult, shift)
+>>> dialect.from_call(call).strides
+(2, 2)
+"""
+
+from tvm_ergo.relay_passes import compat
+from tvm_ergo.relay_passes.dialect.base import OPS, ErgoOp, Region, Shape, ergo_op, from_call, is_ergo_call
+from tvm_ergo.relay_passes.dialect.elementwise import Add, Maximum, Minimum, Mul, Table
+from tvm_ergo.relay_passes.dialect.linear import Conv2d, Conv2dTranspose, DepthwiseConv2d, MatMul
+from tvm_ergo.relay_passes.dialect.movement import Concat, Pad, Reshape, Resize2d, Slice, Transpose
+from tvm_ergo.relay_passes.dialect.pooling import AvgPool2d, MaxPool2d, ReduceMax, ReduceMin, ReduceSum, Softmax
+
+__all__ = [
+    "OPS", "ErgoOp", "Region", "Shape", "ergo_op", "from_call", "is_ergo_call",
+    "Conv2d", "DepthwiseConv2d", "Conv2dTranspose", "MatMul",
+    "Add", "Mul", "Maximum", "Minimum", "Table",
+    "MaxPool2d", "AvgPool2d", "ReduceSum", "ReduceMax", "ReduceMin", "Softmax",
+    "Resize2d", "Pad", "Concat", "Slice", "Transpose", "Reshape",
+]
+
+
+def _script_function(cls: type[ErgoOp]):
+    def make(*args, **attrs):
+        return cls(**{key: compat.to_python(value) for key, value in attrs.items()}).call(*args)
+
+    make.__name__, make.__doc__ = cls.op_name, cls.__doc__
+    return make
+
+
+compat.register_script_namespace("ergo", {name: _script_function(cls) for name, cls in OPS.items()})

@@ -1,0 +1,82 @@
+"""The TVM 0.27 private or moving APIs that the passes and the dialect use, in one place.
+
+Everything here was checked against ``apache-tvm==0.27.0.post1``; a new TVM version breaks here and nowhere else.
+"""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Callable, Mapping
+
+import tvm
+import tvm.ir._ffi_api as _ir_ffi
+import tvm_ffi
+from tvm import relax
+
+
+def register_relax_op(name: str, doc: str, *, infer_type: Callable, legalize: Callable) -> tvm.ir.Op:
+    """Register (or, a second time, re-register) the pure Relax op ``name`` with type inference and legalization.
+
+    ``infer_type(call, ctx) -> tvm.ir.Type`` and ``legalize(block_builder, call) -> relax.Expr``. Idempotent.
+    """
+    if name not in set(_ir_ffi.ListOpNames()):
+        _ir_ffi.RegisterOp(name, doc)
+    op = tvm.ir.Op.get(name)
+    for key, value in (("FInferType", infer_type), ("FLegalize", legalize), ("FPurity", True)):
+        if op.has_attr(key):
+            op.reset_attr(key)
+        tvm.ir.register_op_attr(name, key, value)
+    return op
+
+
+def register_script_namespace(name: str, members: Mapping[str, Callable]) -> None:
+    """Make ``R.<name>.<member>(...)`` parse in TVMScript for Relax (printing needs nothing)."""
+    import tvm.relax.script
+    import tvm.relax.script.parser
+
+    namespace = types.SimpleNamespace(**members)
+    setattr(tvm.relax.script, name, namespace)
+    setattr(tvm.relax.script.parser, name, namespace)
+
+
+def to_python(value):
+    """An attribute value of TVM as plain Python: int, float, bool, str, None or a tuple of those."""
+    if value is None or isinstance(value, (bool, int, float)):
+        return value
+    if isinstance(value, str):
+        return str(value)
+    if isinstance(value, (tvm.tirx.IntImm, tvm.tirx.FloatImm)):
+        return bool(value.value) if str(value.ty) == "bool" else value.value
+    if isinstance(value, (tvm_ffi.Array, list, tuple, relax.Tuple)):
+        return tuple(to_python(item) for item in (value.fields if isinstance(value, relax.Tuple) else value))
+    raise TypeError(f"no plain Python value for an attribute of type {type(value).__name__}")
+
+
+def static_tensor_type(expr) -> tuple[tuple[int, ...], str] | None:
+    """``(shape, dtype)`` of a Relax expression of static tensor type; None where it is not one (unknown rank, symbolic)."""
+    ty = expr.ty
+    if not isinstance(ty, relax.TensorType) or ty.shape is None or not isinstance(ty.shape, relax.ShapeExpr):
+        return None
+    dims = list(ty.shape.values)
+    if not all(isinstance(d, tvm.tirx.IntImm) for d in dims):
+        return None
+    return tuple(int(d) for d in dims), str(ty.dtype)
+
+
+def host_llvm_target(num_cores: int | None = None) -> tvm.target.Target:
+    """The llvm target of this machine with its own vector features, plain ``llvm`` where they cannot be found out."""
+    config: dict = {"kind": "llvm"}
+    try:
+        cpu = str(tvm.target.codegen.llvm_get_system_cpu())
+        if cpu and cpu != "generic" and tvm.target.codegen.llvm_is_valid_cpu(cpu, tvm.target.codegen.llvm_get_system_triple()):
+            config["mcpu"] = cpu
+    except (tvm.error.TVMError, AttributeError, RuntimeError, TypeError):
+        config.pop("mcpu", None)
+    if num_cores:
+        config["num-cores"] = int(num_cores)
+    return tvm.target.Target(config)
+
+
+def constant_array(expr):
+    """The NumPy array of a constant tensor expression, None for any other expression."""
+    return expr.data.numpy() if isinstance(expr, tvm.ir.GenericConst) else None
