@@ -1,0 +1,174 @@
+"""A chip as data: memory, engines, clock and voltage points, energy per event. Every number carries its source.
+
+Chip files are JSON; a number is ``{"value": 4096, "source": "..."}`` (a bare number is accepted in a user's own file) and an
+energy is ``{"pj": 0.1, "source": "...", "scaling": "..."}`` at ``reference_v``. Dynamic energy scales with the square of the
+voltage, leakage power linearly with the voltage (constant leakage current: a simplification, stated in the files).
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from tvm_ergo.target.errors import TargetError
+from tvm_ergo.target.isa.cost import Event
+
+CHIPS_FOLDER = Path(__file__).parent / "chips"
+ALIASES = {"ergo": "ergo/1"}
+UNSOURCED = "given in a chip file without a source"
+
+
+@dataclass(frozen=True)
+class TensorEngine:
+    """An output-stationary array: input_lanes x output_lanes x pixel_lanes multipliers, one 8x8 MAC each per cycle."""
+
+    input_lanes: int  # input channels (reduction) per cycle
+    output_lanes: int  # output channels per cycle
+    pixel_lanes: int  # output pixels per cycle
+    depthwise_taps: int  # kernel taps per channel and pixel per cycle in depthwise mode
+    input_buffer_bytes: int
+    weight_buffer_bytes: int
+    accumulator_buffer_bytes: int  # int32 partial sums of output_lanes channels
+    read_bytes_per_cycle: int  # unified memory to engine
+    write_bytes_per_cycle: int
+    issue_cycles: int  # fixed start-up and drain of one instruction
+
+    @property
+    def macs_per_cycle(self) -> int:
+        return self.input_lanes * self.output_lanes * self.pixel_lanes
+
+
+@dataclass(frozen=True)
+class VectorEngine:
+    """SIMD lanes for elementwise work."""
+
+    lanes: int  # elements per cycle and pass
+    table_lanes: int  # table look-ups per cycle
+    divide_lanes: int  # divisions per cycle (pipelined)
+    read_bytes_per_cycle: int
+    write_bytes_per_cycle: int
+    issue_cycles: int
+
+
+@dataclass(frozen=True)
+class DataMover:
+    """Strided copies inside the unified memory."""
+
+    bytes_per_cycle: int
+    issue_cycles: int
+
+
+@dataclass(frozen=True)
+class Cpu:
+    """The small CPU that runs library functions."""
+
+    bytes_per_cycle: int
+    issue_cycles: int  # interrupt, call and return
+
+
+@dataclass(frozen=True)
+class Point:
+    """One clock and voltage setting."""
+
+    name: str
+    clock_hz: float
+    voltage_v: float
+
+
+@dataclass(frozen=True)
+class Energy:
+    """pJ of one event at the chip's reference voltage, where the number is from, and how it came to this process."""
+
+    pj: float
+    source: str
+    scaling: str
+
+
+@dataclass(frozen=True)
+class Chip:
+    """Everything the compiler and the emulator know about a chip.
+
+    process_nm : feature size. memory_bytes : the unified memory. bank_bytes : one bank of it. points : settings, the first
+    is the default. reference_v : voltage of ``energy`` and ``leakage_mw``. leakage_mw : static power while running.
+    idle_mw : total power between inferences with the memory retained. sources : text per number, by path in the file.
+    """
+
+    name: str
+    process_nm: float
+    memory_bytes: int
+    bank_bytes: int
+    tensor: TensorEngine
+    vector: VectorEngine
+    dma: DataMover
+    cpu: Cpu
+    points: tuple[Point, ...]
+    reference_v: float
+    leakage_mw: float
+    idle_mw: float
+    energy: dict[Event, Energy]
+    sources: dict[str, str]
+
+    def __hash__(self) -> int:
+        return hash((self.name, self.memory_bytes))
+
+    def with_memory(self, memory_bytes: int) -> "Chip":
+        """The same chip with another size of unified memory. Errors: TargetError unless 1 <= memory_bytes <= 2**32."""
+        if not isinstance(memory_bytes, int) or not 1 <= memory_bytes <= 2**32:
+            raise TargetError(f"a unified memory of {memory_bytes!r} bytes", where=self.name, required="1 to 2**32 bytes, an integer")
+        return replace(self, memory_bytes=memory_bytes, sources={**self.sources, "memory_bytes": "set by the user"})
+
+    def point(self, name: str | Point | None = None) -> Point:
+        """The setting called ``name``; None gives the default (the first). Errors: TargetError."""
+        if isinstance(name, Point):
+            return name
+        for point in self.points:
+            if name is None or point.name == name:
+                return point
+        raise TargetError(f"chip {self.name} has no operating point {name!r}", available=", ".join(p.name for p in self.points))
+
+    def energy_pj(self, events: dict[Event, int], point: Point | str | None = None) -> float:
+        """Dynamic energy of counted events at a point: sum(count * pJ) * (V / reference_v)**2."""
+        voltage = self.point(point).voltage_v
+        return sum(count * self.energy[event].pj for event, count in events.items()) * (voltage / self.reference_v) ** 2
+
+    def leakage_pj(self, cycles: float, point: Point | str | None = None) -> float:
+        """Static energy of ``cycles`` at a point: leakage_mw * V / reference_v over cycles / clock (1 mW s = 1e9 pJ)."""
+        point = self.point(point)
+        return self.leakage_mw * (point.voltage_v / self.reference_v) * (cycles / point.clock_hz) * 1e9
+
+    def to_json(self) -> dict:
+        """The chip file's content; ``Chip.from_json`` reads it back to an equal chip."""
+        from tvm_ergo.target.chip_file import chip_to_json
+
+        return chip_to_json(self)
+
+    @classmethod
+    def from_json(cls, data: dict, where: str = "chip") -> "Chip":
+        """Errors: TargetError naming the key and what was expected."""
+        from tvm_ergo.target.chip_file import chip_from_json
+
+        return chip_from_json(data, where)
+
+
+def chip(name: str) -> Chip:
+    """A chip that ships with the product: "ergo" (= "ergo/1"), "ergo/1", "ergo/2". Errors: TargetError."""
+    known = chip_names()
+    name = ALIASES.get(name, name)
+    if name not in known:
+        raise TargetError(f"unknown chip {name!r}", available=", ".join([*ALIASES, *known]), remedy="load_chip(path) reads a chip file of your own")
+    return load_chip(CHIPS_FOLDER / f"{name.replace('/', '')}.json")
+
+
+def chip_names() -> list[str]:
+    """Names of the chips that ship with the product."""
+    return [f"{path.stem[:-1]}/{path.stem[-1]}" for path in sorted(CHIPS_FOLDER.glob("*.json"))]
+
+
+def load_chip(path) -> Chip:
+    """Read a chip file. Errors: TargetError (not readable, not JSON, key missing, unknown, or of the wrong kind)."""
+    try:
+        data = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+        raise TargetError(f"cannot read chip file: {error}", where=str(path), required="a JSON file as written by Chip.to_json") from None
+    return Chip.from_json(data, str(path))

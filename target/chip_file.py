@@ -1,0 +1,109 @@
+"""Chip files: JSON <-> Chip, checked key by key so that a wrong file names the key and what was expected."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import fields
+from typing import get_type_hints
+
+from tvm_ergo.target.chip import UNSOURCED, Chip, Cpu, DataMover, Energy, Point, TensorEngine, VectorEngine
+from tvm_ergo.target.errors import TargetError
+from tvm_ergo.target.isa.cost import Event
+
+PARTS = {"tensor": TensorEngine, "vector": VectorEngine, "dma": DataMover, "cpu": Cpu}
+MAY_BE_ZERO = {"issue_cycles", "leakage_mw", "idle_mw", "pj"}
+
+
+def chip_to_json(chip: Chip) -> dict:
+    """Numbers as ``{"value", "source"}``, energies as ``{"pj", "source", "scaling"}``."""
+
+    def sourced(path: str, value) -> dict:
+        return {"value": value, "source": chip.sources[path]}
+
+    data: dict = {"name": chip.name}
+    for field in fields(Chip):
+        value = getattr(chip, field.name)
+        if field.name in PARTS:
+            data[field.name] = {f.name: sourced(f"{field.name}.{f.name}", getattr(value, f.name)) for f in fields(value)}
+        elif isinstance(value, (int, float)):
+            data[field.name] = sourced(field.name, value)
+    data["points"] = [{"name": p.name, **{key: sourced(f"points[{i}].{key}", getattr(p, key)) for key in ("clock_hz", "voltage_v")}}
+                      for i, p in enumerate(chip.points)]
+    data["energy"] = {event.value: {"pj": e.pj, "source": e.source, "scaling": e.scaling} for event, e in chip.energy.items()}
+    return data
+
+
+def chip_from_json(data: dict, where: str) -> Chip:
+    """Errors: TargetError naming the key and what was expected."""
+    return _File(where).chip(data)
+
+
+class _File:
+    """One reading: the file's name for messages and the sources collected on the way."""
+
+    def __init__(self, where: str):
+        self.where, self.sources = where, {}
+
+    def fail(self, key: str, expected: str, found):
+        raise TargetError(f"chip file: wrong key {key!r}", where=self.where, required=expected, available=repr(found)[:120])
+
+    def keys(self, path: str, data, expected: list[str]) -> dict:
+        if not isinstance(data, dict):
+            self.fail(path or "(top)", "an object with the keys " + ", ".join(expected), data)
+        for key in expected:
+            if key not in data:
+                self.fail(f"{path}.{key}".lstrip("."), "this key (it is missing)", sorted(data))
+        for key in data:
+            if key not in expected:
+                self.fail(f"{path}.{key}".lstrip("."), "one of " + ", ".join(expected), key)
+        return data
+
+    def number(self, path: str, data, kind: type):
+        value, source = data, UNSOURCED
+        if isinstance(data, dict):
+            self.keys(path, data, ["value", "source"])
+            value, source = data["value"], self.text(f"{path}.source", data["source"])
+        self.sources[path] = source
+        return self.plain_number(path, value, kind)
+
+    def plain_number(self, path: str, value, kind: type):
+        expected = f"a finite number {'>= 0' if path.split('.')[-1] in MAY_BE_ZERO else '> 0'}" + (", an integer" if kind is int else "")
+        wrong = isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value)
+        if wrong or value < 0 or (value == 0 and path.split(".")[-1] not in MAY_BE_ZERO) or (kind is int and value != int(value)):
+            self.fail(path, expected, value)
+        return kind(value)
+
+    def text(self, path: str, value) -> str:
+        if not isinstance(value, str) or not value.strip():
+            self.fail(path, "a non-empty text", value)
+        return value
+
+    def part(self, path: str, cls, data):
+        hints = get_type_hints(cls)
+        self.keys(path, data, list(hints))
+        return cls(**{key: self.text(f"{path}.{key}", data[key]) if kind is str else self.number(f"{path}.{key}", data[key], kind)
+                      for key, kind in hints.items()})
+
+    def chip(self, data) -> Chip:
+        hints = get_type_hints(Chip)
+        self.keys("", data, [f.name for f in fields(Chip) if f.name != "sources"])
+        values = {key: self.number(key, data[key], kind) for key, kind in hints.items() if kind in (int, float)}
+        values |= {key: self.part(key, cls, data[key]) for key, cls in PARTS.items()}
+        if values["memory_bytes"] > 2**32:
+            self.fail("memory_bytes", "at most 2**32: addresses have 32 bits", values["memory_bytes"])
+        points = data["points"]
+        if not isinstance(points, list) or not points:
+            self.fail("points", "a list of at least one operating point", points)
+        values["points"] = tuple(self.part(f"points[{i}]", Point, point) for i, point in enumerate(points))
+        if len({p.name for p in values["points"]}) != len(points):
+            self.fail("points", "a different name for each point", [p.name for p in values["points"]])
+        return Chip(name=self.text("name", data["name"]), **values, energy=self.energy(data["energy"]), sources=self.sources)
+
+    def energy(self, data) -> dict[Event, Energy]:
+        table = {}
+        for key, entry in self.keys("energy", data, [event.value for event in Event]).items():
+            path = f"energy.{key}"
+            self.keys(path, entry, ["pj", "source", "scaling"])
+            table[Event(key)] = Energy(self.plain_number(f"{path}.pj", entry["pj"], float), self.text(f"{path}.source", entry["source"]),
+                                       self.text(f"{path}.scaling", entry["scaling"]))
+        return {event: table[event] for event in Event}
