@@ -1,0 +1,14 @@
+"""The meaning of the instructions: pure NumPy functions on ndarray views, bit-exact, usable on their own.
+
+Arithmetic is that of ``numerics.requantize`` and docs/architecture.md section 2. Every function takes ``out=``, which may be a strided view.
+The ``Prepared...`` classes hold what depends on constant weights only, so that repeated calls do not pay for it again.
+"""
+
+from tvm_ergo.target.machine.kernels.conv import PreparedConv, PreparedConvTranspose, conv2d, conv2d_transpose
+from tvm_ergo.target.machine.kernels.depthwise import PreparedDepthwise, depthwise_conv2d
+from tvm_ergo.target.machine.kernels.elementwise import add, maximum, minimum, mul, softmax, table
+from tvm_ergo.target.machine.kernels.matmul import matmul
+from tvm_ergo.target.machine.kernels.pool import avg_pool2d, max_pool2d, reduce_max, reduce_min, reduce_sum, resize2d
+
+__all__ = ["PreparedConv", "PreparedConvTranspose", "PreparedDepthwise", "add", "avg_pool2d", "conv2d", "conv2d_transpose", "depthwise_conv2d",
+           "matmul", "max_pool2d", "maximum", "minimum", "mul", "reduce_max", "reduce_min", "reduce_sum", "resize2d", "softmax", "table"]

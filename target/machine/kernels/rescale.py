@@ -1,0 +1,88 @@
+"""Requantization of whole arrays, equal to ``numerics.requantize`` to the bit, in float64 where that is provably exact.
+
+With scale ``s = mult * 2**-shift`` the result is ``clip(floor(acc*s + bias*s + 1/2 + zp))``. Every term is an integer multiple of
+``2**-shift``; a float64 holds such a number exactly while its integer is below 2**53. So the float path is exact for a channel when
+``(|acc| + |bias|) * mult + (|zp| + 128) * 2**shift + 2**(shift-1) < 2**53``. Channels that are so small that they round to 0 for every
+accumulator are replaced by scale 0; if any other channel fails the test, the whole array takes the int64 path.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tvm_ergo.target import numerics
+from tvm_ergo.target.machine.kernels.workspace import BAND_ELEMENTS, scratch
+
+FLOAT64_EXACT = 1 << 53
+TILE_ELEMENTS = 1024  # channel vectors are repeated to rows of about this length: numpy pays a fixed price per row
+
+
+class Rescale:
+    """``acc [M, C] -> int8 [M, C]``, prepared once for one layer.
+
+    Parameters: mult, shift, bias: scalars or [C] integers; out_zp, lo, hi: int8 range; acc_bound: scalar or [C], a proven bound of
+    ``|acc|`` without the bias. ``acc`` may be float32, float64 or an integer type, holding integers.
+    """
+
+    def __init__(self, mult, shift, out_zp: int, lo: int, hi: int, *, acc_bound, bias=0, channels: int | None = None):
+        fields = [np.asarray(v, np.int64).reshape(-1) for v in (mult, shift, bias, acc_bound)]
+        channels = channels or max(f.size for f in fields)
+        self.mult, self.shift, self.bias, bound = (np.broadcast_to(f, (channels,)).copy() for f in fields)
+        self.channels, self.out_zp, self.lo, self.hi = channels, int(out_zp), int(lo), int(hi)
+        # Python integers: the bound itself must not wrap.
+        scale, offset, self.exact_float = np.empty(channels), np.empty(channels), True
+        for c, (m, s, b, a) in enumerate(zip(self.mult.tolist(), self.shift.tolist(), self.bias.tolist(), bound.tolist())):
+            if s and (a + abs(b)) * abs(m) < 1 << (s - 1):
+                m, s, b = 0, 0, 0
+            half = (1 << s) >> 1
+            if (a + abs(b)) * abs(m) + ((abs(self.out_zp) + 128) << s) + half >= FLOAT64_EXACT or a >= FLOAT64_EXACT:
+                self.exact_float = False
+                break
+            scale[c] = m * 2.0**-s
+            offset[c] = (b * m + ((self.out_zp + 128) << s) + half) * 2.0**-s
+        if self.exact_float:
+            repeat = max(1, TILE_ELEMENTS // channels)
+            uniform = channels == 1 or (scale.min() == scale.max() and offset.min() == offset.max())
+            self.repeat = repeat
+            self.scale = scale[0] if uniform else np.tile(scale, repeat)
+            self.offset = offset[0] if uniform else np.tile(offset, repeat)
+            self.uniform = uniform
+
+    def __call__(self, acc: np.ndarray, out: np.ndarray) -> np.ndarray:
+        """``acc`` C-contiguous, any shape whose size is a multiple of C with channels innermost; ``out`` int8, C-contiguous, same size."""
+        acc, out = acc.reshape(-1), out.reshape(-1)
+        for begin in range(0, acc.size, self._band()):
+            part = slice(begin, begin + self._band())
+            if self.exact_float:
+                self._float_band(acc[part], out[part])
+            else:
+                self._int_band(acc[part], out[part])
+        return out
+
+    def _band(self) -> int:
+        row = self.channels * (self.repeat if self.exact_float else 1)
+        return max(1, BAND_ELEMENTS // row) * row
+
+    def _float_band(self, acc: np.ndarray, out: np.ndarray) -> None:
+        y = scratch("rescale", acc.shape, np.float64)
+        row = self.channels * self.repeat
+        whole = 0 if self.uniform else acc.size // row * row
+        if self.uniform:
+            np.multiply(acc, self.scale, out=y, dtype=np.float64, casting="unsafe")
+            y += self.offset
+        elif whole:
+            y2 = y[:whole].reshape(-1, row)
+            np.multiply(acc[:whole].reshape(-1, row), self.scale, out=y2, dtype=np.float64, casting="unsafe")
+            y2 += self.offset
+        if whole < acc.size and not self.uniform:
+            rest = acc.size - whole
+            np.multiply(acc[whole:], self.scale[:rest], out=y[whole:], dtype=np.float64, casting="unsafe")
+            y[whole:] += self.offset[:rest]
+        # Offset by 128 the numbers are non-negative after the clip, so the truncating cast is the floor.
+        np.clip(y, self.lo + 128.0, self.hi + 128.5, out=y)
+        np.copyto(out.view(np.uint8), y, casting="unsafe")
+        np.bitwise_xor(out.view(np.uint8), 0x80, out=out.view(np.uint8))
+
+    def _int_band(self, acc: np.ndarray, out: np.ndarray) -> None:
+        total = acc.astype(np.int64).reshape(-1, self.channels) + self.bias
+        out.reshape(-1, self.channels)[...] = numerics.requantize(total, self.mult, self.shift, self.out_zp, self.lo, self.hi)
