@@ -79,4 +79,4 @@ def host_llvm_target(num_cores: int | None = None) -> tvm.target.Target:
 
 def constant_array(expr):
     """The NumPy array of a constant tensor expression, None for any other expression."""
-    return expr.data.numpy() if isinstance(expr, tvm.ir.GenericConst) else None
+    return expr.value.numpy() if isinstance(expr, tvm.ir.GenericConst) else None
