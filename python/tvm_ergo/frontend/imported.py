@@ -1,0 +1,107 @@
+"""What a frontend hands over, and the checks all of them share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+import numpy as np
+import tvm
+
+from tvm_ergo.relay_passes.relax_utils import body_of, dtype_of, main_of, shape_of
+from tvm_ergo.target.errors import ModelError
+
+
+class SourceFormat(Enum):
+    ONNX = "onnx"
+    TFLITE = "tflite"
+    RELAX = "relax"
+
+
+@dataclass(frozen=True)
+class TensorInfo:
+    """An input or output of the model: its name in the source, static shape, NumPy dtype."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+
+
+@dataclass(frozen=True)
+class Imported:
+    """A model as a Relax module before any pass of ours.
+
+    ``mod``'s main takes ``inputs`` in this order (its parameters are named ``parameters``) and returns ``outputs``.
+    ``source`` is the file's path or a word for where the model came from.
+    """
+
+    mod: tvm.IRModule
+    inputs: tuple[TensorInfo, ...]
+    outputs: tuple[TensorInfo, ...]
+    source: str
+    format: SourceFormat
+
+    @property
+    def parameters(self) -> tuple[str, ...]:
+        """Names of main's parameters (the input names made identifiers)."""
+        return tuple(p.name for p in main_of(self.mod).params)
+
+
+def describe(mod: tvm.IRModule, source: str, source_format: SourceFormat, input_names=None, output_names=None) -> Imported:
+    """An :class:`Imported` with shapes and dtypes read from ``mod``. Errors: ModelError for dynamic shapes."""
+    func = main_of(mod)
+    body = body_of(func)
+    results = list(body.ty.fields) if isinstance(body.ty, tvm.ir.TupleType) else [body.ty]
+    output_names = output_names or [f"output_{i}" for i in range(len(results))] if len(results) > 1 else output_names or ["output"]
+    inputs = [TensorInfo(n, shape_of(p), dtype_of(p)) for n, p in zip(input_names or [p.name for p in func.params], func.params)]
+    outputs = [TensorInfo(n, shape_of(_Typed(n, t)), str(t.dtype)) for n, t in zip(output_names, results)]
+    return Imported(mod, tuple(inputs), tuple(outputs), source, source_format)
+
+
+@dataclass(frozen=True)
+class _Typed:
+    """A named type, to reuse the error message of ``shape_of``."""
+
+    name: str
+    ty: object
+
+
+def require_finite(array: np.ndarray, name: str, *, infinity_allowed: bool = False) -> None:
+    """Errors: ModelError naming the tensor, if it holds NaN (or infinities, unless they are a mask or a bound)."""
+    if array.dtype.kind != "f" or not array.size or np.isfinite(array.sum(dtype=np.float64)):
+        return
+    bad = np.isnan(array) if infinity_allowed else ~np.isfinite(array)
+    if bad.any():
+        first = tuple(int(i) for i in np.argwhere(bad)[0])
+        raise ModelError("a weight is not a finite number", where=f"tensor {name!r}, element {first}",
+                         available=f"{int(bad.sum())} of {array.size} elements are NaN or infinite",
+                         remedy="the file is damaged or training diverged; export the model again")
+
+
+def resolve_shapes(declared: dict[str, list], given: dict | None, batch: int) -> dict[str, list[int]]:
+    """Static input shapes. ``declared``: name -> dimensions, an int or a str/None where unknown; ``given`` overrides.
+
+    An unknown first dimension is the batch. Errors: ModelError naming any other unknown dimension, or a wrong override.
+    """
+    given = dict(given or {})
+    unknown = set(given) - set(declared)
+    if unknown:
+        raise ModelError("input_shapes names an input the model does not have", where=", ".join(sorted(unknown)),
+                         available=", ".join(declared))
+    shapes = {}
+    for name, dims in declared.items():
+        chosen = list(given.get(name, dims))
+        fits = len(chosen) == len(dims) and all(not isinstance(d, int) or c == d or i == 0 for i, (c, d) in enumerate(zip(chosen, dims)))
+        if not fits:
+            raise ModelError("the shape given does not fit the model's input", where=f"input {name!r}",
+                             required=str(list(dims)), available=str(chosen))
+        if chosen and not isinstance(chosen[0], int):
+            chosen[0] = batch
+        for axis, dim in enumerate(chosen):
+            if not isinstance(dim, int) or dim <= 0:
+                example = [d if isinstance(d, int) else batch if i == 0 else "..." for i, d in enumerate(dims)]
+                raise ModelError(f"dimension {dim or '?'!r} (axis {axis}) of an input is not known", where=f"input {name!r}, shape {list(dims)}",
+                                 required="static shapes: the chip's memory is planned before the first run",
+                                 remedy=f"give it: input_shapes={{{name!r}: {example}}}")
+        shapes[name] = chosen
+    return shapes

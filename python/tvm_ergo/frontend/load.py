@@ -1,0 +1,72 @@
+"""``load``: any model we can read, as one :class:`Imported`."""
+
+from __future__ import annotations
+
+import lzma
+from pathlib import Path
+
+import onnx
+import tvm
+from google.protobuf.message import DecodeError
+
+from tvm_ergo.frontend.imported import Imported, SourceFormat, describe
+from tvm_ergo.frontend.onnx_import import import_onnx
+from tvm_ergo.target.errors import ModelError
+
+_SUFFIXES = (".onnx", ".onnx.xz", ".tflite")
+
+
+def load(model, *, input_shapes: dict | None = None, batch: int = 1) -> Imported:
+    """Read a model.
+
+    Parameters
+    ----------
+    model : path (``.onnx``, ``.onnx.xz``, ``.tflite``), bytes of such a file, ``onnx.ModelProto``, or a Relax ``IRModule``.
+    input_shapes : {input name: shape} for models with dynamic dimensions.
+    batch : size of an unknown first dimension.
+
+    Errors: ModelError (missing, truncated, not a model, dynamic, NaN weights), UnsupportedError (operator).
+    """
+    if isinstance(model, Imported):
+        return model
+    if isinstance(model, tvm.IRModule):
+        return describe(model, "Relax module", SourceFormat.RELAX)
+    if isinstance(model, onnx.ModelProto):
+        return import_onnx(model, "ONNX model in memory", input_shapes, batch)
+    if isinstance(model, (bytes, bytearray, memoryview)):
+        return _from_bytes(bytes(model), "bytes in memory", input_shapes, batch)
+    if not isinstance(model, (str, Path)):
+        raise ModelError("this kind of object is not a model", available=type(model).__name__,
+                         required="a path, bytes, onnx.ModelProto or a Relax IRModule")
+    path = Path(model)
+    if not path.name.endswith(_SUFFIXES):
+        raise ModelError("the file name does not say what it is", where=str(path), required=f"a suffix of {', '.join(_SUFFIXES)}")
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise ModelError("the model file cannot be read", where=str(path), available=error.strerror or str(error)) from error
+    if path.name.endswith(".tflite") != (data[4:8] == b"TFL3"):
+        raise ModelError("the file's content is not what its name says", where=str(path),
+                         available="a TFLite file" if data[4:8] == b"TFL3" else "no TFLite mark inside")
+    return _from_bytes(data, str(path), input_shapes, batch)
+
+
+def _from_bytes(data: bytes, source: str, input_shapes: dict | None, batch: int) -> Imported:
+    if data[:6] == b"\xfd7zXZ\x00":
+        try:
+            data = lzma.decompress(data)
+        except (lzma.LZMAError, EOFError) as error:
+            raise ModelError("the compressed file is truncated or damaged", where=source, available=str(error)) from error
+    if data[4:8] == b"TFL3":
+        from tvm_ergo.frontend.tflite_import import import_tflite  # heavy; only for TFLite files
+
+        return import_tflite(data, source, input_shapes, batch)
+    if not data:
+        raise ModelError("the file is empty", where=source)
+    proto = onnx.ModelProto()
+    try:
+        proto.ParseFromString(data)
+    except DecodeError as error:
+        raise ModelError("this is not an ONNX file, or it is truncated", where=source, available=str(error)[:200],
+                         remedy="copy the file again; it ends in the middle of a record or is another format") from error
+    return import_onnx(proto, source, input_shapes, batch)

@@ -1,0 +1,182 @@
+"""ONNX to Relax over TVM's importer, with source names kept and the converters replaced that lose structure."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import warnings
+
+import numpy as np
+import onnx
+import tvm
+from onnx import numpy_helper
+from tvm import relax
+from tvm.relax.frontend.onnx import onnx_frontend
+
+from tvm_ergo.frontend.imported import Imported, SourceFormat, describe, require_finite, resolve_shapes
+from tvm_ergo.frontend.names import name_helpers
+from tvm_ergo.frontend.onnx_decompose import annotate_lengths, decompose
+from tvm_ergo.relay_passes.relax_utils import Call, Constant, array_of, dtype_of, infer, safe_name, shape_of
+from tvm_ergo.target.errors import ModelError, UnsupportedError
+
+_MASK_CONSUMERS = {"Add", "Where", "Clip", "Min", "Max", "Sub", "ConstantOfShape"}
+_HANDLED = {"Constant"}
+
+
+def import_onnx(model: onnx.ModelProto, source: str, input_shapes: dict | None = None, batch: int = 1) -> Imported:
+    """Import an ONNX model with static shapes.
+
+    Errors: ModelError (invalid graph, unknown dimensions, NaN weights), UnsupportedError (operators TVM's importer lacks).
+    """
+    _check(model, source)
+    own = onnx.ModelProto()
+    own.CopyFrom(model)
+    declared = {i.name: _dimensions(i) for i in own.graph.input if i.name not in {t.name for t in own.graph.initializer}}
+    shapes = resolve_shapes(declared, input_shapes, batch)
+    _check_weights(own.graph)
+    annotate_lengths(own, shapes)
+    decompose(own)
+    _check_operators(own)
+    for node in own.graph.node:
+        node.name = node.name or (node.output[0] if node.output else node.op_type)
+    mod = name_helpers(_convert(own, shapes, source))
+    return describe(mod, source, SourceFormat.ONNX, list(declared), [o.name for o in own.graph.output])
+
+
+def _dimensions(value: onnx.ValueInfoProto) -> list:
+    tensor = value.type.tensor_type
+    if not tensor.HasField("shape"):
+        raise ModelError("an input has no shape at all", where=f"input {value.name!r}", remedy="export the model with input shapes")
+    return [d.dim_value if d.HasField("dim_value") and d.dim_value > 0 else d.dim_param or None for d in tensor.shape.dim]
+
+
+def _check(model: onnx.ModelProto, source: str) -> None:
+    if not model.graph.node and not model.graph.output:
+        raise ModelError("the file holds no ONNX graph", where=source, remedy="check that it is an ONNX model and complete")
+    try:
+        onnx.checker.check_model(model)
+    except (onnx.checker.ValidationError, ValueError) as error:
+        raise ModelError("the ONNX graph is not valid", where=source, available=str(error).split("\n")[0][:300]) from error
+
+
+def _check_weights(graph: onnx.GraphProto) -> None:
+    consumers: dict[str, set[str]] = {}
+    for node in graph.node:
+        for name in node.input:
+            consumers.setdefault(name, set()).add(node.op_type)
+    for tensor in graph.initializer:
+        if tensor.data_location == onnx.TensorProto.EXTERNAL:
+            raise ModelError("a weight is stored outside the file", where=f"tensor {tensor.name!r}",
+                             remedy="load the model from its path, beside its data files")
+        masks = consumers.get(tensor.name, set()) <= _MASK_CONSUMERS
+        if tensor.data_type in (onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE, onnx.TensorProto.FLOAT16):
+            require_finite(numpy_helper.to_array(tensor), tensor.name, infinity_allowed=masks)
+
+
+def _check_operators(model: onnx.ModelProto) -> None:
+    supported = onnx_frontend._get_convert_map()
+    for node in model.graph.node:
+        if node.op_type in ("If", "Loop", "Scan"):
+            raise UnsupportedError(f"control flow (ONNX operator {node.op_type}) is not supported", where=f"node {node.name or node.output[0]!r}",
+                                   remedy="export the model without control flow")
+        if node.domain not in ("", "ai.onnx", "com.microsoft") or (node.op_type not in supported and node.op_type not in _HANDLED):
+            raise UnsupportedError(f"ONNX operator {node.domain + '.' if node.domain else ''}{node.op_type} cannot be imported",
+                                   where=f"node {node.name or node.output[0]!r}",
+                                   remedy="replace it by standard operators before exporting")
+
+
+def _convert(model: onnx.ModelProto, shapes: dict, source: str) -> tvm.IRModule:
+    importer = _Importer(shapes, "float32", keep_params_in_input=False, sanitize=False)
+    opset = max((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), default=1)
+    for value in model.graph.input:
+        importer.parameter_names[value.name] = safe_name(value.name)
+    chatter = io.StringIO()  # the importer prints operands on errors
+    try:
+        with contextlib.redirect_stdout(chatter), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return importer.from_onnx(model.graph, opset)
+    except (ValueError, TypeError, KeyError, AttributeError, AssertionError, NotImplementedError, IndexError, RuntimeError) as error:
+        first = next((line.strip() for line in str(error).splitlines()[::-1] if line.strip()), type(error).__name__)
+        raise ModelError(f"ONNX operator {importer.current_op or '?'} cannot be imported", where=f"{source}, node {importer.current_node!r}",
+                         available=first[:400], remedy="see the reason above; static shapes and constant attributes are needed") from error
+
+
+class _Importer(onnx_frontend.ONNXGraphImporter):
+    """TVM's importer, binding each node's result under the node's name."""
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.parameter_names: dict[str, str] = {}
+        self.current_op = self.current_node = ""
+
+    def _new_var(self, var_name: str, shape: list, dtype: str = "float32"):
+        return super()._new_var(self.parameter_names.get(var_name, safe_name(var_name)), shape, dtype)
+
+    def _convert_operator(self, op_name: str, inputs: list, attrs: dict, opset: int):
+        self.current_op, self.current_node = op_name, attrs["tvm_custom"]["name"]
+        replace = _CONVERTERS.get(op_name)
+        value = replace(inputs, attrs, opset) if replace else None
+        if value is None:
+            value = super()._convert_operator(op_name, inputs, attrs, opset)
+        if isinstance(value, Call):
+            value = infer(value)
+            if isinstance(value.ty, relax.TensorType):
+                return self.bb.emit(value, safe_name(self.current_node))
+        return value
+
+
+def _bound(value, default: float) -> float | None:
+    """A constant clip bound as a number (NaN and absent mean unbounded); None when it is not constant."""
+    if value is None:
+        return default
+    if not isinstance(value, Constant):
+        return None
+    number = float(array_of(value).reshape(-1)[0])
+    return default if np.isnan(number) else number
+
+
+def _clip(inputs, attrs, opset: int):
+    x = inputs[0]
+    if opset < 11:
+        low, high = float(attrs.get("min", -np.inf)), float(attrs.get("max", np.inf))
+    else:
+        low, high = _bound(inputs[1], -np.inf), _bound(inputs[2], np.inf)
+    if low is None or high is None or not dtype_of(x).startswith("float"):
+        return None
+    if np.isinf(low) and np.isinf(high):
+        return x
+    if np.isinf(high):
+        return relax.op.nn.relu(x) if low == 0 else relax.op.maximum(x, relax.const(low, dtype_of(x)))
+    return relax.op.minimum(x, relax.const(high, dtype_of(x))) if np.isinf(low) else relax.op.clip(x, low, high)
+
+
+def _pad(inputs, attrs, opset: int):
+    mode = attrs.get("mode", b"constant").decode()
+    relax_mode = {"constant": "constant", "reflect": "reflect", "edge": "replicate", "wrap": "circular"}[mode]
+    rank = len(shape_of(inputs[0]))
+    if opset < 11:
+        pads, value = list(attrs["pads"]), float(attrs.get("value", 0.0))
+    else:
+        if not isinstance(inputs[1], Constant) or (inputs[2] is not None and not isinstance(inputs[2], Constant)):
+            return None
+        pads = [int(p) for p in array_of(inputs[1])]
+        value = 0.0 if inputs[2] is None else float(array_of(inputs[2]).reshape(-1)[0])
+    axes = range(rank) if opset < 18 or inputs[3] is None else [int(a) % rank for a in array_of(inputs[3])]
+    width = [0] * (2 * rank)
+    half = len(pads) // 2
+    for i, axis in enumerate(axes):
+        width[2 * axis], width[2 * axis + 1] = pads[i], pads[half + i]
+    if min(width) < 0:
+        return None
+    return relax.op.nn.pad(inputs[0], width, relax_mode, value) if any(width) else inputs[0]
+
+
+def _identity(inputs, attrs, opset: int):
+    return inputs[0]
+
+
+def _dropout(inputs, attrs, opset: int):
+    return inputs[0] if attrs["tvm_custom"]["num_outputs"] == 1 else None
+
+
+_CONVERTERS = {"Clip": _clip, "Pad": _pad, "Identity": _identity, "Dropout": _dropout}
