@@ -1,16 +1,17 @@
 """The instruction set: one class per instruction holds its fields, preconditions, meaning and cost."""
 
 from tvm_ergo.target.codecs import Codec
-from tvm_ergo.target.isa.base import MNEMONICS, OPCODES, Engine, Instruction, decode, parse
-from tvm_ergo.target.isa.control import CpuCall, CpuFunction, Halt
+from tvm_ergo.target.isa.base import MNEMONICS, OPCODES, Engine, Instruction, Memory, decode, parse
+from tvm_ergo.target.isa.control import CpuCall, Halt
 from tvm_ergo.target.isa.cost import Cost, Event
+from tvm_ergo.target.isa.cpu_library import CpuFunction
 from tvm_ergo.target.isa.movement import Copy, Fill
 from tvm_ergo.target.isa.operand import DType, Operand, contiguous, contiguous_strides, overlap
 from tvm_ergo.target.isa.tensor import Conv, ConvTranspose, Depthwise, MatMul
 from tvm_ergo.target.isa.vector import Add, MaxMin, MaxMinKind, Mul, Pool, PoolKind, Reduce, ReduceKind, Resize, Softmax, Table
 
 __all__ = [
-    "Codec", "MNEMONICS", "OPCODES", "Engine", "Instruction", "decode", "parse", "CpuCall", "CpuFunction", "Halt", "Cost", "Event",
+    "Codec", "MNEMONICS", "OPCODES", "Engine", "Instruction", "Memory", "decode", "parse", "CpuCall", "CpuFunction", "Halt", "Cost", "Event",
     "Copy", "Fill", "DType", "Operand", "contiguous", "contiguous_strides", "overlap", "Conv", "ConvTranspose", "Depthwise", "MatMul",
     "Add", "MaxMin", "MaxMinKind", "Mul", "Pool", "PoolKind", "Reduce", "ReduceKind", "Resize", "Softmax", "Table",
 ]

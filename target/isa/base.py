@@ -18,7 +18,9 @@ import struct
 from dataclasses import dataclass
 from dataclasses import field as dataclass_field
 from enum import IntEnum
-from typing import ClassVar
+from typing import ClassVar, Protocol
+
+import numpy as np
 
 from tvm_ergo.target.errors import ProgramError
 from tvm_ergo.target.isa.cost import Cost
@@ -41,6 +43,16 @@ class Engine(IntEnum):
 
 OPCODES: dict[int, type["Instruction"]] = {}
 MNEMONICS: dict[str, type["Instruction"]] = {}
+
+
+class Memory(Protocol):
+    """What ``Instruction.execute`` needs of the emulator."""
+
+    def view(self, operand: Operand) -> np.ndarray:
+        """A view of the unified memory with the operand's dtype, shape and strides; writable for outputs."""
+
+    def prepared(self, instruction: "Instruction"):
+        """``instruction.prepare(self)``; may be kept as long as the bytes of ``instruction.constants()`` do not change."""
 
 
 class Instruction:
@@ -85,6 +97,10 @@ class Instruction:
         return self.operands(out=True)
 
     # ---- preconditions ---------------------------------------------------------------------------------------------
+    def check_clip(self) -> None:
+        """Precondition of every requantizing instruction."""
+        self.require(self.lo <= self.hi, "the clip bounds are exchanged", "lo <= hi", f"lo={self.lo}, hi={self.hi}")
+
     def require(self, condition: bool, what: str, required: object = None, available: object = None) -> None:
         """Raise ProgramError naming this instruction unless ``condition`` holds."""
         if not condition:
@@ -128,13 +144,25 @@ class Instruction:
         """The instruction's own preconditions; ``dims`` are the lengths of the named axes."""
 
     # ---- meaning and cost ------------------------------------------------------------------------------------------
-    def execute(self, memory) -> None:
-        """Do it. ``memory.view(operand)`` is a writable ndarray view (dtype, shape, strides) of the unified memory."""
+    def constants(self) -> list[Operand]:
+        """The operands ``prepare`` depends on: usually weights and per-channel parameters."""
+        return []
+
+    def prepare(self, memory: Memory):
+        """What execution can keep between runs while ``constants()`` are unchanged (unpacked weights); None for most."""
+        return None
+
+    def execute(self, memory: Memory) -> None:
+        """Do it: read the operands' views, write the outputs' views."""
         raise NotImplementedError(self.MNEMONIC)
 
     def cost(self, chip) -> Cost:
         """Cycles the engine is busy and events, on ``chip`` (target.chip.Chip)."""
         raise NotImplementedError(self.MNEMONIC)
+
+    def values(self, *names: str) -> dict:
+        """The named fields as keyword arguments for a kernel."""
+        return {name: getattr(self, name) for name in names}
 
     # ---- bytes -----------------------------------------------------------------------------------------------------
     def encode(self) -> bytes:

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
+import numpy as np
+
 from tvm_ergo.target.isa.base import Engine, Instruction, instruction
+from tvm_ergo.target.isa.cost import Cost, Event, MatrixWork, ceil_div, engine_cost
 from tvm_ergo.target.isa.fields import I8, U8, U16, U32, Flag, Int, Ints, Tensor
-from tvm_ergo.target.isa.operand import DType
+from tvm_ergo.target.isa.geometry import broadcast_to, transposed_shape, window_shape
+from tvm_ergo.target.isa.operand import DType, Operand
 from tvm_ergo.target.numerics import MAX_SHIFT, MULTIPLIER_BITS
 
 I8_ONLY, I32_ONLY = (DType.I8,), (DType.I32,)
@@ -13,10 +19,30 @@ STEP = Int("u16", 1, 2**16 - 1)
 MULT = U32("requantization multiplier", 0, 2**MULTIPLIER_BITS - 1)
 SHIFT = U8("requantization right shift", 0, MAX_SHIFT)
 OUT_ZP, LO, HI = I8("output zero point"), I8("lower clip bound"), I8("upper clip bound, >= lo")
+PARAMETER_BYTES = 9  # of one output channel: bias i32, multiplier i32, shift i8
+
+
+class _PerChannel(Instruction):
+    """What the three convolutions share: constant weights, prepared once."""
+
+    def constants(self) -> list[Operand]:
+        return [self.w, self.bias, self.mult, self.shift]
+
+    def prepare_with(self, prepared_kernel: type, memory, *scalars: str):
+        """The kernel object holding this instruction's unpacked weights (copied: the memory may change later)."""
+        w, bias, mult, shift = (memory.view(operand).copy() for operand in self.constants())
+        return prepared_kernel(w, bias, mult, shift, **self.values("strides", "padding", "dilation", "in_zp", "w_zp", "out_zp", "lo", "hi", *scalars))
+
+    def execute(self, memory) -> None:
+        memory.prepared(self)(memory.view(self.x), memory.view(self.out))
+
+    def check_output(self, expected: tuple[int, int]) -> None:
+        self.check_clip()
+        self.require(self.out.shape[1:3] == expected and min(expected) > 0, "the output has the wrong size", expected, self.out.shape[1:3])
 
 
 @instruction(0x01, Engine.TENSOR)
-class Conv(Instruction):
+class Conv(_PerChannel):
     """Convolution with per-channel requantization; padded taps contribute 0. Dense layers are 1x1 convolutions."""
 
     x = Tensor("N H W C", I8_ONLY, "input, NHWC")
@@ -33,9 +59,30 @@ class Conv(Instruction):
     w_zp = I8("weight zero point")
     out_zp, lo, hi = OUT_ZP, LO, HI
 
+    def check_rules(self, dims):
+        self.require(dims["C"] == dims["CG"] * self.groups and dims["O"] % self.groups == 0, "groups do not divide the channels",
+                     f"C = {self.groups} x {dims['CG']}, O divisible by {self.groups}", f"C={dims['C']}, O={dims['O']}")
+        self.check_output(window_shape(self.x.shape[1:3], self.w.shape[1:3], self.strides, self.padding, self.dilation))
+
+    def prepare(self, memory):
+        from tvm_ergo.target.machine.kernels import PreparedConv
+
+        return self.prepare_with(PreparedConv, memory, "groups")
+
+    def cost(self, chip) -> Cost:
+        """Array: K = kh*kw*CG products, a kernel row's kw*CG neighbouring bytes filling the input lanes (dilation 1), so few
+        channels still use them; output pixels of all rows fill the pixel lanes. Each group runs on its own. Traffic: MatrixWork."""
+        array, (o, kh, kw, cg), (n, h, w, c) = chip.tensor, self.w.shape, self.x.shape
+        steps = kh * (ceil_div(kw * cg, array.input_lanes) if self.dilation[1] == 1 else kw * ceil_div(cg, array.input_lanes))
+        shared_rows = max(0, (kh - 1) * self.dilation[0] + 1 - self.strides[0])
+        work = MatrixWork(pixels=n * self.out.shape[1] * self.out.shape[2], channels=o // self.groups, depth=kh * kw * cg, steps=steps,
+                          input_bytes=n * h * w * cg, weight_bytes=o // self.groups * kh * kw * cg, halo_bytes=shared_rows * w * cg,
+                          repeat=self.groups)
+        return work.cost(array, PARAMETER_BYTES * o, self.out.size_bytes)
+
 
 @instruction(0x02, Engine.TENSOR)
-class Depthwise(Instruction):
+class Depthwise(_PerChannel):
     """Depthwise convolution, multiplier 1, with per-channel requantization; padded taps contribute 0."""
 
     x = Tensor("N H W C", I8_ONLY, "input, NHWC")
@@ -51,9 +98,30 @@ class Depthwise(Instruction):
     w_zp = I8("weight zero point")
     out_zp, lo, hi = OUT_ZP, LO, HI
 
+    def check_rules(self, dims):
+        self.check_output(window_shape(self.x.shape[1:3], self.w.shape[:2], self.strides, self.padding, self.dilation))
+
+    def prepare(self, memory):
+        from tvm_ergo.target.machine.kernels import PreparedDepthwise
+
+        return self.prepare_with(PreparedDepthwise, memory)
+
+    def cost(self, chip) -> Cost:
+        """Array: channels on the output lanes, pixels on the pixel lanes, depthwise_taps of the input lanes on kernel taps; the rest
+        is idle. Traffic: weights once; inputs once if kh rows of one channel tile fit the input buffer, else once per overlap."""
+        array, (kh, kw, c), pixels = chip.tensor, self.w.shape, math.prod(self.out.shape[:3])
+        groups = ceil_div(pixels, array.pixel_lanes)
+        cycles = ceil_div(c, array.output_lanes) * groups * ceil_div(kh * kw, array.depthwise_taps)
+        rows_fit = ((kh - 1) * self.dilation[0] + 1) * self.x.shape[2] * min(c, array.output_lanes) <= array.input_buffer_bytes
+        inputs = self.x.distinct_bytes * (1 if rows_fit else ceil_div(kh, self.strides[0]))
+        macs = pixels * c * kh * kw
+        events = {Event.MAC_8X8: macs, Event.ACC_ADD_32: macs, Event.REQUANT: pixels * c, Event.LOCAL_READ_BYTE: macs + c * kh * kw * groups,
+                  Event.LOCAL_WRITE_BYTE: inputs + self.w.size_bytes}
+        return engine_cost(array, cycles, inputs + self.w.size_bytes + PARAMETER_BYTES * c, self.out.size_bytes, events)
+
 
 @instruction(0x03, Engine.TENSOR, "CONV_TRANSPOSE")
-class ConvTranspose(Instruction):
+class ConvTranspose(_PerChannel):
     """Transposed convolution: ``out[ih*sh - top + i*dh] += (x[ih]-in_zp) * (w[i]-w_zp)``, then per-channel requantization."""
 
     x = Tensor("N H W C", I8_ONLY, "input, NHWC")
@@ -70,6 +138,23 @@ class ConvTranspose(Instruction):
     w_zp = I8("weight zero point")
     out_zp, lo, hi = OUT_ZP, LO, HI
 
+    def check_rules(self, dims):
+        self.check_output(transposed_shape(self.x.shape[1:3], self.w.shape[1:3], self.strides, self.padding, self.output_padding, self.dilation))
+
+    def prepare(self, memory):
+        from tvm_ergo.target.machine.kernels import PreparedConvTranspose
+
+        return self.prepare_with(PreparedConvTranspose, memory, "output_padding")
+
+    def cost(self, chip) -> Cost:
+        """Array: as a gather over the output phases, no product with a stuffed zero: kh*kw*C*O products per input pixel, input
+        pixels on the pixel lanes. Traffic: MatrixWork, output rows overlapping like a convolution's input rows."""
+        array, (o, kh, kw, c), (n, h, w, _) = chip.tensor, self.w.shape, self.x.shape
+        work = MatrixWork(pixels=n * h * w, channels=o, depth=kh * kw * c, steps=kh * kw * ceil_div(c, array.input_lanes),
+                          input_bytes=n * h * w * c, weight_bytes=o * kh * kw * c, halo_bytes=ceil_div(kh - 1, self.strides[0]) * w * c)
+        cost = work.cost(array, PARAMETER_BYTES * o, self.out.size_bytes)
+        return Cost(cost.cycles, {**cost.events, Event.REQUANT: self.out.elements})
+
 
 @instruction(0x04, Engine.TENSOR)
 class MatMul(Instruction):
@@ -83,3 +168,29 @@ class MatMul(Instruction):
     b_zp = I8("zero point of b")
     mult, shift = MULT, SHIFT
     out_zp, lo, hi = OUT_ZP, LO, HI
+
+    def check_rules(self, dims):
+        self.check_clip()
+        self.require(min(self.a.rank, self.b.rank, self.out.rank) >= 2, "matrices have at least two axes")
+        (m, k), (bk, n) = self.a.shape[-2:], self.b.shape[-2:][::-1] if self.transpose_b else self.b.shape[-2:]
+        self.require(k == bk, "the inner axes differ", f"K = {k}", bk)
+        self.require(self.out.shape[-2:] == (m, n), "the output has the wrong size", (m, n), self.out.shape[-2:])
+        batch = self.out.shape[:-2]
+        self.require(all(broadcast_to(t.shape[:-2], batch) for t in (self.a, self.b)) and math.prod(batch) ==
+                     math.prod(np.broadcast_shapes(self.a.shape[:-2], self.b.shape[:-2])), "the batch axes do not broadcast to the output's", batch)
+
+    def execute(self, memory) -> None:
+        from tvm_ergo.target.machine import kernels
+
+        out = memory.view(self.out)
+        a, b = memory.view(self.a), memory.view(self.b)
+        kernels.matmul(a.reshape((1,) * (out.ndim - a.ndim) + a.shape), b, out=out,
+                       **self.values("transpose_b", "a_zp", "b_zp", "mult", "shift", "out_zp", "lo", "hi"))
+
+    def cost(self, chip) -> Cost:
+        """Array: rows of a on the pixel lanes, columns of b on the output lanes, K on the input lanes, batch by batch; b is the
+        stationary side. Traffic: MatrixWork."""
+        array, (m, n), k = chip.tensor, self.out.shape[-2:], self.a.shape[-1]
+        work = MatrixWork(pixels=m, channels=n, depth=k, steps=ceil_div(k, array.input_lanes), input_bytes=m * k, weight_bytes=k * n,
+                          repeat=math.prod(self.out.shape[:-2]))
+        return work.cost(array, 0, self.out.size_bytes)
