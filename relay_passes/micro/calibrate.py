@@ -1,0 +1,194 @@
+"""Calibration: run the float net on sample inputs and decide, per tensor, which range its 256 levels should span.
+
+Sources: min-max and percentile are common practice; least mean squared error follows Nagel et al., "A White Paper on
+Neural Network Quantization" (2021), section 3.1.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import tvm
+
+from tvm_ergo.relay_passes.interpreter import Interpreter
+from tvm_ergo.relay_passes.micro.observe import Histogram, Range
+from tvm_ergo.relay_passes.relax_utils import dtype_of, main_of, shape_of
+from tvm_ergo.target.errors import CalibrationError
+
+REMEDY = "give some (100 or so) inputs like those the net will see: arrays, a dict of arrays, an .npz file, or an iterator of dicts"
+
+
+class Method(enum.Enum):
+    """How a range follows from the values seen."""
+
+    MSE = "mse"
+    MINMAX = "minmax"
+    PERCENTILE = "percentile"
+
+
+@dataclass(frozen=True)
+class Ranges:
+    """Result of calibration: ``ranges[variable name]``, the number of ``samples`` seen, and the ``method``.
+
+    ``means[name]`` is the mean over batch and space of each last-axis channel, f64 [C], of the tensors asked for.
+    """
+
+    ranges: Mapping[str, Range]
+    samples: int
+    method: Method
+    means: Mapping[str, np.ndarray] = field(default_factory=dict)
+
+    def __getitem__(self, name: str) -> Range:
+        return self.ranges[name]
+
+    def __contains__(self, name: str) -> bool:
+        return name in self.ranges
+
+
+def input_shapes(mod: tvm.IRModule) -> dict[str, tuple[tuple[int, ...], str]]:
+    """``{input name: (shape, dtype)}`` of main's inputs, parameters bound as constants excluded."""
+    func = main_of(mod)
+    count = int(func.attrs["num_input"]) if func.attrs and "num_input" in func.attrs else len(func.params)
+    return {p.name: (shape_of(p), dtype_of(p)) for p in func.params[:count]}
+
+
+def _as_mapping(item, names: list[str], number: int) -> dict[str, np.ndarray]:
+    """One calibration item as name -> array."""
+    if isinstance(item, Mapping):
+        given = dict(item)
+    elif len(names) == 1:
+        given = {names[0]: item}
+    elif isinstance(item, (tuple, list)) and len(item) == len(names):
+        given = dict(zip(names, item))
+    else:
+        raise CalibrationError(f"calibration sample {number} does not say which array is which input", required=", ".join(names),
+                               available=type(item).__name__, remedy="give dicts {input name: array}")
+    if set(given) != set(names):
+        raise CalibrationError(f"calibration sample {number} has other inputs than the net", required=", ".join(names),
+                               available=", ".join(map(str, given)) or "none", remedy=REMEDY)
+    return given
+
+
+def _checked(name: str, value, shape: tuple[int, ...], dtype: str, number: int) -> np.ndarray:
+    """The array of one input, [n, *shape[1:]] with n >= 1, in the net's dtype and finite."""
+    where = f"input {name}, calibration sample {number}"
+    try:
+        array = np.asarray(value)
+    except ValueError as error:
+        raise CalibrationError("calibration data is ragged", where=where, required=f"an array of shape {shape}") from error
+    if array.dtype.kind not in "fiub":
+        raise CalibrationError("calibration data is not numeric", where=where, required=dtype, available=str(array.dtype))
+    if array.shape == shape[1:] and shape[:1] == (1,):
+        array = array[None]
+    batched = shape[:1] == (1,) and array.ndim == len(shape) and array.shape[1:] == shape[1:]
+    if array.shape != shape and not batched:
+        raise CalibrationError("calibration data has the wrong shape", where=where, required=str(shape), available=str(array.shape), remedy=REMEDY)
+    if array.size == 0:
+        raise CalibrationError("calibration data is empty", where=where, required="at least one sample", remedy=REMEDY)
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        raise CalibrationError("calibration data holds NaN or infinity", where=where, required="finite values")
+    with np.errstate(over="ignore"):
+        cast = array.astype(dtype)
+    if cast.dtype.kind == "f" and not np.isfinite(cast).all():
+        raise CalibrationError(f"calibration data does not fit {dtype}", where=where, required="finite values")
+    return cast
+
+
+def _items(data, names: list[str]) -> Iterable:
+    """The top-level container of calibration data as an iterable of items (each a batch of one or more)."""
+    if data is None:
+        raise CalibrationError("a float net needs calibration data", required=", ".join(names), available="none", remedy=REMEDY)
+    if isinstance(data, (str, Path)):
+        try:
+            with np.load(data, allow_pickle=False) as file:
+                loaded = {k: file[k] for k in file.files} if hasattr(file, "files") else file
+        except (OSError, ValueError, EOFError) as error:
+            raise CalibrationError("the calibration file cannot be read", where=str(data), available=str(error),
+                                   remedy="write it with numpy.savez(path, input_name=array)") from error
+        if isinstance(loaded, dict) and len(names) == 1 and len(loaded) == 1 and names[0] not in loaded:
+            return [next(iter(loaded.values()))]
+        return [loaded]
+    if isinstance(data, (Mapping, np.ndarray)):
+        return [data]
+    if isinstance(data, Iterable):
+        return data
+    raise CalibrationError("calibration data is of no known form", available=type(data).__name__, remedy=REMEDY)
+
+
+def samples_of(mod: tvm.IRModule, data, limit: int | None = None) -> Iterator[dict[str, np.ndarray]]:
+    """Yields single samples ``{input: array [1, ...]}`` from any accepted form of calibration data, checked.
+
+    Forms: one array [n, ...] (single-input nets), a dict of arrays [n, ...], the path of an .npz or .npy file, or an iterable
+    of arrays or dicts, each a sample with or without batch axis, or a batch. Errors: CalibrationError naming input and sample.
+    """
+    shapes, count = input_shapes(mod), 0
+    for number, item in enumerate(_items(data, list(shapes))):
+        given = _as_mapping(item, list(shapes), number)
+        arrays = {n: _checked(n, given[n], *shapes[n], number) for n in shapes}
+        lengths = {n: len(a) if shapes[n][0][:1] == (1,) else 1 for n, a in arrays.items()}
+        if len(set(lengths.values())) > 1:
+            raise CalibrationError(f"calibration sample {number} has inputs of different batch sizes", required="the same number of samples",
+                                   available=", ".join(f"{n}: {c}" for n, c in lengths.items()))
+        size = next(iter(lengths.values()), 1)
+        for i in range(size):
+            if limit is not None and count >= limit:
+                return
+            yield {n: a if size == 1 else a[i : i + 1] for n, a in arrays.items()}
+            count += 1
+    if not count:
+        raise CalibrationError("calibration data is empty", required="at least one sample", available="0 samples", remedy=REMEDY)
+
+
+def range_of(histogram: Histogram, method: Method, percentile: float) -> Range:
+    """The range ``method`` chooses for what was seen."""
+    if method is Method.MINMAX:
+        return histogram.min_max()
+    return histogram.percentile(percentile) if method is Method.PERCENTILE else histogram.least_error()
+
+
+def calibrate(mod: tvm.IRModule, data, method: str | Method = Method.MSE, *, percentile: float = 99.99, samples: int | None = None,
+              tensors: set[str] | None = None, methods: Mapping[str, Method] | None = None,
+              progress: Callable[[int], None] | None = None) -> Ranges:
+    """Runs ``mod`` (float normal form) on calibration data and chooses a range for every float tensor.
+
+    Parameters: data, see ``samples_of``; method, how ranges follow from values; percentile, of the method of that name;
+    samples, use at most so many; tensors, names of the variables to observe (None = all); methods, other methods for
+    single tensors; progress(samples done), after each sample.
+    Errors: CalibrationError (missing, empty, wrong shape, NaN, or values that make the net itself overflow).
+    """
+    method = _method(method)
+    if not 50 < percentile <= 100:
+        raise CalibrationError("the percentile is out of range", required="above 50, up to 100", available=str(percentile))
+    histograms: dict[str, Histogram] = {}
+    sums: dict[str, np.ndarray] = {}
+
+    def observe(name: str, value: np.ndarray) -> None:
+        if value.dtype.kind != "f" or (tensors is not None and name not in tensors):
+            return
+        if not np.isfinite(value).all():
+            raise CalibrationError("the net's own values overflow on the calibration data", where=name, required="finite values",
+                                   remedy="check the scaling of the calibration inputs against the model's preprocessing")
+        histograms.setdefault(name, Histogram()).update(value)
+        if value.ndim:
+            sums[name] = sums.get(name, 0) + value.reshape(-1, value.shape[-1]).mean(axis=0, dtype=np.float64)
+
+    interpreter, count = Interpreter(mod), 0
+    with np.errstate(over="ignore", invalid="ignore"):
+        for sample in samples_of(mod, data, samples):
+            interpreter.run(sample, observe)
+            count += 1
+            if progress:
+                progress(count)
+    chosen = {n: range_of(h, (methods or {}).get(n, method), percentile) for n, h in histograms.items()}
+    return Ranges(chosen, count, method, {n: s / count for n, s in sums.items()})
+
+
+def _method(method: str | Method) -> Method:
+    try:
+        return Method(method)
+    except ValueError:
+        raise CalibrationError("unknown calibration method", required=", ".join(m.value for m in Method), available=str(method)) from None
