@@ -51,8 +51,8 @@ class Memory(Protocol):
     def view(self, operand: Operand) -> np.ndarray:
         """A view of the unified memory with the operand's dtype, shape and strides; writable for outputs."""
 
-    def prepared(self, instruction: "Instruction"):
-        """``instruction.prepare(self)``; may be kept as long as the bytes of ``instruction.constants()`` do not change."""
+    def prepared(self, instruction: "Instruction", operands: list[Operand], factory):
+        """``factory()``, or its earlier result while the bytes of ``operands`` are known not to have changed."""
 
 
 class Instruction:
@@ -144,14 +144,6 @@ class Instruction:
         """The instruction's own preconditions; ``dims`` are the lengths of the named axes."""
 
     # ---- meaning and cost ------------------------------------------------------------------------------------------
-    def constants(self) -> list[Operand]:
-        """The operands ``prepare`` depends on: usually weights and per-channel parameters."""
-        return []
-
-    def prepare(self, memory: Memory):
-        """What execution can keep between runs while ``constants()`` are unchanged (unpacked weights); None for most."""
-        return None
-
     def execute(self, memory: Memory) -> None:
         """Do it: read the operands' views, write the outputs' views."""
         raise NotImplementedError(self.MNEMONIC)

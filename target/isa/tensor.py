@@ -25,16 +25,15 @@ PARAMETER_BYTES = 9  # of one output channel: bias i32, multiplier i32, shift i8
 class _PerChannel(Instruction):
     """What the three convolutions share: constant weights, prepared once."""
 
-    def constants(self) -> list[Operand]:
-        return [self.w, self.bias, self.mult, self.shift]
+    def run(self, memory, prepared_kernel: type, *scalars: str) -> None:
+        """Execute with a kernel object that unpacked the weights; the memory keeps it while they are constant."""
+        operands = [self.w, self.bias, self.mult, self.shift]
 
-    def prepare_with(self, prepared_kernel: type, memory, *scalars: str):
-        """The kernel object holding this instruction's unpacked weights (copied: the memory may change later)."""
-        w, bias, mult, shift = (memory.view(operand).copy() for operand in self.constants())
-        return prepared_kernel(w, bias, mult, shift, **self.values("strides", "padding", "dilation", "in_zp", "w_zp", "out_zp", "lo", "hi", *scalars))
+        def unpack():
+            names = ("strides", "padding", "dilation", "in_zp", "w_zp", "out_zp", "lo", "hi", *scalars)
+            return prepared_kernel(*(memory.view(operand).copy() for operand in operands), **self.values(*names))
 
-    def execute(self, memory) -> None:
-        memory.prepared(self)(memory.view(self.x), memory.view(self.out))
+        memory.prepared(self, operands, unpack)(memory.view(self.x), memory.view(self.out))
 
     def check_output(self, expected: tuple[int, int]) -> None:
         self.check_clip()
@@ -64,10 +63,10 @@ class Conv(_PerChannel):
                      f"C = {self.groups} x {dims['CG']}, O divisible by {self.groups}", f"C={dims['C']}, O={dims['O']}")
         self.check_output(window_shape(self.x.shape[1:3], self.w.shape[1:3], self.strides, self.padding, self.dilation))
 
-    def prepare(self, memory):
+    def execute(self, memory) -> None:
         from tvm_ergo.target.machine.kernels import PreparedConv
 
-        return self.prepare_with(PreparedConv, memory, "groups")
+        self.run(memory, PreparedConv, "groups")
 
     def cost(self, chip) -> Cost:
         """Array: K = kh*kw*CG products, a kernel row's kw*CG neighbouring bytes filling the input lanes (dilation 1), so few
@@ -101,10 +100,10 @@ class Depthwise(_PerChannel):
     def check_rules(self, dims):
         self.check_output(window_shape(self.x.shape[1:3], self.w.shape[:2], self.strides, self.padding, self.dilation))
 
-    def prepare(self, memory):
+    def execute(self, memory) -> None:
         from tvm_ergo.target.machine.kernels import PreparedDepthwise
 
-        return self.prepare_with(PreparedDepthwise, memory)
+        self.run(memory, PreparedDepthwise)
 
     def cost(self, chip) -> Cost:
         """Array: channels on the output lanes, pixels on the pixel lanes, depthwise_taps of the input lanes on kernel taps; the rest
@@ -141,10 +140,10 @@ class ConvTranspose(_PerChannel):
     def check_rules(self, dims):
         self.check_output(transposed_shape(self.x.shape[1:3], self.w.shape[1:3], self.strides, self.padding, self.output_padding, self.dilation))
 
-    def prepare(self, memory):
+    def execute(self, memory) -> None:
         from tvm_ergo.target.machine.kernels import PreparedConvTranspose
 
-        return self.prepare_with(PreparedConvTranspose, memory, "output_padding")
+        self.run(memory, PreparedConvTranspose, "output_padding")
 
     def cost(self, chip) -> Cost:
         """Array: as a gather over the output phases, no product with a stuffed zero: kh*kw*C*O products per input pixel, input

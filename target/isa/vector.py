@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from enum import IntEnum
 
 from tvm_ergo.target.isa.base import Engine, Instruction, instruction
+from tvm_ergo.target.isa.cost import Cost, Event, ceil_div, engine_cost
 from tvm_ergo.target.isa.fields import I8, Choice, Flag, Int, Ints, Tensor
+from tvm_ergo.target.isa.geometry import broadcast_to, window_shape
 from tvm_ergo.target.isa.operand import MAX_RANK, DType
 from tvm_ergo.target.isa.tensor import EXTENT, HI, I8_ONLY, I32_ONLY, LO, MULT, OUT_ZP, SHIFT, STEP
 
@@ -42,6 +45,23 @@ class Add(Instruction):
     out_zp, lo, hi = OUT_ZP, LO, HI
     IN_PLACE = True
 
+    def check_rules(self, dims):
+        self.check_clip()
+        _check_broadcast(self)
+
+    def execute(self, memory) -> None:
+        from tvm_ergo.target.machine import kernels
+
+        kernels.add(memory.view(self.a), memory.view(self.b), out=memory.view(self.out),
+                    **self.values("a_zp", "b_zp", "a_mult", "b_mult", "shift", "out_zp", "lo", "hi"))
+
+    def cost(self, chip) -> Cost:
+        """One pass. Per element: two zero points, two input multiplications, sum, rounding and output zero point, two clips. A
+        broadcast operand is read once."""
+        n = self.out.elements
+        events = {Event.ALU_8: 4 * n, Event.RESCALE_9X22: 2 * n, Event.ACC_ADD_32: 3 * n}
+        return _elementwise_cost(chip.vector, self, events)
+
 
 @instruction(0x11, Engine.VECTOR)
 class Mul(Instruction):
@@ -56,6 +76,21 @@ class Mul(Instruction):
     out_zp, lo, hi = OUT_ZP, LO, HI
     IN_PLACE = True
 
+    def check_rules(self, dims):
+        self.check_clip()
+        _check_broadcast(self)
+
+    def execute(self, memory) -> None:
+        from tvm_ergo.target.machine import kernels
+
+        kernels.mul(memory.view(self.a), memory.view(self.b), out=memory.view(self.out),
+                    **self.values("a_zp", "b_zp", "mult", "shift", "out_zp", "lo", "hi"))
+
+    def cost(self, chip) -> Cost:
+        """One pass. Per element: two zero points, one product, one requantization. A broadcast operand is read once."""
+        n = self.out.elements
+        return _elementwise_cost(chip.vector, self, {Event.ALU_8: 2 * n, Event.MAC_8X8: n, Event.REQUANT: n})
+
 
 @instruction(0x12, Engine.VECTOR)
 class MaxMin(Instruction):
@@ -67,6 +102,19 @@ class MaxMin(Instruction):
     kind = Choice(MaxMinKind, "which of the two")
     IN_PLACE = True
 
+    def check_rules(self, dims):
+        _check_broadcast(self)
+
+    def execute(self, memory) -> None:
+        from tvm_ergo.target.machine import kernels
+
+        kernel = {MaxMinKind.MAX: kernels.maximum, MaxMinKind.MIN: kernels.minimum}[self.kind]
+        kernel(memory.view(self.a), memory.view(self.b), out=memory.view(self.out))
+
+    def cost(self, chip) -> Cost:
+        """One pass, one comparison per element. A broadcast operand is read once."""
+        return _elementwise_cost(chip.vector, self, {Event.ALU_8: self.out.elements})
+
 
 @instruction(0x13, Engine.VECTOR)
 class Table(Instruction):
@@ -76,6 +124,24 @@ class Table(Instruction):
     lut = Tensor("*", BYTES, "[256], or [C, 256] one table per channel")
     out = Tensor("*", BYTES, "output, the lut's element type", out=True)
     IN_PLACE = True
+
+    def check_rules(self, dims):
+        self.require(self.x.shape == self.out.shape, "the output has the wrong shape", self.x.shape, self.out.shape)
+        self.require(self.lut.dtype == self.out.dtype, "the output has the wrong element type", self.lut.dtype.name, self.out.dtype.name)
+        self.require(self.lut.shape in ((256,), (self.x.shape[-1], 256)), "the lut has the wrong shape", f"[256] or [{self.x.shape[-1]}, 256]",
+                     self.lut.shape)
+
+    def execute(self, memory) -> None:
+        from tvm_ergo.target.machine import kernels
+
+        kernels.table(memory.view(self.x), memory.view(self.lut), out=memory.view(self.out))
+
+    def cost(self, chip) -> Cost:
+        """One look-up per element on the table lanes. The tables are first loaded next to the lanes, once: with one table
+        per channel the engine goes channel by channel."""
+        engine, n = chip.vector, self.out.elements
+        events = {Event.LUT_READ: n, Event.LOCAL_WRITE_BYTE: self.lut.size_bytes}
+        return engine_cost(engine, ceil_div(n, engine.table_lanes), self.x.distinct_bytes + self.lut.size_bytes, n, events)
 
 
 @instruction(0x14, Engine.VECTOR)
@@ -97,6 +163,36 @@ class Pool(Instruction):
     mult, shift = MULT, SHIFT
     out_zp, lo, hi = OUT_ZP, LO, HI
 
+    def check_rules(self, dims):
+        self.check_clip()
+        self.require(self.kind != PoolKind.AVG or self.dilation == (1, 1), "average pooling has no dilation", (1, 1), self.dilation)
+        top, left, bottom, right = self.padding
+        reach = [(k - 1) * d + 1 for k, d in zip(self.pool, self.dilation)]
+        self.require(max(top, bottom) < reach[0] and max(left, right) < reach[1], "a window lies in the padding entirely",
+                     f"padding below the window's {reach}", self.padding)
+        expected = window_shape(self.x.shape[1:3], self.pool, self.strides, self.padding, self.dilation)
+        self.require(self.out.shape[1:3] == expected and min(expected) > 0, "the output has the wrong size", expected, self.out.shape[1:3])
+
+    def execute(self, memory) -> None:
+        from tvm_ergo.target.machine import kernels
+
+        x, out, window = memory.view(self.x), memory.view(self.out), self.values("pool", "strides", "padding")
+        if self.kind == PoolKind.MAX:
+            kernels.max_pool2d(x, dilation=self.dilation, out=out, **window)
+        else:
+            kernels.avg_pool2d(x, out=out, **window, **self.values("count_include_pad", "in_zp", "mult", "shift", "out_zp", "lo", "hi"))
+
+    def cost(self, chip) -> Cost:
+        """One pass per window tap; AVG then multiplies and divides once per output on the divide lanes. Traffic: columns of a
+        window are shared in registers, rows are not: every input row is read once for each window row that meets it."""
+        engine, n, taps = chip.vector, self.out.elements, math.prod(self.pool)
+        cycles, events = ceil_div(n, engine.lanes) * taps, {Event.ALU_8: n * taps}
+        if self.kind == PoolKind.AVG:
+            cycles += ceil_div(n, engine.divide_lanes)
+            events = {Event.ACC_ADD_32: n * taps, Event.REQUANT: n, Event.DIVIDE: n}
+        read = min(n * taps, self.x.distinct_bytes * ceil_div(self.pool[0], self.strides[0]))
+        return engine_cost(engine, cycles, read, n, events)
+
 
 @instruction(0x15, Engine.VECTOR)
 class Reduce(Instruction):
@@ -111,6 +207,34 @@ class Reduce(Instruction):
     mult, shift = MULT, SHIFT
     out_zp, lo, hi = OUT_ZP, LO, HI
 
+    def check_rules(self, dims):
+        self.check_clip()
+        rank = self.x.rank
+        self.require(list(self.axes) == sorted(set(self.axes)) and all(a < rank for a in self.axes), "wrong axes",
+                     f"ascending, different, below {rank}", self.axes)
+        kept = tuple(1 if axis in self.axes else d for axis, d in enumerate(self.x.shape) if self.keepdims or axis not in self.axes) or (1,)
+        self.require(self.out.shape == kept, "the output has the wrong shape", kept, self.out.shape)
+
+    def execute(self, memory) -> None:
+        from tvm_ergo.target.machine import kernels
+
+        # keepdims: a full reduction without them would have rank 0, which no operand has
+        x, out = memory.view(self.x), memory.view(self.out)
+        if self.kind == ReduceKind.SUM:
+            result = kernels.reduce_sum(x, axes=self.axes, keepdims=True, **self.values("in_zp", "mult", "shift", "out_zp", "lo", "hi"))
+        else:
+            kernel = {ReduceKind.MAX: kernels.reduce_max, ReduceKind.MIN: kernels.reduce_min}[self.kind]
+            result = kernel(x, axes=self.axes, keepdims=True)
+        out[...] = result.reshape(out.shape)
+
+    def cost(self, chip) -> Cost:
+        """One pass over the input; each byte is read once. SUM requantizes each output."""
+        engine, elements, n = chip.vector, self.x.elements, self.out.elements
+        add = self.kind == ReduceKind.SUM
+        events = {Event.ACC_ADD_32: elements, Event.REQUANT: n} if add else {Event.ALU_8: elements}
+        cycles = ceil_div(elements, engine.lanes) + ceil_div(n, engine.lanes)
+        return engine_cost(engine, cycles, self.x.distinct_bytes, n, events)
+
 
 @instruction(0x16, Engine.VECTOR)
 class Softmax(Instruction):
@@ -122,6 +246,24 @@ class Softmax(Instruction):
     mult, shift = MULT, SHIFT
     out_zp, lo, hi = OUT_ZP, LO, HI
 
+    def check_rules(self, dims):
+        self.check_clip()
+        self.require(self.x.shape == self.out.shape, "the output has the wrong shape", self.x.shape, self.out.shape)
+        self.require(self.x.shape[-1] < 2**14, "the last axis is too long: products must fit 64 bits", "below 2**14", self.x.shape[-1])
+
+    def execute(self, memory) -> None:
+        from tvm_ergo.target.machine import kernels
+
+        kernels.softmax(memory.view(self.x), memory.view(self.lut), out=memory.view(self.out), **self.values("mult", "shift", "out_zp", "lo", "hi"))
+
+    def cost(self, chip) -> Cost:
+        """Three passes that each read x: maximum; look-up and sum; look-up again, multiply, divide. The table is loaded once."""
+        engine, n = chip.vector, self.out.elements
+        cycles = ceil_div(n, engine.lanes) + 2 * ceil_div(n, engine.table_lanes) + ceil_div(n, engine.divide_lanes)
+        events = {Event.ALU_8: 3 * n, Event.LUT_READ: 2 * n, Event.ACC_ADD_32: n, Event.REQUANT: n, Event.DIVIDE: n,
+                  Event.LOCAL_WRITE_BYTE: self.lut.size_bytes}
+        return engine_cost(engine, cycles, 3 * self.x.distinct_bytes + self.lut.size_bytes, n, events)
+
 
 @instruction(0x17, Engine.VECTOR)
 class Resize(Instruction):
@@ -131,3 +273,26 @@ class Resize(Instruction):
     rows = Tensor("OH 3", I32_ONLY, "row taps")
     cols = Tensor("OW 3", I32_ONLY, "column taps")
     out = Tensor("N OH OW C", I8_ONLY, "output, NHWC", out=True)
+
+    def execute(self, memory) -> None:
+        from tvm_ergo.target.machine import kernels
+
+        kernels.resize2d(memory.view(self.x), memory.view(self.rows), memory.view(self.cols), out=memory.view(self.out))
+
+    def cost(self, chip) -> Cost:
+        """Four products and additions per output, four passes, four bytes read, nearest or not: the weights are data."""
+        engine, n = chip.vector, self.out.elements
+        events = {Event.RESCALE_9X22: 4 * n, Event.ACC_ADD_32: 4 * n}
+        return engine_cost(engine, 4 * ceil_div(n, engine.lanes), 4 * n + self.rows.size_bytes + self.cols.size_bytes, n, events)
+
+
+def _check_broadcast(ins) -> None:
+    for name in ("a", "b"):
+        shape = getattr(ins, name).shape
+        ins.require(broadcast_to(shape, ins.out.shape), f"{name} does not broadcast to the output's shape", ins.out.shape, shape)
+
+
+def _elementwise_cost(engine, ins, events: dict[Event, int]) -> Cost:
+    """One pass over the output on all lanes."""
+    n = ins.out.elements
+    return engine_cost(engine, ceil_div(n, engine.lanes), ins.a.distinct_bytes + ins.b.distinct_bytes, n, events)
