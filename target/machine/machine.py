@@ -1,0 +1,121 @@
+"""The emulator: runs a Program's instructions on the unified memory, bit-exactly."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from tvm_ergo.target.chip import Chip, Point
+from tvm_ergo.target.chip import chip as chip_by_name
+from tvm_ergo.target.errors import InputError, MachineError
+from tvm_ergo.target.isa import Instruction
+from tvm_ergo.target.machine.hazards import HazardCheck
+from tvm_ergo.target.machine.memory import Memory
+from tvm_ergo.target.machine.trace import Trace
+from tvm_ergo.target.program import Port, Program
+
+Watch = Callable[[int, Instruction, Memory], None]
+
+
+@dataclass(frozen=True)
+class Result:
+    """outputs : by port name, arrays of their own. trace : what the run cost."""
+
+    outputs: dict[str, np.ndarray]
+    trace: Trace
+
+
+class Machine:
+    """One emulated chip with one Program loaded.
+
+    Parameters
+    ----------
+    program : validated here. chip : Chip, a shipped chip's name, or None for the one the program names.
+    strict : check once that no instruction reads unwritten bytes or races with another (``HazardCheck``); in every run poison the memory
+    first and confine each instruction to the operands it declares. Results of valid programs are the same.
+    point : operating point (name or Point) for seconds and energy; None is the chip's default.
+
+    Instructions are executed in program order: validation lets them wait only for earlier ones, so it is one of the orders the chip may
+    take, and without races all orders give the same result. Everything that does not depend on inputs (timeline, energy, prepared
+    weights) is computed once. Not thread-safe. Errors: ProgramError, TargetError, MachineError.
+    """
+
+    def __init__(self, program: Program, chip: Chip | str | None = None, strict: bool = False, point: Point | str | None = None):
+        self.program, self.strict = program, strict
+        self.chip = chip_by_name(chip or program.chip_name) if chip is None or isinstance(chip, str) else chip
+        if program.memory_bytes > self.chip.memory_bytes:
+            raise MachineError("the program needs more memory than the chip has", where=self.chip.name, required=f"{program.memory_bytes} bytes",
+                               available=f"{self.chip.memory_bytes} bytes", remedy="compile the network for this chip")
+        program.validate()
+        if strict:
+            HazardCheck(program).run()
+        self.trace = Trace(program, self.chip, point)
+        written = _written_spans(program)
+        mutable = [_meets(addr, addr + len(content), written) for addr, content in program.data]
+        self.memory = Memory(program.memory_bytes, [(a, a + len(c)) for (a, c), changes in zip(program.data, mutable) if not changes])
+        self._reload = [section for section, changes in zip(program.data, mutable) if changes]
+        for addr, content in program.data:
+            self.memory.load(addr, content)
+
+    def run(self, inputs: dict[str, np.ndarray], watch: Watch | None = None) -> Result:
+        """One inference.
+
+        inputs : one array per input port, of exactly its shape and dtype. watch : called after each instruction with (index,
+        instruction, memory); ``memory.view(operand).copy()`` takes an intermediate tensor. Errors: InputError, MachineError.
+        """
+        arrays = check_inputs(self.program.inputs, inputs)
+        self._reset()
+        for port, array in zip(self.program.inputs, arrays):
+            self.memory.view(port.operand)[...] = array
+        for index, instruction in enumerate(self.program.instructions):
+            if self.strict:
+                self.memory.restrict(instruction)
+                try:
+                    instruction.execute(self.memory)
+                finally:
+                    self.memory.restrict(None)
+            else:
+                instruction.execute(self.memory)
+            if watch is not None:
+                watch(index, instruction, self.memory)
+        return Result({port.name: self.memory.view(port.operand).copy() for port in self.program.outputs}, self.trace)
+
+    def _reset(self) -> None:
+        if self.strict:
+            self.memory.poison()
+        for addr, content in self.program.data if self.strict else self._reload:
+            self.memory.load(addr, content)
+
+
+def check_inputs(ports: list[Port], inputs: dict[str, np.ndarray]) -> list[np.ndarray]:
+    """The arrays in port order. Errors: InputError for a missing or unknown name, wrong dtype or shape, saying expected and given."""
+    expected = {port.name: port.operand for port in ports}
+    listing = ", ".join(f"{name}: {o.dtype.numpy.name}{list(o.shape)}" for name, o in expected.items()) or "no inputs"
+    if not isinstance(inputs, dict):
+        raise InputError("the inputs are not a dict of arrays by name", required=listing, available=type(inputs).__name__)
+    for problem, names in (("missing", expected.keys() - inputs.keys()), ("unknown", inputs.keys() - expected.keys())):
+        if names:
+            raise InputError(f"{problem} input {', '.join(sorted(map(repr, names)))}", required=listing,
+                             available=", ".join(map(repr, inputs)) or "no inputs")
+    arrays = []
+    for name, operand in expected.items():
+        array = inputs[name]
+        if not isinstance(array, np.ndarray):
+            raise InputError("an input is not a NumPy array", where=name, required=listing, available=type(array).__name__)
+        if array.dtype != operand.dtype.numpy or array.shape != operand.shape:
+            raise InputError("an input has the wrong shape or element type", where=name,
+                             required=f"{operand.dtype.numpy.name}{list(operand.shape)}", available=f"{array.dtype.name}{list(array.shape)}")
+        arrays.append(array)
+    return arrays
+
+
+def _written_spans(program: Program) -> np.ndarray:
+    """int64[n, 2]: byte ranges around everything that instructions and input ports write."""
+    spans = [operand.extent for instruction in program.instructions for operand in instruction.writes()]
+    return np.array(spans + [port.operand.extent for port in program.inputs], np.int64).reshape(-1, 2)
+
+
+def _meets(low: int, high: int, spans: np.ndarray) -> bool:
+    return bool(((spans[:, 0] < high) & (spans[:, 1] > low)).any())

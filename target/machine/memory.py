@@ -1,0 +1,96 @@
+"""The unified memory: one byte array, seen through operands."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from tvm_ergo.target.codecs import Codec
+from tvm_ergo.target.errors import MachineError
+from tvm_ergo.target.isa import Instruction, Operand
+
+POISON = 0xA5  # what memory holds before anything is written, in strict mode
+
+
+class Memory:
+    """``size_bytes`` of memory. ``view(operand)`` is the only way instructions reach it.
+
+    constant : half-open byte ranges that no instruction and no input port ever writes: weights, tables. What is computed from them may be
+    kept from one run to the next (``prepared``). Not thread-safe.
+    """
+
+    def __init__(self, size_bytes: int, constant: Sequence[tuple[int, int]] = ()):
+        self.bytes = np.zeros(size_bytes, np.uint8)
+        self.constant = tuple(constant)
+        self._views: dict[int, tuple[Operand, np.ndarray]] = {}
+        self._prepared: dict[int, tuple[Instruction, object]] = {}
+        self._writable: list[Operand] | None = None  # while a strict run executes an instruction: its outputs
+        self._readable: list[Operand] | None = None
+
+    @property
+    def size_bytes(self) -> int:
+        return self.bytes.size
+
+    def view(self, operand: Operand) -> np.ndarray:
+        """The operand's elements as an ndarray of its dtype, shape and strides, on this memory.
+
+        Writable; in strict mode only for the operands the running instruction declares as written. Errors: MachineError when any byte is
+        outside the memory, the address or a stride is not aligned to the element, the codec is not RAW, or (strict) the running
+        instruction does not declare the operand.
+        """
+        known = self._views.get(id(operand))
+        if known is None or known[0] is not operand:
+            known = self._views[id(operand)] = (operand, self._make_view(operand))
+        if self._readable is None:
+            return known[1]
+        if any(operand is declared for declared in self._writable):
+            return known[1]
+        if not any(operand is declared for declared in self._readable):
+            raise MachineError("an instruction touches an operand that it does not declare", where=str(operand))
+        view = known[1].view()
+        view.flags.writeable = False
+        return view
+
+    def _make_view(self, operand: Operand) -> np.ndarray:
+        low, high = operand.extent
+        if low < 0 or high > self.size_bytes:
+            raise MachineError("an operand lies outside the unified memory", where=str(operand), required=f"bytes [{low:#x}, {high:#x})",
+                               available=f"[0, {self.size_bytes:#x})")
+        size = operand.dtype.itemsize
+        if operand.addr % size or any(s % size for s in operand.strides):
+            raise MachineError("an operand is not aligned to its elements", where=str(operand), required=f"address and strides divisible by {size}")
+        if operand.codec != Codec.RAW:
+            raise MachineError(f"the machine cannot read codec {operand.codec.name}", where=str(operand), available=Codec.RAW.name)
+        return np.ndarray(operand.shape, operand.dtype.numpy, self.bytes, operand.addr, operand.strides)
+
+    def prepared(self, instruction: Instruction, operands: Sequence[Operand], factory: Callable[[], object]) -> object:
+        """``factory()``, kept for ``instruction`` across runs when every one of ``operands`` (weights, bias, ...) is constant."""
+        known = self._prepared.get(id(instruction))
+        if known is not None and known[0] is instruction:
+            return known[1]
+        value = factory()
+        if all(self.is_constant(operand) for operand in operands):
+            self._prepared[id(instruction)] = (instruction, value)
+        return value
+
+    def is_constant(self, operand: Operand) -> bool:
+        """Whether all of the operand's bytes lie in one constant range."""
+        low, high = operand.extent
+        return any(begin <= low and high <= end for begin, end in self.constant)
+
+    def load(self, addr: int, content: bytes) -> None:
+        """Write initial contents. Errors: MachineError when they do not fit."""
+        if addr < 0 or addr + len(content) > self.size_bytes:
+            raise MachineError("a data section lies outside the unified memory", where=f"address {addr:#x}", required=f"{len(content)} bytes",
+                               available=f"[0, {self.size_bytes:#x})")
+        self.bytes[addr:addr + len(content)] = np.frombuffer(content, np.uint8)
+
+    def poison(self) -> None:
+        """Fill everything with POISON."""
+        self.bytes.fill(POISON)
+
+    def restrict(self, instruction: Instruction | None) -> None:
+        """From now on only ``instruction``'s declared operands may be viewed, and only its outputs written; None lifts the restriction."""
+        self._readable = None if instruction is None else instruction.reads()
+        self._writable = None if instruction is None else instruction.writes()
