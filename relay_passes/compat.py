@@ -80,3 +80,25 @@ def host_llvm_target(num_cores: int | None = None) -> tvm.target.Target:
 def constant_array(expr):
     """The NumPy array of a constant tensor expression, None for any other expression."""
     return expr.value.numpy() if isinstance(expr, tvm.ir.GenericConst) else None
+
+
+def vector_bits(target: tvm.target.Target | None) -> int:
+    """Width of an llvm target's vector registers; 256 where there is no llvm target to ask."""
+    if target is None or target.kind.name != "llvm":
+        return 256
+    width = int(tvm.target.codegen.llvm_get_vector_width(target))
+    return width if width in (128, 256, 512) else 256
+
+
+def with_function(mod: tvm.IRModule, var: tvm.ir.GlobalVar, func) -> tvm.IRModule:
+    """``mod`` with the function of ``var`` replaced, in a module of its own."""
+    copy = mod.clone()
+    copy[var] = func
+    return copy
+
+
+def flatten_result(result) -> list:
+    """The tensors a Relax VM function returned: one tensor or (nested) tuples of them."""
+    if isinstance(result, (tvm_ffi.Array, list, tuple)):
+        return [leaf for item in result for leaf in flatten_result(item)]
+    return [result]

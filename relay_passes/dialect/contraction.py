@@ -17,6 +17,8 @@ from tvm_ergo.relay_passes import compat
 from tvm_ergo.relay_passes.dialect import arithmetic, regions
 
 MAX_LANES = 32
+LANES_ANNOTATION = "ergo.lanes"
+"""Block annotation for the CPU schedule: how many of the innermost channels lie side by side in the packed weights."""
 
 
 def lanes(out_channels: int, groups: int) -> int:
@@ -113,7 +115,7 @@ def conv(padded: te.Tensor, packed: te.Tensor, out_channels: int, strides, dilat
         weight = packed(tirx.floordiv(o, v), i, j, c, tirx.floormod(o, v))
         return te.sum(arithmetic.centred(x, in_zp) * arithmetic.centred(weight, w_zp), axis=[i, j, c])
 
-    return te.compute((int(padded.shape[0]), rows, cols, blocks * v), element, name="accumulate")
+    return te.compute((int(padded.shape[0]), rows, cols, blocks * v), element, name="accumulate", attrs={LANES_ANNOTATION: v})
 
 
 def depthwise(padded: te.Tensor, w: te.Tensor, strides, dilation, in_zp: int, w_zp: int) -> te.Tensor:
