@@ -1,0 +1,109 @@
+"""From a chip function to a Program: graph, plan, instructions, waits."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tvm import relax
+from tvm_ergo.codegen.graph import Graph, from_function
+from tvm_ergo.codegen.lower import Emitter
+from tvm_ergo.codegen.options import Options
+from tvm_ergo.codegen.plan import Plan, make_plan
+from tvm_ergo.codegen.schedule import schedule
+from tvm_ergo.target.chip import Chip
+from tvm_ergo.target.isa import DType, Halt
+from tvm_ergo.target.program import Buffer, BufferKind, Node, Port, Program
+
+
+def compile_function(func: relax.Function, chip: Chip, *, memory_bytes: int | None = None, options: Options = Options(),
+                     name: str | None = None) -> Program:
+    """The Program of a Relax function of ``relax.ergo.*`` calls (a region made by Partition, or any other).
+
+    memory_bytes : the unified memory to plan for, the chip's unless given. name : for messages and meta, the function's
+    global_symbol unless given. Inputs are named after the parameters, outputs after their variables.
+    Errors: ModelError (not a chip function), UnsupportedError, OutOfMemoryError.
+    """
+    if name is None:
+        name = str(func.attrs["global_symbol"]) if func.attrs is not None and "global_symbol" in func.attrs else "main"
+    return compile_graph(from_function(func, name), chip, memory_bytes=memory_bytes, options=options)
+
+
+def compile_graph(graph: Graph, chip: Chip, *, memory_bytes: int | None = None, options: Options = Options()) -> Program:
+    """As :func:`compile_function`, from a Graph."""
+    memory = chip.memory_bytes if memory_bytes is None else memory_bytes
+    return emit_program(make_plan(graph, memory, options), chip, memory)
+
+
+def emit_program(plan: Plan, chip: Chip, memory_bytes: int | None = None) -> Program:
+    """The Program that carries out a plan. Errors: UnsupportedError from the lowering rules."""
+    emitter = Emitter(plan)
+    starts = []  # first instruction of each step
+    written: dict[int, int] = {}  # tensor -> one past the instruction after which it is complete
+    for step in plan.steps:
+        starts.append(len(emitter.instructions))
+        emitter.lower(step.node, step.region)
+        written.update(dict.fromkeys(step.node.outputs, len(emitter.instructions)))
+    starts.append(len(emitter.instructions))
+    instructions = schedule([*emitter.instructions, Halt()], plan.constant_bytes)
+    graph = plan.graph
+    return Program(
+        chip_name=chip.name, instructions=instructions, data=_constant_data(plan),
+        inputs=_ports(plan, graph.inputs), outputs=_ports(plan, graph.outputs),
+        nodes=[Node(n.name, type(n.op).op_name, n.op.name or n.name) for n in graph.nodes],
+        buffers=_buffers(plan, starts, len(instructions)), memory_bytes=plan.memory_bytes if memory_bytes is None else memory_bytes,
+        meta=_meta(plan, written))
+
+
+def _ports(plan: Plan, tensors: Sequence[int]) -> list[Port]:
+    """Ports named after the tensors; a name that occurs again gets a number."""
+    ports: list[Port] = []
+    for t in tensors:
+        name = base = plan.graph.tensors[t].name
+        while name in (port.name for port in ports):
+            name = f"{base}_{len(ports)}"
+        view = plan.placed(t)
+        ports.append(Port(name, view.operand(_dtype(plan, t))))
+    return ports
+
+
+def _dtype(plan: Plan, t: int) -> DType:
+    return DType.of(plan.graph.tensors[t].dtype)
+
+
+def _constant_data(plan: Plan) -> list[tuple[int, bytes]]:
+    """Each used constant once, by address."""
+    sections = {addr: plan.graph.tensors[t].data.tobytes() for t, addr in plan.constants.items()}
+    return sorted(sections.items())
+
+
+def _buffers(plan: Plan, starts: list[int], end: int) -> list[Buffer]:
+    """The memory map with lifetimes in instructions ``[first, last)``."""
+    graph, found = plan.graph, []
+    for t, addr in sorted(plan.constants.items(), key=lambda item: item[1]):
+        tensor = graph.tensors[t]
+        if not found or found[-1].addr != addr:
+            found.append(Buffer(tensor.name, addr, tensor.size_bytes, 0, end, BufferKind.CONSTANT))
+    output_roots = {plan.views[t].root for t in graph.outputs}
+    for buffer in plan.problem.buffers:
+        is_output = buffer.id in output_roots
+        kind = BufferKind.INPUT if buffer.id in graph.inputs else BufferKind.OUTPUT if is_output else BufferKind.ACTIVATION
+        last = end if is_output else starts[min(buffer.upper, len(starts) - 1)]
+        first = starts[min(buffer.lower, len(starts) - 1)]
+        found.append(Buffer(graph.tensors[buffer.id].name, plan.addresses[buffer.id], buffer.size, first, max(first, last), kind))
+    return found
+
+
+def _meta(plan: Plan, written: dict[int, int]) -> dict:
+    """Figures for reports, and where each activation can be read: complete once ``instructions`` of the program have run."""
+    graph = plan.graph
+    tensors = []
+    for node in graph.nodes:
+        for t in node.outputs:
+            view, tensor = plan.placed(t), graph.tensors[t]
+            tensors.append({
+                "name": tensor.name, "layer": node.op.name or node.name, "op": type(node.op).op_name, "node": node.id,
+                "dtype": tensor.dtype, "shape": list(tensor.shape), "addr": view.offset, "strides": list(view.strides),
+                "out_scale": node.op.out_scale, "out_zp": node.op.out_zp, "instructions": written[t]})
+    return {
+        "name": graph.name, "macs": graph.macs(), "constant_bytes": plan.constant_bytes, "activation_bytes": plan.activation_bytes,
+        "peak_bytes": plan.memory_bytes, "live_bytes": plan.problem.lower_bound(), "bound_bytes": plan.bound_bytes, "tensors": tensors}

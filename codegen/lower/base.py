@@ -1,0 +1,93 @@
+"""What the lowering rules share: their table, the emitter that turns boxes into operands, and window arithmetic."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from tvm_ergo.codegen.graph import Node, Region
+from tvm_ergo.codegen.plan import Plan
+from tvm_ergo.codegen.strided import View, collapse
+from tvm_ergo.relay_passes.dialect import ErgoOp
+from tvm_ergo.target.errors import UnsupportedError
+from tvm_ergo.target.isa import Copy, DType, Fill, Instruction, Operand
+
+Rule = Callable[[Node, Region, "Emitter"], None]
+RULES: dict[type[ErgoOp], Rule] = {}
+
+
+def lowers(op: type[ErgoOp]) -> Callable[[Rule], Rule]:
+    """Registers ``rule(node, region, emit)``: emits instructions that compute the box ``region`` of the node's output."""
+
+    def register(rule: Rule) -> Rule:
+        if op in RULES:
+            raise ValueError(f"{op.__name__} has two lowering rules")
+        RULES[op] = rule
+        return rule
+
+    return register
+
+
+class Emitter:
+    """Collects instructions; gives operands of tensors' boxes at their planned addresses."""
+
+    def __init__(self, plan: Plan):
+        self.plan, self.graph = plan, plan.graph
+        self.instructions: list[Instruction] = []
+        self._node = 0
+
+    def lower(self, node: Node, region: Region) -> None:
+        """Appends the instructions of one step. Errors: UnsupportedError when the op has no rule or the box cannot be done."""
+        if type(node.op) not in RULES:
+            raise UnsupportedError(f"the chip has no lowering of {type(node.op).__name__}", where=node.name,
+                                   available=", ".join(sorted(op.__name__ for op in RULES)))
+        self._node = node.id
+        RULES[type(node.op)](node, region, self)
+
+    def __call__(self, instruction: type[Instruction], **fields) -> None:
+        self.instructions.append(instruction(**fields, node=self._node))
+
+    def dtype(self, t: int) -> DType:
+        return DType.of(self.graph.tensors[t].dtype)
+
+    def view(self, t: int, region: Region | None = None) -> View:
+        """Where a box of a tensor (all of it by default) lies in the memory."""
+        view = self.plan.placed(t)
+        return view if region is None else view.box(region)
+
+    def operand(self, t: int, region: Region | None = None) -> Operand:
+        """A box of a tensor as an operand of the tensor's own rank."""
+        return self.view(t, region).operand(self.dtype(t))
+
+    def inputs(self, node: Node, region: Region) -> list[Region]:
+        """The boxes of the inputs that a box of output 0 needs."""
+        values = [self.graph.tensors[t].data for t in node.inputs]
+        return node.op.input_regions(region, self.graph.shapes(node), values)
+
+    def move(self, source: View, target: View, dtype: DType) -> None:
+        """Copies between views of one shape, unless they are the same place."""
+        if source.same_place(target) or 0 in target.shape:
+            return
+        source, target = collapse([source, target])
+        self(Copy, src=source.operand(dtype), out=target.operand(dtype))
+
+    def fill(self, target: View, value: int, dtype: DType) -> None:
+        """Sets every element of a view."""
+        if 0 not in target.shape:
+            self(Fill, out=collapse([target])[0].operand(dtype), value=value)
+
+
+def window(interval: tuple[int, int], extent: int, kernel: int, stride: int, before: int, dilation: int,
+           where: str) -> tuple[tuple[int, int], int, int]:
+    """``(rows of the input, padding before, padding after)`` with which exactly the output rows ``interval`` come out.
+
+    extent : rows of the whole input. before : padding in front of the whole input.
+    Errors: UnsupportedError when every window of the interval lies in the padding, which needs padding of a kernel's extent.
+    """
+    begin, end = interval
+    low, high = begin * stride - before, (end - 1) * stride - before + (kernel - 1) * dilation + 1
+    rows = max(low, 0), min(high, extent)
+    if rows[0] >= rows[1]:
+        raise UnsupportedError("a box of output that sees nothing but padding", where=where,
+                               required=f"input rows [{low}, {high})", available=f"[0, {extent})",
+                               remedy="padding smaller than the kernel's extent")
+    return rows, rows[0] - low, high - rows[1]

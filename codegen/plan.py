@@ -1,0 +1,181 @@
+"""The plan: what runs in which order over which boxes, and where everything lies. A plain, printable value.
+
+Time is counted in steps. A buffer lives from the first step that writes any tensor in it (inputs: from 0) to the last that
+reads one (outputs: to the end). Constants live for the whole program and lie densely below the activations.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from tvm_ergo.codegen.graph import Graph, Node, Region
+from tvm_ergo.codegen.memory import Buffer, Problem, Solution, solve
+from tvm_ergo.codegen.options import Options
+from tvm_ergo.codegen.strided import View, elements
+from tvm_ergo.codegen.validate import validate
+from tvm_ergo.codegen.views import NodeTime, resolve
+from tvm_ergo.target.errors import ErgoError, OutOfMemoryError
+
+KIB = 1024
+
+
+@dataclass(frozen=True)
+class Step:
+    """One node over one box of its output."""
+
+    node: Node
+    region: Region
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """Steps in order, each tensor's view, and the solved memory problem of the activations.
+
+    problem.buffers' ids are the roots of views; offsets count from ``constant_bytes``. constants : address of each used constant.
+    bound_bytes : most live bytes if no tensor shared another's memory except by reshape (what other planners call the bound).
+    """
+
+    graph: Graph
+    steps: tuple[Step, ...]
+    views: tuple[View, ...]
+    problem: Problem
+    solution: Solution
+    constants: dict[int, int]
+    constant_bytes: int
+    bound_bytes: int
+
+    @cached_property
+    def addresses(self) -> dict[int, int]:
+        """Byte address of every root buffer."""
+        found = dict(self.constants)
+        for buffer, offset in zip(self.problem.buffers, self.solution.offsets, strict=True):
+            found[buffer.id] = self.constant_bytes + offset
+        return found
+
+    @property
+    def activation_bytes(self) -> int:
+        """What the allocator reached, input frame included."""
+        return self.solution.peak(self.problem)
+
+    @property
+    def memory_bytes(self) -> int:
+        return self.constant_bytes + self.activation_bytes
+
+    def placed(self, t: int) -> View:
+        """A tensor's view in the whole memory: ``offset`` is an address."""
+        view = self.views[t]
+        return view.moved(-1, self.addresses[view.root])
+
+    def __str__(self) -> str:
+        graph = self.graph
+        lines = [f"plan of {graph.name}: {self.constant_bytes} constant bytes, {self.activation_bytes} activation bytes"]
+        for i, step in enumerate(self.steps):
+            t = step.node.outputs[0]
+            box = "x".join(f"{b}:{e}" for b, e in step.region)
+            lines.append(f"{i:4d} {type(step.node.op).__name__:16s} {graph.tensors[t].name} [{box}] -> {_show(self.views[t], graph)}")
+        for buffer, offset in zip(self.problem.buffers, self.solution.offsets, strict=True):
+            lines.append(f"     {graph.tensors[buffer.id].name}: {buffer.size} bytes at {self.constant_bytes + offset}, steps "
+                         f"[{buffer.lower}, {buffer.upper})")
+        return "\n".join(lines)
+
+
+def _show(view: View, graph: Graph) -> str:
+    return f"{graph.tensors[view.root].name}+{view.offset} strides {list(view.strides)}"
+
+
+def whole_steps(graph: Graph) -> tuple[Step, ...]:
+    """Each node once, over its whole output, in the given order."""
+    return tuple(Step(node, graph.tensors[node.outputs[0]].region) for node in graph.nodes)
+
+
+def make_plan(graph: Graph, memory_bytes: int, options: Options = Options(), steps: Sequence[Step] | None = None) -> Plan:
+    """Decides views and places; the placement is judged by the independent validator.
+
+    steps : whole nodes in the given order unless given; they must cover every node's output, producers first.
+    Errors: OutOfMemoryError naming peak, limit and the tensors alive at the peak.
+    """
+    steps = whole_steps(graph) if steps is None else tuple(steps)
+    times = node_times(graph, steps)
+    views = resolve(graph, options, times)
+    constants, constant_bytes = place_constants(graph, views, options.alignment_bytes)
+    problem = memory_problem(graph, steps, views, options.alignment_bytes)
+    bound = memory_problem(graph, steps, resolve(graph, Options(**dict.fromkeys(
+        ("view_slice", "view_transpose", "concat_in_place", "pad_in_place", "in_place"), False)), times), 1).lower_bound()
+    if constant_bytes + problem.lower_bound() > memory_bytes:  # no placement can fit: do not search for one
+        raise _too_large(graph, steps, problem, constant_bytes, problem.lower_bound(), memory_bytes)
+    solution = solve(problem)
+    violation = validate(problem, solution)
+    if violation is not None:
+        raise ErgoError(f"the memory planner made an invalid plan: {violation}", where=graph.name, remedy="this is a bug: please report it")
+    if constant_bytes + solution.peak(problem) > memory_bytes:
+        raise _too_large(graph, steps, problem, constant_bytes, solution.peak(problem), memory_bytes)
+    return Plan(graph, steps, views, problem, solution, constants, constant_bytes, bound)
+
+
+def node_times(graph: Graph, steps: Sequence[Step]) -> list[NodeTime]:
+    """When each node runs. Errors: ErgoError when a node never does."""
+    at: dict[int, list[int]] = {node.id: [] for node in graph.nodes}
+    computed = dict.fromkeys(at, 0)
+    for time, step in enumerate(steps):
+        at[step.node.id].append(time)
+        computed[step.node.id] += elements(step.region)
+    missing = [node.name for node in graph.nodes if not at[node.id]]
+    if missing:
+        raise ErgoError("a plan leaves nodes out", where=", ".join(missing), remedy="this is a bug: please report it")
+    return [NodeTime(at[n.id][0], at[n.id][-1], computed[n.id] <= elements(graph.tensors[n.outputs[0]].region)) for n in graph.nodes]
+
+
+def place_constants(graph: Graph, views: Sequence[View], alignment_bytes: int) -> tuple[dict[int, int], int]:
+    """``(address of each used constant's buffer, bytes of them all)``; constants of equal bytes share one place."""
+    used = {views[t].root for t in (*(t for n in graph.nodes for t in n.inputs), *graph.outputs)}
+    addresses: dict[int, int] = {}
+    known: dict[bytes, int] = {}
+    top = 0
+    for tensor in graph.tensors:
+        if tensor.data is None or tensor.id not in used:
+            continue
+        content = tensor.data.tobytes()
+        if content not in known:
+            known[content] = -(-top // 4) * 4  # the widest element type
+            top = known[content] + len(content)
+        addresses[tensor.id] = known[content]
+    return addresses, -(-top // alignment_bytes) * alignment_bytes
+
+
+def memory_problem(graph: Graph, steps: Sequence[Step], views: Sequence[View], alignment_bytes: int) -> Problem:
+    """One buffer per root that is no constant; times are step numbers."""
+    life: dict[int, list[int]] = {}
+
+    def used(t: int, time: int) -> None:
+        span = life.setdefault(views[t].root, [time, time + 1])
+        span[0], span[1] = min(span[0], time), max(span[1], time + 1)
+
+    for t in graph.inputs:
+        used(t, 0)
+    for time, step in enumerate(steps):
+        for t in (*step.node.inputs, *step.node.outputs):
+            used(t, time)
+    for t in graph.outputs:
+        used(t, max(len(steps) - 1, 0))
+    return Problem(tuple(
+        Buffer(root, graph.tensors[root].size_bytes, lower, upper, max(alignment_bytes, graph.tensors[root].itemsize))
+        for root, (lower, upper) in sorted(life.items()) if graph.tensors[root].data is None))
+
+
+def _too_large(graph: Graph, steps: Sequence[Step], problem: Problem, constant_bytes: int, activation_bytes: int,
+               memory_bytes: int) -> OutOfMemoryError:
+    time = problem.peak_time()
+    at = steps[time].node.name if time < len(steps) else "the end"
+    alive = [f"{graph.tensors[b.id].name} {b.size} bytes" for b in problem.alive_at(time)]
+    peak = constant_bytes + activation_bytes
+    largest = max(constant_bytes, activation_bytes)
+    part = "constants" if largest == constant_bytes else "activations"
+    return OutOfMemoryError(
+        f"{graph.name} needs a peak of {peak} bytes ({peak / KIB:.1f} KiB), {peak - memory_bytes} more than the memory has",
+        where=f"step {time} ({at}), where these tensors are alive: {', '.join(alive)}",
+        required=f"{constant_bytes} constant bytes (weights, biases, tables) + {activation_bytes} activation bytes",
+        available=f"{memory_bytes} bytes ({memory_bytes / KIB:.1f} KiB)",
+        remedy=f"a chip with more memory, or the memory option with at least {peak} bytes; mostly {part}, "
+        + ("so a smaller or more strongly compressed network" if part == "constants" else "so a smaller input or narrower layers there"))
