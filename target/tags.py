@@ -48,7 +48,7 @@ def target_of_chip(chip: Chip) -> Target:
     from tvm.target import Target
 
     # the device name becomes a key of the target; the description itself is in ``model``
-    return Target(_config(chip.name, {"chip": json.loads(chip.to_json())}))
+    return Target(_config(chip.name, {"chip": chip.to_json()}))
 
 
 def target_from_file(path: str | Path) -> Target:
@@ -85,7 +85,7 @@ def _chip_of_options(attrs: dict) -> Chip:
     model = _parse_model(str(attrs.get("model", "{}")))
     described = model.get("chip")
     if isinstance(described, dict):
-        made = Chip.from_json(json.dumps(described))
+        made = Chip.from_json(described, "target option model")
     else:
         made = chip(str(described or attrs.get("device", DEFAULT_CHIP)))
     memory_bytes = model.get("memory-bytes")

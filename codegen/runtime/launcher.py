@@ -41,7 +41,7 @@ def chip_of_program(program: Program):
     from tvm_ergo.target.chip import Chip, chip
 
     described = program.meta.get("chip")
-    return Chip.from_json(described) if described else chip(program.chip_name).with_memory(program.memory_bytes)
+    return Chip.from_json(described, "the program's meta") if described else chip(program.chip_name).with_memory(program.memory_bytes)
 
 
 class Launcher:
