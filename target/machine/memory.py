@@ -40,6 +40,8 @@ class Memory:
         instruction does not declare the operand.
         """
         known = self._views.get(id(operand))
+        if len(self._views) > 1 << 16:
+            self._views.clear()  # operands made on the fly, by a watch
         if known is None or known[0] is not operand:
             known = self._views[id(operand)] = (operand, self._make_view(operand))
         if self._readable is None:

@@ -33,7 +33,7 @@ def exact_chunks(weights: np.ndarray, input_bound: int = INPUT_BOUND) -> list[tu
 
 
 class _Gemm:
-    """One group: ``x int8 [M, K] patches -> acc [M, O]``, and the rescale to int8."""
+    """One group: ``patches [M, K] -> acc [M, O]``, and the rescale to int8."""
 
     def __init__(self, weights: np.ndarray, bias, mult, shift, in_zp, out_zp, lo, hi):
         """``weights`` int64 [K, O] with their zero point subtracted; bias, mult, shift [O]."""
@@ -44,7 +44,7 @@ class _Gemm:
         self.rescale = Rescale(mult, shift, out_zp, lo, hi, acc_bound=bound, bias=folded, channels=weights.shape[1])
 
     def __call__(self, patches: np.ndarray, out: np.ndarray) -> None:
-        """``patches`` float32 [M, K] contiguous, ``out`` int8 [M, O] contiguous."""
+        """``patches`` float32 [M, K] contiguous, ``out`` int8 or int32 [M, O] contiguous."""
         rows, channels = len(patches), self.weights.shape[1]
         acc = scratch("acc", (rows, channels), np.float32)
         if len(self.chunks) == 1:
@@ -93,7 +93,7 @@ class PreparedConv:
         shape = self.out_shape(x.shape)
         if out is None:
             out = np.empty(shape, np.int8)
-        target = out if out.flags.c_contiguous else scratch("conv_out", shape, np.int8)
+        target = out if out.flags.c_contiguous else scratch("conv_out", shape, out.dtype)
         rows = target.reshape(-1, self.out_channels)
         padded = pad_nhwc(x, self.padding, self.in_zp)
         for g, gemm in enumerate(self.gemms):
@@ -109,7 +109,7 @@ class PreparedConv:
             if self.groups == 1:
                 gemm(patches, rows[part])
             else:
-                result = scratch("group_out", (len(patches), per_group), np.int8)
+                result = scratch("group_out", (len(patches), per_group), rows.dtype)
                 gemm(patches, result)
                 rows[part, g * per_group:(g + 1) * per_group] = result
 
@@ -134,7 +134,8 @@ def conv2d(x, w, bias, mult, shift, *, strides=(1, 1), padding=(0, 0, 0, 0), dil
     """``x i8[N,H,W,C], w i8[O,kh,kw,C/groups], bias i32[O], mult i32[O], shift i8[O] -> i8[N,OH,OW,O]``.
 
     ``acc = bias + sum (x - in_zp) * (w - w_zp)`` over the taps inside the input, then ``numerics.requantize`` per channel. padding is
-    (top, left, bottom, right). ``out`` may be a strided view; it must not overlap ``x``. Errors: MachineError when the window does not fit.
+    (top, left, bottom, right). ``out`` may be a strided view; it must not overlap ``x``; an int32 ``out``
+    receives the raw accumulators, bias included. Errors: MachineError when the window does not fit.
     """
     return PreparedConv(w, bias, mult, shift, strides=strides, padding=padding, dilation=dilation, groups=groups, in_zp=in_zp, w_zp=w_zp,
                         out_zp=out_zp, lo=lo, hi=hi)(x, out)

@@ -78,7 +78,7 @@ class PreparedDepthwise:
         shape = self.out_shape(x.shape)
         if out is None:
             out = np.empty(shape, np.int8)
-        target = out if out.flags.c_contiguous else scratch("conv_out", shape, np.int8)
+        target = out if out.flags.c_contiguous else scratch("conv_out", shape, out.dtype)
         padded = pad_nhwc(x, self.padding, self.in_zp)
         for image, result in zip(padded, target):
             for row, acc in self.taps.bands(image):

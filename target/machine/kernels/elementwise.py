@@ -12,7 +12,7 @@ from tvm_ergo.target.machine.kernels.workspace import bands, flat, scratch
 
 def _operands(a, b, out, dtype=np.int8):
     """Both inputs broadcast to the result's shape, the result, and the three cut-ready (1-D when contiguous)."""
-    shape = np.broadcast_shapes(a.shape, b.shape)
+    shape = np.broadcast_shapes(a.shape, b.shape) if out is None else out.shape
     if out is None:
         out = np.empty(shape, dtype)
     return out, flat(np.broadcast_to(a, shape), np.broadcast_to(b, shape), out)

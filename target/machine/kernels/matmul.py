@@ -17,6 +17,7 @@ def matmul(a, b, *, transpose_b=False, a_zp=0, b_zp=0, mult=0, shift=0, out_zp=0
     """``a i8[...,M,K], b i8[...,K,N]`` (``[...,N,K]`` with transpose_b) ``-> i8[...,M,N]``, batch axes equal or 1.
 
     ``acc = sum (a - a_zp) * (b - b_zp)``, then ``numerics.requantize`` with mult and shift, scalars or [N].
+    An int32 ``out`` receives the raw accumulators.
     """
     left, right = a.astype(np.float32), (np.swapaxes(b, -1, -2) if transpose_b else b).astype(np.float32)
     left -= np.float32(a_zp)
@@ -30,7 +31,7 @@ def matmul(a, b, *, transpose_b=False, a_zp=0, b_zp=0, mult=0, shift=0, out_zp=0
         for k in range(0, depth, step):
             acc = np.matmul(left[..., k:k + step], right[..., k:k + step, :]).astype(np.float64) + acc
     channels = acc.shape[-1] if np.size(mult) > 1 or np.size(shift) > 1 else 1
-    result = np.empty(acc.shape, np.int8) if out is None or not out.flags.c_contiguous else out
+    result = out if out is not None and out.flags.c_contiguous else np.empty(acc.shape, np.int8 if out is None else out.dtype)
     Rescale(mult, shift, out_zp, lo, hi, acc_bound=depth * product_bound, channels=channels)(acc, result)
     if out is None or result is out:
         return result

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from tvm_ergo.target import numerics
+from tvm_ergo.target.errors import MachineError
 from tvm_ergo.target.machine.kernels.rescale import Rescale
 from tvm_ergo.target.machine.kernels.windows import output_size, pad_nhwc, tap
 
@@ -105,7 +106,12 @@ def resize2d(x, rows, cols, *, out=None) -> np.ndarray:
     """``x i8[N,H,W,C], rows i32[OH,3], cols i32[OW,3] -> i8[N,OH,OW,C]``; rows/cols = (low index, high index, weight of high, 0..2048).
 
     ``(sum of the four weighted neighbours + 2**21) >> 22``, in int32 (at most 2**29). All weights 0 is nearest neighbour: a gather.
+    Errors: MachineError for an index or weight out of range (they come from memory).
     """
+    for taps, size in ((rows, x.shape[1]), (cols, x.shape[2])):
+        if taps.min() < 0 or taps[:, :2].max() >= size or taps[:, 2].max() > 2048:
+            raise MachineError("a resize tap is out of range", required=f"indices 0..{size - 1}, weights 0..2048",
+                               available=f"indices up to {taps[:, :2].max()}, weights up to {taps[:, 2].max()}, least {taps.min()}")
     if not rows[:, 2].any() and not cols[:, 2].any():
         result = x[:, rows[:, 0]][:, :, cols[:, 0]]
     else:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import numpy as np
 
 from tvm_ergo.target import numerics
+from tvm_ergo.target.errors import MachineError
 from tvm_ergo.target.machine.kernels.workspace import BAND_ELEMENTS, scratch
 
 FLOAT64_EXACT = 1 << 53
@@ -22,6 +23,7 @@ class Rescale:
 
     Parameters: mult, shift, bias: scalars or [C] integers; out_zp, lo, hi: int8 range; acc_bound: scalar or [C], a proven bound of
     ``|acc|`` without the bias. ``acc`` may be float32, float64 or an integer type, holding integers.
+    Errors: MachineError for a multiplier outside 0..2**24-1 or a shift outside 0..62 (they may come from memory).
     """
 
     def __init__(self, mult, shift, out_zp: int, lo: int, hi: int, *, acc_bound, bias=0, channels: int | None = None):
@@ -30,6 +32,10 @@ class Rescale:
         self.mult, self.shift, self.bias, bound = (np.broadcast_to(f, (channels,)).copy() for f in fields)
         self.channels, self.out_zp, self.lo, self.hi = channels, int(out_zp), int(lo), int(hi)
         # Python integers: the bound itself must not wrap.
+        limit = (1 << numerics.MULTIPLIER_BITS) - 1
+        for what, values, most in (("multiplier", self.mult, limit), ("shift", self.shift, numerics.MAX_SHIFT)):
+            if values.size and (values.min() < 0 or values.max() > most):
+                raise MachineError(f"a requantization {what} is out of range", required=f"0..{most}", available=f"{values.min()}..{values.max()}")
         scale, offset, self.exact_float = np.empty(channels), np.empty(channels), True
         for c, (m, s, b, a) in enumerate(zip(self.mult.tolist(), self.shift.tolist(), self.bias.tolist(), bound.tolist())):
             if s and (a + abs(b)) * abs(m) < 1 << (s - 1):
@@ -49,7 +55,13 @@ class Rescale:
             self.uniform = uniform
 
     def __call__(self, acc: np.ndarray, out: np.ndarray) -> np.ndarray:
-        """``acc`` C-contiguous, any shape whose size is a multiple of C with channels innermost; ``out`` int8, C-contiguous, same size."""
+        """``acc`` C-contiguous, any shape whose size is a multiple of C with channels innermost; ``out`` int8, C-contiguous, same size.
+
+        An int32 ``out`` receives the raw accumulators, bias included (the compiler proves that they fit).
+        """
+        if out.dtype == np.int32:
+            np.copyto(out.reshape(-1, self.channels), acc.reshape(-1, self.channels).astype(np.int64) + self.bias, casting="unsafe")
+            return out
         acc, out = acc.reshape(-1), out.reshape(-1)
         for begin in range(0, acc.size, self._band()):
             part = slice(begin, begin + self._band())
