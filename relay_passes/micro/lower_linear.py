@@ -1,0 +1,153 @@
+"""Lowering of layers with constant weights and of products of activations.
+
+Difference from the float QDQ form: the accumulator is exact here, while the float form rounds sums; the scale is a float32
+times a float32, kept to 24 bits; ties round up here and to even there. Together at most 1 LSB, where the exact result lies within
+float rounding of a tie.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from tvm import relax
+
+from tvm_ergo.relay_passes import dialect
+from tvm_ergo.relay_passes.micro.lower_context import CannotLower, Context, Note, Quant, clamp_codes, lowers, multiplier
+from tvm_ergo.relay_passes.support import linear
+from tvm_ergo.relay_passes.support.view import ConstTensor, static_shape
+from tvm_ergo.target.numerics import quantize_multipliers
+
+BIAS_LIMIT = 2**30
+"""Largest magnitude of a bias: the other half of int32 is left to the products."""
+BIAS_SCALE_TOLERANCE = 1e-6
+"""A stored int32 bias is taken as it is when its scale is float32(s_in * s_w): 8 times float32's rounding."""
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Integers of a linear layer. ints: int8 [O, ...], scale: float64 [O], bias: int64 [O]."""
+
+    ints: np.ndarray
+    zero_point: int
+    scale: np.ndarray
+    bias: np.ndarray
+    rescaled: int
+
+
+def quantize_weights(weight: ConstTensor, bias: ConstTensor | None, in_scale: float) -> Weights:
+    """int8 weights per output channel (axis 0) and the bias at ``in_scale * scale``.
+
+    Float weights become symmetric int8 over each channel's largest magnitude. A channel whose bias exceeds 2**30 steps (its
+    weights are nearly nothing beside it) gets a coarser scale: its weights lose low bits that cannot reach the output.
+    """
+    channels = weight.shape[0]
+    if weight.scale is None:
+        real = weight.real()
+        peak = np.abs(real.reshape(channels, -1)).max(axis=1)
+        scale = np.where(peak > 0, peak / 127, 1.0).astype(np.float32).astype(np.float64)
+        ints, zero_point = np.clip(np.rint(real / _spread(scale, real)), -127, 127).astype(np.int64), 0
+    else:
+        shift = 128 if weight.stored.dtype == np.uint8 else 0
+        scale = np.broadcast_to(weight.scale.astype(np.float64), (channels,)).copy()
+        ints, zero_point = weight.stored.astype(np.int64) - shift, int(weight.zero_point[0]) - shift
+    steps = _bias_steps(bias, in_scale * scale)
+    factor = np.maximum(np.abs(steps) / BIAS_LIMIT, 1.0)
+    if (factor > 1).any():
+        ints = np.rint((ints - zero_point) / _spread(factor, ints)).astype(np.int64) + zero_point
+        scale, steps = scale * factor, steps / factor
+    return Weights(ints.astype(np.int8), zero_point, scale, np.rint(steps).astype(np.int64), int((factor > 1).sum()))
+
+
+def _spread(vector: np.ndarray, like: np.ndarray) -> np.ndarray:
+    return vector.reshape([-1] + [1] * (like.ndim - 1))
+
+
+def _bias_steps(bias: ConstTensor | None, scale: np.ndarray) -> np.ndarray:
+    """The bias in units of ``scale`` float64 [O]: as stored where its own scale is that, else real / scale."""
+    if bias is None:
+        return np.zeros(scale.shape)
+    if bias.scale is not None and bias.stored.dtype == np.int32 and not bias.zero_point.any():
+        stored_scale = np.broadcast_to(bias.scale.astype(np.float64), scale.shape)
+        if (np.abs(stored_scale - scale) <= BIAS_SCALE_TOLERANCE * scale).all():
+            return np.broadcast_to(bias.stored.astype(np.float64), scale.shape)
+    return np.broadcast_to(bias.real(), scale.shape) / scale
+
+
+def prove_accumulator(weights: Weights, in_zp: int) -> None:
+    """No input can overflow the int32 accumulator: ``|bias| + sum|w - w_zp| * max|x - in_zp| < 2**31``, else CannotLower."""
+    reach = np.abs(weights.ints.astype(np.int64) - weights.zero_point).reshape(len(weights.ints), -1).sum(axis=1)
+    worst = int((np.abs(weights.bias) + reach * max(127 - in_zp, in_zp + 128)).max())
+    if worst >= 2**31:
+        raise CannotLower(f"its accumulator can reach {worst}, beyond int32 ({2**31 - 1})", "split the layer along its input channels")
+
+
+def _prepare(ctx: Context, group, out: Quant, x_quant: Quant, parts) -> tuple[Weights, list[relax.Expr], dict[str, int]]:
+    """Weights, the bias/mult/shift tensors, and the common scalar fields."""
+    weights = quantize_weights(parts.weight, parts.bias, x_quant.scale)
+    prove_accumulator(weights, x_quant.zero_point)
+    if weights.rescaled:
+        ctx.notes.append(Note(group.name, f"{weights.rescaled} channels with negligible weights rescaled so that their bias fits"))
+    try:
+        mult, shift = quantize_multipliers(x_quant.scale * weights.scale / out.scale)
+    except ValueError as error:
+        raise CannotLower(str(error), "check the scales of the quantized model") from error
+    vectors = [relax.const(weights.bias.astype(np.int32)), relax.const(mult), relax.const(shift)]
+    return weights, vectors, {"in_zp": x_quant.zero_point, "w_zp": weights.zero_point, **clamp_codes(parts.bounds, out)}
+
+
+def _ints(values) -> tuple[int, ...]:
+    return tuple(int(v) for v in values)
+
+
+@lowers(linear.Conv2d)
+def lower_conv2d(ctx: Context, group, out: Quant) -> relax.Expr:
+    """Depthwise with multiplier 1 has its own instruction; every other grouping is conv2d."""
+    parts = linear.Conv2d.parts(ctx.view, group)
+    x, attrs = ctx.value(parts.x), parts.call.attrs
+    weights, vectors, fields = _prepare(ctx, group, out, x.quant, parts)
+    fields |= {"strides": _ints(attrs.strides), "padding": _ints(attrs.padding), "dilation": _ints(attrs.dilation)}
+    groups, channels = int(attrs.groups), static_shape(parts.x)[3]
+    if groups == channels and groups > 1 and weights.ints.shape[0] == channels:
+        ints = np.ascontiguousarray(weights.ints[..., 0].transpose(1, 2, 0))
+        return ctx.emit(dialect.DepthwiseConv2d(**fields), x.expr, relax.const(ints), *vectors, quant=out)
+    ints = np.ascontiguousarray(weights.ints)
+    return ctx.emit(dialect.Conv2d(groups=groups, **fields), x.expr, relax.const(ints), *vectors, quant=out)
+
+
+@lowers(linear.Conv2dTranspose)
+def lower_conv2d_transpose(ctx: Context, group, out: Quant) -> relax.Expr:
+    parts = linear.Conv2dTranspose.parts(ctx.view, group)
+    x, attrs = ctx.value(parts.x), parts.call.attrs
+    weights, vectors, fields = _prepare(ctx, group, out, x.quant, parts)
+    op = dialect.Conv2dTranspose(strides=_ints(attrs.strides), padding=_ints(attrs.padding), dilation=_ints(attrs.dilation),
+                                 output_padding=_ints(attrs.output_padding), **fields)
+    return ctx.emit(op, x.expr, relax.const(np.ascontiguousarray(weights.ints)), *vectors, quant=out)
+
+
+@lowers(linear.Dense)
+def lower_dense(ctx: Context, group, out: Quant) -> relax.Expr:
+    """A dense layer is a 1x1 convolution over M positions: x [..., K] as [1, 1, M, K], weights [N, 1, 1, K]."""
+    parts = linear.Dense.parts(ctx.view, group)
+    x, shape = ctx.value(parts.x), static_shape(parts.x)
+    weights, vectors, fields = _prepare(ctx, group, out, x.quant, parts)
+    units, depth = weights.ints.shape
+    rows = int(np.prod(shape[:-1]))
+    flat = reshape(ctx, x.expr, (1, 1, rows, depth), x.quant)
+    ints = np.ascontiguousarray(weights.ints).reshape(units, 1, 1, depth)
+    result = ctx.emit(dialect.Conv2d(**fields), flat, relax.const(ints), *vectors, quant=out)
+    return reshape(ctx, result, (*shape[:-1], units), out)
+
+
+def reshape(ctx: Context, expr: relax.Expr, shape: tuple[int, ...], quant: Quant) -> relax.Expr:
+    """``expr`` in another shape; itself where it has it."""
+    return expr if static_shape(expr) == tuple(shape) else ctx.emit(dialect.Reshape(shape=tuple(shape)), expr, quant=quant)
+
+
+@lowers(linear.MatMul)
+def lower_matmul(ctx: Context, group, out: Quant) -> relax.Expr:
+    parts = linear.MatMul.parts(ctx.view, group)
+    a, b = ctx.value(parts.a), ctx.value(parts.b)
+    scale = multiplier(a.quant.scale * b.quant.scale * parts.scale / out.scale)
+    op = dialect.MatMul(transpose_b=parts.transpose_b, a_zp=a.quant.zero_point, b_zp=b.quant.zero_point, **scale, **clamp_codes(parts.bounds, out))
+    return ctx.emit(op, a.expr, b.expr, quant=out)

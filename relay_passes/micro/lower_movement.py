@@ -1,0 +1,83 @@
+"""Lowering of data movement: exact, the quantization passes through."""
+
+from __future__ import annotations
+
+import numpy as np
+from tvm import relax
+
+from tvm_ergo.relay_passes import dialect
+from tvm_ergo.relay_passes.micro.lower_context import Context, Quant, lowers
+from tvm_ergo.relay_passes.micro.lower_linear import reshape
+from tvm_ergo.relay_passes.support import movement
+from tvm_ergo.relay_passes.support.view import immediates, static_shape
+
+
+def _input(ctx: Context, group, out: Quant) -> relax.Expr:
+    return ctx.requantize(ctx.value(group.inputs[0]), out)
+
+
+@lowers(movement.Reshape)
+def lower_reshape(ctx: Context, group, out: Quant) -> relax.Expr:
+    return reshape(ctx, _input(ctx, group, out), static_shape(group.output), out)
+
+
+@lowers(movement.Transpose)
+def lower_transpose(ctx: Context, group, out: Quant) -> relax.Expr:
+    rank, axes = len(static_shape(group.output)), ctx.view.value[group.root].attrs.axes
+    perm = tuple(int(a) % rank for a in axes) if axes is not None else tuple(range(rank))[::-1]
+    return ctx.emit(dialect.Transpose(perm=perm), _input(ctx, group, out), quant=out)
+
+
+@lowers(movement.PixelShuffle)
+def lower_pixel_shuffle(ctx: Context, group, out: Quant) -> relax.Expr:
+    """[N, C*r*r, H, W] -> [N, C, H*r, W*r]."""
+    r = int(ctx.view.value[group.root].attrs.upscale_factor)
+    *batch, c, h, w = static_shape(group.inputs[0])
+    n = int(np.prod(batch))
+    split = reshape(ctx, _input(ctx, group, out), (n * (c // (r * r)), r, r, h, w), out)
+    mixed = ctx.emit(dialect.Transpose(perm=(0, 3, 1, 4, 2)), split, quant=out)
+    return reshape(ctx, mixed, static_shape(group.output), out)
+
+
+@lowers(movement.StridedSlice)
+def lower_slice(ctx: Context, group, out: Quant) -> relax.Expr:
+    args, shape = ctx.view.value[group.root].args, static_shape(group.inputs[0])
+    axes, begins, ends = (immediates(a) for a in args[1:4])
+    steps = immediates(args[4]) if len(args) > 4 else (1,) * len(axes)
+    begin, end, strides = [0] * len(shape), list(shape), [1] * len(shape)
+    for axis, b, e, s in zip(axes, begins, ends, steps, strict=True):
+        begin[axis], end[axis], strides[axis] = slice(b, e, s).indices(shape[axis])
+    return ctx.emit(dialect.Slice(begin=tuple(begin), end=tuple(end), strides=tuple(strides)), _input(ctx, group, out), quant=out)
+
+
+@lowers(movement.Split)
+def lower_split(ctx: Context, group, out: Quant) -> relax.Expr:
+    call, part, shape = ctx.view.value[group.root], ctx.view.value[group.output], static_shape(group.inputs[0])
+    axis = int(call.attrs.axis) % len(shape)
+    sections = call.attrs.indices_or_sections
+    if isinstance(sections, int) or not hasattr(sections, "__len__"):
+        size = -(-shape[axis] // int(sections))
+        edges = [min(i * size, shape[axis]) for i in range(int(sections) + 1)]
+    else:
+        edges = [0, *(int(i) for i in sections), shape[axis]]
+    begin, end = [0] * len(shape), list(shape)
+    begin[axis], end[axis] = edges[int(part.index)], edges[int(part.index) + 1]
+    return ctx.emit(dialect.Slice(begin=tuple(begin), end=tuple(end), strides=(1,) * len(shape)), _input(ctx, group, out), quant=out)
+
+
+@lowers(movement.Concat)
+def lower_concat(ctx: Context, group, out: Quant) -> relax.Expr:
+    """Inputs of another scale go through a table first; constants are quantized to the output's scale directly."""
+    call, parts = ctx.view.value[group.root], []
+    for field in ctx.view.fields(call.args[0]):
+        const = ctx.view.const(field)
+        parts.append(relax.const(out.codes(const.real()), "int8") if const is not None else ctx.requantize(ctx.value(field), out))
+    axis = int(call.attrs.axis) % len(static_shape(group.output)) if call.attrs.axis is not None else 0
+    return ctx.emit(dialect.Concat(axis=axis), *parts, quant=out)
+
+
+@lowers(movement.Pad)
+def lower_pad(ctx: Context, group, out: Quant) -> relax.Expr:
+    attrs = ctx.view.value[group.root].attrs
+    value = int(out.codes(np.float64(float(attrs.pad_value))))
+    return ctx.emit(dialect.Pad(pad_width=tuple(int(w) for w in attrs.pad_width), value=value), _input(ctx, group, out), quant=out)

@@ -1,0 +1,194 @@
+"""QDQ Relax to the integer dialect: every group between dequantize and quantize becomes ``relax.ergo.*`` operators.
+
+Against the float QDQ form (ONNX semantics) every operator's result differs by at most 1 LSB, and only near a rounding tie: the
+chip rounds half up in exact integers, ONNX half to even in float32. Data movement, extrema and tables are exact (see the notes in
+lower_linear, lower_elementwise, lower_spatial).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import tvm
+from tvm import relax
+
+from tvm_ergo.relay_passes.micro import lower_movement, lower_spatial  # noqa: F401  (their import registers lowering rules)
+from tvm_ergo.relay_passes.micro import lower_elementwise, lower_linear  # noqa: F401
+from tvm_ergo.relay_passes.micro.lower_assign import Assignment
+from tvm_ergo.relay_passes.micro.lower_context import (LOWERINGS, NEEDS_QUANTIZATION, CannotLower, Context, HostFallback, Note, Quant,
+                                                       Value, host_fallbacks, lowering_notes, scale_of, write_records)
+from tvm_ergo.relay_passes.support.groups import analyse
+from tvm_ergo.relay_passes.support.rule import Group
+from tvm_ergo.relay_passes.support.view import dtype_of
+
+__all__ = ["HostFallback", "LowerQuantized", "Note", "OutputQuant", "host_fallbacks", "lower_quantized", "lowering_notes"]
+
+FROM_UINT8 = (np.arange(256) - 128).astype(np.int8)
+TO_UINT8 = np.arange(256).astype(np.uint8)
+
+
+@dataclass(frozen=True)
+class OutputQuant:
+    """The quantization of a float tensor that the model leaves unquantized. zero_point: -128..127."""
+
+    tensor: str
+    scale: float
+    zero_point: int
+
+
+@tvm.transform.module_pass(opt_level=0, name="LowerQuantized")
+@dataclass(frozen=True)
+class LowerQuantized:
+    """Rewrites the QDQ function ``main`` in the integer dialect.
+
+    In: normal form with quantize/dequantize (macro.LiftIntegers has run: no operators on int8 tensors). Out: the same inputs and outputs; each group whose inputs are quantized and whose result is
+    quantized is ``relax.ergo`` calls on int8; quantize of float inputs, dequantize of float outputs, and what the chip cannot do stay
+    on the host as they were. uint8 activations are int8 (minus 128) inside. The host's part, with reasons, is ``host_fallbacks(mod)``;
+    knowingly changed numbers are ``lowering_notes(mod)``.
+
+    outputs : quantizations for float tensors that the model does not quantize (logits straight behind the last layer): with one the layer
+        runs on the chip, without it on the host, listed.
+    """
+
+    outputs: tuple[OutputQuant, ...] = ()
+
+    def transform_module(self, mod: tvm.IRModule, _context) -> tvm.IRModule:
+        func = _Lowering(mod["main"], self.outputs).run()
+        mod = tvm.IRModule({**{gv: f for gv, f in mod.functions_items() if gv.name_hint != "main"}, mod.get_global_var("main"): func}, attrs=mod.attrs)
+        return mod
+
+
+def lower_quantized(mod: tvm.IRModule, outputs: tuple[OutputQuant, ...] = ()) -> tuple[tvm.IRModule, list[HostFallback]]:
+    """The lowered module and what it leaves on the host."""
+    lowered = LowerQuantized(outputs)(mod)
+    return lowered, host_fallbacks(lowered)
+
+
+@dataclass
+class _Lowering:
+    """One run over one function. ``host`` maps source variables to the host's form, ``ints`` integer variables to int8 tensors."""
+
+    func: relax.Function
+    outputs: tuple[OutputQuant, ...]
+    host: dict[relax.Var, relax.Expr] = field(default_factory=dict)
+    ints: dict[relax.Var, relax.Expr] = field(default_factory=dict)
+    fallbacks: list[HostFallback] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.analysis = analyse(self.func)
+        self.view = self.analysis.view
+        self.assigned = Assignment(self.analysis, {o.tensor: Quant(o.scale, o.zero_point) for o in self.outputs})
+        self.builder = relax.BlockBuilder()
+        self.ctx = Context(self.view, self.builder)
+        self.group_at = {g.output: g for g in self.analysis.groups}
+        self.inner = {m for g in self.analysis.groups for m in g.members} - set(self.group_at)
+        self.refused = {r.node: r for r in self.analysis.refused}
+
+    def run(self) -> relax.Function:
+        with self.builder.function("main", list(self.func.params), attrs=dict(self.func.attrs) if self.func.attrs else None):
+            self.host = {p: p for p in self.func.params}
+            with self.builder.dataflow():
+                for var in self.view.order:
+                    self._binding(var)
+                result = self.builder.emit_output(self._map(self.view.func.body.body))
+            self.builder.emit_func_output(result)
+        self._report()
+        return write_records(relax.analysis.remove_all_unused(self.builder.get()["main"]), self.fallbacks, self.ctx.notes)
+
+    def _binding(self, var: relax.Var) -> None:
+        """Lower the group that ends here; hand int8 tensors on; compute the rest on the host."""
+        value, name = self.view.value[var], self.view.op(var)
+        if isinstance(value, relax.Var):
+            self._alias(var, value)
+        elif self.view.const(var) is not None or var in self.inner:
+            return
+        elif var in self.group_at:
+            self._lower(self.group_at[var])
+        elif name == "relax.quantize":
+            self._quantize(var)
+        elif name == "relax.dequantize" and var in self.assigned.quant:
+            self.ctx.int8[var] = Value(self._int8(value.args[0]), self.assigned.quant[var])
+        else:
+            self._on_host(var)
+
+    def _alias(self, var: relax.Var, source: relax.Var) -> None:
+        for table in (self.ctx.int8, self.ints):
+            if source in table:
+                table[var] = table[source]
+
+    def _lower(self, group: Group) -> None:
+        out = self.assigned.quant.get(group.output)
+        try:
+            if out is None:
+                raise CannotLower(self.assigned.why.get(group.output, "its result is not quantized"), NEEDS_QUANTIZATION)
+            for source in group.inputs:
+                self._quantize_source(source)
+            self.ctx.group = group
+            self.ctx.int8[group.output] = Value(LOWERINGS[group.rule](self.ctx, group, out), out)
+        except CannotLower as problem:
+            self.fallbacks.append(HostFallback(group.name, group.op, problem.reason, problem.remedy))
+            for member in group.members:
+                self._on_host(member)
+        finally:
+            self.ctx.group = None
+
+    def _quantize_source(self, source: relax.Var) -> None:
+        """A host tensor that the chip only moves before it is quantized: quantize it first."""
+        if source not in self.ctx.int8 and source in self.assigned.quant:
+            quant = self.assigned.quant[source]
+            self.ctx.int8[source] = Value(self._host_quantize(self._on_host(source), quant, str(source.name)), quant)
+
+    def _host_quantize(self, real: relax.Expr, quant: Quant, name: str) -> relax.Expr:
+        call = relax.op.quantize(real, relax.const(np.float32(quant.scale)), relax.const(np.int8(quant.zero_point)), out_dtype="int8")
+        return self.builder.emit(call, name_hint=f"{name}_int8")
+
+    def _quantize(self, var: relax.Var) -> None:
+        source, quant = self.view.value[var].args[0], scale_of(self.view, self.view.value[var])
+        if quant is None:
+            self.fallbacks.append(HostFallback(str(var.name), "quantize", "it is not int8 or uint8 with one scale", "quantize activations per tensor"))
+        elif source in self.ctx.int8:
+            self.ints[var] = self.ctx.requantize(self.ctx.int8[source], quant, str(var.name))
+        elif isinstance(source, relax.Var):
+            self.ints[var] = self._host_quantize(self._on_host(source), quant, str(var.name))
+
+    def _int8(self, var: relax.Expr) -> relax.Expr:
+        """The int8 form of an integer variable; uint8 tensors that come from outside pass a table."""
+        if var not in self.ints:
+            expr = self._on_host(var)
+            is_uint8 = dtype_of(var) == "uint8"
+            self.ints[var] = self.ctx.table(expr, FROM_UINT8, None, f"{var.name}_to_int8") if is_uint8 else expr
+        return self.ints[var]
+
+    def _on_host(self, var: relax.Var) -> relax.Expr:
+        """The source variable with its own dtype and meaning, computed when first asked for."""
+        if var not in self.host:
+            self.host[var] = self._materialise(var)
+        return self.host[var]
+
+    def _materialise(self, var: relax.Var) -> relax.Expr:
+        name = str(var.name)
+        if var in self.ctx.int8:
+            value = self.ctx.int8[var]
+            scale, zero_point = relax.const(np.float32(value.quant.scale)), relax.const(np.int8(value.quant.zero_point))
+            return self.builder.emit(relax.op.dequantize(value.expr, scale, zero_point), name_hint=name)
+        if var in self.ints:
+            return self.ctx.table(self.ints[var], TO_UINT8, None, f"{name}_to_uint8") if dtype_of(var) == "uint8" else self.ints[var]
+        return self.builder.emit(self._map(self.view.value[var]), name_hint=name)
+
+    def _map(self, expr: relax.Expr) -> relax.Expr:
+        if isinstance(expr, relax.Var):
+            return self._on_host(expr)
+        if isinstance(expr, relax.Tuple):
+            return relax.Tuple([self._map(f) for f in expr.fields])
+        if isinstance(expr, relax.TupleGetItem):
+            return relax.TupleGetItem(self._map(expr.tuple_value), expr.index)
+        if isinstance(expr, relax.Call):
+            return relax.Call(expr.op, [self._map(a) for a in expr.args], expr.attrs, list(expr.ty_args) or None)
+        return expr
+
+    def _report(self) -> None:
+        """Refusals of the support rules and the fallbacks of this run, in the order of the network."""
+        names = {str(v.name): i for i, v in enumerate(self.view.order)}
+        refused = [HostFallback(r.node, r.op, r.reason, r.remedy) for r in self.analysis.refused]
+        self.fallbacks = sorted(self.fallbacks + refused, key=lambda f: names.get(f.node, len(names)))

@@ -1,0 +1,160 @@
+"""Rules of elementwise operators: of two tensors, and whole expressions of one tensor that become one table."""
+
+from __future__ import annotations
+
+import numpy as np
+from tvm import relax
+
+from tvm_ergo.relay_passes.support.epilogue import absorb_clamps
+from tvm_ergo.relay_passes.support.rule import Group, Kind, Rule, constraint, make_group, register
+from tvm_ergo.relay_passes.support.tables import ELEMENTWISE, NARY, UNARY, WITH_ATTRS, evaluate
+from tvm_ergo.relay_passes.support.view import FunctionView, dtype_of, op_name, scalar, static_shape, variables
+
+_ELEMENTWISE = frozenset(ELEMENTWISE)
+
+
+def constant_operand(view: FunctionView, call, arg, shape) -> np.ndarray | None:
+    """A constant operand that a table can absorb: a number, or an array over the last axis of ``shape``; else None."""
+    if scalar(arg) is not None:
+        return np.float64(scalar(arg))
+    const = view.const(arg)
+    if const is None:
+        return None
+    if const.stored.size == 1:
+        return const.real().reshape(())
+    prelu_elsewhere = op_name(call) == "relax.nn.prelu" and int(call.attrs.axis) % len(shape) != len(shape) - 1
+    if prelu_elsewhere or const.stored.size != const.shape[-1] or const.shape[-1] != shape[-1] or len(const.shape) > len(shape):
+        return None
+    return const.real().reshape(-1)
+
+
+def tensor_operands(view: FunctionView, var: relax.Var) -> list[relax.Var] | None:
+    """The distinct tensors ``var``'s elementwise call reads, if all its other operands fit a table; else None."""
+    if view.op(var) not in _ELEMENTWISE:
+        return None
+    call, shape, tensors = view.value[var], static_shape(var), []
+    if not shape:
+        return None
+    for arg in call.args:
+        if constant_operand(view, call, arg, shape) is not None:
+            continue
+        if not isinstance(arg, relax.Var) or view.const(arg) is not None or static_shape(arg) != shape:
+            return None
+        if arg not in tensors:
+            tensors.append(arg)
+    return tensors or None
+
+
+class Dominators:
+    """For each elementwise binding the closest tensor through which it depends on everything (its immediate dominator).
+
+    The slow obvious form is: follow all operands back until one tensor is left. Claimed bindings end the search.
+    """
+
+    def __init__(self, view: FunctionView, claimed: set[relax.Var]):
+        self.view, self.parent, self.depth = view, {}, {}
+        for var in view.order:
+            tensors = None if var in claimed else tensor_operands(view, var)
+            parent = self._meet(tensors) if tensors else None
+            if parent is not None:
+                self.parent[var], self.depth[var] = parent, self.depth.get(parent, 0) + 1
+
+    def _meet(self, tensors: list[relax.Var]) -> relax.Var | None:
+        point = tensors[0]
+        for other in tensors[1:]:
+            while point is not None and point != other:
+                if self.depth.get(point, 0) >= self.depth.get(other, 0):
+                    point = self.parent.get(point)
+                else:
+                    other = self.parent.get(other)
+                    if other is None:
+                        return None
+        return point
+
+    def cone(self, root: relax.Var, claimed: set[relax.Var]) -> list[relax.Var] | None:
+        """The largest set of bindings, ending in ``root``, that computes it from one float tensor and is read nowhere else."""
+        best, base = None, self.parent.get(root)
+        while base is not None:
+            members = self._between(base, root)
+            if members is not None and not (members & claimed) and dtype_of(base) == "float32":
+                best = members
+            base = self.parent.get(base)
+        return best
+
+    def _between(self, base, root) -> set[relax.Var] | None:
+        members, stack = {root}, [root]
+        while stack:
+            for source in variables(self.view.value[stack.pop()]):
+                if source == base or source in members or self.view.const(source) is not None:
+                    continue
+                members.add(source)
+                stack.append(source)
+        for member in members - {root}:
+            if member in self.view.outputs or any(u not in members for u in self.view.users(member)):
+                return None
+        return members
+
+
+@register
+class BinaryElementwise(Rule):
+    """Sum, difference, product, maximum or minimum of two tensors (or of a tensor and a constant tensor), with broadcasting, with relu, relu6 or clip."""
+
+    kind = Kind.BINARY
+    ops = ("add", "subtract", "multiply", "divide", "maximum", "minimum")
+    runs_as = ("add", "mul", "maximum", "minimum")
+    remedy = "divide by a constant, or multiply by the reciprocal"
+
+    @classmethod
+    def match(cls, view, root, claimed):
+        if view.op(root) not in {f"relax.{op}" for op in cls.ops}:
+            return None
+        return make_group(cls, view, root, absorb_clamps(view, [root], claimed))
+
+    @constraint
+    def constant_divisor(group: Group, view: FunctionView) -> str | None:
+        """A divisor is a constant tensor without zeros."""
+        if group.op != "divide":
+            return None
+        divisor = view.const(view.value[group.root].args[1])
+        if divisor is None:
+            return "its divisor is computed at run time"
+        return "its divisor contains zeros" if (divisor.real() == 0).any() else None
+
+    @constraint
+    def finite_constants(group: Group, view: FunctionView) -> str | None:
+        """Constant tensors are finite."""
+        for arg in view.value[group.root].args:
+            const = view.const(arg)
+            if const is not None and not np.isfinite(const.real()).all():
+                return "a constant operand contains NaN or infinity"
+        return None
+
+
+@register
+class UnaryTable(Rule):
+    """Any expression of one tensor with numbers or per-channel constants (last axis): one 256-entry table, however many operators it has."""
+
+    kind = Kind.TABLE
+    ops = (*UNARY, *WITH_ATTRS, *NARY)
+    runs_as = ("table",)
+    remedy = "make the other operands constants: numbers, or one value per channel of the last axis"
+
+    @constraint
+    def one_tensor(group: Group, view: FunctionView) -> str | None:
+        """It depends on one tensor, of the output's shape; the other operands are numbers or vectors over the last axis."""
+        if len(group.inputs) != 1 or any(tensor_operands(view, m) is None for m in group.members):
+            return "it combines several tensors, or a tensor and constants that are neither numbers nor per channel"
+        return None
+
+    @classmethod
+    def evaluate(cls, view: FunctionView, group: Group, codes: np.ndarray) -> np.ndarray:
+        """The group's output for input values ``codes`` float64[256]: float64 [256], or [C, 256] where constants vary by channel."""
+        known = {group.inputs[0]: codes}
+        for member in group.members:
+            call, shape = view.value[member], static_shape(member)
+            args = []
+            for arg in call.args:
+                const = constant_operand(view, call, arg, shape) if not isinstance(arg, relax.Var) or arg not in known else None
+                args.append(known[arg] if const is None else const[:, None] if const.ndim else const)
+            known[member] = evaluate(call, view.op(member), args)
+        return np.asarray(known[group.output], np.float64)

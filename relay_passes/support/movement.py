@@ -1,0 +1,116 @@
+"""Rules of operators that move values and change none: scale and zero point pass through."""
+
+from __future__ import annotations
+
+import math
+
+from tvm import relax
+
+from tvm_ergo.relay_passes.support.rule import Group, Kind, Rule, constraint, make_group, register
+from tvm_ergo.relay_passes.support.spatial import SingleOp
+from tvm_ergo.relay_passes.support.view import FunctionView, immediates
+
+
+class MovementRule(SingleOp):
+    """Base of the movements: one operator, no arithmetic."""
+
+    kind = Kind.MOVEMENT
+    carries = True
+
+
+@register
+class Reshape(MovementRule):
+    """Reshape, flatten, squeeze and expand_dims (no work: the same bytes)."""
+
+    ops = ("reshape", "flatten", "squeeze", "expand_dims", "nn.batch_flatten")
+    runs_as = ("reshape",)
+
+
+@register
+class Transpose(MovementRule):
+    """Transpose (permute_dims) to any order of the axes."""
+
+    ops = ("permute_dims",)
+    runs_as = ("transpose",)
+
+
+@register
+class PixelShuffle(MovementRule):
+    """Pixel shuffle (depth to space) of NCHW tensors; other depth-to-space forms are reshapes and transposes."""
+
+    ops = ("nn.pixel_shuffle",)
+    runs_as = ("reshape", "transpose")
+
+
+@register
+class StridedSlice(MovementRule):
+    """Slice with constant bounds and positive strides."""
+
+    ops = ("strided_slice",)
+    runs_as = ("slice",)
+    remedy = "use constant bounds and positive strides"
+
+    @constraint
+    def constant_bounds(group: Group, view: FunctionView) -> str | None:
+        """Axes, bounds and strides are constants; strides are positive."""
+        args = view.value[group.root].args
+        if not all(isinstance(a, (relax.Tuple, relax.ShapeExpr)) for a in args[1:]):
+            return "its bounds are computed at run time"
+        if len(args) > 4 and any(s <= 0 for s in immediates(args[4])):
+            return f"its strides are {immediates(args[4])}"
+        return None
+
+
+@register
+class Split(Rule):
+    """Split into parts along one axis; each part is a slice."""
+
+    kind = Kind.MOVEMENT
+    ops = ("split",)
+    runs_as = ("slice",)
+    carries = True
+
+    @classmethod
+    def match(cls, view, root, claimed):
+        part = view.value[root]
+        if not isinstance(part, relax.TupleGetItem) or not isinstance(part.tuple_value, relax.Var) or view.op(part.tuple_value) != "relax.split":
+            return None
+        return make_group(cls, view, part.tuple_value, [part.tuple_value, root], root)
+
+
+@register
+class Concat(Rule):
+    """Concatenation along any axis of tensors computed at run time or constant; inputs of another scale are rescaled first."""
+
+    kind = Kind.MOVEMENT
+    ops = ("concat",)
+    runs_as = ("concat",)
+    carries = True
+
+    @classmethod
+    def match(cls, view, root, claimed):
+        return make_group(cls, view, root, [root]) if view.op(root) == "relax.concat" else None
+
+    @constraint
+    def some_activation(group: Group, view: FunctionView) -> str | None:
+        """At least one input is computed at run time."""
+        return "it depends on constants only" if not group.inputs else None
+
+
+@register
+class Pad(MovementRule):
+    """Padding with a constant value."""
+
+    ops = ("nn.pad",)
+    runs_as = ("pad",)
+    remedy = "pad with a constant"
+
+    @constraint
+    def constant_mode(group: Group, view: FunctionView) -> str | None:
+        """Its mode is constant, its widths are not negative, its value is a number."""
+        attrs = view.value[group.root].attrs
+        if str(attrs.pad_mode) != "constant":
+            return f"its mode is {attrs.pad_mode}"
+        if any(int(w) < 0 for w in attrs.pad_width):
+            return "it crops"
+        return "its value is NaN" if math.isnan(float(attrs.pad_value)) else None
