@@ -173,6 +173,21 @@ def test_prepared_conv_is_reusable_and_large_bands_agree():
         np.testing.assert_array_equal(prepared(x), slow_conv(x, w, bias, mult, shift, **fields))
 
 
+def test_int32_output_is_the_raw_accumulator():
+    rng = np.random.default_rng(4)
+    x, bias = random_int8(rng, (1, 5, 6, 4), "uniform"), rng.integers(-2**30, 2**30, 4)
+    zeros, fields = np.zeros(4, np.int64), dict(in_zp=-7, w_zp=3)
+    w, per_channel = random_int8(rng, (4, 3, 3, 4), "uniform"), random_int8(rng, (3, 3, 4), "uniform")
+    direct = sum((x[:, i:i + 3, j:j + 4].astype(np.int64) + 7) @ (w[:, i, j].astype(np.int64) - 3).T for i in range(3) for j in range(3)) + bias
+    out = np.empty((1, 3, 4, 8), np.int32)[..., ::2]
+    np.testing.assert_array_equal(kernels.conv2d(x, w, bias, zeros, zeros, out=out, **fields), direct)
+    direct = sum((x[:, i:i + 3, j:j + 4].astype(np.int64) + 7) * (per_channel[i, j].astype(np.int64) - 3) for i in range(3) for j in range(3)) + bias
+    np.testing.assert_array_equal(kernels.depthwise_conv2d(x, per_channel, bias, zeros, zeros, out=out, **fields), direct)
+    a, b = random_int8(rng, (5, 900), "high"), random_int8(rng, (900, 3), "low")
+    got = kernels.matmul(a, b, a_zp=-128, b_zp=127, out=np.empty((5, 3), np.int32))
+    np.testing.assert_array_equal(got, np.full((5, 3), 900 * 255 * -255))
+
+
 def test_window_larger_than_input_is_refused():
     x, w = np.zeros((1, 2, 2, 1), np.int8), np.zeros((1, 3, 3, 1), np.int8)
     with pytest.raises(MachineError, match="window is larger"):
