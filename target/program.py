@@ -150,9 +150,9 @@ class Program:
         issued: Counter = Counter()
         for index, instruction in enumerate(self.instructions):
             where = f"instruction {index}: {instruction.to_text()}"
-            instruction.check()
-            for operand in instruction.reads() + instruction.writes():
+            for operand in instruction.reads() + instruction.writes():  # bounds first: they limit the work of the checks
                 self._inside(operand.extent, where)
+            instruction.check()
             for engine, count in instruction.waits.items():
                 if count > issued[engine]:
                     raise ProgramError(f"waits for {count} {engine.name} instructions", where=where,

@@ -67,7 +67,7 @@ class Instruction:
     MNEMONIC: ClassVar[str]
     FIELDS: ClassVar[dict[str, Field]]
     engine: ClassVar[Engine]
-    IN_PLACE: ClassVar[bool] = False  # whether the output may be exactly one of the inputs
+    IN_PLACE: ClassVar[tuple[str, ...]] = ()  # inputs whose place the output may take exactly
 
     waits: dict[Engine, int]
     node: int
@@ -119,11 +119,12 @@ class Instruction:
                 for operand in value if isinstance(spec, Tensors) else (value,):
                     self._check_operand(name, spec, operand, dims)
         self.check_rules(dims)
+        replaceable = [getattr(self, name) for name in self.IN_PLACE]
         for written in self.writes():
             for read in self.reads():
-                if not (self.IN_PLACE and _same_place(read, written)):
+                if not (any(read is r for r in replaceable) and _same_place(read, written)):
                     self.require(not overlap(read, written), "an output overlaps an input",
-                                 "disjoint bytes" + (", or exactly the same operand" if self.IN_PLACE else ""))
+                                 "disjoint bytes" + (f", or exactly the place of {' or '.join(self.IN_PLACE)}" if self.IN_PLACE else ""))
 
     def _check_operand(self, name: str, spec, operand: Operand, dims: dict[str, int]) -> None:
         self.require(operand.dtype in spec.dtypes, f"{name} has the wrong element type",

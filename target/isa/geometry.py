@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 
 def window_positions(size: int, kernel: int, stride: int, before: int, after: int, dilation: int) -> int:
     """How often a dilated window of ``kernel`` taps fits ``size`` elements with padding; <= 0 when it does not."""
@@ -13,6 +15,12 @@ def window_shape(hw, kernel, strides, padding, dilation) -> tuple[int, int]:
     top, left, bottom, right = padding
     return (window_positions(hw[0], kernel[0], strides[0], top, bottom, dilation[0]),
             window_positions(hw[1], kernel[1], strides[1], left, right, dilation[1]))
+
+
+def every_window_meets_input(size: int, kernel: int, stride: int, before: int, dilation: int, positions: int) -> bool:
+    """Whether each of ``positions`` windows along an axis has a tap inside ``[0, size)``."""
+    taps = np.arange(positions)[:, None] * stride - before + np.arange(kernel) * dilation
+    return bool(np.all(np.any((taps >= 0) & (taps < size), axis=1)))
 
 
 def transposed_shape(hw, kernel, strides, padding, output_padding, dilation) -> tuple[int, int]:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from enum import IntEnum
 
+from tvm_ergo.target.errors import MachineError
 from tvm_ergo.target.isa.base import Engine, Instruction, instruction
 from tvm_ergo.target.isa.cost import Cost, Event, ceil_div, engine_cost
 from tvm_ergo.target.isa.fields import I8, Choice, Flag, Int, Ints, Tensor
-from tvm_ergo.target.isa.geometry import broadcast_to, window_shape
+from tvm_ergo.target.isa.geometry import broadcast_to, every_window_meets_input, window_shape
 from tvm_ergo.target.isa.operand import MAX_RANK, DType
 from tvm_ergo.target.isa.tensor import EXTENT, HI, I8_ONLY, I32_ONLY, LO, MULT, OUT_ZP, SHIFT, STEP
 
@@ -43,7 +44,7 @@ class Add(Instruction):
     b_zp = I8("zero point of b")
     a_mult, b_mult, shift = SIGNED_MULT, SIGNED_MULT, SHIFT
     out_zp, lo, hi = OUT_ZP, LO, HI
-    IN_PLACE = True
+    IN_PLACE = ("a", "b")
 
     def check_rules(self, dims):
         self.check_clip()
@@ -74,7 +75,7 @@ class Mul(Instruction):
     b_zp = I8("zero point of b")
     mult, shift = MULT, SHIFT
     out_zp, lo, hi = OUT_ZP, LO, HI
-    IN_PLACE = True
+    IN_PLACE = ("a", "b")
 
     def check_rules(self, dims):
         self.check_clip()
@@ -100,7 +101,7 @@ class MaxMin(Instruction):
     b = Tensor("*", I8_ONLY, "right")
     out = Tensor("*", I8_ONLY, "output", out=True)
     kind = Choice(MaxMinKind, "which of the two")
-    IN_PLACE = True
+    IN_PLACE = ("a", "b")
 
     def check_rules(self, dims):
         _check_broadcast(self)
@@ -123,7 +124,7 @@ class Table(Instruction):
     x = Tensor("*", BYTES, "input, [..., C]")
     lut = Tensor("*", BYTES, "[256], or [C, 256] one table per channel")
     out = Tensor("*", BYTES, "output, the lut's element type", out=True)
-    IN_PLACE = True
+    IN_PLACE = ("x",)
 
     def check_rules(self, dims):
         self.require(self.x.shape == self.out.shape, "the output has the wrong shape", self.x.shape, self.out.shape)
@@ -166,12 +167,12 @@ class Pool(Instruction):
     def check_rules(self, dims):
         self.check_clip()
         self.require(self.kind != PoolKind.AVG or self.dilation == (1, 1), "average pooling has no dilation", (1, 1), self.dilation)
-        top, left, bottom, right = self.padding
-        reach = [(k - 1) * d + 1 for k, d in zip(self.pool, self.dilation)]
-        self.require(max(top, bottom) < reach[0] and max(left, right) < reach[1], "a window lies in the padding entirely",
-                     f"padding below the window's {reach}", self.padding)
         expected = window_shape(self.x.shape[1:3], self.pool, self.strides, self.padding, self.dilation)
         self.require(self.out.shape[1:3] == expected and min(expected) > 0, "the output has the wrong size", expected, self.out.shape[1:3])
+        for axis in (0, 1):  # an empty window has no maximum and no count to divide by
+            self.require(every_window_meets_input(self.x.shape[1 + axis], self.pool[axis], self.strides[axis], self.padding[axis],
+                                                  self.dilation[axis], expected[axis]), "a window lies in the padding entirely",
+                         available=f"pool {self.pool}, padding {self.padding}")
 
     def execute(self, memory) -> None:
         from tvm_ergo.target.machine import kernels
@@ -277,7 +278,11 @@ class Resize(Instruction):
     def execute(self, memory) -> None:
         from tvm_ergo.target.machine import kernels
 
-        kernels.resize2d(memory.view(self.x), memory.view(self.rows), memory.view(self.cols), out=memory.view(self.out))
+        rows, cols = memory.view(self.rows), memory.view(self.cols)
+        for taps, size, name in ((rows, self.x.shape[1], "rows"), (cols, self.x.shape[2], "cols")):
+            if taps.min() < 0 or taps[:, :2].max() >= size or taps[:, 2].max() > 2048:
+                raise MachineError(f"RESIZE got {name} outside its input", where=self.to_text(), required=f"indices 0..{size - 1}, weights 0..2048")
+        kernels.resize2d(memory.view(self.x), rows, cols, out=memory.view(self.out))
 
     def cost(self, chip) -> Cost:
         """Four products and additions per output, four passes, four bytes read, nearest or not: the weights are data."""
