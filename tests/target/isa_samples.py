@@ -1,0 +1,100 @@
+"""One small valid instruction of each kind, and the smallest memory that can execute it."""
+
+import numpy as np
+from tvm_ergo.target.isa import (
+    Add, Conv, ConvTranspose, Copy, CpuCall, CpuFunction, Depthwise, DType, Fill, Halt, MatMul, MaxMin, MaxMinKind, Mul, Operand, Pool,
+    PoolKind, Reduce, ReduceKind, Resize, Softmax, Table, contiguous,
+)
+
+MEMORY_BYTES = 1 << 16
+
+
+class TestMemory:
+    """Bytes and views, nothing else: enough for ``Instruction.execute``."""
+
+    __test__ = False
+
+    def __init__(self, seed=0):
+        self.bytes = np.random.default_rng(seed).integers(0, 256, MEMORY_BYTES, dtype=np.uint8)
+
+    def view(self, operand):
+        return np.ndarray(operand.shape, operand.dtype.numpy, self.bytes, operand.addr, operand.strides)
+
+    def prepared(self, instruction, operands, factory):
+        return factory()
+
+
+class Placer:
+    """Hands out places in memory: dense, or as a channel slice of a wider buffer."""
+
+    def __init__(self):
+        self.next = 64
+
+    def __call__(self, shape, dtype="int8", wider=0):
+        dtype = DType.of(dtype)
+        dense = contiguous(self.next, dtype, (*shape[:-1], shape[-1] + wider))
+        self.next += (dense.size_bytes + 15) // 16 * 16
+        return Operand(dense.addr + wider // 2 * dtype.itemsize, dtype, tuple(shape), dense.strides)
+
+
+REQUANT = dict(out_zp=3, lo=-100, hi=120)
+SCALAR = dict(mult=9_000_000, shift=28, **REQUANT)
+
+
+def per_channel(place, channels):
+    return dict(bias=place((channels,), "int32"), mult=place((channels,), "int32"), shift=place((channels,)))
+
+
+def samples() -> dict:
+    """{name: instruction}; channel slices on inputs and outputs throughout."""
+    p = Placer()
+    window = dict(strides=(2, 1), padding=(1, 0, 1, 2), dilation=(1, 2))
+    zps = dict(in_zp=-5, w_zp=2)
+    return {
+        "conv": Conv(x=p((1, 6, 7, 4), wider=2), w=p((6, 3, 2, 2)), **per_channel(p, 6), out=p((1, 3, 7, 6), wider=4), groups=2, **window, **zps, **REQUANT),
+        "depthwise": Depthwise(x=p((2, 6, 7, 4), wider=2), w=p((3, 2, 4)), **per_channel(p, 4), out=p((2, 3, 7, 4), wider=4), **window, **zps, **REQUANT),
+        "conv_transpose": ConvTranspose(x=p((1, 3, 4, 5)), w=p((6, 3, 2, 5)), **per_channel(p, 6), out=p((1, 6, 4, 6), wider=1), strides=(2, 1),
+                                        padding=(1, 0, 1, 1), output_padding=(1, 0), dilation=(1, 1), **zps, **REQUANT),
+        "matmul": MatMul(a=p((2, 1, 4, 5)), b=p((3, 6, 5)), out=p((2, 3, 4, 6), wider=1), transpose_b=True, a_zp=1, b_zp=-2, **SCALAR),
+        "add": Add(a=p((1, 3, 4, 5), wider=2), b=p((5,)), out=p((1, 3, 4, 5)), a_zp=4, b_zp=-3, a_mult=2_000_000, b_mult=-1_000_000, shift=21, **REQUANT),
+        "mul": Mul(a=p((1, 3, 4, 5)), b=p((1, 3, 1, 1)), out=p((1, 3, 4, 5), wider=2), a_zp=4, b_zp=-3, **SCALAR),
+        "maximum": MaxMin(a=p((3, 4)), b=p((3, 1)), out=p((3, 4)), kind=MaxMinKind.MAX),
+        "minimum": MaxMin(a=p((3, 4)), b=p((3, 4)), out=p((3, 4)), kind=MaxMinKind.MIN),
+        "table": Table(x=p((3, 4)), lut=p((4, 256), "uint8"), out=p((3, 4), "uint8")),
+        "max_pool": Pool(x=p((1, 6, 7, 4)), out=p((1, 3, 6, 4), wider=2), kind=PoolKind.MAX, pool=(3, 2), strides=(2, 1), padding=(1, 0, 1, 1), dilation=(1, 2),
+                         count_include_pad=False, in_zp=0, **SCALAR),
+        "avg_pool": Pool(x=p((1, 6, 7, 4)), out=p((1, 3, 7, 4)), kind=PoolKind.AVG, pool=(3, 2), strides=(2, 1), padding=(1, 0, 1, 1), dilation=(1, 1),
+                         count_include_pad=False, in_zp=-7, mult=9_000_000, shift=23, **REQUANT),
+        "mean": Reduce(x=p((1, 4, 4, 5)), out=p((1, 5)), kind=ReduceKind.SUM, axes=(1, 2), keepdims=False, in_zp=2, **SCALAR),
+        "reduce_max": Reduce(x=p((3, 5)), out=p((1, 1)), kind=ReduceKind.MAX, axes=(0, 1), keepdims=True, in_zp=0, **SCALAR),
+        "reduce_min": Reduce(x=p((3, 5)), out=p((1,)), kind=ReduceKind.MIN, axes=(0, 1), keepdims=False, in_zp=0, **SCALAR),
+        "softmax": Softmax(x=p((3, 10)), lut=p((256,), "int32"), out=p((3, 10)), mult=2**23, shift=15, out_zp=-128, lo=-128, hi=127),
+        "resize": Resize(x=p((1, 3, 4, 5)), rows=p((6, 3), "int32"), cols=p((5, 3), "int32"), out=p((1, 6, 5, 5), wider=3)),
+        "copy": Copy(src=_permuted(p((4, 6, 5), "int16")), out=p((5, 4, 6), "int16", wider=2)),
+        "fill": Fill(out=p((3, 4), "int32", wider=1), value=-70000),
+        "argmax": CpuCall(function=CpuFunction.ARGMAX, inputs=[p((3, 10))], outputs=[p((3,), "int32")], params=()),
+        "gather_rows": CpuCall(function=CpuFunction.GATHER_ROWS, inputs=[p((7, 4)), p((2, 3), "int32")], outputs=[p((2, 3, 4))], params=()),
+        "halt": Halt(),
+    }
+
+
+def _permuted(operand):
+    """Axes (0, 1, 2) seen as (2, 0, 1)."""
+    order = (2, 0, 1)
+    return Operand(operand.addr, operand.dtype, tuple(operand.shape[a] for a in order), tuple(operand.strides[a] for a in order))
+
+
+def fill_parameters(ins, memory, seed=0):
+    """Valid contents where random bytes would not do: multipliers, shifts, tables, indices."""
+    rng = np.random.default_rng(seed)
+    if hasattr(ins, "bias"):
+        memory.view(ins.bias)[...] = rng.integers(-3000, 3000, ins.bias.shape)
+        memory.view(ins.mult)[...] = rng.integers(2**23, 2**24, ins.mult.shape)
+        memory.view(ins.shift)[...] = rng.integers(30, 34, ins.shift.shape)
+    if isinstance(ins, Softmax):
+        memory.view(ins.lut)[...] = (np.exp(-np.arange(256) / 16) * 2**22).astype(np.int32)
+    if isinstance(ins, Resize):
+        for taps, size in ((ins.rows, ins.x.shape[1]), (ins.cols, ins.x.shape[2])):
+            memory.view(taps)[...] = np.stack([rng.integers(0, size, taps.shape[0]) for _ in range(2)] + [rng.integers(0, 2049, taps.shape[0])], 1)
+    if isinstance(ins, CpuCall) and ins.function == CpuFunction.GATHER_ROWS:
+        memory.view(ins.inputs[1])[...] = rng.integers(0, ins.inputs[0].shape[0], ins.inputs[1].shape)

@@ -1,0 +1,276 @@
+"""Preconditions, meaning and cost of the instructions."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tvm_ergo.target import numerics
+from tvm_ergo.target.chip import chip
+from tvm_ergo.target.errors import MachineError, ProgramError
+from tvm_ergo.target.isa import OPCODES, Add, Codec, Conv, Copy, DType, Event, Operand, PoolKind, contiguous, decode, parse
+from tvm_ergo.target.isa.cost import MatrixWork
+from tvm_ergo.target.isa.geometry import every_window_meets_input, transposed_shape, window_positions
+
+from .isa_samples import TestMemory, fill_parameters, samples
+
+SAMPLES = samples()
+both = pytest.mark.parametrize("name", SAMPLES)
+
+
+def test_every_instruction_has_a_sample():
+    assert {type(ins) for ins in SAMPLES.values()} == set(OPCODES.values())
+
+
+def run(ins, seed=0):
+    memory = TestMemory(seed)
+    fill_parameters(ins, memory, seed)
+    before = memory.bytes.copy()
+    ins.execute(memory)
+    return memory, before
+
+
+@both
+def test_execute_writes_exactly_its_outputs(name):
+    ins = SAMPLES[name]
+    ins.check()
+    assert decode(ins.encode())[0] == ins == parse(ins.to_text())
+    memory, before = run(ins)
+    declared = np.zeros(len(before), bool)
+    for operand in ins.writes():
+        declared[operand.extent[0]:operand.extent[1]] |= operand.touched(*operand.extent)
+    changed = memory.bytes != before
+    assert not np.any(changed & ~declared), "wrote outside its outputs"
+    assert changed.any() or name == "halt"
+
+
+def padded(x, padding, value):
+    top, left, bottom, right = padding
+    return np.pad(x.astype(np.int64), ((0, 0), (top, bottom), (left, right), (0, 0)), constant_values=value)
+
+
+def expected_conv(ins, view, channel_inputs, weight):
+    """One output at a time. channel_inputs(o): slice of input channels; weight(o): [kh, kw, channels]."""
+    x = padded(view(ins.x), ins.padding, ins.in_zp) - ins.in_zp
+    (sh, sw), (dh, dw) = ins.strides, ins.dilation
+    out = np.zeros(ins.out.shape, np.int8)
+    for n, i, j, o in np.ndindex(*ins.out.shape):
+        w = weight(o).astype(np.int64) - ins.w_zp
+        window = x[n, i * sh:i * sh + (w.shape[0] - 1) * dh + 1:dh, j * sw:j * sw + (w.shape[1] - 1) * dw + 1:dw, channel_inputs(o)]
+        acc = int(view(ins.bias)[o]) + int(np.sum(window * w))
+        out[n, i, j, o] = numerics.requantize(np.array(acc), int(view(ins.mult)[o]), int(view(ins.shift)[o]), ins.out_zp, ins.lo, ins.hi)
+    return out
+
+
+def meaning(name, ins, view):
+    """The definition of each sample in plain NumPy."""
+    requant = lambda acc: numerics.requantize(acc, ins.mult, ins.shift, ins.out_zp, ins.lo, ins.hi)  # noqa: E731
+    wide = lambda operand: view(operand).astype(np.int64)  # noqa: E731
+    match name:
+        case "conv":
+            return expected_conv(ins, view, lambda o: slice(o // 3 * 2, o // 3 * 2 + 2), lambda o: view(ins.w)[o])
+        case "depthwise":
+            return expected_conv(ins, view, lambda o: slice(o, o + 1), lambda o: view(ins.w)[:, :, o:o + 1])
+        case "conv_transpose":
+            acc = np.zeros((1, 9, 9, 6), np.int64)
+            for i, j, ki, kj in np.ndindex(3, 4, 3, 2):
+                acc[0, i * 2 + ki, j + kj] += (wide(ins.w)[:, ki, kj] - ins.w_zp) @ (wide(ins.x)[0, i, j] - ins.in_zp)
+            return numerics.requantize(acc[:, 1:7, 0:4] + view(ins.bias), view(ins.mult), view(ins.shift), ins.out_zp, ins.lo, ins.hi)
+        case "matmul":
+            return requant((wide(ins.a) - ins.a_zp) @ np.swapaxes(wide(ins.b) - ins.b_zp, -1, -2))
+        case "add":
+            acc = (wide(ins.a) - ins.a_zp) * ins.a_mult + (wide(ins.b) - ins.b_zp) * ins.b_mult
+            return numerics.requantize(acc, 1, ins.shift, ins.out_zp, ins.lo, ins.hi)
+        case "mul":
+            return requant((wide(ins.a) - ins.a_zp) * (wide(ins.b) - ins.b_zp))
+        case "maximum":
+            return np.maximum(view(ins.a), view(ins.b))
+        case "minimum":
+            return np.minimum(view(ins.a), view(ins.b))
+        case "table":
+            return np.array([[view(ins.lut)[c, int(view(ins.x)[r, c]) + 128] for c in range(4)] for r in range(3)], np.uint8)
+        case "max_pool" | "avg_pool":
+            return expected_pool(ins, view)
+        case "mean":
+            return requant((wide(ins.x) - ins.in_zp).sum(axis=(1, 2)))
+        case "reduce_max":
+            return view(ins.x).max(keepdims=True)
+        case "reduce_min":
+            return view(ins.x).min().reshape(1)
+        case "softmax":
+            e = view(ins.lut)[view(ins.x).max(-1, keepdims=True).astype(int) - view(ins.x)].astype(np.int64)
+            return np.clip(numerics.rounding_divide(e * ins.mult, e.sum(-1, keepdims=True) << ins.shift) + ins.out_zp, ins.lo, ins.hi).astype(np.int8)
+        case "resize":
+            (r0, r1, rw), (c0, c1, cw) = view(ins.rows).T, view(ins.cols).T
+            columns = wide(ins.x)[:, :, c0] * (2048 - cw)[:, None] + wide(ins.x)[:, :, c1] * cw[:, None]
+            return ((columns[:, r0] * (2048 - rw)[:, None, None] + columns[:, r1] * rw[:, None, None] + 2**21) >> 22).astype(np.int8)
+        case "copy":
+            return view(ins.src)
+        case "fill":
+            return np.full(ins.out.shape, ins.value, np.int32)
+        case "argmax":
+            return view(ins.inputs[0]).argmax(-1)
+        case "gather_rows":
+            return view(ins.inputs[0])[view(ins.inputs[1])]
+
+
+def expected_pool(ins, view):
+    real = padded(np.ones(ins.x.shape, np.int8), ins.padding, 0) > 0
+    x = padded(view(ins.x), ins.padding, 0)
+    out = np.zeros(ins.out.shape, np.int8)
+    for n, i, j, c in np.ndindex(*ins.out.shape):
+        rows, cols = (range(p * s, p * s + (k - 1) * d + 1, d) for p, s, k, d in zip((i, j), ins.strides, ins.pool, ins.dilation))
+        values = [x[n, r, q, c] for r in rows for q in cols if real[n, r, q, c]]
+        if ins.kind == PoolKind.MAX:
+            out[n, i, j, c] = max(values)
+        else:
+            total = (sum(values) - ins.in_zp * len(values)) * ins.mult
+            out[n, i, j, c] = np.clip(numerics.rounding_divide(total, len(values) << ins.shift) + ins.out_zp, ins.lo, ins.hi)
+    return out
+
+
+@pytest.mark.parametrize("name", [n for n in SAMPLES if n != "halt"])
+@pytest.mark.parametrize("seed", [1, 2])
+def test_meaning(name, seed):
+    ins = SAMPLES[name]
+    memory, before = run(ins, seed)
+    view = lambda operand: np.ndarray(operand.shape, operand.dtype.numpy, before, operand.addr, operand.strides)  # noqa: E731
+    expected = meaning(name, ins, view)
+    result = memory.view(ins.writes()[0])
+    np.testing.assert_array_equal(result, expected)
+    assert len(np.unique(expected)) > 3 or expected.size < 12 or name == "fill", "the sample is too tame to show anything"
+
+
+BROKEN = {
+    "wrong output size": ("conv", dict(strides=(1, 1))), "groups": ("conv", dict(groups=1)), "exchanged clip": ("conv", dict(lo=5, hi=4)),
+    "weights' channels": ("depthwise", dict(w=contiguous(60000, "int8", (3, 2, 5)))), "type": ("conv", dict(x=contiguous(60000, "uint8", (1, 6, 7, 4)))),
+    "rank": ("conv", dict(x=contiguous(60000, "int8", (6, 7, 4)))), "unaligned": ("conv", dict(bias=contiguous(60001, "int32", (6,)))),
+    "bias length": ("conv", dict(bias=contiguous(60000, "int32", (5,)))), "transposed size": ("conv_transpose", dict(output_padding=(0, 0))),
+    "inner axis": ("matmul", dict(transpose_b=False)), "batch": ("matmul", dict(b=contiguous(60000, "int8", (4, 6, 5)))),
+    "broadcast": ("add", dict(b=contiguous(60000, "int8", (4,)))), "lut": ("table", dict(lut=contiguous(60000, "uint8", (5, 256)))),
+    "lut type": ("table", dict(lut=contiguous(60000, "int8", (256,)))), "dilated average": ("avg_pool", dict(dilation=(1, 2))),
+    "empty window": ("max_pool", dict(padding=(4, 0, 0, 1), out=contiguous(60000, "int8", (1, 4, 6, 4)))),
+    "axes twice": ("mean", dict(axes=(1, 1))), "axis": ("mean", dict(axes=(1, 5))), "kept axes": ("mean", dict(keepdims=True)),
+    "softmax shape": ("softmax", dict(out=contiguous(60000, "int8", (3, 9)))), "taps": ("resize", dict(rows=contiguous(60000, "int32", (6, 2)))),
+    "copy shape": ("copy", dict(out=contiguous(60000, "int16", (4, 5, 6)))), "copy type": ("copy", dict(out=contiguous(60000, "int32", (5, 4, 6)))),
+    "fill range": ("fill", dict(out=contiguous(60000, "int8", (3, 4)))), "argmax type": ("argmax", dict(outputs=[contiguous(60000, "int8", (3,))])),
+    "argmax parameters": ("argmax", dict(params=(1,))), "gather shape": ("gather_rows", dict(outputs=[contiguous(60000, "int8", (2, 3, 5))])),
+    "self overlap": ("copy", dict(out=Operand(60000, DType.I16, (5, 4, 6), (0, 12, 2)))),
+    "output on input": ("conv", dict(out=contiguous(SAMPLES["conv"].x.addr, "int8", (1, 3, 7, 6)))),
+    "shifted in place": ("maximum", dict(out=contiguous(SAMPLES["maximum"].a.addr + 1, "int8", (3, 4)))),
+}
+
+
+@pytest.mark.parametrize("case", BROKEN)
+def test_broken_preconditions_are_refused(case):
+    name, change = BROKEN[case]
+    with pytest.raises(ProgramError) as caught:
+        replace(SAMPLES[name], **change).check()
+    assert SAMPLES[name].MNEMONIC in str(caught.value)
+
+
+def test_in_place_is_allowed_where_it_is_safe():
+    add = SAMPLES["add"]
+    replace(add, out=add.a).check()
+    with pytest.raises(ProgramError, match="overlaps an input"):
+        table = SAMPLES["table"]
+        replace(table, lut=contiguous(0, "int8", (256,)), x=contiguous(512, "int8", (256,)), out=contiguous(0, "int8", (256,))).check()
+
+
+def test_data_outside_the_tables_raises():
+    for name, operand in (("resize", SAMPLES["resize"].rows), ("gather_rows", SAMPLES["gather_rows"].inputs[1])):
+        memory = TestMemory()
+        fill_parameters(SAMPLES[name], memory)
+        memory.view(operand)[0] = 99
+        with pytest.raises(MachineError, match="outside"):
+            SAMPLES[name].execute(memory)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.integers(1, 12), st.integers(1, 4), st.integers(1, 4), st.integers(0, 4), st.integers(0, 4), st.integers(1, 3), st.integers(0, 3))
+def test_window_sizes_by_counting(size, kernel, stride, before, after, dilation, extra):
+    starts = [s for s in range(-before, size + after, stride) if s + (kernel - 1) * dilation < size + after]
+    positions = window_positions(size, kernel, stride, before, after, dilation)
+    assert max(0, positions) == len(starts)
+    meets = all(any(0 <= s + k * dilation < size for k in range(kernel)) for s in starts)
+    assert every_window_meets_input(size, kernel, stride, before, dilation, max(0, positions)) == meets
+    reached = {i * stride + k * dilation for i in range(size) for k in range(kernel)}
+    full = max(reached) + 1 - before - after + extra
+    assert transposed_shape((size, size), (kernel,) * 2, (stride,) * 2, (before, before, after, after), (extra,) * 2, (dilation,) * 2) == (full, full)
+
+
+# ---- cost ----------------------------------------------------------------------------------------------------------------------
+@both
+@pytest.mark.parametrize("chip_name", ["ergo/1", "ergo/2"])
+def test_costs_are_positive_and_traffic_is_at_least_the_operands(name, chip_name):
+    ins = SAMPLES[name]
+    cost = ins.cost(chip(chip_name))
+    assert cost.cycles > 0 and all(isinstance(n, int) and n > 0 for n in cost.events.values()) and set(cost.events) <= set(Event)
+    assert cost.events[Event.INSTRUCTION] == 1
+    assert cost.events.get(Event.SRAM_WRITE_BYTE, 0) == sum(o.size_bytes for o in ins.writes())
+    if name != "max_pool" and name != "avg_pool" and name != "gather_rows":  # windows may skip input, a gather reads all it is charged
+        assert cost.events.get(Event.SRAM_READ_BYTE, 0) >= sum(o.distinct_bytes for o in ins.reads())
+
+
+def conv(h, c, o, kernel=1, groups=1):
+    x, w = contiguous(0, "int8", (1, h, h, c)), contiguous(0, "int8", (o, kernel, kernel, c // groups))
+    i32, i8 = contiguous(0, "int32", (o,)), contiguous(0, "int8", (o,))
+    return Conv(x=x, w=w, bias=i32, mult=i32, shift=i8, out=contiguous(0, "int8", (1, h, h, o)), strides=(1, 1), padding=(kernel // 2,) * 4,
+                dilation=(1, 1), groups=groups, in_zp=0, w_zp=0, out_zp=0, lo=-128, hi=127)
+
+
+def test_full_lanes_reach_the_peak_and_odd_sizes_lose_by_rounding_up():
+    ergo = chip("ergo/1")
+    full = conv(32, 64, 64, 3)
+    macs = 32 * 32 * 64 * 64 * 9
+    assert full.cost(ergo).events[Event.MAC_8X8] == macs
+    assert full.cost(ergo).cycles == ergo.tensor.issue_cycles + macs // ergo.tensor.macs_per_cycle
+    one_more = conv(32, 64, 65, 3)  # a whole tile of output lanes for one channel
+    assert one_more.cost(ergo).cycles - ergo.tensor.issue_cycles == 3 * (full.cost(ergo).cycles - ergo.tensor.issue_cycles) // 2
+
+
+def test_a_dense_layer_is_bound_by_reading_its_weights():
+    ergo = chip("ergo/1")
+    cost = conv(1, 1024, 1024).cost(ergo)
+    assert cost.events[Event.SRAM_READ_BYTE] == 1024 * 1024 + 1024 + 9 * 1024
+    assert cost.cycles == ergo.tensor.issue_cycles + -(-cost.events[Event.SRAM_READ_BYTE] // ergo.tensor.read_bytes_per_cycle)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.integers(1, 4000), st.integers(1, 300), st.integers(1, 3000), st.integers(1, 300_000))
+def test_traffic_reads_everything_at_least_once_and_never_more_than_without_buffers(pixels, channels, depth, input_bytes):
+    array = chip("ergo/1").tensor
+    work = MatrixWork(pixels, channels, depth, depth, input_bytes, channels * depth)
+    inputs, weights = work.traffic(array)
+    assert inputs >= input_bytes and weights >= channels * depth
+    tiles, groups = -(-channels // array.output_lanes), -(-pixels // array.pixel_lanes)
+    assert inputs <= input_bytes * tiles
+    assert weights <= channels * depth * max(groups, -(-input_bytes // array.input_buffer_bytes))
+    everything_fits = input_bytes <= array.input_buffer_bytes and channels * depth <= array.weight_buffer_bytes
+    if everything_fits:
+        assert (inputs, weights) == (input_bytes, channels * depth)
+
+
+def test_depthwise_uses_its_share_of_the_array():
+    """Never faster than depthwise_taps of the input lanes allow."""
+    for ergo in (chip("ergo/1"), chip("ergo/2")):
+        cost, array = SAMPLES["depthwise"].cost(ergo), ergo.tensor
+        peak = array.output_lanes * array.pixel_lanes * array.depthwise_taps
+        assert cost.cycles >= cost.events[Event.MAC_8X8] / peak
+
+
+def test_short_runs_cost_the_data_mover_more():
+    ergo = chip("ergo/1")
+    dense = Copy(src=contiguous(0, "int8", (64, 64)), out=contiguous(4096, "int8", (64, 64)))
+    transposed = replace(dense, src=Operand(0, DType.I8, (64, 64), (1, 64)))
+    assert dense.cost(ergo).cycles == ergo.dma.issue_cycles + 4096 // ergo.dma.bytes_per_cycle
+    assert transposed.cost(ergo).cycles == ergo.dma.issue_cycles + 4096
+
+
+def test_broadcast_operands_are_read_once():
+    x, b = contiguous(0, "int8", (1, 8, 8, 16)), Operand(2000, DType.I8, (1, 8, 8, 16), (0, 0, 0, 1))
+    add = Add(a=x, b=b, out=contiguous(4096, "int8", (1, 8, 8, 16)), a_zp=0, b_zp=0, a_mult=1, b_mult=1, shift=0, out_zp=0, lo=-128, hi=127)
+    add.check()
+    assert add.cost(chip("ergo")).events[Event.SRAM_READ_BYTE] == 1024 + 16
+    assert b.codec == Codec.RAW
