@@ -13,7 +13,7 @@ from tvm_ergo.target.isa.geometry import broadcast_to, transposed_shape, window_
 from tvm_ergo.target.isa.operand import DType, Operand
 from tvm_ergo.target.numerics import MAX_SHIFT, MULTIPLIER_BITS
 
-I8_ONLY, I32_ONLY = (DType.I8,), (DType.I32,)
+I8_ONLY, I32_ONLY, RESULT = (DType.I8,), (DType.I32,), (DType.I8, DType.I32)
 EXTENT = Int("u16", 0, 2**16 - 1)
 STEP = Int("u16", 1, 2**16 - 1)
 MULT = U32("requantization multiplier", 0, 2**MULTIPLIER_BITS - 1)
@@ -49,7 +49,7 @@ class Conv(_PerChannel):
     bias = Tensor("O", I32_ONLY, "bias at scale s_in * s_w[o]")
     mult = Tensor("O", I32_ONLY, "requantization multipliers, each in 0..2**24-1")
     shift = Tensor("O", I8_ONLY, "requantization right shifts, each in 0..62")
-    out = Tensor("N OH OW O", I8_ONLY, "output, NHWC", out=True)
+    out = Tensor("N OH OW O", RESULT, "output, NHWC; int32: the accumulators, not requantized", out=True)
     strides = Ints(STEP, 2, "rows, columns")
     padding = Ints(EXTENT, 4, "top, left, bottom, right")
     dilation = Ints(STEP, 2, "rows, columns")
@@ -89,7 +89,7 @@ class Depthwise(_PerChannel):
     bias = Tensor("C", I32_ONLY, "bias at scale s_in * s_w[c]")
     mult = Tensor("C", I32_ONLY, "requantization multipliers, each in 0..2**24-1")
     shift = Tensor("C", I8_ONLY, "requantization right shifts, each in 0..62")
-    out = Tensor("N OH OW C", I8_ONLY, "output, NHWC", out=True)
+    out = Tensor("N OH OW C", RESULT, "output, NHWC; int32: the accumulators, not requantized", out=True)
     strides = Ints(STEP, 2, "rows, columns")
     padding = Ints(EXTENT, 4, "top, left, bottom, right")
     dilation = Ints(STEP, 2, "rows, columns")
@@ -161,7 +161,7 @@ class MatMul(Instruction):
 
     a = Tensor("*", I8_ONLY, "left, [..., M, K]")
     b = Tensor("*", I8_ONLY, "right, [..., K, N], or [..., N, K] with transpose_b")
-    out = Tensor("*", I8_ONLY, "output, [..., M, N]", out=True)
+    out = Tensor("*", RESULT, "output, [..., M, N]; int32: the accumulators, not requantized", out=True)
     transpose_b = Flag("b is stored [..., N, K]")
     a_zp = I8("zero point of a")
     b_zp = I8("zero point of b")
