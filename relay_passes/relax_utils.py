@@ -164,7 +164,7 @@ class Rewriter:
         self.bindings: list[tuple[Var, Expr]] = []
         self.definition: dict[Var, Expr] = {}
         self.replaced: dict[Var, Expr] = {}
-        self.use_count: dict[Var, int] = {}
+        self.origin: dict[Var, Var] = {p: p for p in self.func.params}
         self._hint = ""
 
     def _count(self, value: Expr) -> None:
@@ -179,8 +179,8 @@ class Rewriter:
         return body
 
     def emit(self, value: Expr, hint: str = "") -> Expr:
-        """Bind ``value`` to a new variable (variables and constants are returned as they are); operands may be nested calls."""
-        if isinstance(value, (Var, Constant)):
+        """Bind ``value`` to a new variable (variables, constants and shapes are returned as they are); operands may be nested calls."""
+        if isinstance(value, (Var, Constant, relax.ShapeExpr)):
             return value
         if isinstance(value, Call):
             value = infer(Call(value.op, [self._flat(a) for a in value.args], value.attrs, value.ty_args)) if any(
@@ -202,9 +202,9 @@ class Rewriter:
             return value
         return None
 
-    def single_use(self, old: Var) -> bool:
-        """True if the old variable is mentioned exactly once in the function being rewritten."""
-        return self.uses.get(old, 0) == 1
+    def single_use(self, new: Expr) -> bool:
+        """True if the old variable ``new`` stands for is mentioned exactly once in the function being rewritten."""
+        return isinstance(new, Var) and self.uses.get(self.origin.get(new), 0) == 1
 
     def replacement(self, var: Var) -> Expr:
         return self.replaced.get(var, var)
@@ -212,7 +212,10 @@ class Rewriter:
     def run(self) -> tvm.IRModule:
         for var, value in self.source:
             self._hint = var.name
-            self.replaced[var] = self.emit(self.rewrite(var, with_operands(value, self.replacement)), var.name)
+            new = self.emit(self.rewrite(var, with_operands(value, self.replacement)), var.name)
+            self.replaced[var] = new
+            if isinstance(new, Var):
+                self.origin.setdefault(new, var)
         body = self.outputs(with_operands(body_of(self.func), self.replacement))
         return assemble(self.mod, self.func, self.bindings, body)
 
