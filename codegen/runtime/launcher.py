@@ -13,8 +13,9 @@ from weakref import WeakValueDictionary
 
 import numpy as np
 
-from tvm_ergo.codegen.runtime.recording import ChipCall, recorders, watchers
+from tvm_ergo.codegen.runtime.recording import ChipCall, Watched, recorders, watchers
 from tvm_ergo.target.errors import InputError
+from tvm_ergo.target.isa import DType, Operand
 from tvm_ergo.target.machine import Machine
 from tvm_ergo.target.program import Port, Program
 
@@ -68,16 +69,26 @@ class Launcher:
     def run(self, values: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Runs the chip on arrays by port name, telling the open recorders and watchers."""
         watching = watchers()
-        if watching:
-            def tell(index, operand, value):
-                for watcher in watching:
-                    watcher(self.symbol, index, operand, value)
-            result = self.machine.run(values, watch=tell)
-        else:
-            result = self.machine.run(values)
+        result = self.machine.run(values, watch=self._teller(watching)) if watching else self.machine.run(values)
         for calls in recorders():
             calls.append(ChipCall(self.symbol, self.program, values, result.outputs, result.trace))
         return result.outputs
+
+    def _teller(self, watching):
+        """The machine's hook: after an instruction, hands out the tensors it completed (the Program's meta says which)."""
+        completed: dict[int, list[tuple[Watched, Operand]]] = {}
+        for t in self.program.meta.get("tensors", ()):
+            operand = Operand(t["addr"], DType.of(t["dtype"]), tuple(t["shape"]) or (1,), tuple(t["strides"]) or (DType.of(t["dtype"]).itemsize,))
+            about = Watched(self.symbol, t["name"], t["layer"], t["op"], t["out_scale"], t["out_zp"])
+            completed.setdefault(t["instructions"] - 1, []).append((about, operand))
+
+        def tell(index, _instruction, memory):
+            for about, operand in completed.get(index, ()):
+                value = memory.view(operand).copy()
+                for watcher in watching:
+                    watcher(about, value)
+
+        return tell
 
     def _check(self, port: Port, tensor) -> None:
         shape, dtype = tuple(int(n) for n in tensor.shape), str(tensor.dtype)

@@ -26,8 +26,21 @@ class ChipCall:
     trace: Trace
 
 
-Watcher = Callable[[str, int, object, np.ndarray], None]
-"""``watcher(symbol, instruction index, operand, value)``: after an instruction wrote ``value`` to ``operand``."""
+@dataclass(frozen=True)
+class Watched:
+    """One intermediate tensor: the symbol of its Program, its name, source layer and op, and what its integers mean
+    (``real = out_scale * (q - out_zp)``; out_scale 0: unknown)."""
+
+    symbol: str
+    name: str
+    layer: str
+    op: str
+    out_scale: float
+    out_zp: int
+
+
+Watcher = Callable[[Watched, np.ndarray], None]
+"""``watcher(tensor, value)``: ``value`` is a copy, taken when the tensor is complete."""
 
 _recorders: ContextVar[tuple[list[ChipCall], ...]] = ContextVar("tvm_ergo_recorders", default=())
 _watchers: ContextVar[tuple[Watcher, ...]] = ContextVar("tvm_ergo_watchers", default=())
@@ -46,7 +59,7 @@ def record() -> Iterator[list[ChipCall]]:
 
 @contextmanager
 def watch(watcher: Watcher) -> Iterator[None]:
-    """Calls ``watcher`` with a copy of what each instruction writes, for chip calls made inside the block."""
+    """Calls ``watcher`` with every intermediate tensor of the chip calls made inside the block, as each is completed."""
     token = _watchers.set((*_watchers.get(), watcher))
     try:
         yield

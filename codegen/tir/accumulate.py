@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tvm import te
+from tvm_ergo.codegen.lower import linear, lowers
 from tvm_ergo.relay_passes.dialect import Conv2d, DepthwiseConv2d, MatMul, Shape, contraction, ergo_op
 
 
@@ -49,3 +50,8 @@ class MatMulAccumulate(_Raw, MatMul):
 
     def compute(self, a: te.Tensor, b: te.Tensor) -> te.Tensor:
         return contraction.matmul(a, b, self.transpose_b, self.a_zp, self.b_zp)
+
+
+# the instructions are those of the requantizing ops; that ``out`` is int32 is all the difference
+for _raw, _rule in ((Conv2dAccumulate, linear.conv2d), (DepthwiseConv2dAccumulate, linear.depthwise_conv2d), (MatMulAccumulate, linear.matmul)):
+    lowers(_raw)(_rule)

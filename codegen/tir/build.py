@@ -39,10 +39,10 @@ def compile_prim_functions(mod: tvm.IRModule) -> tuple[tuple[tvm.target.Target, 
 
 def program_of(func: tirx.PrimFunc, target, name: str = "main"):
     """The Program of one PrimFunc for a target, tag or chip. Errors: as `compile_prim_functions`."""
-    from tvm_ergo.codegen.byoc import compile_graph
+    from tvm_ergo.codegen.byoc import program_of_graph
     from tvm_ergo.target.tags import chip_of_target
 
-    return compile_graph(graph_of(func, name), chip_of_target(target))
+    return program_of_graph(graph_of(func, name), chip_of_target(target))
 
 
 def _stub(func: tirx.PrimFunc, target, name: str) -> tirx.PrimFunc:

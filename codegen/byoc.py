@@ -1,0 +1,41 @@
+"""The BYOC hook ``relax.ext.ergo``: functions with ``Codegen="ergo"`` -> one runtime module holding their Programs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import tvm
+from tvm import relax
+from tvm_ergo.codegen.compile import compile_function, compile_graph
+from tvm_ergo.codegen.graph import Graph
+from tvm_ergo.codegen.runtime.native import create_module
+from tvm_ergo.target.chip import Chip, chip_names
+from tvm_ergo.target.program import Program
+from tvm_ergo.target.tags import DEFAULT_CHIP, chip_of_target, is_ergo
+
+
+def program_of_function(func: relax.Function, chip: Chip, **options) -> Program:
+    """The Program of one Relax function of the integer dialect, carrying its chip's description if that is a user's own."""
+    return with_chip(compile_function(func, chip, **options), chip)
+
+
+def program_of_graph(graph: Graph, chip: Chip) -> Program:
+    """As `program_of_function`, from a Graph."""
+    return with_chip(compile_graph(graph, chip), chip)
+
+
+def with_chip(program: Program, chip: Chip) -> Program:
+    """The Program with the chip's whole description in its meta, if the chip does not ship with the product."""
+    return program if chip.name in chip_names() else replace(program, meta={**program.meta, "chip": chip.to_json()})
+
+
+def compile_functions(functions: Sequence[relax.Function]) -> list[tvm.runtime.Module]:
+    """One module of all ``functions``, each under its global symbol, for the chip of the current target.
+
+    Outside of a target of ours (``RunCodegen`` run by hand) it is the default chip.
+    Errors: ModelError for functions with other ops, OutOfMemoryError, ProgramError if the native runtime is missing.
+    """
+    target = tvm.target.Target.current()
+    chip = chip_of_target(target if is_ergo(target) else DEFAULT_CHIP)
+    return [create_module({str(f.attrs["global_symbol"]): program_of_function(f, chip).to_bytes() for f in functions})]
