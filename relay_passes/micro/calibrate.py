@@ -34,13 +34,13 @@ class Method(enum.Enum):
 class Ranges:
     """Result of calibration: ``ranges[variable name]``, the number of ``samples`` seen, and the ``method``.
 
-    ``means[name]`` is the mean over batch and space of each last-axis channel, f64 [C], of the tensors asked for.
+    ``peaks[name]`` is the largest magnitude of each last-axis channel, [C].
     """
 
     ranges: Mapping[str, Range]
     samples: int
     method: Method
-    means: Mapping[str, np.ndarray] = field(default_factory=dict)
+    peaks: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     def __getitem__(self, name: str) -> Range:
         return self.ranges[name]
@@ -164,7 +164,7 @@ def calibrate(mod: tvm.IRModule, data, method: str | Method = Method.MSE, *, per
     if not 50 < percentile <= 100:
         raise CalibrationError("the percentile is out of range", required="above 50, up to 100", available=str(percentile))
     histograms: dict[str, Histogram] = {}
-    sums: dict[str, np.ndarray] = {}
+    peaks: dict[str, np.ndarray] = {}
 
     def observe(name: str, value: np.ndarray) -> None:
         if value.dtype.kind != "f" or (tensors is not None and name not in tensors):
@@ -174,7 +174,7 @@ def calibrate(mod: tvm.IRModule, data, method: str | Method = Method.MSE, *, per
                                    remedy="check the scaling of the calibration inputs against the model's preprocessing")
         histograms.setdefault(name, Histogram()).update(value)
         if value.ndim:
-            sums[name] = sums.get(name, 0) + value.reshape(-1, value.shape[-1]).mean(axis=0, dtype=np.float64)
+            peaks[name] = np.maximum(peaks.get(name, 0), np.abs(value.reshape(-1, value.shape[-1])).max(axis=0))
 
     interpreter, count = Interpreter(mod), 0
     with np.errstate(over="ignore", invalid="ignore"):
@@ -184,7 +184,7 @@ def calibrate(mod: tvm.IRModule, data, method: str | Method = Method.MSE, *, per
             if progress:
                 progress(count)
     chosen = {n: range_of(h, (methods or {}).get(n, method), percentile) for n, h in histograms.items()}
-    return Ranges(chosen, count, method, {n: s / count for n, s in sums.items()})
+    return Ranges(chosen, count, method, peaks)
 
 
 def _method(method: str | Method) -> Method:

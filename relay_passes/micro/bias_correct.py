@@ -1,0 +1,107 @@
+"""Bias correction: weight rounding shifts the mean of every output channel; the bias takes the shift back.
+
+Nagel et al., "Data-Free Quantization Through Weight Equalization and Bias Correction" (ICCV 2019), section 4.2, with the
+expected input measured on calibration data instead of derived from batch norm. The expectation is exact also at padded
+borders: what is averaged is the window every weight sees (``window_mean``), so the shift of channel o is
+``sum((dequantized w[o] - w[o]) * mean window)``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+import tvm
+
+from tvm_ergo.relay_passes.interpreter import Interpreter
+from tvm_ergo.relay_passes.interpreter_ops_nn import pad4, pair
+from tvm_ergo.relay_passes.micro.insert_qdq import plan
+from tvm_ergo.relay_passes.micro.observe import QuantParams
+from tvm_ergo.relay_passes.micro.weights import ReplaceConstants, WeightScale, bias_position, quantize_weight
+from tvm_ergo.relay_passes.relax_utils import Call, main_of, op_name
+from tvm_ergo.relay_passes.support import FunctionView, Group, Kind
+
+
+def window_mean(x: np.ndarray, kernel: tuple[int, int], strides: tuple[int, int], padding: tuple[int, int, int, int],
+                dilation: tuple[int, int]) -> np.ndarray:
+    """Mean over batch and output positions of the window a convolution reads: x [N,H,W,C] to float64 [kh,kw,C]; padding is 0."""
+    top, left, bottom, right = padding
+    x = np.pad(x, ((0, 0), (top, bottom), (left, right), (0, 0)))
+    (kh, kw), (sh, sw), (dh, dw) = kernel, strides, dilation
+    rows, columns = (x.shape[1] - (kh - 1) * dh - 1) // sh + 1, (x.shape[2] - (kw - 1) * dw - 1) // sw + 1
+    mean = np.empty((kh, kw, x.shape[3]))
+    for i in range(kh):
+        for j in range(kw):
+            part = x[:, i * dh : i * dh + (rows - 1) * sh + 1 : sh, j * dw : j * dw + (columns - 1) * sw + 1 : sw]
+            mean[i, j] = part.mean(axis=(0, 1, 2), dtype=np.float64)
+    return mean
+
+
+def mean_input(call: Call, x: np.ndarray, kernel_shape: tuple[int, ...]) -> np.ndarray:
+    """The mean input of a linear call: [kh,kw,C] for a convolution (``kernel_shape`` OHWI), [K] for a dense layer."""
+    if op_name(call) == "relax.matmul":
+        return x.reshape(-1, x.shape[-1]).mean(axis=0, dtype=np.float64)
+    return window_mean(x, kernel_shape[1:3], pair(call.attrs.strides), pad4(call.attrs.padding), pair(call.attrs.dilation))
+
+
+def channel_shift(call: Call, error: np.ndarray, mean: np.ndarray) -> np.ndarray:
+    """Mean shift of every output channel [O] caused by the weight ``error`` (OHWI or [N,K]) on inputs of that ``mean``."""
+    if op_name(call) == "relax.matmul":
+        return error @ mean
+    groups, channels = int(call.attrs.groups), error.shape[0]
+    per_group, depth = channels // groups, error.shape[3]
+    blocks = error.reshape(groups, per_group, *error.shape[1:])
+    means = mean.reshape(*mean.shape[:2], groups, depth)
+    return np.einsum("gohwc,hwgc->go", blocks, means).reshape(channels)
+
+
+def correctable(view: FunctionView, group: Group) -> bool:
+    """Linear groups except transposed convolutions (their windows differ by position; none of the nets at hand needs it)."""
+    return group.kind is Kind.LINEAR and view.op(group.root) != "relax.nn.conv2d_transpose"
+
+
+def correct_bias(mod: tvm.IRModule, data, ranges, *, weight_scale: WeightScale = WeightScale.MAX,
+                 exact: Mapping[str, QuantParams] | None = None, progress: Callable[[int], None] | None = None) -> tvm.IRModule:
+    """A float module whose biases compensate the rounding of its weights to int8.
+
+    Parameters: mod, float normal form; data, calibration samples (list of feeds); ranges, weight_scale and exact as
+    ``insert_qdq`` will get them; progress(samples done).
+    """
+    quant_plan = plan(main_of(mod), ranges, exact)
+    view = quant_plan.view
+    groups = [g for g in quant_plan.groups if correctable(view, g)]
+    means = _mean_inputs(mod, data, view, groups, progress)
+    replaced, added = {}, {}
+    for group in groups:
+        parts = group.rule.parts(view, group)
+        weight = parts.weight.real()
+        bias = None if parts.bias is None else np.broadcast_to(parts.bias.real(), (weight.shape[0],))
+        stored, scale = quantize_weight(weight, 0, weight_scale, bias, quant_plan.params[parts.x].scale)
+        error = stored * scale.astype(np.float64).reshape(-1, *[1] * (weight.ndim - 1)) - weight
+        shift = channel_shift(parts.call, error, means[group.root])
+        if bias is None:
+            added[group.root.name] = -shift
+        else:
+            replaced[bias_position(view, group)] = bias - shift
+    return ReplaceConstants(mod, replaced, added).run()
+
+
+def _mean_inputs(mod, data, view: FunctionView, groups, progress) -> dict:
+    """Mean over the samples of every group's ``mean_input``."""
+    readers: dict[str, list[Group]] = {}
+    for group in groups:
+        readers.setdefault(view.value[group.root].args[0].name, []).append(group)
+    sums: dict = {}
+
+    def observe(name: str, value: np.ndarray) -> None:
+        for group in readers.get(name, ()):
+            call = view.value[group.root]
+            shape = group.rule.weight(view, call).shape
+            sums[group.root] = sums.get(group.root, 0) + mean_input(call, value, shape)
+
+    interpreter = Interpreter(mod)
+    for count, sample in enumerate(data, 1):
+        interpreter.run(sample, observe)
+        if progress:
+            progress(count)
+    return {root: total / len(data) for root, total in sums.items()}

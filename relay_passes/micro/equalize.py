@@ -1,0 +1,122 @@
+"""Cross-layer equalization: move scale between neighbouring linear layers so that the channels of the tensor between them
+use the same share of its 256 levels.
+
+Nagel et al. (ICCV 2019), section 4.1: dividing channel c of a layer's output by s[c] > 0 and multiplying the next layer's
+weights for that channel by s[c] changes nothing, because relu commutes with positive factors. There both layers' weights are
+quantized per tensor, and s balances weight against weight. Here weights have one scale per output channel, so the first layer
+(and a depthwise second one) do not care; what gains is the tensor between, hence s balances the activation's channel peaks
+(from calibration) against the second layer's weights:
+
+* second layer depthwise: ``s = peak / max(peak)``: free, its scales are per channel;
+* second layer dense or convolution: ``s = sqrt((peak / max(peak)) / (w / max(w)))``, w = max |weight| that reads the channel.
+
+A clip above (relu6) does not commute. Its bound stays the scalar it is, and s is limited to ``MARGIN * peak / bound <= s <= 1``:
+the channel is then clipped at ``bound * s >= MARGIN * peak``, so the function is the same for every input whose channels stay
+below 1.25 times what calibration saw, and above it saturates, as its int8 form would. Without such a clip the function is the
+same for all inputs, up to float32 rounding (relative 1e-5 of the largest output; the test's bound).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import tvm
+
+from tvm_ergo.relay_passes.micro.calibrate import Ranges
+from tvm_ergo.relay_passes.micro.weights import ReplaceConstants, bias_position
+from tvm_ergo.relay_passes.relax_utils import Call, main_of, op_name
+from tvm_ergo.relay_passes.support import FunctionView, Group, Kind, analyse
+
+MARGIN = 1.25
+LIMIT = 64.0  # no channel is scaled by more than this, or by less than 1 / this
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two linear groups, the second the only reader of the first."""
+
+    first: Group
+    second: Group
+
+
+def is_depthwise(call: Call) -> bool:
+    """One input channel and one output channel per group."""
+    return op_name(call) == "relax.nn.conv2d" and int(call.attrs.groups) == call.args[0].ty.shape[-1] == call.ty.shape[-1]
+
+
+def find_pairs(view: FunctionView, groups) -> list[Pair]:
+    """Pairs whose tensor in between is read by the second alone; the first clamps at nothing, or at 0 from below."""
+    linear = {g.output: g for g in groups if g.kind is Kind.LINEAR and op_name(view.value[g.root]) != "relax.nn.conv2d_transpose"}
+    pairs = []
+    for second in linear.values():
+        call = view.value[second.root]
+        first = linear.get(call.args[0])
+        if first is None or view.only_user(first.output) != second.root:
+            continue
+        bounds = first.rule.parts(view, first).bounds
+        grouped = op_name(call) == "relax.nn.conv2d" and int(call.attrs.groups) > 1 and not is_depthwise(call)
+        if bounds.low in (0.0, -math.inf) and bounds.high > 0 and not grouped:
+            pairs.append(Pair(first, second))
+    return pairs
+
+
+def reading_weight(view: FunctionView, group: Group) -> np.ndarray:
+    """Largest magnitude of the weights that read each input channel, [C]."""
+    weight = np.abs(group.rule.parts(view, group).weight.real())
+    if is_depthwise(view.value[group.root]):
+        return weight.reshape(len(weight), -1).max(axis=1)
+    return weight.reshape(-1, weight.shape[-1]).max(axis=0)
+
+
+def factors(view: FunctionView, pair: Pair, peak: np.ndarray) -> np.ndarray:
+    """s [C] of one pair; 1 for channels that are always zero."""
+    peak = np.asarray(peak, np.float64)
+    weight = reading_weight(view, pair.second)
+    alive = (peak > 0) & (weight > 0)
+    if not alive.any():
+        return np.ones(len(peak))
+    share = np.where(alive, peak / peak.max(), 1.0)
+    if not is_depthwise(view.value[pair.second.root]):
+        share = np.sqrt(share / np.where(alive, weight / weight.max(), 1.0))
+    scale = np.clip(share, 1 / LIMIT, LIMIT)
+    high = pair.first.rule.parts(view, pair.first).bounds.high
+    if math.isfinite(high):
+        scale = np.clip(np.maximum(scale, MARGIN * peak / high), None, 1.0)
+    return np.where(alive, scale, 1.0)
+
+
+def equalize(mod: tvm.IRModule, ranges: Ranges) -> tvm.IRModule:
+    """A float normal-form module of the same function, channels equalized between pairs of linear layers.
+
+    Parameters: ranges, from ``calibrate`` on the same module (its ``peaks`` are used). Errors: none of its own.
+    """
+    analysis = analyse(main_of(mod))
+    view = analysis.view
+    outputs: dict = {}
+    inputs: dict = {}
+    for pair in find_pairs(view, analysis.groups):
+        peak = ranges.peaks.get(pair.first.output.name)
+        if peak is not None:
+            outputs[pair.first.root] = inputs[pair.second.root] = factors(view, pair, peak)
+    replaced: dict[tuple[str, int], np.ndarray] = {}
+    for group in analysis.groups:
+        if group.root in outputs or group.root in inputs:
+            _rescale(view, group, outputs.get(group.root), inputs.get(group.root), replaced)
+    return ReplaceConstants(mod, replaced).run()
+
+
+def _rescale(view: FunctionView, group: Group, out: np.ndarray | None, into: np.ndarray | None, replaced: dict) -> None:
+    """Enters the new weights and bias of one group: outputs divided by ``out``, inputs multiplied by ``into``."""
+    call, parts = view.value[group.root], group.rule.parts(view, group)
+    dense = op_name(call) == "relax.matmul"
+    weight = parts.weight.real()  # [O, ..., C]
+    if into is not None:
+        weight = weight * (into.reshape(-1, 1, 1, 1) if is_depthwise(call) else into)
+    if out is not None:
+        weight = weight / out.reshape(-1, *[1] * (weight.ndim - 1))
+        if parts.bias is not None:
+            replaced[bias_position(view, group)] = np.broadcast_to(parts.bias.real(), out.shape) / out
+    layout = str(call.attrs.kernel_layout) if not dense else ""
+    replaced[group.root.name, 1] = weight.T if dense else weight.transpose(["OHWI".index(c) for c in layout])

@@ -1,0 +1,252 @@
+"""Float normal form and ranges to QDQ normal form: quantize/dequantize pairs wherever a tensor leaves or enters a group.
+
+Which tensors share a scale is decided by classes (union-find): movements put their output into the class of their input,
+concat, maximum and minimum all their operands into one. Weights become ``dequantize(int8)`` per output channel, biases
+``dequantize(int32)`` at scale s_in * s_w. What the chip does not run stays float, with nothing around it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import tvm
+from tvm import relax
+
+from tvm_ergo.relay_passes.micro.observe import QuantParams, Range, quant_params
+from tvm_ergo.relay_passes.micro.weights import WeightScale, bias_position, bias_scales, quantize_bias, quantize_weight, weight_channels
+from tvm_ergo.relay_passes.relax_utils import Call, Constant, assemble, bindings_of, body_of, const, infer, main_of, with_operands
+from tvm_ergo.relay_passes.support import ConstTensor, FunctionView, Group, Kind, analyse
+from tvm_ergo.target.errors import CalibrationError
+
+FIXED = {"relax.sigmoid": QuantParams(1 / 256, -128), "relax.nn.softmax": QuantParams(1 / 256, -128), "relax.tanh": QuantParams(1 / 128, 0)}
+"""Operators whose output range is known: 0..255/256 and -1..127/128, as in TFLite's quantization specification."""
+
+SHARING = ("relax.concat", "relax.maximum", "relax.minimum")
+TAIL_RATIO = 4.0  # a concat right before the outputs whose inputs' ranges differ more than this happens on the host, in float
+
+
+@dataclass
+class Classes:
+    """Union-find over variables: members of a class have one scale and zero point."""
+
+    parent: dict = field(default_factory=dict)
+
+    def find(self, var):
+        root = var
+        while root in self.parent:
+            root = self.parent[root]
+        return root
+
+    def join(self, a, b) -> None:
+        a, b = self.find(a), self.find(b)
+        if a != b:
+            self.parent[b] = a
+
+
+@dataclass(frozen=True)
+class QuantPlan:
+    """Decided before anything is rewritten: the groups that are quantized, and the parameters of every tensor at their borders."""
+
+    view: FunctionView
+    groups: tuple[Group, ...]
+    params: Mapping[relax.Var, QuantParams]
+
+    @property
+    def produced(self) -> set[relax.Var]:
+        """The tensors that come out of a group."""
+        return {g.output for g in self.groups}
+
+
+def _range(ranges, var) -> Range:
+    if var.name not in ranges:
+        raise CalibrationError("a tensor was not seen during calibration", where=var.name,
+                               remedy="calibrate the same module that is quantized")
+    return ranges[var.name]
+
+
+def _width(r: Range) -> float:
+    return max(r.hi, 0.0) - min(r.lo, 0.0)
+
+
+def host_tail(view: FunctionView, groups, ranges) -> set[Group]:
+    """Movement groups between the last arithmetic and the outputs, from the first concat on that would put very different
+    ranges on one scale (detector heads: boxes beside scores). They cost no arithmetic, and in float no accuracy."""
+    tail: list[Group] = []
+    tail_members: set = set()
+    for group in reversed(groups):
+        users = view.users(group.output)
+        leads_out = all(u in tail_members or not isinstance(view.value[u], Call) for u in users)
+        if group.kind is Kind.MOVEMENT and leads_out and (users or group.output in view.outputs):
+            tail.append(group)
+            tail_members.update(group.members)
+    floated: set[Group] = set()
+    float_vars: set = set()
+    for group in reversed(tail):
+        widths = [_width(_range(ranges, v)) for v in group.inputs]
+        mixes = group.op == "concat" and max(widths) > TAIL_RATIO * max(min(widths), 1e-12)
+        if mixes or any(v in float_vars for v in group.inputs):
+            floated.add(group)
+            float_vars.add(group.output)
+    return floated
+
+
+def _shares(view: FunctionView, group: Group, var, ranges) -> bool:
+    """Whether ``var`` takes the scale of the concat (or maximum) that reads it: nobody else reads it, or it costs a quarter bit at most."""
+    widths = _width(_range(ranges, var)), _width(_range(ranges, group.output))
+    return len(view.users(var)) == 1 or widths[1] <= 1.2 * max(widths[0], 1e-12)
+
+
+def _classes(view: FunctionView, groups, ranges) -> tuple[Classes, set]:
+    """The classes, and the outputs that add nothing to their class's range because they repeat its values."""
+    classes, repeated = Classes(), set()
+    for group in groups:
+        if view.op(group.root) in SHARING:
+            for var in group.inputs:
+                if _shares(view, group, var, ranges):
+                    classes.join(var, group.output)
+        elif group.carries_quantization and len(group.inputs) == 1:
+            classes.join(group.inputs[0], group.output)
+            repeated.add(group.output)
+    return classes, repeated
+
+
+def plan(func: relax.Function, ranges, exact: Mapping[str, QuantParams] | None = None) -> QuantPlan:
+    """Groups, classes and parameters for ``func``; ``exact`` are given parameters by variable name (8-bit inputs)."""
+    analysis = analyse(func)
+    view = analysis.view
+    floated = host_tail(view, analysis.groups, ranges)
+    groups = tuple(g for g in analysis.groups if g not in floated)
+    classes, repeated = _classes(view, groups, ranges)
+    members: dict = {}
+    for var in dict.fromkeys(v for g in groups for v in (*g.inputs, g.output)):
+        members.setdefault(classes.find(var), []).append(var)
+    params = {}
+    for variables in members.values():
+        shared = _class_params(view, [v for v in variables if v not in repeated] or variables, ranges, exact or {})
+        params.update({v: shared for v in variables})
+    return QuantPlan(view, groups, params)
+
+
+def _class_params(view: FunctionView, sources, ranges, exact: Mapping[str, QuantParams]) -> QuantParams:
+    known = [exact.get(v.name) or FIXED.get(view.op(v)) for v in sources]
+    if all(known) and len(set(known)) == 1:
+        return known[0]
+    spans = [k.range if k else _range(ranges, v) for k, v in zip(known, sources)]
+    return quant_params(min(s.lo for s in spans), max(s.hi for s in spans))
+
+
+class Inserter:
+    """Rebuilds ``main`` binding by binding: raw values, their quantized-dequantized twins, and quantized constants."""
+
+    def __init__(self, mod: tvm.IRModule, quant_plan: QuantPlan, weight_scale: WeightScale):
+        self.mod, self.func, self.plan, self.weight_scale = mod, main_of(mod), quant_plan, weight_scale
+        self.bindings: list = []
+        self.raw: dict = {}
+        self.twin: dict = {}
+        self.member_of = {m: g for g in reversed(quant_plan.groups) for m in g.members}
+        self.border = set(quant_plan.params)
+        self.produced = quant_plan.produced
+        self.constants: dict = {}  # binding -> {argument index: function that emits the quantized constant}
+
+    def run(self) -> tvm.IRModule:
+        for group in self.plan.groups:
+            self._plan_constants(group)
+        for param in self.func.params:
+            self.raw[param] = param
+            self._pair(param)
+        for var, value in bindings_of(self.func):
+            group = self.member_of.get(var)
+            value = self._with_constants(var, value) if group else value
+            self.raw[var] = self._bind(with_operands(value, lambda v: self._operand(v, group)), var.name)
+            self._pair(var)
+        body = with_operands(body_of(self.func), lambda v: self._operand(v, None))
+        return assemble(self.mod, self.func, self.bindings, body)
+
+    def _bind(self, value, name: str):
+        if not isinstance(value, Call) and isinstance(value, (relax.Var, Constant)):
+            return value
+        value = infer(value)
+        var = relax.DataflowVar(name, value.ty)
+        self.bindings.append((var, value))
+        return var
+
+    def _operand(self, var, group: Group | None):
+        """Groups read the 8-bit value of a border tensor; the host reads it where it came from the chip."""
+        inside = group is not None and var in group.members
+        if var in self.twin and not inside and (group is not None or var in self.produced):
+            return self.twin[var]
+        return self.raw.get(var, var)
+
+    def _pair(self, var) -> None:
+        if var not in self.border:
+            return
+        params = self.plan.params[var]
+        scale, zero_point = const(np.float32(params.scale)), const(np.int8(params.zero_point))
+        q = self._bind(relax.op.quantize(self.raw[var], scale, zero_point, axis=-1, out_dtype="int8"), f"{var.name}_q")
+        self.twin[var] = self._bind(relax.op.dequantize(q, scale, zero_point, axis=-1), f"{var.name}_dq")
+
+    def _dequantized(self, stored: np.ndarray, scale: np.ndarray, zero_point: int, axis: int, name: str):
+        """A constant as ``dequantize(stored)``; scale of length 1 or of that axis."""
+        scale = np.asarray(scale, np.float32).reshape(-1)
+        if scale.size == 1:
+            call = relax.op.dequantize(const(stored), const(scale[0]), const(np.int8(zero_point)), axis=-1)
+        else:
+            call = relax.op.dequantize(const(stored), const(scale), const(np.full(scale.size, zero_point, np.int8)), axis=axis)
+        return self._bind(call, name)
+
+    def _plan_constants(self, group: Group) -> None:
+        """Notes, per (binding, argument), which constant is quantized how."""
+        if group.kind is Kind.LINEAR:
+            self._plan_linear(group)
+        elif group.kind is Kind.BINARY or group.op == "concat":
+            call = self.plan.view.value[group.root]
+            operands = self.plan.view.fields(call.args[0]) if group.op == "concat" else call.args
+            for index, arg in enumerate(operands):
+                tensor = self.plan.view.const(arg)
+                if tensor is not None:
+                    self.constants.setdefault(group.root.name, {})[index] = lambda t=tensor, g=group: self._plain_constant(t, g)
+
+    def _plan_linear(self, group: Group) -> None:
+        view = self.plan.view
+        call, parts = view.value[group.root], group.rule.parts(view, group)
+        weight, axis = view.const(call.args[1]).real(), weight_channels(call)
+        channels = weight.shape[axis]
+        bias = None if parts.bias is None else np.broadcast_to(parts.bias.real(), (channels,))
+        stored, scale = quantize_weight(weight, axis, self.weight_scale, bias, self.plan.params[parts.x].scale)
+        self.constants.setdefault(group.root.name, {})[1] = lambda: self._dequantized(stored, scale, 0, axis, f"{group.name}_weight")
+        if bias is None:
+            return
+        steps = bias_scales(self.plan.params[parts.x].scale, scale)
+        name, position = bias_position(view, group)
+        self.constants.setdefault(name, {})[position] = lambda: self._dequantized(quantize_bias(bias, steps), steps, 0, 0, f"{group.name}_bias")
+
+    def _plain_constant(self, tensor: ConstTensor, group: Group):
+        """A constant tensor operand: int8 per tensor (of the output's scale in a concat); a divisor as its reciprocal."""
+        real = 1 / tensor.real() if group.op == "divide" else tensor.real()
+        shared = group.op in ("concat", "maximum", "minimum")
+        params = self.plan.params[group.output] if shared else quant_params(real.min(), real.max())
+        return self._dequantized(params.quantize(real), np.float32(params.scale), params.zero_point, -1, f"{group.name}_const")
+
+    def _with_constants(self, var, value):
+        """``value`` with its constants replaced by dequantized ones."""
+        made = {index: emit() for index, emit in self.constants.get(var.name, {}).items()}
+        if not made:
+            return value
+        if value.op.name == "relax.concat":
+            fields = [made.get(i, f) for i, f in enumerate(self.plan.view.fields(value.args[0]))]
+            return Call(value.op, [relax.Tuple(fields)], value.attrs)
+        if value.op.name == "relax.divide":
+            return relax.op.multiply(value.args[0], made[1])
+        return Call(value.op, [made.get(i, a) for i, a in enumerate(value.args)], value.attrs, value.ty_args)
+
+
+def insert_qdq(mod: tvm.IRModule, ranges, *, weight_scale: WeightScale = WeightScale.MAX,
+               exact: Mapping[str, QuantParams] | None = None) -> tvm.IRModule:
+    """QDQ normal form of a float normal-form module.
+
+    Parameters: ranges, ``name -> Range`` of every float tensor (``calibrate``'s Ranges); weight_scale, how weight scales are
+    chosen; exact, given parameters of single tensors by name. Errors: CalibrationError, if a tensor has no range.
+    """
+    return Inserter(mod, plan(main_of(mod), ranges, exact), weight_scale).run()

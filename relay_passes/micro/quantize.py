@@ -1,0 +1,132 @@
+"""Post-training quantization of a float net: the flat list of steps behind ``tvm_ergo.compile(model, calibration=...)``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import tvm
+
+from tvm_ergo.relay_passes.micro.bias_correct import correct_bias
+from tvm_ergo.relay_passes.micro.calibrate import Method, Ranges, calibrate, input_shapes, samples_of
+from tvm_ergo.relay_passes.micro.equalize import equalize
+from tvm_ergo.relay_passes.micro.insert_qdq import insert_qdq
+from tvm_ergo.relay_passes.micro.observe import QuantParams
+from tvm_ergo.relay_passes.micro.weights import WeightScale
+from tvm_ergo.relay_passes.relax_utils import bindings_of, main_of, op_name
+from tvm_ergo.relay_passes.support import FunctionView, Kind, analyse
+
+
+@dataclass(frozen=True)
+class QuantizeOptions:
+    """Choices of post-training quantization; the defaults are those that were measured best over all nets (module docstring).
+
+    method, percentile: ranges of activations ("mse", "minmax", "percentile"). samples: calibration inputs used at most.
+    weight_scale: scales of weight channels. equalize: cross-layer equalization before calibration. correct_bias: undo the
+    mean error that weight rounding causes. correction_samples: inputs used for it. exact_inputs: give inputs that take at most 256 evenly
+    spaced values (8-bit images) exactly those as levels.
+    """
+
+    method: Method = Method.MSE
+    percentile: float = 99.99
+    samples: int | None = 128
+    weight_scale: WeightScale = WeightScale.MAX
+    equalize: bool = False
+    correct_bias: bool = True
+    correction_samples: int = 32
+    exact_inputs: bool = True
+
+
+def is_quantized(mod: tvm.IRModule) -> bool:
+    """True if main quantizes activations already (an imported QDQ net)."""
+    return any(op_name(value) == "relax.quantize" for _, value in bindings_of(main_of(mod)))
+
+
+@dataclass
+class Levels:
+    """The distinct values of one input, as long as there are at most 256."""
+
+    values: set = field(default_factory=set)
+    many: bool = False
+
+    def update(self, array: np.ndarray) -> None:
+        if not self.many:
+            self.values.update(np.unique(array).tolist())
+            self.many = len(self.values) > 256
+
+    def params(self) -> QuantParams | None:
+        """The quantization whose levels are these values exactly, or None if they are not evenly spaced or zero is not among them.
+
+        Levels left over extend the range downwards only if negative values occur, and upwards otherwise or as well.
+        """
+        values = np.array(sorted(self.values))
+        if self.many or len(values) < 3 or not np.isfinite(values).all():
+            return None
+        step = np.diff(values).min()
+        index = np.rint(values / step)
+        if index[-1] > index[0]:
+            step = (values[-1] - values[0]) / (index[-1] - index[0])
+        lo, hi = int(min(index[0], 0)), int(max(index[-1], 0))
+        if hi - lo > 255 or np.abs(values - index * step).max() > 1e-3 * step:
+            return None
+        spare = 255 - (hi - lo)
+        below = 0 if lo == 0 else spare if hi == 0 else spare // 2
+        return QuantParams(float(np.float32(step)), int(-128 - (lo - below)))
+
+
+def exact_input_params(mod: tvm.IRModule, data, samples: int | None) -> dict[str, QuantParams]:
+    """Parameters of the inputs that take at most 256 evenly spaced values, 0 among them."""
+    levels = {name: Levels() for name, (_, dtype) in input_shapes(mod).items() if dtype == "float32"}
+    for sample in samples_of(mod, data, samples):
+        for name, level in levels.items():
+            level.update(sample[name])
+    found = {name: level.params() for name, level in levels.items()}
+    return {name: params for name, params in found.items() if params is not None}
+
+
+def border_methods(mod: tvm.IRModule) -> tuple[set[str], dict[str, Method]]:
+    """Names of the tensors between groups, and min-max for inputs and outputs (a clipped logit can tie with the best one)."""
+    analysis = analyse(main_of(mod))
+    view: FunctionView = analysis.view
+    names = {v.name for g in analysis.groups for v in (*g.inputs, g.output)}
+    outer = {p.name for p in main_of(mod).params} | {v.name for v in view.outputs}
+    for group in reversed(analysis.groups):
+        if group.kind is Kind.MOVEMENT and group.output.name in outer:
+            outer.update(v.name for v in group.inputs)
+    for group in analysis.groups:
+        if group.kind is Kind.MOVEMENT and any(v.name in outer for v in group.inputs):
+            outer.add(group.output.name)
+    return names, {name: Method.MINMAX for name in outer & names}
+
+
+def materialized(data, mod: tvm.IRModule, samples: int | None) -> list[Mapping[str, np.ndarray]]:
+    """The calibration samples as a list: several steps walk over them."""
+    return list(samples_of(mod, data, samples))
+
+
+def quantize(mod: tvm.IRModule, calibration, options: QuantizeOptions = QuantizeOptions(), *,
+             progress: Callable[[str, int, int], None] | None = None) -> tvm.IRModule:
+    """QDQ normal form of a float normal-form module; a module that is quantized already is returned as it is.
+
+    Parameters: calibration, see ``calibrate.samples_of``; options; progress(step, done, total), called per sample.
+    Errors: CalibrationError (missing, empty, wrong shape, NaN).
+    """
+    if is_quantized(mod):
+        return mod
+    data = materialized(calibration, mod, options.samples)
+
+    def report(step: str, total: int):
+        return (lambda done: progress(step, done, total)) if progress else None
+
+    names, methods = border_methods(mod)
+    if options.equalize:
+        mod = equalize(mod, calibrate(mod, data, Method.MINMAX, tensors=names))
+        names, methods = border_methods(mod)
+    ranges: Ranges = calibrate(mod, data, options.method, percentile=options.percentile, tensors=names, methods=methods,
+                               progress=report("calibrate", len(data)))
+    exact = exact_input_params(mod, data, None) if options.exact_inputs else {}
+    if options.correct_bias:
+        few = data[: options.correction_samples]
+        mod = correct_bias(mod, few, ranges, weight_scale=options.weight_scale, exact=exact, progress=report("correct bias", len(few)))
+    return insert_qdq(mod, ranges, weight_scale=options.weight_scale, exact=exact)
