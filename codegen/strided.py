@@ -83,8 +83,15 @@ class View:
             n == 1 or a == b for n, a, b in zip(self.shape, self.strides, other.strides, strict=True))
 
     def operand(self, dtype) -> Operand:
-        """The instruction operand at these addresses; a scalar becomes shape (1,). ``root`` must be the memory."""
-        return Operand(self.offset, dtype, self.shape or (1,), self.strides or (self.itemsize,))
+        """The instruction operand at these addresses; a scalar becomes shape (1,). ``root`` must be the memory.
+
+        Axes of length 1 get the stride they would have in a dense tensor, so that the same place is the same operand.
+        """
+        strides, dense = [], self.itemsize
+        for extent, stride in zip(reversed(self.shape), reversed(self.strides), strict=True):
+            strides.append(dense if extent == 1 else stride)
+            dense = strides[-1] * extent
+        return Operand(self.offset, dtype, self.shape or (1,), tuple(reversed(strides)) or (self.itemsize,))
 
 
 def collapse(views: Sequence[View]) -> list[View]:
