@@ -98,7 +98,7 @@ class CompiledOnCPU:
             if tuple(array.shape) != shape or str(array.dtype) != dtype:
                 raise InputError("input does not fit", where=name, required=f"{dtype}{list(shape)}",
                                  available=f"{array.dtype}{list(array.shape)}")
-        result = self.vm[self.entry](*[tvm.runtime.tensor(np.ascontiguousarray(array)) for array in arrays])
+        result = self.vm[self.entry](*[tvm.runtime.tensor(np.asarray(array, order="C")) for array in arrays])
         return [item.numpy() for item in compat.flatten_result(result)]
 
 

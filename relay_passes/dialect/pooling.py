@@ -11,6 +11,10 @@ from tvm_ergo.relay_passes.dialect import arithmetic, reduction, regions
 from tvm_ergo.relay_passes.dialect.base import ErgoOp, Region, Shape, ergo_op
 
 SOFTMAX_ENTRY_BITS = 23
+SOFTMAX_MAX_SHIFT = 25
+"""e <= sum(e) and mult < 2**24: from here on every quotient is below 1/2 and rounds to 0, so larger shifts mean the same."""
+AVERAGE_MAX_SHIFT = 33
+"""|sum| <= 255 * count and mult < 2**24: likewise."""
 _INT63 = 2**63
 
 
@@ -93,11 +97,10 @@ class AvgPool2d(_Pool):
         self.require_int8(in_zp=self.in_zp)
         self.require_multiplier(self.mult, self.shift)
         count = self.pool[0] * self.pool[1]
-        self.require((2 * count) << self.shift < _INT63, "the divisor leaves 64 bits", "2 * count * 2**shift < 2**63",
-                     f"count {count}, shift {self.shift}")
+        self.require((2 * count) << AVERAGE_MAX_SHIFT < _INT63, "the window is too large", "fewer than 2**29 elements", count)
 
     def compute(self, x: te.Tensor) -> te.Tensor:
-        return reduction.avg_pool(x, self)
+        return reduction.avg_pool(x, self, min(self.shift, AVERAGE_MAX_SHIFT))
 
 
 @dataclass(frozen=True)
@@ -185,7 +188,7 @@ class ReduceMin(_Reduce):
 class Softmax(ErgoOp):
     """Over the last axis: ``e = lut[max - x]``, ``clip(out_zp + rounding_divide(e*mult, sum(e)<<shift), lo, hi)``.
 
-    x i8[...,K], lut i32[256] with 0 <= lut < 2**23 and lut[0] > 0 -> i8[...,K].
+    x i8[...,K], lut i32[256] with 0 <= lut < 2**23 -> i8[...,K]. A row whose entries are all 0 gives out_zp.
     """
 
     arg_names = ("x", "lut")
@@ -202,12 +205,11 @@ class Softmax(ErgoOp):
         self.require_shape("lut", lut, (256,))
         self.require_multiplier(self.mult, self.shift)
         self.require_clip()
-        self.require((2 * x[-1]) << (SOFTMAX_ENTRY_BITS + self.shift) < _INT63, "the divisor leaves 64 bits",
-                     f"2 * K * 2**(shift+{SOFTMAX_ENTRY_BITS}) < 2**63", f"K {x[-1]}, shift {self.shift}")
+        self.require((2 * x[-1]) << (SOFTMAX_ENTRY_BITS + SOFTMAX_MAX_SHIFT) < _INT63, "the row is too long", "K < 2**14", x[-1])
         return [(tuple(x), "int8")]
 
     def compute(self, x: te.Tensor, lut: te.Tensor) -> te.Tensor:
-        return reduction.softmax(x, lut, self)
+        return reduction.softmax(x, lut, self, min(self.shift, SOFTMAX_MAX_SHIFT))
 
     def input_regions(self, out_region: Region, shapes: Sequence[Shape], values=None) -> list[Region]:
         last = out_region[-1]

@@ -30,7 +30,7 @@ def max_pool(x: te.Tensor, pool, strides, padding, dilation) -> te.Tensor:
     return _window(padded, pool, strides, dilation, te.max, lambda v: v, "max_pool")
 
 
-def avg_pool(x: te.Tensor, op: AvgPool2d) -> te.Tensor:
+def avg_pool(x: te.Tensor, op: AvgPool2d, shift: int) -> te.Tensor:
     """Average of each window with one rounding; see AvgPool2d."""
     padded = contraction.pad_rows(x, op.padding, op.in_zp)
     total = _window(padded, op.pool, op.strides, (1, 1), te.sum, lambda v: arithmetic.centred(v, op.in_zp), "pool_sum")
@@ -44,7 +44,7 @@ def avg_pool(x: te.Tensor, op: AvgPool2d) -> te.Tensor:
         return end - arithmetic.larger(begin, arithmetic.int64(0))
 
     def element(n, h, w, c):
-        divisor = (inside(h, 0) * inside(w, 1)) << arithmetic.int64(op.shift)
+        divisor = (inside(h, 0) * inside(w, 1)) << arithmetic.int64(shift)
         scaled = arithmetic.rounding_divide(arithmetic.int64(total(n, h, w, c)) * arithmetic.int64(op.mult), divisor)
         return arithmetic.finish(scaled, op.out_zp, op.lo, op.hi)
 
@@ -65,7 +65,7 @@ def reduce(x: te.Tensor, axes: Sequence[int], keepdims: bool, reducer, value: Ca
     return te.compute(tuple(out_shape), element, name=name)
 
 
-def softmax(x: te.Tensor, lut: te.Tensor, op: Softmax) -> te.Tensor:
+def softmax(x: te.Tensor, lut: te.Tensor, op: Softmax, shift: int) -> te.Tensor:
     """Softmax over the last axis with a table of exponentials; the sum is int64 (K entries below 2**23)."""
     last = len(x.shape) - 1
     largest = reduce(x, [last], True, te.max, lambda v: v, "row_max")
@@ -74,7 +74,8 @@ def softmax(x: te.Tensor, lut: te.Tensor, op: Softmax) -> te.Tensor:
 
     def element(*index):
         numerator = arithmetic.int64(exponent(*index)) * arithmetic.int64(op.mult)
-        scaled = arithmetic.rounding_divide(numerator, total(*index[:-1], 0) << arithmetic.int64(op.shift))
+        divisor = arithmetic.larger(total(*index[:-1], 0), arithmetic.int64(1)) << arithmetic.int64(shift)
+        scaled = arithmetic.rounding_divide(numerator, divisor)
         return arithmetic.finish(scaled, op.out_zp, op.lo, op.hi)
 
     return te.compute(x.shape, element, name="softmax")

@@ -1,0 +1,174 @@
+"""The slow, obvious twin of every op: NumPy int64 and Python loops, written from docs/architecture.md section 2."""
+
+from __future__ import annotations
+
+from itertools import product
+
+import numpy as np
+
+from tvm_ergo.relay_passes import dialect
+from tvm_ergo.relay_passes.dialect import ErgoOp
+from tvm_ergo.target import numerics
+
+
+def run(op: ErgoOp, arrays: list[np.ndarray]) -> np.ndarray:
+    """The value of ``op`` on all its arguments."""
+    return globals()[f"_{op.op_name}"](op, *arrays)
+
+
+def _taps(op, x, kernel, oh, ow):
+    """``(i, j, ih, iw)`` of the taps of output (oh, ow) that lie inside the input."""
+    dilation = getattr(op, "dilation", (1, 1))
+    for i, j in product(range(kernel[0]), range(kernel[1])):
+        ih = oh * op.strides[0] - op.padding[0] + i * dilation[0]
+        iw = ow * op.strides[1] - op.padding[1] + j * dilation[1]
+        if 0 <= ih < x.shape[1] and 0 <= iw < x.shape[2]:
+            yield i, j, ih, iw
+
+
+def _size(op, x, kernel):
+    dilation = getattr(op, "dilation", (1, 1))
+    return [(x.shape[1 + a] + op.padding[a] + op.padding[a + 2] - (kernel[a] - 1) * dilation[a] - 1) // op.strides[a] + 1 for a in (0, 1)]
+
+
+def _conv2d(op, x, w, bias, mult, shift):
+    rows, cols = _size(op, x, w.shape[1:3])
+    acc = np.zeros((x.shape[0], rows, cols, w.shape[0]), np.int64) + bias.astype(np.int64)
+    depth, per_group = w.shape[3], w.shape[0] // op.groups
+    centred, weights = x.astype(np.int64) - op.in_zp, w.astype(np.int64) - op.w_zp
+    for oh, ow, o in product(range(rows), range(cols), range(w.shape[0])):
+        begin = o // per_group * depth
+        for i, j, ih, iw in _taps(op, x, w.shape[1:3], oh, ow):
+            acc[:, oh, ow, o] += (centred[:, ih, iw, begin:begin + depth] * weights[o, i, j]).sum(axis=-1)
+    return numerics.requantize(acc, mult, shift, op.out_zp, op.lo, op.hi)
+
+
+def _depthwise_conv2d(op, x, w, bias, mult, shift):
+    rows, cols = _size(op, x, w.shape[:2])
+    acc = np.zeros((x.shape[0], rows, cols, w.shape[2]), np.int64) + bias.astype(np.int64)
+    for oh, ow in product(range(rows), range(cols)):
+        for i, j, ih, iw in _taps(op, x, w.shape[:2], oh, ow):
+            acc[:, oh, ow] += (x[:, ih, iw].astype(np.int64) - op.in_zp) * (w[i, j].astype(np.int64) - op.w_zp)
+    return numerics.requantize(acc, mult, shift, op.out_zp, op.lo, op.hi)
+
+
+def _conv2d_transpose(op, x, w, bias, mult, shift):
+    batch, height, width, _ = x.shape
+    out_channels, kh, kw, _ = w.shape
+    size = [(dim - 1) * op.strides[a] + (k - 1) * op.dilation[a] + 1 + op.output_padding[a] - op.padding[a] - op.padding[a + 2]
+            for a, (dim, k) in enumerate(((height, kh), (width, kw)))]
+    acc = np.zeros((batch, *size, out_channels), np.int64) + bias.astype(np.int64)
+    for ih, iw, i, j in product(range(height), range(width), range(kh), range(kw)):
+        oh = ih * op.strides[0] - op.padding[0] + i * op.dilation[0]
+        ow = iw * op.strides[1] - op.padding[1] + j * op.dilation[1]
+        if 0 <= oh < size[0] and 0 <= ow < size[1]:
+            acc[:, oh, ow] += (x[:, ih, iw].astype(np.int64) - op.in_zp) @ (w[:, i, j].astype(np.int64) - op.w_zp).T
+    return numerics.requantize(acc, mult, shift, op.out_zp, op.lo, op.hi)
+
+
+def _matmul(op, a, b):
+    b = np.swapaxes(b, -1, -2) if op.transpose_b else b
+    acc = np.matmul(a.astype(np.int64) - op.a_zp, b.astype(np.int64) - op.b_zp)
+    return numerics.requantize(acc, op.mult, op.shift, op.out_zp, op.lo, op.hi)
+
+
+def _add(op, a, b):
+    total = (a.astype(np.int64) - op.a_zp) * op.a_mult + (b.astype(np.int64) - op.b_zp) * op.b_mult
+    return np.clip(numerics.rounding_shift(total, op.shift) + op.out_zp, op.lo, op.hi).astype(np.int8)
+
+
+def _mul(op, a, b):
+    return numerics.requantize((a.astype(np.int64) - op.a_zp) * (b.astype(np.int64) - op.b_zp), op.mult, op.shift, op.out_zp, op.lo, op.hi)
+
+
+def _maximum(op, a, b):
+    return np.maximum(a, b)
+
+
+def _minimum(op, a, b):
+    return np.minimum(a, b)
+
+
+def _table(op, x, lut):
+    index = x.astype(np.int64) + (128 if x.dtype == np.int8 else 0)
+    return lut[index] if lut.ndim == 1 else lut[np.arange(x.shape[-1]), index]
+
+
+def _max_pool2d(op, x):
+    rows, cols = _size(op, x, op.pool)
+    out = np.empty((x.shape[0], rows, cols, x.shape[3]), np.int8)
+    for oh, ow in product(range(rows), range(cols)):
+        out[:, oh, ow] = np.max([x[:, ih, iw] for _, _, ih, iw in _taps(op, x, op.pool, oh, ow)], axis=0)
+    return out
+
+
+def _divide(numerator: int, denominator: int) -> int:
+    """Rounding division in unbounded integers."""
+    return (2 * int(numerator) + int(denominator)) // (2 * int(denominator))
+
+
+def _avg_pool2d(op, x):
+    rows, cols = _size(op, x, op.pool)
+    out = np.empty((x.shape[0], rows, cols, x.shape[3]), np.int8)
+    for n, oh, ow, c in product(range(x.shape[0]), range(rows), range(cols), range(x.shape[3])):
+        taps = [int(x[n, ih, iw, c]) - op.in_zp for _, _, ih, iw in _taps(op, x, op.pool, oh, ow)]
+        count = op.pool[0] * op.pool[1] if op.count_include_pad else len(taps)
+        out[n, oh, ow, c] = min(max(op.out_zp + _divide(sum(taps) * op.mult, count << op.shift), op.lo), op.hi)
+    return out
+
+
+def _reduce_sum(op, x):
+    acc = (x.astype(np.int64) - op.in_zp).sum(axis=op.axes, keepdims=op.keepdims)
+    return np.asarray(numerics.requantize(acc, op.mult, op.shift, op.out_zp, op.lo, op.hi))
+
+
+def _reduce_max(op, x):
+    return np.asarray(x.max(axis=op.axes, keepdims=op.keepdims))
+
+
+def _reduce_min(op, x):
+    return np.asarray(x.min(axis=op.axes, keepdims=op.keepdims))
+
+
+def _softmax(op, x, lut):
+    out = np.empty_like(x)
+    for index in np.ndindex(x.shape[:-1]):
+        e = [int(lut[int(x[index].max()) - int(v)]) for v in x[index]]
+        out[index] = [min(max(op.out_zp + _divide(v * op.mult, sum(e) << op.shift), op.lo), op.hi) for v in e]
+    return out
+
+
+def _resize2d(op, x, rows, cols):
+    def blend(low, high, weight):
+        return low * (2048 - weight) + high * weight
+
+    out = np.empty((x.shape[0], len(rows), len(cols), x.shape[3]), np.int8)
+    wide = x.astype(np.int64)
+    for oh, ow in product(range(len(rows)), range(len(cols))):
+        (r0, r1, rw), (c0, c1, cw) = rows[oh].astype(np.int64), cols[ow].astype(np.int64)
+        acc = blend(blend(wide[:, r0, c0], wide[:, r0, c1], cw), blend(wide[:, r1, c0], wide[:, r1, c1], cw), rw)
+        out[:, oh, ow] = (acc + 2**21) >> 22
+    return out
+
+
+def _pad(op, x):
+    return np.pad(x, np.reshape(op.pad_width, (-1, 2)), constant_values=op.value)
+
+
+def _concat(op, *xs):
+    return np.concatenate(xs, axis=op.axis)
+
+
+def _slice(op, x):
+    return x[tuple(slice(b, e, s) for b, e, s in zip(op.begin, op.end, op.strides, strict=True))]
+
+
+def _transpose(op, x):
+    return x.transpose(op.perm)
+
+
+def _reshape(op, x):
+    return x.reshape(op.shape)
+
+
+assert all(f"_{name}" in globals() for name in dialect.OPS)
