@@ -15,7 +15,9 @@ from tvm_ergo.target.errors import MachineError
 from tvm_ergo.target.isa import Engine, Halt, Operand
 from tvm_ergo.target.program import Program
 
-NEVER, INITIAL = -2, -1  # last writer of a byte: nobody; the program's data or an input port
+# Shadow values: the last to touch a byte is nobody; the program's data or an input port; or instruction (value - FIRST). Nobody is 0,
+# so that shadows of memory that is never touched cost nothing.
+NEVER, INITIAL, FIRST = 0, 1, 2
 ENGINES = len(Engine)
 
 
@@ -56,8 +58,8 @@ class HazardCheck:
         self.clocks, self.positions = vector_clocks(program)
         self.engines = np.array([i.engine for i in program.instructions], np.int64)
         dtype = np.int16 if len(program.instructions) < 32000 else np.int32
-        self.writer = np.full(program.memory_bytes, NEVER, dtype)
-        self.readers = {engine: np.full(program.memory_bytes, NEVER, dtype) for engine in sorted({i.engine for i in program.instructions})}
+        self.writer = np.zeros(program.memory_bytes, dtype)
+        self.readers = {engine: np.zeros(program.memory_bytes, dtype) for engine in sorted({i.engine for i in program.instructions})}
 
     def run(self) -> None:
         """Errors: MachineError naming the instruction, its node, the other instruction and the first byte concerned."""
@@ -88,7 +90,7 @@ class HazardCheck:
     def _read(self, index: int, operand: Operand) -> None:
         self._written(operand, index)
         self._ordered(index, "reads", self._shadow(self.writer, operand), "writes", operand)
-        self._shadow(self.readers[self.program.instructions[index].engine], operand)[...] = index
+        self._shadow(self.readers[self.program.instructions[index].engine], operand)[...] = index + FIRST
 
     def _write(self, index: int, operand: Operand) -> None:
         engine = self.program.instructions[index].engine
@@ -97,7 +99,7 @@ class HazardCheck:
         for reader, shadow in self.readers.items():
             if reader != engine:
                 self._ordered(index, "writes", self._shadow(shadow, operand), "reads", operand)
-        mine[...] = index
+        mine[...] = index + FIRST
 
     def _written(self, operand: Operand, who: int | str) -> None:
         shadow = self._shadow(self.writer, operand)
@@ -108,22 +110,22 @@ class HazardCheck:
 
     def _ordered(self, index: int, verb: str, shadow: np.ndarray, other_verb: str, operand: Operand) -> None:
         low, high = int(shadow.min()), int(shadow.max())
-        if high < 0 or low == high and self._before(low, index):
+        if high < FIRST or low == high and self._before(low - FIRST, index):
             return
-        present = np.zeros(high + 3, bool)
-        present[shadow.reshape(-1).astype(np.int64) + 2] = True
-        for other in (np.flatnonzero(present[2:])).tolist():
+        present = np.zeros(high + 1, bool)
+        present[shadow.reshape(-1)] = True
+        for other in np.flatnonzero(present[FIRST:]).tolist():
             if not self._before(other, index):
                 raise MachineError(
                     "two accesses to the same byte are not ordered, and one of them writes",
-                    where=f"{describe(self.program, index)} {verb} byte {self._first_byte(shadow == other, operand):#x}, which "
+                    where=f"{describe(self.program, index)} {verb} byte {self._first_byte(shadow == other + FIRST, operand):#x}, which "
                           f"{describe(self.program, other)} {other_verb}",
                     required=f"a wait for {int(self.positions[other])} {Engine(int(self.engines[other])).name} instructions",
                     available=f"{int(self.clocks[index, self.engines[other]])} known to have completed")
 
     def _before(self, other: int, index: int) -> bool:
         """Whether instruction ``other`` has completed when ``index`` starts (an instruction is not before itself)."""
-        return other < 0 or bool(self.positions[other] <= self.clocks[index, self.engines[other]])
+        return bool(self.positions[other] <= self.clocks[index, self.engines[other]])
 
     def _first_byte(self, bad: np.ndarray, operand: Operand) -> int:
         if operand.is_contiguous:

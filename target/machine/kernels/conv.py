@@ -20,9 +20,16 @@ INPUT_BOUND = 128  # of an int8 activation, its zero point folded into the bias
 IM2COL_ELEMENTS = 1 << 19  # of one band's patch matrix (2 MiB): large enough for BLAS, small enough for the caches
 
 
+def magnitude_sum(weights: np.ndarray, axis: int) -> np.ndarray:
+    """int64 sums of absolute values; ``weights`` wide enough for its own absolute values (int16 for int8 weights)."""
+    return np.abs(weights).sum(axis=axis, dtype=np.int64)
+
+
 def exact_chunks(weights: np.ndarray, input_bound: int = INPUT_BOUND) -> list[tuple[int, int]]:
     """Cuts the rows of ``weights`` (integers, [K, O]) into ranges whose float32 matrix product with int8 data is exact for every column."""
-    total = np.abs(weights.astype(np.int64)).cumsum(axis=0) * input_bound
+    if magnitude_sum(weights, axis=0).max(initial=0) * input_bound <= FLOAT32_EXACT:
+        return [(0, len(weights))]
+    total = np.abs(weights).cumsum(axis=0, dtype=np.int64) * input_bound
     chunks, begin, base = [], 0, np.zeros(weights.shape[1], np.int64)
     while begin < len(weights):
         over = (total[begin:] - base > FLOAT32_EXACT).any(axis=1)
@@ -36,11 +43,11 @@ class _Gemm:
     """One group: ``patches [M, K] -> acc [M, O]``, and the rescale to int8."""
 
     def __init__(self, weights: np.ndarray, bias, mult, shift, in_zp, out_zp, lo, hi):
-        """``weights`` int64 [K, O] with their zero point subtracted; bias, mult, shift [O]."""
+        """``weights`` int16 [K, O] with their zero point subtracted; bias, mult, shift [O]."""
         self.weights = np.ascontiguousarray(weights, np.float32)
         self.chunks = exact_chunks(weights)
-        bound = np.abs(weights).sum(axis=0) * INPUT_BOUND
-        folded = np.asarray(bias, np.int64) - int(in_zp) * weights.sum(axis=0)
+        bound = magnitude_sum(weights, axis=0) * INPUT_BOUND
+        folded = np.asarray(bias, np.int64) - int(in_zp) * weights.sum(axis=0, dtype=np.int64)
         self.rescale = Rescale(mult, shift, out_zp, lo, hi, acc_bound=bound, bias=folded, channels=weights.shape[1])
 
     def __call__(self, patches: np.ndarray, out: np.ndarray) -> None:
@@ -73,7 +80,7 @@ class PreparedConv:
             self.depthwise = PreparedDepthwise(np.ascontiguousarray(w[..., 0].transpose(1, 2, 0)), bias, mult, shift, strides=strides,
                                                padding=padding, dilation=dilation, in_zp=in_zp, w_zp=w_zp, out_zp=out_zp, lo=lo, hi=hi)
             return
-        matrix = w.astype(np.int64).reshape(o, kh * kw * cg).T - int(w_zp)
+        matrix = w.astype(np.int16).reshape(o, kh * kw * cg).T - np.int16(w_zp)
         bias, mult, shift = (np.broadcast_to(np.asarray(v), (o,)) for v in (bias, mult, shift))
         self.gemms = []
         for g in range(groups):
