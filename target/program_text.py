@@ -49,6 +49,11 @@ def program_to_text(program) -> str:
     return "\n".join(lines) + "\n"
 
 
+def strip_data(text: str) -> str:
+    """The text without the base64 lines, for reading; what is left cannot be assembled again unless there was no data."""
+    return "\n".join(line for line in text.split("\n") if not line.startswith("  "))
+
+
 def program_from_text(text: str):
     """Errors: ProgramError naming the line."""
     reader = _TextReader()

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
+from tvm_ergo.target.isa.operand import DType, Operand
+
 
 class Event(Enum):
     """Countable happenings with an energy each (``Chip.energy``). The value is the key in chip files."""
@@ -35,6 +37,11 @@ class Cost:
 def ceil_div(a: int, b: int) -> int:
     """``ceil(a / b)`` of integers."""
     return -(-a // b)
+
+
+def requantizations(out: Operand) -> int:
+    """Elements of a tensor-engine result that pass through the requantizer: none of raw int32 accumulators."""
+    return 0 if out.dtype == DType.I32 else out.elements
 
 
 def engine_cost(engine, compute_cycles: int, read_bytes: int, write_bytes: int, events: dict[Event, int]) -> Cost:
@@ -91,8 +98,8 @@ class MatrixWork:
         inputs, weights = min(weights_outside, pixels_outside, key=sum)
         return inputs * self.repeat, weights * self.repeat
 
-    def cost(self, array, parameter_bytes: int, write_bytes: int) -> Cost:
-        """Cycles and events. parameter_bytes : biases, multipliers, shifts, read once.
+    def cost(self, array, parameter_bytes: int, out: Operand) -> Cost:
+        """Cycles and events. parameter_bytes : biases, multipliers, shifts, read once. out : the result, written once.
 
         Per product one MAC_8X8 and one ACC_ADD_32. Every cycle's inputs leave the input buffer once for all output lanes and its
         weights the weight buffer once for all pixel lanes; idle lanes read nothing. Sums stay in the array's registers, except
@@ -104,6 +111,6 @@ class MatrixWork:
         local_reads = self.repeat * self.depth * (self.pixels * ceil_div(self.channels, array.output_lanes)
                                                   + self.channels * ceil_div(self.pixels, array.pixel_lanes))
         spilled = 4 * results * (self.weight_chunks(array) - 1)
-        events = {Event.MAC_8X8: macs, Event.ACC_ADD_32: macs, Event.REQUANT: results, Event.LOCAL_READ_BYTE: local_reads + spilled,
+        events = {Event.MAC_8X8: macs, Event.ACC_ADD_32: macs, Event.REQUANT: requantizations(out), Event.LOCAL_READ_BYTE: local_reads + spilled,
                   Event.LOCAL_WRITE_BYTE: inputs + weights + spilled}
-        return engine_cost(array, self.cycles(array), inputs + weights + parameter_bytes, write_bytes, events)
+        return engine_cost(array, self.cycles(array), inputs + weights + parameter_bytes, out.size_bytes, events)

@@ -39,7 +39,8 @@ overlap itself; an output does not overlap an input, except that instructions ma
 accept exactly its place (address, shape, strides); `lo <= hi`.
 
 ## Requantization
-`clip(zp + floor(acc * mult / 2**shift + 1/2), lo, hi)`, see `target/numerics.py`.
+`clip(zp + floor(acc * mult / 2**shift + 1/2), lo, hi)`, see `target/numerics.py`. An i32 output of the tensor engine takes the raw
+accumulators instead, bias included; then `mult`, `shift`, `out_zp`, `lo` and `hi` are not used.
 """
 
 

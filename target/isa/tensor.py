@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from tvm_ergo.target.isa.base import Engine, Instruction, instruction
-from tvm_ergo.target.isa.cost import Cost, Event, MatrixWork, ceil_div, engine_cost
+from tvm_ergo.target.isa.cost import Cost, Event, MatrixWork, ceil_div, engine_cost, requantizations
 from tvm_ergo.target.isa.fields import I8, U8, U16, U32, Flag, Int, Ints, Tensor
 from tvm_ergo.target.isa.geometry import broadcast_to, transposed_shape, window_shape
 from tvm_ergo.target.isa.operand import DType, Operand
@@ -77,7 +77,7 @@ class Conv(_PerChannel):
         work = MatrixWork(pixels=n * self.out.shape[1] * self.out.shape[2], channels=o // self.groups, depth=kh * kw * cg, steps=steps,
                           input_bytes=n * h * w * cg, weight_bytes=o // self.groups * kh * kw * cg, halo_bytes=shared_rows * w * cg,
                           repeat=self.groups)
-        return work.cost(array, PARAMETER_BYTES * o, self.out.size_bytes)
+        return work.cost(array, PARAMETER_BYTES * o, self.out)
 
 
 @instruction(0x02, Engine.TENSOR)
@@ -114,7 +114,7 @@ class Depthwise(_PerChannel):
         rows_fit = ((kh - 1) * self.dilation[0] + 1) * self.x.shape[2] * min(c, array.output_lanes) <= array.input_buffer_bytes
         inputs = self.x.distinct_bytes * (1 if rows_fit else ceil_div(kh, self.strides[0]))
         macs = pixels * c * kh * kw
-        events = {Event.MAC_8X8: macs, Event.ACC_ADD_32: macs, Event.REQUANT: pixels * c, Event.LOCAL_READ_BYTE: macs + c * kh * kw * groups,
+        events = {Event.MAC_8X8: macs, Event.ACC_ADD_32: macs, Event.REQUANT: requantizations(self.out), Event.LOCAL_READ_BYTE: macs + c * kh * kw * groups,
                   Event.LOCAL_WRITE_BYTE: inputs + self.w.size_bytes}
         return engine_cost(array, cycles, inputs + self.w.size_bytes + PARAMETER_BYTES * c, self.out.size_bytes, events)
 
@@ -128,7 +128,7 @@ class ConvTranspose(_PerChannel):
     bias = Tensor("O", I32_ONLY, "bias at scale s_in * s_w[o]")
     mult = Tensor("O", I32_ONLY, "requantization multipliers, each in 0..2**24-1")
     shift = Tensor("O", I8_ONLY, "requantization right shifts, each in 0..62")
-    out = Tensor("N OH OW O", I8_ONLY, "output, NHWC", out=True)
+    out = Tensor("N OH OW O", RESULT, "output, NHWC", out=True)
     strides = Ints(STEP, 2, "rows, columns")
     padding = Ints(EXTENT, 4, "top, left, bottom, right: what is cut off the full result")
     output_padding = Ints(EXTENT, 2, "rows, columns added at bottom and right")
@@ -151,8 +151,7 @@ class ConvTranspose(_PerChannel):
         array, (o, kh, kw, c), (n, h, w, _) = chip.tensor, self.w.shape, self.x.shape
         work = MatrixWork(pixels=n * h * w, channels=o, depth=kh * kw * c, steps=kh * kw * ceil_div(c, array.input_lanes),
                           input_bytes=n * h * w * c, weight_bytes=o * kh * kw * c, halo_bytes=ceil_div(kh - 1, self.strides[0]) * w * c)
-        cost = work.cost(array, PARAMETER_BYTES * o, self.out.size_bytes)
-        return Cost(cost.cycles, {**cost.events, Event.REQUANT: self.out.elements})
+        return work.cost(array, PARAMETER_BYTES * o, self.out)
 
 
 @instruction(0x04, Engine.TENSOR)
@@ -192,4 +191,4 @@ class MatMul(Instruction):
         array, (m, n), k = chip.tensor, self.out.shape[-2:], self.a.shape[-1]
         work = MatrixWork(pixels=m, channels=n, depth=k, steps=ceil_div(k, array.input_lanes), input_bytes=m * k, weight_bytes=k * n,
                           repeat=math.prod(self.out.shape[:-2]))
-        return work.cost(array, 0, self.out.size_bytes)
+        return work.cost(array, 0, self.out)

@@ -142,6 +142,21 @@ def test_meaning(name, seed):
     assert len(np.unique(expected)) > 3 or expected.size < 12 or name == "fill", "the sample is too tame to show anything"
 
 
+@pytest.mark.parametrize("name", ["conv", "depthwise", "conv_transpose", "matmul"])
+def test_int32_outputs_take_the_raw_accumulators(name):
+    """Requantizing them by hand gives the int8 result."""
+    ins = SAMPLES[name]
+    raw = replace(ins, out=contiguous(50000, "int32", ins.out.shape))
+    raw.check()
+    (memory, _), (small, _) = run(raw), run(ins)
+    acc = memory.view(raw.out)
+    mult, shift = (ins.mult, ins.shift) if name == "matmul" else (memory.view(ins.mult), memory.view(ins.shift))
+    np.testing.assert_array_equal(numerics.requantize(acc, mult, shift, ins.out_zp, ins.lo, ins.hi), small.view(ins.out))
+    ergo = chip("ergo")
+    assert Event.REQUANT not in raw.cost(ergo).events and ins.cost(ergo).events[Event.REQUANT] == ins.out.elements
+    assert raw.cost(ergo).events[Event.SRAM_WRITE_BYTE] == 4 * ins.out.elements
+
+
 BROKEN = {
     "wrong output size": ("conv", dict(strides=(1, 1))), "groups": ("conv", dict(groups=1)), "exchanged clip": ("conv", dict(lo=5, hi=4)),
     "weights' channels": ("depthwise", dict(w=contiguous(60000, "int8", (3, 2, 5)))), "type": ("conv", dict(x=contiguous(60000, "uint8", (1, 6, 7, 4)))),

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from tvm_ergo.target.errors import ProgramError
 from tvm_ergo.target.isa import Copy, DType, Engine, Fill, Halt, Operand, contiguous
 from tvm_ergo.target.program import HEAD, MAGIC, Buffer, BufferKind, Node, Port, Program
+from tvm_ergo.target.program_text import strip_data
 
 from .isa_samples import samples
 from .test_isa import instructions, operands
@@ -115,6 +116,13 @@ def test_damaged_text_is_named(old, new, message):
 def test_comments_and_blank_lines():
     text = small_program().to_text()
     assert Program.from_text("# made by hand\n\n" + text.replace("HALT", "\n  # end\nHALT")) == small_program()
+
+
+def test_stripped_text_keeps_everything_but_the_bytes():
+    text = small_program().to_text()
+    assert strip_data(text).split("\n") == [line for line in text.split("\n") if "AAECAw" not in line]
+    empty = replace(small_program(), data=[])
+    assert strip_data(empty.to_text()) == empty.to_text()
 
 
 HALT, FILL = Halt(), Fill(out=contiguous(0, "int8", (8,)), value=0)
