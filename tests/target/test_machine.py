@@ -1,5 +1,7 @@
 """The machine on hand-assembled programs: results, strict mode, inputs, intermediate tensors, repeated runs."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -11,6 +13,8 @@ from tvm_ergo.target.isa import Add, Conv, Copy, DType, Engine, Fill, Halt, Oper
 from tvm_ergo.target.machine import Machine, Memory, kernels
 from tvm_ergo.target.machine.hazards import HazardCheck, vector_clocks
 from tvm_ergo.target.program import Node, Port, Program
+
+from .isa_samples import MEMORY_BYTES, TestMemory, fill_parameters, samples
 
 CHIP = chip("ergo/1")
 
@@ -107,6 +111,26 @@ def test_data_that_a_program_overwrites_is_restored(strict):
     machine = Machine(double, CHIP, strict=strict)
     for _ in range(2):
         np.testing.assert_array_equal(machine.run({}).outputs["y"], [2, 4, 6, 8])
+
+
+def test_every_instruction_gives_the_same_in_strict_mode_as_alone():
+    instructions, memory, issued = [], TestMemory(), dict.fromkeys(Engine, 0)
+    for sample in samples().values():
+        fill_parameters(sample, memory)
+        if not isinstance(sample, Halt):
+            instructions.append(replace(sample, waits=dict(issued)))
+            issued[sample.engine] += 1
+    outputs = [(f"{i}.{k}", o) for i, ins in enumerate(instructions) for k, o in enumerate(ins.writes())]
+    compiled = program(instructions, outputs=outputs, data=[(0, memory.bytes.tobytes())], memory_bytes=MEMORY_BYTES)
+    compiled = Program.from_bytes(compiled.to_bytes())
+    for instruction in instructions:
+        instruction.execute(memory)
+    for strict in (True, False):
+        machine = Machine(compiled, CHIP, strict=strict)
+        for _ in range(2):
+            results = machine.run({}).outputs
+            for name, operand in outputs:
+                np.testing.assert_array_equal(results[name], memory.view(operand), err_msg=name)
 
 
 def test_unwritten_read():

@@ -1,8 +1,9 @@
 """Convolutions: im2col and float32 BLAS where provably exact.
 
-A float32 sum of integer products is exact, in any order and with or without FMA, while no partial sum can exceed 2**24. With the
-input's zero point folded into the bias, the partial sums of output channel o are at most ``128 * sum |w[o] - w_zp|``. Where that is too
-large, the reduction axis is cut into chunks that each satisfy it, and the chunks' results are added in float64 (exact below 2**53).
+A float32 sum of integer products is exact, in any order and with or without FMA, while no partial sum can exceed 2**24 (for a BLAS that
+sums plain products, as the common ones do). With the input's zero point folded into the bias, the partial sums of output channel o are
+at most ``128 * sum |w[o] - w_zp|``. Where that is too large, the reduction axis is cut into chunks that each satisfy it, and the chunks'
+results are added in float64 (exact below 2**53).
 Padding writes the input's zero point, so that padded taps contribute ``(in_zp - in_zp) * w = 0``.
 """
 

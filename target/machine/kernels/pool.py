@@ -54,6 +54,8 @@ def window_sum(x, pool, strides, padding, pad_value, dtype) -> np.ndarray:
     """``[N,OH,OW,C]`` sums of ``x`` over pooling windows, padded with pad_value."""
     out_hw = pooled_size(x.shape, pool, strides, padding)
     padded = pad_nhwc(x, padding, pad_value)
+    if out_hw == (1, 1):  # global pooling
+        return padded[:, :pool[0], :pool[1]].sum(axis=(1, 2), keepdims=True, dtype=dtype)
     acc = np.zeros((x.shape[0], *out_hw, x.shape[3]), dtype)
     for i in range(pool[0]):
         for j in range(pool[1]):
