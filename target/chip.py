@@ -156,7 +156,8 @@ def chip(name: str) -> Chip:
     known = chip_names()
     name = ALIASES.get(name, name)
     if name not in known:
-        raise TargetError(f"unknown chip {name!r}", available=", ".join([*ALIASES, *known]), remedy="load_chip(path) reads a chip file of your own")
+        raise TargetError(f"unknown chip {name!r}", available=", ".join([*ALIASES, *known]),
+                          remedy="load_chip(path) reads a chip file of your own")
     return load_chip(CHIPS_FOLDER / f"{name.replace('/', '')}.json")
 
 

@@ -244,6 +244,7 @@ def _decode(cls, payload: bytes) -> Program:
     inputs, outputs = (section(lambda: Port(text(), _OPERAND.unpack(reader))) for _ in range(2))
     data, instructions = section(one_data), section(one_instruction)
     if reader.offset != reader.end:
-        raise ProgramError("bytes behind the last instruction", where=f"payload offset {reader.offset}", available=f"{reader.end - reader.offset} bytes")
+        raise ProgramError("bytes behind the last instruction", where=f"payload offset {reader.offset}",
+                           available=f"{reader.end - reader.offset} bytes")
     return cls(chip_name=chip_name, memory_bytes=memory_bytes, meta=meta, nodes=nodes, buffers=buffers, inputs=inputs,
                outputs=outputs, data=data, instructions=instructions)

@@ -135,8 +135,10 @@ class _TextReader:
                 raise ProgramError(f"the program text has no {directive} line")
         for addr, size, content in self.data:
             if len(content) != size:
-                raise ProgramError("a data section has the wrong length", where=f".data {addr}", required=f"{size} bytes", available=f"{len(content)}")
-        return Program(chip_name=self.chip, instructions=self.instructions, data=[(a, bytes(c)) for a, _, c in self.data], inputs=self.inputs,
+                raise ProgramError("a data section has the wrong length", where=f".data {addr}", required=f"{size} bytes",
+                                   available=f"{len(content)}")
+        return Program(chip_name=self.chip, instructions=self.instructions, data=[(a, bytes(c)) for a, _, c in self.data],
+                       inputs=self.inputs,
                        outputs=self.outputs, memory_bytes=self.memory, nodes=self.nodes, buffers=self.buffers, meta=self.meta)
 
 

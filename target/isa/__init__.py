@@ -11,7 +11,8 @@ from tvm_ergo.target.isa.tensor import Conv, ConvTranspose, Depthwise, MatMul
 from tvm_ergo.target.isa.vector import Add, MaxMin, MaxMinKind, Mul, Pool, PoolKind, Reduce, ReduceKind, Resize, Softmax, Table
 
 __all__ = [
-    "Codec", "MNEMONICS", "OPCODES", "Engine", "Instruction", "Memory", "decode", "parse", "CpuCall", "CpuFunction", "Halt", "Cost", "Event",
+    "Codec", "MNEMONICS", "OPCODES", "Engine", "Instruction", "Memory", "decode", "parse", "CpuCall", "CpuFunction", "Halt", "Cost",
+    "Event",
     "Copy", "Fill", "DType", "Operand", "contiguous", "contiguous_strides", "overlap", "Conv", "ConvTranspose", "Depthwise", "MatMul",
     "Add", "MaxMin", "MaxMinKind", "Mul", "Pool", "PoolKind", "Reduce", "ReduceKind", "Resize", "Softmax", "Table",
 ]

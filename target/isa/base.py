@@ -217,7 +217,8 @@ def decode(data: bytes, offset: int = 0) -> tuple[Instruction, int]:
         raise ProgramError("a wait for 0 instructions", where=where, required="engines without a wait stay out of the mask")
     values = {name: _named(name, spec.unpack, reader, cls.MNEMONIC) for name, spec in cls.FIELDS.items()}
     if reader.offset != reader.end:
-        raise ProgramError(f"{cls.MNEMONIC} has the wrong length", where=where, required=f"{reader.offset - offset} bytes", available=f"{length}")
+        raise ProgramError(f"{cls.MNEMONIC} has the wrong length", where=where, required=f"{reader.offset - offset} bytes",
+                           available=f"{length}")
     return cls(**values, waits=waits, node=node), offset + length
 
 

@@ -111,6 +111,7 @@ class MatrixWork:
         local_reads = self.repeat * self.depth * (self.pixels * ceil_div(self.channels, array.output_lanes)
                                                   + self.channels * ceil_div(self.pixels, array.pixel_lanes))
         spilled = 4 * results * (self.weight_chunks(array) - 1)
-        events = {Event.MAC_8X8: macs, Event.ACC_ADD_32: macs, Event.REQUANT: requantizations(out), Event.LOCAL_READ_BYTE: local_reads + spilled,
+        events = {Event.MAC_8X8: macs, Event.ACC_ADD_32: macs, Event.REQUANT: requantizations(out),
+                  Event.LOCAL_READ_BYTE: local_reads + spilled,
                   Event.LOCAL_WRITE_BYTE: inputs + weights + spilled}
         return engine_cost(array, self.cycles(array), inputs + weights + parameter_bytes, out.size_bytes, events)

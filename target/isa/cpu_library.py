@@ -24,7 +24,8 @@ class Argmax:
 
     @staticmethod
     def check(call) -> None:
-        call.require(len(call.inputs) == 1 and len(call.outputs) == 1 and not call.params, "ARGMAX takes one input, one output, no parameter")
+        call.require(len(call.inputs) == 1 and len(call.outputs) == 1 and not call.params,
+                     "ARGMAX takes one input, one output, no parameter")
         (x,), (out,) = call.inputs, call.outputs
         call.require(x.dtype in (DType.I8, DType.U8) and out.dtype == DType.I32, "ARGMAX takes 8-bit elements and gives int32")
         call.require(out.shape == (x.shape[:-1] or (1,)), "the output has the wrong shape", x.shape[:-1] or (1,), out.shape)
@@ -46,7 +47,8 @@ class GatherRows:
 
     @staticmethod
     def check(call) -> None:
-        call.require(len(call.inputs) == 2 and len(call.outputs) == 1 and not call.params, "GATHER_ROWS takes two inputs, one output, no parameter")
+        call.require(len(call.inputs) == 2 and len(call.outputs) == 1 and not call.params,
+                     "GATHER_ROWS takes two inputs, one output, no parameter")
         (table, indices), (out,) = call.inputs, call.outputs
         call.require(table.rank == 2 and indices.dtype == DType.I32 and out.dtype == table.dtype,
                      "GATHER_ROWS takes table [N, C], int32 indices and an output of the table's type")

@@ -181,7 +181,8 @@ class Ints(Field):
     def normalize(self, value):
         value = tuple(value)
         if self.count is not None and len(value) != self.count or len(value) > self.most:
-            raise ProgramError(f"{len(value)} values {value}", required=f"exactly {self.count}" if self.count is not None else f"at most {self.most}")
+            raise ProgramError(f"{len(value)} values {value}",
+                               required=f"exactly {self.count}" if self.count is not None else f"at most {self.most}")
         return tuple(self.item.normalize(v) for v in value)
 
     def pack(self, value):

@@ -19,7 +19,8 @@ class Copy(Instruction):
 
     def check_rules(self, dims):
         self.require(self.src.shape == self.out.shape, "source and destination have different shapes", self.src.shape, self.out.shape)
-        self.require(self.src.dtype == self.out.dtype, "source and destination have different element types", self.src.dtype.name, self.out.dtype.name)
+        self.require(self.src.dtype == self.out.dtype, "source and destination have different element types", self.src.dtype.name,
+                     self.out.dtype.name)
 
     def execute(self, memory) -> None:
         memory.view(self.out)[...] = memory.view(self.src)
@@ -39,7 +40,8 @@ class Fill(Instruction):
 
     def check_rules(self, dims):
         limits = np.iinfo(self.out.dtype.numpy)
-        self.require(limits.min <= self.value <= limits.max, "the value does not fit the element type", f"{limits.min}..{limits.max}", self.value)
+        self.require(limits.min <= self.value <= limits.max, "the value does not fit the element type", f"{limits.min}..{limits.max}",
+                     self.value)
 
     def execute(self, memory) -> None:
         memory.view(self.out)[...] = self.value

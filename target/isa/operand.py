@@ -81,7 +81,8 @@ class Operand:
         if not 0 <= self.addr < MAX_ADDRESS:
             raise ProgramError(f"operand address {self.addr} is not an unsigned 32-bit number")
         if not 1 <= len(self.shape) <= MAX_RANK or len(self.shape) != len(self.strides):
-            raise ProgramError(f"operand shape {self.shape} with strides {self.strides}", required=f"1 to {MAX_RANK} dimensions, one stride each")
+            raise ProgramError(f"operand shape {self.shape} with strides {self.strides}",
+                               required=f"1 to {MAX_RANK} dimensions, one stride each")
         if min(self.shape) < 1 or max(self.shape) > MAX_DIM:
             raise ProgramError(f"operand shape {self.shape} has a dimension outside 1..{MAX_DIM}")
         if min(self.strides) < -MAX_STRIDE or max(self.strides) > MAX_STRIDE:

@@ -26,16 +26,18 @@ Little-endian, no padding. Every instruction starts with
 | u32 | node: index into the program's node table |
 | u32 each | wait counts, ascending engine: so many instructions of that engine, counted from the start of the program, have completed |
 
-and then holds its fields in the order of its table. An *operand* is `dtype u8, codec u8, rank u8, 0 u8, addr u32, shape u32 x rank, strides i32 x rank`
-(8 + 8 * rank bytes): element `i` stands at `addr + sum(i[k] * strides[k])`; stride 0 repeats an axis; rank 1 to 6.
+and then holds its fields in the order of its table. An *operand* is
+`dtype u8, codec u8, rank u8, 0 u8, addr u32, shape u32 x rank, strides i32 x rank` (8 + 8 * rank bytes):
+element `i` stands at `addr + sum(i[k] * strides[k])`; stride 0 repeats an axis; rank 1 to 6.
 
 ## Text
 One line: the mnemonic, then `field=value` in any order, then `waits=ENGINE:count,...` and `node=n` where not empty. Operands read
-`i8@0x100[1,8,8,16]{1024,128,16,1}/CODEC`: strides are left out when dense, the codec when RAW. Lists use commas, lists of operands `|`, empty lists `-`.
+`i8@0x100[1,8,8,16]{1024,128,16,1}/CODEC`: strides are left out when dense, the codec when RAW. Lists use commas,
+lists of operands `|`, empty lists `-`.
 
 ## Preconditions of every instruction
-Operand element types and axes as listed (equal letters are equal lengths); addresses and strides are multiples of the element size; an output does not
-overlap itself; an output does not overlap an input, except that instructions marked *in place of* an input
+Operand element types and axes as listed (equal letters are equal lengths); addresses and strides are multiples of the element size;
+an output does not overlap itself; an output does not overlap an input, except that instructions marked *in place of* an input
 accept exactly its place (address, shape, strides); `lo <= hi`.
 
 ## Requantization
@@ -50,7 +52,8 @@ def enum_table(title: str, enum) -> list[str]:
 
 def instruction_section(cls: type[Instruction]) -> list[str]:
     """Meaning, field table and cost model of one instruction."""
-    lines = [f"### {cls.MNEMONIC}", "", f"opcode {cls.OPCODE:#04x}, engine {cls.engine.name}{', in place of ' + ' or '.join(cls.IN_PLACE) if cls.IN_PLACE else ''}", "", inspect.getdoc(cls), ""]
+    in_place = f", in place of {' or '.join(cls.IN_PLACE)}" if cls.IN_PLACE else ""
+    lines = [f"### {cls.MNEMONIC}", "", f"opcode {cls.OPCODE:#04x}, engine {cls.engine.name}{in_place}", "", inspect.getdoc(cls), ""]
     if cls.FIELDS:
         lines += ["| field | encoding | type and range | meaning |", "|---|---|---|---|"]
     for name, spec in cls.FIELDS.items():
@@ -62,12 +65,14 @@ def instruction_section(cls: type[Instruction]) -> list[str]:
 
 def reference_page() -> str:
     """The whole page as Markdown."""
-    lines = [HEADER, *enum_table("Engines", Engine), *enum_table("Element types", DType), *enum_table("Codecs", Codec), "## Instructions", ""]
+    lines = [HEADER, *enum_table("Engines", Engine), *enum_table("Element types", DType), *enum_table("Codecs", Codec), "## Instructions",
+             ""]
     for opcode in sorted(OPCODES):
         lines += instruction_section(OPCODES[opcode])
     lines += ["## The CPU's library", ""]
     lines += [f"- `{function.name}` = {function.value}: {inspect.getdoc(implementation)}" for function, implementation in LIBRARY.items()]
-    lines += ["", "## Events", "", "What costs count and the chip file prices (`target/chips`): " + ", ".join(f"`{event.value}`" for event in Event) + "."]
+    events = ", ".join(f"`{event.value}`" for event in Event)
+    lines += ["", "## Events", "", f"What costs count and the chip file prices (`target/chips`): {events}."]
     return "\n".join(lines) + "\n"
 
 

@@ -114,7 +114,8 @@ class Depthwise(_PerChannel):
         rows_fit = ((kh - 1) * self.dilation[0] + 1) * self.x.shape[2] * min(c, array.output_lanes) <= array.input_buffer_bytes
         inputs = self.x.distinct_bytes * (1 if rows_fit else ceil_div(kh, self.strides[0]))
         macs = pixels * c * kh * kw
-        events = {Event.MAC_8X8: macs, Event.ACC_ADD_32: macs, Event.REQUANT: requantizations(self.out), Event.LOCAL_READ_BYTE: macs + c * kh * kw * groups,
+        events = {Event.MAC_8X8: macs, Event.ACC_ADD_32: macs, Event.REQUANT: requantizations(self.out),
+                  Event.LOCAL_READ_BYTE: macs + c * kh * kw * groups,
                   Event.LOCAL_WRITE_BYTE: inputs + self.w.size_bytes}
         return engine_cost(array, cycles, inputs + self.w.size_bytes + PARAMETER_BYTES * c, self.out.size_bytes, events)
 
@@ -138,7 +139,8 @@ class ConvTranspose(_PerChannel):
     out_zp, lo, hi = OUT_ZP, LO, HI
 
     def check_rules(self, dims):
-        self.check_output(transposed_shape(self.x.shape[1:3], self.w.shape[1:3], self.strides, self.padding, self.output_padding, self.dilation))
+        self.check_output(transposed_shape(self.x.shape[1:3], self.w.shape[1:3], self.strides, self.padding, self.output_padding,
+                                           self.dilation))
 
     def execute(self, memory) -> None:
         from tvm_ergo.target.machine.kernels import PreparedConvTranspose
@@ -175,7 +177,8 @@ class MatMul(Instruction):
         self.require(self.out.shape[-2:] == (m, n), "the output has the wrong size", (m, n), self.out.shape[-2:])
         batch = self.out.shape[:-2]
         self.require(all(broadcast_to(t.shape[:-2], batch) for t in (self.a, self.b)) and math.prod(batch) ==
-                     math.prod(np.broadcast_shapes(self.a.shape[:-2], self.b.shape[:-2])), "the batch axes do not broadcast to the output's", batch)
+                     math.prod(np.broadcast_shapes(self.a.shape[:-2], self.b.shape[:-2])),
+                     "the batch axes do not broadcast to the output's", batch)
 
     def execute(self, memory) -> None:
         from tvm_ergo.target.machine import kernels

@@ -129,7 +129,8 @@ class Table(Instruction):
     def check_rules(self, dims):
         self.require(self.x.shape == self.out.shape, "the output has the wrong shape", self.x.shape, self.out.shape)
         self.require(self.lut.dtype == self.out.dtype, "the output has the wrong element type", self.lut.dtype.name, self.out.dtype.name)
-        self.require(self.lut.shape in ((256,), (self.x.shape[-1], 256)), "the lut has the wrong shape", f"[256] or [{self.x.shape[-1]}, 256]",
+        self.require(self.lut.shape in ((256,), (self.x.shape[-1], 256)), "the lut has the wrong shape",
+                     f"[256] or [{self.x.shape[-1]}, 256]",
                      self.lut.shape)
 
     def execute(self, memory) -> None:
@@ -255,7 +256,8 @@ class Softmax(Instruction):
     def execute(self, memory) -> None:
         from tvm_ergo.target.machine import kernels
 
-        kernels.softmax(memory.view(self.x), memory.view(self.lut), out=memory.view(self.out), **self.values("mult", "shift", "out_zp", "lo", "hi"))
+        kernels.softmax(memory.view(self.x), memory.view(self.lut), out=memory.view(self.out),
+                        **self.values("mult", "shift", "out_zp", "lo", "hi"))
 
     def cost(self, chip) -> Cost:
         """Three passes that each read x: maximum; look-up and sum; look-up again, multiply, divide. The table is loaded once."""
@@ -281,7 +283,8 @@ class Resize(Instruction):
         rows, cols = memory.view(self.rows), memory.view(self.cols)
         for taps, size, name in ((rows, self.x.shape[1], "rows"), (cols, self.x.shape[2], "cols")):
             if taps.min() < 0 or taps[:, :2].max() >= size or taps[:, 2].max() > 2048:
-                raise MachineError(f"RESIZE got {name} outside its input", where=self.to_text(), required=f"indices 0..{size - 1}, weights 0..2048")
+                raise MachineError(f"RESIZE got {name} outside its input", where=self.to_text(),
+                                   required=f"indices 0..{size - 1}, weights 0..2048")
         kernels.resize2d(memory.view(self.x), rows, cols, out=memory.view(self.out))
 
     def cost(self, chip) -> Cost:

@@ -51,19 +51,25 @@ def samples() -> dict:
     window = dict(strides=(2, 1), padding=(1, 0, 1, 2), dilation=(1, 2))
     zps = dict(in_zp=-5, w_zp=2)
     return {
-        "conv": Conv(x=p((1, 6, 7, 4), wider=2), w=p((6, 3, 2, 2)), **per_channel(p, 6), out=p((1, 3, 7, 6), wider=4), groups=2, **window, **zps, **REQUANT),
-        "depthwise": Depthwise(x=p((2, 6, 7, 4), wider=2), w=p((3, 2, 4)), **per_channel(p, 4), out=p((2, 3, 7, 4), wider=4), **window, **zps, **REQUANT),
-        "conv_transpose": ConvTranspose(x=p((1, 3, 4, 5)), w=p((6, 3, 2, 5)), **per_channel(p, 6), out=p((1, 6, 4, 6), wider=1), strides=(2, 1),
+        "conv": Conv(x=p((1, 6, 7, 4), wider=2), w=p((6, 3, 2, 2)), **per_channel(p, 6), out=p((1, 3, 7, 6), wider=4), groups=2, **window,
+                     **zps, **REQUANT),
+        "depthwise": Depthwise(x=p((2, 6, 7, 4), wider=2), w=p((3, 2, 4)), **per_channel(p, 4), out=p((2, 3, 7, 4), wider=4), **window,
+                               **zps, **REQUANT),
+        "conv_transpose": ConvTranspose(x=p((1, 3, 4, 5)), w=p((6, 3, 2, 5)), **per_channel(p, 6), out=p((1, 6, 4, 6), wider=1),
+                                        strides=(2, 1),
                                         padding=(1, 0, 1, 1), output_padding=(1, 0), dilation=(1, 1), **zps, **REQUANT),
         "matmul": MatMul(a=p((2, 1, 4, 5)), b=p((3, 6, 5)), out=p((2, 3, 4, 6), wider=1), transpose_b=True, a_zp=1, b_zp=-2, **SCALAR),
-        "add": Add(a=p((1, 3, 4, 5), wider=2), b=p((5,)), out=p((1, 3, 4, 5)), a_zp=4, b_zp=-3, a_mult=2_000_000, b_mult=-1_000_000, shift=21, **REQUANT),
+        "add": Add(a=p((1, 3, 4, 5), wider=2), b=p((5,)), out=p((1, 3, 4, 5)), a_zp=4, b_zp=-3, a_mult=2_000_000, b_mult=-1_000_000,
+                   shift=21, **REQUANT),
         "mul": Mul(a=p((1, 3, 4, 5)), b=p((1, 3, 1, 1)), out=p((1, 3, 4, 5), wider=2), a_zp=4, b_zp=-3, **SCALAR),
         "maximum": MaxMin(a=p((3, 4)), b=p((3, 1)), out=p((3, 4)), kind=MaxMinKind.MAX),
         "minimum": MaxMin(a=p((3, 4)), b=p((3, 4)), out=p((3, 4)), kind=MaxMinKind.MIN),
         "table": Table(x=p((3, 4)), lut=p((4, 256), "uint8"), out=p((3, 4), "uint8")),
-        "max_pool": Pool(x=p((1, 6, 7, 4)), out=p((1, 3, 6, 4), wider=2), kind=PoolKind.MAX, pool=(3, 2), strides=(2, 1), padding=(1, 0, 1, 1), dilation=(1, 2),
+        "max_pool": Pool(x=p((1, 6, 7, 4)), out=p((1, 3, 6, 4), wider=2), kind=PoolKind.MAX, pool=(3, 2), strides=(2, 1),
+                         padding=(1, 0, 1, 1), dilation=(1, 2),
                          count_include_pad=False, in_zp=0, **SCALAR),
-        "avg_pool": Pool(x=p((1, 6, 7, 4)), out=p((1, 3, 7, 4)), kind=PoolKind.AVG, pool=(3, 2), strides=(2, 1), padding=(1, 0, 1, 1), dilation=(1, 1),
+        "avg_pool": Pool(x=p((1, 6, 7, 4)), out=p((1, 3, 7, 4)), kind=PoolKind.AVG, pool=(3, 2), strides=(2, 1), padding=(1, 0, 1, 1),
+                         dilation=(1, 1),
                          count_include_pad=False, in_zp=-7, mult=9_000_000, shift=23, **REQUANT),
         "mean": Reduce(x=p((1, 4, 4, 5)), out=p((1, 5)), kind=ReduceKind.SUM, axes=(1, 2), keepdims=False, in_zp=2, **SCALAR),
         "reduce_max": Reduce(x=p((3, 5)), out=p((1, 1)), kind=ReduceKind.MAX, axes=(0, 1), keepdims=True, in_zp=0, **SCALAR),
@@ -95,6 +101,7 @@ def fill_parameters(ins, memory, seed=0):
         memory.view(ins.lut)[...] = (np.exp(-np.arange(256) / 16) * 2**22).astype(np.int32)
     if isinstance(ins, Resize):
         for taps, size in ((ins.rows, ins.x.shape[1]), (ins.cols, ins.x.shape[2])):
-            memory.view(taps)[...] = np.stack([rng.integers(0, size, taps.shape[0]) for _ in range(2)] + [rng.integers(0, 2049, taps.shape[0])], 1)
+            memory.view(taps)[...] = np.stack([rng.integers(0, size, taps.shape[0]) for _ in range(2)] + [rng.integers(0, 2049,
+                                                                                                                       taps.shape[0])], 1)
     if isinstance(ins, CpuCall) and ins.function == CpuFunction.GATHER_ROWS:
         memory.view(ins.inputs[1])[...] = rng.integers(0, ins.inputs[0].shape[0], ins.inputs[1].shape)

@@ -46,7 +46,8 @@ def test_every_number_has_its_source(name):
     for path, around in leaves:
         text = around["source"]
         assert len(text) > 12, path
-        assert re.search(r"assumption|Horowitz|sram_read_byte|32 KB bank", text), f"{path}: neither a source nor marked as an assumption: {text}"
+        assert re.search(r"assumption|Horowitz|sram_read_byte|32 KB bank",
+                         text), f"{path}: neither a source nor marked as an assumption: {text}"
         if "pj" in around:
             assert "22/45" in around["scaling"], path
 
@@ -113,11 +114,15 @@ def broken(change):
 
 
 @pytest.mark.parametrize("key, change", [
-    ("memory_bytes", lambda d: d.pop("memory_bytes")), ("colour", lambda d: d.update(colour="red")), ("process_nm", lambda d: d.update(process_nm="22")),
-    ("memory_bytes", lambda d: d.update(memory_bytes=-4)), ("memory_bytes", lambda d: d.update(memory_bytes=1.5)), ("memory_bytes", lambda d: d.update(memory_bytes=2**33)),
+    ("memory_bytes", lambda d: d.pop("memory_bytes")), ("colour", lambda d: d.update(colour="red")),
+    ("process_nm", lambda d: d.update(process_nm="22")),
+    ("memory_bytes", lambda d: d.update(memory_bytes=-4)), ("memory_bytes", lambda d: d.update(memory_bytes=1.5)),
+    ("memory_bytes", lambda d: d.update(memory_bytes=2**33)),
     ("tensor.pixel_lanes", lambda d: d["tensor"].update(pixel_lanes=0)), ("tensor.pixel_lanes", lambda d: d["tensor"].pop("pixel_lanes")),
-    ("vector", lambda d: d.update(vector=7)), ("points", lambda d: d.update(points=[])), ("points", lambda d: d["points"].append(d["points"][0])),
-    ("points[0].clock_hz", lambda d: d["points"][0].update(clock_hz=float("inf"))), ("points[1].name", lambda d: d["points"][1].update(name=3)),
+    ("vector", lambda d: d.update(vector=7)), ("points", lambda d: d.update(points=[])),
+    ("points", lambda d: d["points"].append(d["points"][0])),
+    ("points[0].clock_hz", lambda d: d["points"][0].update(clock_hz=float("inf"))),
+    ("points[1].name", lambda d: d["points"][1].update(name=3)),
     ("energy.mac_8x8", lambda d: d["energy"].pop("mac_8x8")), ("energy.mac_8x8.pj", lambda d: d["energy"]["mac_8x8"].update(pj=True)),
     ("energy.alu_8.source", lambda d: d["energy"]["alu_8"].update(source=" ")), ("name", lambda d: d.update(name="")),
     ("leakage_mw.source", lambda d: d["leakage_mw"].pop("source")), ("energy.magic", lambda d: d["energy"].update(magic=1))])

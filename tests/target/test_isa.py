@@ -120,7 +120,8 @@ def test_layout_of_one_instruction():
     assert ins.encode() == bytes([0x3F, 0b101, 16, 0, 5, 0, 0, 0, 1, 0, 0, 0, 2, 0, 0, 0])
 
 
-@pytest.mark.parametrize("field, value", [("shift", 63), ("a_mult", 2**21), ("b_mult", -(2**21)), ("lo", -129), ("out_zp", 128), ("a_zp", 0.5),
+@pytest.mark.parametrize("field, value", [("shift", 63), ("a_mult", 2**21), ("b_mult", -(2**21)), ("lo", -129), ("out_zp", 128),
+                                          ("a_zp", 0.5),
                                           ("a", 3), ("node", 2**32), ("waits", {Engine.DMA: -1})])
 def test_values_out_of_range_are_refused_at_construction(field, value):
     x = contiguous(0, "int8", (4,))
@@ -130,7 +131,8 @@ def test_values_out_of_range_are_refused_at_construction(field, value):
         Add(**{**good, field: value})
 
 
-@pytest.mark.parametrize("bad", [dict(addr=-1), dict(addr=2**32), dict(shape=()), dict(shape=(1,) * 7), dict(shape=(0,)), dict(strides=(1, 1)),
+@pytest.mark.parametrize("bad", [dict(addr=-1), dict(addr=2**32), dict(shape=()), dict(shape=(1,) * 7), dict(shape=(0,)),
+                                 dict(strides=(1, 1)),
                                  dict(dtype=9), dict(codec=7), dict(strides=(2**31,))])
 def test_operands_out_of_range_are_refused(bad):
     good = dict(addr=0, dtype=DType.I8, shape=(4,), strides=(1,), codec=0)

@@ -100,7 +100,8 @@ def meaning(name, ins, view):
             return view(ins.x).min().reshape(1)
         case "softmax":
             e = view(ins.lut)[view(ins.x).max(-1, keepdims=True).astype(int) - view(ins.x)].astype(np.int64)
-            return np.clip(numerics.rounding_divide(e * ins.mult, e.sum(-1, keepdims=True) << ins.shift) + ins.out_zp, ins.lo, ins.hi).astype(np.int8)
+            return np.clip(numerics.rounding_divide(e * ins.mult, e.sum(-1, keepdims=True) << ins.shift) + ins.out_zp, ins.lo,
+                           ins.hi).astype(np.int8)
         case "resize":
             (r0, r1, rw), (c0, c1, cw) = view(ins.rows).T, view(ins.cols).T
             columns = wide(ins.x)[:, :, c0] * (2048 - cw)[:, None] + wide(ins.x)[:, :, c1] * cw[:, None]
@@ -159,18 +160,24 @@ def test_int32_outputs_take_the_raw_accumulators(name):
 
 BROKEN = {
     "wrong output size": ("conv", dict(strides=(1, 1))), "groups": ("conv", dict(groups=1)), "exchanged clip": ("conv", dict(lo=5, hi=4)),
-    "weights' channels": ("depthwise", dict(w=contiguous(60000, "int8", (3, 2, 5)))), "type": ("conv", dict(x=contiguous(60000, "uint8", (1, 6, 7, 4)))),
+    "weights' channels": ("depthwise", dict(w=contiguous(60000, "int8", (3, 2, 5)))),
+    "type": ("conv", dict(x=contiguous(60000, "uint8", (1, 6, 7, 4)))),
     "rank": ("conv", dict(x=contiguous(60000, "int8", (6, 7, 4)))), "unaligned": ("conv", dict(bias=contiguous(60001, "int32", (6,)))),
-    "bias length": ("conv", dict(bias=contiguous(60000, "int32", (5,)))), "transposed size": ("conv_transpose", dict(output_padding=(0, 0))),
+    "bias length": ("conv", dict(bias=contiguous(60000, "int32", (5,)))),
+    "transposed size": ("conv_transpose", dict(output_padding=(0, 0))),
     "inner axis": ("matmul", dict(transpose_b=False)), "batch": ("matmul", dict(b=contiguous(60000, "int8", (4, 6, 5)))),
     "broadcast": ("add", dict(b=contiguous(60000, "int8", (4,)))), "lut": ("table", dict(lut=contiguous(60000, "uint8", (5, 256)))),
     "lut type": ("table", dict(lut=contiguous(60000, "int8", (256,)))), "dilated average": ("avg_pool", dict(dilation=(1, 2))),
     "empty window": ("max_pool", dict(padding=(4, 0, 0, 1), out=contiguous(60000, "int8", (1, 4, 6, 4)))),
     "axes twice": ("mean", dict(axes=(1, 1))), "axis": ("mean", dict(axes=(1, 5))), "kept axes": ("mean", dict(keepdims=True)),
-    "softmax shape": ("softmax", dict(out=contiguous(60000, "int8", (3, 9)))), "taps": ("resize", dict(rows=contiguous(60000, "int32", (6, 2)))),
-    "copy shape": ("copy", dict(out=contiguous(60000, "int16", (4, 5, 6)))), "copy type": ("copy", dict(out=contiguous(60000, "int32", (5, 4, 6)))),
-    "fill range": ("fill", dict(out=contiguous(60000, "int8", (3, 4)))), "argmax type": ("argmax", dict(outputs=[contiguous(60000, "int8", (3,))])),
-    "argmax parameters": ("argmax", dict(params=(1,))), "gather shape": ("gather_rows", dict(outputs=[contiguous(60000, "int8", (2, 3, 5))])),
+    "softmax shape": ("softmax", dict(out=contiguous(60000, "int8", (3, 9)))),
+    "taps": ("resize", dict(rows=contiguous(60000, "int32", (6, 2)))),
+    "copy shape": ("copy", dict(out=contiguous(60000, "int16", (4, 5, 6)))),
+    "copy type": ("copy", dict(out=contiguous(60000, "int32", (5, 4, 6)))),
+    "fill range": ("fill", dict(out=contiguous(60000, "int8", (3, 4)))),
+    "argmax type": ("argmax", dict(outputs=[contiguous(60000, "int8", (3,))])),
+    "argmax parameters": ("argmax", dict(params=(1,))), "gather shape": ("gather_rows",
+                                                                         dict(outputs=[contiguous(60000, "int8", (2, 3, 5))])),
     "self overlap": ("copy", dict(out=Operand(60000, DType.I16, (5, 4, 6), (0, 12, 2)))),
     "output on input": ("conv", dict(out=contiguous(SAMPLES["conv"].x.addr, "int8", (1, 3, 7, 6)))),
     "shifted in place": ("maximum", dict(out=contiguous(SAMPLES["maximum"].a.addr + 1, "int8", (3, 4)))),
@@ -212,7 +219,8 @@ def test_window_sizes_by_counting(size, kernel, stride, before, after, dilation,
     assert every_window_meets_input(size, kernel, stride, before, dilation, max(0, positions)) == meets
     reached = {i * stride + k * dilation for i in range(size) for k in range(kernel)}
     full = max(reached) + 1 - before - after + extra
-    assert transposed_shape((size, size), (kernel,) * 2, (stride,) * 2, (before, before, after, after), (extra,) * 2, (dilation,) * 2) == (full, full)
+    assert transposed_shape((size, size), (kernel,) * 2, (stride,) * 2, (before, before, after, after), (extra,) * 2,
+                            (dilation,) * 2) == (full, full)
 
 
 # ---- cost ----------------------------------------------------------------------------------------------------------------------

@@ -31,9 +31,11 @@ def small_program() -> Program:
     """Two engines, a wait, and one of everything else."""
     x, y, table = contiguous(0, "int8", (4, 8)), contiguous(64, "int8", (4, 8)), contiguous(128, "int32", (3,))
     return Program(
-        chip_name="ergo/1", memory_bytes=256, data=[(128, bytes(range(12)))], inputs=[Port("x", x)], outputs=[Port("y", y), Port("t", table)],
+        chip_name="ergo/1", memory_bytes=256, data=[(128, bytes(range(12)))], inputs=[Port("x", x)],
+        outputs=[Port("y", y), Port("t", table)],
         instructions=[Fill(out=contiguous(32, "int8", (8,)), value=-1), Copy(src=x, out=y, node=1), Halt(waits={Engine.DMA: 2})],
-        nodes=[Node("fill", "fill", ""), Node("copy", "copy", "Conv_0")], buffers=[Buffer("x", 0, 32, 0, 2, "input"), Buffer("y", 64, 32, 1, 3, "output")],
+        nodes=[Node("fill", "fill", ""), Node("copy", "copy", "Conv_0")],
+        buffers=[Buffer("x", 0, 32, 0, 2, "input"), Buffer("y", 64, 32, 1, 3, "output")],
         meta={"source": "net.onnx", "scales": [0.1, 2]})
 
 
@@ -71,7 +73,8 @@ def test_every_truncation_is_found():
 
 
 @pytest.mark.parametrize("damage, message", [
-    (lambda d: d + b"\0", "trailing bytes"), (lambda d: b"ONNX" + d[4:], "not an Ergo program"), (lambda d: d[:4] + b"\x02" + d[5:], "version 2"),
+    (lambda d: d + b"\0", "trailing bytes"), (lambda d: b"ONNX" + d[4:], "not an Ergo program"),
+    (lambda d: d[:4] + b"\x02" + d[5:], "version 2"),
     (lambda d: d[:-1] + bytes([d[-1] ^ 1]), "checksum"), (lambda d: d[:-1], "truncated"), (lambda d: b"", "not an Ergo program")])
 def test_damage_is_named(damage, message):
     with pytest.raises(ProgramError, match=message):
@@ -101,7 +104,8 @@ def test_a_forged_payload_raises_nothing_but_program_error(data):
 
 
 @pytest.mark.parametrize("old, new, message", [
-    (".program 1", ".program 9", "version 9"), (".memory 256\n", "", "no .memory"), ("value=-1", "value=x", "line .*FILL.value"), ("FILL", "FULL", "unknown instruction"),
+    (".program 1", ".program 9", "version 9"), (".memory 256\n", "", "no .memory"), ("value=-1", "value=x", "line .*FILL.value"),
+    ("FILL", "FULL", "unknown instruction"),
     (".data 128 12", ".data 128 13", "wrong length"), ("AAECAw", "*AECAw", "not base64"), (".node", ".knot", "unknown directive"),
     ('"input"', '"imput"', "unknown buffer kind"), (" value=-1", "", "lacks value"), ("value=-1", "value=-1 value=2", "cannot read"),
     ("DMA:2", "DMX:2", "unknown engine"), ('"net.onnx"', "net.onnx", "cannot read"), ("i8@0x0[4,8]", "i9@0x0[4,8]", "unknown element type"),
@@ -130,16 +134,21 @@ INVALID = {
     "outside": (dict(memory_bytes=95), "outside the unified memory"),
     "operand outside": (dict(instructions=[Fill(out=contiguous(255, "int8", (2,)), value=0), HALT]), "outside the unified memory"),
     "below zero": (dict(instructions=[Fill(out=Operand(3, DType.I8, (8,), (-1,)), value=0), HALT]), "outside the unified memory"),
-    "data outside": (dict(data=[(250, bytes(12))]), "outside the unified memory"), "data overlaps": (dict(data=[(8, bytes(4)), (0, bytes(9))]), "overlap"),
+    "data outside": (dict(data=[(250, bytes(12))]), "outside the unified memory"),
+    "data overlaps": (dict(data=[(8, bytes(4)), (0, bytes(9))]), "overlap"),
     "waits for later": (dict(instructions=[FILL, replace(FILL, waits={Engine.DMA: 2}), HALT]), "wait for ever"),
     "waits for itself": (dict(instructions=[replace(FILL, waits={Engine.DMA: 1}), HALT]), "wait for ever"),
     "waits for nobody": (dict(instructions=[replace(FILL, waits={Engine.SPARSE: 1}), HALT]), "wait for ever"),
-    "no halt": (dict(instructions=[FILL]), "HALT"), "early halt": (dict(instructions=[HALT, FILL, HALT]), "HALT"), "empty": (dict(instructions=[], buffers=[]), "no instructions"),
-    "node": (dict(instructions=[replace(FILL, node=2), HALT]), "node table"), "precondition": (dict(instructions=[replace(FILL, value=300), HALT]), "does not fit"),
+    "no halt": (dict(instructions=[FILL]), "HALT"), "early halt": (dict(instructions=[HALT, FILL, HALT]), "HALT"),
+    "empty": (dict(instructions=[], buffers=[]), "no instructions"),
+    "node": (dict(instructions=[replace(FILL, node=2), HALT]), "node table"),
+    "precondition": (dict(instructions=[replace(FILL, value=300), HALT]), "does not fit"),
     "port names": (dict(outputs=[Port("y", contiguous(0, "int8", (1,)))] * 2), "same name"),
     "port outside": (dict(inputs=[Port("x", contiguous(256, "int8", (1,)))]), "outside the unified memory"),
-    "lifetime": (dict(buffers=[Buffer("x", 0, 32, 0, 4, "input")]), "lifetime"), "lifetime order": (dict(buffers=[Buffer("x", 0, 32, 2, 1, "input")]), "lifetime"),
-    "buffer outside": (dict(buffers=[Buffer("x", 250, 32, 0, 1, "input")]), "outside the unified memory"), "no memory": (dict(memory_bytes=0), "memory of 0"),
+    "lifetime": (dict(buffers=[Buffer("x", 0, 32, 0, 4, "input")]), "lifetime"),
+    "lifetime order": (dict(buffers=[Buffer("x", 0, 32, 2, 1, "input")]), "lifetime"),
+    "buffer outside": (dict(buffers=[Buffer("x", 250, 32, 0, 1, "input")]), "outside the unified memory"),
+    "no memory": (dict(memory_bytes=0), "memory of 0"),
 }
 
 
