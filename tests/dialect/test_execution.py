@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.dialect import oracle
+from . import oracle
 from tvm_ergo.relay_passes import cpu, dialect
 from tvm_ergo.relay_passes.dialect import testing
 from tvm_ergo.target import numerics
