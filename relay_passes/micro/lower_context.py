@@ -89,11 +89,12 @@ def lowers(*rules: type[Rule]):
 
 @dataclass
 class Context:
-    """The function being written. ``int8`` maps source float variables to their int8 form."""
+    """The function being written. ``int8`` maps source float variables to their int8 form, ``reshaped`` a reshape to its input."""
 
     view: FunctionView
     builder: relax.BlockBuilder
     int8: dict[relax.Var, Value] = field(default_factory=dict)
+    reshaped: dict[relax.Expr, relax.Expr] = field(default_factory=dict)
     notes: list[Note] = field(default_factory=list)
     group: Group | None = None
 

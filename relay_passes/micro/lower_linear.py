@@ -19,7 +19,7 @@ from tvm_ergo.relay_passes.support.view import ConstTensor, static_shape
 from tvm_ergo.target.numerics import quantize_multipliers
 
 BIAS_LIMIT = 2**30
-"""Largest magnitude of a bias: the other half of int32 is left to the products."""
+"""Magnitude of the bias of a channel that had to be rescaled: the other half of int32 is left to the products."""
 BIAS_SCALE_TOLERANCE = 1e-6
 """A stored int32 bias is taken as it is when its scale is float32(s_in * s_w): 8 times float32's rounding."""
 
@@ -35,11 +35,11 @@ class Weights:
     rescaled: int
 
 
-def quantize_weights(weight: ConstTensor, bias: ConstTensor | None, in_scale: float) -> Weights:
+def quantize_weights(weight: ConstTensor, bias: ConstTensor | None, in_scale: float, in_zp: int = 0) -> Weights:
     """int8 weights per output channel (axis 0) and the bias at ``in_scale * scale``.
 
-    Float weights become symmetric int8 over each channel's largest magnitude. A channel whose bias exceeds 2**30 steps (its
-    weights are nearly nothing beside it) gets a coarser scale: its weights lose low bits that cannot reach the output.
+    Float weights become symmetric int8 over each channel's largest magnitude. A channel that would overflow int32 because of its bias
+    (its weights are nearly nothing beside it) gets a coarser scale: its weights lose low bits that cannot reach the output.
     """
     channels = weight.shape[0]
     if weight.scale is None:
@@ -52,7 +52,8 @@ def quantize_weights(weight: ConstTensor, bias: ConstTensor | None, in_scale: fl
         scale = np.broadcast_to(weight.scale.astype(np.float64), (channels,)).copy()
         ints, zero_point = weight.stored.astype(np.int64) - shift, int(weight.zero_point[0]) - shift
     steps = _bias_steps(bias, in_scale * scale)
-    factor = np.maximum(np.abs(steps) / BIAS_LIMIT, 1.0)
+    overflows = np.abs(steps) + _reach(ints, zero_point, in_zp) >= 2**31
+    factor = np.where(overflows, np.maximum(np.abs(steps) / BIAS_LIMIT, 1.0), 1.0)
     if (factor > 1).any():
         ints = np.rint((ints - zero_point) / _spread(factor, ints)).astype(np.int64) + zero_point
         scale, steps = scale * factor, steps / factor
@@ -74,17 +75,22 @@ def _bias_steps(bias: ConstTensor | None, scale: np.ndarray) -> np.ndarray:
     return np.broadcast_to(bias.real(), scale.shape) / scale
 
 
+def _reach(ints: np.ndarray, zero_point: int, in_zp: int) -> np.ndarray:
+    """The largest magnitude the products of each channel can sum to, int64 [O]."""
+    taps = np.abs(ints.astype(np.int64) - zero_point).reshape(len(ints), -1).sum(axis=1)
+    return taps * max(127 - in_zp, in_zp + 128)
+
+
 def prove_accumulator(weights: Weights, in_zp: int) -> None:
     """No input can overflow the int32 accumulator: ``|bias| + sum|w - w_zp| * max|x - in_zp| < 2**31``, else CannotLower."""
-    reach = np.abs(weights.ints.astype(np.int64) - weights.zero_point).reshape(len(weights.ints), -1).sum(axis=1)
-    worst = int((np.abs(weights.bias) + reach * max(127 - in_zp, in_zp + 128)).max())
+    worst = int((np.abs(weights.bias) + _reach(weights.ints, weights.zero_point, in_zp)).max())
     if worst >= 2**31:
         raise CannotLower(f"its accumulator can reach {worst}, beyond int32 ({2**31 - 1})", "split the layer along its input channels")
 
 
 def _prepare(ctx: Context, group, out: Quant, x_quant: Quant, parts) -> tuple[Weights, list[relax.Expr], dict[str, int]]:
     """Weights, the bias/mult/shift tensors, and the common scalar fields."""
-    weights = quantize_weights(parts.weight, parts.bias, x_quant.scale)
+    weights = quantize_weights(parts.weight, parts.bias, x_quant.scale, x_quant.zero_point)
     prove_accumulator(weights, x_quant.zero_point)
     if weights.rescaled:
         ctx.notes.append(Note(group.name, f"{weights.rescaled} channels with negligible weights rescaled so that their bias fits"))
@@ -140,8 +146,13 @@ def lower_dense(ctx: Context, group, out: Quant) -> relax.Expr:
 
 
 def reshape(ctx: Context, expr: relax.Expr, shape: tuple[int, ...], quant: Quant) -> relax.Expr:
-    """``expr`` in another shape; itself where it has it."""
-    return expr if static_shape(expr) == tuple(shape) else ctx.emit(dialect.Reshape(shape=tuple(shape)), expr, quant=quant)
+    """``expr`` in another shape; itself where it has it. Reshapes of reshapes are one (the skipped one dies if nothing else reads it)."""
+    expr = ctx.reshaped.get(expr, expr)
+    if static_shape(expr) == tuple(shape):
+        return expr
+    result = ctx.emit(dialect.Reshape(shape=tuple(shape)), expr, quant=quant)
+    ctx.reshaped[result] = expr
+    return result
 
 
 @lowers(linear.MatMul)

@@ -68,8 +68,13 @@ def check(func: relax.Function | FunctionView, var: relax.Var) -> Supported | Re
 
 
 def _fixed_patterns(view, found, claimed) -> None:
-    """Operators that are no elementwise ones, with what they absorb."""
-    rules = [r for r in RULES if r not in (BinaryElementwise, UnaryTable)]
+    """Operators that are no elementwise ones, with what they absorb; products first, because they absorb a transpose before them."""
+    rest = [r for r in RULES if r not in (linear.MatMul, BinaryElementwise, UnaryTable)]
+    for rules in ([linear.MatMul], rest):
+        _match_all(view, rules, found, claimed)
+
+
+def _match_all(view, rules, found, claimed) -> None:
     for var in view.order:
         if var in claimed or view.const(var) is not None:
             continue

@@ -185,7 +185,10 @@ class MatMul(Rule):
     def match(cls, view, root, claimed):
         if view.op(root) != "relax.matmul":
             return None
-        members, b = [root], view.value[root].args[1]
+        members, (a, b) = [root], view.value[root].args[:2]
+        const = view.const(b)
+        if const is not None and const.stored.ndim == 2 and view.const(a) is None:
+            return None  # a dense layer
         if swaps_last_two(view, b) and view.only_user(b) == root and b not in claimed:
             members.insert(0, b)
         user = view.only_user(root)
