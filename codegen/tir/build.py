@@ -61,7 +61,7 @@ def _stub(func: tirx.PrimFunc, target, name: str) -> tirx.PrimFunc:
 def join(compiled: tuple[tvm.target.Target, dict[str, bytes]], lowered: tvm.IRModule) -> tvm.IRModule:
     """The lowered host module with the Programs attached for `module_of_compiled`."""
     target, programs = compiled
-    carrier = tirx.PrimFunc([], tirx.Evaluate(0), attrs=tvm.ir.make_node("ir.DictAttrs", target=target.without_host(), **{PROGRAMS: programs}))
+    carrier = tirx.PrimFunc([], tirx.Evaluate(0), attrs=tvm.ir.make_node("ir.DictAttrs", target=target, **{PROGRAMS: programs}))
     joined = tvm.IRModule(dict(lowered.functions_items()), attrs=lowered.attrs)
     joined[tvm.ir.GlobalVar("ergo_programs")] = carrier
     return joined

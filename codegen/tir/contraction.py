@@ -7,7 +7,7 @@ a convolution over up to two dimensions, of any layout; depthwise where operands
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 
 from tvm.ir import prim
@@ -65,6 +65,11 @@ class Contraction:
     def depth(self) -> int:
         """Products summed for one result."""
         return prod(a.extent for a in self.stage.reduce)
+
+    @property
+    def swapped(self) -> Contraction:
+        """The same sum with the operands' roles exchanged (itself where x has windows)."""
+        return self if self.x.windows else replace(self, x=self.w, w=self.x, rows=self.columns, columns=self.rows)
 
     def size(self, axes: Sequence[Var]) -> int:
         return prod(self.extents[a] for a in axes)
@@ -147,5 +152,8 @@ def _grouped(stage, x: Operand, w: Operand, extents, spatial, summed) -> Contrac
     def ordered(axes: set[Var], operand: Operand) -> tuple[Var, ...]:
         return tuple(v for v in operand.axes if v in axes)
 
-    return Contraction(stage, x, w, extents, ordered(x_axes & w_axes & spatial, x), ordered((x_axes - w_axes) & spatial, x),
-                       ordered((w_axes - x_axes) & spatial, w), ordered(x_axes & w_axes & summed, x))
+    batch, columns, inner = ordered(x_axes & w_axes & spatial, x), ordered((w_axes - x_axes) & spatial, w), ordered(x_axes & w_axes & summed, x)
+    if batch and inner and not columns and windows and len(windows) + len(inner) <= 2:
+        # a depthwise window of one position: its taps look like a channel axis
+        x, inner = replace(x, dims=tuple(Window(None, d) if d in inner else d for d in x.dims)), ()
+    return Contraction(stage, x, w, extents, batch, ordered((x_axes - w_axes) & spatial, x), columns, inner)

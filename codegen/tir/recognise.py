@@ -12,6 +12,7 @@ from dataclasses import asdict
 import numpy as np
 
 from tvm import te, tirx
+from tvm.ir.expr import TensorLoad
 from tvm_ergo.codegen.graph import Graph
 from tvm_ergo.codegen.tir.builder import GraphBuilder
 from tvm_ergo.codegen.tir.contraction import Contraction, contraction_of
@@ -98,6 +99,8 @@ class _Recogniser:
             self.env.bounds[stage.buffer] = self._sum_bounds(found)
             if is_output:
                 self.values[stage.buffer] = self._emit_sum(found, None, None)
+        elif isinstance(stage.value, TensorLoad) and not is_output:
+            self.env.inlined[stage.buffer] = stage  # a copy or broadcast: its readers read the source
         elif dtype_of(stage.buffer) in EIGHT_BITS or is_output:
             self.values[stage.buffer] = self._elementwise(stage)
         else:
@@ -146,7 +149,10 @@ class _Recogniser:
     def _is_inside(self, stage: Stage, condition, before: list[int], shape: tuple[int, ...]) -> bool:
         """Whether the condition holds exactly inside of the source: checked at every element, not by its form."""
         grids = np.meshgrid(*(np.arange(a.extent) for a in stage.axes), indexing="ij", sparse=True)
-        said = evaluate(condition, self.env, _no_reads, {a.var: g for a, g in zip(stage.axes, grids)})
+        try:
+            said = evaluate(condition, self.env, _no_reads, {a.var: g for a, g in zip(stage.axes, grids)})
+        except Mismatch:
+            return False
         inside = np.ones([1] * len(grids), bool)
         for grid, b, n in zip(grids, before, shape):
             inside = inside & (grid >= b) & (grid < b + n)
@@ -167,7 +173,11 @@ class _Recogniser:
             raise Mismatch(f"{total.buffer.name} read in another order than it is written")
         epilogue = peel(stage.value, self.env)
         mult = check_multiplier(epilogue.poly.get((total,), 0))
-        bias = self._bias(stage, c, epilogue, total, mult)
+        try:
+            bias = self._bias(stage, c, epilogue, total, mult)
+        except Mismatch:
+            c = c.swapped
+            bias = self._bias(stage, c, epilogue, total, mult)
         if dtype_of(stage.buffer) == "int32":
             if (mult, epilogue.shift, epilogue.offset) != (1, 0, 0) or epilogue.lo > -(2**31) or epilogue.hi < 2**31 - 1:
                 raise Mismatch("an int32 result that is not the accumulators themselves (plus a bias)")
@@ -192,7 +202,9 @@ class _Recogniser:
         channels = c.columns or c.batch
         axis_of = {v.var: i for i, v in enumerate(c.stage.axes)}
         wanted = [Affine(((stage.axes[axis_of[v]].var, 1),)) for v in channels]
-        if dtype_of(load.buffer) != "int32" or [i for i in load.indices if i.terms] != wanted:
+        live = {a.var for a in stage.axes if a.extent != 1}
+        indices = [Affine(tuple(t for t in i.terms if t[0] in live), i.constant) for i in load.indices]
+        if dtype_of(load.buffer) != "int32" or [i for i in indices if i != Affine()] != wanted:
             raise Mismatch(f"a bias that is not an int32 vector over the output channels: {load.buffer.name}")
         return self.builder.reshape(self._tensor(load.buffer), [c.size(channels)], load.buffer.name)
 

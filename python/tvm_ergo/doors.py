@@ -115,7 +115,9 @@ def _dispatching_tir(standard):
 
         @tvm.transform.module_pass(opt_level=0)
         def _pipeline(mod, _context):
-            if not any(f.attrs is not None and is_ergo(f.attrs.get("target", None)) for f in mod.functions.values()):
+            # a Relax function never belongs here, whatever the target: TVM would fail on it later, without saying why
+            if not any(isinstance(f, tvm.relax.Function) or (f.attrs is not None and is_ergo(f.attrs.get("target", None)))
+                       for f in mod.functions.values()):
                 return otherwise(mod)
             from tvm_ergo.codegen.tir.build import compile_prim_functions, join
 
