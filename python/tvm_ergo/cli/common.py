@@ -1,0 +1,109 @@
+"""Options and readers the commands share."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from tvm_ergo.files import check_writable, write_atomically
+from tvm_ergo.target.errors import CalibrationError, ErgoError, InputError
+
+SIZE_UNITS = {"": 1, "b": 1, "kb": 1000, "kib": 1024, "mb": 10**6, "mib": 1 << 20, "gb": 10**9, "gib": 1 << 30}
+
+
+def parse_size(text: str) -> int:
+    """``"64KiB"`` -> 65536 bytes. kB = 1000, KiB = 1024."""
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmg]?i?b?)\s*", text, re.IGNORECASE)
+    if not match or match[2].lower() not in SIZE_UNITS:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a size; write for instance 65536, 64KiB or 1.5MB")
+    return int(float(match[1]) * SIZE_UNITS[match[2].lower()])
+
+
+def parse_shape(text: str) -> tuple[str, tuple[int, ...]]:
+    """``"input=1,3,224,224"`` -> ("input", (1, 3, 224, 224))."""
+    name, _, dims = text.rpartition("=")
+    try:
+        return name, tuple(int(d) for d in re.split("[,x]", dims))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a shape; write NAME=1,3,224,224") from None
+
+
+def add_model_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", help="an ONNX (.onnx, .onnx.xz) or TFLite file")
+    parser.add_argument("--target", default="ergo", help="ergo, ergo/1, ergo/2 or a chip file (.json); default ergo")
+    parser.add_argument("--memory", type=parse_size, metavar="SIZE", help="unified memory of the chip, e.g. 512KiB (default: the chip's own)")
+    parser.add_argument("--calibration", metavar="DATA",
+                        help="float models: .npz/.npy of example inputs, or the name of an evaluation task (see 'eval --list')")
+    parser.add_argument("--method", default=None, choices=["minmax", "percentile", "mse"], help="how ranges are taken from the calibration data")
+    parser.add_argument("--input-shape", type=parse_shape, action="append", default=[], metavar="NAME=DIMS", help="static shape of a dynamic input")
+    parser.add_argument("--strict", action="store_true", help="refuse operators that would run on the host CPU")
+
+
+def add_result_arguments(parser: argparse.ArgumentParser, *, pictures: bool = True) -> None:
+    parser.add_argument("--json", metavar="FILE", help="write the result as JSON ('-' for standard output)")
+    if pictures:
+        parser.add_argument("--html", metavar="FILE", help="write the report as one self-contained HTML page")
+        parser.add_argument("--trace", metavar="FILE", help="write a Chrome/Perfetto trace of the engines")
+        parser.add_argument("--fps", type=float, action="append", metavar="N", help="frame rates to state the power at (default 1 and 30)")
+
+
+def check_result_paths(arguments: argparse.Namespace, *extra: str | None) -> None:
+    for path in (*extra, arguments.json, getattr(arguments, "html", None), getattr(arguments, "trace", None)):
+        if path and path != "-":
+            check_writable(path)
+
+
+def write_json(path: str | None, text: str) -> None:
+    if path == "-":
+        print(text)
+    elif path:
+        write_atomically(path, text + "\n")
+
+
+def console(arguments: argparse.Namespace) -> Console:
+    """Standard output, or standard error where standard output carries JSON."""
+    return Console(stderr=getattr(arguments, "json", None) == "-", highlight=False)
+
+
+@contextmanager
+def progress_bar(description: str, total: int | None = None):
+    """Yields ``advance(done, total)``; a bar on standard error, only where that is a terminal."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    err = Console(stderr=True)
+    with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as progress:
+        task = progress.add_task(description, total=total)
+        yield lambda done, total=total, description=description: progress.update(
+            task, completed=done, total=total, description=description)
+
+
+def read_arrays(path: str, error: type[ErgoError] = InputError) -> dict[str, np.ndarray]:
+    """Arrays of an .npz (by name) or .npy (name ""). Errors: ``error`` for a missing, foreign or pickled file."""
+    try:
+        loaded = np.load(path, allow_pickle=False)
+        if isinstance(loaded, np.ndarray):
+            return {"": loaded}
+        with loaded:
+            return {name: loaded[name] for name in loaded.files}
+    except FileNotFoundError:
+        raise error(f"there is no file {path}", where=path, remedy="check the path") from None
+    except (OSError, ValueError, EOFError, KeyError, __import__("zipfile").BadZipFile) as cause:
+        raise error(f"{path} is not a NumPy file this program can read", where=path, available=str(cause)[:200],
+                    remedy="save plain arrays with numpy.save or numpy.savez") from cause
+
+
+def read_calibration(text: str | None):
+    """``--calibration``: arrays from a file, or the calibration samples of a named evaluation task; None stays None."""
+    if text is None:
+        return None
+    if Path(text).suffix in (".npz", ".npy") or Path(text).exists():
+        arrays = read_arrays(text, CalibrationError)
+        return arrays[""] if set(arrays) == {""} else arrays
+    from tvm_ergo import evaluation
+
+    return evaluation.task(text).calibration_inputs()

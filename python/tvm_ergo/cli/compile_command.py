@@ -1,0 +1,36 @@
+"""Compiles a trained network for the chip and says what it costs.
+
+  tvm-ergo compile net.onnx --calibration images.npz -o net.ergo
+  tvm-ergo compile net.tflite --target ergo/2 --memory 512KiB --strict --html report.html
+"""
+
+from __future__ import annotations
+
+from tvm_ergo.cli.common import add_model_arguments, add_result_arguments, check_result_paths, console
+
+HELP = "compile a model for the chip"
+
+
+def add_arguments(parser) -> None:
+    add_model_arguments(parser)
+    parser.add_argument("-o", "--output", metavar="FILE", help="the compiled model (.ergo), for 'run', 'eval', 'report' and 'disasm'")
+    add_result_arguments(parser)
+
+
+def run(arguments) -> None:
+    from tvm_ergo.cli.models import is_compiled, open_model, report_of, write_results
+    from tvm_ergo.report.terminal import print_report
+    from tvm_ergo.target.errors import InputError, OutputError
+
+    check_result_paths(arguments, arguments.output)
+    if is_compiled(arguments.model):
+        raise InputError("this model is compiled already", where=arguments.model, remedy="use 'tvm-ergo report' or 'tvm-ergo run'")
+    if arguments.output and not is_compiled(arguments.output):
+        raise OutputError("a compiled model's name ends in .ergo", where=arguments.output, remedy=f"write -o {arguments.output}.ergo")
+    compiled = open_model(arguments)
+    if arguments.output:
+        compiled.save(arguments.output)
+        console(arguments).print(f"wrote {arguments.output}")
+    report = report_of(arguments, compiled)
+    print_report(report, console(arguments), layers=False)
+    write_results(arguments, compiled, report)

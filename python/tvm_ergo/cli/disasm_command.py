@@ -1,0 +1,46 @@
+"""A compiled model's Programs as assembler text.
+
+  tvm-ergo disasm net.ergo               instructions and directives, data sections left out
+  tvm-ergo disasm net.ergo --full -o net.asm       everything: assembling the text gives the same bytes back
+"""
+
+from __future__ import annotations
+
+from tvm_ergo.cli.common import check_result_paths
+from tvm_ergo.files import write_atomically
+from tvm_ergo.target.errors import InputError
+
+HELP = "show a compiled model as assembler text"
+
+
+def add_arguments(parser) -> None:
+    parser.add_argument("model", help="a compiled model (.ergo)")
+    parser.add_argument("--symbol", help="only this program (a network with host operators in its middle has several)")
+    parser.add_argument("--full", action="store_true", help="with the data sections (base64)")
+    parser.add_argument("-o", "--output", metavar="FILE", help="write to a file")
+    parser.set_defaults(json=None)
+
+
+def run(arguments) -> None:
+    import tvm_ergo
+
+    check_result_paths(arguments, arguments.output)
+    programs = tvm_ergo.load(arguments.model).programs
+    if arguments.symbol and arguments.symbol not in programs:
+        raise InputError(f"no program {arguments.symbol!r} in this model", where=arguments.model, available=", ".join(programs))
+    texts = []
+    for symbol, program in programs.items():
+        if arguments.symbol in (None, symbol):
+            text = program.to_text()
+            texts.append(text if arguments.full else without_data(text))
+    if arguments.output:
+        write_atomically(arguments.output, "\n".join(texts))
+    else:
+        print("\n".join(texts))
+
+
+def without_data(text: str) -> str:
+    """The text without the base64 lines of its data sections."""
+    from tvm_ergo.target.program_text import strip_data
+
+    return strip_data(text)

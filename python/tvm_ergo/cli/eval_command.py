@@ -1,0 +1,117 @@
+"""Measures a network's accuracy on the emulated chip, over all images of an evaluation set.
+
+  tvm-ergo eval resnet20_cifar10                       a task of the shared folder (ERGO_SHARED): model, data and metric by name
+  tvm-ergo eval mobilenet_v2_1.0_224_fp32 --limit 100 --test imagenet_nips17
+  tvm-ergo eval net.onnx --calibration train.npz --data test.npz      your own data: arrays x (n, ...) and y (n labels), top-1 and top-5
+  tvm-ergo eval --list                                 the tasks
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+
+import numpy as np
+from rich.table import Table
+
+from tvm_ergo.cli.common import add_model_arguments, check_result_paths, console, progress_bar, read_arrays, write_json
+from tvm_ergo.target.errors import InputError
+
+HELP = "accuracy on the emulated chip, over a whole data set"
+BIG_MEMORY_BYTES = 256 << 20
+
+
+def add_arguments(parser) -> None:
+    add_model_arguments(parser)
+    next(a for a in parser._actions if a.dest == "model").nargs = "?"
+    parser.add_argument("--data", metavar="FILE", help=".npz with arrays x and y of your own; default: the task's data")
+    parser.add_argument("--test", metavar="NAME", help="only this test of the task")
+    parser.add_argument("--limit", type=int, metavar="N", help="only the first N samples")
+    parser.add_argument("--list", action="store_true", help="list the tasks of the shared folder")
+    parser.add_argument("--float", action="store_true", help="also run the float network on the same samples (slower)")
+    parser.add_argument("--json", metavar="FILE", help="write the result as JSON ('-' for standard output)")
+
+
+def run(arguments) -> None:
+    from tvm_ergo import evaluation
+
+    check_result_paths(arguments)
+    if arguments.list:
+        return list_tasks(arguments)
+    if not arguments.model:
+        raise InputError("no model given", remedy="give a model file, or a task's name (see 'tvm-ergo eval --list')")
+    if arguments.limit is not None and arguments.limit < 1:
+        raise InputError("--limit must be at least 1", available=str(arguments.limit))
+    task = evaluation.find_task(arguments.model)
+    if arguments.data:
+        tests = [evaluation.own_test(read_arrays(arguments.data), arguments.data)]
+    elif task:
+        tests = [t for t in task.tests if arguments.test in (None, t.name)]
+        if not tests:
+            raise InputError(f"no test {arguments.test!r}", where=task.stem, available=", ".join(t.name for t in task.tests))
+    else:
+        raise InputError("no data to evaluate on", where=arguments.model,
+                         remedy="give --data FILE.npz with arrays x and y, or the name of a task (see 'tvm-ergo eval --list')")
+    compiled = open_for_eval(arguments, task)
+    rows = [row for test in tests for row in measure(arguments, compiled, test)]
+    show(arguments, rows)
+
+
+def list_tasks(arguments) -> None:
+    from tvm_ergo.evaluation import TASKS
+
+    table = Table()
+    for name in ("task", "tests", "float figures", "calibration"):
+        table.add_column(name, overflow="fold")
+    rows = [{"task": stem, "tests": [t.name for t in task.tests], "float figures": {t.name: t.figures for t in task.tests},
+             "calibration": task.calibration.note if task.calibration else "none needed: quantized already"} for stem, task in TASKS.items()]
+    for row in rows:
+        table.add_row(row["task"], ", ".join(row["tests"]), "; ".join(str(f) for f in row["float figures"].values()), row["calibration"])
+    console(arguments).print(table)
+    write_json(arguments.json, json.dumps(rows, indent=1))
+
+
+def open_for_eval(arguments: argparse.Namespace, task):
+    """The compiled model; a task's model brings its own calibration data, and, unless told otherwise, a memory it fits in."""
+    from tvm_ergo import evaluation
+    from tvm_ergo.cli.models import is_compiled, open_model
+
+    if task and not is_compiled(arguments.model):
+        arguments.model = str(evaluation.shared_root() / "models" / task.path)
+        arguments.calibration = arguments.calibration or task.stem
+        if not arguments.input_shape and task.input_shapes:
+            arguments.input_shape = list(task.input_shapes.items())
+        if arguments.memory is None:
+            arguments.memory = BIG_MEMORY_BYTES
+    return open_model(arguments)
+
+
+def measure(arguments, compiled, test) -> list[dict]:
+    """One row for the chip and, with --float, one for the float network."""
+    from tvm_ergo import evaluation
+
+    runs = {"chip int8": lambda feeds: compiled.run(feeds).outputs}
+    if arguments.float:
+        runs["float"] = compiled.run_float
+    rows = []
+    for kind, call in runs.items():
+        with progress_bar(f"{test.name} ({kind})") as advance:
+            outcome = evaluation.evaluate(test, lambda feeds: [np.asarray(o) for o in call(feeds)], limit=arguments.limit, progress=advance)
+        rows.append({"test": outcome.test, "network": kind, "samples": outcome.samples, "figures": outcome.figures,
+                     "float reference": outcome.reference, "loss": outcome.loss, "primary": outcome.primary})
+    return rows
+
+
+def show(arguments, rows: list[dict]) -> None:
+    table = Table()
+    for name in ("test", "network", "samples", "figures", "float reference (all samples)", "loss"):
+        table.add_column(name, overflow="fold")
+    for row in rows:
+        loss = "" if row["loss"] is None else f"{row['loss']:+.2f} {row['primary']}"
+        table.add_row(row["test"], row["network"], str(row["samples"]), _figures(row["figures"]), _figures(row["float reference"]), loss)
+    console(arguments).print(table)
+    write_json(arguments.json, json.dumps(rows, indent=1))
+
+
+def _figures(figures: dict) -> str:
+    return ", ".join(f"{name} {value:.2f}" for name, value in figures.items())

@@ -1,0 +1,61 @@
+"""Opening a model for any command: a compiled ``.ergo`` file is loaded, anything else is compiled first."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from dataclasses import replace
+from pathlib import Path
+
+from tvm_ergo.cli.common import console, progress_bar, read_calibration, write_json
+from tvm_ergo.files import write_atomically
+
+
+def is_compiled(path: str) -> bool:
+    return Path(path).suffix == ".ergo"
+
+
+def open_model(arguments: argparse.Namespace):
+    """The CompiledModel of ``arguments.model``. Errors: every ErgoError of loading or compiling."""
+    import tvm_ergo
+
+    if is_compiled(arguments.model):
+        return tvm_ergo.load(arguments.model)
+    options = {}
+    if arguments.method:
+        options["quantize"] = replace(tvm_ergo.QuantizeOptions(), method=arguments.method)
+    calibration = read_calibration(arguments.calibration)
+    start = time.perf_counter()
+    with progress_bar(f"compiling {Path(arguments.model).name}") as advance:
+        compiled = tvm_ergo.compile(
+            arguments.model, target=arguments.target, memory=arguments.memory, calibration=calibration, strict=arguments.strict,
+            input_shapes=dict(arguments.input_shape) or None,
+            progress=lambda stage, done, total: advance(done, total, description=stage), **options)
+    console(arguments).print(f"compiled {arguments.model} for {compiled.chip.name} in {time.perf_counter() - start:.1f} s")
+    return compiled
+
+
+def write_results(arguments: argparse.Namespace, compiled, report) -> None:
+    """``--json``, ``--html`` and ``--trace`` of a report."""
+    import json
+
+    from tvm_ergo.report.build import merged_chrome_trace
+    from tvm_ergo.report.html import html_page
+
+    if arguments.html:
+        write_atomically(arguments.html, html_page(report))
+    if arguments.trace:
+        write_atomically(arguments.trace, json.dumps(merged_chrome_trace(compiled.programs, compiled.chip, getattr(arguments, "point", None))))
+    write_json(arguments.json, report.model_dump_json(indent=1))
+
+
+def model_name(compiled, path: str) -> str:
+    return getattr(compiled, "name", None) or Path(path).name
+
+
+def report_of(arguments: argparse.Namespace, compiled):
+    """The Report of a compiled model under the command's ``--fps`` and ``--point``."""
+    from tvm_ergo.report.build import DEFAULT_FPS, build_report
+
+    return build_report(model_name(compiled, arguments.model), compiled.programs, compiled.chip, point=getattr(arguments, "point", None),
+                        host=compiled.fallbacks, frames_per_s=arguments.fps or DEFAULT_FPS)

@@ -1,0 +1,34 @@
+"""What a network costs on the chip: per layer cycles, utilisation, energy and bytes; the memory over time; power at frame rates.
+
+  tvm-ergo report net.ergo --fps 30 --html report.html --trace trace.json
+  tvm-ergo report net.onnx --calibration images.npz --compare       where quantization error enters, layer by layer
+"""
+
+from __future__ import annotations
+
+from tvm_ergo.cli.common import add_model_arguments, add_result_arguments, check_result_paths, console, read_arrays
+
+HELP = "what a network costs: layers, memory, energy, power"
+
+
+def add_arguments(parser) -> None:
+    add_model_arguments(parser)
+    parser.add_argument("--point", help="operating point of the chip (see 'targets'); default: the chip's first")
+    parser.add_argument("--compare", nargs="?", const="", metavar="INPUT", help="also compare each layer with the float network, on an "
+                        "input (.npz/.npy) or on the first calibration sample; needs the model file, not an .ergo")
+    add_result_arguments(parser)
+
+
+def run(arguments) -> None:
+    from tvm_ergo.cli.models import open_model, report_of, write_results
+    from tvm_ergo.report.compare import compare_layers
+    from tvm_ergo.report.terminal import print_report
+
+    check_result_paths(arguments)
+    compiled = open_model(arguments)
+    report = report_of(arguments, compiled)
+    if arguments.compare is not None:
+        sample = read_arrays(arguments.compare) if arguments.compare else None
+        report = report.model_copy(update={"errors": compare_layers(compiled, sample)})
+    print_report(report, console(arguments))
+    write_results(arguments, compiled, report)

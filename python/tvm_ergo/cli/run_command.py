@@ -1,0 +1,75 @@
+"""Runs a model on the emulated chip.
+
+  tvm-ergo run net.ergo --input image.npy --output logits.npz
+  tvm-ergo run net.ergo --random 0            a seeded random input, for a first look
+"""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+
+from tvm_ergo.cli.common import add_model_arguments, add_result_arguments, check_result_paths, console, read_arrays, write_json
+from tvm_ergo.files import write_atomically
+from tvm_ergo.target.errors import InputError
+
+HELP = "run a model on the emulated chip"
+
+
+def add_arguments(parser) -> None:
+    add_model_arguments(parser)
+    parser.add_argument("--input", action="append", default=[], metavar="[NAME=]FILE", help=".npy, or .npz with arrays by input name")
+    parser.add_argument("--random", type=int, metavar="SEED", help="run on seeded random input")
+    parser.add_argument("--output", "-o", metavar="FILE", help="write the outputs (.npz)")
+    add_result_arguments(parser, pictures=False)
+
+
+def run(arguments) -> None:
+    import json
+
+    from tvm_ergo.cli.models import open_model
+
+    check_result_paths(arguments, arguments.output)
+    if not arguments.input and arguments.random is None:
+        raise InputError("no input given", remedy="give --input FILE, or --random SEED for a seeded random input")
+    compiled = open_model(arguments)
+    outputs = compiled.run(gather_inputs(arguments, compiled)).outputs
+    named = {port.name: np.asarray(array) for port, array in zip(compiled.outputs, outputs)}
+    out = console(arguments)
+    for name, array in named.items():
+        out.print(f"{name}: {array.dtype} {list(array.shape)}, min {array.min():.6g}, max {array.max():.6g}"
+                  + (f", argmax {int(array.argmax())}" if array.size > 1 else ""))
+    if arguments.output:
+        buffer = io.BytesIO()
+        np.savez(buffer, **named)
+        write_atomically(arguments.output, buffer.getvalue())
+    write_json(arguments.json, json.dumps({name: {"dtype": str(a.dtype), "shape": list(a.shape), "data": a.ravel().tolist()}
+                                           for name, a in named.items()}))
+
+
+def gather_inputs(arguments, compiled) -> dict[str, np.ndarray]:
+    """Arrays by input name, from files or a seeded generator."""
+    if arguments.random is not None:
+        rng = np.random.default_rng(arguments.random)
+        return {port.name: _random(rng, port) for port in compiled.inputs}
+    found: dict[str, np.ndarray] = {}
+    for text in arguments.input:
+        name, _, path = text.rpartition("=")
+        arrays = read_arrays(path)
+        if set(arrays) == {""} or (name and len(arrays) == 1):
+            if not name and len(compiled.inputs) != 1:
+                raise InputError("which input is this?", where=path, available=", ".join(p.name for p in compiled.inputs),
+                                 remedy="write --input NAME=FILE")
+            found[name or compiled.inputs[0].name] = next(iter(arrays.values()))
+        else:
+            found.update(arrays)
+    return found
+
+
+def _random(rng: np.random.Generator, port) -> np.ndarray:
+    dtype = np.dtype(port.dtype)
+    if dtype.kind in "iu":
+        info = np.iinfo(dtype)
+        return rng.integers(info.min, info.max, port.shape, dtype, endpoint=True) if dtype.itemsize == 1 else np.zeros(port.shape, dtype)
+    return rng.standard_normal(port.shape).astype(dtype)

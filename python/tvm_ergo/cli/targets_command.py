@@ -1,0 +1,33 @@
+"""Lists the chips: memory, engines, operating points. A chip file of your own can be checked here too."""
+
+from __future__ import annotations
+
+import json
+
+from rich.table import Table
+
+from tvm_ergo.cli.common import add_result_arguments, check_result_paths, console, write_json
+
+HELP = "list the chips, or check a chip file"
+
+
+def add_arguments(parser) -> None:
+    parser.add_argument("chip", nargs="*", help="names (ergo/1) or chip files (.json); default: every built-in chip")
+    add_result_arguments(parser, pictures=False)
+
+
+def run(arguments) -> None:
+    from tvm_ergo.target import chip as chips
+    from tvm_ergo.targets import resolve_chip
+
+    check_result_paths(arguments)
+    found = [resolve_chip(name) for name in arguments.chip or chips.names()]
+    out = console(arguments)
+    table = Table()
+    for name in ("chip", "unified memory", "process", "operating points", "leakage"):
+        table.add_column(name, overflow="fold")
+    for chip in found:
+        points = ", ".join(f"{p.name}: {p.clock_hz / 1e6:.0f} MHz at {p.voltage_v} V" for p in chip.points)
+        table.add_row(chip.name, f"{chip.memory_bytes / 1024:,.0f} KiB", f"{chip.process_nm} nm", points, f"{chip.leakage_mw} mW")
+    out.print(table)
+    write_json(arguments.json, json.dumps([json.loads(c.to_json()) if isinstance(c.to_json(), str) else c.to_json() for c in found], indent=1))

@@ -1,0 +1,113 @@
+"""From Programs to a Report. What an inference costs depends on no data, so nothing has to be run for it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+
+from tvm_ergo.report.model import BufferRow, HostRow, LayerRow, MemoryRow, PowerRow, ProgramReport, Report
+from tvm_ergo.target.chip import Chip
+from tvm_ergo.target.isa.cost import Event
+from tvm_ergo.target.machine.trace import PJ_PER_S_IN_MW, Trace
+from tvm_ergo.target.program import BufferKind, Program
+
+PJ_PER_UJ = 1e6
+DEFAULT_FPS = (1.0, 30.0)
+
+
+def build_report(model: str, programs: dict[str, Program], chip: Chip, *, point: str | None = None, host: Iterable = (),
+                 frames_per_s: Iterable[float] = DEFAULT_FPS) -> Report:
+    """The cost of one inference of a network whose chip parts are ``programs`` (each run once, one after another).
+
+    host : operators left to the host CPU (objects with node, op, reason, remedy); their time and energy are not counted.
+    Errors: TargetError for an unknown operating point.
+    """
+    traces = {symbol: Trace(program, chip, point) for symbol, program in programs.items()}
+    at = chip.point(point)
+    cycles = sum(trace.cycles for trace in traces.values())
+    seconds = cycles / at.clock_hz
+    energy_pj = sum(trace.energy_pj for trace in traces.values())
+    return Report(
+        model=model, chip=chip.name, point=at.name, clock_hz=at.clock_hz, voltage_v=at.voltage_v, chip_memory_bytes=chip.memory_bytes,
+        cycles=cycles, latency_ms=seconds * 1e3, inferences_per_s=1 / seconds if seconds else 0.0, energy_uj=energy_pj / PJ_PER_UJ,
+        leakage_uj=sum(trace.leakage_pj for trace in traces.values()) / PJ_PER_UJ,
+        energy_by_event_uj=_summed(trace.energy_by_event_pj for trace in traces.values()),
+        energy_by_engine_uj=_summed(trace.energy_by_engine_pj for trace in traces.values()),
+        macs=sum(trace.macs for trace in traces.values()),
+        power=[_power(rate, seconds, energy_pj, chip) for rate in frames_per_s],
+        programs=[_program(symbol, trace) for symbol, trace in traces.items()],
+        host=[HostRow(name=h.node, op=h.op, reason=h.reason, remedy=h.remedy) for h in host])
+
+
+def merged_chrome_trace(programs: dict[str, Program], chip: Chip, point: str | None = None) -> dict:
+    """Chrome/Perfetto trace of all programs, one process each, laid one after another in time."""
+    events, offset_us = [], 0.0
+    for number, (symbol, program) in enumerate(programs.items()):
+        trace = Trace(program, chip, point)
+        events.append({"name": "process_name", "ph": "M", "pid": number, "args": {"name": symbol}})
+        for event in trace.to_chrome()["traceEvents"]:
+            moved = {**event, "pid": number}
+            if "ts" in moved:
+                moved["ts"] += offset_us
+            events.append(moved)
+        offset_us += trace.seconds * 1e6
+    at = chip.point(point)
+    return {"traceEvents": events, "displayTimeUnit": "ns", "otherData": {"chip": chip.name, "point": at.name}}
+
+
+def _summed(tables: Iterable[dict]) -> dict[str, float]:
+    total: Counter = Counter()
+    for table in tables:
+        for key, pj in table.items():
+            total[key.name] += pj / PJ_PER_UJ
+    return dict(total)
+
+
+def _power(frames_per_s: float, seconds: float, energy_pj: float, chip: Chip) -> PowerRow:
+    active = frames_per_s * seconds
+    if active > 1:
+        return PowerRow(frames_per_s=frames_per_s, power_mw=None)
+    return PowerRow(frames_per_s=frames_per_s, power_mw=energy_pj * frames_per_s * PJ_PER_S_IN_MW + chip.idle_mw * (1 - active))
+
+
+def _program(symbol: str, trace: Trace) -> ProgramReport:
+    program = trace.program
+    live = trace.bytes_over_time
+    constant = live[BufferKind.CONSTANT]
+    activation = sum(live.values()) - constant
+    us = 1e6 / trace.point.clock_hz
+    starts = [entry.start_cycle for entry in trace.entries]
+    return ProgramReport(
+        symbol=symbol, instructions=len(program.instructions), cycles=trace.cycles, energy_uj=trace.dynamic_pj / PJ_PER_UJ,
+        memory_bytes=max((b.addr + b.size_bytes for b in program.buffers), default=0),
+        constant_bytes=int(constant.max(initial=0)), peak_activation_bytes=int(activation.max(initial=0)),
+        layers=_layers(trace),
+        buffers=[BufferRow(name=b.name, kind=b.kind.name.lower(), address_bytes=b.addr, size_bytes=b.size_bytes, first=b.first, last=b.last,
+                           start_us=_time(b.first, starts, trace.cycles) * us, end_us=_time(b.last, starts, trace.cycles) * us)
+                 for b in program.buffers],
+        memory_over_time=[MemoryRow(time_us=start * us, constant_bytes=int(c), activation_bytes=int(a))
+                          for start, c, a in zip(starts, constant, activation)])
+
+
+def _time(index: int, starts: list[int], end: int) -> int:
+    return starts[index] if index < len(starts) else end
+
+
+def _layers(trace: Trace) -> list[LayerRow]:
+    """One row a source layer (all nodes that came from it), in order of first execution; unnamed nodes stay apart."""
+    peak = trace.chip.tensor.macs_per_cycle
+    engines: dict[int, set] = {}
+    counts: Counter = Counter()
+    for entry in trace.entries:
+        engines.setdefault(entry.node, set()).add(entry.engine.name)
+        counts[entry.node] += 1
+    rows = []
+    for total in trace.by_node:
+        if not total.cycles and not total.macs:
+            continue  # HALT
+        rows.append(LayerRow(
+            name=total.layer or total.name, op=total.op, engine="+".join(sorted(engines[total.node])), instructions=counts[total.node],
+            cycles=total.cycles, macs=total.macs, utilisation=total.macs / (total.cycles * peak) if total.cycles else 0.0,
+            energy_uj=total.energy_pj / PJ_PER_UJ, read_bytes=total.events.get(Event.SRAM_READ_BYTE, 0),
+            write_bytes=total.events.get(Event.SRAM_WRITE_BYTE, 0)))
+    return rows

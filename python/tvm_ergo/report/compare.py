@@ -1,0 +1,55 @@
+"""Where quantization error enters: each layer's output on the chip against the same layer of the float network.
+
+Both run on the same input from the start, so a layer's figure holds the error of everything before it; the layer at
+which the signal-to-quantization-noise ratio falls is the one to look at.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tvm_ergo.report.model import LayerError
+from tvm_ergo.target.errors import InputError
+
+
+def compare_layers(compiled, sample: dict[str, np.ndarray] | np.ndarray | None = None) -> list[LayerError]:
+    """One row for each chip tensor that also exists in the float network, in order of execution.
+
+    sample : one input of the network; None takes the first calibration sample. For networks that came quantized, the float
+    network is their QDQ form evaluated in float. Errors: InputError without an input or without the float network (a
+    loaded ``.ergo`` file does not hold it).
+    """
+    from tvm_ergo.codegen.runtime.recording import watch
+    from tvm_ergo.relay_passes.interpreter import Interpreter
+
+    if compiled.reference is None:
+        raise InputError("the float network is not here to compare with", remedy="compare from the model file, not from a compiled .ergo file")
+    feeds = compiled.named_inputs(sample if sample is not None else compiled.sample)
+    reals: dict[str, np.ndarray] = {}
+    Interpreter(compiled.reference).run(feeds, observe=lambda name, array: reals.__setitem__(name, array))
+    rows: list[LayerError] = []
+
+    def watcher(tensor, value):
+        real = reals.get(source_name(tensor.name, tensor.op))
+        if real is not None and tensor.out_scale and real.size == value.size and np.issubdtype(real.dtype, np.floating):
+            rows.append(layer_error(tensor, value, real))
+
+    with watch(watcher):
+        compiled.run(feeds)
+    return rows
+
+
+def source_name(tensor: str, op: str) -> str:
+    """The float network's name of a chip tensor: lowering appends the op to it."""
+    return tensor.removesuffix(f"_{op}")
+
+
+def layer_error(tensor, value: np.ndarray, real: np.ndarray) -> LayerError:
+    """value : integers of the chip; real : float values of the same layer, same number of elements in the same order."""
+    got = tensor.out_scale * (value.astype(np.float64) - tensor.out_zp)
+    want = real.astype(np.float64).reshape(got.shape)
+    error = got - want
+    noise, signal = float(np.mean(error**2)), float(np.mean(want**2))
+    sqnr = None if noise == 0 else 10 * np.log10(max(signal, 1e-30) / noise)
+    return LayerError(name=source_name(tensor.name, tensor.op), op=tensor.op, sqnr_db=sqnr, rmse=float(np.sqrt(noise)),
+                      max_error=float(np.abs(error).max(initial=0)), float_min=float(want.min()), float_max=float(want.max()), scale=tensor.out_scale)
