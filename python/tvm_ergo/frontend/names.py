@@ -7,7 +7,7 @@ import re
 import tvm
 from tvm import relax
 
-from tvm_ergo.relay_passes.relax_utils import assemble, bindings_of, body_of, main_of, op_name, safe_name, with_operands
+from tvm_ergo.relay_passes.relax_utils import Var, assemble, bindings_of, body_of, main_of, op_name, safe_name, with_operands
 
 _AUTOMATIC = re.compile(r"^(lv|gv)\d*$")
 
@@ -21,12 +21,17 @@ def name_helpers(mod: tvm.IRModule) -> tvm.IRModule:
     renamed = {p: relax.Var(safe_name(p.name), p.ty) for p in func.params}
     pairs, owner, names = bindings_of(func), "output", {}
     for var, value in reversed(pairs):
+        if isinstance(value, Var):  # the output's alias of a value that has a name
+            continue
         if _AUTOMATIC.match(var.name):
             names[var] = f"{owner}_{op_name(value).split('.')[-1] or 'value'}"
         else:
             owner = names[var] = var.name
     made = []
     for var, value in pairs:
+        if isinstance(value, Var):
+            renamed[var] = renamed[value]
+            continue
         new = relax.DataflowVar(names[var], var.ty)
         made.append((new, with_operands(value, lambda v: renamed.get(v, v))))
         renamed[var] = new

@@ -54,8 +54,10 @@ def _check(model: onnx.ModelProto, source: str) -> None:
     if not model.graph.node and not model.graph.output:
         raise ModelError("the file holds no ONNX graph", where=source, remedy="check that it is an ONNX model and complete")
     try:
+        if any(not o.type.tensor_type.HasField("shape") for o in model.graph.output):  # legal in practice, but not for the checker
+            model = onnx.shape_inference.infer_shapes(model)
         onnx.checker.check_model(model)
-    except (onnx.checker.ValidationError, ValueError) as error:
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError, ValueError) as error:
         raise ModelError("the ONNX graph is not valid", where=source, available=str(error).split("\n")[0][:300]) from error
 
 
