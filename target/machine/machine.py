@@ -11,7 +11,7 @@ from tvm_ergo.target.chip import Chip, Point
 from tvm_ergo.target.chip import chip as chip_by_name
 from tvm_ergo.target.errors import InputError, MachineError
 from tvm_ergo.target.isa import Instruction
-from tvm_ergo.target.machine.hazards import HazardCheck
+from tvm_ergo.target.machine.hazards import HazardCheck, describe
 from tvm_ergo.target.machine.memory import Memory
 from tvm_ergo.target.machine.trace import Trace
 from tvm_ergo.target.program import Port, Program
@@ -70,17 +70,21 @@ class Machine:
         for port, array in zip(self.program.inputs, arrays):
             self.memory.view(port.operand)[...] = array
         for index, instruction in enumerate(self.program.instructions):
-            if self.strict:
-                self.memory.restrict(instruction)
-                try:
-                    instruction.execute(self.memory)
-                finally:
-                    self.memory.restrict(None)
-            else:
-                instruction.execute(self.memory)
+            self._execute(index, instruction)
             if watch is not None:
                 watch(index, instruction, self.memory)
         return Result({port.name: self.memory.view(port.operand).copy() for port in self.program.outputs}, self.trace)
+
+    def _execute(self, index: int, instruction: Instruction) -> None:
+        if self.strict:
+            self.memory.restrict(instruction)
+        try:
+            instruction.execute(self.memory)
+        except MachineError as error:
+            error.where = "; ".join(filter(None, (describe(self.program, index), error.where)))
+            raise
+        finally:
+            self.memory.restrict(None)
 
     def _reset(self) -> None:
         if self.strict:

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from tvm_ergo.target import numerics
 from tvm_ergo.target.machine import kernels
-from tvm_ergo.target.machine.kernels.rescale import Rescale
+from tvm_ergo.target.machine.kernels.rescale import Rescale, divide
 
 SETTINGS = settings(max_examples=80, deadline=None)
 seeds, zero_points = st.integers(0, 2**32), st.integers(-128, 127)
@@ -41,6 +41,15 @@ def test_rescale_rounds_ties_up():
     acc, got = np.arange(-9, 10), np.empty(19, np.int8)
     Rescale(1 << 23, 24, 0, -128, 127, acc_bound=9)(acc, got)
     np.testing.assert_array_equal(got, np.floor(acc / 2 + 0.5))
+
+
+@SETTINGS
+@given(st.lists(st.integers(-2**53, 2**53) | st.integers(-99, 99), min_size=1), st.integers(1, 2**52) | st.integers(1, 9), st.booleans())
+def test_divide_rounds_half_up(numerators, denominator, next_to_ties):
+    if next_to_ties:  # (k + 1/2) * denominator, and its neighbours
+        numerators = [(2 * (n % 256) + 1) * denominator // 2 + d for n in numerators for d in (-1, 0, 1)]
+    got = divide(np.array(numerators, np.int64), np.int64(denominator))
+    assert got.tolist() == [(2 * n + denominator) // (2 * denominator) for n in numerators]
 
 
 SHAPES = st.sampled_from([((3, 4, 5), (3, 4, 5)), ((2, 1, 5), (2, 4, 1)), ((5,), (2, 3, 5)), ((1, 70, 70, 9), (1, 70, 70, 9)), ((2, 3), ()),

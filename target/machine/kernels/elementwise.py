@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from tvm_ergo.target import numerics
 from tvm_ergo.target.machine.kernels.matmul import magnitude
-from tvm_ergo.target.machine.kernels.rescale import Rescale
+from tvm_ergo.target.machine.kernels.rescale import Rescale, divide
 from tvm_ergo.target.machine.kernels.workspace import bands, flat, scratch
 
 
@@ -99,7 +98,7 @@ def softmax(x, lut, *, mult, shift, out_zp=0, lo=-128, hi=127, out=None) -> np.n
     e = np.take(np.asarray(lut, np.int64), top - x)
     total = np.maximum(e.sum(axis=-1, keepdims=True), 1)
     # e <= total and mult < 2**24: from shift 25 on every quotient is below 1/2 and rounds to 0.
-    quotient = numerics.rounding_divide(e * int(mult), total << min(int(shift), 25))
+    quotient = divide(e * int(mult), total << min(int(shift), 25))
     result = np.clip(quotient + out_zp, lo, hi).astype(np.int8)
     if out is None:
         return result

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from tvm_ergo.target import numerics
 from tvm_ergo.target.errors import MachineError
-from tvm_ergo.target.machine.kernels.rescale import Rescale
-from tvm_ergo.target.machine.kernels.windows import output_size, pad_nhwc, tap
+from tvm_ergo.target.machine.kernels.rescale import Rescale, divide
+from tvm_ergo.target.machine.kernels.windows import output_size, pad_nhwc
 
 
 def pooled_size(shape, pool, strides, padding, dilation=(1, 1)) -> tuple[int, int]:
@@ -23,20 +22,20 @@ def max_pool2d(x, *, pool, strides, padding=(0, 0, 0, 0), dilation=(1, 1), out=N
     padded = pad_nhwc(x, padding, np.iinfo(x.dtype).min)
     if out is None:
         out = np.empty((x.shape[0], *out_hw, x.shape[3]), x.dtype)
-    # Separable: rows first, then columns, kh + kw instead of kh * kw passes.
-    rows = _tap_maximum(padded, pool[0], out_hw[0], strides[0], dilation[0], axis=1)
-    out[...] = _tap_maximum(rows, pool[1], out_hw[1], strides[1], dilation[1], axis=2)
+    rows = _slide(np.maximum, padded, pool[0], out_hw[0], strides[0], dilation[0], 1, x.dtype)
+    out[...] = _slide(np.maximum, rows, pool[1], out_hw[1], strides[1], dilation[1], 2, x.dtype)
     return out
 
 
-def _tap_maximum(x, taps, count, stride, dilation, axis) -> np.ndarray:
+def _slide(ufunc, x, taps, count, stride, dilation, axis, dtype) -> np.ndarray:
+    """A sliding window along one axis, combined by ``ufunc``. Windows are separable: two of these take kh + kw passes, not kh * kw."""
     lead = (slice(None),) * axis
     parts = [x[(*lead, slice(i * dilation, i * dilation + (count - 1) * stride + 1, stride))] for i in range(taps)]
     if taps == 1:
-        return parts[0]
-    result = np.maximum(parts[0], parts[1])
+        return parts[0].astype(dtype, copy=False)
+    result = ufunc(parts[0], parts[1], dtype=dtype)
     for part in parts[2:]:
-        np.maximum(result, part, out=result)
+        ufunc(result, part, out=result)
     return result
 
 
@@ -56,11 +55,8 @@ def window_sum(x, pool, strides, padding, pad_value, dtype) -> np.ndarray:
     padded = pad_nhwc(x, padding, pad_value)
     if out_hw == (1, 1):  # global pooling
         return padded[:, :pool[0], :pool[1]].sum(axis=(1, 2), keepdims=True, dtype=dtype)
-    acc = np.zeros((x.shape[0], *out_hw, x.shape[3]), dtype)
-    for i in range(pool[0]):
-        for j in range(pool[1]):
-            acc += tap(padded, i, j, out_hw, strides, (1, 1))
-    return acc
+    rows = _slide(np.add, padded, pool[0], out_hw[0], strides[0], 1, 1, dtype)
+    return _slide(np.add, rows, pool[1], out_hw[1], strides[1], 1, 2, dtype)
 
 
 def avg_pool2d(x, *, pool, strides, padding=(0, 0, 0, 0), count_include_pad=False, in_zp=0, mult, shift, out_zp=0, lo=-128, hi=127,
@@ -73,7 +69,7 @@ def avg_pool2d(x, *, pool, strides, padding=(0, 0, 0, 0), count_include_pad=Fals
     acc = window_sum(x, pool, strides, padding, in_zp, np.int32).astype(np.int64) - int(in_zp) * area
     count = np.int64(area) if count_include_pad else window_counts(x.shape, pool, strides, padding)
     # |acc * mult| < 2**32 * count: from shift 34 on every quotient is below 1/2 in magnitude and rounds to 0.
-    quotient = numerics.rounding_divide(acc * int(mult), count << min(int(shift), 34))
+    quotient = divide(acc * int(mult), count << min(int(shift), 34))
     result = np.clip(quotient + out_zp, lo, hi).astype(np.int8)
     if out is None:
         return result

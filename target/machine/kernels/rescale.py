@@ -97,3 +97,18 @@ class Rescale:
     def _int_band(self, acc: np.ndarray, out: np.ndarray) -> None:
         total = acc.astype(np.int64).reshape(-1, self.channels) + self.bias
         out.reshape(-1, self.channels)[...] = numerics.requantize(total, self.mult, self.shift, self.out_zp, self.lo, self.hi)
+
+
+def divide(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
+    """``numerics.rounding_divide`` of int64 arrays, in float64 where that is exact; the result is float64 or int64, whole numbers.
+
+    With a = 2*numerator + denominator and b = 2*denominator the result is floor(a / b). A quotient that is not whole is at least 1/b
+    away from the next whole number; the division's rounding error is at most |a / b| * 2**-53, smaller than that while |a| < 2**53.
+    """
+    most = 2 * max(abs(int(numerator.min(initial=0))), abs(int(numerator.max(initial=0)))) + 2 * int(denominator.max())
+    if most >= FLOAT64_EXACT:
+        return numerics.rounding_divide(numerator, denominator)
+    quotient = np.multiply(numerator, 2.0)
+    quotient += denominator
+    quotient /= np.multiply(denominator, 2.0)
+    return np.floor(quotient, out=quotient)
