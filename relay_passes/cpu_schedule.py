@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from math import prod
 
 from tvm import s_tir, tirx
+from tvm.s_tir.schedule import ScheduleError
 
 from tvm_ergo.relay_passes.dialect.contraction import LANES_ANNOTATION
 
@@ -70,10 +71,17 @@ def _uses(expr, var) -> bool:
 
 
 def schedule_prim_func(func: tirx.PrimFunc, vector_bits: int = 256) -> tirx.PrimFunc:
-    """``func`` with every block under the rule of its form; blocks of no known form are left as they are.
+    """``func`` with every block under the rule of its form; ``func`` itself where TVM refuses a step of a rule.
 
     vector_bits: the machine's vector width; a register tile has at most 24 (512 bits) or 12 vectors of accumulators.
     """
+    try:
+        return _schedule(func, vector_bits)
+    except ScheduleError:
+        return func
+
+
+def _schedule(func: tirx.PrimFunc, vector_bits: int) -> tirx.PrimFunc:
     sch = s_tir.Schedule(func, debug_mask="none", error_render_level="fast")
     root = sch.get_sblock("root")
     blocks = sch.get_child_blocks(root)

@@ -15,7 +15,9 @@ def int64(value) -> tirx.Expr:
 
 
 def centred(value: tirx.Expr, zero_point: int) -> tirx.Expr:
-    """int32 ``value - zero_point``."""
+    """int32 ``value - zero_point``; a float32 value (the CPU's float convolutions) is left as it is."""
+    if str(value.ty) == "float32":
+        return value
     value = value.astype("int32")
     return value - tirx.const(zero_point, "int32") if zero_point else value
 
