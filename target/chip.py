@@ -170,6 +170,6 @@ def load_chip(path) -> Chip:
     """Read a chip file. Errors: TargetError (not readable, not JSON, key missing, unknown, or of the wrong kind)."""
     try:
         data = json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise TargetError(f"cannot read chip file: {error}", where=str(path), required="a JSON file as written by Chip.to_json") from None
     return Chip.from_json(data, str(path))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import fields
 from typing import get_type_hints
 
@@ -11,6 +10,7 @@ from tvm_ergo.target.errors import TargetError
 from tvm_ergo.target.isa.cost import Event
 
 PARTS = {"tensor": TensorEngine, "vector": VectorEngine, "dma": DataMover, "cpu": Cpu}
+LARGEST = 2**63  # of any number in a chip file; also refuses NaN and infinity
 MAY_BE_ZERO = {"issue_cycles", "leakage_mw", "idle_mw", "pj"}
 
 
@@ -68,7 +68,7 @@ class _File:
 
     def plain_number(self, path: str, value, kind: type):
         expected = f"a finite number {'>= 0' if path.split('.')[-1] in MAY_BE_ZERO else '> 0'}" + (", an integer" if kind is int else "")
-        wrong = isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value)
+        wrong = isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) < LARGEST
         if wrong or value < 0 or (value == 0 and path.split(".")[-1] not in MAY_BE_ZERO) or (kind is int and value != int(value)):
             self.fail(path, expected, value)
         return kind(value)

@@ -95,6 +95,9 @@ class Program:
 
     def __post_init__(self):
         self.data = [(int(addr), bytes(content)) for addr, content in self.data]
+        for value in (self.memory_bytes, *(addr for addr, _ in self.data)):
+            if not 0 <= value < 2**64:
+                raise ProgramError(f"memory size or data address {value} is not an unsigned 64-bit number")
         try:
             self.meta = json.loads(json.dumps(self.meta, allow_nan=False))
         except (TypeError, ValueError) as error:
@@ -193,7 +196,10 @@ class Program:
 
 
 def _text(value: str) -> bytes:
-    encoded = value.encode("utf-8")
+    try:
+        encoded = value.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise ProgramError(f"the text {value!r} is not Unicode: {error}") from None
     return struct.pack("<I", len(encoded)) + encoded
 
 
@@ -237,7 +243,7 @@ def _decode(cls, payload: bytes) -> Program:
     chip_name, (memory_bytes,), meta = text(), reader.unpack("Q"), text()
     try:
         meta = json.loads(meta)
-    except (json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise ProgramError(f"the program's meta is not JSON: {error}") from None
     nodes = section(lambda: Node(text(), text(), text()))
     buffers = section(lambda: Buffer(text(), *reader.unpack("QQQQB")))

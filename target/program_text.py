@@ -150,7 +150,7 @@ def _values(text: str, *kinds: type) -> list:
             value, position = decoder.raw_decode(text, position)
             values.append(value)
             position += len(text[position:]) - len(text[position:].lstrip(" "))
-    except (json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise ProgramError(f"cannot read {text!r}: {error}") from None
     if len(values) != len(kinds) or not all(isinstance(v, k) and not isinstance(v, bool) or k is object for v, k in zip(values, kinds)):
         raise ProgramError(f"cannot read {text!r}", required=" ".join(k.__name__ for k in kinds))

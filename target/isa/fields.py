@@ -301,6 +301,8 @@ def parse_operand(text: str) -> Operand:
 def parse_int(text: str) -> int:
     """A decimal or 0x integer. Errors: ProgramError."""
     try:
+        if len(text) > 40:  # no field is wider than 64 bits; Python cannot even print integers of thousands of digits
+            raise ValueError
         return int(text, 0)
     except ValueError:
-        raise ProgramError(f"{text!r} is not an integer") from None
+        raise ProgramError(f"{text[:40]!r} is not an integer of at most 64 bits") from None

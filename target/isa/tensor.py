@@ -10,7 +10,7 @@ from tvm_ergo.target.isa.base import Engine, Instruction, instruction
 from tvm_ergo.target.isa.cost import Cost, Event, MatrixWork, ceil_div, engine_cost, requantizations
 from tvm_ergo.target.isa.fields import I8, U8, U16, U32, Flag, Int, Ints, Tensor
 from tvm_ergo.target.isa.geometry import broadcast_to, transposed_shape, window_shape
-from tvm_ergo.target.isa.operand import DType, Operand
+from tvm_ergo.target.isa.operand import DType
 from tvm_ergo.target.numerics import MAX_SHIFT, MULTIPLIER_BITS
 
 I8_ONLY, I32_ONLY, RESULT = (DType.I8,), (DType.I32,), (DType.I8, DType.I32)

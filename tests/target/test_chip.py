@@ -118,6 +118,7 @@ def broken(change):
     ("process_nm", lambda d: d.update(process_nm="22")),
     ("memory_bytes", lambda d: d.update(memory_bytes=-4)), ("memory_bytes", lambda d: d.update(memory_bytes=1.5)),
     ("memory_bytes", lambda d: d.update(memory_bytes=2**33)),
+    ("leakage_mw", lambda d: d.update(leakage_mw=10**400)), ("idle_mw", lambda d: d.update(idle_mw=float("nan"))),
     ("tensor.pixel_lanes", lambda d: d["tensor"].update(pixel_lanes=0)), ("tensor.pixel_lanes", lambda d: d["tensor"].pop("pixel_lanes")),
     ("vector", lambda d: d.update(vector=7)), ("points", lambda d: d.update(points=[])),
     ("points", lambda d: d["points"].append(d["points"][0])),

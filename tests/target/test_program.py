@@ -109,7 +109,7 @@ def test_a_forged_payload_raises_nothing_but_program_error(data):
     (".data 128 12", ".data 128 13", "wrong length"), ("AAECAw", "*AECAw", "not base64"), (".node", ".knot", "unknown directive"),
     ('"input"', '"imput"', "unknown buffer kind"), (" value=-1", "", "lacks value"), ("value=-1", "value=-1 value=2", "cannot read"),
     ("DMA:2", "DMX:2", "unknown engine"), ('"net.onnx"', "net.onnx", "cannot read"), ("i8@0x0[4,8]", "i9@0x0[4,8]", "unknown element type"),
-    ("i8@0x0[4,8]", "i8@0x0[4,,8]", "not an integer|cannot read")])
+    ("i8@0x0[4,8]", "i8@0x0[4,,8]", "is not an integer|cannot read")])
 def test_damaged_text_is_named(old, new, message):
     text = small_program().to_text()
     assert old in text
@@ -158,6 +158,17 @@ def test_invalid_programs_are_refused(case):
     small_program().validate()
     with pytest.raises(ProgramError, match=message):
         replace(small_program(), **{"buffers": [], **changes}).validate()
+
+
+def test_values_beyond_every_width_are_refused():
+    text = small_program().to_text()
+    for old, new in ((".memory 256", f".memory {2**64}"), (".data 128", ".data -1"), (".memory 256", ".memory " + "9" * 5000),
+                     ("@0x40", "@0x" + "f" * 5000)):
+        assert old in text
+        with pytest.raises(ProgramError):
+            Program.from_text(text.replace(old, new))
+    with pytest.raises(ProgramError, match="not Unicode"):
+        replace(small_program(), chip_name="\ud800").to_bytes()
 
 
 @pytest.mark.parametrize("meta", [{"x": float("nan")}, {"x": object()}, [1]])
