@@ -51,3 +51,17 @@ def create_module(programs: dict[str, bytes]):
     if not load_library():
         raise _missing("not found or not loadable")
     return tvm_ffi.get_global_func(_CREATE)(programs)
+
+
+def programs_of(module) -> dict[str, bytes]:
+    """Symbol name -> Program bytes of everything for the chip in a runtime module and its imports."""
+    import tvm_ffi
+
+    found: dict[str, bytes] = {}
+    pending = [module]
+    while pending:
+        current = pending.pop()
+        pending += list(current.imports)
+        if current.kind == "ergo":
+            found.update({str(name): bytes(data) for name, data in tvm_ffi.get_global_func("tvm_ergo.runtime.programs")(current).items()})
+    return found

@@ -68,6 +68,11 @@ class ProgramModule : public ffi::ModuleObj {
     return Create(std::move(programs));
   }
 
+  static ffi::Map<ffi::String, ffi::Bytes> Programs(const ffi::Module& module) {
+    if (std::strcmp(module->kind(), "ergo") != 0) TVM_FFI_THROW(ValueError) << "a module of kind " << module->kind() << " holds no Programs";
+    return static_cast<const ProgramModule*>(module.get())->programs_;
+  }
+
   static ffi::Module Create(ffi::Map<ffi::String, ffi::Bytes> programs) {
     return ffi::Module(ffi::make_object<ProgramModule>(std::move(programs)));
   }
@@ -80,7 +85,8 @@ class ProgramModule : public ffi::ModuleObj {
 TVM_FFI_STATIC_INIT_BLOCK() {
   tvm::ffi::reflection::GlobalDef()
       .def("ffi.Module.load_from_bytes.ergo", &ProgramModule::LoadFromBytes)
-      .def("tvm_ergo.runtime.create_module", &ProgramModule::Create);
+      .def("tvm_ergo.runtime.create_module", &ProgramModule::Create)
+      .def("tvm_ergo.runtime.programs", &ProgramModule::Programs);
 }
 
 }  // namespace tvm_ergo

@@ -1,0 +1,170 @@
+"""The road from any imported module to an executable: one flat list of named stages, each callable alone.
+
+``stages(options)`` is the list; ``run_stages(mod, options, until="partition")`` walks it. TVM's own entry points run the same list:
+``tvm.compile(mod, target="ergo")`` through `build_pipeline`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+import tvm
+from tvm import relax, tirx
+from tvm_ergo.relay_passes import compat
+from tvm_ergo.relay_passes.compile.partition import Partition, is_chip_function
+from tvm_ergo.relay_passes.cpu import LegalizeForCPU, ScheduleForCPU
+from tvm_ergo.relay_passes.dialect import is_ergo_call
+from tvm_ergo.relay_passes.macro import normalize
+from tvm_ergo.relay_passes.micro.lower_quantized import HostFallback, LowerQuantized, host_fallbacks
+from tvm_ergo.relay_passes.micro.quantize import QuantizeOptions, is_quantized
+from tvm_ergo.relay_passes.micro.quantize import quantize as quantize_module
+from tvm_ergo.relay_passes.relax_utils import bindings_of, main_of
+from tvm_ergo.relay_passes.support import analyse
+from tvm_ergo.target.chip import Chip
+from tvm_ergo.target.errors import CalibrationError, ModelError, UnsupportedError
+from tvm_ergo.target.tags import DEFAULT_CHIP, chip_of_target, is_ergo, target_of_chip
+
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class PipelineOptions:
+    """What the stages need to know.
+
+    chip : the chip compiled for. calibration : inputs for quantizing a float model (see ``micro.calibrate.samples_of``), None if there
+    are none. quantize : choices of the quantization. strict : refuse models of which anything stays on the host.
+    progress : ``progress(step, done, total)``.
+    """
+
+    chip: Chip
+    calibration: object = None
+    quantize: QuantizeOptions = field(default_factory=QuantizeOptions)
+    strict: bool = False
+    progress: Progress | None = None
+
+    @property
+    def target(self) -> tvm.target.Target:
+        return target_of_chip(self.chip)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A named step, ``run(mod, options) -> mod``; ``what`` says what it leaves."""
+
+    name: str
+    what: str
+    run: Callable[[tvm.IRModule, PipelineOptions], tvm.IRModule]
+
+
+def _normalize(mod: tvm.IRModule, options: PipelineOptions) -> tvm.IRModule:
+    return mod if is_integer(mod) else normalize(mod)
+
+
+def _quantize(mod: tvm.IRModule, options: PipelineOptions) -> tvm.IRModule:
+    if is_integer(mod) or is_quantized(mod) or not analyse(main_of(mod)).groups:
+        return mod
+    if options.calibration is None:
+        raise CalibrationError("the model is in floating point and there is no calibration data to quantize it with",
+                               required="a few typical inputs (about 100)",
+                               remedy="tvm_ergo.compile(model, calibration=inputs), or tvm_ergo.quantize(mod, inputs) before tvm.compile")
+    return quantize_module(mod, options.calibration, options.quantize, progress=options.progress)
+
+
+def _lower_quantized(mod: tvm.IRModule, options: PipelineOptions) -> tvm.IRModule:
+    return mod if is_integer(mod) else LowerQuantized()(mod)
+
+
+def _check_strict(mod: tvm.IRModule, options: PipelineOptions) -> tvm.IRModule:
+    left = fallbacks_of(mod)
+    if options.strict and left:
+        listed = "\n".join(f"    {f.node} ({f.op}): {f.reason}; {f.remedy}" for f in left)
+        raise UnsupportedError(f"{len(left)} operators cannot run on the chip:\n{listed}",
+                               remedy="without strict they run on the host CPU; `tvm-ergo ops` lists what the chip supports")
+    return mod
+
+
+def _partition(mod: tvm.IRModule, options: PipelineOptions) -> tvm.IRModule:
+    return Partition()(mod)
+
+
+def _codegen(mod: tvm.IRModule, options: PipelineOptions) -> tvm.IRModule:
+    if not any(isinstance(f, relax.Function) and is_chip_function(f) for f in mod.functions.values()):
+        return mod
+    with options.target:
+        return relax.transform.RunCodegen()(mod)
+
+
+def _host(mod: tvm.IRModule, options: PipelineOptions) -> tvm.IRModule:
+    """The host's share as scheduled PrimFuncs bound to llvm, so that the TIR pipeline does not take them for the chip's."""
+    host = compat.host_llvm_target()
+    with host:
+        mod = tvm.transform.Sequential([LegalizeForCPU(), ScheduleForCPU()])(mod)
+    bound = host.with_host(host)
+    for gvar, func in mod.functions_items():
+        if isinstance(func, tirx.PrimFunc) and not is_ergo(func.attrs.get("target", None)):
+            mod = compat.with_function(mod, gvar, func.with_attr("target", bound))
+    return mod
+
+
+def _virtual_machine(mod: tvm.IRModule, options: PipelineOptions) -> tvm.IRModule:
+    from tvm.relax.pipeline import default_build_pipeline
+
+    with compat.host_llvm_target():
+        return default_build_pipeline()(mod)
+
+
+STAGES = (
+    Stage("normalize", "normal form: NHWC, folded, weights constant (docs/architecture.md, section 3)", _normalize),
+    Stage("quantize", "QDQ: every layer's scales and zero points, from calibration data", _quantize),
+    Stage("lower_quantized", "integer ops relax.ergo.* where the chip can, the source's ops elsewhere", _lower_quantized),
+    Stage("check_strict", "the same; refuses host operators if asked to", _check_strict),
+    Stage("partition", "functions with Codegen=\"ergo\"", _partition),
+    Stage("codegen", "Programs in runtime modules, called by their symbols", _codegen),
+    Stage("host", "PrimFuncs for the host CPU", _host),
+    Stage("virtual_machine", "what TVM's virtual machine takes", _virtual_machine),
+)
+
+
+def run_stages(mod: tvm.IRModule, options: PipelineOptions, *, start: str = STAGES[0].name, until: str = STAGES[-1].name) -> tvm.IRModule:
+    """``mod`` after the stages ``start`` to ``until``, both included."""
+    for _, mod in walk(mod, options, start=start, until=until):
+        pass
+    return mod
+
+
+def walk(mod: tvm.IRModule, options: PipelineOptions, *, start: str = STAGES[0].name,
+         until: str = STAGES[-1].name) -> Iterator[tuple[str, tvm.IRModule]]:
+    """The stages' names and results, one by one."""
+    names = [stage.name for stage in STAGES]
+    for stage in STAGES[names.index(start): names.index(until) + 1]:
+        if options.progress:
+            options.progress(stage.name, names.index(stage.name), len(names))
+        mod = stage.run(mod, options)
+        yield stage.name, mod
+
+
+def is_integer(mod: tvm.IRModule) -> bool:
+    """Whether the module is in the integer dialect already (or has only functions for the chip)."""
+    if "main" not in [gv.name_hint for gv in mod.get_global_vars()]:
+        return False
+    return any(is_ergo_call(value) for _, value in bindings_of(main_of(mod))) or \
+        any(isinstance(f, relax.Function) and is_chip_function(f) for f in mod.functions.values())
+
+
+def fallbacks_of(mod: tvm.IRModule) -> list[HostFallback]:
+    """What stays on the host in a lowered module, with reasons."""
+    return host_fallbacks(mod)
+
+
+def build_pipeline() -> tvm.transform.Pass:
+    """TVM's Relax pipeline "ergo": all stages, for the chip of the current target."""
+
+    @tvm.transform.module_pass(opt_level=0, name="ErgoPipeline")
+    def _pipeline(mod: tvm.IRModule, _context) -> tvm.IRModule:
+        target = tvm.target.Target.current()
+        if not any(gv.name_hint == "main" for gv in mod.get_global_vars()):
+            raise ModelError("the module has no function main", available=", ".join(gv.name_hint for gv in mod.get_global_vars()))
+        return run_stages(mod, PipelineOptions(chip_of_target(target if is_ergo(target) else DEFAULT_CHIP)))
+
+    return _pipeline
