@@ -21,7 +21,7 @@ _PUBLIC = {
     "CompiledModel": "tvm_ergo.compiled",
     "RunResult": "tvm_ergo.compiled",
     "load": "tvm_ergo.compiled",
-    "QuantizeOptions": "tvm_ergo.relay_passes.micro",
+    "QuantizeOptions": "tvm_ergo.relay_passes.micro.quantize",
     "record": "tvm_ergo.codegen.runtime.recording",
     "watch": "tvm_ergo.codegen.runtime.recording",
     "target_from_file": "tvm_ergo.target.tags",

@@ -1,0 +1,81 @@
+"""``tvm_ergo.compile`` and ``tvm_ergo.quantize``: the short forms with all options."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import tvm
+from tvm_ergo import frontend
+from tvm_ergo.compiled import CompiledModel
+from tvm_ergo.pipeline import PipelineOptions, Progress, fallbacks_of, run_stages, walk
+from tvm_ergo.relay_passes.macro import normalize
+from tvm_ergo.relay_passes.micro.quantize import QuantizeOptions
+from tvm_ergo.target.chip import Chip
+from tvm_ergo.target.errors import CalibrationError
+from tvm_ergo.target.tags import chip_of_target, target_of_chip
+
+
+def quantize(model, calibration, options: QuantizeOptions = QuantizeOptions(), *, input_shapes: dict | None = None, batch: int = 1,
+             progress: Progress | None = None) -> tvm.IRModule:
+    """A model in QDQ normal form, ready for ``tvm.compile(mod, target="ergo")``.
+
+    Parameters
+    ----------
+    model : whatever `tvm_ergo.frontend.load` reads. calibration : typical inputs: an array [n, ...] for a net with one input, or a
+    sequence of dicts (or arrays) per sample. options : ranges, equalization, bias correction. input_shapes, batch : for dynamic
+    dimensions.
+
+    Errors: ModelError, CalibrationError.
+    """
+    from tvm_ergo.relay_passes.micro.quantize import quantize as quantize_module
+
+    if calibration is None:
+        raise CalibrationError("there is no calibration data", required="a few typical inputs (about 100)")
+    imported = frontend.load(model, input_shapes=input_shapes, batch=batch)
+    return quantize_module(normalize(imported.mod), _renamed(calibration, imported), options, progress=progress)
+
+
+def compile(model, *, target: str | Path | tvm.target.Target | Chip = "ergo", calibration=None, memory: int | None = None,  # noqa: A001
+            strict: bool = False, quantize: QuantizeOptions = QuantizeOptions(), input_shapes: dict | None = None, batch: int = 1,
+            progress: Progress | None = None) -> CompiledModel:
+    """A model compiled for the chip, with what does not fit it on the host CPU.
+
+    Parameters
+    ----------
+    model : path or bytes of an ONNX or TFLite file, an ``onnx.ModelProto``, a Relax module, or what `frontend.load` gave.
+    target : tag ("ergo", "ergo/1", "ergo/2"), path of a chip file, TVM target, or Chip.
+    calibration : typical inputs, needed to quantize a model in floating point (see `quantize`).
+    memory : bytes of unified memory, instead of the chip's own. strict : refuse models that need the host CPU.
+    quantize : choices of the quantization. input_shapes, batch : for dynamic dimensions.
+    progress : ``progress(step, done, total)``, called on long work.
+
+    Errors: ModelError (model unreadable), CalibrationError (missing or unusable data), OutOfMemoryError (does not fit),
+    UnsupportedError (strict), TargetError (unknown chip).
+    """
+    chip = chip_of_target(target)
+    if memory is not None:
+        chip = chip.with_memory(memory)
+    imported = frontend.load(model, input_shapes=input_shapes, batch=batch)
+    options = PipelineOptions(chip, _renamed(calibration, imported), quantize, strict, progress)
+    quantized = run_stages(imported.mod, options, until="quantize")
+    lowered, mod = None, quantized
+    for name, mod in walk(quantized, options, start="lower_quantized"):
+        if name == "lower_quantized":
+            lowered = mod
+    executable = tvm.relax.build(mod, target_of_chip(chip), relax_pipeline=None)
+    return CompiledModel(executable.jit(), chip, imported.inputs, imported.outputs, tuple(fallbacks_of(lowered)), imported.source,
+                         quantized=quantized, lowered=lowered, executable=executable)
+
+
+def _renamed(calibration, imported: frontend.Imported):
+    """Calibration samples by the model's input names, renamed to the parameters of its function (names made identifiers)."""
+    names = dict(zip((i.name for i in imported.inputs), imported.parameters))
+
+    def one(sample):
+        return {names.get(k, k): v for k, v in sample.items()} if isinstance(sample, dict) else sample
+
+    if all(a == b for a, b in names.items()) or calibration is None:
+        return calibration
+    if isinstance(calibration, dict):
+        return one(calibration)
+    return calibration if hasattr(calibration, "shape") else [one(sample) for sample in calibration]

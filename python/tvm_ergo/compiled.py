@@ -1,0 +1,123 @@
+"""A compiled model: running it, what it cost, saving and loading it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import tvm
+from tvm import relax
+from tvm_ergo import container
+from tvm_ergo.codegen.runtime.native import programs_of
+from tvm_ergo.codegen.runtime.recording import ChipCall, record
+from tvm_ergo.frontend import TensorInfo
+from tvm_ergo.relay_passes import compat
+from tvm_ergo.relay_passes.micro.lower_quantized import HostFallback
+from tvm_ergo.target.chip import Chip
+from tvm_ergo.target.errors import InputError, ProgramError
+from tvm_ergo.target.program import Program
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """outputs : arrays by the model's output names. calls : every call of the chip, in order, with its trace."""
+
+    outputs: dict[str, np.ndarray]
+    calls: tuple[ChipCall, ...]
+
+    @property
+    def traces(self) -> dict[str, object]:
+        """Trace by symbol (of the last call of each)."""
+        return {call.symbol: call.trace for call in self.calls}
+
+
+@dataclass(frozen=True)
+class CompiledModel:
+    """A network compiled for a chip.
+
+    module : the TVM runtime module. chip : what it was compiled for. inputs, outputs : names, shapes, dtypes of the source model.
+    fallbacks : operators on the host CPU, with reason and remedy. source : the model's file. quantized, lowered : the Relax module
+    after quantization and in the integer dialect; executable : TVM's; all three None in a loaded model.
+    """
+
+    module: tvm.runtime.Module
+    chip: Chip
+    inputs: tuple[TensorInfo, ...]
+    outputs: tuple[TensorInfo, ...]
+    fallbacks: tuple[HostFallback, ...]
+    source: str
+    quantized: tvm.IRModule | None = field(default=None, repr=False, compare=False)
+    lowered: tvm.IRModule | None = field(default=None, repr=False, compare=False)
+    executable: object = field(default=None, repr=False, compare=False)
+
+    @cached_property
+    def programs(self) -> dict[str, Program]:
+        """Every Program by its symbol."""
+        return {name: Program.from_bytes(data) for name, data in sorted(programs_of(self.module).items())}
+
+    @cached_property
+    def virtual_machine(self) -> relax.VirtualMachine:
+        """TVM's virtual machine for this model, on the CPU."""
+        return relax.VirtualMachine(self.module, tvm.cpu())
+
+    def run(self, inputs: dict[str, np.ndarray] | np.ndarray) -> RunResult:
+        """One inference. ``inputs``: arrays by input name, of exactly the shape and dtype; for a model with one input, the array.
+
+        Errors: InputError for a missing or unknown name, a wrong shape or dtype, or a value that is not finite.
+        """
+        arrays = self.check_inputs(inputs)
+        with record() as calls:
+            result = self.virtual_machine["main"](*[tvm.runtime.tensor(a) for a in arrays])
+        values = [tensor.numpy() for tensor in compat.flatten_result(result)]
+        return RunResult(dict(zip((o.name for o in self.outputs), values, strict=True)), tuple(calls))
+
+    def check_inputs(self, inputs: dict[str, np.ndarray] | np.ndarray) -> list[np.ndarray]:
+        """The inputs in the model's order. Errors: InputError."""
+        listing = ", ".join(f"{i.name}: {i.dtype}{list(i.shape)}" for i in self.inputs)
+        if not isinstance(inputs, dict):
+            if len(self.inputs) != 1:
+                raise InputError("the model has several inputs", required=f"a dict by name: {listing}", available=type(inputs).__name__)
+            inputs = {self.inputs[0].name: inputs}
+        names = {i.name for i in self.inputs}
+        if set(inputs) != names:
+            raise InputError("the inputs are not those of the model", required=listing, available=", ".join(map(str, inputs)) or "none")
+        return [_checked(info, inputs[info.name]) for info in self.inputs]
+
+    # ---- files ----
+    def save(self, path: str | Path) -> None:
+        """Writes the model as one file with a checksum; nothing is left behind on failure. Errors: OutputError."""
+        meta = {"chip": self.chip.to_json(), "source": self.source, "inputs": [asdict(i) for i in self.inputs],
+                "outputs": [asdict(o) for o in self.outputs], "fallbacks": [asdict(f) for f in self.fallbacks]}
+        container.write(Path(path), {"meta": json.dumps(meta).encode(), "library": container.library_bytes(self.module)})
+
+    @classmethod
+    def load(cls, path: str | Path) -> CompiledModel:
+        """Reads what `save` wrote. Errors: ProgramError if the file cannot be read, is no such file, or any of its bits changed."""
+        sections = container.read(Path(path))
+        try:
+            meta = json.loads(sections["meta"])
+            tensors = {key: tuple(TensorInfo(t["name"], tuple(t["shape"]), t["dtype"]) for t in meta[key]) for key in ("inputs", "outputs")}
+            fallbacks = tuple(HostFallback(**f) for f in meta["fallbacks"])
+            chip, source, library = Chip.from_json(meta["chip"], str(path)), meta["source"], sections["library"]
+        except (KeyError, TypeError, json.JSONDecodeError) as error:
+            raise ProgramError(f"the model file lacks a part: {error}", where=str(path), remedy="compile the model again") from None
+        return cls(container.library_module(library), chip, tensors["inputs"], tensors["outputs"], fallbacks, source)
+
+
+def load(path: str | Path) -> CompiledModel:
+    """As `CompiledModel.load`."""
+    return CompiledModel.load(path)
+
+
+def _checked(info: TensorInfo, value) -> np.ndarray:
+    array = np.asarray(value)
+    if array.dtype.name != info.dtype or array.shape != tuple(info.shape):
+        raise InputError("an input has the wrong shape or dtype", where=f"input {info.name!r}", required=f"{info.dtype}{list(info.shape)}",
+                         available=f"{array.dtype.name}{list(array.shape)}")
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        raise InputError("an input holds NaN or infinite values", where=f"input {info.name!r}",
+                         available=f"{int((~np.isfinite(array)).sum())} of {array.size} values")
+    return np.ascontiguousarray(array)
