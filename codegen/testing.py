@@ -100,7 +100,7 @@ class RandomFunction:
         x, r = self.pick(4), self.random
         kernel, strides, dilation = (r.randint(1, 3), r.randint(1, 3)), (r.randint(1, 3), r.randint(1, 3)), (r.randint(1, 2), r.randint(1, 2))
         more = tuple(r.randint(0, s - 1) for s in strides)
-        natural = [(d - 1) * s + (k - 1) * e + 1 + m for d, s, k, e, m in zip(shape_of(x)[1:3], strides, kernel, dilation, more, strict=True)]
+        natural = [(d - 1) * s + (k - 1) * e + 1 for d, s, k, e in zip(shape_of(x)[1:3], strides, kernel, dilation, strict=True)]
         pads = [(p := r.randint(0, min(2, n - 1)), r.randint(0, min(2, n - 1 - p))) for n in natural]
         out = r.randint(1, 4)
         op = dialect.Conv2dTranspose(strides=strides, padding=(pads[0][0], pads[1][0], pads[0][1], pads[1][1]), output_padding=more,

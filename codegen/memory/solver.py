@@ -2,11 +2,14 @@
 
 A buffer goes into a gap between the buffers that are already placed and live at the same time as it (the skyline of its
 interval). The search stops as soon as a result equals the live-bytes bound, which no placement can beat. It is a heuristic:
-it may miss a placement that exists. ``solve`` is the only entry, so an exact search can take its place.
+it may miss a placement that exists, except with up to EXHAUSTIVE buffers: an optimal placement pushed down as far as it goes
+is what first fit makes of the buffers in the order of their offsets, so trying every order finds it. ``solve`` is the only
+entry, so an exact search can take its place.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -14,6 +17,7 @@ import numpy as np
 from tvm_ergo.codegen.memory.problem import Problem, Solution, columns
 
 RANDOM_RESTARTS = 24
+EXHAUSTIVE = 5
 
 
 def orderings(problem: Problem) -> Iterator[np.ndarray]:
@@ -25,6 +29,9 @@ def orderings(problem: Problem) -> Iterator[np.ndarray]:
             (number, -upper, -size), (number, -_contention(problem), -size)]
     for key in keys:
         yield np.lexsort(key)
+    if len(size) <= EXHAUSTIVE:
+        yield from (np.array(order, np.int64) for order in itertools.permutations(range(len(size))))
+        return
     rng = np.random.default_rng(0)
     for _ in range(RANDOM_RESTARTS):
         noise = rng.uniform(0.5, 2.0, len(size))
