@@ -1,0 +1,34 @@
+"""Small models for the tests of the doors, made in memory."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+
+def conv_net(seed: int = 0, extra: str | None = None) -> onnx.ModelProto:
+    """[1,3,8,8] float -> conv 3x3, relu, global pool, dense -> [1,5]. ``extra``: an operator put before the dense layer."""
+    rng = np.random.default_rng(seed)
+
+    def weights(name, *shape):
+        return numpy_helper.from_array((rng.standard_normal(shape) * 0.3).astype(np.float32), name)
+
+    nodes = [helper.make_node("Conv", ["x", "w1", "b1"], ["c1"], name="conv", pads=[1, 1, 1, 1]),
+             helper.make_node("Relu", ["c1"], ["r1"], name="relu"),
+             helper.make_node("GlobalAveragePool", ["r1"], ["p1"], name="pool"),
+             helper.make_node("Flatten", ["p1"], ["f1"], name="flatten")]
+    last = "f1"
+    if extra:
+        nodes.append(helper.make_node(extra, [last], ["e1"], name="extra"))
+        last = "e1"
+    nodes.append(helper.make_node("Gemm", [last, "w2", "b2"], ["y"], name="dense"))
+    graph = helper.make_graph(nodes, "small", [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 3, 8, 8])],
+                              [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 5])],
+                              [weights("w1", 4, 3, 3, 3), weights("b1", 4), weights("w2", 4, 5), weights("b2", 5)])
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
+
+
+def images(count: int, seed: int = 0) -> np.ndarray:
+    """float32 [count, 3, 8, 8]."""
+    return np.random.default_rng(seed).standard_normal((count, 3, 8, 8)).astype(np.float32)
