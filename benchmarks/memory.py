@@ -14,9 +14,9 @@ def measure(name: str) -> list[dict]:
     compiled = compile_net(name)
     rows = []
     for symbol, program in compiled.programs.items():
-        peak, arena = program.meta["live_peak_bytes"], program.meta["arena_bytes"]
-        rows.append({"net": name, "program": symbol, "live peak KiB": peak / 1024, "allocated KiB": arena / 1024,
-                     "bound KiB": BOUND_KIB.get(name), "constants KiB": program.meta["constant_bytes"] / 1024})
+        live, allocated = program.meta["live_bytes"], program.meta["activation_bytes"]
+        rows.append({"net": name, "program": symbol, "order bound KiB": program.meta["bound_bytes"] / 1024, "live peak KiB": live / 1024, "allocated KiB": allocated / 1024,
+                     "peers' bound KiB": BOUND_KIB.get(name), "constants KiB": program.meta["constant_bytes"] / 1024})
     return rows
 
 

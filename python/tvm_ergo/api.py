@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import tvm
 from tvm_ergo import frontend
 from tvm_ergo.compiled import CompiledModel
@@ -57,14 +58,16 @@ def compile(model, *, target: str | Path | tvm.target.Target | Chip = "ergo", ca
         chip = chip.with_memory(memory)
     imported = frontend.load(model, input_shapes=input_shapes, batch=batch)
     options = PipelineOptions(chip, _renamed(calibration, imported), quantize, strict, progress)
-    quantized = run_stages(imported.mod, options, until="quantize")
+    reference = run_stages(imported.mod, options, until="normalize")
+    quantized = run_stages(reference, options, start="quantize", until="quantize")
     lowered, mod = None, quantized
     for name, mod in walk(quantized, options, start="lower_quantized"):
         if name == "lower_quantized":
             lowered = mod
     executable = tvm.relax.build(mod, target_of_chip(chip), relax_pipeline=None)
     return CompiledModel(executable.jit(), chip, imported.inputs, imported.outputs, tuple(fallbacks_of(lowered)), imported.source,
-                         quantized=quantized, lowered=lowered, executable=executable)
+                         quantized=quantized, lowered=lowered, reference=reference, executable=executable,
+                         sample=_first_sample(calibration, imported))
 
 
 def _renamed(calibration, imported: frontend.Imported):
@@ -79,3 +82,16 @@ def _renamed(calibration, imported: frontend.Imported):
     if isinstance(calibration, dict):
         return one(calibration)
     return calibration if hasattr(calibration, "shape") else [one(sample) for sample in calibration]
+
+
+def _first_sample(calibration, imported: frontend.Imported) -> dict | None:
+    """One calibration input by the model's input names, for the comparison of layers; None where it cannot be had twice."""
+    names = [i.name for i in imported.inputs]
+    if isinstance(calibration, dict):
+        return {name: np.asarray(calibration[name])[:1] for name in names if name in calibration} or None
+    if hasattr(calibration, "shape") and len(names) == 1:
+        return {names[0]: calibration[:1]}
+    if isinstance(calibration, (list, tuple)) and calibration:
+        first = calibration[0]
+        return dict(first) if isinstance(first, dict) else {names[0]: np.asarray(first)} if len(names) == 1 else None
+    return None

@@ -40,7 +40,8 @@ class CompiledModel:
 
     module : the TVM runtime module. chip : what it was compiled for. inputs, outputs : names, shapes, dtypes of the source model.
     fallbacks : operators on the host CPU, with reason and remedy. source : the model's file. quantized, lowered : the Relax module
-    after quantization and in the integer dialect; executable : TVM's; all three None in a loaded model.
+    after quantization and in the integer dialect; reference : the network before quantization, in normal form; executable : TVM's;
+    sample : one calibration input by name. All None in a loaded model.
     """
 
     module: tvm.runtime.Module
@@ -51,7 +52,9 @@ class CompiledModel:
     source: str
     quantized: tvm.IRModule | None = field(default=None, repr=False, compare=False)
     lowered: tvm.IRModule | None = field(default=None, repr=False, compare=False)
+    reference: tvm.IRModule | None = field(default=None, repr=False, compare=False)
     executable: object = field(default=None, repr=False, compare=False)
+    sample: dict[str, np.ndarray] | None = field(default=None, repr=False, compare=False)
 
     @cached_property
     def programs(self) -> dict[str, Program]:
@@ -85,6 +88,22 @@ class CompiledModel:
         if set(inputs) != names:
             raise InputError("the inputs are not those of the model", required=listing, available=", ".join(map(str, inputs)) or "none")
         return [_checked(info, inputs[info.name]) for info in self.inputs]
+
+    def run_float(self, inputs: dict[str, np.ndarray] | np.ndarray) -> list[np.ndarray]:
+        """Outputs of the network before quantization, evaluated in float by NumPy. Errors: InputError, also in a loaded model."""
+        return self._interpreter.run(self.reference_inputs(inputs))
+
+    def reference_inputs(self, inputs: dict[str, np.ndarray] | np.ndarray) -> dict[str, np.ndarray]:
+        """The checked inputs under the names of the reference module's parameters."""
+        if self.reference is None:
+            raise InputError("a loaded model does not hold the float network", where=self.source, remedy="compile from the model file")
+        return dict(zip((str(p.name) for p in self.reference["main"].params), self.check_inputs(inputs)))
+
+    @cached_property
+    def _interpreter(self):
+        from tvm_ergo.relay_passes.interpreter import Interpreter
+
+        return Interpreter(self.reference)
 
     # ---- files ----
     def save(self, path: str | Path) -> None:

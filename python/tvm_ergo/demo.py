@@ -11,11 +11,9 @@ import time
 from pathlib import Path
 
 import numpy as np
-from rich.console import Console
-
 import tvm_ergo
 from tvm_ergo import zoo
-from tvm_ergo.cli.common import progress_bar
+from tvm_ergo.cli.common import progress_bar, report_console
 from tvm_ergo.files import write_atomically
 from tvm_ergo.report.build import build_report, merged_chrome_trace
 from tvm_ergo.report.compare import compare_layers
@@ -38,14 +36,14 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, default=Path("demo-out"), help="folder for the report, the trace and the compiled model")
     arguments = parser.parse_args(argv)
     arguments.out.mkdir(parents=True, exist_ok=True)
-    console = Console(highlight=False)
+    console = report_console()
 
     train_images, _, test_images, test_labels = zoo.digits()
     start = time.perf_counter()
     compiled = tvm_ergo.compile(str(zoo.DIGITS_MODEL), target="ergo", calibration={"image": train_images[:128]})
     console.print(f"compiled {zoo.DIGITS_MODEL.name} for {compiled.chip.name} in {time.perf_counter() - start:.1f} s")
 
-    on_chip = accuracy(lambda feeds: compiled.run(feeds).outputs, test_images, test_labels, "emulated chip")
+    on_chip = accuracy(lambda feeds: list(compiled.run(feeds).outputs.values()), test_images, test_labels, "emulated chip")
     in_float = accuracy(compiled.run_float, test_images, test_labels, "float network")
     console.print(f"accuracy on {len(test_labels)} test images: emulated chip (int8) {on_chip:.1f} %, float network {in_float:.1f} %\n")
 

@@ -68,7 +68,13 @@ def write_json(path: str | None, text: str) -> None:
 
 def console(arguments: argparse.Namespace) -> Console:
     """Standard output, or standard error where standard output carries JSON."""
-    return Console(stderr=getattr(arguments, "json", None) == "-", highlight=False)
+    return report_console(stderr=getattr(arguments, "json", None) == "-")
+
+
+def report_console(stderr: bool = False) -> Console:
+    """As wide as the terminal; 130 columns into a file or pipe."""
+    found = Console(stderr=stderr, highlight=False)
+    return found if found.is_terminal else Console(stderr=stderr, highlight=False, width=130)
 
 
 @contextmanager

@@ -90,13 +90,13 @@ def measure(arguments, compiled, test) -> list[dict]:
     """One row for the chip and, with --float, one for the float network."""
     from tvm_ergo import evaluation
 
-    runs = {"chip int8": lambda feeds: compiled.run(feeds).outputs}
+    runs = {"chip int8": lambda feeds: list(compiled.run(feeds).outputs.values())}
     if arguments.float:
         runs["float"] = compiled.run_float
     rows = []
     for kind, call in runs.items():
         with progress_bar(f"{test.name} ({kind})") as advance:
-            outcome = evaluation.evaluate(test, lambda feeds: [np.asarray(o) for o in call(feeds)], limit=arguments.limit, progress=advance)
+            outcome = evaluation.evaluate(test, call, limit=arguments.limit, progress=advance)
         rows.append({"test": outcome.test, "network": kind, "samples": outcome.samples, "figures": outcome.figures,
                      "float reference": outcome.reference, "loss": outcome.loss, "primary": outcome.primary})
     return rows

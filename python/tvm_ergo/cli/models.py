@@ -50,7 +50,7 @@ def write_results(arguments: argparse.Namespace, compiled, report) -> None:
 
 
 def model_name(compiled, path: str) -> str:
-    return getattr(compiled, "name", None) or Path(path).name
+    return Path(compiled.source or path).name
 
 
 def report_of(arguments: argparse.Namespace, compiled):

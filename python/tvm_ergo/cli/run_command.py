@@ -35,7 +35,7 @@ def run(arguments) -> None:
         raise InputError("no input given", remedy="give --input FILE, or --random SEED for a seeded random input")
     compiled = open_model(arguments)
     outputs = compiled.run(gather_inputs(arguments, compiled)).outputs
-    named = {port.name: np.asarray(array) for port, array in zip(compiled.outputs, outputs)}
+    named = {name: np.asarray(array) for name, array in outputs.items()}
     out = console(arguments)
     for name, array in named.items():
         out.print(f"{name}: {array.dtype} {list(array.shape)}, min {array.min():.6g}, max {array.max():.6g}"

@@ -18,10 +18,10 @@ def add_arguments(parser) -> None:
 
 def run(arguments) -> None:
     from tvm_ergo.target import chip as chips
-    from tvm_ergo.targets import resolve_chip
+    from tvm_ergo.target.tags import chip_of_target
 
     check_result_paths(arguments)
-    found = [resolve_chip(name) for name in arguments.chip or chips.names()]
+    found = [chip_of_target(name) for name in arguments.chip or chips.chip_names()]
     out = console(arguments)
     table = Table()
     for name in ("chip", "unified memory", "process", "operating points", "leakage"):
@@ -30,4 +30,4 @@ def run(arguments) -> None:
         points = ", ".join(f"{p.name}: {p.clock_hz / 1e6:.0f} MHz at {p.voltage_v} V" for p in chip.points)
         table.add_row(chip.name, f"{chip.memory_bytes / 1024:,.0f} KiB", f"{chip.process_nm} nm", points, f"{chip.leakage_mw} mW")
     out.print(table)
-    write_json(arguments.json, json.dumps([json.loads(c.to_json()) if isinstance(c.to_json(), str) else c.to_json() for c in found], indent=1))
+    write_json(arguments.json, json.dumps([c.to_json() for c in found], indent=1))

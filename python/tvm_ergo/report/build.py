@@ -99,12 +99,13 @@ def _layers(trace: Trace) -> list[LayerRow]:
     engines: dict[int, set] = {}
     counts: Counter = Counter()
     for entry in trace.entries:
-        engines.setdefault(entry.node, set()).add(entry.engine.name)
-        counts[entry.node] += 1
+        if entry.mnemonic != "HALT":
+            engines.setdefault(entry.node, set()).add(entry.engine.name)
+            counts[entry.node] += 1
     rows = []
     for total in trace.by_node:
-        if not total.cycles and not total.macs:
-            continue  # HALT
+        if not counts[total.node]:
+            continue  # only HALT
         rows.append(LayerRow(
             name=total.layer or total.name, op=total.op, engine="+".join(sorted(engines[total.node])), instructions=counts[total.node],
             cycles=total.cycles, macs=total.macs, utilisation=total.macs / (total.cycles * peak) if total.cycles else 0.0,

@@ -22,15 +22,16 @@ def compare_layers(compiled, sample: dict[str, np.ndarray] | np.ndarray | None =
     from tvm_ergo.codegen.runtime.recording import watch
     from tvm_ergo.relay_passes.interpreter import Interpreter
 
-    if compiled.reference is None:
-        raise InputError("the float network is not here to compare with", remedy="compare from the model file, not from a compiled .ergo file")
-    feeds = compiled.named_inputs(sample if sample is not None else compiled.sample)
+    feeds = sample if sample is not None else compiled.sample
+    if feeds is None:
+        raise InputError("no input to compare the layers on", remedy="give one: --compare FILE, or compare_layers(compiled, inputs)")
     reals: dict[str, np.ndarray] = {}
-    Interpreter(compiled.reference).run(feeds, observe=lambda name, array: reals.__setitem__(name, array))
+    named = compiled.reference_inputs(feeds)
+    Interpreter(compiled.reference).run(named, observe=reals.__setitem__)
     rows: list[LayerError] = []
 
     def watcher(tensor, value):
-        real = reals.get(source_name(tensor.name, tensor.op))
+        real = reals.pop(source_name(tensor.name, tensor.op), None)  # once: a reshape repeats its producer's values
         if real is not None and tensor.out_scale and real.size == value.size and np.issubdtype(real.dtype, np.floating):
             rows.append(layer_error(tensor, value, real))
 
