@@ -89,10 +89,11 @@ class _Layouter(Rewriter):
         new, current = self.stored(old)
         if current == order:
             return new
-        if (new, order) not in self.transposed:
+        axes = step_between(current, order)
+        if (new, axes) not in self.transposed:
             name = new.name if isinstance(new, Var) else self._hint
-            self.transposed[new, order] = permuted(self, new, step_between(current, order), f"{name}_permuted")
-        return self.transposed[new, order]
+            self.transposed[new, axes] = permuted(self, new, axes, f"{name}_permuted")
+        return self.transposed[new, axes]
 
     def plain(self, old: Expr) -> Expr:
         """The operand in the source's own order; tuples field by field."""
