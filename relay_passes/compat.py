@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import types
 from collections.abc import Callable, Mapping
+from pathlib import Path
 
 import tvm
 import tvm.ir._ffi_api as _ir_ffi
@@ -63,18 +64,33 @@ def static_tensor_type(expr) -> tuple[tuple[int, ...], str] | None:
     return tuple(int(d) for d in dims), str(ty.dtype)
 
 
-def host_llvm_target(num_cores: int | None = None) -> tvm.target.Target:
-    """The llvm target of this machine with its own vector features, plain ``llvm`` where they cannot be found out."""
-    config: dict = {"kind": "llvm"}
+_CHECKED_FEATURES = ("avx", "avx2", "fma", "avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512vnni")
+
+
+def host_llvm_target() -> tvm.target.Target:
+    """The llvm target of this machine with its own vector features; plain ``llvm`` where LLVM does not know the CPU, or where
+    the kernel reports fewer features than the CPU's model has (a virtual machine may mask them)."""
+    codegen = tvm.target.codegen
+    cpu = str(codegen.llvm_get_system_cpu())
+    if not cpu or cpu == "generic" or not codegen.llvm_is_valid_cpu(cpu, codegen.llvm_get_system_triple()):
+        return tvm.target.Target("llvm")
+    target = tvm.target.Target({"kind": "llvm", "mcpu": cpu})
+    flags = _kernel_cpu_flags()
+    needed = {str(name) for name in codegen.llvm_get_cpu_features(target)} & set(_CHECKED_FEATURES)
+    if flags is not None and not {name.replace("avx512vnni", "avx512_vnni") for name in needed} <= flags:
+        return tvm.target.Target("llvm")
+    return target
+
+
+def _kernel_cpu_flags() -> set[str] | None:
+    """The x86 feature flags Linux reports, None on other systems and machines."""
     try:
-        cpu = str(tvm.target.codegen.llvm_get_system_cpu())
-        if cpu and cpu != "generic" and tvm.target.codegen.llvm_is_valid_cpu(cpu, tvm.target.codegen.llvm_get_system_triple()):
-            config["mcpu"] = cpu
-    except (tvm.error.TVMError, AttributeError, RuntimeError, TypeError):
-        config.pop("mcpu", None)
-    if num_cores:
-        config["num-cores"] = int(num_cores)
-    return tvm.target.Target(config)
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return None
+    flags = next((line.split(":", 1)[1].split() for line in lines if line.startswith("flags")), None)
+    return None if flags is None else set(flags)
+
 
 
 def constant_array(expr):

@@ -56,6 +56,8 @@ def block_form(sch: s_tir.Schedule, block) -> BlockForm | None:
     ordered = [tirx.IterVar.DataPar] * spatial + [tirx.IterVar.CommReduce] * (len(kinds) - spatial)
     if kinds != ordered or not all(int(v.dom.extent) == int(loop.extent) for v, loop in zip(stmt.iter_vars, loops, strict=True)):
         return None
+    if not all(isinstance(dim, tirx.IntImm) for region in stmt.reads for dim in region.source.shape):
+        return None
     extents = [int(loop.extent) for loop in loops]
     written = [region.source for region in stmt.writes]
     reads = [region for region in stmt.reads if not any(region.source.same_as(buffer) for buffer in written)]

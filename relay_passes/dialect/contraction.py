@@ -64,7 +64,7 @@ def legalize_packed(op, builder: relax.BlockBuilder, call: relax.Call, pack: Cal
     if array is None:
         return builder.call_te(op.compute, x, weights, *vectors, primfunc_name_hint=hint)
     packed = relax.const(pack(array))
-    return builder.call_te(op._compute_packed, x, packed, *vectors, primfunc_name_hint=hint)
+    return builder.call_te(op.compute_packed, x, packed, *vectors, primfunc_name_hint=hint)
 
 
 def pad_rows(x: te.Tensor, padding: tuple[int, ...], value: int) -> te.Tensor:

@@ -78,9 +78,10 @@ class Conv2d(_Windowed):
         return [((batch, *self._window_size(height, width, (kh, kw)), out_channels), "int8")]
 
     def compute(self, x: te.Tensor, w: te.Tensor, bias: te.Tensor, mult: te.Tensor, shift: te.Tensor) -> te.Tensor:
-        return self._compute_packed(x, contraction.pack_conv(w, self.groups), bias, mult, shift)
+        return self.compute_packed(x, contraction.pack_conv(w, self.groups), bias, mult, shift)
 
-    def _compute_packed(self, x, packed, bias, mult, shift) -> te.Tensor:
+    def compute_packed(self, x: te.Tensor, packed: te.Tensor, bias: te.Tensor, mult: te.Tensor, shift: te.Tensor) -> te.Tensor:
+        """``compute`` with weights packed by ``contraction.pack_conv``."""
         padded = contraction.pad_rows(x, self.padding, self.in_zp)
         acc = contraction.conv(padded, packed, int(bias.shape[0]), self.strides, self.dilation, self.groups, self.in_zp, self.w_zp)
         return contraction.requantize_channels(acc, bias, mult, shift, self)
@@ -167,19 +168,22 @@ class Conv2dTranspose(_Windowed):
         self.require(w_channels == channels, "weights do not fit the input channels", channels, w_channels)
         self.require(len(self.output_padding) == 2 and min(self.output_padding) >= 0, "bad output padding", "two, >= 0", self.output_padding)
         self._check_channel_vectors(shapes, out_channels)
-        sizes = tuple((dim - 1) * self.strides[i] + (k - 1) * self.dilation[i] + 1 + self.output_padding[i]
-                      - self.padding[i] - self.padding[i + 2] for i, (dim, k) in enumerate(((height, kh), (width, kw))))
+        sizes = self._out_size((height, width), (kh, kw))
         self.require(min(sizes) >= 1, "padding removes the whole output", "at least one row and column", sizes)
         return [((batch, *sizes, out_channels), "int8")]
 
-    def compute(self, x: te.Tensor, w: te.Tensor, bias: te.Tensor, mult: te.Tensor, shift: te.Tensor) -> te.Tensor:
-        return self._compute_packed(x, contraction.pack_conv(w, 1, flip=True), bias, mult, shift)
+    def _out_size(self, size: tuple[int, int], kernel: tuple[int, int]) -> tuple[int, int]:
+        rows, cols = ((size[a] - 1) * self.strides[a] + (kernel[a] - 1) * self.dilation[a] + 1 + self.output_padding[a]
+                      - self.padding[a] - self.padding[a + 2] for a in (0, 1))
+        return rows, cols
 
-    def _compute_packed(self, x, packed, bias, mult, shift) -> te.Tensor:
-        kernel = tuple(int(d) for d in packed.shape[1:3])
-        (_, height, width, _), = ([int(d) for d in x.shape],)
-        sizes = tuple((dim - 1) * self.strides[i] + (k - 1) * self.dilation[i] + 1 + self.output_padding[i]
-                      - self.padding[i] - self.padding[i + 2] for i, (dim, k) in enumerate(zip((height, width), kernel, strict=True)))
+    def compute(self, x: te.Tensor, w: te.Tensor, bias: te.Tensor, mult: te.Tensor, shift: te.Tensor) -> te.Tensor:
+        return self.compute_packed(x, contraction.pack_conv(w, 1, flip=True), bias, mult, shift)
+
+    def compute_packed(self, x: te.Tensor, packed: te.Tensor, bias: te.Tensor, mult: te.Tensor, shift: te.Tensor) -> te.Tensor:
+        """``compute`` with weights packed and mirrored by ``contraction.pack_conv``."""
+        kernel = (int(packed.shape[1]), int(packed.shape[2]))
+        sizes = self._out_size((int(x.shape[1]), int(x.shape[2])), kernel)
         spread = contraction.spread_rows(x, self.strides, self.padding, self.dilation, kernel, sizes, self.in_zp)
         acc = contraction.conv(spread, packed, int(bias.shape[0]), (1, 1), self.dilation, 1, self.in_zp, self.w_zp)
         return contraction.requantize_channels(acc, bias, mult, shift, self)
