@@ -9,16 +9,20 @@ Padding writes the input's zero point, so that padded taps contribute ``(in_zp -
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from tvm_ergo.target.machine.kernels.depthwise import PreparedDepthwise
 from tvm_ergo.target.machine.kernels.rescale import Rescale
 from tvm_ergo.target.machine.kernels.windows import output_size, pad_nhwc, stuff_zeros, transpose_padding, windows
+from tvm_ergo.target.machine.kernels.workers import can_split_blas, run_all, single_threaded_blas, thread_count
 from tvm_ergo.target.machine.kernels.workspace import scratch
 
 FLOAT32_EXACT = 1 << 24
 INPUT_BOUND = 128  # of an int8 activation, its zero point folded into the bias
 IM2COL_ELEMENTS = 1 << 19  # of one band's patch matrix (2 MiB): large enough for BLAS, small enough for the caches
+SPLIT_MACS = 1 << 23  # a smaller product is not worth distributing over threads
 
 
 def magnitude_sum(weights: np.ndarray, axis: int) -> np.ndarray:
@@ -112,7 +116,10 @@ class PreparedConv:
 
     def _run_group(self, x: np.ndarray, gemm: _Gemm, shape, rows: np.ndarray, g: int) -> None:
         per_group = self.out_channels // self.groups
-        for begin, patches in patch_bands(x, self.kernel, self.strides, self.dilation):
+        view = windows(x, self.kernel, self.strides, self.dilation)
+
+        def run(band: tuple[slice, slice]) -> None:
+            patches, begin = im2col(view, band)
             part = slice(begin, begin + len(patches))
             if self.groups == 1:
                 gemm(patches, rows[part])
@@ -121,20 +128,31 @@ class PreparedConv:
                 gemm(patches, result)
                 rows[part, g * per_group:(g + 1) * per_group] = result
 
+        if view.size * per_group < SPLIT_MACS or not can_split_blas():
+            run_all(run, patch_bands(view.shape), parallel=False)
+        else:
+            with single_threaded_blas():
+                run_all(run, patch_bands(view.shape, thread_count()))
 
-def patch_bands(x: np.ndarray, kernel, strides, dilation):
-    """im2col in bands: yields ``(first row, patches float32 [M, kh*kw*C])``, M rows of consecutive output positions."""
-    view = windows(x, kernel, strides, dilation)
-    n, oh, ow, kh, kw, c = view.shape
-    depth = kh * kw * c
+
+def patch_bands(shape: tuple[int, ...], parts: int = 1) -> list[tuple[slice, slice]]:
+    """Cuts windows ``[N,OH,OW,kh,kw,C]`` into at least ``parts`` bands (images, output rows) whose patch matrices fit the caches."""
+    n, oh, ow, depth = *shape[:3], math.prod(shape[3:])
     step = max(1, max(IM2COL_ELEMENTS, 256 * depth) // (ow * depth))  # output rows a band
     images = max(1, step // oh)
-    for i in range(0, n, images):
-        for row in range(0, oh, step):
-            part = view[i:i + images, row:row + step]
-            patches = scratch("patches", (*part.shape[:3], kh, kw, c), np.float32)
-            np.copyto(patches, part, casting="unsafe")
-            yield (i * oh + row) * ow, patches.reshape(-1, depth)
+    if images >= n:
+        images = -(-n // parts)
+    if n < parts:
+        step = min(step, -(-oh // parts))
+    return [(slice(i, i + images), slice(row, min(row + step, oh))) for i in range(0, n, images) for row in range(0, oh, step)]
+
+
+def im2col(view: np.ndarray, band: tuple[slice, slice]) -> tuple[np.ndarray, int]:
+    """``(patches float32 [M, kh*kw*C], first row)`` of a band: M consecutive output positions."""
+    part = view[band]
+    patches = scratch("patches", part.shape, np.float32)
+    np.copyto(patches, part, casting="unsafe")
+    return patches.reshape(math.prod(part.shape[:3]), -1), (band[0].start * view.shape[1] + band[1].start) * view.shape[2]
 
 
 def conv2d(x, w, bias, mult, shift, *, strides=(1, 1), padding=(0, 0, 0, 0), dilation=(1, 1), groups=1, in_zp=0, w_zp=0, out_zp=0,

@@ -10,9 +10,11 @@ import numpy as np
 
 from tvm_ergo.target.machine.kernels.rescale import Rescale
 from tvm_ergo.target.machine.kernels.windows import output_size, pad_nhwc
+from tvm_ergo.target.machine.kernels.workers import run_all, thread_count
 from tvm_ergo.target.machine.kernels.workspace import scratch
 
 BAND_ELEMENTS = 1 << 15  # accumulators of one band: 128 KiB, beside the product buffer and the input rows
+SPLIT_ELEMENTS = 1 << 16  # fewer outputs are not worth distributing over threads
 
 
 class DepthwiseTaps:
@@ -27,13 +29,16 @@ class DepthwiseTaps:
             self._tiles[out_width] = np.tile(self.weights, (1, 1, out_width))
         return self._tiles[out_width]
 
-    def bands(self, x: np.ndarray):
-        """Yields ``(first output row, acc [rows, OW * C])`` for one padded image."""
+    def apply(self, x: np.ndarray, sink) -> None:
+        """Calls ``sink(first output row, acc [rows, OW * C])`` for every band of one padded image, on several threads."""
         (kh, kw, c), (sh, sw), (dh, dw) = self.weights.shape, self.strides, self.dilation
-        height, width, _ = x.shape
-        oh, ow = output_size(height, kh, sh, 0, 0, dh), output_size(width, kw, sw, 0, 0, dw)
-        tile, step = self._tile(ow), max(1, BAND_ELEMENTS // (ow * c))
-        for row in range(0, oh, step):
+        oh, ow = output_size(x.shape[0], kh, sh, 0, 0, dh), output_size(x.shape[1], kw, sw, 0, 0, dw)
+        step = max(1, BAND_ELEMENTS // (ow * c))
+        if oh * ow * c >= SPLIT_ELEMENTS:
+            step = min(step, -(-oh // thread_count()))
+        tile = self._tile(ow)
+
+        def run(row: int) -> None:
             count = min(step, oh - row)
             phases = self._phases(x[row * sh:row * sh + (count - 1) * sh + (kh - 1) * dh + 1])
             acc = scratch("depthwise_acc", (count, ow * c), self.real)
@@ -45,7 +50,9 @@ class DepthwiseTaps:
                     np.multiply(rows, tile[i, j], out=product if i or j else acc)
                     if i or j:
                         acc += product
-            yield row, acc
+            sink(row, acc)
+
+        run_all(run, range(0, oh, step), oh * ow * c >= SPLIT_ELEMENTS)
 
     def _phases(self, x: np.ndarray) -> list[np.ndarray]:
         result = []
@@ -81,8 +88,7 @@ class PreparedDepthwise:
         target = out if out.flags.c_contiguous else scratch("conv_out", shape, out.dtype)
         padded = pad_nhwc(x, self.padding, self.in_zp)
         for image, result in zip(padded, target):
-            for row, acc in self.taps.bands(image):
-                self.rescale(acc, result[row:row + len(acc)])
+            self.taps.apply(image, lambda row, acc, result=result: self.rescale(acc, result[row:row + len(acc)]))
         if target is not out:
             out[...] = target
         return out

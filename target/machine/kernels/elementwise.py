@@ -6,7 +6,10 @@ import numpy as np
 
 from tvm_ergo.target.machine.kernels.matmul import magnitude
 from tvm_ergo.target.machine.kernels.rescale import Rescale, divide
+from tvm_ergo.target.machine.kernels.workers import run_all
 from tvm_ergo.target.machine.kernels.workspace import bands, flat, scratch
+
+SPLIT_ELEMENTS = 1 << 17  # smaller results are not worth distributing over threads
 
 
 def _operands(a, b, out, dtype=np.int8):
@@ -28,8 +31,9 @@ def add(a, b, *, a_zp=0, b_zp=0, a_mult=1, b_mult=1, shift=0, out_zp=0, lo=-128,
     constant = half - int(a_zp) * a_mult - int(b_zp) * b_mult
     largest = magnitude(a_zp) * abs(a_mult) + magnitude(b_zp) * abs(b_mult) + half
     partial = 128 * (abs(a_mult) + abs(b_mult)) + abs(constant)
-    integer = np.int32 if max(largest, partial) < 1 << 31 and shift < 31 else np.int64
-    for part in bands(z.shape):
+    integer = np.int32 if max(largest, partial) + 256 < 1 << 31 and shift < 31 else np.int64
+
+    def run(part) -> None:
         p, q, r = x[part], y[part], z[part]
         acc, other = scratch("add_a", r.shape, integer), scratch("add_b", r.shape, integer)
         np.multiply(p, integer(a_mult), out=acc, dtype=integer)
@@ -41,6 +45,8 @@ def add(a, b, *, a_zp=0, b_zp=0, a_mult=1, b_mult=1, shift=0, out_zp=0, lo=-128,
             acc += integer(out_zp)
         np.clip(acc, lo, hi, out=acc)
         np.copyto(r, acc, casting="unsafe")
+
+    run_all(run, bands(z.shape), z.size >= SPLIT_ELEMENTS)
     return out
 
 
@@ -48,7 +54,8 @@ def mul(a, b, *, a_zp=0, b_zp=0, mult=1, shift=0, out_zp=0, lo=-128, hi=127, out
     """``a, b i8 -> i8``: ``numerics.requantize((a - a_zp) * (b - b_zp))`` with scalar mult and shift."""
     out, (x, y, z) = _operands(a, b, out)
     rescale = Rescale(mult, shift, out_zp, lo, hi, acc_bound=magnitude(a_zp) * magnitude(b_zp), channels=1)
-    for part in bands(z.shape):
+
+    def run(part) -> None:
         p, q, r = x[part], y[part], z[part]
         acc, other, result = (scratch(name, r.shape, t) for name, t in (("mul_a", np.float32), ("mul_b", np.float32), ("mul_c", np.int8)))
         np.subtract(p, np.float32(a_zp), out=acc, dtype=np.float32)
@@ -56,6 +63,8 @@ def mul(a, b, *, a_zp=0, b_zp=0, mult=1, shift=0, out_zp=0, lo=-128, hi=127, out
         acc *= other
         rescale(acc, result)
         r[...] = result
+
+    run_all(run, bands(z.shape), z.size >= SPLIT_ELEMENTS)
     return out
 
 
@@ -76,12 +85,15 @@ def table(x, lut, *, out=None) -> np.ndarray:
     by_byte = np.ascontiguousarray(np.roll(lut, 128, axis=-1) if x.dtype == np.int8 else lut)
     if lut.ndim == 1:
         x, z = flat(x, out)
-        for part in bands(z.shape):
+
+        def run(part) -> None:
             p, r = x[part], z[part]
             if r.flags.c_contiguous:
                 np.take(by_byte, p.view(np.uint8), out=r, mode="clip")
             else:
                 r[...] = np.take(by_byte, p.view(np.uint8))
+
+        run_all(run, bands(z.shape), z.size >= SPLIT_ELEMENTS)
         return out
     channel = np.arange(lut.shape[0], dtype=np.intp) * 256
     for part in bands(out.shape):

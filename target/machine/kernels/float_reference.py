@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from tvm_ergo.target.machine.kernels.conv import patch_bands
+from tvm_ergo.target.machine.kernels.conv import im2col, patch_bands
 from tvm_ergo.target.machine.kernels.depthwise import DepthwiseTaps
 from tvm_ergo.target.machine.kernels.pool import pooled_size, window_counts, window_sum
-from tvm_ergo.target.machine.kernels.windows import output_size, pad_nhwc, stuff_zeros, tap, transpose_padding
+from tvm_ergo.target.machine.kernels.windows import output_size, pad_nhwc, stuff_zeros, tap, transpose_padding, windows
 
 
 def conv2d_float(x, w, bias=None, *, strides=(1, 1), padding=(0, 0, 0, 0), dilation=(1, 1), groups=1) -> np.ndarray:
@@ -24,7 +24,9 @@ def conv2d_float(x, w, bias=None, *, strides=(1, 1), padding=(0, 0, 0, 0), dilat
     matrix = np.ascontiguousarray(np.asarray(w, np.float32).reshape(o, -1).T)
     for g in range(groups):
         columns = slice(g * per_group, (g + 1) * per_group)
-        for begin, patches in patch_bands(padded[..., g * cg:(g + 1) * cg], (kh, kw), strides, dilation):
+        view = windows(padded[..., g * cg:(g + 1) * cg], (kh, kw), strides, dilation)
+        for band in patch_bands(view.shape):
+            patches, begin = im2col(view, band)
             rows[begin:begin + len(patches), columns] = patches @ matrix[:, columns]
     if bias is not None:
         out += np.asarray(bias, np.float32)
@@ -39,8 +41,10 @@ def depthwise_float(x, w, bias=None, *, strides=(1, 1), padding=(0, 0, 0, 0), di
     out = np.empty((n, output_size(height, w.shape[0], strides[0], 0, 0, dilation[0]),
                     output_size(width, w.shape[1], strides[1], 0, 0, dilation[1]), c), np.float32)
     for image, result in zip(padded, out):
-        for row, acc in taps.bands(image):
+        def store(row: int, acc: np.ndarray, result=result) -> None:
             result[row:row + len(acc)] = acc.reshape(len(acc), -1, c)
+
+        taps.apply(image, store)
     if bias is not None:
         out += np.asarray(bias, np.float32)
     return out
