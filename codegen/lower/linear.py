@@ -61,14 +61,15 @@ def depthwise_conv2d(node: Node, region: Region, emit: Emitter) -> None:
 def _transposed(interval: tuple[int, int], extent: int, kernel: int, stride: int, before: int, dilation: int):
     """``(rows of the input, cut before, cut after, rows added after)`` of a transposed window for output rows ``interval``.
 
-    Row i reaches the outputs ``i * stride - before + tap * dilation``. One row that reaches none is kept where the cut
-    before would become negative without it.
+    Row i reaches the outputs ``i * stride - before + tap * dilation``. Rows that reach none are kept where the cut before
+    would become negative without the first of them, or would cut all there is without the last.
     """
     begin, end = interval
     first = -(-(begin + before - (kernel - 1) * dilation) // stride)
     first = min(max(0, min(first, (begin + before) // stride)), extent - 1)
     stop = max(first + 1, min((end - 1 + before) // stride + 1, extent))
     cut = begin + before - first * stride
+    stop = min(extent, max(stop, first + 1 - (((kernel - 1) * dilation - cut) // stride)))
     rest = (stop - 1 - first) * stride + (kernel - 1) * dilation + 1 - cut - (end - begin)
     return (first, stop), cut, max(rest, 0), max(-rest, 0)
 

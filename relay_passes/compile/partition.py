@@ -32,14 +32,15 @@ class Partition:
     prefix: str = CODEGEN
 
     def transform_module(self, mod: tvm.IRModule, _context) -> tvm.IRModule:
-        builder = relax.BlockBuilder(mod)
+        builder, changed = relax.BlockBuilder(mod), False
         for global_var, func in mod.functions_items():
             if isinstance(func, relax.Function) and not is_chip_function(func) and isinstance(func.body, relax.SeqExpr):
                 name = f"{self.prefix}_{global_var.name_hint}"
                 new = _partition_function(builder, func, name)
                 if new is not None:
                     builder.update_func(global_var, new)
-        return relax.transform.Normalize()(builder.finalize())
+                    changed = True
+        return relax.transform.Normalize()(builder.finalize()) if changed else mod
 
 
 def is_chip_function(func: relax.Function) -> bool:
@@ -127,7 +128,7 @@ def _outline(builder, region: list[relax.VarBinding], outputs: list[relax.Var], 
     result = relax.Var("result", ty)
     body.append(relax.VarBinding(result, value))
     func = relax.Function([fresh[v] for v in inputs], relax.SeqExpr([relax.DataflowBlock(body)], result), ty)
-    global_var = builder.add_func(func.with_attrs({"Codegen": CODEGEN}), builder.get_unique_name(name))
+    global_var = builder.add_func(func.with_attrs({"Codegen": CODEGEN}), name)
     builder.update_func(global_var, builder.get()[global_var].with_attr("global_symbol", global_var.name_hint))
     call = relax.Call(global_var, inputs, ret_ty=ty)
     if len(outputs) == 1:
