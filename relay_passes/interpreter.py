@@ -1,7 +1,8 @@
 """Evaluates a float or QDQ Relax function with NumPy: the reference for calibration, folding and per-layer comparison.
 
 Quantize and dequantize have ONNX semantics (round half to even). A function is prepared once (constants converted, values
-that depend on constants only computed ahead) and run as often as needed; arrays are freed after their last use.
+that depend on constants only computed ahead) and run as often as needed; arrays are freed after their last use. Operators without
+a NumPy rule are compiled by TVM for the CPU, one call at a time.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import tvm
 from tvm import relax
 
 from tvm_ergo.relay_passes import interpreter_ops_nn  # noqa: F401  registers its operators
+from tvm_ergo.relay_passes.interpreter_fallback import CompiledCall
 from tvm_ergo.relay_passes.interpreter_ops import OPERATORS
 from tvm_ergo.relay_passes.relax_utils import (Call, Constant, Expr, Tuple, TupleGetItem, Var, array_of, bindings_of, body_of,
                                                 dtype_of, main_of, op_name, shape_of, variables_in)
@@ -44,11 +46,13 @@ def evaluate_call(call: Call, operands: list):
 class Interpreter:
     """Evaluates ``main`` of a module; construct once, call :meth:`run` per input.
 
-    Errors: UnsupportedError (operator without a rule), ModelError (dynamic shapes, control flow), InputError (run).
+    Errors: UnsupportedError (operator without a rule that TVM cannot run either), ModelError (dynamic shapes, control flow), InputError (run).
     """
 
     def __init__(self, mod: tvm.IRModule):
         func = main_of(mod)
+        self._mod = mod
+        self._compiled: dict[Call, CompiledCall] = {}
         self.params = list(func.params)
         self.body = body_of(func)
         self._constants: dict[Constant, np.ndarray] = {}
@@ -77,6 +81,8 @@ class Interpreter:
                 self._constants[expr] = array_of(expr)
             return self._constants[expr]
         if isinstance(expr, Call):
+            if op_name(expr) not in OPERATORS:
+                return self._on_tvm(expr, env)
             return evaluate_call(expr, [self._evaluate(a, env) for a in expr.args])
         if isinstance(expr, Tuple):
             return tuple(self._evaluate(f, env) for f in expr.fields)
@@ -87,6 +93,12 @@ class Interpreter:
         if isinstance(expr, (tvm.tirx.IntImm, tvm.tirx.FloatImm)):
             return expr.value
         raise UnsupportedError(f"expression {type(expr).__name__} has no NumPy evaluation rule", where=str(expr)[:80])
+
+    def _on_tvm(self, call: Call, env: dict):
+        if call not in self._compiled:
+            self._compiled[call] = CompiledCall(self._mod, call)
+        compiled = self._compiled[call]
+        return compiled({v: self._evaluate(v, env) for v in compiled.variables})
 
     def run(self, inputs: Mapping[str, np.ndarray] | np.ndarray, observe: Observer | None = None) -> list[np.ndarray]:
         """Outputs of ``main`` for one set of inputs.

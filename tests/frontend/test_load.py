@@ -174,3 +174,14 @@ def test_relax_module_with_symbolic_shape():
         bb.emit_func_output(out)
     with pytest.raises(ModelError, match="no static shape"):
         load(bb.get())
+
+
+def test_relax_module_with_a_weight_that_is_not_a_number():
+    bb = relax.BlockBuilder()
+    x = relax.Var("x", relax.TensorType((2, 3), "float32"))
+    with bb.function("main", [x]):
+        with bb.dataflow():
+            out = bb.emit_output(relax.op.matmul(x, relax.const(np.full((3, 2), np.nan, np.float32))))
+        bb.emit_func_output(out)
+    with pytest.raises(ModelError, match="not a finite number"):
+        load(bb.get())

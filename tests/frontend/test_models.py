@@ -116,3 +116,15 @@ def test_batched_input_is_evaluated_image_after_image(shared, real_input):
 def test_values_carry_the_names_of_the_source(shared):
     names = {v.name for v, _ in bindings_of(normalize(load(shared / "models" / "cifar10" / "resnet20_cifar10.onnx").mod)["main"])}
     assert {"layer1_0_conv1", "Relu_3"} <= names
+
+
+@pytest.mark.parametrize("name", ["tinyml/kws_dscnn_fp32.onnx", "tinyml/kws_dscnn_qdq_int8.onnx"])
+def test_normal_form_runs_on_tvm(name, shared, real_input):
+    import tvm
+    from tvm import relax
+
+    imported = load(shared / "models" / name)
+    normal, x = normalize(imported.mod), real_input(name, 0)["input"]
+    machine = relax.VirtualMachine(tvm.compile(normal, "llvm"), tvm.cpu())
+    theirs = machine["main"](tvm.runtime.tensor(x)).numpy()
+    assert np.abs(Interpreter(normal).run(x)[0] - theirs).max() <= (1e-4 * np.ptp(theirs) if "fp32" in name else output_step(imported) * 1.01)

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tvm import relax
 
-from tvm_ergo.relay_passes.interpreter import Interpreter, evaluate
+from tvm_ergo.relay_passes.interpreter import Interpreter, evaluate, evaluate_call
 from tvm_ergo.relay_passes.interpreter_ops import erf
 from tvm_ergo.target.errors import InputError, UnsupportedError
 
@@ -111,10 +111,30 @@ def test_intermediates_and_observer():
     assert evaluate(mod, np.concatenate([x, 2 * x]), intermediates=True)[1]["positive"].tolist() == [[0, 2, 3], [0, 4, 6]]
 
 
-def test_unknown_operator_and_wrong_inputs():
-    mod = module(lambda e, x: e(R.sort(x)), (1, 3))
-    with pytest.raises(UnsupportedError, match="relax.sort"):
-        evaluate(mod, np.zeros((1, 3), np.float32))
+def test_operators_without_a_rule_run_on_tvm():
+    mod = module(lambda e, x: e(R.add(e(R.sort(x)), x)), (2, 5))
+    x = RNG.normal(size=(2, 5)).astype(np.float32)
+    assert np.allclose(evaluate(mod, x)[0], np.sort(x) + x)
+
+    def with_function(bb, x):
+        return bb.emit_te(lambda a: tvm.te.compute(a.shape, lambda i, j: a[i, j] * 2, name="twice"), x)
+
+    bb = relax.BlockBuilder()
+    parameter = relax.Var("x0", relax.TensorType((2, 5), "float32"))
+    with bb.function("main", [parameter]):
+        with bb.dataflow():
+            out = bb.emit_output(with_function(bb, parameter))
+        bb.emit_func_output(out)
+    assert np.allclose(evaluate(bb.get(), x)[0], 2 * x)
+
+
+def test_unknown_operator_is_named():
+    call = relax.Call(tvm.ir.Op.get("relax.memory.ensure_zero_offset"), [relax.Var("x", relax.TensorType((2,), "float32"))])
+    with pytest.raises(UnsupportedError, match="ensure_zero_offset"):
+        evaluate_call(call, [np.zeros(2)])
+
+
+def test_wrong_inputs():
     relu = Interpreter(module(lambda e, x: e(R.nn.relu(x)), (1, 3)))
     for bad in ({"y": np.zeros((1, 3), np.float32)}, np.zeros((1, 4), np.float32), np.zeros((1, 3)), np.zeros((0, 3), np.float32)):
         with pytest.raises(InputError):

@@ -9,8 +9,9 @@ import onnx
 import tvm
 from google.protobuf.message import DecodeError
 
-from tvm_ergo.frontend.imported import Imported, SourceFormat, describe
+from tvm_ergo.frontend.imported import Imported, SourceFormat, describe, require_finite
 from tvm_ergo.frontend.onnx_import import import_onnx
+from tvm_ergo.relay_passes.relax_utils import LINEAR_OPS, Constant, array_of, bindings_of, children, main_of, op_name
 from tvm_ergo.target.errors import ModelError
 
 _SUFFIXES = (".onnx", ".onnx.xz", ".tflite")
@@ -30,6 +31,7 @@ def load(model, *, input_shapes: dict | None = None, batch: int = 1) -> Imported
     if isinstance(model, Imported):
         return model
     if isinstance(model, tvm.IRModule):
+        _check_constants(model)
         return describe(model, "Relax module", SourceFormat.RELAX)
     if isinstance(model, onnx.ModelProto):
         return import_onnx(model, "ONNX model in memory", input_shapes, batch)
@@ -49,6 +51,14 @@ def load(model, *, input_shapes: dict | None = None, batch: int = 1) -> Imported
         raise ModelError("the file's content is not what its name says", where=str(path),
                          available="a TFLite file" if data[4:8] == b"TFL3" else "no TFLite mark inside")
     return _from_bytes(data, str(path), input_shapes, batch)
+
+
+def _check_constants(mod: tvm.IRModule) -> None:
+    """Errors: ModelError naming the variable whose operand holds NaN (or infinities in a weight)."""
+    for var, value in bindings_of(main_of(mod)):
+        for operand in children(value):
+            if isinstance(operand, Constant):
+                require_finite(array_of(operand), f"constant of {var.name}", infinity_allowed=op_name(value) not in LINEAR_OPS)
 
 
 def _from_bytes(data: bytes, source: str, input_shapes: dict | None, batch: int) -> Imported:

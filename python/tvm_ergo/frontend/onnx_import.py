@@ -73,6 +73,11 @@ def _check_weights(graph: onnx.GraphProto) -> None:
         masks = consumers.get(tensor.name, set()) <= _MASK_CONSUMERS
         if tensor.data_type in (onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE, onnx.TensorProto.FLOAT16):
             require_finite(numpy_helper.to_array(tensor), tensor.name, infinity_allowed=masks)
+    for node in graph.node:
+        value = next((a.t for a in node.attribute if a.name == "value" and a.type == onnx.AttributeProto.TENSOR), None)
+        if node.op_type == "Constant" and value is not None:
+            masks = consumers.get(node.output[0], set()) <= _MASK_CONSUMERS
+            require_finite(numpy_helper.to_array(value), node.output[0], infinity_allowed=masks)
 
 
 def _check_operators(model: onnx.ModelProto) -> None:
