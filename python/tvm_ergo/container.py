@@ -7,12 +7,12 @@ per section: length u16 of the name, name, length u64, content.
 from __future__ import annotations
 
 import hashlib
-import os
 import struct
 import tempfile
 from pathlib import Path
 
 import tvm
+from tvm_ergo.files import write_atomically
 from tvm_ergo.target.errors import OutputError, ProgramError
 
 MAGIC = b"ERGOMODL"
@@ -25,20 +25,9 @@ def _digest(version: int, payload: bytes) -> bytes:
 
 
 def write(path: Path, sections: dict[str, bytes]) -> None:
-    """Writes under a temporary name beside ``path``, then renames. Errors: OutputError; then nothing is left behind."""
+    """Writes the file, or leaves what was there. Errors: OutputError."""
     payload = b"".join(struct.pack("<H", len(n.encode())) + n.encode() + struct.pack("<Q", len(c)) + c for n, c in sections.items())
-    temporary = None
-    try:
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        with os.fdopen(handle, "wb") as file:
-            file.write(HEAD.pack(MAGIC, VERSION, _digest(VERSION, payload)) + payload)
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except OSError as error:
-        if temporary is not None:
-            Path(temporary).unlink(missing_ok=True)
-        raise OutputError("the compiled model cannot be written", where=str(path), available=error.strerror or str(error),
-                          remedy="choose a folder that exists and can be written to") from None
+    write_atomically(path, HEAD.pack(MAGIC, VERSION, _digest(VERSION, payload)) + payload)
 
 
 def read(path: Path) -> dict[str, bytes]:

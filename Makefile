@@ -1,0 +1,38 @@
+# Everything from a fresh machine with Python 3.11, g++ and make. Stamps make repeated calls quick.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+JOBS ?= 2
+OUT ?= demo-out
+
+# BLAS threads of parallel test workers would fight for the cores
+export OMP_NUM_THREADS ?= $(if $(filter test,$(MAKECMDGOALS)),1,)
+
+.PHONY: demo test benchmark install packaging clean
+
+demo: $(STAMP)  ## compile and run a network, show the report
+	$(BIN)/python -m tvm_ergo.demo --out $(OUT)
+
+test: $(STAMP)  ## the test suite
+	$(BIN)/python -P -m pytest -n $(JOBS) --dist worksteal $(ARGS)
+
+BENCHMARKS := $(filter-out __init__ common,$(basename $(notdir $(wildcard benchmarks/*.py))))
+benchmark: $(STAMP)  ## every benchmark, one table each (the shared models are found through ERGO_SHARED)
+	@set -e; for name in $(BENCHMARKS); do echo "== $$name"; $(BIN)/python -m benchmarks.$$name; done
+
+packaging: $(STAMP)  ## installs into fresh environments, normal and editable, and checks the autoload (some minutes)
+	ERGO_PACKAGING=1 $(BIN)/python -P -m pytest tests/packaging $(ARGS)
+
+install: $(STAMP)
+
+# editable, with the native runtime module compiled; again when what defines the installation changes
+$(STAMP): setup.py pyproject.toml codegen/runtime/program_module.cc | $(BIN)/pip
+	$(BIN)/pip install --disable-pip-version-check -q -e '.[test]'
+	@touch $@
+
+$(BIN)/pip:
+	$(PYTHON) -m venv $(VENV)
+
+clean:
+	rm -rf $(VENV) build dist $(OUT)
