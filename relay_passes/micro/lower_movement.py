@@ -50,6 +50,16 @@ def lower_slice(ctx: Context, group, out: Quant) -> relax.Expr:
     return ctx.emit(dialect.Slice(begin=tuple(begin), end=tuple(end), strides=tuple(strides)), _input(ctx, group, out), quant=out)
 
 
+@lowers(movement.Take)
+def lower_take(ctx: Context, group, out: Quant) -> relax.Expr:
+    shape = static_shape(group.inputs[0])
+    axis, first, last, stride = movement.take_slice(ctx.view, group)
+    begin, end, strides = [0] * len(shape), list(shape), [1] * len(shape)
+    begin[axis], end[axis], strides[axis] = first, last, stride
+    part = ctx.emit(dialect.Slice(begin=tuple(begin), end=tuple(end), strides=tuple(strides)), _input(ctx, group, out), quant=out)
+    return reshape(ctx, part, static_shape(group.output), out)
+
+
 @lowers(movement.Split)
 def lower_split(ctx: Context, group, out: Quant) -> relax.Expr:
     call, part, shape = ctx.view.value[group.root], ctx.view.value[group.output], static_shape(group.inputs[0])

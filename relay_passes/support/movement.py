@@ -8,7 +8,7 @@ from tvm import relax
 
 from tvm_ergo.relay_passes.support.rule import Group, Kind, Rule, constraint, make_group, register
 from tvm_ergo.relay_passes.support.spatial import SingleOp
-from tvm_ergo.relay_passes.support.view import FunctionView, immediates
+from tvm_ergo.relay_passes.support.view import FunctionView, immediates, static_shape
 
 
 class MovementRule(SingleOp):
@@ -59,6 +59,36 @@ class StridedSlice(MovementRule):
         if len(args) > 4 and any(s <= 0 for s in immediates(args[4])):
             return f"its strides are {immediates(args[4])}"
         return None
+
+
+@register
+class Take(MovementRule):
+    """Take (gather) with constant indices along one axis that are one index, or evenly spaced and rising: a slice."""
+
+    ops = ("take",)
+    runs_as = ("slice", "reshape")
+    remedy = "gather with constant, evenly spaced indices; embeddings run on the host"
+
+    @constraint
+    def constant_progression(group: Group, view: FunctionView) -> str | None:
+        """Its indices are constants, inside the axis, evenly spaced and rising."""
+        return "its indices are computed at run time or not evenly spaced" if take_slice(view, group) is None else None
+
+
+def take_slice(view: FunctionView, group: Group) -> tuple[int, int, int, int] | None:
+    """``(axis, begin, end, stride)`` of the slice that a take amounts to, or None."""
+    call = view.value[group.root]
+    const, shape = view.const(call.args[1]), static_shape(call.args[0])
+    if const is None or const.stored.ndim > 1 or const.stored.size == 0 or shape is None or call.attrs.axis is None:
+        return None
+    axis = int(call.attrs.axis) % len(shape)
+    indices = [int(i) for i in const.stored.reshape(-1)]
+    indices = [i + shape[axis] if i < 0 else i for i in indices]
+    steps = {b - a for a, b in zip(indices, indices[1:])} or {1}
+    stride = steps.pop()
+    if steps or stride <= 0 or indices[0] < 0 or indices[-1] >= shape[axis]:
+        return None
+    return axis, indices[0], indices[-1] + 1, stride
 
 
 @register

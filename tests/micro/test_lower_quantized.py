@@ -285,6 +285,7 @@ MOVES = {
     "permute": lambda q, x: op.permute_dims(x, [0, 3, 1, 2]), "slice": lambda q, x: op.strided_slice(x, [1, 2], [-3, 0], [4, 3], [2, 1]),
     "pad": lambda q, x: op.nn.pad(x, [0, 0, 1, 2, 0, 1, 0, 0], "constant", 0.25), "squeeze": lambda q, x: op.squeeze(x, [0]),
     "depth_to_space": lambda q, x: op.reshape(q.emit(op.permute_dims(q.emit(op.reshape(x, (1, 4, 3, 2, 1, 3))), [0, 1, 4, 2, 3, 5])), (1, 4, 6, 3)),
+    "take_one": lambda q, x: op.take(x, relax.const(np.int64(2)), 1), "take_some": lambda q, x: op.take(x, const([-5, 3, 5], "int64"), 3),
     "split": lambda q, x: relax.TupleGetItem(q.emit(op.split(x, 3, 3)), 1), "split_at": lambda q, x: relax.TupleGetItem(q.emit(op.split(x, [1, 3], 3)), 2),
 }
 
