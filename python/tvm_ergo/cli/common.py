@@ -112,4 +112,4 @@ def read_calibration(text: str | None):
         return arrays[""] if set(arrays) == {""} else arrays
     from tvm_ergo import evaluation
 
-    return evaluation.task(text).calibration_inputs()
+    return evaluation.calibration_inputs(text)

@@ -43,8 +43,9 @@ def run(arguments) -> None:
     if arguments.limit is not None and arguments.limit < 1:
         raise InputError("--limit must be at least 1", available=str(arguments.limit))
     task = evaluation.find_task(arguments.model)
-    if arguments.data:
-        tests = [evaluation.own_test(read_arrays(arguments.data), arguments.data)]
+    own = read_arrays(arguments.data) if arguments.data else None
+    if own:
+        tests = []
     elif task:
         tests = [t for t in task.tests if arguments.test in (None, t.name)]
         if not tests:
@@ -53,6 +54,8 @@ def run(arguments) -> None:
         raise InputError("no data to evaluate on", where=arguments.model,
                          remedy="give --data FILE.npz with arrays x and y, or the name of a task (see 'tvm-ergo eval --list')")
     compiled = open_for_eval(arguments, task)
+    if own:
+        tests = [evaluation.own_test(own, arguments.data, compiled.inputs[0].name)]
     rows = [row for test in tests for row in measure(arguments, compiled, test)]
     show(arguments, rows)
 
@@ -78,9 +81,9 @@ def open_for_eval(arguments: argparse.Namespace, task):
 
     if task and not is_compiled(arguments.model):
         arguments.model = str(evaluation.shared_root() / "models" / task.path)
-        arguments.calibration = arguments.calibration or task.stem
-        if not arguments.input_shape and task.input_shapes:
-            arguments.input_shape = list(task.input_shapes.items())
+        if not task.quantized:
+            arguments.calibration = arguments.calibration or task.stem
+        arguments.input_shape = arguments.input_shape or list(evaluation.input_shapes_of(task).items())
         if arguments.memory is None:
             arguments.memory = BIG_MEMORY_BYTES
     return open_model(arguments)
@@ -97,8 +100,9 @@ def measure(arguments, compiled, test) -> list[dict]:
     for kind, call in runs.items():
         with progress_bar(f"{test.name} ({kind})") as advance:
             outcome = evaluation.evaluate(test, call, limit=arguments.limit, progress=advance)
+        whole = outcome.samples == len(test.source.indices())  # a part is not comparable with the figures over all samples
         rows.append({"test": outcome.test, "network": kind, "samples": outcome.samples, "figures": outcome.figures,
-                     "float reference": outcome.reference, "loss": outcome.loss, "primary": outcome.primary})
+                     "float reference": outcome.reference, "loss": outcome.loss if whole else None, "primary": outcome.primary})
     return rows
 
 
