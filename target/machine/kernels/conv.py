@@ -128,11 +128,16 @@ class PreparedConv:
                 gemm(patches, result)
                 rows[part, g * per_group:(g + 1) * per_group] = result
 
-        if view.size * per_group < SPLIT_MACS or not can_split_blas():
-            run_all(run, patch_bands(view.shape), parallel=False)
-        else:
-            with single_threaded_blas():
-                run_all(run, patch_bands(view.shape, thread_count()))
+        for_bands(view.shape, per_group, run)
+
+
+def for_bands(shape: tuple[int, ...], channels: int, run) -> None:
+    """``run(band)`` for bands that cover windows of ``shape``; on all threads where the product with ``channels`` columns is worth it."""
+    if math.prod(shape) * channels < SPLIT_MACS or not can_split_blas():
+        run_all(run, patch_bands(shape), parallel=False)
+    else:
+        with single_threaded_blas():
+            run_all(run, patch_bands(shape, thread_count()))
 
 
 def patch_bands(shape: tuple[int, ...], parts: int = 1) -> list[tuple[slice, slice]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from tvm_ergo.target.machine.kernels.conv import im2col, patch_bands
+from tvm_ergo.target.machine.kernels.conv import for_bands, im2col
 from tvm_ergo.target.machine.kernels.depthwise import DepthwiseTaps
 from tvm_ergo.target.machine.kernels.pool import pooled_size, window_counts, window_sum
 from tvm_ergo.target.machine.kernels.windows import output_size, pad_nhwc, stuff_zeros, tap, transpose_padding, windows
@@ -25,9 +25,12 @@ def conv2d_float(x, w, bias=None, *, strides=(1, 1), padding=(0, 0, 0, 0), dilat
     for g in range(groups):
         columns = slice(g * per_group, (g + 1) * per_group)
         view = windows(padded[..., g * cg:(g + 1) * cg], (kh, kw), strides, dilation)
-        for band in patch_bands(view.shape):
+
+        def run(band, view=view, columns=columns) -> None:
             patches, begin = im2col(view, band)
             rows[begin:begin + len(patches), columns] = patches @ matrix[:, columns]
+
+        for_bands(view.shape, per_group, run)
     if bias is not None:
         out += np.asarray(bias, np.float32)
     return out
