@@ -1,0 +1,148 @@
+"""Wrong input of every kind: exit code 2, a message that helps, no traceback, nothing half-written."""
+
+import os
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from tvm_ergo import zoo
+from tvm_ergo.cli import main
+
+MODEL = str(zoo.DIGITS_MODEL)
+
+
+@pytest.fixture
+def refused(capsys):
+    """Runs the CLI, expects exit code 2 and every given text in the message."""
+
+    def call(arguments, *texts):
+        assert main([str(a) for a in arguments]) == 2
+        error = capsys.readouterr().err
+        assert error.startswith("tvm-ergo: ") and "Traceback" not in error
+        for text in texts:
+            assert text.lower() in error.lower(), error
+        return error
+
+    return call
+
+
+def content(kind: str) -> bytes:
+    whole = zoo.DIGITS_MODEL.read_bytes()
+    return {"empty": b"", "truncated": whole[: len(whole) // 2], "text": b"hello, world\n" * 20, "zeros": bytes(1000)}[kind]
+
+
+@pytest.mark.parametrize("kind", ["empty", "truncated", "text", "zeros"])
+@pytest.mark.parametrize("suffix", [".onnx", ".tflite", ".onnx.xz"])
+def test_broken_model_files(refused, tmp_path, kind, suffix):
+    path = tmp_path / f"bad{suffix}"
+    path.write_bytes(content(kind))
+    refused(["compile", path, "-o", tmp_path / "o.ergo"], "ModelError", path.name)
+    assert os.listdir(tmp_path) == [path.name]
+
+
+@pytest.mark.parametrize("name", ["missing.onnx", "folder.onnx", "model.pt"])
+def test_no_such_model(refused, tmp_path, name):
+    if name.startswith("folder"):
+        (tmp_path / name).mkdir()
+    elif name.endswith("pt"):
+        (tmp_path / name).write_bytes(b"x")
+    refused(["compile", tmp_path / name], name)
+
+
+def conv_model(weight, shape=(1, 1, 8, 8)) -> onnx.ModelProto:
+    node = helper.make_node("Conv", ["x", "w"], ["y"], name="first")
+    graph = helper.make_graph([node], "g", [helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)],
+                              [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)], [numpy_helper.from_array(weight, "w")])
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_weights_that_are_not_finite(refused, tmp_path, workspace, value):
+    weight = np.ones((2, 1, 3, 3), np.float32)
+    weight[1, 0, 2, 2] = value
+    onnx.save(conv_model(weight), tmp_path / "nan.onnx")
+    refused(["compile", tmp_path / "nan.onnx", "--calibration", workspace / "image.npy"], "ModelError", "w")
+
+
+def test_dynamic_shape_names_the_dimension(refused, tmp_path, workspace):
+    onnx.save(conv_model(np.ones((2, 1, 3, 3), np.float32), (1, 1, "height", 8)), tmp_path / "dyn.onnx")
+    refused(["compile", tmp_path / "dyn.onnx", "--calibration", workspace / "image.npy"], "ModelError", "height", "input")
+    assert main(["compile", str(tmp_path / "dyn.onnx"), "--calibration", str(workspace / "image.npy"), "--input-shape", "x=1,1,8,8"]) == 0
+
+
+def test_calibration(refused, tmp_path, workspace):
+    refused(["compile", MODEL], "CalibrationError", "remedy")
+    np.save(tmp_path / "shape.npy", np.zeros((4, 3, 8, 8), np.float32))
+    refused(["compile", MODEL, "--calibration", tmp_path / "shape.npy"], "CalibrationError")
+    np.save(tmp_path / "nan.npy", np.full((4, 1, 8, 8), np.nan, np.float32))
+    refused(["compile", MODEL, "--calibration", tmp_path / "nan.npy"], "CalibrationError")
+    np.save(tmp_path / "none.npy", np.zeros((0, 1, 8, 8), np.float32))
+    refused(["compile", MODEL, "--calibration", tmp_path / "none.npy"], "CalibrationError")
+    np.save(tmp_path / "pickled.npy", np.array([object()]), allow_pickle=True)
+    refused(["compile", MODEL, "--calibration", tmp_path / "pickled.npy"], "CalibrationError")
+    refused(["compile", MODEL, "--calibration", tmp_path / "missing.npy"], "CalibrationError", "missing.npy")
+    refused(["compile", MODEL, "--calibration", "no_such_task"], "no_such_task")
+
+
+def test_wrong_inputs_at_run_time(refused, tmp_path, workspace):
+    compiled = workspace / "digits.ergo"
+    for array in (np.zeros((1, 1, 9, 8), np.float32), np.zeros((1, 1, 8, 8)), np.full((1, 1, 8, 8), np.inf, np.float32)):
+        np.save(tmp_path / "x.npy", array)
+        refused(["run", compiled, "--input", tmp_path / "x.npy"], "InputError", "image")
+    refused(["run", compiled, "--input", f"picture={workspace / 'image.npy'}"], "InputError", "image")
+    refused(["run", compiled], "InputError", "--random")
+    refused(["run", compiled, "--input", tmp_path / "none.npy"], "InputError", "none.npy")
+
+
+def test_any_flipped_bit_of_a_compiled_model_is_found(refused, tmp_path, workspace):
+    whole = bytearray((workspace / "digits.ergo").read_bytes())
+    rng = np.random.default_rng(0)
+    positions = [0, 5, len(whole) - 1, *rng.integers(0, len(whole), 25)]
+    for position in positions:
+        broken = whole.copy()
+        broken[position] ^= 1 << int(rng.integers(8))
+        (tmp_path / "b.ergo").write_bytes(broken)
+        refused(["report", tmp_path / "b.ergo"], "ProgramError", "b.ergo")
+    for length in (0, 3, 40, len(whole) // 2, len(whole) - 1):
+        (tmp_path / "b.ergo").write_bytes(whole[:length])
+        refused(["run", tmp_path / "b.ergo", "--random", "0"], "ProgramError")
+
+
+def test_targets(refused, tmp_path, workspace):
+    refused(["compile", MODEL, "--target", "ergo/9", "--calibration", workspace / "cal.npz"], "TargetError", "ergo/9")
+    refused(["compile", MODEL, "--target", "llvm", "--calibration", workspace / "cal.npz"], "TargetError")
+    for name, text in (("cut.json", '{"name": "x", '), ("list.json", "[]"), ("lacks.json", '{"name": "x"}')):
+        (tmp_path / name).write_text(text)
+        refused(["targets", tmp_path / name], "TargetError", name)
+    refused(["targets", tmp_path / "missing.json"], "TargetError", "missing.json")
+
+
+def test_too_small_a_memory_names_peak_limit_and_tensors(refused, tmp_path, workspace):
+    error = refused(["compile", MODEL, "--memory", "24KiB", "--calibration", workspace / "cal.npz", "-o", tmp_path / "o.ergo"],
+                    "OutOfMemoryError", "24576", "remedy")
+    assert "body" in error  # names of layers alive at the peak
+    assert not os.listdir(tmp_path)
+
+
+def test_unwritable_outputs_fail_before_the_work(refused, tmp_path, workspace):
+    for option in ("-o", "--json", "--html", "--trace"):
+        refused(["compile", MODEL, "--calibration", workspace / "cal.npz", option, tmp_path / "no" / "such.ergo"], "OutputError", "such.ergo")
+    refused(["compile", MODEL, "--calibration", workspace / "cal.npz", "-o", tmp_path / "x.bin"], "OutputError", ".ergo")
+
+
+def test_strict_lists_what_runs_on_the_host(refused, tmp_path, workspace):
+    node = helper.make_node("TopK", ["x", "k"], ["v", "i"], name="best")
+    graph = helper.make_graph([node], "g", [helper.make_tensor_value_info("x", TensorProto.FLOAT, (1, 8))],
+                              [helper.make_tensor_value_info("v", TensorProto.FLOAT, None)], [numpy_helper.from_array(np.array([2]), "k")])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8), tmp_path / "topk.onnx")
+    refused(["compile", tmp_path / "topk.onnx", "--strict"], "UnsupportedError", "topk")
+
+
+def test_usage_errors_exit_with_two(capsys):
+    for arguments in ([], ["fly"], ["compile"], ["compile", MODEL, "--memory", "lots"]):
+        with pytest.raises(SystemExit) as stop:
+            main(arguments)
+        assert stop.value.code == 2
+    assert "lots" in capsys.readouterr().err

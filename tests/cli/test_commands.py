@@ -1,0 +1,95 @@
+"""Every command on good input: exit code 0, results where they were asked for."""
+
+import json
+
+import numpy as np
+import pytest
+
+from tvm_ergo import zoo
+from tvm_ergo.cli import COMMANDS, main
+from tvm_ergo.report.model import Report
+from tvm_ergo.target.program import Program
+
+MODEL = str(zoo.DIGITS_MODEL)
+
+
+def test_help_of_every_command(capsys):
+    for command in COMMANDS:
+        with pytest.raises(SystemExit) as stop:
+            main([command, "--help"])
+        assert stop.value.code == 0 and "usage: tvm-ergo" in capsys.readouterr().out
+
+
+def test_report_in_every_form(workspace, tmp_path, capsys):
+    files = {"--json": tmp_path / "r.json", "--html": tmp_path / "r.html", "--trace": tmp_path / "t.json"}
+    assert main(["report", str(workspace / "digits.ergo"), "--fps", "30", *(str(x) for pair in files.items() for x in pair)]) == 0
+    report = Report.model_validate_json(files["--json"].read_text())
+    assert report.macs > 300_000 and report.power[0].frames_per_s == 30 and report.peak_activation_bytes > 4096
+    assert sum(layer.macs for layer in report.programs[0].layers) == report.macs
+    assert "Plotly.newPlot" in files["--html"].read_text()
+    events = json.loads(files["--trace"].read_text())["traceEvents"]
+    assert {e["ph"] for e in events} >= {"X", "M"}
+    assert "mW" in capsys.readouterr().out
+
+
+def test_points_differ(workspace, capsys):
+    energies = []
+    for point in ("nominal", "eco"):
+        assert main(["report", str(workspace / "digits.ergo"), "--point", point, "--json", "-"]) == 0
+        energies.append(json.loads(capsys.readouterr().out)["energy_uj"])
+    assert energies[1] < energies[0]
+
+
+def test_compare_from_the_model_file(workspace, capsys):
+    assert main(["report", MODEL, "--calibration", str(workspace / "cal.npz"), "--compare", "--json", "-"]) == 0
+    errors = json.loads(capsys.readouterr().out)["errors"]
+    assert len(errors) >= 10 and all(row["sqnr_db"] is None or row["sqnr_db"] > 15 for row in errors)
+
+
+def test_run_equals_the_python_api(workspace, tmp_path, capsys):
+    import tvm_ergo
+
+    assert main(["run", str(workspace / "digits.ergo"), "--input", str(workspace / "image.npy"), "-o", str(tmp_path / "o.npz")]) == 0
+    expected = tvm_ergo.load(workspace / "digits.ergo").run(np.load(workspace / "image.npy")).outputs["logits"]
+    np.testing.assert_array_equal(np.load(tmp_path / "o.npz")["logits"], expected)
+
+
+def test_random_input_is_seeded(workspace, capsys):
+    outputs = []
+    for seed in ("1", "1", "2"):
+        assert main(["run", str(workspace / "digits.ergo"), "--random", seed, "--json", "-"]) == 0
+        outputs.append(json.loads(capsys.readouterr().out)["logits"]["data"])
+    assert outputs[0] == outputs[1] != outputs[2]
+
+
+def test_eval_on_own_data(workspace, capsys):
+    assert main(["eval", str(workspace / "digits.ergo"), "--data", str(workspace / "data.npz"), "--json", "-"]) == 0
+    row, = json.loads(capsys.readouterr().out)
+    assert row["samples"] == 20 and row["figures"]["top1"] >= 95
+
+
+def test_disassembly_assembles_back(workspace, tmp_path, capsys):
+    import tvm_ergo
+
+    assert main(["disasm", str(workspace / "digits.ergo"), "--full", "-o", str(tmp_path / "d.asm")]) == 0
+    program, = tvm_ergo.load(workspace / "digits.ergo").programs.values()
+    assert Program.from_text((tmp_path / "d.asm").read_text()).to_bytes() == program.to_bytes()
+    assert main(["disasm", str(workspace / "digits.ergo")]) == 0
+    assert len(capsys.readouterr().out) < (tmp_path / "d.asm").stat().st_size
+
+
+def test_targets_and_ops(capsys):
+    assert main(["targets", "--json", "-"]) == 0
+    assert {chip["name"] for chip in json.loads(capsys.readouterr().out)} >= {"ergo/1", "ergo/2"}
+    assert main(["ops", "conv2d", "--json", "-"]) == 0
+    assert all("conv2d" in str(row["operators"]) for row in json.loads(capsys.readouterr().out))
+
+
+def test_a_chip_file_of_ones_own(workspace, tmp_path, capsys):
+    assert main(["targets", "ergo/1", "--json", "-"]) == 0
+    chip = json.loads(capsys.readouterr().out)[0]
+    (tmp_path / "mine.json").write_text(json.dumps({**chip, "name": "mine", "memory_bytes": 40000}))
+    assert main(["compile", MODEL, "--target", str(tmp_path / "mine.json"), "--calibration", str(workspace / "cal.npz"),
+                 "-o", str(tmp_path / "m.ergo"), "--json", "-"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["chip"] == "mine" and report["chip_memory_bytes"] == 40000
