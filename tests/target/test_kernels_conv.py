@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from tvm_ergo.target import numerics
 from tvm_ergo.target.errors import MachineError
 from tvm_ergo.target.machine import kernels
-from tvm_ergo.target.machine.kernels.conv import PreparedConv, exact_chunks
+from tvm_ergo.target.machine.kernels.conv import PreparedConv, exact_chunks, patch_bands
 
 SETTINGS = settings(max_examples=60, deadline=None)
 
@@ -160,6 +160,17 @@ def test_exact_chunks_hold_their_bound(seed, depths):
     chunks = exact_chunks(w)
     assert [b for b, _ in chunks] == [0] + [e for _, e in chunks[:-1]] and chunks[-1][1] == len(w)
     assert all((np.abs(w[b:e]).sum(axis=0) * 128 <= 1 << 24).all() for b, e in chunks)
+
+
+@SETTINGS
+@given(st.tuples(*[st.integers(1, 40)] * 3), st.sampled_from([1, 27, 900, 60000]), st.integers(1, 8))
+def test_patch_bands_cover_every_output_row_once_in_consecutive_pieces(nhw, depth, parts):
+    n, oh, ow = nhw
+    order = np.arange(n * oh).reshape(n, oh)
+    pieces = [order[band].reshape(-1) for band in patch_bands((n, oh, ow, 1, 1, depth), parts)]
+    assert all((np.diff(piece) == 1).all() for piece in pieces)
+    assert sorted(np.concatenate(pieces).tolist()) == list(range(n * oh))
+    assert len(pieces) >= min(parts, max(n, oh)) // 2
 
 
 def test_prepared_conv_is_reusable_and_large_bands_agree():

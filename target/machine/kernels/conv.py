@@ -145,10 +145,10 @@ def patch_bands(shape: tuple[int, ...], parts: int = 1) -> list[tuple[slice, sli
     n, oh, ow, depth = *shape[:3], math.prod(shape[3:])
     step = max(1, max(IM2COL_ELEMENTS, 256 * depth) // (ow * depth))  # output rows a band
     images = max(1, step // oh)
-    if images >= n:
-        images = -(-n // parts)
     if n < parts:
-        step = min(step, -(-oh // parts))
+        images, step = 1, min(step, -(-oh // parts))
+    else:
+        images = min(images, -(-n // parts))
     return [(slice(i, i + images), slice(row, min(row + step, oh))) for i in range(0, n, images) for row in range(0, oh, step)]
 
 
