@@ -26,7 +26,8 @@ OPS: dict[str, type[ErgoOp]] = {}
 """Every op class by its short name (``"conv2d"``)."""
 
 _TO_FIELD: dict[str, Callable] = {
-    "int": operator.index, "float": float, "str": str, "bool": bool, "tuple[int, ...]": lambda value: tuple(operator.index(v) for v in value),
+    "int": operator.index, "float": float, "str": str, "bool": bool,
+    "tuple[int, ...]": lambda value: tuple(operator.index(v) for v in value),
 }
 
 

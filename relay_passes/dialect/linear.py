@@ -166,7 +166,8 @@ class Conv2dTranspose(_Windowed):
         self._check_window(shapes, dtypes, 4)
         (batch, height, width, channels), (out_channels, kh, kw, w_channels) = shapes[0], shapes[1]
         self.require(w_channels == channels, "weights do not fit the input channels", channels, w_channels)
-        self.require(len(self.output_padding) == 2 and min(self.output_padding) >= 0, "bad output padding", "two, >= 0", self.output_padding)
+        self.require(len(self.output_padding) == 2 and min(self.output_padding) >= 0, "bad output padding", "two, >= 0",
+                     self.output_padding)
         self._check_channel_vectors(shapes, out_channels)
         sizes = self._out_size((height, width), (kh, kw))
         self.require(min(sizes) >= 1, "padding removes the whole output", "at least one row and column", sizes)

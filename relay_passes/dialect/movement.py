@@ -76,7 +76,8 @@ class Concat(ErgoOp):
 
     def infer(self, shapes: Sequence[Shape], dtypes: Sequence[str]) -> list[tuple[Shape, str]]:
         self.require(len(shapes) >= 1, "nothing to concatenate", "at least one tensor", 0)
-        self.require(len(set(dtypes)) == 1 and dtypes[0] in MOVABLE_DTYPES, "dtypes differ or are not integers", MOVABLE_DTYPES, list(dtypes))
+        self.require(len(set(dtypes)) == 1 and dtypes[0] in MOVABLE_DTYPES, "dtypes differ or are not integers",
+                     f"one of {', '.join(MOVABLE_DTYPES)}", list(dtypes))
         rank = len(shapes[0])
         self.require(0 <= self.axis < rank, "bad axis", f"0..{rank - 1}", self.axis)
         frames = {tuple(shape[: self.axis]) + (0,) + tuple(shape[self.axis + 1:]) for shape in shapes}
@@ -131,7 +132,8 @@ class Slice(_Move):
 
     def compute(self, x: te.Tensor) -> te.Tensor:
         shape = self._moved_shape(tuple(int(d) for d in x.shape))
-        return te.compute(shape, lambda *index: x(*[b + i * s for i, b, s in zip(index, self.begin, self.strides, strict=True)]), name="slice")
+        return te.compute(shape, lambda *index: x(
+            *[b + i * s for i, b, s in zip(index, self.begin, self.strides, strict=True)]), name="slice")
 
     def input_regions(self, out_region: Region, shapes: Sequence[Shape], values=None) -> list[Region]:
         return [tuple((b + begin * s, b + (end - 1) * s + 1) if begin < end else (0, 0)

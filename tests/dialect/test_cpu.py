@@ -35,7 +35,7 @@ def test_every_width_gives_the_unscheduled_result(bits):
     """A net of random int8 ops, scheduled for each vector width, against the same module with no schedule at all."""
     rng = np.random.default_rng(bits)
     cases = [testing.random_call(name, rng) for name in testing.any_op_names()]
-    cases += [testing.random_call("conv2d", rng, input_shape=(1, 16, 16, 32)), testing.random_call("depthwise_conv2d", rng, input_shape=(1, 16, 16, 32))]
+    cases += [testing.random_call(name, rng, input_shape=(1, 16, 16, 32)) for name in ("conv2d", "depthwise_conv2d")]
     module = testing.module_of(cases)
     arrays = [a for case in cases for a in case.activations(rng)]
     plain = cpu.CompiledOnCPU(tvm.compile(relax.transform.LegalizeOps()(module), target="llvm"), cpu.build_cpu(module).inputs)

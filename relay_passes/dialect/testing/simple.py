@@ -36,10 +36,11 @@ def _add(source: Source, shape: Shape | None) -> RandomCall:
     fields = {"a_zp": source.zero_point(), "b_zp": source.zero_point(), "out_zp": source.zero_point(), "lo": lo, "hi": hi}
     if source.chance(10):
         limit = 2**21 - 1
-        op = Add(a_mult=source.choice((limit, -limit)), b_mult=source.choice((limit, -limit, 0)), shift=source.choice((0, 20, 62)), **fields)
+        mults = {"a_mult": source.choice((limit, -limit)), "b_mult": source.choice((limit, -limit, 0)), "shift": source.choice((0, 20, 62))}
     else:
-        op = Add(a_mult=source.integer(2**18, 2**21 - 1), b_mult=source.integer(2**18, 2**21 - 1) * source.choice((1, 1, -1)), shift=21, **fields)
-    return RandomCall(op, (a, b), ("int8", "int8"))
+        sign = source.choice((1, 1, -1))
+        mults = {"a_mult": source.integer(2**18, 2**21 - 1), "b_mult": sign * source.integer(2**18, 2**21 - 1), "shift": 21}
+    return RandomCall(Add(**mults, **fields), (a, b), ("int8", "int8"))
 
 
 @maker("mul")
@@ -86,7 +87,8 @@ def _max_pool(source: Source, shape: Shape | None) -> RandomCall:
 @maker("avg_pool2d")
 def _avg_pool(source: Source, shape: Shape | None) -> RandomCall:
     x = image_shape(source, shape)
-    op = AvgPool2d(count_include_pad=source.chance(50), in_zp=source.zero_point(), **_pool_fields(source, x, False), **_scalar_tail(source, 1.0))
+    window = _pool_fields(source, x, False)
+    op = AvgPool2d(count_include_pad=source.chance(50), in_zp=source.zero_point(), **window, **_scalar_tail(source, 1.0))
     return RandomCall(op, (x,), ("int8",))
 
 

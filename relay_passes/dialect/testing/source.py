@@ -95,7 +95,7 @@ MAKERS: dict[str, Callable[[Source, Shape | None], RandomCall]] = {}
 
 
 def maker(name: str):
-    """Decorator: the function makes random instances of the op ``name`` (None: it chooses the input's shape itself)."""
+    """Decorator: the function makes random instances of the op ``name`` for a given input shape or, given None, one of its own choice."""
 
     def enter(function):
         MAKERS[name] = function
