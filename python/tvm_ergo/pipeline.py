@@ -96,22 +96,24 @@ def _codegen(mod: tvm.IRModule, options: PipelineOptions) -> tvm.IRModule:
 
 
 def _host(mod: tvm.IRModule, options: PipelineOptions) -> tvm.IRModule:
-    """The host's share as scheduled PrimFuncs bound to llvm, so that the TIR pipeline does not take them for the chip's."""
-    host = compat.host_llvm_target()
-    with host:
-        mod = tvm.transform.Sequential([LegalizeForCPU(), ScheduleForCPU()])(mod)
-    bound = host.with_host(host)
-    for gvar, func in mod.functions_items():
-        if isinstance(func, tirx.PrimFunc) and not is_ergo(func.attrs.get("target", None)):
-            mod = compat.with_function(mod, gvar, func.with_attr("target", bound))
-    return mod
+    """The host's share as scheduled PrimFuncs; sorting and scanning through TVM's own library first, as its default pipeline does."""
+    dispatch = [relax.backend.DispatchSampling(), relax.backend.DispatchSortScan()]
+    with compat.host_llvm_target():
+        return tvm.transform.Sequential([*dispatch, LegalizeForCPU(), ScheduleForCPU()])(mod)
 
 
 def _virtual_machine(mod: tvm.IRModule, options: PipelineOptions) -> tvm.IRModule:
+    """TVM's own last passes; then every PrimFunc is bound to llvm, so that the TIR pipeline does not take it for the chip's."""
     from tvm.relax.pipeline import default_build_pipeline
 
-    with compat.host_llvm_target():
-        return default_build_pipeline()(mod)
+    host = compat.host_llvm_target()
+    with host:
+        mod = default_build_pipeline()(mod).clone()
+    bound = host.with_host(host)
+    for gvar, func in list(mod.functions_items()):
+        if isinstance(func, tirx.PrimFunc) and (func.attrs is None or func.attrs.get("target", None) is None):
+            mod[gvar] = func.with_attr("target", bound)
+    return mod
 
 
 STAGES = (

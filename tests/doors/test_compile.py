@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 import tvm
 import tvm_ergo
-from tvm import relax
+from tvm import relax, topi
 from tvm_ergo import frontend
 from tvm_ergo.pipeline import STAGES, PipelineOptions, run_stages
+from tvm_ergo.relay_passes import dialect
 from tvm_ergo.relay_passes.compat import flatten_result
 from tvm_ergo.relay_passes.cpu import build_cpu
 from tvm_ergo.target.chip import chip
@@ -81,7 +82,7 @@ def test_library_in_a_fresh_process(compiled, tmp_path):
     compiled.executable.export_library(str(library))
     code = f"""
 import numpy as np, tvm
-from tvm import relax
+from tvm import relax, topi
 vm = relax.VirtualMachine(tvm.runtime.load_module({str(library)!r}), tvm.cpu())
 out = vm["main"](tvm.runtime.tensor(np.load({str(tmp_path / "x.npy")!r})))
 np.save({str(tmp_path / "y.npy")!r}, (out if hasattr(out, "numpy") else out[0]).numpy())"""
@@ -188,3 +189,33 @@ def test_unwritable_output_leaves_nothing(compiled, tmp_path):
     assert os.listdir(tmp_path) == ["taken"]
     with pytest.raises(ProgramError):
         tvm_ergo.load(tmp_path / "absent")
+
+
+def function_of(shape, dtype, build) -> tvm.IRModule:
+    """A Relax module of one function of one tensor: ``build(builder, parameter) -> value``."""
+    builder, x = relax.BlockBuilder(), relax.Var("x", relax.TensorType(shape, dtype))
+    with builder.function("main", [x]):
+        with builder.dataflow():
+            result = builder.emit_output(build(builder, x))
+        builder.emit_func_output(result)
+    return builder.get()
+
+
+@pytest.mark.parametrize("dtype, build, expected", [
+    ("int64", lambda b, x: relax.op.add(x, x), lambda x: x + x),
+    ("float32", lambda b, x: relax.op.sort(x), np.sort),
+    ("int8", lambda b, x: b.call_te(topi.nn.relu, x), lambda x: np.maximum(x, 0)),
+    ("float32", lambda b, x: x, lambda x: x),
+    ("int8", lambda b, x: dialect.Add(a_zp=0, b_zp=0, a_mult=1, b_mult=1, shift=1).call(x, x), lambda x: x),
+], ids=["integers", "library call", "call_tir", "nothing to do", "integer dialect"])
+def test_modules_that_are_not_networks(dtype, build, expected):
+    x = np.random.default_rng(0).integers(-100, 100, (4, 8)).astype(dtype)
+    np.testing.assert_array_equal(run_vm(tvm.compile(function_of((4, 8), dtype, build), target="ergo"), x), expected(x))
+
+
+def test_integer_dialect_through_the_short_form():
+    mod = function_of((4, 8), "int8", lambda b, x: dialect.Reshape(shape=(8, 4)).call(dialect.Maximum().call(x, x)))
+    x = np.arange(32, dtype=np.int8).reshape(4, 8)
+    model = tvm_ergo.compile(mod)
+    np.testing.assert_array_equal(model.run(x).outputs["output"], x.reshape(8, 4))
+    assert len(model.programs) == 1

@@ -171,3 +171,16 @@ def test_relax_module_is_sent_to_tvm_compile():
         builder.emit_func_output(builder.emit(relax.op.nn.relu(x)))
     with pytest.raises(UnsupportedError, match="tvm.compile"):
         tvm.tirx.build(builder.get(), target="ergo")
+
+
+def test_several_functions_and_tvms_other_entry_points():
+    functions = {"f": cases.unary("relu", (2, 3)), "g": cases.unary("clip", (2, 3))}
+    module = tvm.IRModule({name: f.with_attr("global_symbol", name) for name, f in functions.items()})
+    x = np.array([[1, -2, 3], [-90, 5, 60]], np.int8)
+    with pytest.warns(DeprecationWarning):
+        built = tvm.build(module, target="ergo")
+    for library in (built, tvm.compile(module, target="ergo")):
+        for name, expected in (("f", np.maximum(x, 0)), ("g", x.clip(-3, 50))):
+            out = tvm.runtime.tensor(np.zeros_like(x))
+            library[name](tvm.runtime.tensor(x), out)
+            np.testing.assert_array_equal(out.numpy(), expected)
