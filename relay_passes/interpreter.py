@@ -14,7 +14,7 @@ import numpy as np
 import tvm
 from tvm import relax
 
-from tvm_ergo.relay_passes import interpreter_ops_nn  # noqa: F401  registers its operators
+from tvm_ergo.relay_passes import interpreter_ops_make, interpreter_ops_nn  # noqa: F401  they register their operators
 from tvm_ergo.relay_passes.interpreter_fallback import CompiledCall
 from tvm_ergo.relay_passes.interpreter_ops import OPERATORS
 from tvm_ergo.relay_passes.relax_utils import (Call, Constant, Expr, Tuple, TupleGetItem, Var, array_of, bindings_of, body_of,

@@ -9,8 +9,9 @@ import tvm
 from tvm import relax
 
 from tvm_ergo.relay_passes.interpreter_ops_nn import batch_norm_scale_shift, pad4, pair
+from tvm_ergo.relay_passes.relax_constants import quantized_constant
 from tvm_ergo.relay_passes.relax_utils import (Call, Constant, Expr, Rewriter, TupleGetItem, Var, array_of, const, dtype_of, infer, ints,
-                                                is_tensor, op_name, quantized_constant, shape_of)
+                                               is_tensor, op_name, shape_of)
 
 _COMMUTATIVE = {"relax.add": relax.op.add, "relax.multiply": relax.op.multiply, "relax.maximum": relax.op.maximum,
                 "relax.minimum": relax.op.minimum}

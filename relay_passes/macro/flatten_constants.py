@@ -8,8 +8,8 @@ import numpy as np
 import tvm
 
 from tvm_ergo.relay_passes.interpreter_ops import ELEMENTWISE_BINARY
-from tvm_ergo.relay_passes.relax_utils import (LINEAR_OPS, Call, Constant, Expr, Rewriter, Var, array_of, const, map_constant, op_name,
-                                                quantized_constant, shape_of)
+from tvm_ergo.relay_passes.relax_constants import map_constant, quantized_constant
+from tvm_ergo.relay_passes.relax_utils import LINEAR_OPS, Call, Constant, Expr, Rewriter, Var, array_of, const, op_name, shape_of
 
 
 @tvm.transform.module_pass(opt_level=0, name="ergo.FlattenConstants")

@@ -10,8 +10,9 @@ from tvm import relax
 
 from tvm_ergo.relay_passes.interpreter import evaluate_call
 from tvm_ergo.relay_passes.interpreter_ops import OPERATORS
-from tvm_ergo.relay_passes.relax_utils import (Constant, Expr, Rewriter, Tuple, TupleGetItem, Var, array_of, const, infer, map_constant,
-                                                op_name, shape_of)
+from tvm_ergo.relay_passes.relax_constants import map_constant
+from tvm_ergo.relay_passes.relax_utils import (Constant, Expr, Rewriter, Tuple, TupleGetItem, Var, array_of, const, infer, op_name,
+                                               shape_of)
 
 _MOVES = frozenset(f"relax.{n}" for n in ("reshape", "permute_dims", "expand_dims", "squeeze", "flatten"))
 

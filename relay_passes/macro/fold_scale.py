@@ -8,7 +8,8 @@ import numpy as np
 import tvm
 from tvm import relax
 
-from tvm_ergo.relay_passes.relax_utils import LINEAR_OPS, Call, Constant, Expr, Rewriter, Var, array_of, const, dtype_of, op_name, shape_of
+from tvm_ergo.relay_passes.relax_utils import (LINEAR_OPS, Call, Constant, Expr, Rewriter, Var, array_of, const, dtype_of, op_name,
+                                               shape_of)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import tvm
 from tvm import relax
 
 from tvm_ergo.relay_passes.relax_utils import (Call, Constant, Expr, Rewriter, Tuple, Var, array_of, const, dtype_of, infer, ints,
-                                                is_tensor, op_name, shape_of)
+                                               is_tensor, op_name, shape_of)
 
 _LIFTED = frozenset(f"relax.{n}" for n in ("reshape", "permute_dims", "expand_dims", "squeeze", "flatten", "strided_slice", "nn.max_pool2d",
                                            "nn.avg_pool2d", "take", "image.resize2d", "max", "min", "nn.pad", "clip", "concat", "mean"))

@@ -16,8 +16,9 @@ from tvm_ergo.relay_passes.interpreter_ops import ELEMENTWISE_BINARY, ELEMENTWIS
 from tvm_ergo.relay_passes.interpreter_ops_nn import pair, pad4, permutation
 from tvm_ergo.relay_passes.macro.layout import (Order, after_permute, after_reduction, identity, original_shape, reshape_stored,
                                                  step_between)
+from tvm_ergo.relay_passes.relax_constants import permuted, reshaped
 from tvm_ergo.relay_passes.relax_utils import (Call, Constant, Expr, Rewriter, Tuple, TupleGetItem, Var, array_of, assemble, body_of,
-                                                ints, is_tensor, op_name, permuted, reshaped, shape_of)
+                                               ints, is_tensor, op_name, shape_of)
 
 _SPATIAL = frozenset(f"relax.{n}" for n in ("nn.conv2d", "nn.conv2d_transpose", "nn.max_pool2d", "nn.avg_pool2d",
                                             "nn.adaptive_avg_pool2d", "image.resize2d"))

@@ -6,7 +6,7 @@ import tvm
 from tvm import relax
 
 from tvm_ergo.relay_passes.relax_utils import (LINEAR_OPS, Call, Constant, Expr, Tuple, TupleGetItem, Var, bindings_of, body_of, main_of,
-                                                op_name, shape_of, variables_in)
+                                               op_name, shape_of, variables_in)
 from tvm_ergo.target.errors import ModelError
 
 _GONE = {"relax.nn.dropout": "dropout", "relax.expand_dims": "a reshape", "relax.squeeze": "a reshape", "relax.flatten": "a reshape",

@@ -185,3 +185,18 @@ def test_relax_module_with_a_weight_that_is_not_a_number():
         bb.emit_func_output(out)
     with pytest.raises(ModelError, match="not a finite number"):
         load(bb.get())
+
+
+def test_weights_beside_the_file(tmp_path):
+    proto = conv_model()
+    onnx.save_model(proto, tmp_path / "m.onnx", save_as_external_data=True, location="weights.bin", size_threshold=16)
+    x = RNG.normal(size=(1, 3, 8, 8)).astype(np.float32)
+    assert np.allclose(evaluate(load(tmp_path / "m.onnx").mod, x)[0], evaluate(load(conv_model_like(proto, tmp_path)).mod, x)[0])
+    (tmp_path / "weights.bin").unlink()
+    with pytest.raises(ModelError, match="weight file"):
+        load(tmp_path / "m.onnx")
+
+
+def conv_model_like(proto: onnx.ModelProto, folder) -> onnx.ModelProto:
+    """``proto`` with its weights back inside (saving moved them out)."""
+    return onnx.load(folder / "m.onnx")

@@ -50,7 +50,7 @@ def load(model, *, input_shapes: dict | None = None, batch: int = 1) -> Imported
     if path.name.endswith(".tflite") != (data[4:8] == b"TFL3"):
         raise ModelError("the file's content is not what its name says", where=str(path),
                          available="a TFLite file" if data[4:8] == b"TFL3" else "no TFLite mark inside")
-    return _from_bytes(data, str(path), input_shapes, batch)
+    return _from_bytes(data, str(path), input_shapes, batch, path.parent)
 
 
 def _check_constants(mod: tvm.IRModule) -> None:
@@ -61,7 +61,7 @@ def _check_constants(mod: tvm.IRModule) -> None:
                 require_finite(array_of(operand), f"constant of {var.name}", infinity_allowed=op_name(value) not in LINEAR_OPS)
 
 
-def _from_bytes(data: bytes, source: str, input_shapes: dict | None, batch: int) -> Imported:
+def _from_bytes(data: bytes, source: str, input_shapes: dict | None, batch: int, folder: Path | None = None) -> Imported:
     if data[:6] == b"\xfd7zXZ\x00":
         try:
             data = lzma.decompress(data)
@@ -79,4 +79,16 @@ def _from_bytes(data: bytes, source: str, input_shapes: dict | None, batch: int)
     except DecodeError as error:
         raise ModelError("this is not an ONNX file, or it is truncated", where=source, available=str(error)[:200],
                          remedy="copy the file again; it ends in the middle of a record or is another format") from error
+    if folder is not None:
+        _load_external(proto, source, folder)
     return import_onnx(proto, source, input_shapes, batch)
+
+
+def _load_external(proto: onnx.ModelProto, source: str, folder: Path) -> None:
+    """Weights kept in files beside the model. Errors: ModelError when one is missing or short."""
+    if not any(t.data_location == onnx.TensorProto.EXTERNAL for t in proto.graph.initializer):
+        return
+    try:
+        onnx.load_external_data_for_model(proto, str(folder))
+    except (OSError, ValueError, onnx.checker.ValidationError) as error:
+        raise ModelError("a weight file beside the model cannot be read", where=source, available=str(error)[:200]) from error
