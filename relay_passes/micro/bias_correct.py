@@ -8,18 +8,17 @@ borders: what is averaged is the window every weight sees (``window_mean``), so 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import numpy as np
 import tvm
 
-from tvm_ergo.relay_passes.interpreter import Interpreter
 from tvm_ergo.relay_passes.interpreter_ops_nn import pad4, pair
 from tvm_ergo.relay_passes.micro.insert_qdq import plan
 from tvm_ergo.relay_passes.micro.observe import QuantParams
 from tvm_ergo.relay_passes.micro.weights import ReplaceConstants, WeightScale, bias_position, quantize_weight
 from tvm_ergo.relay_passes.relax_utils import Call, main_of, op_name
-from tvm_ergo.relay_passes.support import FunctionView, Group, Kind
+from tvm_ergo.relay_passes.support import FunctionView, Group, Kind, analyse
 
 
 def window_mean(x: np.ndarray, kernel: tuple[int, int], strides: tuple[int, int], padding: tuple[int, int, int, int],
@@ -60,48 +59,48 @@ def correctable(view: FunctionView, group: Group) -> bool:
     return group.kind is Kind.LINEAR and view.op(group.root) != "relax.nn.conv2d_transpose"
 
 
-def correct_bias(mod: tvm.IRModule, data, ranges, *, weight_scale: WeightScale = WeightScale.MAX,
-                 exact: Mapping[str, QuantParams] | None = None, progress: Callable[[int], None] | None = None) -> tvm.IRModule:
+class WindowMeans:
+    """A watcher for ``calibrate.observe``: gathers the mean input of every linear group of ``mod``."""
+
+    def __init__(self, mod: tvm.IRModule):
+        analysis = analyse(main_of(mod))
+        self.view, self._sums, self._runs = analysis.view, {}, {}
+        self._readers: dict[str, list[tuple[Group, tuple[int, ...]]]] = {}
+        for group in analysis.groups:
+            if correctable(self.view, group):
+                call = self.view.value[group.root]
+                self._readers.setdefault(call.args[0].name, []).append((group, group.rule.weight(self.view, call).shape))
+
+    def __call__(self, name: str, value: np.ndarray) -> None:
+        for group, shape in self._readers.get(name, ()):
+            root = group.root.name
+            self._sums[root] = self._sums.get(root, 0) + mean_input(self.view.value[group.root], value, shape)
+            self._runs[root] = self._runs.get(root, 0) + 1
+
+    def __getitem__(self, root: str) -> np.ndarray:
+        return self._sums[root] / self._runs[root]
+
+
+def correct_bias(mod: tvm.IRModule, means: WindowMeans, ranges, *, weight_scale: WeightScale = WeightScale.MAX,
+                 exact: Mapping[str, QuantParams] | None = None) -> tvm.IRModule:
     """A float module whose biases compensate the rounding of its weights to int8.
 
-    Parameters: mod, float normal form; data, calibration samples (list of feeds); ranges, weight_scale and exact as
-    ``insert_qdq`` will get them; progress(samples done).
+    Parameters: mod, float normal form; means, gathered on the same module; ranges, weight_scale and exact as ``insert_qdq`` will get them.
     """
     quant_plan = plan(main_of(mod), ranges, exact)
     view = quant_plan.view
-    groups = [g for g in quant_plan.groups if correctable(view, g)]
-    means = _mean_inputs(mod, data, view, groups, progress)
     replaced, added = {}, {}
-    for group in groups:
+    for group in quant_plan.groups:
+        if not correctable(view, group):
+            continue
         parts = group.rule.parts(view, group)
         weight = parts.weight.real()
         bias = None if parts.bias is None else np.broadcast_to(parts.bias.real(), (weight.shape[0],))
         stored, scale = quantize_weight(weight, 0, weight_scale, bias, quant_plan.params[parts.x].scale)
         error = stored * scale.astype(np.float64).reshape(-1, *[1] * (weight.ndim - 1)) - weight
-        shift = channel_shift(parts.call, error, means[group.root])
+        shift = channel_shift(parts.call, error, means[group.root.name])
         if bias is None:
             added[group.root.name] = -shift
         else:
             replaced[bias_position(view, group)] = bias - shift
     return ReplaceConstants(mod, replaced, added).run()
-
-
-def _mean_inputs(mod, data, view: FunctionView, groups, progress) -> dict:
-    """Mean over the samples of every group's ``mean_input``."""
-    readers: dict[str, list[Group]] = {}
-    for group in groups:
-        readers.setdefault(view.value[group.root].args[0].name, []).append(group)
-    sums: dict = {}
-
-    def observe(name: str, value: np.ndarray) -> None:
-        for group in readers.get(name, ()):
-            call = view.value[group.root]
-            shape = group.rule.weight(view, call).shape
-            sums[group.root] = sums.get(group.root, 0) + mean_input(call, value, shape)
-
-    interpreter = Interpreter(mod)
-    for count, sample in enumerate(data, 1):
-        interpreter.run(sample, observe)
-        if progress:
-            progress(count)
-    return {root: total / len(data) for root, total in sums.items()}

@@ -7,6 +7,8 @@ Neural Network Quantization" (2021), section 3.1.
 from __future__ import annotations
 
 import enum
+import zipfile
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -98,20 +100,27 @@ def _checked(name: str, value, shape: tuple[int, ...], dtype: str, number: int) 
     return cast
 
 
+def _load(path: str | Path) -> np.ndarray | dict[str, np.ndarray]:
+    """The contents of an .npz or .npy file."""
+    try:
+        loaded = np.load(path, allow_pickle=False)
+        if isinstance(loaded, np.ndarray):
+            return loaded
+        with loaded:
+            return {name: loaded[name] for name in loaded.files}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise CalibrationError("the calibration file cannot be read", where=str(path), available=str(error),
+                               remedy="write it with numpy.savez(path, input_name=array)") from error
+
+
 def _items(data, names: list[str]) -> Iterable:
     """The top-level container of calibration data as an iterable of items (each a batch of one or more)."""
     if data is None:
         raise CalibrationError("a float net needs calibration data", required=", ".join(names), available="none", remedy=REMEDY)
     if isinstance(data, (str, Path)):
-        try:
-            with np.load(data, allow_pickle=False) as file:
-                loaded = {k: file[k] for k in file.files} if hasattr(file, "files") else file
-        except (OSError, ValueError, EOFError) as error:
-            raise CalibrationError("the calibration file cannot be read", where=str(data), available=str(error),
-                                   remedy="write it with numpy.savez(path, input_name=array)") from error
-        if isinstance(loaded, dict) and len(names) == 1 and len(loaded) == 1 and names[0] not in loaded:
-            return [next(iter(loaded.values()))]
-        return [loaded]
+        loaded = _load(data)
+        lone = isinstance(loaded, dict) and len(names) == 1 and len(loaded) == 1
+        return [next(iter(loaded.values())) if lone else loaded]
     if isinstance(data, (Mapping, np.ndarray)):
         return [data]
     if isinstance(data, Iterable):
@@ -143,30 +152,43 @@ def samples_of(mod: tvm.IRModule, data, limit: int | None = None) -> Iterator[di
         raise CalibrationError("calibration data is empty", required="at least one sample", available="0 samples", remedy=REMEDY)
 
 
-def range_of(histogram: Histogram, method: Method, percentile: float) -> Range:
-    """The range ``method`` chooses for what was seen."""
+@dataclass(frozen=True)
+class Observations:
+    """What was seen of every tensor: its histogram, and the largest magnitude of each last-axis channel, over ``samples`` inputs."""
+
+    histograms: Mapping[str, Histogram]
+    peaks: Mapping[str, np.ndarray]
+    samples: int
+
+    def ranges(self, method: str | Method = Method.MSE, percentile: float = 99.99, methods: Mapping[str, Method] | None = None) -> Ranges:
+        """A range for every tensor by ``method``, or by ``methods[name]``. Errors: CalibrationError (unknown method, bad percentile)."""
+        method = _method(method)
+        if not 50 < percentile <= 100:
+            raise CalibrationError("the percentile is out of range", required="above 50, up to 100", available=str(percentile))
+        chosen = {n: _range_of(h, (methods or {}).get(n, method), percentile) for n, h in self.histograms.items()}
+        return Ranges(chosen, self.samples, method, self.peaks)
+
+
+def _range_of(histogram: Histogram, method: Method, percentile: float) -> Range:
     if method is Method.MINMAX:
         return histogram.min_max()
     return histogram.percentile(percentile) if method is Method.PERCENTILE else histogram.least_error()
 
 
-def calibrate(mod: tvm.IRModule, data, method: str | Method = Method.MSE, *, percentile: float = 99.99, samples: int | None = None,
-              tensors: set[str] | None = None, methods: Mapping[str, Method] | None = None,
-              progress: Callable[[int], None] | None = None) -> Ranges:
-    """Runs ``mod`` (float normal form) on calibration data and chooses a range for every float tensor.
+def observe(mod: tvm.IRModule, data, *, samples: int | None = None, tensors: set[str] | None = None,
+            watch: Callable[[str, np.ndarray], None] | None = None, progress: Callable[[int], None] | None = None) -> Observations:
+    """Runs ``mod`` (float normal form) on calibration data and gathers what its float tensors hold.
 
-    Parameters: data, see ``samples_of``; method, how ranges follow from values; percentile, of the method of that name;
-    samples, use at most so many; tensors, names of the variables to observe (None = all); methods, other methods for
-    single tensors; progress(samples done), after each sample.
+    Parameters: data, see ``samples_of``; samples, use at most so many; tensors, names of the variables to observe (None = all);
+    watch(name, array), called for every tensor as well; progress(samples done), after each sample.
     Errors: CalibrationError (missing, empty, wrong shape, NaN, or values that make the net itself overflow).
     """
-    method = _method(method)
-    if not 50 < percentile <= 100:
-        raise CalibrationError("the percentile is out of range", required="above 50, up to 100", available=str(percentile))
     histograms: dict[str, Histogram] = {}
     peaks: dict[str, np.ndarray] = {}
 
-    def observe(name: str, value: np.ndarray) -> None:
+    def see(name: str, value: np.ndarray) -> None:
+        if watch:
+            watch(name, value)
         if value.dtype.kind != "f" or (tensors is not None and name not in tensors):
             return
         if not np.isfinite(value).all():
@@ -179,12 +201,18 @@ def calibrate(mod: tvm.IRModule, data, method: str | Method = Method.MSE, *, per
     interpreter, count = Interpreter(mod), 0
     with np.errstate(over="ignore", invalid="ignore"):
         for sample in samples_of(mod, data, samples):
-            interpreter.run(sample, observe)
+            interpreter.run(sample, see)
             count += 1
             if progress:
                 progress(count)
-    chosen = {n: range_of(h, (methods or {}).get(n, method), percentile) for n, h in histograms.items()}
-    return Ranges(chosen, count, method, peaks)
+    return Observations(histograms, peaks, count)
+
+
+def calibrate(mod: tvm.IRModule, data, method: str | Method = Method.MSE, *, percentile: float = 99.99, samples: int | None = None,
+              tensors: set[str] | None = None, progress: Callable[[int], None] | None = None) -> Ranges:
+    """Ranges of the float tensors of ``mod`` on calibration data: ``observe`` and ``Observations.ranges`` in one."""
+    _method(method)
+    return observe(mod, data, samples=samples, tensors=tensors, progress=progress).ranges(method, percentile)
 
 
 def _method(method: str | Method) -> Method:

@@ -140,7 +140,7 @@ class Histogram:
         half = self.width / 2
         low = centers[np.searchsorted(share, tail, side="right").clip(max=len(centers) - 1)] - half
         high = centers[np.searchsorted(share, 1 - tail, side="left").clip(max=len(centers) - 1)] + half
-        return Range(max(low, self.lo), min(high, self.hi)).with_zero()
+        return Range(float(max(low, self.lo)), float(min(high, self.hi))).with_zero()
 
     def least_error(self, power: float = 2.0) -> Range:
         """The range that minimises the mean of |quantization error| ** power on the histogram.
@@ -167,7 +167,7 @@ def error_of(candidate: Range, centers: np.ndarray, counts: np.ndarray, power: f
 def search_range(full: Range, error) -> Range:
     """Coordinate search for the range inside ``full`` with the least ``error(range)``."""
     def at(low: float, high: float) -> Range:
-        return Range(full.lo * low, full.hi * high)
+        return Range(float(full.lo * low), float(full.hi * high))
 
     coarse = np.linspace(0.05, 1.0, 20)
     best = min(((f, f) for f in coarse), key=lambda p: error(at(*p)))

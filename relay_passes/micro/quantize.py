@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
 import tvm
 
-from tvm_ergo.relay_passes.micro.bias_correct import correct_bias
-from tvm_ergo.relay_passes.micro.calibrate import Method, Ranges, calibrate, input_shapes, samples_of
+from tvm_ergo.relay_passes.micro.bias_correct import WindowMeans, correct_bias
+from tvm_ergo.relay_passes.micro.calibrate import Method, Ranges, calibrate, input_shapes, observe, samples_of
 from tvm_ergo.relay_passes.micro.equalize import equalize
 from tvm_ergo.relay_passes.micro.insert_qdq import insert_qdq
 from tvm_ergo.relay_passes.micro.observe import QuantParams
@@ -24,7 +24,7 @@ class QuantizeOptions:
 
     method, percentile: ranges of activations ("mse", "minmax", "percentile"). samples: calibration inputs used at most.
     weight_scale: scales of weight channels. equalize: cross-layer equalization before calibration. correct_bias: undo the
-    mean error that weight rounding causes. correction_samples: inputs used for it. exact_inputs: give inputs that take at most 256 evenly
+    mean error that weight rounding causes. exact_inputs: give inputs that take at most 256 evenly
     spaced values (8-bit images) exactly those as levels.
     """
 
@@ -34,7 +34,6 @@ class QuantizeOptions:
     weight_scale: WeightScale = WeightScale.MAX
     equalize: bool = False
     correct_bias: bool = True
-    correction_samples: int = 32
     exact_inputs: bool = True
 
 
@@ -75,10 +74,10 @@ class Levels:
         return QuantParams(float(np.float32(step)), int(-128 - (lo - below)))
 
 
-def exact_input_params(mod: tvm.IRModule, data, samples: int | None) -> dict[str, QuantParams]:
+def exact_input_params(mod: tvm.IRModule, data) -> dict[str, QuantParams]:
     """Parameters of the inputs that take at most 256 evenly spaced values, 0 among them."""
     levels = {name: Levels() for name, (_, dtype) in input_shapes(mod).items() if dtype == "float32"}
-    for sample in samples_of(mod, data, samples):
+    for sample in samples_of(mod, data):
         for name, level in levels.items():
             level.update(sample[name])
     found = {name: level.params() for name, level in levels.items()}
@@ -100,11 +99,6 @@ def border_methods(mod: tvm.IRModule) -> tuple[set[str], dict[str, Method]]:
     return names, {name: Method.MINMAX for name in outer & names}
 
 
-def materialized(data, mod: tvm.IRModule, samples: int | None) -> list[Mapping[str, np.ndarray]]:
-    """The calibration samples as a list: several steps walk over them."""
-    return list(samples_of(mod, data, samples))
-
-
 def quantize(mod: tvm.IRModule, calibration, options: QuantizeOptions = QuantizeOptions(), *,
              progress: Callable[[str, int, int], None] | None = None) -> tvm.IRModule:
     """QDQ normal form of a float normal-form module; a module that is quantized already is returned as it is.
@@ -114,19 +108,24 @@ def quantize(mod: tvm.IRModule, calibration, options: QuantizeOptions = Quantize
     """
     if is_quantized(mod):
         return mod
-    data = materialized(calibration, mod, options.samples)
+    data = list(samples_of(mod, calibration, options.samples))
 
-    def report(step: str, total: int):
-        return (lambda done: progress(step, done, total)) if progress else None
+    def report(step: str):
+        return (lambda done: progress(step, done, len(data))) if progress else None
 
-    names, methods = border_methods(mod)
     if options.equalize:
-        mod = equalize(mod, calibrate(mod, data, Method.MINMAX, tensors=names))
-        names, methods = border_methods(mod)
-    ranges: Ranges = calibrate(mod, data, options.method, percentile=options.percentile, tensors=names, methods=methods,
-                               progress=report("calibrate", len(data)))
-    exact = exact_input_params(mod, data, None) if options.exact_inputs else {}
+        names, _ = border_methods(mod)
+        mod = equalize(mod, calibrate(mod, data, Method.MINMAX, tensors=names, progress=report("equalize")))
+    names, methods = border_methods(mod)
+    means = WindowMeans(mod)
+    seen = observe(mod, data, tensors=names, watch=means if options.correct_bias else None, progress=report("calibrate"))
+    return quantize_observed(mod, seen.ranges(options.method, options.percentile, methods), means, data, options)
+
+
+def quantize_observed(mod: tvm.IRModule, ranges: Ranges, means: WindowMeans, data, options: QuantizeOptions) -> tvm.IRModule:
+    """The steps after the calibration run: exact inputs, bias correction, insertion of quantize and dequantize."""
+    exact = exact_input_params(mod, data) if options.exact_inputs else {}
+    weight_scale = WeightScale(options.weight_scale)
     if options.correct_bias:
-        few = data[: options.correction_samples]
-        mod = correct_bias(mod, few, ranges, weight_scale=options.weight_scale, exact=exact, progress=report("correct bias", len(few)))
-    return insert_qdq(mod, ranges, weight_scale=options.weight_scale, exact=exact)
+        mod = correct_bias(mod, means, ranges, weight_scale=weight_scale, exact=exact)
+    return insert_qdq(mod, ranges, weight_scale=weight_scale, exact=exact)

@@ -109,7 +109,8 @@ def _mnist(path, prepare, figures) -> Task:
 def _tinyml_pair() -> list[Task]:
     kws_first = Source(datasets.kws, preprocess.kws_mfcc, count=100, note="first 100 of the 1000 test clips: there is no other data")
     vww_input = Affine("input", scale=(1 / 255,) * 3, size=(96, 96))
-    photos = Source(datasets.imagenet_sample, vww_input, count=128, spread=True, note="128 images of imagenet_sample, resized to 96 x 96")
+    # ImageNet photographs are no substitute: they reach 60 % of the logits' range on COCO photographs (2.9 against 4.4).
+    vww_first = Source(datasets.vww, vww_input, count=32, note="first 32 of the 128 test images: there is no other data of the kind")
     # No data: normal values filling the input range the published int8 net was quantized with, -84.8 to 14.9.
     logmel = Source(lambda: datasets.gaussian((640,), -35.0, 15.0), preprocess.vector, note="synthetic: no data in the shared folder")
     runs = (Test("synthetic", logmel, metrics.NoMetric),)
@@ -121,7 +122,7 @@ def _tinyml_pair() -> list[Task]:
     return [
         Task("tinyml/kws_dscnn_fp32.onnx", kws_test(90.1), kws_first),
         Task("tinyml/kws_dscnn_qdq_int8.onnx", kws_test(90.2)),
-        Task("tinyml/vww96_fp32.onnx", vww_test, photos),
+        Task("tinyml/vww96_fp32.onnx", vww_test, vww_first),
         Task("tinyml/vww96_qdq_int8.onnx", vww_test),
         Task("tinyml/ad01_autoencoder_fp32.onnx", runs, logmel),
         Task("tinyml/ad01_autoencoder_qdq_int8.onnx", runs),

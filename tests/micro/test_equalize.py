@@ -1,0 +1,69 @@
+"""Equalization keeps the function and evens out the channels."""
+
+import numpy as np
+import pytest
+
+from tvm_ergo.relay_passes.interpreter import evaluate
+from tvm_ergo.relay_passes.micro.calibrate import calibrate
+from tvm_ergo.relay_passes.micro.equalize import MARGIN, equalize, factors, find_pairs
+from tvm_ergo.relay_passes.relax_utils import main_of
+from tvm_ergo.relay_passes.support import analyse
+
+from .float_nets import Net, digits, digits_mlp, images, small_cnn
+
+
+def chain(six=False, seed=0, spread=1.5):
+    """conv, depthwise, pointwise, conv with strongly different channels, then nothing: three pairs."""
+    net = Net((1, 8, 8, 3), seed=seed)
+    act = net.relu6 if six else net.relu
+    x = act(net.conv(net.params[0], 8, name="c1", spread=spread), "r1")
+    x = act(net.conv(x, 8, groups=8, name="dw", spread=spread), "r2")
+    x = act(net.conv(x, 6, kernel=1, name="pw", spread=spread), "r3")
+    return net.module(net.conv(x, 4, stride=2, name="c2", bias=False))
+
+
+def assert_same(before, after, x):
+    a, b = evaluate(before, x)[0], evaluate(after, x)[0]
+    assert np.abs(a - b).max() <= 1e-5 * np.abs(a).max()
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_relu_nets_are_unchanged_for_any_input(seed):
+    mod = chain(seed=seed)
+    assert_same(mod, equalize(mod, calibrate(mod, images(4))), 50 * images(6, seed=99))
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_relu6_nets_are_unchanged_on_calibration_data(seed):
+    mod, x = chain(six=True, seed=seed), images(8)
+    assert_same(mod, equalize(mod, calibrate(mod, x)), x)
+
+
+def test_dense_layers_and_residual_nets():
+    x, _ = digits()
+    assert_same(digits_mlp(), equalize(digits_mlp(), calibrate(digits_mlp(), x[:50])), x[50:90])
+    mod = small_cnn(spread=1.0)
+    assert_same(mod, equalize(mod, calibrate(mod, images(8))), images(8, seed=3))
+
+
+def test_a_tensor_with_two_readers_or_a_skip_is_left_alone():
+    view = analyse(main_of(small_cnn())).view
+    pairs = find_pairs(view, analyse(view).groups)
+    assert [(p.first.root.name, p.second.root.name) for p in pairs] == [("dw", "pw")]
+
+
+def test_before_a_depthwise_layer_all_channels_reach_the_same_peak():
+    mod, x = chain(spread=0.5), images(8)
+    after = equalize(mod, calibrate(mod, x))
+    before, peaks = calibrate(mod, x).peaks["r1"], calibrate(after, x).peaks["r1"]
+    alive = before > before.max() / 32  # the others hit the limit of scaling
+    assert np.allclose(peaks[alive], before.max(), rtol=1e-3) and before[alive].min() < before.max() / 2
+
+
+def test_relu6_factors_leave_the_margin():
+    mod = chain(six=True)
+    view = analyse(main_of(mod)).view
+    for pair in find_pairs(view, analyse(view).groups):
+        peak = np.linspace(0.0, 6.0, 8 if pair.first.root.name != "pw" else 6)
+        scale = factors(view, pair, peak)
+        assert (scale <= 1).all() and (6 * scale >= np.minimum(MARGIN * peak, 6) - 1e-9).all()
