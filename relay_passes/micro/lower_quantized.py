@@ -110,6 +110,8 @@ class _Lowering:
         elif name == "relax.dequantize" and var in self.assigned.quant:
             self.ctx.int8[var] = Value(self._int8(value.args[0]), self.assigned.quant[var])
         else:
+            if name == "relax.dequantize":
+                self.fallbacks.append(HostFallback(str(var.name), "dequantize", "it is not int8 or uint8 with one scale", "quantize activations per tensor"))
             self._on_host(var)
 
     def _alias(self, var: relax.Var, source: relax.Var) -> None:

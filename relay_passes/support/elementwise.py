@@ -71,28 +71,37 @@ class Dominators:
                         return None
         return point
 
-    def cone(self, root: relax.Var, claimed: set[relax.Var]) -> list[relax.Var] | None:
-        """The largest set of bindings, ending in ``root``, that computes it from one float tensor and is read nowhere else."""
-        best, base = None, self.parent.get(root)
-        while base is not None:
-            members = self._between(base, root)
-            if members is not None and not (members & claimed) and dtype_of(base) == "float32":
-                best = members
-            base = self.parent.get(base)
-        return best
+    def cone(self, root: relax.Var, claimed: set[relax.Var]) -> set[relax.Var] | None:
+        """The largest set of bindings, ending in ``root``, that computes it from one float tensor and is read nowhere else.
 
-    def _between(self, base, root) -> set[relax.Var] | None:
-        members, stack = {root}, [root]
+        A binding that is read outside stays so however far the set grows upwards: the search ends at the first.
+        """
+        found: list[relax.Var] = []
+        inside: set[relax.Var] = set()
+        best, end, base = 0, root, self.parent.get(root)
+        while base is not None:
+            step = self._between(base, end)
+            found += step
+            inside |= step
+            if step & claimed or any(self._read_outside(m, inside) for m in step - {root}):
+                break
+            if dtype_of(base) == "float32":
+                best = len(found)
+            end, base = base, self.parent.get(base)
+        return set(found[:best]) or None
+
+    def _between(self, base, end) -> set[relax.Var]:
+        """``end`` and what lies on the ways from ``base`` to it; constants left out."""
+        members, stack = {end}, [end]
         while stack:
             for source in variables(self.view.value[stack.pop()]):
-                if source == base or source in members or self.view.const(source) is not None:
-                    continue
-                members.add(source)
-                stack.append(source)
-        for member in members - {root}:
-            if member in self.view.outputs or any(u not in members for u in self.view.users(member)):
-                return None
+                if source != base and source not in members and self.view.const(source) is None:
+                    members.add(source)
+                    stack.append(source)
         return members
+
+    def _read_outside(self, var, inside: set[relax.Var]) -> bool:
+        return var in self.view.outputs or any(user not in inside for user in self.view.users(var))
 
 
 @register

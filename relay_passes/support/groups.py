@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from tvm import relax
 
 from tvm_ergo.relay_passes.support import linear, movement, spatial  # noqa: F401  (their import registers the rules, in this order)
-from tvm_ergo.relay_passes.support.elementwise import BinaryElementwise, Dominators, UnaryTable
+from tvm_ergo.relay_passes.support.elementwise import BinaryElementwise, Dominators, UnaryTable, tensor_operands
 from tvm_ergo.relay_passes.support.rule import RULES, Group, Refused, Supported, make_group, short
 from tvm_ergo.relay_passes.support.tables import ELEMENTWISE
 from tvm_ergo.relay_passes.support.view import FunctionView
@@ -90,7 +90,10 @@ def _two_tensor_elementwise(view, found, claimed) -> None:
     """Elementwise operators that really combine two tensors (x * sigmoid(x) does not)."""
     dominators = Dominators(view, claimed)
     for var in view.order:
-        if var in claimed or view.const(var) is not None or dominators.cone(var, claimed):
+        if var in claimed or view.const(var) is not None or view.op(var) not in ELEMENTWISE:
+            continue
+        tensors = tensor_operands(view, var)
+        if tensors is not None and (len(tensors) == 1 or dominators.cone(var, claimed)):
             continue
         group = BinaryElementwise.match(view, var, claimed)
         if group is not None:

@@ -11,7 +11,7 @@ from tvm import relax
 from tvm_ergo.relay_passes import support
 from tvm_ergo.relay_passes.interpreter import evaluate
 from tvm_ergo.relay_passes.support import Kind, Refused, Supported
-from tvm_ergo.relay_passes.support.elementwise import UnaryTable
+from tvm_ergo.relay_passes.support.elementwise import Dominators, UnaryTable
 from tvm_ergo.relay_passes.support.view import FunctionView
 
 op = relax.op
@@ -201,3 +201,41 @@ def test_random_expressions_of_one_tensor(steps):
             table = UnaryTable.evaluate(view, group, source)
             got = table[channel] if table.ndim == 2 else table
             np.testing.assert_allclose(got, seen[group.output.name][:, channel], rtol=2e-4, atol=1e-5)
+
+
+def naive_cone(view, root):
+    """The definition: try every tensor as the base, keep the largest set that reads nothing else and is read by nobody else."""
+    best = None
+    for base in [*view.func.params, *view.order]:
+        members, stack, reads = {root}, [root], set()
+        while stack:
+            for source in view.reads(stack.pop()):
+                if source == base:
+                    reads.add(source)
+                elif source in view.value and view.const(source) is None:
+                    if source not in members:
+                        members.add(source)
+                        stack.append(source)
+                else:
+                    reads.add(source)
+        alone = all(m == root or (m not in view.outputs and set(view.users(m)) <= members) for m in members)
+        if base != root and reads == {base} and alone and len(members) > len(best or ()):
+            best = members
+    return best
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5), st.booleans()), min_size=1, max_size=9))
+def test_cones_are_those_of_the_definition(steps):
+    def body(emit, x, y):
+        values = [x, y]
+        for a, b, unary in steps:
+            first, second = values[-1 - a % len(values)], values[-1 - b % len(values)]
+            values.append(emit(op.tanh(first) if unary else op.add(first, second)))
+        return values[-1]
+
+    view = FunctionView(function(body, (2, 3), (2, 3))["main"])
+    dominators = Dominators(view, set())
+    for var in view.order:
+        if isinstance(view.value[var], relax.Call):
+            assert dominators.cone(var, set()) == naive_cone(view, var)
