@@ -7,7 +7,7 @@ reads one (outputs: to the end). Constants live for the whole program and lie de
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from tvm_ergo.codegen.graph import Graph, Node, Region
@@ -19,6 +19,7 @@ from tvm_ergo.codegen.views import NodeTime, resolve
 from tvm_ergo.target.errors import ErgoError, OutOfMemoryError
 
 KIB = 1024
+NOTHING_SHARED = Options(view_slice=False, view_transpose=False, concat_in_place=False, pad_in_place=False, in_place=False)
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,7 @@ class Plan:
     """Steps in order, each tensor's view, and the solved memory problem of the activations.
 
     problem.buffers' ids are the roots of views; offsets count from ``constant_bytes``. constants : address of each used constant.
+    options : the ones it was made with.
     bound_bytes : most live bytes if no tensor shared another's memory except by reshape (what other planners call the bound).
     """
 
@@ -45,6 +47,7 @@ class Plan:
     constants: dict[int, int]
     constant_bytes: int
     bound_bytes: int
+    options: Options
 
     @cached_property
     def addresses(self) -> dict[int, int]:
@@ -93,25 +96,40 @@ def whole_steps(graph: Graph) -> tuple[Step, ...]:
 def make_plan(graph: Graph, memory_bytes: int, options: Options = Options(), steps: Sequence[Step] | None = None) -> Plan:
     """Decides views and places; the placement is judged by the independent validator.
 
+    The options are kept where their plan fits; else concats and pads are no longer written in place where that needs less.
+
     steps : whole nodes in the given order unless given; they must cover every node's output, producers first.
     Errors: OutOfMemoryError naming peak, limit and the tensors alive at the peak.
     """
     steps = whole_steps(graph) if steps is None else tuple(steps)
     times = node_times(graph, steps)
+    bound = memory_problem(graph, steps, resolve(graph, NOTHING_SHARED, times), 1).lower_bound()
+    smallest: Plan | None = None
+    for variant in _variants(options):
+        plan = _solved(graph, steps, times, variant, bound)
+        if plan.memory_bytes <= memory_bytes:
+            return plan
+        if smallest is None or plan.memory_bytes < smallest.memory_bytes:
+            smallest = plan
+    raise _too_large(smallest, memory_bytes)
+
+
+def _variants(options: Options) -> list[Options]:
+    """The options, then those with less written in place: a member's early place in a large concat can cost more than its copy."""
+    less = [("concat_in_place",), ("pad_in_place",), ("concat_in_place", "pad_in_place")]
+    return list(dict.fromkeys([options, *(replace(options, **dict.fromkeys(names, False)) for names in less)]))
+
+
+def _solved(graph: Graph, steps: tuple[Step, ...], times: Sequence[NodeTime], options: Options, bound_bytes: int) -> Plan:
+    """A plan under one set of options, whatever memory it needs. Errors: ErgoError when the validator refuses the placement."""
     views = resolve(graph, options, times)
     constants, constant_bytes = place_constants(graph, views, options.alignment_bytes)
     problem = memory_problem(graph, steps, views, options.alignment_bytes)
-    bound = memory_problem(graph, steps, resolve(graph, Options(**dict.fromkeys(
-        ("view_slice", "view_transpose", "concat_in_place", "pad_in_place", "in_place"), False)), times), 1).lower_bound()
-    if constant_bytes + problem.lower_bound() > memory_bytes:  # no placement can fit: do not search for one
-        raise _too_large(graph, steps, problem, constant_bytes, problem.lower_bound(), memory_bytes)
     solution = solve(problem)
     violation = validate(problem, solution)
     if violation is not None:
         raise ErgoError(f"the memory planner made an invalid plan: {violation}", where=graph.name, remedy="this is a bug: please report it")
-    if constant_bytes + solution.peak(problem) > memory_bytes:
-        raise _too_large(graph, steps, problem, constant_bytes, solution.peak(problem), memory_bytes)
-    return Plan(graph, steps, views, problem, solution, constants, constant_bytes, bound)
+    return Plan(graph, steps, views, problem, solution, constants, constant_bytes, bound_bytes, options)
 
 
 def node_times(graph: Graph, steps: Sequence[Step]) -> list[NodeTime]:
@@ -164,18 +182,16 @@ def memory_problem(graph: Graph, steps: Sequence[Step], views: Sequence[View], a
         for root, (lower, upper) in sorted(life.items()) if graph.tensors[root].data is None))
 
 
-def _too_large(graph: Graph, steps: Sequence[Step], problem: Problem, constant_bytes: int, activation_bytes: int,
-               memory_bytes: int) -> OutOfMemoryError:
-    time = problem.peak_time()
-    at = steps[time].node.name if time < len(steps) else "the end"
-    alive = [f"{graph.tensors[b.id].name} {b.size} bytes" for b in problem.alive_at(time)]
-    peak = constant_bytes + activation_bytes
-    largest = max(constant_bytes, activation_bytes)
-    part = "constants" if largest == constant_bytes else "activations"
+def _too_large(plan: Plan, memory_bytes: int) -> OutOfMemoryError:
+    graph, time, peak = plan.graph, plan.problem.peak_time(), plan.memory_bytes
+    at = plan.steps[time].node.name if time < len(plan.steps) else "the end"
+    alive = [f"{graph.tensors[b.id].name} {b.size} bytes" for b in plan.problem.alive_at(time)]
+    mostly_constants = plan.constant_bytes > plan.activation_bytes
     return OutOfMemoryError(
         f"{graph.name} needs a peak of {peak} bytes ({peak / KIB:.1f} KiB), {peak - memory_bytes} more than the memory has",
         where=f"step {time} ({at}), where these tensors are alive: {', '.join(alive)}",
-        required=f"{constant_bytes} constant bytes (weights, biases, tables) + {activation_bytes} activation bytes",
+        required=f"{plan.constant_bytes} constant bytes (weights, biases, tables) + {plan.activation_bytes} activation bytes",
         available=f"{memory_bytes} bytes ({memory_bytes / KIB:.1f} KiB)",
-        remedy=f"a chip with more memory, or the memory option with at least {peak} bytes; mostly {part}, "
-        + ("so a smaller or more strongly compressed network" if part == "constants" else "so a smaller input or narrower layers there"))
+        remedy=f"a chip with more memory, or the memory option with at least {peak} bytes; "
+        + ("constants are the larger part: a smaller or more strongly compressed network" if mostly_constants
+           else "activations are the larger part: a smaller input or narrower layers there"))

@@ -98,7 +98,7 @@ class RandomFunction:
 
     def conv2d_transpose(self) -> None:
         x, r = self.pick(4), self.random
-        kernel, strides, dilation = (r.randint(1, 3), r.randint(1, 3)), (r.randint(1, 3), r.randint(1, 3)), (r.randint(1, 2), r.randint(1, 2))
+        kernel, strides, dilation = ((r.randint(1, most), r.randint(1, most)) for most in (3, 3, 2))
         more = tuple(r.randint(0, s - 1) for s in strides)
         natural = [(d - 1) * s + (k - 1) * e + 1 for d, s, k, e in zip(shape_of(x)[1:3], strides, kernel, dilation, strict=True)]
         pads = [(p := r.randint(0, min(2, n - 1)), r.randint(0, min(2, n - 1 - p))) for n in natural]

@@ -89,7 +89,8 @@ def test_residual_adds_run_in_place(mobilenet_v2):
 def test_mobilenet_v2_runs_strictly(mobilenet_v2):
     big = chip("ergo/1").with_memory(16 << 20)
     program = emit_program(make_plan(mobilenet_v2, 16 << 20), big)
-    result = Machine(program, big, strict=True).run({"image": np.random.default_rng(1).integers(-128, 128, (1, 224, 224, 3)).astype("int8")})
+    image = np.random.default_rng(1).integers(-128, 128, (1, 224, 224, 3)).astype("int8")
+    result = Machine(program, big, strict=True).run({"image": image})
     assert [o.shape for o in result.outputs.values()] == [(1, 1000)]
 
 

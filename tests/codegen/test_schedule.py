@@ -86,6 +86,7 @@ def test_a_wait_never_names_a_later_instruction(program):
 
 def test_constants_and_halt_need_no_wait():
     read = Operand(0, DType.I8, (4,), (1,))
-    program = [Fill(out=Operand(8, DType.I8, (4,), (1,)), value=1), MatMul(
-        a=read, b=read, out=Operand(16, DType.I8, (4,), (1,)), transpose_b=False, a_zp=0, b_zp=0, mult=1, shift=0, out_zp=0, lo=0, hi=1), Halt()]
+    product = MatMul(a=read, b=read, out=Operand(16, DType.I8, (4,), (1,)), transpose_b=False, a_zp=0, b_zp=0, mult=1, shift=0,
+                     out_zp=0, lo=0, hi=1)
+    program = [Fill(out=Operand(8, DType.I8, (4,), (1,)), value=1), product, Halt()]
     assert [i.waits for i in schedule(program, constant_bytes=8)] == [{}, {}, {}]

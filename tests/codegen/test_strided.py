@@ -13,7 +13,8 @@ SETTINGS = settings(max_examples=400, deadline=None)
 
 def addresses(view):
     """Byte address of every element in row-major order."""
-    return [view.offset + sum(i * s for i, s in zip(index, view.strides, strict=True)) for index in itertools.product(*map(range, view.shape))]
+    return [view.offset + sum(i * s for i, s in zip(index, view.strides, strict=True))
+            for index in itertools.product(*map(range, view.shape))]
 
 
 @st.composite

@@ -242,3 +242,19 @@ def test_each_switch_changes_the_plan(name):
     moved = [sum(isinstance(i, Copy) for i in p.instructions) for p in (full, without)]
     assert moved[1] > moved[0] or name == "in_place" and sum(
         i.x.addr == i.out.addr for i in full.instructions if isinstance(i, Table)) > 0
+
+
+def test_concat_is_copied_where_only_that_fits():
+    """The member's early place in the concat (72 bytes) stands beside two tensors of 128; apart, it is 8 bytes."""
+    case = Case((1, 1, 1, 8))
+    early = case.table(case.x)
+    large = case(dialect.Pad(pad_width=(0, 0, 15, 0, 0, 0, 0, 0)), case.x)
+    large = case(dialect.MaxPool2d(pool=(1, 1)), large)
+    late = case(dialect.MaxPool2d(pool=(1, 1), strides=(2, 1)), large)
+    graph = case.graph(case(dialect.Concat(axis=1), early, late))
+    roomy, tight = make_plan(graph, 1 << 20), make_plan(graph, 256 + 328 - 1)
+    assert (roomy.activation_bytes, roomy.options.concat_in_place) == (328, True)
+    assert (tight.activation_bytes, tight.options.concat_in_place) == (264, False)
+    x = np.arange(8, dtype="int8").reshape(1, 1, 1, 8)
+    results = [Machine(emit_program(plan, CHIP), CHIP, strict=True).run({"x": x}).outputs["concat_4"] for plan in (roomy, tight)]
+    np.testing.assert_array_equal(*results)
