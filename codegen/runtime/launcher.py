@@ -8,6 +8,7 @@ to write; without outputs it returns them.
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable
 from weakref import WeakValueDictionary
 
@@ -19,18 +20,22 @@ from tvm_ergo.target.isa import DType, Operand
 from tvm_ergo.target.machine import Machine
 from tvm_ergo.target.program import Port, Program
 
-_machines: WeakValueDictionary[bytes, Machine] = WeakValueDictionary()
+STRICT_VARIABLE = "TVM_ERGO_STRICT"
+"""Set to 1, Programs run on the machine's strict mode (poisoned memory, races and unwritten reads raise). Results are the same."""
+
+_machines: WeakValueDictionary[tuple[bytes, bool], Machine] = WeakValueDictionary()
 
 
 def load(symbol: str, data: bytes) -> Callable:
     """The callable of one symbol. Errors: ProgramError if ``data`` is not an intact Program."""
     data = bytes(data)
-    digest = hashlib.sha256(data).digest()
-    machine = _machines.get(digest)
+    strict = os.environ.get(STRICT_VARIABLE, "0") == "1"
+    key = hashlib.sha256(data).digest(), strict
+    machine = _machines.get(key)
     if machine is None:
         program = Program.from_bytes(data)
-        machine = Machine(program, chip_of_program(program))
-        _machines[digest] = machine
+        machine = Machine(program, chip_of_program(program), strict=strict)
+        _machines[key] = machine
     return Launcher(str(symbol), machine)
 
 

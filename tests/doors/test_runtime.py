@@ -111,3 +111,9 @@ f(x, y)
 print(y.numpy().tolist())"""
     done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, cwd=tmp_path, timeout=120)
     assert done.stdout.strip() == "[[1, 0, 3], [0, 5, 0]]", done.stderr
+
+
+def test_strict_machine_is_used_here(program):
+    from tvm_ergo.codegen.runtime.launcher import load
+
+    assert load("f", program).machine.strict
