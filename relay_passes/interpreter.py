@@ -46,7 +46,8 @@ def evaluate_call(call: Call, operands: list):
 class Interpreter:
     """Evaluates ``main`` of a module; construct once, call :meth:`run` per input.
 
-    Errors: UnsupportedError (operator without a rule that TVM cannot run either), ModelError (dynamic shapes, control flow), InputError (run).
+    Errors: UnsupportedError (operator without a rule that TVM cannot run either), ModelError (dynamic shapes, control flow),
+    InputError (run).
     """
 
     def __init__(self, mod: tvm.IRModule):

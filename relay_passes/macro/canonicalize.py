@@ -184,6 +184,7 @@ def _same_parameters(a: Call, b: Call) -> bool:
 
 _RULES = {"relax.subtract": _Canonicalizer.subtract, "relax.divide": _Canonicalizer.divide, "relax.quantize": _Canonicalizer.quantize,
           "relax.permute_dims": _Canonicalizer.permute_dims, "relax.astype": _Canonicalizer.astype, "relax.concat": _Canonicalizer.concat,
-          "relax.nn.relu6": _Canonicalizer.relu6, "relax.nn.avg_pool2d": _Canonicalizer.average, "relax.nn.conv2d": _Canonicalizer.convolution,
+          "relax.nn.relu6": _Canonicalizer.relu6, "relax.nn.avg_pool2d": _Canonicalizer.average,
+          "relax.nn.conv2d": _Canonicalizer.convolution,
           "relax.nn.adaptive_avg_pool2d": _Canonicalizer.average, **dict.fromkeys(_COMMUTATIVE, _Canonicalizer.commutative),
           **dict.fromkeys(("relax.reshape", "relax.expand_dims", "relax.squeeze", "relax.flatten"), _Canonicalizer.reshape)}

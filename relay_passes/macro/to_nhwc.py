@@ -254,7 +254,8 @@ class _Layouter(Rewriter):
 
 _RULES = {"relax.quantize": _Layouter.quantization, "relax.dequantize": _Layouter.quantization, "relax.nn.prelu": _Layouter.prelu,
           "relax.nn.softmax": _Layouter.softmax, "relax.nn.log_softmax": _Layouter.softmax, "relax.nn.conv2d": _Layouter.conv2d,
-          "relax.nn.conv2d_transpose": _Layouter.conv2d_transpose, "relax.image.resize2d": _Layouter.resize2d, "relax.nn.pad": _Layouter.pad,
+          "relax.nn.conv2d_transpose": _Layouter.conv2d_transpose, "relax.image.resize2d": _Layouter.resize2d,
+          "relax.nn.pad": _Layouter.pad,
           "relax.concat": _Layouter.concat, "relax.split": _Layouter.split, "relax.strided_slice": _Layouter.strided_slice,
           "relax.permute_dims": _Layouter.permute_dims,
           **dict.fromkeys(("relax.mean", "relax.sum", "relax.max", "relax.min"), _Layouter.reduce),

@@ -16,9 +16,10 @@ _GONE = {"relax.nn.dropout": "dropout", "relax.expand_dims": "a reshape", "relax
 def verify_normal_form(mod: tvm.IRModule) -> None:
     """Errors: ModelError saying which rule of the normal form ``mod`` breaks, and where."""
     func = main_of(mod)
-    _require(len(mod.get_global_vars()) == 1, "there is another function beside main", ", ".join(g.name_hint for g in mod.get_global_vars()))
-    _require(isinstance(func.body, relax.SeqExpr) and len(func.body.blocks) == 1 and isinstance(func.body.blocks[0], relax.DataflowBlock),
-             "main is not one dataflow block", "main")
+    names = [g.name_hint for g in mod.get_global_vars()]
+    _require(len(names) == 1, "there is another function beside main", ", ".join(names))
+    blocks = func.body.blocks if isinstance(func.body, relax.SeqExpr) else []
+    _require(len(blocks) == 1 and isinstance(blocks[0], relax.DataflowBlock), "main is not one dataflow block", "main")
     _require(relax.analysis.well_formed(mod) is not False, "the module is not well-formed Relax", "main")
     pairs = bindings_of(func)
     _check_liveness(func, pairs)
@@ -51,7 +52,8 @@ def _check_liveness(func: relax.Function, pairs) -> None:
     for var, value in pairs:
         _require(var in used, "a value is never used", var.name)
         _require(var.name not in names, "a name is used twice", var.name)
-        _require(isinstance(value, (Call, Tuple, TupleGetItem)) or not isinstance(var, relax.DataflowVar), "a value is only renamed", var.name)
+        renamed = isinstance(var, relax.DataflowVar) and not isinstance(value, (Call, Tuple, TupleGetItem))
+        _require(not renamed, "a value is only renamed", var.name)
         names.append(var.name)
 
 
@@ -66,8 +68,9 @@ def _check_call(var: Var, call: Call, definitions: dict) -> None:
     name, where = op_name(call), f"{var.name} ({op_name(call)})"
     _require(bool(name), "a call is not of a registered operator", var.name)
     _require(name not in _GONE, f"this operator should be {_GONE.get(name)}", where)
-    _require(not (name == "relax.nn.batch_norm" and all(isinstance(a, Constant) for a in call.args[1:])), "batch norm is not folded", where)
-    _require(not call.args or any(not isinstance(a, Constant) for a in call.args) or name == "relax.dequantize", "a constant is not folded", where)
+    constant = [isinstance(a, Constant) for a in call.args]
+    _require(not (name == "relax.nn.batch_norm" and all(constant[1:])), "batch norm is not folded", where)
+    _require(not call.args or not all(constant) or name == "relax.dequantize", "a constant is not folded", where)
     if name in ("relax.nn.conv2d", "relax.nn.conv2d_transpose"):
         layouts = (str(call.attrs.data_layout), str(call.attrs.kernel_layout), str(call.attrs.out_layout))
         _require(layouts == ("NHWC", "OHWI", "NHWC"), f"layouts are {layouts}", where)
@@ -77,7 +80,8 @@ def _check_call(var: Var, call: Call, definitions: dict) -> None:
     elif name in ("relax.quantize", "relax.dequantize"):
         _require(all(isinstance(a, Constant) for a in call.args[1:]), "scale or zero point is not a constant", where)
     elif name in ("relax.add", "relax.multiply"):
-        _require(not _is_weight(call.args[0], definitions) or _is_weight(call.args[1], definitions), "the constant operand stands left", where)
+        left, right = (_is_weight(a, definitions) for a in call.args)
+        _require(not left or right, "the constant operand stands left", where)
         if name == "relax.add" and op_name(definitions.get(call.args[0])) in LINEAR_OPS and _is_weight(call.args[1], definitions):
             shape, channels = shape_of(call.args[1]), shape_of(var)[-1]
             per_channel = len([d for d in shape if d != 1]) <= 1

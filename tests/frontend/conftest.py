@@ -133,11 +133,15 @@ def quantized_input(shared):
     return make
 
 
+def _person(data: Path, i: int) -> np.ndarray:
+    return np.load(data / "vww_coco128_96.npz")["images"][i:i + 1]
+
+
 _QUANTIZED = {
     "pretrainedResnet_quant": lambda d, i: ("input_1_int8", (_cifar(d, i)[None].astype(np.int16) - 128).astype(np.int8)),
-    "vww_96_int8": lambda d, i: ("input_1_int8", (np.load(d / "vww_coco128_96.npz")["images"][i:i + 1].astype(np.int16) - 128).astype(np.int8)),
+    "vww_96_int8": lambda d, i: ("input_1_int8", (_person(d, i).astype(np.int16) - 128).astype(np.int8)),
     "kws_ref_model": lambda d, i: ("input_1", np.load(d / "kws_speechcommands_mfcc1000.npz")["mfcc_int8"][i][None, ..., None]),
     "mcunetv2_large": lambda d, i: ("input_0_f.1", (_imagenet(d, i)[None].astype(np.float32) - 127.5) / np.float32(127.5)),
-    "vww": lambda d, i: ("input_0_f.1", (np.load(d / "vww_coco128_96.npz")["images"][i:i + 1, 8:88, 8:88].astype(np.float32) - 127.5) / np.float32(127.5)),
+    "vww": lambda d, i: ("input_0_f.1", (_person(d, i)[:, 8:88, 8:88].astype(np.float32) - 127.5) / np.float32(127.5)),
     "tf2_mobilenet_v2_1.0_224_ptq": lambda d, i: ("input", _imagenet(d, i)[None]),
 }

@@ -71,7 +71,8 @@ def test_qdq_model_is_within_steps_of_onnx_runtime(name, shared, onnx_bytes, rea
             assert mine.argmax() == theirs.argmax()
 
 
-# model -> output steps apart from LiteRT over three samples (tf2_mobilenet ends in a softmax, which amplifies), whose integer kernels round half away from zero and requantize with 31-bit multipliers
+# model -> output steps apart from LiteRT over three samples (tf2_mobilenet ends in a softmax, which amplifies),
+# whose integer kernels round half away from zero and requantize with 31-bit multipliers
 TFLITE = {"ad01_int8": 2, "kws_ref_model": 1, "mcunetv2_large": 8, "pretrainedResnet_quant": 1, "str_ww_ref_model": 1,
           "tf2_mobilenet_v2_1.0_224_ptq": 16, "vww": 4, "vww_96_int8": 1}
 

@@ -100,7 +100,8 @@ def resolve_shapes(declared: dict[str, list], given: dict | None, batch: int) ->
         for axis, dim in enumerate(chosen):
             if not isinstance(dim, int) or dim <= 0:
                 example = [d if isinstance(d, int) else batch if i == 0 else "..." for i, d in enumerate(dims)]
-                raise ModelError(f"dimension {dim or '?'!r} (axis {axis}) of an input is not known", where=f"input {name!r}, shape {list(dims)}",
+                raise ModelError(f"dimension {dim or '?'!r} (axis {axis}) of an input is not known",
+                                 where=f"input {name!r}, shape {list(dims)}",
                                  required="static shapes: the chip's memory is planned before the first run",
                                  remedy=f"give it: input_shapes={{{name!r}: {example}}}")
         shapes[name] = chosen

@@ -84,7 +84,8 @@ def _check_operators(model: onnx.ModelProto) -> None:
     supported = onnx_frontend._get_convert_map()
     for node in model.graph.node:
         if node.op_type in ("If", "Loop", "Scan"):
-            raise UnsupportedError(f"control flow (ONNX operator {node.op_type}) is not supported", where=f"node {node.name or node.output[0]!r}",
+            raise UnsupportedError(f"control flow (ONNX operator {node.op_type}) is not supported",
+                                   where=f"node {node.name or node.output[0]!r}",
                                    remedy="export the model without control flow")
         if node.domain not in ("", "ai.onnx", "com.microsoft") or (node.op_type not in supported and node.op_type not in _HANDLED):
             raise UnsupportedError(f"ONNX operator {node.domain + '.' if node.domain else ''}{node.op_type} cannot be imported",
@@ -104,7 +105,8 @@ def _convert(model: onnx.ModelProto, shapes: dict, source: str) -> tvm.IRModule:
             return importer.from_onnx(model.graph, opset)
     except (ValueError, TypeError, KeyError, AttributeError, AssertionError, NotImplementedError, IndexError, RuntimeError) as error:
         first = next((line.strip() for line in str(error).splitlines()[::-1] if line.strip()), type(error).__name__)
-        raise ModelError(f"ONNX operator {importer.current_op or '?'} cannot be imported", where=f"{source}, node {importer.current_node!r}",
+        raise ModelError(f"ONNX operator {importer.current_op or '?'} cannot be imported",
+                         where=f"{source}, node {importer.current_node!r}",
                          available=first[:400], remedy="see the reason above; static shapes and constant attributes are needed") from error
 
 
