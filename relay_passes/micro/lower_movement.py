@@ -16,7 +16,7 @@ def _input(ctx: Context, group, out: Quant) -> relax.Expr:
     return ctx.requantize(ctx.value(group.inputs[0]), out)
 
 
-@lowers(movement.Reshape)
+@lowers(movement.Reshape, movement.BroadcastTo)
 def lower_reshape(ctx: Context, group, out: Quant) -> relax.Expr:
     return reshape(ctx, _input(ctx, group, out), static_shape(group.output), out)
 
@@ -77,12 +77,15 @@ def lower_split(ctx: Context, group, out: Quant) -> relax.Expr:
 
 @lowers(movement.Concat)
 def lower_concat(ctx: Context, group, out: Quant) -> relax.Expr:
-    """Inputs of another scale go through a table first; constants are quantized to the output's scale directly."""
-    call, parts = ctx.view.value[group.root], []
+    """Inputs of another scale go through a table first; constants are quantized to the output's scale directly. A stack is a concat of
+    its inputs with one more axis."""
+    call, parts, shape = ctx.view.value[group.root], [], static_shape(group.output)
+    axis = int(call.attrs.axis) % len(shape) if call.attrs.axis is not None else 0
     for field in ctx.view.fields(call.args[0]):
         const = ctx.view.const(field)
         parts.append(relax.const(out.codes(const.real()), "int8") if const is not None else ctx.requantize(ctx.value(field), out))
-    axis = int(call.attrs.axis) % len(static_shape(group.output)) if call.attrs.axis is not None else 0
+    if group.op == "stack":
+        parts = [reshape(ctx, part, (*shape[:axis], 1, *shape[axis + 1:]), out) for part in parts]
     return ctx.emit(dialect.Concat(axis=axis), *parts, quant=out)
 
 

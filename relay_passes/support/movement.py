@@ -27,6 +27,21 @@ class Reshape(MovementRule):
 
 
 @register
+class BroadcastTo(MovementRule):
+    """Broadcast to a shape of as many elements (the importers write it where nothing needs repeating)."""
+
+    ops = ("broadcast_to",)
+    runs_as = ("reshape",)
+    remedy = "let the elementwise operator broadcast by itself"
+
+    @constraint
+    def repeats_nothing(group: Group, view: FunctionView) -> str | None:
+        """It repeats no element."""
+        before, after = static_shape(group.inputs[0]), static_shape(group.output)
+        return f"it repeats {before} to {after}" if math.prod(before) != math.prod(after) else None
+
+
+@register
 class Transpose(MovementRule):
     """Transpose (permute_dims) to any order of the axes."""
 
@@ -110,16 +125,16 @@ class Split(Rule):
 
 @register
 class Concat(Rule):
-    """Concatenation along any axis of tensors computed at run time or constant; inputs of another scale are rescaled first."""
+    """Concatenation or stacking along any axis of tensors computed at run time or constant; inputs of another scale are rescaled first."""
 
     kind = Kind.MOVEMENT
-    ops = ("concat",)
-    runs_as = ("concat",)
+    ops = ("concat", "stack")
+    runs_as = ("concat", "reshape")
     carries = True
 
     @classmethod
     def match(cls, view, root, claimed):
-        return make_group(cls, view, root, [root]) if view.op(root) == "relax.concat" else None
+        return make_group(cls, view, root, [root]) if view.op(root) in ("relax.concat", "relax.stack") else None
 
     @constraint
     def some_activation(group: Group, view: FunctionView) -> str | None:
