@@ -88,7 +88,8 @@ def _checked(name: str, value, shape: tuple[int, ...], dtype: str, number: int) 
         array = array[None]
     batched = shape[:1] == (1,) and array.ndim == len(shape) and array.shape[1:] == shape[1:]
     if array.shape != shape and not batched:
-        raise CalibrationError("calibration data has the wrong shape", where=where, required=str(shape), available=str(array.shape), remedy=REMEDY)
+        raise CalibrationError("calibration data has the wrong shape", where=where, required=str(shape), available=str(array.shape),
+                               remedy=REMEDY)
     if array.size == 0:
         raise CalibrationError("calibration data is empty", where=where, required="at least one sample", remedy=REMEDY)
     if array.dtype.kind == "f" and not np.isfinite(array).all():
@@ -140,8 +141,8 @@ def samples_of(mod: tvm.IRModule, data, limit: int | None = None) -> Iterator[di
         arrays = {n: _checked(n, given[n], *shapes[n], number) for n in shapes}
         lengths = {n: len(a) if shapes[n][0][:1] == (1,) else 1 for n, a in arrays.items()}
         if len(set(lengths.values())) > 1:
-            raise CalibrationError(f"calibration sample {number} has inputs of different batch sizes", required="the same number of samples",
-                                   available=", ".join(f"{n}: {c}" for n, c in lengths.items()))
+            raise CalibrationError(f"calibration sample {number} has inputs of different batch sizes",
+                                   required="the same number of samples", available=", ".join(f"{n}: {c}" for n, c in lengths.items()))
         size = next(iter(lengths.values()), 1)
         for i in range(size):
             if limit is not None and count >= limit:

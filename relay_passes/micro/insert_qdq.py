@@ -220,7 +220,8 @@ class Inserter:
             return
         steps = bias_scales(self.plan.params[parts.x].scale, scale)
         name, position = bias_position(view, group)
-        self.constants.setdefault(name, {})[position] = lambda: self._dequantized(quantize_bias(bias, steps), steps, 0, 0, f"{group.name}_bias")
+        ints = quantize_bias(bias, steps)
+        self.constants.setdefault(name, {})[position] = lambda: self._dequantized(ints, steps, 0, 0, f"{group.name}_bias")
 
     def _plain_constant(self, tensor: ConstTensor, group: Group):
         """A constant tensor operand: int8 per tensor (of the output's scale in a concat); a divisor as its reciprocal."""

@@ -34,7 +34,8 @@ def test_evaluate_is_independent_of_the_batch(batch):
         return [np.eye(3, dtype=np.float32)[values % 3 * (values < 5)]]  # right below 5, class 0 from there on
 
     seen = []
-    outcome = evaluate(Test("toy", counting_source(7), metrics.TopK, {"top1": 100.0}), run, batch=batch, progress=lambda d, t: seen.append((d, t)))
+    test = Test("toy", counting_source(7), metrics.TopK, {"top1": 100.0})
+    outcome = evaluate(test, run, batch=batch, progress=lambda d, t: seen.append((d, t)))
     assert outcome.samples == 7 and outcome.figures["top1"] == pytest.approx(100 * 6 / 7)
     assert outcome.loss == pytest.approx(100 / 7) and seen[-1] == (7, 7)
 
@@ -85,8 +86,8 @@ def test_test_and_calibration_inputs_fit_the_net(stem):
 
 
 @needs_shared
-@pytest.mark.parametrize("stem", ["ic_resnet8_fp32", "kws_dscnn_fp32", "vww96_fp32", "bnn_lfc_w1a1_mnist", "tfc_1w1a_mnist", "espcn_x3_superres",
-                                  "stories260k_s256", "mnist_lstm20"])
+@pytest.mark.parametrize("stem", ["ic_resnet8_fp32", "kws_dscnn_fp32", "vww96_fp32", "bnn_lfc_w1a1_mnist", "tfc_1w1a_mnist",
+                                  "espcn_x3_superres", "stories260k_s256", "mnist_lstm20"])
 def test_float_figures_of_the_manifest_are_reproduced(stem):
     net = session(stem)
     for test in TASKS[stem].tests:

@@ -32,7 +32,8 @@ class Net:
         depth = int(x.ty.shape[3])
         w = self.weights(channels, kernel, kernel, depth // groups, spread=spread)
         pad = (kernel // 2,) * 4 if pad is None else pad
-        y = self.bind(relax.op.nn.conv2d(x, relax.const(w), strides=stride, padding=pad, groups=groups, data_layout="NHWC", kernel_layout="OHWI"), name)
+        layouts = {"data_layout": "NHWC", "kernel_layout": "OHWI"}
+        y = self.bind(relax.op.nn.conv2d(x, relax.const(w), strides=stride, padding=pad, groups=groups, **layouts), name)
         return self.add(y, 0.1 * self.rng.standard_normal(channels), f"{name}_b") if bias else y
 
     def dense(self, x, channels, name="dense", weight=None, bias=None):
@@ -51,7 +52,8 @@ class Net:
 
     def module(self, *outputs):
         outs = relax.Tuple(list(outputs)) if len(outputs) > 1 else outputs[0]
-        func = relax.Function(self.params, relax.SeqExpr([relax.DataflowBlock([])], self.params[0]), self.params[0].ty).with_attr("global_symbol", "main")
+        first = self.params[0]
+        func = relax.Function(self.params, relax.SeqExpr([relax.DataflowBlock([])], first), first.ty).with_attr("global_symbol", "main")
         return assemble(tvm.IRModule({"main": func}), func, self.bindings, outs)
 
 

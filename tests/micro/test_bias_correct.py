@@ -16,7 +16,8 @@ from tvm_ergo.relay_passes.support import Kind, analyse
 from .float_nets import Net, images
 
 
-@given(st.integers(1, 3), st.integers(1, 3), st.integers(1, 2), st.integers(1, 2), st.tuples(*[st.integers(0, 2)] * 4), st.integers(0, 1000))
+@given(st.integers(1, 3), st.integers(1, 3), st.integers(1, 2), st.integers(1, 2), st.tuples(*[st.integers(0, 2)] * 4),
+       st.integers(0, 1000))
 @settings(deadline=None, max_examples=40)
 def test_window_mean_is_what_a_convolution_averages(kh, kw, stride, dilation, padding, seed):
     rng = np.random.default_rng(seed)
@@ -42,7 +43,8 @@ def with_rounded_weights(mod):
 def test_the_mean_of_every_channel_is_restored(kind):
     net = Net((1, 16) if kind == "dense" else (1, 9, 9, 4), seed=3)
     x = net.params[0]
-    options = {"conv": {}, "strided": {"stride": 2, "pad": (0, 1, 1, 0)}, "depthwise": {"groups": 4}, "grouped": {"groups": 2}, "no bias": {"bias": False}}
+    options = {"conv": {}, "strided": {"stride": 2, "pad": (0, 1, 1, 0)}, "depthwise": {"groups": 4},
+               "grouped": {"groups": 2}, "no bias": {"bias": False}}
     out = net.dense(x, 4) if kind == "dense" else net.conv(x, 4, **options[kind])
     mod, data = net.module(out), images(6, (16,) if kind == "dense" else (9, 9, 4)) + 0.7
     means = WindowMeans(mod)

@@ -87,7 +87,10 @@ def test_bad_options(options):
         calibrate(small_cnn(), images(1), **options)
 
 
-@given(st.lists(st.sampled_from([0.0, 1e-38, -1e-30, 1.0, -3.5, 1e10, -1e18, 1e-45]), min_size=1, max_size=4), st.sampled_from(list(Method)))
+HOSTILE = st.sampled_from([0.0, 1e-38, -1e-30, 1.0, -3.5, 1e10, -1e18, 1e-45])
+
+
+@given(st.lists(HOSTILE, min_size=1, max_size=4), st.sampled_from(list(Method)))
 @settings(deadline=None, max_examples=25)
 def test_hostile_but_finite_data_still_quantizes_to_a_finite_net(levels, method):
     mod = small_cnn()

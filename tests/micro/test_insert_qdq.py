@@ -31,7 +31,8 @@ def relative_error(mod, q, x):
     return np.sqrt(np.mean((f - e) ** 2) / np.mean(f**2))
 
 
-@pytest.mark.parametrize("options", [{}, {"method": "minmax"}, {"method": "percentile"}, {"equalize": True}, {"correct_bias": False}, {"weight_scale": "max"}])
+@pytest.mark.parametrize("options", [{}, {"method": "minmax"}, {"method": "percentile"}, {"equalize": True},
+                                     {"correct_bias": False}, {"weight_scale": "mse"}])
 def test_the_quantized_net_is_close_and_wholly_on_the_chip(options):
     mod = small_cnn()
     q = quantize(mod, images(32), QuantizeOptions(**options))
@@ -56,7 +57,9 @@ def test_movements_and_concats_share_a_scale():
 
 def test_a_concat_input_with_other_readers_and_a_small_range_keeps_its_own():
     net = Net((1, 8, 8, 3))
-    small, large = net.conv(net.params[0], 4, name="small"), net.conv(net.bind(relax.op.multiply(net.params[0], relax.const(np.float32(50))), "big"), 4, name="large")
+    small = net.conv(net.params[0], 4, name="small")
+    big = net.bind(relax.op.multiply(net.params[0], relax.const(np.float32(50))), "big")
+    large = net.conv(big, 4, name="large")
     cat = net.bind(relax.op.concat([small, large], axis=3), "cat")
     end = net.bind(relax.op.add(net.conv(cat, 4, name="after"), small), "end")
     found = quantizations(quantized(net, end)[1])

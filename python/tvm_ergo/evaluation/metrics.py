@@ -79,7 +79,7 @@ class Spearman(Metric):
 
 
 class Psnr(Metric):
-    """Mean over images of the peak signal-to-noise ratio, dB (peak 255, output clipped, not rounded), without a border of ``crop`` pixels."""
+    """Mean over images of the peak signal-to-noise ratio, dB: peak 255, output clipped, not rounded, ``crop`` border pixels left out."""
 
     primary = "psnr"
 

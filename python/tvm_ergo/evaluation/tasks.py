@@ -90,19 +90,20 @@ def _imagenet(path, prepare, nips, sample, *, offset=0, float_net=True) -> Task:
     def metric():
         return metrics.TopK(class_offset=offset)
     tests = (Test("imagenet_nips17", Source(datasets.imagenet_nips17, prepare), metric, _figures(*nips)),
-             Test("imagenet_sample", Source(datasets.imagenet_sample, prepare, note="holds the calibration images"), metric, _figures(*sample)))
-    source = Source(datasets.imagenet_sample, prepare, count=128, spread=True, note="128 of the 1000 images of imagenet_sample")
+             Test("imagenet_sample", Source(datasets.imagenet_sample, prepare, note="holds the calibration images"), metric,
+                  _figures(*sample)))
+    source = Source(datasets.imagenet_sample, prepare, count=64, spread=True, note="64 of the 1000 images of imagenet_sample")
     return Task(path, tests, source if float_net else None)
 
 
 
 def _cifar(path, prepare, figures, float_net=True) -> Task:
-    source = Source(datasets.cifar10_train, prepare, count=256, note="first 256 of 1000 CIFAR-10 training images")
+    source = Source(datasets.cifar10_train, prepare, count=128, note="first 128 of 1000 CIFAR-10 training images")
     return Task(path, (Test("cifar10_test", Source(datasets.cifar10_test, prepare), metrics.TopK, figures),), source if float_net else None)
 
 
 def _mnist(path, prepare, figures) -> Task:
-    source = Source(datasets.mnist_train, prepare, count=256, note="first 256 of 60000 MNIST training images")
+    source = Source(datasets.mnist_train, prepare, count=128, note="first 128 of 60000 MNIST training images")
     return Task(path, (Test("mnist_test", Source(datasets.mnist_test, prepare), metrics.TopK, figures),), source)
 
 
@@ -141,9 +142,10 @@ def _others() -> list[Task]:
         return Test(name, Source(lambda: datasets.text(kind), preprocess.minilm), metric, {figure: value})
 
     return [
-        Task("detection/yolox_nano.onnx", (Test("coco128", Source(datasets.coco128, Affine("images", bgr=True)), metrics.MeanAveragePrecision,
-                                                YOLOX_FIGURES),), photos),
-        Task("superres/espcn_x3_superres.onnx", (Test("superres", Source(datasets.superres, preprocess.luma), metrics.Psnr, {"psnr": 27.272}),), luma),
+        Task("detection/yolox_nano.onnx", (
+            Test("coco128", Source(datasets.coco128, Affine("images", bgr=True)), metrics.MeanAveragePrecision, YOLOX_FIGURES),), photos),
+        Task("superres/espcn_x3_superres.onnx", (
+            Test("superres", Source(datasets.superres, preprocess.luma), metrics.Psnr, {"psnr": 27.272}),), luma),
         Task("nlp/all_minilm_l6_v2_trim.onnx.xz", (
             text("stsb", "stsb", metrics.Spearman, 82.03, "spearman"),
             text("sst2_test", "sst2_linear", lambda: metrics.TopK(head=datasets.text_head("sst2")), 81.33),
