@@ -8,8 +8,9 @@ import subprocess
 import sys
 import time
 
-from benchmarks.common import TFLITE, compile_net, parse, parser, show
+from benchmarks.common import parse, parser, show
 from tvm_ergo import evaluation
+from tvm_ergo.evaluation.nets import TFLITE, compile_net
 
 
 def child(name: str) -> None:

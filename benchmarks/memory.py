@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from benchmarks.common import TFLITE, compile_net, parse, parser, show
+from benchmarks.common import parse, parser, show
 from tvm_ergo import evaluation
+from tvm_ergo.evaluation.nets import TFLITE, compile_net
 
 # The column "bound" of the peers' comparison (KiB): live bytes in the given order, no tiling, frame included.
 BOUND_KIB = {"tf2_mobilenet_v2_1.0_224_ptq": 1470, "vww_96_int8": 54.0, "pretrainedResnet_quant": 48.0, "kws_ref_model": 15.6,
