@@ -63,7 +63,10 @@ class Assignment:
         return known[0] if known and all(q is not None and q == known[0] for q in known) else None
 
     def wanted(self, var: relax.Var) -> Quant | None:
-        """The quantization the readers of ``var`` agree on (the first, where they quantize differently); None where one reads it in float."""
+        """The quantization the readers of ``var`` agree on (the first, where they quantize differently).
+
+        None where one reads it in float.
+        """
         if str(var.name) in self.given:
             return self.given[str(var.name)]
         if var not in self._wanted:

@@ -160,5 +160,6 @@ def lower_matmul(ctx: Context, group, out: Quant) -> relax.Expr:
     parts = linear.MatMul.parts(ctx.view, group)
     a, b = ctx.value(parts.a), ctx.value(parts.b)
     scale = multiplier(a.quant.scale * b.quant.scale * parts.scale / out.scale)
-    op = dialect.MatMul(transpose_b=parts.transpose_b, a_zp=a.quant.zero_point, b_zp=b.quant.zero_point, **scale, **clamp_codes(parts.bounds, out))
+    op = dialect.MatMul(transpose_b=parts.transpose_b, a_zp=a.quant.zero_point, b_zp=b.quant.zero_point, **scale,
+                        **clamp_codes(parts.bounds, out))
     return ctx.emit(op, a.expr, b.expr, quant=out)

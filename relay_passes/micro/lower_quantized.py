@@ -42,7 +42,8 @@ class OutputQuant:
 class LowerQuantized:
     """Rewrites the QDQ function ``main`` in the integer dialect.
 
-    In: normal form with quantize/dequantize (macro.LiftIntegers has run: no operators on int8 tensors). Out: the same inputs and outputs; each group whose inputs are quantized and whose result is
+    In: normal form with quantize/dequantize (macro.LiftIntegers has run: no operators on int8 tensors). Out: the
+    same inputs and outputs; each group whose inputs are quantized and whose result is
     quantized is ``relax.ergo`` calls on int8; quantize of float inputs, dequantize of float outputs, and what the chip cannot do stay
     on the host as they were. uint8 activations are int8 (minus 128) inside. The host's part, with reasons, is ``host_fallbacks(mod)``;
     knowingly changed numbers are ``lowering_notes(mod)``.
@@ -55,8 +56,8 @@ class LowerQuantized:
 
     def transform_module(self, mod: tvm.IRModule, _context) -> tvm.IRModule:
         func = _Lowering(mod["main"], self.outputs).run()
-        mod = tvm.IRModule({**{gv: f for gv, f in mod.functions_items() if gv.name_hint != "main"}, mod.get_global_var("main"): func}, attrs=mod.attrs)
-        return mod
+        others = {var: other for var, other in mod.functions_items() if var.name_hint != "main"}
+        return tvm.IRModule({**others, mod.get_global_var("main"): func}, attrs=mod.attrs)
 
 
 def lower_quantized(mod: tvm.IRModule, outputs: tuple[OutputQuant, ...] = ()) -> tuple[tvm.IRModule, list[HostFallback]]:
@@ -111,8 +112,11 @@ class _Lowering:
             self.ctx.int8[var] = Value(self._int8(value.args[0]), self.assigned.quant[var])
         else:
             if name == "relax.dequantize":
-                self.fallbacks.append(HostFallback(str(var.name), "dequantize", "it is not int8 or uint8 with one scale", "quantize activations per tensor"))
+                self._not_per_tensor(var, "dequantize")
             self._on_host(var)
+
+    def _not_per_tensor(self, var: relax.Var, op: str) -> None:
+        self.fallbacks.append(HostFallback(str(var.name), op, "it is not int8 or uint8 with one scale", "quantize activations per tensor"))
 
     def _alias(self, var: relax.Var, source: relax.Var) -> None:
         for table in (self.ctx.int8, self.ints):
@@ -148,7 +152,7 @@ class _Lowering:
     def _quantize(self, var: relax.Var) -> None:
         source, quant = self.view.value[var].args[0], scale_of(self.view, self.view.value[var])
         if quant is None:
-            self.fallbacks.append(HostFallback(str(var.name), "quantize", "it is not int8 or uint8 with one scale", "quantize activations per tensor"))
+            self._not_per_tensor(var, "quantize")
         elif source in self.ctx.int8:
             self.ints[var] = self.ctx.requantize(self.ctx.int8[source], quant, str(var.name))
         elif isinstance(source, relax.Var):

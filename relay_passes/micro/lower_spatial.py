@@ -126,8 +126,8 @@ def resize_table(size: int, out_size: int, mode: str, method: str, rounding: str
         weight = np.rint((at - low) * RESIZE_WEIGHT)
         pair = np.clip(np.stack([low, low + 1]), 0, size - 1)
         return np.stack([*pair, weight], axis=1).astype(np.int32)
-    nearest = {"round": lambda: np.rint(at), "round_prefer_floor": lambda: np.ceil(at - 0.5), "round_prefer_ceil": lambda: np.floor(at + 0.5),
-               "ceil": lambda: np.ceil(at - _EDGE), "floor": lambda: np.floor(at + _EDGE)}
+    nearest = {"round": lambda: np.rint(at), "round_prefer_floor": lambda: np.ceil(at - 0.5),
+               "round_prefer_ceil": lambda: np.floor(at + 0.5), "ceil": lambda: np.ceil(at - _EDGE), "floor": lambda: np.floor(at + _EDGE)}
     default = "round" if mode == "align_corners" else "floor"
     index = np.clip(nearest[rounding or default](), 0, size - 1)
     return np.stack([index, index, np.zeros_like(index)], axis=1).astype(np.int32)

@@ -4,4 +4,5 @@ from tvm_ergo.relay_passes.support.groups import Analysis, analyse, check, find_
 from tvm_ergo.relay_passes.support.rule import RULES, Group, Kind, Refused, Rule, Supported
 from tvm_ergo.relay_passes.support.view import ConstTensor, FunctionView
 
-__all__ = ["RULES", "Analysis", "ConstTensor", "FunctionView", "Group", "Kind", "Refused", "Rule", "Supported", "analyse", "check", "find_groups"]
+__all__ = ["RULES", "Analysis", "ConstTensor", "FunctionView", "Group", "Kind", "Refused", "Rule", "Supported",
+           "analyse", "check", "find_groups"]

@@ -106,7 +106,8 @@ class Dominators:
 
 @register
 class BinaryElementwise(Rule):
-    """Sum, difference, product, maximum or minimum of two tensors (or of a tensor and a constant tensor), with broadcasting, with relu, relu6 or clip."""
+    """Sum, difference, product, maximum or minimum of two tensors (or of a tensor and a constant tensor), with
+    broadcasting, with relu, relu6 or clip."""
 
     kind = Kind.BINARY
     ops = ("add", "subtract", "multiply", "divide", "maximum", "minimum")
@@ -141,7 +142,8 @@ class BinaryElementwise(Rule):
 
 @register
 class UnaryTable(Rule):
-    """Any expression of one tensor with numbers or per-channel constants (last axis): one 256-entry table, however many operators it has."""
+    """Any expression of one tensor with numbers or per-channel constants (last axis): one 256-entry table,
+    however many operators it has."""
 
     kind = Kind.TABLE
     ops = (*UNARY, *WITH_ATTRS, *NARY)

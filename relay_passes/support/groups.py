@@ -64,7 +64,8 @@ def check(func: relax.Function | FunctionView, var: relax.Var) -> Supported | Re
     for refused in analysis.refused:
         if var in refused.members:
             return refused
-    return Refused(short(analysis.view.op(var)), str(var.name), "it computes nothing: a constant, a tuple, or the edge of the quantized network", "none needed", (var,))
+    reason = "it computes nothing: a constant, a tuple, or the edge of the quantized network"
+    return Refused(short(analysis.view.op(var)), str(var.name), reason, "none needed", (var,))
 
 
 def _fixed_patterns(view, found, claimed) -> None:

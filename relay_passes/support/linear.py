@@ -120,7 +120,8 @@ class ConvRule(LinearRule):
 
 @register
 class Conv2d(ConvRule):
-    """Two-dimensional convolution with constant weights, any kernel, stride, dilation, groups and padding, with bias and relu, relu6 or clip."""
+    """Two-dimensional convolution with constant weights, any kernel, stride, dilation, groups and padding, with bias
+    and relu, relu6 or clip."""
 
     ops = ("nn.conv2d",)
     runs_as = ("conv2d", "depthwise_conv2d")
@@ -203,7 +204,8 @@ class MatMul(Rule):
         follow = group.members[group.members.index(group.root) + 1:]
         scale = scaling(view, follow[0], group.root) if follow else None
         chain = follow if scale is not None else (group.root, *follow)
-        return MatmulParts(a, view.value[b].args[0] if transpose_b else b, transpose_b, 1.0 if scale is None else scale, bounds_of(view, chain))
+        b = view.value[b].args[0] if transpose_b else b
+        return MatmulParts(a, b, transpose_b, 1.0 if scale is None else scale, bounds_of(view, chain))
 
     @constraint
     def ranks(group: Group, view: FunctionView) -> str | None:

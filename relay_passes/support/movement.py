@@ -118,7 +118,9 @@ class Split(Rule):
     @classmethod
     def match(cls, view, root, claimed):
         part = view.value[root]
-        if not isinstance(part, relax.TupleGetItem) or not isinstance(part.tuple_value, relax.Var) or view.op(part.tuple_value) != "relax.split":
+        if not isinstance(part, relax.TupleGetItem) or not isinstance(part.tuple_value, relax.Var):
+            return None
+        if view.op(part.tuple_value) != "relax.split":
             return None
         return make_group(cls, view, part.tuple_value, [part.tuple_value, root], root)
 

@@ -1,4 +1,7 @@
-"""Writes ``docs/supported_operators.md`` from the rules: ``python -m tvm_ergo.relay_passes.support.reference > docs/supported_operators.md``."""
+"""Writes ``docs/supported_operators.md`` from the rules.
+
+``python -m tvm_ergo.relay_passes.support.reference > docs/supported_operators.md``
+"""
 
 from __future__ import annotations
 
@@ -23,7 +26,8 @@ def describe(rule: type[Rule]) -> list[str]:
     """The section of one rule."""
     lines = [f"## {rule.__name__}", "", sentence(rule.__doc__), ""]
     lines.append(f"- Operators: {', '.join(f'`{op}`' for op in rule.ops)}")
-    lines.append(f"- On the chip: {', '.join(f'`ergo.{op}`' for op in rule.runs_as)}" + ("; quantization carried through" if rule.carries else ""))
+    carries = "; quantization carried through" if rule.carries else ""
+    lines.append(f"- On the chip: {', '.join(f'`ergo.{op}`' for op in rule.runs_as)}{carries}")
     own = [c for c in rule.constraints() if sentence(c.__doc__) not in {sentence(b.__doc__) for b in Rule.constraints()}]
     lines += [f"- {sentence(c.__doc__)}" for c in own]
     lines.append(f"- Otherwise: {rule.remedy}.")

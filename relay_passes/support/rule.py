@@ -132,7 +132,8 @@ class Rule:
         """The constraints of this rule, its bases' first, in the order they are written."""
         found: dict[str, Constraint] = {}
         for base in reversed(cls.__mro__):
-            found.update({n: getattr(cls, n) for n, m in vars(base).items() if getattr(getattr(m, "__func__", None), "is_constraint", False)})
+            names = [n for n, m in vars(base).items() if getattr(getattr(m, "__func__", None), "is_constraint", False)]
+            found.update({n: getattr(cls, n) for n in names})
         return list(found.values())
 
     @classmethod

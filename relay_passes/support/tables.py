@@ -36,7 +36,8 @@ UNARY = {
     "log": np.log, "sqrt": np.sqrt, "rsqrt": lambda x: 1.0 / np.sqrt(x), "abs": np.abs, "sign": np.sign, "negative": np.negative,
     "erf": _erf, "square": np.square, "floor": np.floor, "ceil": np.ceil, "round": np.rint, "trunc": np.trunc, "sin": np.sin, "cos": np.cos,
     "tan": np.tan, "sinh": np.sinh, "cosh": np.cosh, "asin": np.arcsin, "acos": np.arccos, "atan": np.arctan, "asinh": np.arcsinh,
-    "acosh": np.arccosh, "atanh": np.arctanh, "nn.silu": lambda x: x * _sigmoid(x), "nn.gelu": lambda x: 0.5 * x * (1 + _erf(x / math.sqrt(2))),
+    "acosh": np.arccosh, "atanh": np.arctanh, "nn.silu": lambda x: x * _sigmoid(x),
+    "nn.gelu": lambda x: 0.5 * x * (1 + _erf(x / math.sqrt(2))),
     "nn.gelu_tanh": lambda x: 0.5 * x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3))), "nn.selu": _selu,
     "isnan": np.isnan, "logical_not": np.logical_not,
 }
@@ -57,7 +58,7 @@ ELEMENTWISE = tuple(f"relax.{name}" for name in (*UNARY, *WITH_ATTRS, *NARY))
 
 
 def evaluate(call, name: str, args: list[np.ndarray]) -> np.ndarray:
-    """The value of one elementwise call (``name`` with the ``relax.`` prefix) on float64 arguments; warnings off: NaN and infinity are data."""
+    """The value of one elementwise call (``name`` with the ``relax.`` prefix) on float64 arguments; NaN and infinity are data."""
     name = name.removeprefix("relax.")
     with np.errstate(all="ignore"):
         if name in UNARY:

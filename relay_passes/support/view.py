@@ -112,7 +112,8 @@ class FunctionView:
     def __post_init__(self) -> None:
         blocks = getattr(self.func.body, "blocks", None)
         if blocks is None:
-            raise ModelError("the function has no binding block", where="main", remedy="normalise the module first (relax.transform.Normalize)")
+            raise ModelError("the function has no binding block", where="main",
+                             remedy="normalise the module first (relax.transform.Normalize)")
         for block in blocks:
             for binding in block.bindings:
                 self._bind(binding)
@@ -179,8 +180,8 @@ class FunctionView:
         if name == "relax.dequantize":
             return self._fold_dequantize(call, source)
         if name == "relax.permute_dims":
-            axes = call.attrs.axes
-            return source.transpose(tuple(int(a) % source.stored.ndim for a in axes) if axes is not None else tuple(range(source.stored.ndim))[::-1])
+            axes, rank = call.attrs.axes, source.stored.ndim
+            return source.transpose(tuple(int(a) % rank for a in axes) if axes is not None else tuple(range(rank))[::-1])
         if name in ("relax.reshape", "relax.squeeze", "relax.expand_dims", "relax.flatten"):
             return source.reshape(static_shape(var))
         if name == "relax.astype" and source.scale is None:
