@@ -12,6 +12,7 @@ from tvm_ergo.target.chip import chip as chip_by_name
 from tvm_ergo.target.errors import InputError, MachineError
 from tvm_ergo.target.isa import Instruction
 from tvm_ergo.target.machine.hazards import HazardCheck, describe
+from tvm_ergo.target.machine.kernels.workers import single_threaded_blas
 from tvm_ergo.target.machine.memory import Memory
 from tvm_ergo.target.machine.trace import Trace
 from tvm_ergo.target.program import Port, Program
@@ -69,10 +70,11 @@ class Machine:
         self._reset()
         for port, array in zip(self.program.inputs, arrays):
             self.memory.view(port.operand)[...] = array
-        for index, instruction in enumerate(self.program.instructions):
-            self._execute(index, instruction)
-            if watch is not None:
-                watch(index, instruction, self.memory)
+        with single_threaded_blas():  # kernels share out their rows themselves; held once a run, not once a layer
+            for index, instruction in enumerate(self.program.instructions):
+                self._execute(index, instruction)
+                if watch is not None:
+                    watch(index, instruction, self.memory)
         return Result({port.name: self.memory.view(port.operand).copy() for port in self.program.outputs}, self.trace)
 
     def _execute(self, index: int, instruction: Instruction) -> None:

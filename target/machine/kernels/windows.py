@@ -22,13 +22,14 @@ def pad_nhwc(x: np.ndarray, padding: tuple[int, int, int, int], value) -> np.nda
     top, left, bottom, right = padding
     if not any(padding):
         return x
-    x = x[:, max(0, -top):x.shape[1] - max(0, -bottom), max(0, -left):x.shape[2] - max(0, -right)]
-    top, left, bottom, right = (max(0, p) for p in padding)
     n, h, w, c = x.shape
-    out = scratch("pad", (n, h + top + bottom, w + left + right, c), x.dtype)
-    out[:, :top], out[:, top + h:] = value, value
-    out[:, top:top + h, :left], out[:, top:top + h, left + w:] = value, value
-    out[:, top:top + h, left:left + w] = x
+    rows, columns = h + top + bottom, w + left + right
+    # where the input lands; a crop beyond the data leaves nothing of it
+    row, column = slice(max(0, top), max(0, top, min(rows, top + h))), slice(max(0, left), max(0, left, min(columns, left + w)))
+    out = scratch("pad", (n, rows, columns, c), x.dtype)
+    out[:, :row.start], out[:, row.stop:] = value, value
+    out[:, row, :column.start], out[:, row, column.stop:] = value, value
+    out[:, row, column] = x[:, row.start - top:row.stop - top, column.start - left:column.stop - left]
     return out
 
 

@@ -112,7 +112,8 @@ def run_all(function: Callable, items: Iterable, parallel: bool = True) -> None:
         drain()
     finally:
         queue.clear()
-        for future in futures:
+        started = [future for future in futures if not future.cancel()]  # a thread that never got a processor is not waited for
+        for future in started:
             future.exception()  # wait: the bands work on this call's arrays
-    for future in futures:
+    for future in started:
         future.result()
