@@ -57,8 +57,8 @@ class Group:
 
     @property
     def name(self) -> str:
-        """The source layer: the name of the defining operator."""
-        return str(self.root.name)
+        """The source layer: the name of the defining operator, without the suffix by which importers tell it from its bias."""
+        return str(self.root.name).removesuffix(f"_{self.op.rpartition('.')[2]}")
 
 
 @dataclass(frozen=True)

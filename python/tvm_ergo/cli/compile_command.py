@@ -32,5 +32,5 @@ def run(arguments) -> None:
         compiled.save(arguments.output)
         console(arguments).print(f"wrote {arguments.output}")
     report = report_of(arguments, compiled)
+    write_results(arguments, compiled, report)  # before printing: the reader of a pipe may go away
     print_report(report, console(arguments), layers=False)
-    write_results(arguments, compiled, report)

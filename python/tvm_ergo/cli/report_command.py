@@ -30,5 +30,5 @@ def run(arguments) -> None:
     if arguments.compare is not None:
         sample = read_arrays(arguments.compare) if arguments.compare else None
         report = report.model_copy(update={"errors": compare_layers(compiled, sample)})
+    write_results(arguments, compiled, report)  # before printing: the reader of a pipe may go away
     print_report(report, console(arguments))
-    write_results(arguments, compiled, report)

@@ -12,7 +12,7 @@ from tvm_ergo.report.model import ProgramReport, Report
 COLOURS = {"constant": "#9aa5b1", "activation": "#2f7ed8", "input": "#2ca02c", "output": "#d9822b", "scratch": "#8e44ad"}
 STYLE = """body{font:15px/1.45 system-ui,sans-serif;margin:2em auto;max-width:1150px;color:#1f2933}
 table{border-collapse:collapse;font-size:13px;width:100%}td,th{padding:3px 8px;border-bottom:1px solid #e4e7eb;text-align:right}
-td:first-child,th:first-child,td.t{text-align:left}h1{font-size:24px}h2{font-size:18px;margin-top:1.6em}
+td:first-child,th:first-child,.t{text-align:left!important}h1{font-size:24px}h2{font-size:18px;margin-top:1.6em}
 .big{display:flex;gap:2.2em;flex-wrap:wrap}.big div{font-size:13px;color:#52606d}.big b{display:block;font-size:23px;color:#1f2933}"""
 
 
@@ -102,7 +102,7 @@ def _layers(program: ProgramReport) -> str:
 
 
 def _table(header, rows, text_columns: int = 1) -> str:
-    head = "".join(f"<th>{html.escape(name)}</th>" for name in header)
+    head = "".join(f"<th{' class=t' if i < text_columns else ''}>{html.escape(name)}</th>" for i, name in enumerate(header))
     body = "".join("<tr>" + "".join(f"<td{' class=t' if i < text_columns else ''}>{html.escape(str(cell))}</td>"
                                     for i, cell in enumerate(row)) + "</tr>" for row in rows)
     return f"<table><tr>{head}</tr>{body}</table>"
