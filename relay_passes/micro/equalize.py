@@ -10,6 +10,9 @@ quantized per tensor, and s balances weight against weight. Here weights have on
 * second layer depthwise: ``s = peak / max(peak)``: free, its scales are per channel;
 * second layer dense or convolution: ``s = sqrt((peak / max(peak)) / (w / max(w)))``, w = max |weight| that reads the channel.
 
+Across an elementwise function f that is not homogeneous (silu): the first layer's outputs are divided by s1 and the second one's
+inputs multiplied by s2, and f becomes ``f(s1 * x) / s2``, which is one table with a row per channel: exact, at 256 bytes a channel.
+
 A clip above (relu6) does not commute. Its bound stays the scalar it is, and s is limited to ``MARGIN * peak / bound <= s <= 1``:
 the channel is then clipped at ``bound * s >= MARGIN * peak``, so the function is the same for every input whose channels stay
 below 1.25 times what calibration saw, and above it saturates, as its int8 form would. Without such a clip the function is the
@@ -62,6 +65,33 @@ def find_pairs(view: FunctionView, groups) -> list[Pair]:
     return pairs
 
 
+@dataclass(frozen=True)
+class TableTriple:
+    """A linear group, the elementwise group that alone reads it, and the linear group that alone reads that."""
+
+    first: Group
+    table: Group
+    second: Group
+
+
+def find_triples(view: FunctionView, groups) -> list[TableTriple]:
+    """Linear, elementwise (silu, gelu, hard-swish ...), linear; the first without a clamp, the last not grouped unless depthwise."""
+    linear = {g.output: g for g in groups if g.kind is Kind.LINEAR and op_name(view.value[g.root]) != "relax.nn.conv2d_transpose"}
+    tables = {g.output: g for g in groups if g.kind is Kind.TABLE and len(g.inputs) == 1}
+    triples = []
+    for second in linear.values():
+        call = view.value[second.root]
+        table = tables.get(call.args[0])
+        first = linear.get(table.inputs[0]) if table is not None else None
+        if first is None or view.only_user(table.output) != second.root or first.output in view.outputs:
+            continue
+        bounds = first.rule.parts(view, first).bounds
+        grouped = op_name(call) == "relax.nn.conv2d" and int(call.attrs.groups) > 1 and not is_depthwise(call)
+        if all(u in table.members for u in view.users(first.output)) and math.isinf(bounds.low) and math.isinf(bounds.high) and not grouped:
+            triples.append(TableTriple(first, table, second))
+    return triples
+
+
 def reading_weight(view: FunctionView, group: Group) -> np.ndarray:
     """Largest magnitude of the weights that read each input channel, [C]."""
     weight = np.abs(group.rule.parts(view, group).weight.real())
@@ -70,21 +100,26 @@ def reading_weight(view: FunctionView, group: Group) -> np.ndarray:
     return weight.reshape(-1, weight.shape[-1]).max(axis=0)
 
 
-def factors(view: FunctionView, pair: Pair, peak: np.ndarray) -> np.ndarray:
-    """s [C] of one pair; 1 for channels that are always zero."""
+def balance(view: FunctionView, second: Group, peak: np.ndarray) -> np.ndarray:
+    """s [C] that balances a tensor's channel peaks against the layer that reads it; 1 for channels that are always zero."""
     peak = np.asarray(peak, np.float64)
-    weight = reading_weight(view, pair.second)
+    weight = reading_weight(view, second)
     alive = (peak > 0) & (weight > 0)
     if not alive.any():
         return np.ones(len(peak))
     share = np.where(alive, peak / peak.max(), 1.0)
-    if not is_depthwise(view.value[pair.second.root]):
+    if not is_depthwise(view.value[second.root]):
         share = np.sqrt(share / np.where(alive, weight / weight.max(), 1.0))
-    scale = np.clip(share, 1 / LIMIT, LIMIT)
+    return np.where(alive, np.clip(share, 1 / LIMIT, LIMIT), 1.0)
+
+
+def factors(view: FunctionView, pair: Pair, peak: np.ndarray) -> np.ndarray:
+    """s [C] of one pair: balanced, and within what a clip of the first layer allows."""
+    scale = balance(view, pair.second, peak)
     high = pair.first.rule.parts(view, pair.first).bounds.high
     if math.isfinite(high):
-        scale = np.clip(np.maximum(scale, MARGIN * peak / high), None, 1.0)
-    return np.where(alive, scale, 1.0)
+        scale = np.clip(np.maximum(scale, MARGIN * np.asarray(peak, np.float64) / high), None, 1.0)
+    return scale
 
 
 def equalize(mod: tvm.IRModule, ranges: Ranges) -> tvm.IRModule:
@@ -100,11 +135,19 @@ def equalize(mod: tvm.IRModule, ranges: Ranges) -> tvm.IRModule:
         peak = ranges.peaks.get(pair.first.output.name)
         if peak is not None:
             outputs[pair.first.root] = inputs[pair.second.root] = factors(view, pair, peak)
+    scaled: dict[str, np.ndarray] = {}
+    for triple in find_triples(view, analysis.groups):
+        before, after = (ranges.peaks.get(g.output.name) for g in (triple.first, triple.table))
+        if before is None or after is None or before.max() == 0 or triple.first.root in outputs or triple.second.root in inputs:
+            continue
+        outputs[triple.first.root] = share = np.where(before > 0, np.clip(before / before.max(), 1 / LIMIT, 1.0), 1.0)
+        inputs[triple.second.root] = into = balance(view, triple.second, after)
+        scaled[triple.first.output.name], scaled[triple.table.output.name] = share, 1 / into
     replaced: dict[tuple[str, int], np.ndarray] = {}
     for group in analysis.groups:
         if group.root in outputs or group.root in inputs:
             _rescale(view, group, outputs.get(group.root), inputs.get(group.root), replaced)
-    return ReplaceConstants(mod, replaced).run()
+    return ReplaceConstants(mod, replaced, scaled=scaled).run()
 
 
 def _rescale(view: FunctionView, group: Group, out: np.ndarray | None, into: np.ndarray | None, replaced: dict) -> None:

@@ -72,11 +72,13 @@ def bias_position(view: FunctionView, group: Group) -> tuple[str, int]:
 
 
 class ReplaceConstants(Rewriter):
-    """Gives calls other constants: ``replaced[binding name, argument index]``; ``added[binding name]`` is added behind a call as a bias."""
+    """Gives calls other constants: ``replaced[binding name, argument index]``; ``added[binding name]`` is added behind a
+    call as a bias, ``scaled[binding name]`` multiplied to its result, per last-axis channel."""
 
-    def __init__(self, mod: tvm.IRModule, replaced: Mapping[tuple[str, int], np.ndarray], added: Mapping[str, np.ndarray] | None = None):
+    def __init__(self, mod: tvm.IRModule, replaced: Mapping[tuple[str, int], np.ndarray], added: Mapping[str, np.ndarray] | None = None,
+                 scaled: Mapping[str, np.ndarray] | None = None):
         super().__init__(mod)
-        self.added = added or {}
+        self.added, self.scaled = added or {}, scaled or {}
         self.arguments: dict[str, dict[int, np.ndarray]] = {}
         for (name, index), array in replaced.items():
             self.arguments.setdefault(name, {})[index] = np.asarray(array, np.float32)
@@ -86,4 +88,6 @@ class ReplaceConstants(Rewriter):
             value = Call(value.op, [const(array) if i == index else a for i, a in enumerate(value.args)], value.attrs, value.ty_args)
         if var.name in self.added:
             return relax.op.add(self.emit(value, f"{var.name}_product"), const(np.asarray(self.added[var.name], np.float32)))
+        if var.name in self.scaled:
+            return relax.op.multiply(self.emit(value, f"{var.name}_share"), const(np.asarray(self.scaled[var.name], np.float32)))
         return value

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from tvm import relax
 
 from tvm_ergo.relay_passes.interpreter import evaluate
 from tvm_ergo.relay_passes.micro.calibrate import calibrate
@@ -67,3 +68,17 @@ def test_relu6_factors_leave_the_margin():
         peak = np.linspace(0.0, 6.0, 8 if pair.first.root.name != "pw" else 6)
         scale = factors(view, pair, peak)
         assert (scale <= 1).all() and (6 * scale >= np.minimum(MARGIN * peak, 6) - 1e-9).all()
+
+
+@pytest.mark.parametrize("kind", ["silu", "tanh", "sigmoid"])
+def test_across_a_table_the_function_stays_and_the_table_takes_the_factors(kind):
+    net = Net((1, 8, 8, 3), seed=4)
+    x = net.conv(net.params[0], 8, name="c1", spread=1.0)
+    x = net.bind({"silu": relax.op.nn.silu, "tanh": relax.op.tanh, "sigmoid": relax.op.sigmoid}[kind](x), "act")
+    mod = net.module(net.conv(x, 4, name="c2"))
+    after = equalize(mod, calibrate(mod, images(4)))
+    assert_same(mod, after, 10 * images(4, seed=7))
+    groups = analyse(main_of(after)).groups
+    assert [g.rule.__name__ for g in groups] == ["Conv2d", "UnaryTable", "Conv2d"]
+    peaks = calibrate(after, images(4)).peaks["c1_b_share"]
+    assert np.allclose(peaks, peaks.max(), rtol=1e-3)
