@@ -21,7 +21,7 @@ yolox_nano                   first 64         32.8 mAP    -12.7 mAP, see below
 ============================ ================ =========== ==========================================================
 
 These figures were taken before equalization became the default ("equalized" names it). Its effect where measured: yolox_nano 48
-images -1.1 mAP instead of -12.7, espcn -0.02 dB instead of -0.27, kws +0.4, mobilenet_v1 0.0 / 0.0 of 200, mobilenet_v2 -1.5 / +0.5
+images -1.1 mAP instead of -12.7, espcn (6 images) -0.02 dB instead of -0.27 with mse weights, kws +0.4, mobilenet_v1 0.0 / 0.0 of 200, mobilenet_v2 -1.5 / +0.5
 of 200 (as without), squeezenet unchanged (it has no pairs), ResNet-8 -0.5, VWW -0.8 (one image). It is on because the nets that
 need it are unusable without it: in YOLOX-nano one depthwise convolution before a silu (Conv_41, -51..85, few channels far beyond
 the rest) makes 42 % rms error alone.
