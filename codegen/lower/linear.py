@@ -29,6 +29,7 @@ def _group_runs(begin: int, end: int, per_group: int) -> list[tuple[int, int]]:
     return [(a, b) for a, b in pieces if a < b]
 
 
+@lowers(dialect.Conv2dAccumulate)  # the same instruction: its ``out`` is int32, that is all the difference
 @lowers(dialect.Conv2d)
 def conv2d(node: Node, region: Region, emit: Emitter) -> None:
     """One CONV, or up to three where the box cuts through channel groups."""
@@ -46,6 +47,7 @@ def conv2d(node: Node, region: Region, emit: Emitter) -> None:
              dilation=op.dilation, groups=groups[1] - groups[0], **_requantize(op))
 
 
+@lowers(dialect.DepthwiseConv2dAccumulate)
 @lowers(dialect.DepthwiseConv2d)
 def depthwise_conv2d(node: Node, region: Region, emit: Emitter) -> None:
     op, (x, w, *vectors) = node.op, node.inputs
@@ -88,6 +90,7 @@ def conv2d_transpose(node: Node, region: Region, emit: Emitter) -> None:
          output_padding=(more_rows, more_cols), dilation=op.dilation, **_requantize(op))
 
 
+@lowers(dialect.MatMulAccumulate)
 @lowers(dialect.MatMul)
 def matmul(node: Node, region: Region, emit: Emitter) -> None:
     """Batch axes of length 1 become axes of stride 0, so all three operands have the output's batch shape."""

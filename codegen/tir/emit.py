@@ -6,11 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tvm_ergo.codegen.tir.accumulate import Conv2dAccumulate, DepthwiseConv2dAccumulate, MatMulAccumulate
 from tvm_ergo.codegen.tir.builder import GraphBuilder
 from tvm_ergo.codegen.tir.contraction import Contraction, Operand, Var, Window
 from tvm_ergo.codegen.tir.expressions import Mismatch
-from tvm_ergo.relay_passes.dialect import Conv2d, DepthwiseConv2d, MatMul
+from tvm_ergo.relay_passes.dialect import Conv2d, Conv2dAccumulate, DepthwiseConv2d, DepthwiseConv2dAccumulate, MatMul, MatMulAccumulate
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@
 """
 
 from tvm_ergo.relay_passes import compat
+from tvm_ergo.relay_passes.dialect.accumulate import Conv2dAccumulate, DepthwiseConv2dAccumulate, MatMulAccumulate
 from tvm_ergo.relay_passes.dialect.base import OPS, ErgoOp, Region, Shape, ergo_op, from_call, is_ergo_call
 from tvm_ergo.relay_passes.dialect.elementwise import Add, Maximum, Minimum, Mul, Table
 from tvm_ergo.relay_passes.dialect.linear import Conv2d, Conv2dTranspose, DepthwiseConv2d, MatMul
@@ -15,7 +16,7 @@ from tvm_ergo.relay_passes.dialect.pooling import AvgPool2d, MaxPool2d, ReduceMa
 
 __all__ = [
     "OPS", "ErgoOp", "Region", "Shape", "ergo_op", "from_call", "is_ergo_call",
-    "Conv2d", "DepthwiseConv2d", "Conv2dTranspose", "MatMul",
+    "Conv2d", "DepthwiseConv2d", "Conv2dTranspose", "MatMul", "Conv2dAccumulate", "DepthwiseConv2dAccumulate", "MatMulAccumulate",
     "Add", "Mul", "Maximum", "Minimum", "Table",
     "MaxPool2d", "AvgPool2d", "ReduceSum", "ReduceMax", "ReduceMin", "Softmax",
     "Resize2d", "Pad", "Concat", "Slice", "Transpose", "Reshape",

@@ -10,12 +10,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tvm import te
-from tvm_ergo.codegen.lower import linear, lowers
-from tvm_ergo.relay_passes.dialect import Conv2d, DepthwiseConv2d, MatMul, Shape, contraction, ergo_op
+from tvm_ergo.relay_passes.dialect import contraction
+from tvm_ergo.relay_passes.dialect.base import Shape, ergo_op
+from tvm_ergo.relay_passes.dialect.linear import Conv2d, DepthwiseConv2d, MatMul
 
 
 class _Raw:
     """Replaces the int8 result type by int32."""
+
+    requantizes = False
 
     def infer(self, shapes: Sequence[Shape], dtypes: Sequence[str]) -> list[tuple[Shape, str]]:
         return [(shape, "int32") for shape, _ in super().infer(shapes, dtypes)]
@@ -50,8 +53,3 @@ class MatMulAccumulate(_Raw, MatMul):
 
     def compute(self, a: te.Tensor, b: te.Tensor) -> te.Tensor:
         return contraction.matmul(a, b, self.transpose_b, self.a_zp, self.b_zp)
-
-
-# the instructions are those of the requantizing ops; that ``out`` is int32 is all the difference
-for _raw, _rule in ((Conv2dAccumulate, linear.conv2d), (DepthwiseConv2dAccumulate, linear.depthwise_conv2d), (MatMulAccumulate, linear.matmul)):
-    lowers(_raw)(_rule)
