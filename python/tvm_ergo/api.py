@@ -57,7 +57,7 @@ def compile(model, *, target: str | Path | tvm.target.Target | Chip = "ergo", ca
     if memory is not None:
         chip = chip.with_memory(memory)
     imported = frontend.load(model, input_shapes=input_shapes, batch=batch)
-    options = PipelineOptions(chip, _renamed(calibration, imported), quantize, strict, progress)
+    options = PipelineOptions(chip, _renamed(calibration, imported), quantize, strict, progress, (equalized := []).append)
     reference = run_stages(imported.mod, options, until="normalize")
     quantized = run_stages(reference, options, start="quantize", until="quantize")
     lowered, mod = None, quantized
@@ -67,7 +67,7 @@ def compile(model, *, target: str | Path | tvm.target.Target | Chip = "ergo", ca
     executable = tvm.relax.build(mod, target_of_chip(chip), relax_pipeline=None)
     return CompiledModel(executable.jit(), chip, imported.inputs, imported.outputs, tuple(fallbacks_of(lowered)), imported.source,
                          quantized=quantized, lowered=lowered, reference=reference, executable=executable,
-                         sample=_first_sample(calibration, imported))
+                         equalized=equalized[0] if equalized else None, sample=_first_sample(calibration, imported))
 
 
 def _renamed(calibration, imported: frontend.Imported):

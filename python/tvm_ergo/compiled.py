@@ -41,7 +41,8 @@ class CompiledModel:
     module : the TVM runtime module. chip : what it was compiled for. inputs, outputs : names, shapes, dtypes of the source model.
     fallbacks : operators on the host CPU, with reason and remedy. source : the model's file. quantized, lowered : the Relax module
     after quantization and in the integer dialect; reference : the network before quantization, in normal form; executable : TVM's;
-    sample : one calibration input by name. All None in a loaded model.
+    equalized : the float network whose tensors the chip's stand for (None: reference); sample : one calibration input by
+    name. All None in a loaded model. library : the shared library that a loaded model came from.
     """
 
     module: tvm.runtime.Module
@@ -54,7 +55,16 @@ class CompiledModel:
     lowered: tvm.IRModule | None = field(default=None, repr=False, compare=False)
     reference: tvm.IRModule | None = field(default=None, repr=False, compare=False)
     executable: object = field(default=None, repr=False, compare=False)
+    equalized: tvm.IRModule | None = field(default=None, repr=False, compare=False)
     sample: dict[str, np.ndarray] | None = field(default=None, repr=False, compare=False)
+    library: bytes | None = field(default=None, repr=False, compare=False)
+
+    def __repr__(self) -> str:
+        def listed(tensors):
+            return ", ".join(f"{t.name}: {t.dtype}{list(t.shape)}" for t in tensors)
+
+        return (f"CompiledModel({self.source or 'module'} for {self.chip.name}: ({listed(self.inputs)}) -> ({listed(self.outputs)}); "
+                f"{len(self.programs)} programs, {len(self.fallbacks)} operators on the host CPU)")
 
     @cached_property
     def programs(self) -> dict[str, Program]:
@@ -91,7 +101,8 @@ class CompiledModel:
 
     def run_float(self, inputs: dict[str, np.ndarray] | np.ndarray) -> list[np.ndarray]:
         """Outputs of the network before quantization, evaluated in float by NumPy. Errors: InputError, also in a loaded model."""
-        return self._interpreter.run(self.reference_inputs(inputs))
+        feeds = self.reference_inputs(inputs)  # first: it says so where there is no float network
+        return self._interpreter.run(feeds)
 
     def reference_inputs(self, inputs: dict[str, np.ndarray] | np.ndarray) -> dict[str, np.ndarray]:
         """The checked inputs under the names of the reference module's parameters."""
@@ -110,7 +121,9 @@ class CompiledModel:
         """Writes the model as one file with a checksum; nothing is left behind on failure. Errors: OutputError."""
         meta = {"chip": self.chip.to_json(), "source": self.source, "inputs": [asdict(i) for i in self.inputs],
                 "outputs": [asdict(o) for o in self.outputs], "fallbacks": [asdict(f) for f in self.fallbacks]}
-        container.write(Path(path), {"meta": json.dumps(meta).encode(), "library": container.library_bytes(self.module)})
+        # `module` may hold a library linked for this process only, which cannot be written: the executable or the file's bytes can
+        library = self.library or container.library_bytes(self.executable or self.module)
+        container.write(Path(path), {"meta": json.dumps(meta).encode(), "library": library})
 
     @classmethod
     def load(cls, path: str | Path) -> CompiledModel:
@@ -123,7 +136,7 @@ class CompiledModel:
             chip, source, library = Chip.from_json(meta["chip"], str(path)), meta["source"], sections["library"]
         except (KeyError, TypeError, json.JSONDecodeError) as error:
             raise ProgramError(f"the model file lacks a part: {error}", where=str(path), remedy="compile the model again") from None
-        return cls(container.library_module(library), chip, tensors["inputs"], tensors["outputs"], fallbacks, source)
+        return cls(container.library_module(library), chip, tensors["inputs"], tensors["outputs"], fallbacks, source, library=library)
 
 
 def load(path: str | Path) -> CompiledModel:
@@ -139,4 +152,4 @@ def _checked(info: TensorInfo, value) -> np.ndarray:
     if array.dtype.kind == "f" and not np.isfinite(array).all():
         raise InputError("an input holds NaN or infinite values", where=f"input {info.name!r}",
                          available=f"{int((~np.isfinite(array)).sum())} of {array.size} values")
-    return np.ascontiguousarray(array)
+    return np.asarray(array, order="C")  # ascontiguousarray would make rank 0 rank 1

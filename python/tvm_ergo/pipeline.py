@@ -34,7 +34,7 @@ class PipelineOptions:
 
     chip : the chip compiled for. calibration : inputs for quantizing a float model (see ``micro.calibrate.samples_of``), None if there
     are none. quantize : choices of the quantization. strict : refuse models of which anything stays on the host.
-    progress : ``progress(step, done, total)``.
+    progress : ``progress(step, done, total)``. on_equalized : see ``micro.quantize.quantize``.
     """
 
     chip: Chip
@@ -42,6 +42,7 @@ class PipelineOptions:
     quantize: QuantizeOptions = field(default_factory=QuantizeOptions)
     strict: bool = False
     progress: Progress | None = None
+    on_equalized: Callable[[tvm.IRModule], None] | None = None
 
     @property
     def target(self) -> tvm.target.Target:
@@ -67,8 +68,9 @@ def _quantize(mod: tvm.IRModule, options: PipelineOptions) -> tvm.IRModule:
     if options.calibration is None:
         raise CalibrationError("the model is in floating point and there is no calibration data to quantize it with",
                                required="a few typical inputs (about 100)",
-                               remedy="tvm_ergo.compile(model, calibration=inputs), or tvm_ergo.quantize(mod, inputs) before tvm.compile")
-    return quantize_module(mod, options.calibration, options.quantize, progress=options.progress)
+                               remedy="--calibration FILE.npz on the command line, tvm_ergo.compile(model, calibration=inputs) in Python, "
+                                      "or tvm_ergo.quantize(mod, inputs) before tvm.compile")
+    return quantize_module(mod, options.calibration, options.quantize, progress=options.progress, on_equalized=options.on_equalized)
 
 
 def _lower_quantized(mod: tvm.IRModule, options: PipelineOptions) -> tvm.IRModule:

@@ -101,6 +101,8 @@ class Levels:
         lo, hi = int(min(index[0], 0)), int(max(index[-1], 0))
         if hi - lo > 255 or np.abs(values - index * step).max() > 1e-3 * step:
             return None
+        fine = 255 // max(hi - lo, 1)  # few levels: as many steps between two of them as fit, for what is computed from them
+        step, lo, hi = step / fine, lo * fine, hi * fine
         spare = 255 - (hi - lo)
         below = 0 if lo == 0 else spare if hi == 0 else spare // 2
         return QuantParams(float(np.float32(step)), int(-128 - (lo - below)))
@@ -132,10 +134,12 @@ def border_methods(mod: tvm.IRModule) -> tuple[set[str], dict[str, Method]]:
 
 
 def quantize(mod: tvm.IRModule, calibration, options: QuantizeOptions = QuantizeOptions(), *,
-             progress: Callable[[str, int, int], None] | None = None) -> tvm.IRModule:
+             progress: Callable[[str, int, int], None] | None = None,
+             on_equalized: Callable[[tvm.IRModule], None] | None = None) -> tvm.IRModule:
     """QDQ normal form of a float normal-form module; a module that is quantized already is returned as it is.
 
-    Parameters: calibration, see ``calibrate.samples_of``; options; progress(step, done, total), called per sample.
+    Parameters: calibration, see ``calibrate.samples_of``; options; progress(step, done, total), called per sample;
+    on_equalized(mod), called with the float network whose tensors the quantized ones stand for (channels rescaled).
     Errors: CalibrationError (missing, empty, wrong shape, NaN).
     """
     if is_quantized(mod):
@@ -148,6 +152,8 @@ def quantize(mod: tvm.IRModule, calibration, options: QuantizeOptions = Quantize
     if options.equalize:
         names, _ = border_methods(mod)
         mod = equalize(mod, calibrate(mod, data, Method.MINMAX, tensors=names, progress=report("equalize")))
+    if on_equalized:
+        on_equalized(mod)
     names, methods = border_methods(mod)
     means = WindowMeans(mod)
     seen = observe(mod, data, tensors=names, watch=means if options.correct_bias else None, progress=report("calibrate"))

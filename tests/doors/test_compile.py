@@ -163,6 +163,17 @@ def test_save_and_load(compiled, tmp_path):
     assert os.listdir(tmp_path) == ["net.ergo"]
 
 
+def test_model_without_host_work_is_saved_and_saved_again(tmp_path):
+    """Integers in and out leave no kernel for the host: TVM links an empty library, which exists in this process only."""
+    model = tvm_ergo.compile(function_of((4, 8), "int8", lambda b, x: dialect.Reshape(shape=(8, 4)).call(dialect.Maximum().call(x, x))))
+    first, second = tmp_path / "first.ergo", tmp_path / "second.ergo"
+    model.save(first)
+    tvm_ergo.load(first).save(second)
+    x = np.arange(32, dtype=np.int8).reshape(4, 8)
+    np.testing.assert_array_equal(tvm_ergo.load(second).run(x).outputs["output"], x.reshape(8, 4))
+    assert "output: int8[8, 4]" in repr(model) and len(repr(model)) < 300
+
+
 def test_every_damage_is_found(compiled, tmp_path):
     path = tmp_path / "net.ergo"
     compiled.save(path)

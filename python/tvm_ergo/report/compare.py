@@ -1,7 +1,8 @@
 """Where quantization error enters: each layer's output on the chip against the same layer of the float network.
 
 Both run on the same input from the start, so a layer's figure holds the error of everything before it; the layer at
-which the signal-to-quantization-noise ratio falls is the one to look at.
+which the signal-to-quantization-noise ratio falls is the one to look at. Where equalization rescaled channels, the float network
+is the rescaled one (the same function), so that both sides are in the same unit.
 """
 
 from __future__ import annotations
@@ -22,12 +23,15 @@ def compare_layers(compiled, sample: dict[str, np.ndarray] | np.ndarray | None =
     from tvm_ergo.codegen.runtime.recording import watch
     from tvm_ergo.relay_passes.interpreter import Interpreter
 
+    if compiled.reference is None:
+        raise InputError("a compiled file does not hold the float network to compare with", where=compiled.source,
+                         remedy="give the model file itself: tvm-ergo report net.onnx --calibration images.npz --compare")
     feeds = sample if sample is not None else compiled.sample
     if feeds is None:
         raise InputError("no input to compare the layers on", remedy="give one: --compare FILE, or compare_layers(compiled, inputs)")
     reals: dict[str, np.ndarray] = {}
     named = compiled.reference_inputs(feeds)
-    Interpreter(compiled.reference).run(named, observe=reals.__setitem__)
+    Interpreter(compiled.equalized or compiled.reference).run(named, observe=reals.__setitem__)
     rows: list[LayerError] = []
 
     def watcher(tensor, value):
