@@ -9,6 +9,7 @@ import tvm
 from tvm import relax
 from tvm_ergo.codegen.compile import compile_function, compile_graph
 from tvm_ergo.codegen.graph import Graph
+from tvm_ergo.codegen.relocate import share_memory
 from tvm_ergo.codegen.runtime.native import create_module
 from tvm_ergo.target.chip import Chip, chip_names
 from tvm_ergo.target.program import Program
@@ -38,4 +39,5 @@ def compile_functions(functions: Sequence[relax.Function]) -> list[tvm.runtime.M
     """
     target = tvm.target.Target.current()
     chip = chip_of_target(target if is_ergo(target) else DEFAULT_CHIP)
-    return [create_module({str(f.attrs["global_symbol"]): program_of_function(f, chip).to_bytes() for f in functions})]
+    programs = {str(f.attrs["global_symbol"]): program_of_function(f, chip) for f in functions}
+    return [create_module({name: program.to_bytes() for name, program in share_memory(programs, chip.memory_bytes).items()})]

@@ -117,7 +117,7 @@ class Report(Row):
 
     @property
     def constant_bytes(self) -> int:
-        return max((p.constant_bytes for p in self.programs), default=0)
+        return sum(p.constant_bytes for p in self.programs)  # all parts' constants are there at once
 
     @property
     def memory_bytes(self) -> int:
