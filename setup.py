@@ -77,8 +77,8 @@ setup(
             "nbclient>=0.10,<1",  # executes the tutorial notebooks
             "nbformat>=5.10,<6",
             "ipykernel>=6.29,<8",
+            "ai-edge-litert>=1.0,<3",  # reference for TFLite files
         ],
-        "litert": ["ai-edge-litert>=1.0,<3"],  # reference for TFLite files
     },
     entry_points={
         "console_scripts": ["tvm-ergo = tvm_ergo.cli:main"],
