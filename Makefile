@@ -7,7 +7,9 @@ JOBS ?= 2
 OUT ?= demo-out
 
 # BLAS threads of parallel test workers would fight for the cores
-export OMP_NUM_THREADS ?= $(if $(filter test,$(MAKECMDGOALS)),1,)
+ifneq ($(filter test,$(MAKECMDGOALS)),)
+export OMP_NUM_THREADS ?= 1
+endif
 
 .PHONY: demo test benchmark install packaging clean
 

@@ -120,4 +120,4 @@ def as_target(target: Target | str) -> Target:
         return Target(target)
     except (ValueError, TypeError) as error:
         raise TargetError(f"unknown target {target!r}", required=f"one of {', '.join(TAGS)}, or the path of a chip file (.json)",
-                          available=str(error).splitlines()[0]) from None
+                          remedy="`tvm-ergo targets ergo/1 --json mine.json` writes a chip file to start from") from error

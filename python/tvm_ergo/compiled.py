@@ -79,7 +79,7 @@ class CompiledModel:
     def run(self, inputs: dict[str, np.ndarray] | np.ndarray) -> RunResult:
         """One inference. ``inputs``: arrays by input name, of exactly the shape and dtype; for a model with one input, the array.
 
-        Errors: InputError for a missing or unknown name, a wrong shape or dtype, or a value that is not finite.
+        Errors: InputError for a missing or unknown name, a wrong shape or dtype, or (where the chip computes) a value that is not finite.
         """
         arrays = self.check_inputs(inputs)
         with record() as calls:
@@ -97,7 +97,8 @@ class CompiledModel:
         names = {i.name for i in self.inputs}
         if set(inputs) != names:
             raise InputError("the inputs are not those of the model", required=listing, available=", ".join(map(str, inputs)) or "none")
-        return [_checked(info, inputs[info.name]) for info in self.inputs]
+        finite = bool(self.programs)  # the host knows NaN and infinity
+        return [_checked(info, inputs[info.name], finite) for info in self.inputs]
 
     def run_float(self, inputs: dict[str, np.ndarray] | np.ndarray) -> list[np.ndarray]:
         """Outputs of the network before quantization, evaluated in float by NumPy. Errors: InputError, also in a loaded model."""
@@ -144,12 +145,23 @@ def load(path: str | Path) -> CompiledModel:
     return CompiledModel.load(path)
 
 
-def _checked(info: TensorInfo, value) -> np.ndarray:
+def _remedy(info: TensorInfo, array: np.ndarray) -> str | None:
+    want = tuple(info.shape)
+    if array.shape == want:
+        return f"array.astype({info.dtype!r})"
+    if array.shape == want[1:]:
+        return "the first axis is missing: array[None]"
+    if array.ndim == len(want) and array.shape[1:] == want[1:]:
+        return "one inference takes one of them: array[i:i + 1]; `tvm-ergo eval` runs a whole data set"
+    return None
+
+
+def _checked(info: TensorInfo, value, finite: bool) -> np.ndarray:
     array = np.asarray(value)
     if array.dtype.name != info.dtype or array.shape != tuple(info.shape):
         raise InputError("an input has the wrong shape or dtype", where=f"input {info.name!r}", required=f"{info.dtype}{list(info.shape)}",
-                         available=f"{array.dtype.name}{list(array.shape)}")
-    if array.dtype.kind == "f" and not np.isfinite(array).all():
+                         available=f"{array.dtype.name}{list(array.shape)}", remedy=_remedy(info, array))
+    if finite and array.dtype.kind == "f" and not np.isfinite(array).all():
         raise InputError("an input holds NaN or infinite values", where=f"input {info.name!r}",
                          available=f"{int((~np.isfinite(array)).sum())} of {array.size} values")
     return np.asarray(array, order="C")  # ascontiguousarray would make rank 0 rank 1

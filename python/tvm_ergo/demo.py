@@ -55,8 +55,8 @@ def main(argv: list[str] | None = None) -> None:
     write_atomically(arguments.out / "report.html", html_page(report))
     write_atomically(arguments.out / "report.json", report.model_dump_json(indent=1))
     write_atomically(arguments.out / "trace.json", json.dumps(merged_chrome_trace(compiled.programs, compiled.chip)))
-    console.print(f"\n{arguments.out}/report.html   the same with the memory map over time\n{arguments.out}/trace.json    "
-                  f"for ui.perfetto.dev\n{arguments.out}/digits.ergo   for: tvm-ergo run {arguments.out}/digits.ergo --random 0")
+    console.print(f"\n{arguments.out}/report.html   the same with the memory map over time\n{arguments.out}/report.json   the figures\n"
+                  f"{arguments.out}/trace.json    for ui.perfetto.dev\n{arguments.out}/digits.ergo   for: tvm-ergo run {arguments.out}/digits.ergo --random 0")
 
 
 if __name__ == "__main__":

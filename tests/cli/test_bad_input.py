@@ -92,6 +92,9 @@ def test_wrong_inputs_at_run_time(refused, tmp_path, workspace):
         np.save(tmp_path / "x.npy", array)
         refused(["run", compiled, "--input", tmp_path / "x.npy"], "InputError", "image")
     refused(["run", compiled, "--input", f"picture={workspace / 'image.npy'}"], "InputError", "image")
+    for shape, remedy in (((1, 8, 8), "array[None]"), ((5, 1, 8, 8), "eval")):
+        np.save(tmp_path / "x.npy", np.zeros(shape, np.float32))
+        refused(["run", compiled, "--input", tmp_path / "x.npy"], "InputError", remedy)
     refused(["run", compiled], "InputError", "--random")
     refused(["run", compiled, "--input", tmp_path / "none.npy"], "InputError", "none.npy")
 
@@ -108,6 +111,23 @@ def test_any_flipped_bit_of_a_compiled_model_is_found(refused, tmp_path, workspa
     for length in (0, 3, 40, len(whole) // 2, len(whole) - 1):
         (tmp_path / "b.ergo").write_bytes(whole[:length])
         refused(["run", tmp_path / "b.ergo", "--random", "0"], "ProgramError")
+
+
+@pytest.mark.parametrize("options", [["--memory", "16KiB"], ["--target", "ergo/2"], ["--calibration", "cal.npz"], ["--strict"]])
+def test_options_that_a_compiled_model_could_not_heed(refused, workspace, options):
+    refused(["report", workspace / "digits.ergo", *options], "InputError", options[0], "no effect")
+
+
+def test_what_a_compiled_file_does_not_hold(refused, workspace):
+    refused(["report", workspace / "digits.ergo", "--compare"], "InputError", "float network")
+    refused(["eval", workspace / "digits.ergo", "--data", workspace / "data.npz", "--float"], "InputError", "float network")
+
+
+@pytest.mark.parametrize("rate", ["0", "-5", "nan", "inf", "many"])
+def test_frame_rates(workspace, capsys, rate):
+    with pytest.raises(SystemExit) as stop:
+        main(["report", str(workspace / "digits.ergo"), f"--fps={rate}"])
+    assert stop.value.code == 2 and "frame rate" in capsys.readouterr().err
 
 
 def test_targets(refused, tmp_path, workspace):

@@ -87,7 +87,7 @@ def test_targets_and_ops(capsys):
 
 def test_a_chip_file_of_ones_own(workspace, tmp_path, capsys):
     assert main(["targets", "ergo/1", "--json", "-"]) == 0
-    chip = json.loads(capsys.readouterr().out)[0]
+    chip = json.loads(capsys.readouterr().out)  # one chip: a chip file
     (tmp_path / "mine.json").write_text(json.dumps({**chip, "name": "mine", "memory_bytes": 40000}))
     assert main(["compile", MODEL, "--target", str(tmp_path / "mine.json"), "--calibration", str(workspace / "cal.npz"),
                  "-o", str(tmp_path / "m.ergo"), "--json", "-"]) == 0

@@ -35,8 +35,14 @@ def test_terminal_tells_the_figures():
     out = io.StringIO()
     print_report(small_report(), Console(file=out, width=160))
     text = out.getvalue()
-    for expected in ("0.26 uJ", "1.500 mW", "not reachable", "50.0 %", "<stem>", "topk", "leave it out", "31.5", "peak 0.9 KiB"):
+    for expected in ("0.26 uJ", "1.500 mW", "not reachable", "50.0 %", "<stem>", "topk", "leave it out", "31.5", "peak 0.9 KiB: image 0.6 KiB", "not counted", "mW idle"):
         assert expected in text, expected
+
+
+def test_narrow_terminal_keeps_names_whole():
+    out = io.StringIO()
+    print_report(small_report(), Console(file=out, width=80))
+    assert "<stem>" in out.getvalue() and max(map(len, out.getvalue().splitlines())) <= 80 and "written" not in out.getvalue()
 
 
 def test_page_is_self_contained_and_escaped():

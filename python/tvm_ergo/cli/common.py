@@ -17,6 +17,9 @@ from tvm_ergo.target.errors import CalibrationError, ErgoError, InputError
 SIZE_UNITS = {"": 1, "b": 1, "kb": 1000, "kib": 1024, "mb": 10**6, "mib": 1 << 20, "gb": 10**9, "gib": 1 << 30}
 
 
+DEFAULT_TARGET = "ergo"
+
+
 def parse_size(text: str) -> int:
     """``"64KiB"`` -> 65536 bytes. kB = 1000, KiB = 1024."""
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmg]?i?b?)\s*", text, re.IGNORECASE)
@@ -34,9 +37,20 @@ def parse_shape(text: str) -> tuple[str, tuple[int, ...]]:
         raise argparse.ArgumentTypeError(f"{text!r} is not a shape; write NAME=1,3,224,224") from None
 
 
-def add_model_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("model", help="an ONNX (.onnx, .onnx.xz) or TFLite file")
-    parser.add_argument("--target", default="ergo", help="ergo, ergo/1, ergo/2 or a chip file (.json); default ergo")
+def parse_rate(text: str) -> float:
+    """``"30"`` -> 30.0 frames per second."""
+    try:
+        rate = float(text)
+    except ValueError:
+        rate = 0.0
+    if not 0 < rate < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a frame rate; write a positive number, for instance 30 or 0.5")
+    return rate
+
+
+def add_model_arguments(parser: argparse.ArgumentParser, *, compiling: bool = False) -> None:
+    parser.add_argument("model", help="an ONNX (.onnx, .onnx.xz) or TFLite file" + ("" if compiling else ", or a compiled model (.ergo)"))
+    parser.add_argument("--target", default=DEFAULT_TARGET, help="ergo, ergo/1, ergo/2 or a chip file (.json); default ergo")
     parser.add_argument("--memory", type=parse_size, metavar="SIZE", help="unified memory of the chip, e.g. 512KiB (default: the chip's own)")
     parser.add_argument("--calibration", metavar="DATA",
                         help="float models: .npz/.npy of example inputs, or the name of an evaluation task (see 'eval --list')")
@@ -50,7 +64,7 @@ def add_result_arguments(parser: argparse.ArgumentParser, *, pictures: bool = Tr
     if pictures:
         parser.add_argument("--html", metavar="FILE", help="write the report as one self-contained HTML page")
         parser.add_argument("--trace", metavar="FILE", help="write a Chrome/Perfetto trace of the engines")
-        parser.add_argument("--fps", type=float, action="append", metavar="N", help="frame rates to state the power at (default 1 and 30)")
+        parser.add_argument("--fps", type=parse_rate, action="append", metavar="N", help="a frame rate to state the power at; may be repeated (default 1 and 30)")
 
 
 def check_result_paths(arguments: argparse.Namespace, *extra: str | None) -> None:

@@ -12,7 +12,7 @@ HELP = "compile a model for the chip"
 
 
 def add_arguments(parser) -> None:
-    add_model_arguments(parser)
+    add_model_arguments(parser, compiling=True)
     parser.add_argument("-o", "--output", metavar="FILE", help="the compiled model (.ergo), for 'run', 'eval', 'report' and 'disasm'")
     add_result_arguments(parser)
 

@@ -54,6 +54,9 @@ def run(arguments) -> None:
         raise InputError("no data to evaluate on", where=arguments.model,
                          remedy="give --data FILE.npz with arrays x and y, or the name of a task (see 'tvm-ergo eval --list')")
     compiled = open_for_eval(arguments, task)
+    if arguments.float and compiled.reference is None:
+        raise InputError("a compiled file does not hold the float network that --float would run", where=arguments.model,
+                         remedy="give the model file (.onnx, .tflite)")
     if own:
         tests = [evaluation.own_test(own, arguments.data, compiled.inputs[0].name)]
     rows = [row for test in tests for row in measure(arguments, compiled, test)]
@@ -69,7 +72,7 @@ def list_tasks(arguments) -> None:
     rows = [{"task": stem, "tests": [t.name for t in task.tests], "float figures": {t.name: t.figures for t in task.tests},
              "calibration": task.calibration.note if task.calibration else "none needed: quantized already"} for stem, task in TASKS.items()]
     for row in rows:
-        table.add_row(row["task"], ", ".join(row["tests"]), "; ".join(str(f) for f in row["float figures"].values()), row["calibration"])
+        table.add_row(row["task"], ", ".join(row["tests"]), "; ".join(_figures(f) for f in row["float figures"].values()), row["calibration"])
     console(arguments).print(table)
     write_json(arguments.json, json.dumps(rows, indent=1))
 
@@ -108,11 +111,13 @@ def measure(arguments, compiled, test) -> list[dict]:
 
 def show(arguments, rows: list[dict]) -> None:
     table = Table()
-    for name in ("test", "network", "samples", "figures", "float reference (all samples)", "loss"):
+    known = any(row["float reference"] for row in rows)  # of a task; nobody measured the user's own data before
+    for name in ("test", "network", "samples", "figures", *(("float reference (all samples)", "loss") if known else ())):
         table.add_column(name, overflow="fold")
     for row in rows:
         loss = "" if row["loss"] is None else f"{row['loss']:+.2f} {row['primary']}"
-        table.add_row(row["test"], row["network"], str(row["samples"]), _figures(row["figures"]), _figures(row["float reference"]), loss)
+        table.add_row(row["test"], row["network"], str(row["samples"]), _figures(row["figures"]),
+                      *((_figures(row["float reference"]), loss) if known else ()))
     console(arguments).print(table)
     write_json(arguments.json, json.dumps(rows, indent=1))
 

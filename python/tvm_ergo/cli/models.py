@@ -7,12 +7,22 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from tvm_ergo.cli.common import console, progress_bar, read_calibration, write_json
+from tvm_ergo.cli.common import DEFAULT_TARGET, console, progress_bar, read_calibration, write_json
 from tvm_ergo.files import write_atomically
+from tvm_ergo.target.errors import InputError
 
 
 def is_compiled(path: str) -> bool:
     return Path(path).suffix == ".ergo"
+
+
+def refuse_compile_options(arguments: argparse.Namespace) -> None:
+    """Errors: InputError if an option is given that only compiling would heed."""
+    given = [f"--{name.replace('_', '-')}" for name in ("target", "memory", "calibration", "method", "input_shape", "strict")
+             if getattr(arguments, name) not in (None, [], False, DEFAULT_TARGET)]
+    if given:
+        raise InputError(f"a compiled model does not change any more: {', '.join(given)} would have no effect", where=arguments.model,
+                         remedy="give the model file (.onnx, .tflite) with these options, or leave them out")
 
 
 def open_model(arguments: argparse.Namespace):
@@ -20,6 +30,7 @@ def open_model(arguments: argparse.Namespace):
     import tvm_ergo
 
     if is_compiled(arguments.model):
+        refuse_compile_options(arguments)
         return tvm_ergo.load(arguments.model)
     options = {}
     if arguments.method:

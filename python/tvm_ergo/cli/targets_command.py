@@ -1,4 +1,7 @@
-"""Lists the chips: memory, engines, operating points. A chip file of your own can be checked here too."""
+"""Lists the chips: memory, engines, operating points. A chip file of your own can be checked here too.
+
+  tvm-ergo targets ergo/1 --json mine.json       a chip file to start from: change it, then give it as --target mine.json
+"""
 
 from __future__ import annotations
 
@@ -30,4 +33,5 @@ def run(arguments) -> None:
         points = ", ".join(f"{p.name}: {p.clock_hz / 1e6:.0f} MHz at {p.voltage_v} V" for p in chip.points)
         table.add_row(chip.name, f"{chip.memory_bytes / 1024:,.0f} KiB", f"{chip.process_nm} nm", points, f"{chip.leakage_mw} mW")
     out.print(table)
-    write_json(arguments.json, json.dumps([c.to_json() for c in found], indent=1))
+    described = [chip.to_json() for chip in found]
+    write_json(arguments.json, json.dumps(described[0] if len(arguments.chip) == 1 else described, indent=1))  # one: a chip file

@@ -7,6 +7,7 @@ import html
 import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 
+from tvm_ergo.report.figures import HOST_NOTE, energy, idle_mw, latency, peak_text, rate
 from tvm_ergo.report.model import ProgramReport, Report
 
 COLOURS = {"constant": "#9aa5b1", "activation": "#2f7ed8", "input": "#2ca02c", "output": "#d9822b", "scratch": "#8e44ad"}
@@ -19,9 +20,11 @@ td:first-child,th:first-child,.t{text-align:left!important}h1{font-size:24px}h2{
 def html_page(report: Report) -> str:
     """The whole page as text."""
     body = [f"<h1>{html.escape(report.model)} on {html.escape(report.chip)}</h1>", _headline(report)]
+    if report.host:
+        body.append(f"<p>{len(report.host)} operators run on the host CPU; {HOST_NOTE}.</p>")
     for program in report.programs:
         label = html.escape(program.symbol)
-        body += [f"<h2>Memory map over time: {label}</h2>", _plot(memory_map(program)),
+        body += [f"<h2>Memory map over time: {label}</h2>", _plot(memory_map(program)), f"<p>At the peak: {html.escape(peak_text(program, most=8))}.</p>",
                  "<h2>Live bytes over time</h2>", _plot(live_bytes(program)),
                  "<h2>Energy by layer</h2>", _plot(energy_bars(program)),
                  "<h2>Layers</h2>", _layers(program)]
@@ -37,11 +40,14 @@ def html_page(report: Report) -> str:
 
 
 def _headline(report: Report) -> str:
-    cells = [("unified memory", f"{report.memory_bytes / 1024:,.1f} KiB", f"of {report.chip_memory_bytes / 1024:,.0f} KiB"),
+    fits = "fits" if report.memory_bytes <= report.chip_memory_bytes else "DOES NOT FIT"
+    cells = [("unified memory", f"{report.memory_bytes / 1024:,.1f} KiB", f"{fits} {report.chip_memory_bytes / 1024:,.0f} KiB"),
+             ("constants", f"{report.constant_bytes / 1024:,.1f} KiB", "weights, biases, tables"),
              ("peak activations", f"{report.peak_activation_bytes / 1024:,.1f} KiB", "input frame included"),
-             ("latency", f"{report.latency_ms:,.4g} ms", f"{report.inferences_per_s:,.1f} inferences/s"),
-             ("energy", f"{report.energy_uj:,.2f} uJ", f"per inference, {report.leakage_uj:,.2f} uJ leakage")]
-    cells += [(f"power at {row.frames_per_s:g} fps", "too slow" if row.power_mw is None else f"{row.power_mw:,.3f} mW", "average")
+             ("latency", latency(report), f"{rate(report.inferences_per_s)} inferences/s at {report.clock_hz / 1e6:,.0f} MHz"),
+             ("energy", energy(report.energy_uj), f"per inference at {report.voltage_v} V, {energy(report.leakage_uj)} leakage")]
+    cells += [(f"power at {row.frames_per_s:,g} fps", "too slow", "at this operating point") if row.power_mw is None else
+              (f"power at {row.frames_per_s:,g} fps", f"{row.power_mw:,.3f} mW", f"{idle_mw(report, row):,.3f} mW of it idle")
               for row in report.power]
     return "<div class='big'>" + "".join(f"<div>{name}<b>{value}</b>{note}</div>" for name, value, note in cells) + "</div>"
 

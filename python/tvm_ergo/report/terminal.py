@@ -5,9 +5,10 @@ from __future__ import annotations
 from rich.console import Console
 from rich.table import Table
 
+from tvm_ergo.report.figures import HOST_NOTE, KIB, energy, idle_mw, latency, peak_text, rate
 from tvm_ergo.report.model import ProgramReport, Report
 
-KIB = 1024.0
+WIDE_COLUMNS = 110  # what the whole layer table needs
 BLOCKS = " ▁▂▃▄▅▆▇█"
 
 
@@ -16,7 +17,7 @@ def print_report(report: Report, console: Console | None = None, *, layers: bool
     console.print(_summary(report))
     for program in report.programs:
         if layers:
-            console.print(_layer_table(program))
+            console.print(_layer_table(program, wide=console.width >= WIDE_COLUMNS))
         console.print(_memory_line(program, width=min(console.width - 30, 100)))
     if report.host:
         console.print(_host_table(report))
@@ -30,32 +31,42 @@ def _summary(report: Report) -> Table:
     table.add_row("unified memory", f"{report.memory_bytes / KIB:,.1f} KiB of {report.chip_memory_bytes / KIB:,.0f} KiB ({fits})")
     table.add_row("  constants / peak activations",
                   f"{report.constant_bytes / KIB:,.1f} KiB / {report.peak_activation_bytes / KIB:,.1f} KiB (input frame included)")
-    table.add_row("time", f"{report.cycles:,} cycles, {report.latency_ms:,.4g} ms at {report.clock_hz / 1e6:,.0f} MHz, "
-                          f"{report.inferences_per_s:,.1f} inferences/s")
-    table.add_row("energy", f"{report.energy_uj:,.2f} uJ per inference at {report.voltage_v} V (leakage {report.leakage_uj:,.2f} uJ)")
+    table.add_row("time", f"{report.cycles:,} cycles, {latency(report)} at {report.clock_hz / 1e6:,.0f} MHz, "
+                          f"{rate(report.inferences_per_s)} inferences/s")
+    table.add_row("energy", f"{energy(report.energy_uj)} per inference at {report.voltage_v} V (leakage {energy(report.leakage_uj)})")
     for row in report.power:
-        power = f"{row.power_mw:,.3f} mW" if row.power_mw is not None else "not reachable at this operating point"
-        table.add_row(f"power at {row.frames_per_s:g} fps", power)
+        power = "not reachable at this operating point"
+        if row.power_mw is not None:
+            power = f"{row.power_mw:,.3f} mW, of it {idle_mw(report, row):,.3f} mW idle between frames"
+        table.add_row(f"power at {row.frames_per_s:,g} fps", power)
     shares = sorted(report.energy_by_engine_uj.items(), key=lambda item: -item[1])
-    table.add_row("dynamic energy by engine", ", ".join(f"{name} {value:,.2f} uJ" for name, value in shares))
+    table.add_row("dynamic energy by engine", ", ".join(f"{name} {energy(value)}" for name, value in shares))
     table.add_row("work", f"{report.macs / 1e6:,.2f} M MAC on the chip; {len(report.host)} operators on the host CPU")
+    if report.host:
+        table.add_row("not counted", HOST_NOTE)
     return table
 
 
-def _layer_table(program: ProgramReport) -> Table:
-    table = Table(title=f"{program.symbol}: {program.instructions} instructions", title_justify="left")
-    for name, justify in (("layer", "left"), ("op", "left"), ("engine", "left"), ("cycles", "right"), ("k MAC", "right"),
-                          ("utilisation", "right"), ("uJ", "right"), ("read B", "right"), ("written B", "right")):
-        table.add_column(name, justify=justify, overflow="fold")
+def _layer_table(program: ProgramReport, wide: bool) -> Table:
+    """The layers; a narrow window shows them without engine and bytes."""
+    left_out = "" if wide else f" (more in {WIDE_COLUMNS} columns)"
+    table = Table(title=f"{program.symbol}: {program.instructions} instructions{left_out}", title_justify="left")
+    table.add_column("layer", overflow="fold", min_width=14)
+    for name in ("op", "engine", "cycles", "k MAC", "utilisation" if wide else "used", "uJ", "read B", "written B"):
+        if wide or name not in ("engine", "read B", "written B"):
+            table.add_column(name, justify="left" if name in ("op", "engine") else "right", no_wrap=True)
+
+    def add(name, op, engine, cycles, macs, use, energy_uj, read, written):
+        table.add_row(*([name, op, engine, cycles, macs, use, energy_uj, read, written] if wide else [name, op, cycles, macs, use, energy_uj]))
+
     for row in program.layers:
         use = f"{100 * row.utilisation:.1f} %" if row.macs else ""
         macs = f"{row.macs / 1e3:,.1f}" if row.macs else ""
-        table.add_row(row.name, row.op, row.engine, f"{row.cycles:,}", macs, use, f"{row.energy_uj:,.3f}",
-                      f"{row.read_bytes:,}", f"{row.write_bytes:,}")
+        add(row.name, row.op, row.engine, f"{row.cycles:,}", macs, use, f"{row.energy_uj:,.3f}",
+            f"{row.read_bytes:,}", f"{row.write_bytes:,}")
     table.add_section()
-    table.add_row("all", "", "", f"{program.cycles:,}", f"{sum(r.macs for r in program.layers) / 1e3:,.1f}", "",
-                  f"{program.energy_uj:,.3f}", f"{sum(r.read_bytes for r in program.layers):,}",
-                  f"{sum(r.write_bytes for r in program.layers):,}")
+    add("all", "", "", f"{program.cycles:,}", f"{sum(r.macs for r in program.layers) / 1e3:,.1f}", "",
+        f"{program.energy_uj:,.3f}", f"{sum(r.read_bytes for r in program.layers):,}", f"{sum(r.write_bytes for r in program.layers):,}")
     return table
 
 
@@ -67,7 +78,8 @@ def _memory_line(program: ProgramReport, width: int) -> str:
     columns = [max(samples[i * len(samples) // width:max((i + 1) * len(samples) // width, i * len(samples) // width + 1)])
                for i in range(width)]
     line = "".join(BLOCKS[round(8 * value / peak)] for value in columns)
-    return f"live activations over time, peak {peak / KIB:,.1f} KiB\n{line}"
+    made = peak_text(program)
+    return f"live activations over time, peak {peak / KIB:,.1f} KiB{': ' + made if made else ''}\n{line}"
 
 
 def _host_table(report: Report) -> Table:

@@ -1,0 +1,43 @@
+"""How the report writes its figures, and what it derives from them; shared by the terminal and the HTML page."""
+
+from __future__ import annotations
+
+from tvm_ergo.report.model import BufferRow, PowerRow, ProgramReport, Report
+
+KIB = 1024.0
+HOST_NOTE = "time and energy are those of the chip alone: the operators on the host CPU are not counted"
+
+
+def energy(value_uj: float) -> str:
+    """"103.69 uJ", and two significant digits where that would round to nothing: "0.0025 uJ"."""
+    return f"{value_uj:,.2f} uJ" if value_uj >= 0.1 or value_uj == 0 else f"{value_uj:.2g} uJ"
+
+
+def latency(report: Report) -> str:
+    return f"{report.latency_ms:,.4g} ms" if report.latency_ms >= 0.1 else f"{report.latency_ms * 1e3:,.4g} us"
+
+
+def rate(per_second: float) -> str:
+    return f"{per_second:,.0f}" if per_second >= 1000 else f"{per_second:,.1f}"
+
+
+def idle_mw(report: Report, row: PowerRow) -> float:
+    """The part of a frame rate's average power that is not the frames' energy."""
+    return row.power_mw - report.energy_uj * row.frames_per_s / 1e3
+
+
+def at_peak(program: ProgramReport) -> list[BufferRow]:
+    """The buffers (constants apart) alive at the instant with the most live bytes, largest first."""
+    live = [row.activation_bytes for row in program.memory_over_time]
+    if not live:
+        return []
+    worst = live.index(max(live))
+    alive = [b for b in program.buffers if b.kind != "constant" and b.first <= worst < b.last]
+    return sorted(alive, key=lambda b: -b.size_bytes)
+
+
+def peak_text(program: ProgramReport, most: int = 4) -> str:
+    """"a 36.0 KiB, b 18.0 KiB, ...": what makes the peak, and so what has to become smaller to lower it."""
+    alive = at_peak(program)
+    names = [f"{b.name} {b.size_bytes / KIB:,.1f} KiB" for b in alive[:most]]
+    return ", ".join(names + ([f"{len(alive) - most} more"] if len(alive) > most else []))
