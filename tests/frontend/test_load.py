@@ -200,3 +200,11 @@ def test_weights_beside_the_file(tmp_path):
 def conv_model_like(proto: onnx.ModelProto, folder) -> onnx.ModelProto:
     """``proto`` with its weights back inside (saving moved them out)."""
     return onnx.load(folder / "m.onnx")
+
+
+@pytest.mark.parametrize("op, constants", [("Conv", {"w": np.ones((2, 2, 1, 5), np.float32)}), ("MaxPool", {}), ("AveragePool", {})])
+def test_a_window_larger_than_its_input_is_refused(op, constants):
+    attributes = {} if constants else {"kernel_shape": [1, 5]}
+    node = helper.make_node(op, ["x", *constants], ["y"], name="wide", strides=[1, 4], **attributes)
+    with pytest.raises(ModelError, match="window is larger(.|\n)*wide"):
+        load(model([node], {"x": [1, 2, 4, 4]}, constants))

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from enum import Enum
 
 import numpy as np
 import tvm
 
-from tvm_ergo.relay_passes.relax_utils import body_of, dtype_of, main_of, shape_of
+from tvm_ergo.relay_passes.relax_utils import bindings_of, body_of, dtype_of, main_of, op_name, shape_of
 from tvm_ergo.target.errors import ModelError
+
+
+_WINDOWED = re.compile(r"relax\.nn\.(conv|(max|avg)_pool)[123]d$")
 
 
 class SourceFormat(Enum):
@@ -50,12 +54,23 @@ class Imported:
 def describe(mod: tvm.IRModule, source: str, source_format: SourceFormat, input_names=None, output_names=None) -> Imported:
     """An :class:`Imported` with shapes and dtypes read from ``mod``. Errors: ModelError for dynamic shapes."""
     func = main_of(mod)
+    _check_windows(func, source)
     body = body_of(func)
     results = list(body.ty.fields) if isinstance(body.ty, tvm.ir.TupleType) else [body.ty]
     output_names = output_names or [f"output_{i}" for i in range(len(results))] if len(results) > 1 else output_names or ["output"]
     inputs = [TensorInfo(n, shape_of(p), dtype_of(p)) for n, p in zip(input_names or [p.name for p in func.params], func.params)]
     outputs = [TensorInfo(n, shape_of(_Typed(n, t)), str(t.dtype)) for n, t in zip(output_names, results)]
     return Imported(mod, tuple(inputs), tuple(outputs), source, source_format)
+
+
+def _check_windows(func, source: str) -> None:
+    """Errors: ModelError for a convolution or pooling whose window does not fit once: its result would have no elements."""
+    for var, value in bindings_of(func):
+        shape = getattr(var.ty, "shape", None)
+        if _WINDOWED.match(op_name(value)) and shape is not None and any(isinstance(d, tvm.tirx.IntImm) and int(d) < 1 for d in shape):
+            raise ModelError("a window is larger than its padded input", where=f"{source}, node {var.name!r} ({op_name(value)[6:]})",
+                             available=f"an input of {list(shape_of(value.args[0]))} gives {[int(d) for d in shape]}",
+                             remedy="give larger inputs, or more padding")
 
 
 @dataclass(frozen=True)
