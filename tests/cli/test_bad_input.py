@@ -161,7 +161,7 @@ def test_strict_lists_what_runs_on_the_host(refused, tmp_path, workspace):
 
 
 def test_usage_errors_exit_with_two(capsys):
-    for arguments in ([], ["fly"], ["compile"], ["compile", MODEL, "--memory", "lots"]):
+    for arguments in ([], ["fly"], ["compile"], ["compile", MODEL, "--memory", "9" * 400], ["compile", MODEL, "--memory", "lots"]):
         with pytest.raises(SystemExit) as stop:
             main(arguments)
         assert stop.value.code == 2

@@ -208,3 +208,16 @@ def test_a_window_larger_than_its_input_is_refused(op, constants):
     node = helper.make_node(op, ["x", *constants], ["y"], name="wide", strides=[1, 4], **attributes)
     with pytest.raises(ModelError, match="window is larger(.|\n)*wide"):
         load(model([node], {"x": [1, 2, 4, 4]}, constants))
+
+
+def test_a_name_that_is_not_utf8_is_damage():
+    data = conv_model(batch=1).SerializeToString().replace(b"\n\x01x", b"\n\x01\xf3")
+    with pytest.raises(ModelError):
+        load(data)
+
+
+def test_a_tflite_file_with_offsets_into_nowhere_is_damaged(shared):
+    whole = (shared / "models/tflite/kws_ref_model.tflite").read_bytes()
+    position = len(whole) - 5300
+    with pytest.raises(ModelError, match="truncated or damaged"):
+        load(whole[:position] + b"\xff\xff\xff\x7f" + whole[position + 4:])

@@ -23,9 +23,10 @@ DEFAULT_TARGET = "ergo"
 def parse_size(text: str) -> int:
     """``"64KiB"`` -> 65536 bytes. kB = 1000, KiB = 1024."""
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmg]?i?b?)\s*", text, re.IGNORECASE)
-    if not match or match[2].lower() not in SIZE_UNITS:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a size; write for instance 65536, 64KiB or 1.5MB")
-    return int(float(match[1]) * SIZE_UNITS[match[2].lower()])
+    number = float(match[1]) if match else 0.0
+    if not match or match[2].lower() not in SIZE_UNITS or not number < 1e30:
+        raise argparse.ArgumentTypeError(f"{text[:80]!r} is not a size; write for instance 65536, 64KiB or 1.5MB")
+    return int(number * SIZE_UNITS[match[2].lower()])
 
 
 def parse_shape(text: str) -> tuple[str, tuple[int, ...]]:

@@ -79,9 +79,24 @@ def _from_bytes(data: bytes, source: str, input_shapes: dict | None, batch: int,
     except DecodeError as error:
         raise ModelError("this is not an ONNX file, or it is truncated", where=source, available=str(error)[:200],
                          remedy="copy the file again; it ends in the middle of a record or is another format") from error
+    if not _texts_are_text(proto):
+        raise ModelError("the ONNX file is damaged: a name in it is not UTF-8", where=source, remedy="copy or export the file again")
     if folder is not None:
         _load_external(proto, source, folder)
     return import_onnx(proto, source, input_shapes, batch)
+
+
+def _texts_are_text(proto: onnx.ModelProto) -> bool:
+    """Protobuf decodes texts when they are read, and gives bytes, or raises, where they are not UTF-8."""
+    graph = proto.graph
+    try:
+        texts = [v.name for v in (*graph.input, *graph.output, *graph.initializer, *graph.value_info)]
+        for node in graph.node:
+            texts += [node.name, node.op_type, node.domain, *node.input, *node.output, *(a.name for a in node.attribute)]
+        texts += [opset.domain for opset in proto.opset_import]
+    except UnicodeDecodeError:
+        return False
+    return all(isinstance(text, str) for text in texts)
 
 
 def _load_external(proto: onnx.ModelProto, source: str, folder: Path) -> None:
