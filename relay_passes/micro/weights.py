@@ -87,7 +87,8 @@ class ReplaceConstants(Rewriter):
         for index, array in self.arguments.get(var.name, {}).items():
             value = Call(value.op, [const(array) if i == index else a for i, a in enumerate(value.args)], value.attrs, value.ty_args)
         if var.name in self.added:
-            return relax.op.add(self.emit(value, f"{var.name}_product"), const(np.asarray(self.added[var.name], np.float32)))
+            product = self.emit(value, f"{var.name}_{op_name(value).rpartition('.')[2]}")  # named as importers do: the layer keeps its name
+            return relax.op.add(product, const(np.asarray(self.added[var.name], np.float32)))
         if var.name in self.scaled:
             return relax.op.multiply(self.emit(value, f"{var.name}_share"), const(np.asarray(self.scaled[var.name], np.float32)))
         return value

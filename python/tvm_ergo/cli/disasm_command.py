@@ -40,7 +40,7 @@ def run(arguments) -> None:
 
 
 def without_data(text: str) -> str:
-    """The text without the base64 lines of its data sections."""
+    """The text without the base64 lines of its data sections and without the table of tensors, which is one very long line."""
     from tvm_ergo.target.program_text import strip_data
 
-    return strip_data(text)
+    return "\n".join(line for line in strip_data(text).split("\n") if not line.startswith('.meta "tensors" '))

@@ -56,5 +56,5 @@ def layer_error(tensor, value: np.ndarray, real: np.ndarray) -> LayerError:
     error = got - want
     noise, signal = float(np.mean(error**2)), float(np.mean(want**2))
     sqnr = None if noise == 0 else 10 * np.log10(max(signal, 1e-30) / noise)
-    return LayerError(name=source_name(tensor.name, tensor.op), op=tensor.op, sqnr_db=sqnr, rmse=float(np.sqrt(noise)),
+    return LayerError(name=tensor.layer or source_name(tensor.name, tensor.op), op=tensor.op, sqnr_db=sqnr, rmse=float(np.sqrt(noise)),
                       max_error=float(np.abs(error).max(initial=0)), float_min=float(want.min()), float_max=float(want.max()), scale=tensor.out_scale)

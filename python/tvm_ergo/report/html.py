@@ -14,7 +14,7 @@ COLOURS = {"constant": "#9aa5b1", "activation": "#2f7ed8", "input": "#2ca02c", "
 STYLE = """body{font:15px/1.45 system-ui,sans-serif;margin:2em auto;max-width:1150px;color:#1f2933}
 table{border-collapse:collapse;font-size:13px;width:100%}td,th{padding:3px 8px;border-bottom:1px solid #e4e7eb;text-align:right}
 td:first-child,th:first-child,.t{text-align:left!important}h1{font-size:24px}h2{font-size:18px;margin-top:1.6em}
-.big{display:flex;gap:2.2em;flex-wrap:wrap}.big div{font-size:13px;color:#52606d}.big b{display:block;font-size:23px;color:#1f2933}"""
+.big{display:flex;gap:1.6em;flex-wrap:wrap}.big div{font-size:13px;color:#52606d}.big b{display:block;font-size:23px;color:#1f2933}"""
 
 
 def html_page(report: Report) -> str:
@@ -40,7 +40,7 @@ def html_page(report: Report) -> str:
 
 
 def _headline(report: Report) -> str:
-    fits = "fits" if report.memory_bytes <= report.chip_memory_bytes else "DOES NOT FIT"
+    fits = "fits in" if report.memory_bytes <= report.chip_memory_bytes else "DOES NOT FIT in"
     cells = [("unified memory", f"{report.memory_bytes / 1024:,.1f} KiB", f"{fits} {report.chip_memory_bytes / 1024:,.0f} KiB"),
              ("constants", f"{report.constant_bytes / 1024:,.1f} KiB", "weights, biases, tables"),
              ("peak activations", f"{report.peak_activation_bytes / 1024:,.1f} KiB", "input frame included"),
