@@ -49,7 +49,8 @@ class LegalizeForCPU:
     """
 
     def transform_module(self, mod: tvm.IRModule, _context) -> tvm.IRModule:
-        return relax.transform.LegalizeOps({"relax.nn.conv2d": _legalize_float_conv})(mod)
+        return relax.transform.LegalizeOps({"relax.nn.conv2d": _legalize_float_conv,
+                                            "relax.nn.conv2d_transpose": _legalize_float_conv_transpose})(mod)
 
 
 def _legalize_float_conv(builder: relax.BlockBuilder, call: relax.Call) -> relax.Expr:
@@ -75,6 +76,26 @@ def _legalize_float_conv(builder: relax.BlockBuilder, call: relax.Call) -> relax
     packed = weights[..., 0].transpose(1, 2, 0) if depthwise else contraction.pack_conv_numpy(weights, groups)
     hint = "float_depthwise_conv2d" if depthwise else "float_conv2d"
     return builder.call_te(compute, call.args[0], relax.const(np.ascontiguousarray(packed)), primfunc_name_hint=hint)
+
+
+def _legalize_float_conv_transpose(builder: relax.BlockBuilder, call: relax.Call) -> relax.Expr:
+    """NHWC with OHWI weights [O/groups,kh,kw,C], any dilation and groups: TVM's own rule knows only NCHW without dilation."""
+    attrs, static, weights = call.attrs, compat.static_tensor_type(call.args[0]), compat.static_tensor_type(call.args[1])
+    if static is None or weights is None or (attrs.data_layout, attrs.kernel_layout) != ("NHWC", "OHWI"):
+        return tvm.ir.Op.get("relax.nn.conv2d_transpose").get_attr("FLegalize")(builder, call)
+    (out_per_group, kh, kw, channels), groups = weights[0], int(attrs.groups)
+    strides, padding, dilation = (tuple(int(v) for v in value) for value in (attrs.strides, attrs.padding, attrs.dilation))
+    out_shape, depth = compat.static_tensor_type(call)[0], channels // groups
+
+    def compute(x: te.Tensor, w: te.Tensor) -> te.Tensor:
+        spread = contraction.spread_rows(x, strides, padding, dilation, (kh, kw), out_shape[1:3], 0)
+        i, j, c = te.reduce_axis((0, kh), "i"), te.reduce_axis((0, kw), "j"), te.reduce_axis((0, depth), "c")
+        return te.compute(out_shape, lambda n, h, v, o: te.sum(
+            spread(n, h + i * dilation[0], v + j * dilation[1], tirx.floordiv(o, out_per_group) * depth + c)
+            * w(tirx.floormod(o, out_per_group), kh - 1 - i, kw - 1 - j, tirx.floordiv(o, out_per_group) * depth + c),
+            axis=[i, j, c]), name="accumulate")
+
+    return builder.call_te(compute, *call.args, primfunc_name_hint="float_conv2d_transpose")
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import numpy as np
 import tvm
 from tvm_ergo import frontend
 from tvm_ergo.compiled import CompiledModel
-from tvm_ergo.pipeline import PipelineOptions, Progress, fallbacks_of, run_stages, walk
+from tvm_ergo.pipeline import PipelineOptions, Progress, fallbacks_of, host_build, run_stages, walk
 from tvm_ergo.relay_passes.macro import normalize
 from tvm_ergo.relay_passes.micro.quantize import QuantizeOptions
 from tvm_ergo.target.chip import Chip
@@ -64,8 +64,10 @@ def compile(model, *, target: str | Path | tvm.target.Target | Chip = "ergo", ca
     for name, mod in walk(quantized, options, start="lower_quantized"):
         if name == "lower_quantized":
             lowered = mod
-    executable = tvm.relax.build(mod, target_of_chip(chip), relax_pipeline=None)
-    return CompiledModel(executable.jit(), chip, imported.inputs, imported.outputs, tuple(fallbacks_of(lowered)), imported.source,
+    with host_build():
+        executable = tvm.relax.build(mod, target_of_chip(chip), relax_pipeline=None)
+        module = executable.jit()
+    return CompiledModel(module, chip, imported.inputs, imported.outputs, tuple(fallbacks_of(lowered)), imported.source,
                          quantized=quantized, lowered=lowered, reference=reference, executable=executable,
                          equalized=equalized[0] if equalized else None, sample=_first_sample(calibration, imported))
 

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
@@ -97,10 +98,21 @@ def _codegen(mod: tvm.IRModule, options: PipelineOptions) -> tvm.IRModule:
         return relax.transform.RunCodegen()(mod)
 
 
+@contextlib.contextmanager
+def host_build() -> Iterator[None]:
+    """TVM's errors while it builds the host's operators, as UnsupportedError with TVM's reason (its last line)."""
+    try:
+        yield
+    except (RuntimeError, TypeError, ValueError) as error:
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        raise UnsupportedError("TVM cannot build an operator that is left to the host CPU", available=(lines or [type(error).__name__])[-1][:300],
+                               remedy="replace the operator or its element type before exporting") from error
+
+
 def _host(mod: tvm.IRModule, options: PipelineOptions) -> tvm.IRModule:
     """The host's share as scheduled PrimFuncs; sorting and scanning through TVM's own library first, as its default pipeline does."""
     dispatch = [relax.backend.DispatchSampling(), relax.backend.DispatchSortScan()]
-    with compat.host_llvm_target():
+    with host_build(), compat.host_llvm_target():
         return tvm.transform.Sequential([*dispatch, LegalizeForCPU(), ScheduleForCPU()])(mod)
 
 
@@ -109,7 +121,7 @@ def _virtual_machine(mod: tvm.IRModule, options: PipelineOptions) -> tvm.IRModul
     from tvm.relax.pipeline import default_build_pipeline
 
     host = compat.host_llvm_target()
-    with host:
+    with host_build(), host:
         mod = default_build_pipeline()(mod).clone()
     bound = host.with_host(host)
     for gvar, func in list(mod.functions_items()):

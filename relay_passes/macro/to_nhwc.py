@@ -151,11 +151,11 @@ class _Layouter(Rewriter):
         rank = len(order)
         axis = order.index(int(value.attrs.axis) % rank) if per_axis and rank else max(rank - 1, 0)
         function = relax.op.quantize if op_name(value) == "relax.quantize" else relax.op.dequantize
-        return function(new, value.args[1], value.args[2], axis=axis, out_dtype=str(value.attrs.out_dtype)), order
+        return function(new, self.plain(value.args[1]), self.plain(value.args[2]), axis=axis, out_dtype=str(value.attrs.out_dtype)), order
 
     def prelu(self, var: Var, value: Call) -> tuple[Expr, Order]:
         new, order = self.stored(value.args[0])
-        return relax.op.nn.prelu(new, value.args[1], order.index(int(value.attrs.axis) % len(order))), order
+        return relax.op.nn.prelu(new, self.plain(value.args[1]), order.index(int(value.attrs.axis) % len(order))), order
 
     def softmax(self, var: Var, value: Call) -> tuple[Expr, Order]:
         """The axis of the sum comes last."""

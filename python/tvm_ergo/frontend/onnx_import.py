@@ -13,14 +13,18 @@ from onnx import numpy_helper
 from tvm import relax
 from tvm.relax.frontend.onnx import onnx_frontend
 
+from tvm_ergo.frontend import onnx_converters as converters
 from tvm_ergo.frontend.imported import Imported, SourceFormat, describe, require_finite, resolve_shapes
 from tvm_ergo.frontend.names import name_helpers
 from tvm_ergo.frontend.onnx_decompose import annotate_lengths, decompose
-from tvm_ergo.relay_passes.relax_utils import Call, Constant, array_of, dtype_of, infer, safe_name, shape_of
+from tvm_ergo.frontend.onnx_static import has_body, make_static
+from tvm_ergo.relay_passes.relax_utils import Call, Constant, array_of, dtype_of, safe_name, shape_of
 from tvm_ergo.target.errors import ModelError, UnsupportedError
 
 _MASK_CONSUMERS = {"Add", "Where", "Clip", "Min", "Max", "Sub", "ConstantOfShape"}
 _HANDLED = {"Constant"}
+_ELEMENT_TYPES = tuple(getattr(onnx.TensorProto, name) for name in (
+    "FLOAT", "FLOAT16", "DOUBLE", "INT8", "INT16", "INT32", "INT64", "UINT8", "UINT16", "UINT32", "UINT64", "BOOL"))
 
 
 def import_onnx(model: onnx.ModelProto, source: str, input_shapes: dict | None = None, batch: int = 1) -> Imported:
@@ -29,6 +33,7 @@ def import_onnx(model: onnx.ModelProto, source: str, input_shapes: dict | None =
     Errors: ModelError (invalid graph, unknown dimensions, NaN weights), UnsupportedError (operators TVM's importer lacks).
     """
     _check(model, source)
+    _check_types(model.graph)
     own = onnx.ModelProto()
     own.CopyFrom(model)
     declared = {i.name: _dimensions(i) for i in own.graph.input if i.name not in {t.name for t in own.graph.initializer}}
@@ -36,11 +41,32 @@ def import_onnx(model: onnx.ModelProto, source: str, input_shapes: dict | None =
     _check_weights(own.graph)
     annotate_lengths(own, shapes)
     decompose(own)
-    _check_operators(own)
-    for node in own.graph.node:
-        node.name = node.name or (node.output[0] if node.output else node.op_type)
-    mod = name_helpers(_convert(own, shapes, source))
+    mod = name_helpers(_imported(own, shapes, source))
     return describe(mod, source, SourceFormat.ONNX, list(declared), [o.name for o in own.graph.output])
+
+
+def _imported(model: onnx.ModelProto, shapes: dict, source: str) -> tvm.IRModule:
+    """The module; an operator TVM's importer fails on is tried once more as the body ONNX's schema gives it."""
+    importable = frozenset(onnx_frontend._get_convert_map()) | _HANDLED
+    while True:
+        own = onnx.ModelProto()
+        own.CopyFrom(model)
+        own = make_static(own, shapes, importable)
+        _check_operators(own)
+        for node in own.graph.node:
+            node.name = node.name or (node.output[0] if node.output else node.op_type)
+        try:
+            return _convert(own, shapes, source)
+        except _NotImported as error:
+            if error.operator not in importable or not has_body(error.operator):
+                raise
+            importable -= {error.operator}
+
+
+class _NotImported(ModelError):
+    """TVM's importer failed on ``operator``."""
+
+    operator = ""
 
 
 def _dimensions(value: onnx.ValueInfoProto) -> list:
@@ -59,6 +85,24 @@ def _check(model: onnx.ModelProto, source: str) -> None:
         onnx.checker.check_model(model)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError, ValueError) as error:
         raise ModelError("the ONNX graph is not valid", where=source, available=str(error).split("\n")[0][:300]) from error
+
+
+def _check_types(graph: onnx.GraphProto) -> None:
+    """Errors: UnsupportedError for tensors of element types NumPy or TVM's runtime does not hold (some end the process inside TVM)."""
+    listed = [(t.name, t.data_type) for t in graph.initializer]
+    listed += [(v.name, v.type.tensor_type.elem_type) for v in (*graph.input, *graph.output) if v.type.HasField("tensor_type")]
+    for node in graph.node:
+        listed += [(node.output[0], a.t.data_type) for a in node.attribute if a.type == onnx.AttributeProto.TENSOR]
+        listed += [(node.output[0], a.i) for a in node.attribute if node.op_type in ("Cast", "QuantizeLinear") and a.name in ("to", "output_dtype")]
+    for value in (*graph.input, *graph.output):
+        if value.type.WhichOneof("value") not in ("tensor_type", None):
+            raise UnsupportedError("an input or output is not a tensor", where=repr(value.name), available=value.type.WhichOneof("value"),
+                                   required="tensors: the chip's memory is planned before the first run")
+    for name, code in listed:
+        if code and code not in _ELEMENT_TYPES:
+            raise UnsupportedError(f"tensors of element type {onnx.TensorProto.DataType.Name(code)} are not supported", where=f"tensor {name!r}",
+                                   required=", ".join(onnx.TensorProto.DataType.Name(t) for t in _ELEMENT_TYPES),
+                                   remedy="export the model in one of these types")
 
 
 def _check_weights(graph: onnx.GraphProto) -> None:
@@ -105,9 +149,11 @@ def _convert(model: onnx.ModelProto, shapes: dict, source: str) -> tvm.IRModule:
             return importer.from_onnx(model.graph, opset)
     except (ValueError, TypeError, KeyError, AttributeError, AssertionError, NotImplementedError, IndexError, RuntimeError) as error:
         first = next((line.strip() for line in str(error).splitlines()[::-1] if line.strip()), type(error).__name__)
-        raise ModelError(f"ONNX operator {importer.current_op or '?'} cannot be imported",
-                         where=f"{source}, node {importer.current_node!r}",
-                         available=first[:400], remedy="see the reason above; static shapes and constant attributes are needed") from error
+        problem = _NotImported(f"ONNX operator {importer.current_op or '?'} cannot be imported",
+                               where=f"{source}, node {importer.current_node!r}", available=first[:400],
+                               remedy="see the reason above; static shapes and constant attributes are needed")
+        problem.operator = importer.current_op
+        raise problem from error
 
 
 class _Importer(onnx_frontend.ONNXGraphImporter):
@@ -128,7 +174,7 @@ class _Importer(onnx_frontend.ONNXGraphImporter):
         if value is None:
             value = super()._convert_operator(op_name, inputs, attrs, opset)
         if isinstance(value, Call):
-            value = infer(value)
+            value = self.bb.normalize(value)
             if isinstance(value.ty, relax.TensorType):
                 return self.bb.emit(value, safe_name(self.current_node))
         return value
@@ -184,8 +230,4 @@ def _identity(inputs, attrs, opset: int):
     return inputs[0]
 
 
-def _dropout(inputs, attrs, opset: int):
-    return inputs[0] if attrs["tvm_custom"]["num_outputs"] == 1 else None
-
-
-_CONVERTERS = {"Clip": _clip, "Pad": _pad, "Identity": _identity, "Dropout": _dropout}
+_CONVERTERS = {"Clip": _clip, "Pad": _pad, "Identity": _identity, **converters.CONVERTERS}
