@@ -108,7 +108,8 @@ def _classes(view: FunctionView, groups, ranges) -> tuple[Classes, set]:
                     classes.join(var, group.output)
         elif group.carries_quantization and len(group.inputs) == 1:
             classes.join(group.inputs[0], group.output)
-            repeated.add(group.output)
+            if group.op != "stack":  # a stack has values of its constants too
+                repeated.add(group.output)
     return classes, repeated
 
 
