@@ -14,7 +14,7 @@ COLOURS = {"constant": "#9aa5b1", "activation": "#2f7ed8", "input": "#2ca02c", "
 STYLE = """body{font:15px/1.45 system-ui,sans-serif;margin:2em auto;max-width:1150px;color:#1f2933}
 table{border-collapse:collapse;font-size:13px;width:100%}td,th{padding:3px 8px;border-bottom:1px solid #e4e7eb;text-align:right}
 td:first-child,th:first-child,.t{text-align:left!important}h1{font-size:24px}h2{font-size:18px;margin-top:1.6em}
-.big{display:flex;gap:1.6em;flex-wrap:wrap}.big div{font-size:13px;color:#52606d}.big b{display:block;font-size:23px;color:#1f2933}"""
+.big{display:flex;gap:1.3em;flex-wrap:wrap}.big div{font-size:12px;color:#52606d}.big b{display:block;font-size:20px;color:#1f2933}"""
 
 
 def html_page(report: Report) -> str:
@@ -45,7 +45,7 @@ def _headline(report: Report) -> str:
              ("constants", f"{report.constant_bytes / 1024:,.1f} KiB", "weights, biases, tables"),
              ("peak activations", f"{report.peak_activation_bytes / 1024:,.1f} KiB", "input frame included"),
              ("latency", latency(report), f"{rate(report.inferences_per_s)} inferences/s at {report.clock_hz / 1e6:,.0f} MHz"),
-             ("energy", energy(report.energy_uj), f"per inference at {report.voltage_v} V, {energy(report.leakage_uj)} leakage")]
+             ("energy per inference", energy(report.energy_uj), f"at {report.voltage_v} V, {energy(report.leakage_uj)} leakage")]
     cells += [(f"power at {row.frames_per_s:,g} fps", "too slow", "at this operating point") if row.power_mw is None else
               (f"power at {row.frames_per_s:,g} fps", f"{row.power_mw:,.3f} mW", f"{idle_mw(report, row):,.3f} mW of it idle")
               for row in report.power]
