@@ -82,10 +82,12 @@ class WindowMeans:
 
 
 def correct_bias(mod: tvm.IRModule, means: WindowMeans, ranges, *, weight_scale: WeightScale = WeightScale.MAX,
-                 exact: Mapping[str, QuantParams] | None = None) -> tvm.IRModule:
+                 exact: Mapping[str, QuantParams] | None = None,
+                 rounded: Mapping[str, tuple[np.ndarray, np.ndarray]] | None = None) -> tvm.IRModule:
     """A float module whose biases compensate the rounding of its weights to int8.
 
-    Parameters: mod, float normal form; means, gathered on the same module; ranges, weight_scale and exact as ``insert_qdq`` will get them.
+    Parameters: mod, float normal form; means, gathered on the same module; ranges, weight_scale, exact and rounded as ``insert_qdq`` will get
+    them.
     """
     quant_plan = plan(main_of(mod), ranges, exact)
     view = quant_plan.view
@@ -96,7 +98,12 @@ def correct_bias(mod: tvm.IRModule, means: WindowMeans, ranges, *, weight_scale:
         parts = group.rule.parts(view, group)
         weight = parts.weight.real()
         bias = None if parts.bias is None else np.broadcast_to(parts.bias.real(), (weight.shape[0],))
-        stored, scale = quantize_weight(weight, 0, weight_scale, bias, quant_plan.params[parts.x].scale)
+        if rounded and group.root.name in rounded:
+            stored, scale = rounded[group.root.name]
+            layout = "" if op_name(parts.call) == "relax.matmul" else str(parts.call.attrs.kernel_layout)
+            stored = stored.transpose([layout.index(c) for c in "OHWI"] if layout else (1, 0))
+        else:
+            stored, scale = quantize_weight(weight, 0, weight_scale, bias, quant_plan.params[parts.x].scale)
         error = stored * scale.astype(np.float64).reshape(-1, *[1] * (weight.ndim - 1)) - weight
         shift = channel_shift(parts.call, error, means[group.root.name])
         if bias is None:

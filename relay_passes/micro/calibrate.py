@@ -21,6 +21,7 @@ from tvm_ergo.relay_passes.micro.observe import Histogram, Range
 from tvm_ergo.relay_passes.relax_utils import dtype_of, main_of, shape_of
 from tvm_ergo.target.errors import CalibrationError
 
+VALUES_PER_RUN = 16384
 REMEDY = "give some (100 or so) inputs like those the net will see: arrays, a dict of arrays, an .npz file, or an iterator of dicts"
 
 
@@ -36,13 +37,14 @@ class Method(enum.Enum):
 class Ranges:
     """Result of calibration: ``ranges[variable name]``, the number of ``samples`` seen, and the ``method``.
 
-    ``peaks[name]`` is the largest magnitude of each last-axis channel, [C].
+    ``peaks[name]`` is the largest magnitude of each last-axis channel, ``powers[name]`` the mean of its squares, both [C].
     """
 
     ranges: Mapping[str, Range]
     samples: int
     method: Method
     peaks: Mapping[str, np.ndarray] = field(default_factory=dict)
+    powers: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     def __getitem__(self, name: str) -> Range:
         return self.ranges[name]
@@ -153,13 +155,50 @@ def samples_of(mod: tvm.IRModule, data, limit: int | None = None) -> Iterator[di
         raise CalibrationError("calibration data is empty", required="at least one sample", available="0 samples", remedy=REMEDY)
 
 
+class Watched:
+    """What was seen of one tensor: its histogram, and per last-axis channel the largest magnitude and the mean square.
+
+    Extremes are those of all values; histogram and squares take whole rows (pixels), spread evenly, so that a run adds at most about
+    ``VALUES_PER_RUN`` values: calibration is a few times faster for it, and a million values tell no more about a range.
+    """
+
+    def __init__(self, channels: int):
+        self.histogram = Histogram()
+        self.peak, self._squares, self._rows, self._runs = np.zeros(channels), np.zeros(channels), 0, 0
+
+    @property
+    def power(self) -> np.ndarray:
+        return self._squares / max(self._rows, 1)
+
+    def update(self, rows: np.ndarray) -> bool:
+        """Takes in rows float [n, channels]; False, and nothing happens, where one is not finite."""
+        if not rows.size:
+            return True
+        low, high = rows.min(axis=0), rows.max(axis=0)
+        lowest, highest = float(low.min()), float(high.max())
+        if not np.isfinite((lowest, highest)).all():
+            return False
+        np.maximum(self.peak, np.maximum(high, -low), out=self.peak)
+        step = -(-rows.size // VALUES_PER_RUN)
+        step += step > 1 and step % 2 == 0  # odd, so that it walks through all columns of an image with even width
+        some = rows[self._runs % step:: step] if step > 1 and len(rows) > step else rows
+        self.histogram.update(some)
+        self.histogram.lo, self.histogram.hi = min(self.histogram.lo, lowest), max(self.histogram.hi, highest)
+        self._squares += np.einsum("ij,ij->j", some, some, dtype=np.float64)
+        self._rows, self._runs = self._rows + len(some), self._runs + 1
+        return True
+
+
 @dataclass(frozen=True)
 class Observations:
-    """What was seen of every tensor: its histogram, and the largest magnitude of each last-axis channel, over ``samples`` inputs."""
+    """What was seen of every tensor, over ``samples`` inputs."""
 
-    histograms: Mapping[str, Histogram]
-    peaks: Mapping[str, np.ndarray]
+    watched: Mapping[str, Watched]
     samples: int
+
+    @property
+    def histograms(self) -> dict[str, Histogram]:
+        return {name: w.histogram for name, w in self.watched.items()}
 
     def ranges(self, method: str | Method = Method.MSE, percentile: float = 99.99, methods: Mapping[str, Method] | None = None) -> Ranges:
         """A range for every tensor by ``method``, or by ``methods[name]``. Errors: CalibrationError (unknown method, bad percentile)."""
@@ -167,7 +206,8 @@ class Observations:
         if not 50 < percentile <= 100:
             raise CalibrationError("the percentile is out of range", required="above 50, up to 100", available=str(percentile))
         chosen = {n: _range_of(h, (methods or {}).get(n, method), percentile) for n, h in self.histograms.items()}
-        return Ranges(chosen, self.samples, method, self.peaks)
+        return Ranges(chosen, self.samples, method, {n: w.peak for n, w in self.watched.items()},
+                      {n: w.power for n, w in self.watched.items()})
 
 
 def _range_of(histogram: Histogram, method: Method, percentile: float) -> Range:
@@ -177,36 +217,36 @@ def _range_of(histogram: Histogram, method: Method, percentile: float) -> Range:
 
 
 def observe(mod: tvm.IRModule, data, *, samples: int | None = None, tensors: set[str] | None = None,
-            watch: Callable[[str, np.ndarray], None] | None = None, progress: Callable[[int], None] | None = None) -> Observations:
+            watch: Callable[[str, np.ndarray], None] | None = None, progress: Callable[[int], None] | None = None,
+            outputs: list[list[np.ndarray]] | None = None) -> Observations:
     """Runs ``mod`` (float normal form) on calibration data and gathers what its float tensors hold.
 
     Parameters: data, see ``samples_of``; samples, use at most so many; tensors, names of the variables to observe (None = all);
-    watch(name, array), called for every tensor as well; progress(samples done), after each sample.
+    watch(name, array), called for every tensor as well; progress(samples done), after each sample; outputs, gets each sample's outputs.
     Errors: CalibrationError (missing, empty, wrong shape, NaN, or values that make the net itself overflow).
     """
-    histograms: dict[str, Histogram] = {}
-    peaks: dict[str, np.ndarray] = {}
+    watched: dict[str, Watched] = {}
 
     def see(name: str, value: np.ndarray) -> None:
         if watch:
             watch(name, value)
         if value.dtype.kind != "f" or (tensors is not None and name not in tensors):
             return
-        if not np.isfinite(value).all():
+        rows = value.reshape(-1, value.shape[-1] if value.ndim else 1)
+        if not watched.setdefault(name, Watched(rows.shape[1])).update(rows):
             raise CalibrationError("the net's own values overflow on the calibration data", where=name, required="finite values",
                                    remedy="check the scaling of the calibration inputs against the model's preprocessing")
-        histograms.setdefault(name, Histogram()).update(value)
-        if value.ndim:
-            peaks[name] = np.maximum(peaks.get(name, 0), np.abs(value.reshape(-1, value.shape[-1])).max(axis=0))
 
     interpreter, count = Interpreter(mod), 0
     with np.errstate(over="ignore", invalid="ignore"):
         for sample in samples_of(mod, data, samples):
-            interpreter.run(sample, see)
+            results = interpreter.run(sample, see)
+            if outputs is not None:
+                outputs.append(results)
             count += 1
             if progress:
                 progress(count)
-    return Observations(histograms, peaks, count)
+    return Observations(watched, count)
 
 
 def calibrate(mod: tvm.IRModule, data, method: str | Method = Method.MSE, *, percentile: float = 99.99, samples: int | None = None,

@@ -22,47 +22,23 @@ same for all inputs, up to float32 rounding (relative 1e-5 of the largest output
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import tvm
 
 from tvm_ergo.relay_passes.micro.calibrate import Ranges
+from tvm_ergo.relay_passes.micro.channel_sets import ChannelSet, channel_sets, is_depthwise
 from tvm_ergo.relay_passes.micro.weights import ReplaceConstants, bias_position
-from tvm_ergo.relay_passes.relax_utils import Call, main_of, op_name
+from tvm_ergo.relay_passes.relax_utils import main_of, op_name
 from tvm_ergo.relay_passes.support import FunctionView, Group, Kind, analyse
 
 MARGIN = 1.25
 LIMIT = 64.0  # no channel is scaled by more than this, or by less than 1 / this
-
-
-@dataclass(frozen=True)
-class Pair:
-    """Two linear groups, the second the only reader of the first."""
-
-    first: Group
-    second: Group
-
-
-def is_depthwise(call: Call) -> bool:
-    """One input channel and one output channel per group."""
-    return op_name(call) == "relax.nn.conv2d" and int(call.attrs.groups) == call.args[0].ty.shape[-1] == call.ty.shape[-1]
-
-
-def find_pairs(view: FunctionView, groups) -> list[Pair]:
-    """Pairs whose tensor in between is read by the second alone; the first clamps at nothing, or at 0 from below."""
-    linear = {g.output: g for g in groups if g.kind is Kind.LINEAR and op_name(view.value[g.root]) != "relax.nn.conv2d_transpose"}
-    pairs = []
-    for second in linear.values():
-        call = view.value[second.root]
-        first = linear.get(call.args[0])
-        if first is None or view.only_user(first.output) != second.root:
-            continue
-        bounds = first.rule.parts(view, first).bounds
-        grouped = op_name(call) == "relax.nn.conv2d" and int(call.attrs.groups) > 1 and not is_depthwise(call)
-        if bounds.low in (0.0, -math.inf) and bounds.high > 0 and not grouped:
-            pairs.append(Pair(first, second))
-    return pairs
+EXPONENTS = tuple((a, b) for a in (0.25, 0.5, 0.75, 1.0) for b in (0.0, 0.25, 0.5))
+"""s = (share of the largest channel peak) ** a / (share of the largest weight that reads the channel) ** b."""
+GAIN = 0.9  # a set is left alone unless its expected noise power falls below this share: smaller gains are within the model's error
 
 
 @dataclass(frozen=True)
@@ -113,28 +89,96 @@ def balance(view: FunctionView, second: Group, peak: np.ndarray) -> np.ndarray:
     return np.where(alive, np.clip(share, 1 / LIMIT, LIMIT), 1.0)
 
 
-def factors(view: FunctionView, pair: Pair, peak: np.ndarray) -> np.ndarray:
-    """s [C] of one pair: balanced, and within what a clip of the first layer allows."""
-    scale = balance(view, pair.second, peak)
-    high = pair.first.rule.parts(view, pair.first).bounds.high
-    if math.isfinite(high):
-        scale = np.clip(np.maximum(scale, MARGIN * np.asarray(peak, np.float64) / high), None, 1.0)
+@dataclass(frozen=True)
+class Reader:
+    """One layer that reads the set: its weights per input channel [..., C], and the power of its output for scale 1."""
+
+    at: np.ndarray
+    weight: np.ndarray
+    depthwise: bool
+    x_power: np.ndarray
+    out_power: float
+
+
+def _reader(view: FunctionView, group: Group, group_set: ChannelSet, ranges: Ranges) -> Reader:
+    var, depthwise = view.value[group.root].args[0], is_depthwise(view.value[group.root])
+    weight = group.rule.parts(view, group).weight.real()
+    weight = weight.reshape(len(weight), -1).T if depthwise else weight.reshape(len(weight), -1, weight.shape[-1])
+    power = np.asarray(ranges.powers[var.name], np.float64)
+    energy = np.square(weight).reshape(-1, weight.shape[-1]).sum(axis=0)
+    return Reader(group_set.index[var], weight, depthwise, power, max(float(energy @ power), 1e-300))
+
+
+def noise(group_set: ChannelSet, readers: list[Reader], peaks: Mapping[str, np.ndarray], scale: np.ndarray) -> float:
+    """Expected rounding noise in the readers' outputs, relative to their power, if the set is divided by ``scale`` [size].
+
+    Uniform rounding (step**2 / 12) of every tensor of the set (step: its largest peak / 255, a sum over channels) and of the readers'
+    weights (step: the output channel's largest weight / 127); channels and errors taken as uncorrelated.
+    """
+    sensitivity = np.zeros(group_set.size)
+    total = 0.0
+    for r in readers:
+        weight = r.weight * scale[r.at]
+        np.add.at(sensitivity, r.at, np.square(weight).reshape(-1, weight.shape[-1]).sum(axis=0) / r.out_power)
+        if not r.depthwise:  # a depthwise layer's weights have a scale per channel
+            step = np.abs(weight).reshape(len(weight), -1).max(axis=1) / 127
+            total += float(np.square(step).sum() * weight.shape[1] * (r.x_power / scale[r.at] ** 2).sum() / 12 / r.out_power)
+    for var in group_set.inner:
+        at = group_set.index[var]
+        step = float((peaks[var.name] / scale[at]).max()) / 255
+        total += step**2 / 12 * float(sensitivity[at].sum())
+    return total
+
+
+def factors(view: FunctionView, group_set: ChannelSet, ranges: Ranges) -> np.ndarray | None:
+    """s [size] of one set: of some that flatten channel peaks more or less, the one with the least expected ``noise``; None if 1 is as good."""
+    if any(v.name not in ranges.peaks for v in group_set.index):
+        return None
+    peaks = {v.name: np.asarray(ranges.peaks[v.name], np.float64) for v in group_set.index}
+    readers = [_reader(view, g, group_set, ranges) for g in group_set.readers]
+    share, count, weight = (np.zeros(group_set.size) for _ in range(3))
+    for var in group_set.inner:
+        np.add.at(share, group_set.index[var], peaks[var.name] / max(peaks[var.name].max(), 1e-30))
+        np.add.at(count, group_set.index[var], 1)
+    share = share / np.maximum(count, 1)
+    for r in readers:
+        reads = np.abs(r.weight).reshape(-1, r.weight.shape[-1]).max(axis=0)
+        np.maximum.at(weight, r.at, reads / max(reads.max(), 1e-30))
+    alive = (share > 0) & (weight > 0)
+    if not alive.any():
+        return None
+    share, weight = np.where(alive, share / share.max(), 1.0), np.where(alive, weight, 1.0)
+    candidates = [_allowed(view, group_set, peaks, np.where(alive, np.clip(share**a / weight**b, 1 / LIMIT, LIMIT), 1.0))
+                  for a, b in EXPONENTS]
+    best = min(candidates, key=lambda s: noise(group_set, readers, peaks, s))
+    return best if noise(group_set, readers, peaks, best) < GAIN * noise(group_set, readers, peaks, np.ones(group_set.size)) else None
+
+
+def _allowed(view: FunctionView, group_set: ChannelSet, peaks: Mapping[str, np.ndarray], scale: np.ndarray) -> np.ndarray:
+    """``scale`` within what the clips (relu6) of the set's writers allow."""
+    for writer in group_set.writers:
+        high = writer.rule.parts(view, writer).bounds.high
+        if math.isfinite(high):
+            at = group_set.index[writer.output]
+            scale[at] = np.clip(scale[at], np.minimum(MARGIN * peaks[writer.output.name] / high, 1.0), 1.0)
     return scale
 
 
 def equalize(mod: tvm.IRModule, ranges: Ranges) -> tvm.IRModule:
     """A float normal-form module of the same function, channels equalized between pairs of linear layers.
 
-    Parameters: ranges, from ``calibrate`` on the same module (its ``peaks`` are used). Errors: none of its own.
+    Parameters: ranges, from ``calibrate`` on the same module (its ``peaks`` and ``powers`` are used). The very same module where nothing
+    is worth it. Errors: none of its own.
     """
     analysis = analyse(main_of(mod))
     view = analysis.view
     outputs: dict = {}
     inputs: dict = {}
-    for pair in find_pairs(view, analysis.groups):
-        peak = ranges.peaks.get(pair.first.output.name)
-        if peak is not None:
-            outputs[pair.first.root] = inputs[pair.second.root] = factors(view, pair, peak)
+    for group_set in channel_sets(view, analysis.groups):
+        scale = factors(view, group_set, ranges)
+        if scale is not None:
+            outputs.update({g.root: scale[group_set.index[g.output]] for g in group_set.writers})
+            inputs.update({g.root: scale[group_set.index[view.value[g.root].args[0]]] for g in group_set.readers})
     scaled: dict[str, np.ndarray] = {}
     for triple in find_triples(view, analysis.groups):
         before, after = (ranges.peaks.get(g.output.name) for g in (triple.first, triple.table))
@@ -143,6 +187,8 @@ def equalize(mod: tvm.IRModule, ranges: Ranges) -> tvm.IRModule:
         outputs[triple.first.root] = share = np.where(before > 0, np.clip(before / before.max(), 1 / LIMIT, 1.0), 1.0)
         inputs[triple.second.root] = into = balance(view, triple.second, after)
         scaled[triple.first.output.name], scaled[triple.table.output.name] = share, 1 / into
+    if not outputs:
+        return mod
     replaced: dict[tuple[str, int], np.ndarray] = {}
     for group in analysis.groups:
         if group.root in outputs or group.root in inputs:

@@ -141,8 +141,8 @@ def _class_params(view: FunctionView, sources, ranges, exact: Mapping[str, Quant
 class Inserter:
     """Rebuilds ``main`` binding by binding: raw values, their quantized-dequantized twins, and quantized constants."""
 
-    def __init__(self, mod: tvm.IRModule, quant_plan: QuantPlan, weight_scale: WeightScale):
-        self.mod, self.func, self.plan, self.weight_scale = mod, main_of(mod), quant_plan, weight_scale
+    def __init__(self, mod: tvm.IRModule, quant_plan: QuantPlan, weight_scale: WeightScale, rounded=None):
+        self.mod, self.func, self.plan, self.weight_scale, self.rounded = mod, main_of(mod), quant_plan, weight_scale, rounded or {}
         self.bindings: list = []
         self.raw: dict = {}
         self.twin: dict = {}
@@ -215,7 +215,8 @@ class Inserter:
         weight, axis = view.const(call.args[1]).real(), weight_channels(call)
         channels = weight.shape[axis]
         bias = None if parts.bias is None else np.broadcast_to(parts.bias.real(), (channels,))
-        stored, scale = quantize_weight(weight, axis, self.weight_scale, bias, self.plan.params[parts.x].scale)
+        stored, scale = self.rounded.get(group.root.name) or quantize_weight(weight, axis, self.weight_scale, bias,
+                                                                             self.plan.params[parts.x].scale)
         self.constants.setdefault(group.root.name, {})[1] = lambda: self._dequantized(stored, scale, 0, axis, f"{group.name}_weight")
         if bias is None:
             return
@@ -245,10 +246,11 @@ class Inserter:
 
 
 def insert_qdq(mod: tvm.IRModule, ranges, *, weight_scale: WeightScale = WeightScale.MAX,
-               exact: Mapping[str, QuantParams] | None = None) -> tvm.IRModule:
+               exact: Mapping[str, QuantParams] | None = None,
+               rounded: Mapping[str, tuple[np.ndarray, np.ndarray]] | None = None) -> tvm.IRModule:
     """QDQ normal form of a float normal-form module.
 
     Parameters: ranges, ``name -> Range`` of every float tensor (``calibrate``'s Ranges); weight_scale, how weight scales are
-    chosen; exact, given parameters of single tensors by name. Errors: CalibrationError, if a tensor has no range.
+    chosen; exact, given parameters of single tensors by name; rounded, weights rounded already (``round_weights``). Errors: CalibrationError, if a tensor has no range.
     """
-    return Inserter(mod, plan(main_of(mod), ranges, exact), weight_scale).run()
+    return Inserter(mod, plan(main_of(mod), ranges, exact), weight_scale, rounded).run()

@@ -34,20 +34,34 @@ Outputs use min-max: a clipped logit ties with the best one.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import enum
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 import tvm
 
+from tvm_ergo.relay_passes.interpreter import Interpreter
 from tvm_ergo.relay_passes.micro.bias_correct import WindowMeans, correct_bias
-from tvm_ergo.relay_passes.micro.calibrate import Method, Ranges, calibrate, input_shapes, observe, samples_of
+from tvm_ergo.relay_passes.micro.calibrate import Method, Observations, Ranges, input_shapes, observe, samples_of
 from tvm_ergo.relay_passes.micro.equalize import equalize
 from tvm_ergo.relay_passes.micro.insert_qdq import insert_qdq
 from tvm_ergo.relay_passes.micro.observe import QuantParams
+from tvm_ergo.relay_passes.micro.round_weights import WindowMoments, round_weights
 from tvm_ergo.relay_passes.micro.weights import WeightScale
 from tvm_ergo.relay_passes.relax_utils import bindings_of, main_of, op_name
 from tvm_ergo.relay_passes.support import FunctionView, Kind, analyse
+
+
+COMPARED = 12  # samples on which the equalized and the plain form are compared
+
+
+class Equalize(enum.Enum):
+    """When the channels of neighbouring layers are equalized."""
+
+    AUTO = "auto"
+    ON = True
+    OFF = False
 
 
 @dataclass(frozen=True)
@@ -55,8 +69,9 @@ class QuantizeOptions:
     """Choices of post-training quantization; the defaults are those that were measured best over all nets (module docstring).
 
     method, percentile: ranges of activations ("mse", "minmax", "percentile"). samples: calibration inputs used at most.
-    weight_scale: scales of weight channels. equalize: cross-layer equalization before calibration. correct_bias: undo the
-    mean error that weight rounding causes. exact_inputs: give inputs that take at most 256 evenly
+    weight_scale: scales of weight channels. equalize: cross-layer equalization, always (True), never (False), or where the quantized
+    outputs come closer to the float ones by it on ``COMPARED`` calibration samples ("auto"). correct_bias: undo the mean error that
+    weight rounding causes. round_weights: error feedback in weight rounding (needs correct_bias). exact_inputs: give inputs that take at most 256 evenly
     spaced values (8-bit images) exactly those as levels.
     """
 
@@ -64,8 +79,9 @@ class QuantizeOptions:
     percentile: float = 99.99
     samples: int | None = 128
     weight_scale: WeightScale = WeightScale.MAX
-    equalize: bool = True
+    equalize: "Equalize | bool" = Equalize.AUTO
     correct_bias: bool = True
+    round_weights: bool = True
     exact_inputs: bool = True
 
 
@@ -146,24 +162,74 @@ def quantize(mod: tvm.IRModule, calibration, options: QuantizeOptions = Quantize
         return mod
     data = list(samples_of(mod, calibration, options.samples))
 
-    def report(step: str):
-        return (lambda done: progress(step, done, len(data))) if progress else None
+    def report(step: str, total: int = len(data)):
+        return (lambda done: progress(step, done, total)) if progress else None
 
-    if options.equalize:
-        names, _ = border_methods(mod)
-        mod = equalize(mod, calibrate(mod, data, Method.MINMAX, tensors=names, progress=report("equalize")))
-    if on_equalized:
-        on_equalized(mod)
-    names, methods = border_methods(mod)
-    means = WindowMeans(mod)
-    seen = observe(mod, data, tensors=names, watch=means if options.correct_bias else None, progress=report("calibrate"))
-    return quantize_observed(mod, seen.ranges(options.method, options.percentile, methods), means, data, options)
-
-
-def quantize_observed(mod: tvm.IRModule, ranges: Ranges, means: WindowMeans, data, options: QuantizeOptions) -> tvm.IRModule:
-    """The steps after the calibration run: exact inputs, bias correction, insertion of quantize and dequantize."""
     exact = exact_input_params(mod, data) if options.exact_inputs else {}
-    weight_scale = WeightScale(options.weight_scale)
-    if options.correct_bias:
-        mod = correct_bias(mod, means, ranges, weight_scale=weight_scale, exact=exact)
-    return insert_qdq(mod, ranges, weight_scale=weight_scale, exact=exact)
+    chosen = Observed.of(mod, data, options, exact, report("calibrate"))
+    mode = Equalize(options.equalize)
+    if mode is not Equalize.OFF:
+        scaled = equalize(mod, chosen.seen.ranges(Method.MINMAX))
+        if scaled is not mod:
+            plain, chosen = chosen, Observed.of(scaled, data, options, exact, report("equalize"))
+            if mode is Equalize.AUTO:
+                chosen = the_more_exact(plain, chosen, data, report("compare", min(COMPARED, len(data))))
+    if on_equalized:
+        on_equalized(chosen.mod)
+    return chosen.quantized(options.round_weights and options.correct_bias)
+
+
+@dataclass(frozen=True)
+class Observed:
+    """A float module after its calibration run: all that is needed to quantize it, and the run's ``outputs`` per sample."""
+
+    mod: tvm.IRModule
+    seen: Observations
+    ranges: Ranges
+    means: WindowMeans
+    moments: WindowMoments
+    exact: Mapping[str, QuantParams]
+    options: QuantizeOptions
+    outputs: list[list[np.ndarray]]
+
+    @classmethod
+    def of(cls, mod: tvm.IRModule, data, options: QuantizeOptions, exact, progress=None) -> "Observed":
+        names, methods = border_methods(mod)
+        means, moments, outputs = WindowMeans(mod), WindowMoments(mod), []
+
+        def watch(name: str, value: np.ndarray) -> None:
+            if options.correct_bias:
+                means(name, value)
+                if options.round_weights:
+                    moments(name, value)
+
+        seen = observe(mod, data, tensors=names, watch=watch, progress=progress, outputs=outputs)
+        ranges = seen.ranges(options.method, options.percentile, methods)
+        return cls(mod, seen, ranges, means, moments, exact, options, outputs)
+
+    def quantized(self, with_rounding: bool) -> tvm.IRModule:
+        """The steps after the calibration run: weight rounding, bias correction, insertion of quantize and dequantize."""
+        weight_scale = WeightScale(self.options.weight_scale)
+        rounded = round_weights(self.mod, self.moments, self.ranges, weight_scale=weight_scale, exact=self.exact) if with_rounding else {}
+        mod = self.mod
+        if self.options.correct_bias:
+            mod = correct_bias(mod, self.means, self.ranges, weight_scale=weight_scale, exact=self.exact, rounded=rounded)
+        return insert_qdq(mod, self.ranges, weight_scale=weight_scale, exact=self.exact, rounded=rounded)
+
+
+def the_more_exact(plain: Observed, equalized: Observed, data, progress=None) -> Observed:
+    """Of the two, the one whose quantized form (weights rounded to nearest) is closer to the float outputs on a few samples."""
+    at = np.linspace(0, len(data) - 1, min(COMPARED, len(data))).round().astype(int)
+    interpreters = [Interpreter(o.quantized(False)) for o in (plain, equalized)]
+    errors = np.zeros(2)
+    for done, i in enumerate(at, 1):
+        errors += [output_error(run.run(data[i]), plain.outputs[i]) for run in interpreters]
+        if progress:
+            progress(done)
+    return equalized if errors[1] <= errors[0] else plain
+
+
+def output_error(results: list[np.ndarray], wanted: list[np.ndarray]) -> float:
+    """Sum over the outputs of the power of the error, relative to the deviation of the output."""
+    pairs = [(np.asarray(r, np.float64), np.asarray(w, np.float64)) for r, w in zip(results, wanted)]
+    return float(sum(np.mean((r - w) ** 2) / max(w.var(), 1e-30) for r, w in pairs))

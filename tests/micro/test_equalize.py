@@ -5,8 +5,9 @@ import pytest
 from tvm import relax
 
 from tvm_ergo.relay_passes.interpreter import evaluate
-from tvm_ergo.relay_passes.micro.calibrate import calibrate
-from tvm_ergo.relay_passes.micro.equalize import MARGIN, equalize, factors, find_pairs
+from tvm_ergo.relay_passes.micro.calibrate import Method, Ranges, calibrate
+from tvm_ergo.relay_passes.micro.channel_sets import channel_sets
+from tvm_ergo.relay_passes.micro.equalize import MARGIN, equalize, factors
 from tvm_ergo.relay_passes.relax_utils import main_of
 from tvm_ergo.relay_passes.support import analyse
 
@@ -47,10 +48,35 @@ def test_dense_layers_and_residual_nets():
     assert_same(mod, equalize(mod, calibrate(mod, images(8))), images(8, seed=3))
 
 
-def test_a_tensor_with_two_readers_or_a_skip_is_left_alone():
-    view = analyse(main_of(small_cnn())).view
-    pairs = find_pairs(view, analyse(view).groups)
-    assert [(p.first.root.name, p.second.root.name) for p in pairs] == [("dw", "pw")]
+def test_one_factor_passes_residual_sums_pools_and_concats():
+    """squeeze -> pool -> two expanding layers -> concat -> squeeze, and a residual sum: every tensor between linear layers is in a set."""
+    net = Net((1, 8, 8, 3), seed=3)
+    x = net.relu(net.conv(net.params[0], 6, name="c1", spread=1.5), "r1")
+    pooled = net.bind(relax.op.nn.max_pool2d(x, (2, 2), strides=(2, 2), layout="NHWC"), "pool")
+    left, right = (net.relu(net.conv(pooled, 5, name=n, spread=1.5), f"{n}_r") for n in ("left", "right"))
+    both = net.bind(relax.op.concat([left, right], axis=3), "both")
+    stream = net.conv(both, 4, kernel=1, name="stream", spread=1.5)
+    total = net.relu(net.bind(relax.op.add(net.conv(stream, 4, name="branch", spread=1.5), stream), "sum"), "sum_r")
+    mean = net.bind(relax.op.mean(total, axis=[1, 2], keepdims=False), "mean")
+    mod = net.module(net.dense(mean, 3, name="last"))
+    view = analyse(main_of(mod)).view
+    sets = channel_sets(view, analyse(view).groups)
+    assert [sorted(v.name for v in s.index) for s in sets] == [["pool", "r1"], ["both", "left_r", "right_r"],
+                                                              ["branch_b", "mean", "stream_b", "sum_r"]]
+    assert [s.size for s in sets] == [6, 10, 4]
+    assert [sorted(g.root.name for g in s.readers) for s in sets] == [["left", "right"], ["stream"], ["branch", "last"]]
+    after = equalize(mod, calibrate(mod, images(4)))
+    assert_same(mod, after, 20 * images(5, seed=8))
+    before, now = calibrate(mod, images(4)).peaks["pool"], calibrate(after, images(4)).peaks["pool"]
+    assert now.min() / now.max() > before.min() / before.max()
+
+
+def test_a_tensor_that_something_else_reads_is_left_alone():
+    net = Net((1, 8, 8, 3), seed=3)
+    x = net.relu(net.conv(net.params[0], 6, name="c1"), "r1")
+    mod = net.module(net.conv(x, 4, name="c2"), net.bind(relax.op.sigmoid(x), "also"))
+    view = analyse(main_of(mod)).view
+    assert channel_sets(view, analyse(view).groups) == []
 
 
 def test_before_a_depthwise_layer_all_channels_reach_the_same_peak():
@@ -64,9 +90,12 @@ def test_before_a_depthwise_layer_all_channels_reach_the_same_peak():
 def test_relu6_factors_leave_the_margin():
     mod = chain(six=True)
     view = analyse(main_of(mod)).view
-    for pair in find_pairs(view, analyse(view).groups):
-        peak = np.linspace(0.0, 6.0, 8 if pair.first.root.name != "pw" else 6)
-        scale = factors(view, pair, peak)
+    sets = channel_sets(view, analyse(view).groups)
+    assert len(sets) == 3
+    for group_set in sets:
+        peak = np.geomspace(0.01, 6.0, group_set.size)
+        seen = {v.name: peak for v in group_set.index}
+        scale = factors(view, group_set, Ranges({}, 1, Method.MINMAX, seen, {n: p**2 / 9 for n, p in seen.items()}))
         assert (scale <= 1).all() and (6 * scale >= np.minimum(MARGIN * peak, 6) - 1e-9).all()
 
 
