@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -184,9 +184,18 @@ class _Reader:
             self.constants[key] = self.tensor(f"const{len(self.constants)}", data.shape, data.dtype.name, data)
         return self.constants[key]
 
+    def name_constants(self, op, inputs: tuple[int, ...]) -> None:
+        """Names constants after their first use, as ``layer.w``; others in reports would be numbers only."""
+        for role, t in zip(op.arg_names, inputs):
+            tensor = self.tensors[t]
+            if op.name and tensor.data is not None and tensor.name.startswith("const") and tensor.name[5:].isdigit():
+                self.tensors[t] = replace(tensor, name=f"{op.name}.{role.lstrip('*')}")
+
     def call(self, call: relax.Call, name: str) -> tuple[int, ...]:
         if is_ergo_call(call):
-            op, inputs = from_call(call), tuple(t for arg in call.args for t in self.read(arg))
+            op = from_call(call)
+            inputs = tuple(t for arg in call.args for t in self.read(arg))
+            self.name_constants(op, inputs)
             types = [self.tensors[t] for t in inputs]
             results = op.infer([t.shape for t in types], [t.dtype for t in types])
             names = [name] if len(results) == 1 else [f"{name}.{i}" for i in range(len(results))]

@@ -89,6 +89,8 @@ def open_for_eval(arguments: argparse.Namespace, task):
         arguments.input_shape = arguments.input_shape or list(evaluation.input_shapes_of(task).items())
         if arguments.memory is None:
             arguments.memory = BIG_MEMORY_BYTES
+            console(arguments).print(f"planned for {BIG_MEMORY_BYTES >> 20} MiB, so that every net can be evaluated: accuracy does not depend on "
+                                     "it, and this says nothing about whether the net fits a chip ('tvm-ergo report' does)")
     return open_model(arguments)
 
 
