@@ -7,6 +7,7 @@ import tvm
 from tvm_ergo.relay_passes.macro.canonicalize import Canonicalize
 from tvm_ergo.relay_passes.macro.flatten_constants import FlattenConstants
 from tvm_ergo.relay_passes.macro.fold_constants import FoldConstants
+from tvm_ergo.relay_passes.macro.fold_permutation import FoldPermutation
 from tvm_ergo.relay_passes.macro.fold_scale import FoldScale
 from tvm_ergo.relay_passes.macro.lift_integers import LiftIntegers
 from tvm_ergo.relay_passes.macro.to_nhwc import ToNhwc
@@ -21,6 +22,7 @@ def passes() -> list[tuple[str, tvm.transform.Pass]]:
         ("to_nhwc", ToNhwc()),
         ("fold_moved_constants", FoldConstants()),
         ("canonicalize_again", Canonicalize()),
+        ("fold_permutation", FoldPermutation()),
         ("flatten_constants", FlattenConstants()),
         ("fold_scale", FoldScale()),
     ]
