@@ -8,7 +8,9 @@ voltage, leakage power linearly with the voltage (constant leakage current: a si
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass, replace
+from numbers import Integral
 from pathlib import Path
 
 from tvm_ergo.target.errors import TargetError
@@ -16,6 +18,7 @@ from tvm_ergo.target.isa.cost import Event
 
 CHIPS_FOLDER = Path(__file__).parent / "chips"
 ALIASES = {"ergo": "ergo/1"}
+SIZE_UNITS = {"": 1, "b": 1, "kb": 1000, "kib": 1024, "mb": 10**6, "mib": 1 << 20, "gb": 10**9, "gib": 1 << 30}
 UNSOURCED = "given in a chip file without a source"
 
 
@@ -112,9 +115,12 @@ class Chip:
     def __hash__(self) -> int:
         return hash((self.name, self.memory_bytes))
 
-    def with_memory(self, memory_bytes: int) -> "Chip":
-        """The same chip with another size of unified memory. Errors: TargetError unless 1 <= memory_bytes <= 2**32."""
-        if not isinstance(memory_bytes, int) or not 1 <= memory_bytes <= 2**32:
+    def with_memory(self, memory_bytes: int | str) -> "Chip":
+        """The same chip with another size of unified memory, in bytes or as in "64KiB". Errors: TargetError outside 1 to 2**32 bytes."""
+        if isinstance(memory_bytes, str):
+            memory_bytes = bytes_of(memory_bytes)
+        memory_bytes = int(memory_bytes) if isinstance(memory_bytes, Integral) and not isinstance(memory_bytes, bool) else memory_bytes
+        if not isinstance(memory_bytes, int) or isinstance(memory_bytes, bool) or not 1 <= memory_bytes <= 2**32:
             raise TargetError(f"a unified memory of {memory_bytes!r} bytes", where=self.name, required="1 to 2**32 bytes, an integer")
         return replace(self, memory_bytes=memory_bytes, sources={**self.sources, "memory_bytes": "set by the user"})
 
@@ -149,6 +155,15 @@ class Chip:
         from tvm_ergo.target.chip_file import chip_from_json
 
         return chip_from_json(data, where)
+
+
+def bytes_of(text: str) -> int:
+    """``"64KiB"`` -> 65536 bytes. kB = 1000, KiB = 1024. Errors: TargetError."""
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmg]?i?b?)\s*", text, re.IGNORECASE)
+    number = float(match[1]) if match else 0.0
+    if not match or match[2].lower() not in SIZE_UNITS or not number < 1e30:
+        raise TargetError(f"{text[:80]!r} is not a size of a unified memory; write for instance 65536, 64KiB or 1.5MB")
+    return int(number * SIZE_UNITS[match[2].lower()])
 
 
 def chip(name: str) -> Chip:

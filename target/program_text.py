@@ -21,7 +21,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import json
 
 from tvm_ergo.target.errors import ProgramError
@@ -95,7 +94,7 @@ class _TextReader:
             raise ProgramError("indented data without a .data line before it")
         try:
             self.data[-1][2].extend(base64.b64decode(text, validate=True))
-        except binascii.Error as error:
+        except ValueError as error:  # binascii.Error, or a character beyond ASCII
             raise ProgramError(f"data is not base64: {error}") from None
 
     def directive(self, line: str) -> None:

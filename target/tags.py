@@ -84,6 +84,8 @@ def _chip_of_options(attrs: dict) -> Chip:
 
     model = _parse_model(str(attrs.get("model", "{}")))
     described = model.get("chip")
+    if described is not None and not isinstance(described, (dict, str)):
+        raise TargetError(f"chip must be a chip's name or description, got {described!r}", where="target option model")
     if isinstance(described, dict):
         made = Chip.from_json(described, "target option model")
     else:
@@ -99,8 +101,8 @@ def _chip_of_options(attrs: dict) -> Chip:
 def _parse_model(text: str) -> dict:
     try:
         model = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise TargetError(f"target option model is not JSON: {error}", where=text, remedy='for example {"memory-bytes": 65536}') from None
+    except (ValueError, RecursionError) as error:
+        raise TargetError(f"target option model is not JSON: {error}", where=text[:200], remedy='for example {"memory-bytes": 65536}') from None
     unknown = sorted(set(model) - set(_MODEL_KEYS)) if isinstance(model, dict) else [text]
     if unknown:
         raise TargetError(f"target option model has unknown keys: {', '.join(unknown)}", required=f"keys among {', '.join(_MODEL_KEYS)}")

@@ -36,7 +36,7 @@ def quantize(model, calibration, options: QuantizeOptions = QuantizeOptions(), *
     return quantize_module(normalize(imported.mod), _renamed(calibration, imported), options, progress=progress)
 
 
-def compile(model, *, target: str | Path | tvm.target.Target | Chip = "ergo", calibration=None, memory: int | None = None,  # noqa: A001
+def compile(model, *, target: str | Path | tvm.target.Target | Chip = "ergo", calibration=None, memory: int | str | None = None,  # noqa: A001
             strict: bool = False, quantize: QuantizeOptions = QuantizeOptions(), input_shapes: dict | None = None, batch: int = 1,
             progress: Progress | None = None) -> CompiledModel:
     """A model compiled for the chip, with what does not fit it on the host CPU.
@@ -46,7 +46,7 @@ def compile(model, *, target: str | Path | tvm.target.Target | Chip = "ergo", ca
     model : path or bytes of an ONNX or TFLite file, an ``onnx.ModelProto``, a Relax module, or what `frontend.load` gave.
     target : tag ("ergo", "ergo/1", "ergo/2"), path of a chip file, TVM target, or Chip.
     calibration : typical inputs, needed to quantize a model in floating point (see `quantize`).
-    memory : bytes of unified memory, instead of the chip's own. strict : refuse models that need the host CPU.
+    memory : bytes of unified memory (65536 or "64KiB"), instead of the chip's own. strict : refuse models that need the host CPU.
     quantize : choices of the quantization. input_shapes, batch : for dynamic dimensions.
     progress : ``progress(step, done, total)``, called on long work.
 

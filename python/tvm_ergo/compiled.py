@@ -135,7 +135,7 @@ class CompiledModel:
             tensors = {key: tuple(TensorInfo(t["name"], tuple(t["shape"]), t["dtype"]) for t in meta[key]) for key in ("inputs", "outputs")}
             fallbacks = tuple(HostFallback(**f) for f in meta["fallbacks"])
             chip, source, library = Chip.from_json(meta["chip"], str(path)), meta["source"], sections["library"]
-        except (KeyError, TypeError, json.JSONDecodeError) as error:
+        except (KeyError, TypeError, AttributeError, ValueError, RecursionError) as error:
             raise ProgramError(f"the model file lacks a part: {error}", where=str(path), remedy="compile the model again") from None
         return cls(container.library_module(library), chip, tensors["inputs"], tensors["outputs"], fallbacks, source, library=library)
 
@@ -157,7 +157,12 @@ def _remedy(info: TensorInfo, array: np.ndarray) -> str | None:
 
 
 def _checked(info: TensorInfo, value, finite: bool) -> np.ndarray:
-    array = np.asarray(value)
+    try:
+        array = np.asarray(value)
+    except ValueError as error:
+        raise InputError("an input is no array", where=f"input {info.name!r}", required=f"{info.dtype}{list(info.shape)}",
+                         available=str(error)) from None
+    array = array.astype(array.dtype.newbyteorder("="), copy=False)
     if array.dtype.name != info.dtype or array.shape != tuple(info.shape):
         raise InputError("an input has the wrong shape or dtype", where=f"input {info.name!r}", required=f"{info.dtype}{list(info.shape)}",
                          available=f"{array.dtype.name}{list(array.shape)}", remedy=_remedy(info, array))

@@ -46,7 +46,10 @@ def read(path: Path) -> dict[str, bytes]:
     if _digest(version, payload) != digest:
         raise ProgramError("the compiled model's checksum does not match: it is truncated or its bytes were changed", where=str(path),
                            remedy="copy or compile it again")
-    return _sections(payload)
+    try:
+        return _sections(payload)
+    except (struct.error, UnicodeDecodeError) as error:
+        raise ProgramError(f"the compiled model's sections are not what was written: {error}", where=str(path), remedy="compile it again") from None
 
 
 def _sections(payload: bytes) -> dict[str, bytes]:
@@ -79,4 +82,8 @@ def library_module(library: bytes) -> tvm.runtime.Module:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.so"
         path.write_bytes(library)
-        return tvm.runtime.load_module(str(path))
+        try:
+            return tvm.runtime.load_module(str(path))
+        except (OSError, RuntimeError, ValueError) as error:
+            raise ProgramError("the compiled model's library cannot be loaded here", available=str(error).strip().splitlines()[-1][:300],
+                               remedy="compile the model again on this machine") from None

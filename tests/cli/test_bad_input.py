@@ -7,7 +7,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from tvm_ergo import zoo
+from tvm_ergo import container, zoo
 from tvm_ergo.cli import main
 
 MODEL = str(zoo.DIGITS_MODEL)
@@ -166,3 +166,29 @@ def test_usage_errors_exit_with_two(capsys):
             main(arguments)
         assert stop.value.code == 2
     assert "lots" in capsys.readouterr().err
+
+
+def test_a_result_never_overwrites_an_input_or_another_result(refused, tmp_path, workspace):
+    before = (workspace / "digits.ergo").read_bytes()
+    model, image = workspace / "digits.ergo", workspace / "image.npy"
+    refused(["report", model, "--json", model], "OutputError", "input")
+    refused(["disasm", model, "-o", model], "OutputError", "input")
+    refused(["run", model, "--random", "0", "--output", model], "OutputError", "input")
+    refused(["run", model, "--input", f"image={image}", "--output", image], "OutputError", "input")
+    refused(["report", model, "--json", tmp_path / "r", "--html", tmp_path / "r"], "OutputError", "another result")
+    refused(["run", model, "--random", "-1"], "InputError", "--random")
+    assert model.read_bytes() == before and not os.listdir(tmp_path)
+
+
+def test_compiled_models_with_a_true_checksum_and_false_content(refused, tmp_path, workspace):
+    """The parts behind the checksum are read as if anybody could have written them."""
+    sections = container.read(workspace / "digits.ergo")
+    wrong = [{"meta": sections["library"], "library": sections["meta"]}, {"meta": b"\xff", "library": b""}, {"meta": b"[" * 100_000, "library": b""},
+             {**sections, "library": b""}, {**sections, "library": b"\x7fELF" + bytes(100)}]
+    for number, content in enumerate(wrong):
+        container.write(tmp_path / f"{number}.ergo", content)
+        refused(["report", tmp_path / f"{number}.ergo"], "ProgramError")
+    payload = (workspace / "digits.ergo").read_bytes()[container.HEAD.size:] + b"\0"
+    head = container.HEAD.pack(container.MAGIC, container.VERSION, container._digest(container.VERSION, payload))
+    (tmp_path / "tail.ergo").write_bytes(head + payload)
+    refused(["report", tmp_path / "tail.ergo"], "ProgramError")

@@ -230,3 +230,10 @@ def test_integer_dialect_through_the_short_form():
     model = tvm_ergo.compile(mod)
     np.testing.assert_array_equal(model.run(x).outputs["output"], x.reshape(8, 4))
     assert len(model.programs) == 1
+
+
+def test_inputs_in_other_byte_orders_and_lists(compiled):
+    expected = compiled.run(X).outputs["y"]
+    np.testing.assert_array_equal(compiled.run(X.astype(">f4")).outputs["y"], expected)
+    with pytest.raises(InputError, match="no array"):
+        compiled.run([[1.0], [1.0, 2.0]])

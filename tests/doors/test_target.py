@@ -79,3 +79,9 @@ def test_package_offers_its_names_lazily():
     code = "import tvm_ergo, sys; assert 'numpy' not in sys.modules and 'tvm' not in sys.modules; " \
            "[getattr(tvm_ergo, n) for n in tvm_ergo.__all__]; assert callable(tvm_ergo.compile)"
     assert run_python(code) == ""
+
+
+@pytest.mark.parametrize("model", ['{"chip": []}', '{"chip": 5}', "[" * 100_000])
+def test_models_of_a_target_that_describe_nothing(model):
+    with pytest.raises(TargetError):
+        chip_of_target(Target({"kind": "ext_dev", "keys": ["ergo"], "device": "ergo/1", "host": {"kind": "llvm"}, "model": model}))

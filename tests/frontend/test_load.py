@@ -221,3 +221,8 @@ def test_a_tflite_file_with_offsets_into_nowhere_is_damaged(shared):
     position = len(whole) - 5300
     with pytest.raises(ModelError, match="truncated or damaged"):
         load(whole[:position] + b"\xff\xff\xff\x7f" + whole[position + 4:])
+
+
+def test_input_shapes_that_are_no_dict():
+    with pytest.raises(ModelError, match="not a dict"):
+        load(conv_model(), input_shapes=5)

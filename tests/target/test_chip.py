@@ -4,6 +4,7 @@ import json
 import math
 import re
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -147,3 +148,12 @@ def test_files_that_are_no_chip(content, tmp_path):
     for wrong in (path, tmp_path / "absent.json", tmp_path):
         with pytest.raises(TargetError):
             load_chip(wrong)
+
+
+def test_memory_sizes_as_people_write_them():
+    made = chip("ergo/1")
+    assert made.with_memory("64KiB").memory_bytes == made.with_memory(np.int64(65536)).memory_bytes == 65536
+    assert made.with_memory("1.5MB").memory_bytes == 1_500_000
+    for wrong in ("", "lots", "64KiBB", "-1", "9" * 400, "0", "8GiB", True, 65536.0, None):
+        with pytest.raises(TargetError):
+            made.with_memory(wrong)

@@ -175,3 +175,9 @@ def test_values_beyond_every_width_are_refused():
 def test_meta_must_be_json(meta):
     with pytest.raises(ProgramError, match="meta"):
         replace(small_program(), meta=meta)
+
+
+def test_data_that_is_not_ascii_is_our_error():
+    text = Program("ergo/1", [Halt()], [(0, bytes(48))], [], [], 64).to_text()
+    with pytest.raises(ProgramError, match="base64"):
+        Program.from_text(text.replace("AAAA", "AAAé", 1))

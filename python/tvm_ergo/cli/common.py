@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import re
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,9 +13,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from tvm_ergo.files import check_writable, write_atomically
-from tvm_ergo.target.errors import CalibrationError, ErgoError, InputError
-
-SIZE_UNITS = {"": 1, "b": 1, "kb": 1000, "kib": 1024, "mb": 10**6, "mib": 1 << 20, "gb": 10**9, "gib": 1 << 30}
+from tvm_ergo.target.chip import bytes_of
+from tvm_ergo.target.errors import CalibrationError, ErgoError, InputError, OutputError, TargetError
 
 
 DEFAULT_TARGET = "ergo"
@@ -22,11 +22,10 @@ DEFAULT_TARGET = "ergo"
 
 def parse_size(text: str) -> int:
     """``"64KiB"`` -> 65536 bytes. kB = 1000, KiB = 1024."""
-    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmg]?i?b?)\s*", text, re.IGNORECASE)
-    number = float(match[1]) if match else 0.0
-    if not match or match[2].lower() not in SIZE_UNITS or not number < 1e30:
-        raise argparse.ArgumentTypeError(f"{text[:80]!r} is not a size; write for instance 65536, 64KiB or 1.5MB")
-    return int(number * SIZE_UNITS[match[2].lower()])
+    try:
+        return bytes_of(text)
+    except TargetError as error:
+        raise argparse.ArgumentTypeError(error.what) from None
 
 
 def parse_shape(text: str) -> tuple[str, tuple[int, ...]]:
@@ -69,9 +68,21 @@ def add_result_arguments(parser: argparse.ArgumentParser, *, pictures: bool = Tr
 
 
 def check_result_paths(arguments: argparse.Namespace, *extra: str | None) -> None:
+    """Errors: OutputError for a result that could not be written, or would overwrite an input or another result."""
+    taken = {os.path.realpath(path): "an input of this command" for path in _files_read(arguments)}
     for path in (*extra, arguments.json, getattr(arguments, "html", None), getattr(arguments, "trace", None)):
         if path and path != "-":
             check_writable(path)
+            real = os.path.realpath(path)
+            if real in taken and (os.path.isfile(real) or not os.path.exists(real)):
+                raise OutputError(f"{path} would be overwritten", where=str(path), available=f"it is {taken[real]}", remedy="give another path")
+            taken[real] = "another result of this command"
+
+
+def _files_read(arguments: argparse.Namespace) -> list[str]:
+    single = [getattr(arguments, name, None) for name in ("model", "target", "calibration", "compare", "data")]
+    listed = [text.rpartition("=")[2] for text in getattr(arguments, "input", [])]
+    return [path for path in (*single, *listed, *getattr(arguments, "chip", [])) if path and os.path.isfile(path)]
 
 
 def write_json(path: str | None, text: str) -> None:

@@ -33,6 +33,8 @@ def run(arguments) -> None:
     check_result_paths(arguments, arguments.output)
     if not arguments.input and arguments.random is None:
         raise InputError("no input given", remedy="give --input FILE, or --random SEED for a seeded random input")
+    if arguments.random is not None and arguments.random < 0:
+        raise InputError("--random must be at least 0", available=str(arguments.random))
     compiled = open_model(arguments)
     outputs = compiled.run(gather_inputs(arguments, compiled)).outputs
     named = {name: np.asarray(array) for name, array in outputs.items()}

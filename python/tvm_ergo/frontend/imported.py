@@ -71,6 +71,9 @@ def _check_windows(func, source: str) -> None:
             raise ModelError("a window is larger than its padded input", where=f"{source}, node {var.name!r} ({op_name(value)[6:]})",
                              available=f"an input of {list(shape_of(value.args[0]))} gives {[int(d) for d in shape]}",
                              remedy="give larger inputs, or more padding")
+        if _WINDOWED.match(op_name(value)) and min(int(p) for p in value.attrs.padding) < 0:
+            raise ModelError("a window has negative padding", where=f"{source}, node {var.name!r} ({op_name(value)[6:]})",
+                             available=str([int(p) for p in value.attrs.padding]), remedy="write the padding as numbers (pads), not as auto_pad")
 
 
 @dataclass(frozen=True)
@@ -98,6 +101,8 @@ def resolve_shapes(declared: dict[str, list], given: dict | None, batch: int) ->
 
     An unknown first dimension is the batch. Errors: ModelError naming any other unknown dimension, or a wrong override.
     """
+    if given is not None and not hasattr(given, "keys"):
+        raise ModelError("input_shapes is not a dict", required="{input name: shape}", available=type(given).__name__)
     given = dict(given or {})
     unknown = set(given) - set(declared)
     if unknown:
