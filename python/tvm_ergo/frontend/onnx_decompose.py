@@ -67,7 +67,9 @@ def _lp_normalization(node, e: _Emitter, constants, opset: int) -> None:
         norm = _reduce_sum(e, e.op("Abs", [x], "abs"), axis, opset, "sum")
     else:
         norm = e.op("Sqrt", [_reduce_sum(e, e.op("Mul", [x, x], "square"), axis, opset, "sum")], "norm")
-    e.op("Div", [x, norm], "divide", node.output[0])
+    zero, one = e.constant("zero", np.array(0, np.float32)), e.constant("one", np.array(1, np.float32))
+    divisor = e.op("Where", [e.op("Equal", [norm, zero], "is_zero"), one, norm], "divisor")  # a zero vector stays zero
+    e.op("Div", [x, divisor], "divide", node.output[0])
 
 
 def _lstm_constant(node, constants, index: int, what: str) -> np.ndarray | None:
