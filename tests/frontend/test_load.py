@@ -226,3 +226,8 @@ def test_a_tflite_file_with_offsets_into_nowhere_is_damaged(shared):
 def test_input_shapes_that_are_no_dict():
     with pytest.raises(ModelError, match="not a dict"):
         load(conv_model(), input_shapes=5)
+
+
+def test_inputs_whose_names_differ_only_in_signs_stay_apart():
+    imported = load(model([helper.make_node("Sub", ["a/b", "a.b"], ["y"])], {"a/b": [1, 4], "a.b": [1, 4]}, {}))
+    assert [i.name for i in imported.inputs] == ["a/b", "a.b"] and len(set(imported.parameters)) == 2

@@ -18,7 +18,11 @@ def name_helpers(mod: tvm.IRModule) -> tvm.IRModule:
     A node the importer splits (a convolution with bias: conv2d, add) keeps its name on the last part.
     """
     func = main_of(mod)
-    renamed = {p: relax.Var(safe_name(p.name), p.ty) for p in func.params}
+    renamed, taken = {}, set()
+    for p in func.params:
+        name = next(n for n in (safe_name(p.name), *(f"{safe_name(p.name)}_{i}" for i in range(2, 2 + len(func.params)))) if n not in taken)
+        taken.add(name)
+        renamed[p] = relax.Var(name, p.ty)
     pairs, owner, names = bindings_of(func), "output", {}
     for var, value in reversed(pairs):
         if isinstance(value, Var):  # the output's alias of a value that has a name
