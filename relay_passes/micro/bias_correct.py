@@ -86,8 +86,8 @@ def correct_bias(mod: tvm.IRModule, means: WindowMeans, ranges, *, weight_scale:
                  rounded: Mapping[str, tuple[np.ndarray, np.ndarray]] | None = None) -> tvm.IRModule:
     """A float module whose biases compensate the rounding of its weights to int8.
 
-    Parameters: mod, float normal form; means, gathered on the same module; ranges, weight_scale, exact and rounded as ``insert_qdq`` will get
-    them.
+    Parameters: mod, float normal form; means, gathered on the same module; ranges, weight_scale, exact and rounded
+    as ``insert_qdq`` will get them.
     """
     quant_plan = plan(main_of(mod), ranges, exact)
     view = quant_plan.view

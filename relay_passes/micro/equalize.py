@@ -131,7 +131,7 @@ def noise(group_set: ChannelSet, readers: list[Reader], peaks: Mapping[str, np.n
 
 
 def factors(view: FunctionView, group_set: ChannelSet, ranges: Ranges) -> np.ndarray | None:
-    """s [size] of one set: of some that flatten channel peaks more or less, the one with the least expected ``noise``; None if 1 is as good."""
+    """s [size] of one set: of some that flatten channel peaks, the one with the least expected ``noise``; None if 1 is as good."""
     if any(v.name not in ranges.peaks for v in group_set.index):
         return None
     peaks = {v.name: np.asarray(ranges.peaks[v.name], np.float64) for v in group_set.index}

@@ -251,6 +251,7 @@ def insert_qdq(mod: tvm.IRModule, ranges, *, weight_scale: WeightScale = WeightS
     """QDQ normal form of a float normal-form module.
 
     Parameters: ranges, ``name -> Range`` of every float tensor (``calibrate``'s Ranges); weight_scale, how weight scales are
-    chosen; exact, given parameters of single tensors by name; rounded, weights rounded already (``round_weights``). Errors: CalibrationError, if a tensor has no range.
+    chosen; exact, given parameters of single tensors by name; rounded, weights rounded already (``round_weights``).
+    Errors: CalibrationError, if a tensor has no range.
     """
     return Inserter(mod, plan(main_of(mod), ranges, exact), weight_scale, rounded).run()

@@ -18,6 +18,8 @@ from tvm_ergo.target.numerics import quantize_multiplier
 
 FALLBACKS_ATTR = "ergo_host_fallbacks"
 NOTES_ATTR = "ergo_notes"
+KEPT_ATTR = "ergo_kept_in_float"
+"""On a main that is left in float on purpose: JSON with the ``reason`` and ``remedy`` of all its fallbacks."""
 
 
 @dataclass(frozen=True)
@@ -197,6 +199,14 @@ def write_records(func: relax.Function, fallbacks: list[HostFallback], notes: li
 def _read(mod: tvm.IRModule, key: str, kind: type) -> list:
     attrs = mod["main"].attrs
     return [kind(**item) for item in json.loads(str(attrs[key]))] if attrs is not None and key in attrs else []
+
+
+def kept_in_float(func: relax.Function) -> tuple[str, str] | None:
+    """``(reason, remedy)`` of a function that is left in float on purpose."""
+    if func.attrs is None or KEPT_ATTR not in func.attrs:
+        return None
+    kept = json.loads(str(func.attrs[KEPT_ATTR]))
+    return kept["reason"], kept["remedy"]
 
 
 def host_fallbacks(mod: tvm.IRModule) -> list[HostFallback]:

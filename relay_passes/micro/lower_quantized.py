@@ -17,7 +17,7 @@ from tvm_ergo.relay_passes.micro import lower_movement, lower_spatial  # noqa: F
 from tvm_ergo.relay_passes.micro import lower_elementwise, lower_linear  # noqa: F401
 from tvm_ergo.relay_passes.micro.lower_assign import Assignment
 from tvm_ergo.relay_passes.micro.lower_context import (LOWERINGS, NEEDS_QUANTIZATION, CannotLower, Context, HostFallback, Note, Quant,
-                                                       Value, host_fallbacks, lowering_notes, scale_of, write_records)
+                                                       Value, host_fallbacks, kept_in_float, lowering_notes, scale_of, write_records)
 from tvm_ergo.relay_passes.support.groups import analyse
 from tvm_ergo.relay_passes.support.rule import Group
 from tvm_ergo.relay_passes.support.view import dtype_of
@@ -80,6 +80,7 @@ class _Lowering:
         self.analysis = analyse(self.func)
         self.view = self.analysis.view
         self.assigned = Assignment(self.analysis, {o.tensor: Quant(o.scale, o.zero_point) for o in self.outputs})
+        self.kept = kept_in_float(self.func)
         self.builder = relax.BlockBuilder()
         self.ctx = Context(self.view, self.builder)
         self.group_at = {g.output: g for g in self.analysis.groups}
@@ -126,6 +127,8 @@ class _Lowering:
     def _lower(self, group: Group) -> None:
         out = self.assigned.quant.get(group.output)
         try:
+            if out is None and self.kept is not None:
+                raise CannotLower(*self.kept)
             if out is None:
                 raise CannotLower(self.assigned.why.get(group.output, "its result is not quantized"), NEEDS_QUANTIZATION)
             for source in group.inputs:

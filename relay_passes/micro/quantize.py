@@ -35,6 +35,7 @@ Outputs use min-max: a clipped logit ties with the best one.
 from __future__ import annotations
 
 import enum
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
@@ -46,6 +47,7 @@ from tvm_ergo.relay_passes.micro.bias_correct import WindowMeans, correct_bias
 from tvm_ergo.relay_passes.micro.calibrate import Method, Observations, Ranges, input_shapes, observe, samples_of
 from tvm_ergo.relay_passes.micro.equalize import equalize
 from tvm_ergo.relay_passes.micro.insert_qdq import insert_qdq
+from tvm_ergo.relay_passes.micro.lower_context import KEPT_ATTR
 from tvm_ergo.relay_passes.micro.observe import QuantParams
 from tvm_ergo.relay_passes.micro.round_weights import WindowMoments, round_weights
 from tvm_ergo.relay_passes.micro.weights import WeightScale
@@ -53,6 +55,7 @@ from tvm_ergo.relay_passes.relax_utils import bindings_of, main_of, op_name
 from tvm_ergo.relay_passes.support import FunctionView, Kind, analyse
 
 
+ATTENTION_ERROR = 0.1  # rms error of the outputs relative to their deviation, above which a net with attention stays on the host
 COMPARED = 12  # samples on which the equalized and the plain form are compared
 
 
@@ -71,8 +74,9 @@ class QuantizeOptions:
     method, percentile: ranges of activations ("mse", "minmax", "percentile"). samples: calibration inputs used at most.
     weight_scale: scales of weight channels. equalize: cross-layer equalization, always (True), never (False), or where the quantized
     outputs come closer to the float ones by it on ``COMPARED`` calibration samples ("auto"). correct_bias: undo the mean error that
-    weight rounding causes. round_weights: error feedback in weight rounding (needs correct_bias). exact_inputs: give inputs that take at most 256 evenly
-    spaced values (8-bit images) exactly those as levels.
+    weight rounding causes. round_weights: error feedback in weight rounding (needs correct_bias). exact_inputs: give inputs that take at most 256
+    evenly spaced values (8-bit images) exactly those as levels. attention_on_chip: quantize nets with attention even where that loses
+    more than ``ATTENTION_ERROR`` of their outputs; otherwise they stay in float, on the host.
     """
 
     method: Method = Method.MSE
@@ -83,11 +87,13 @@ class QuantizeOptions:
     correct_bias: bool = True
     round_weights: bool = True
     exact_inputs: bool = True
+    attention_on_chip: bool = False
 
 
 def is_quantized(mod: tvm.IRModule) -> bool:
-    """True if main quantizes activations already (an imported QDQ net)."""
-    return any(op_name(value) == "relax.quantize" for _, value in bindings_of(main_of(mod)))
+    """True if main quantizes activations already (an imported QDQ net), or is kept in float on purpose."""
+    attrs = main_of(mod).attrs
+    return attrs is not None and KEPT_ATTR in attrs or any(op_name(value) == "relax.quantize" for _, value in bindings_of(main_of(mod)))
 
 
 @dataclass
@@ -176,7 +182,33 @@ def quantize(mod: tvm.IRModule, calibration, options: QuantizeOptions = Quantize
                 chosen = the_more_exact(plain, chosen, data, report("compare", min(COMPARED, len(data))))
     if on_equalized:
         on_equalized(chosen.mod)
-    return chosen.quantized(options.round_weights and options.correct_bias)
+    result = chosen.quantized(options.round_weights and options.correct_bias)
+    if options.attention_on_chip or not has_attention(mod):
+        return result
+    simulated = Interpreter(result)
+    lost = float(np.sqrt(np.mean([output_error(simulated.run(data[i]), chosen.outputs[i]) for i in spread_over(data)])))
+    return result if lost <= ATTENTION_ERROR else kept_in_float(mod, lost)
+
+
+def has_attention(mod: tvm.IRModule) -> bool:
+    """Whether the net multiplies activations with each other."""
+    return any(g.kind is Kind.MATMUL for g in analyse(main_of(mod)).groups)
+
+
+def kept_in_float(mod: tvm.IRModule, lost: float) -> tvm.IRModule:
+    """The float module, marked: it counts as quantized, and what the chip could run stays on the host for the reason given."""
+    reason = (f"a network with attention, of whose outputs int8 loses {100 * lost:.0f} % (rms error on calibration data, limit "
+              f"{100 * ATTENTION_ERROR:.0f} %): it stays in float")
+    remedy = "QuantizeOptions(attention_on_chip=True) puts it on the chip all the same; a model quantized in training is taken as it is"
+    func = main_of(mod).with_attr(KEPT_ATTR, json.dumps({"reason": reason, "remedy": remedy}))
+    result = mod.clone()
+    result["main"] = func
+    return result
+
+
+def spread_over(data) -> list[int]:
+    """Numbers of at most ``COMPARED`` samples, evenly spaced."""
+    return np.linspace(0, len(data) - 1, min(COMPARED, len(data))).round().astype(int).tolist()
 
 
 @dataclass(frozen=True)
@@ -219,10 +251,9 @@ class Observed:
 
 def the_more_exact(plain: Observed, equalized: Observed, data, progress=None) -> Observed:
     """Of the two, the one whose quantized form (weights rounded to nearest) is closer to the float outputs on a few samples."""
-    at = np.linspace(0, len(data) - 1, min(COMPARED, len(data))).round().astype(int)
     interpreters = [Interpreter(o.quantized(False)) for o in (plain, equalized)]
     errors = np.zeros(2)
-    for done, i in enumerate(at, 1):
+    for done, i in enumerate(spread_over(data), 1):
         errors += [output_error(run.run(data[i]), plain.outputs[i]) for run in interpreters]
         if progress:
             progress(done)

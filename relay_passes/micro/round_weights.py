@@ -110,7 +110,8 @@ def round_weights(mod: tvm.IRModule, moments: WindowMoments, ranges, *, weight_s
                   exact: Mapping[str, QuantParams] | None = None) -> Rounded:
     """Rounded weights of the layers ``moments`` knows.
 
-    Parameters: mod, float normal form; moments, gathered on the same module; ranges, weight_scale and exact as ``insert_qdq`` will get them.
+    Parameters: mod, float normal form; moments, gathered on the same module; ranges, weight_scale and exact
+    as ``insert_qdq`` will get them.
     """
     quant_plan, known = plan(main_of(mod), ranges, exact), set(moments.layers)
     view, rounded = quant_plan.view, {}

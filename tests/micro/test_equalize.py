@@ -111,3 +111,13 @@ def test_across_a_table_the_function_stays_and_the_table_takes_the_factors(kind)
     assert [g.rule.__name__ for g in groups] == ["Conv2d", "UnaryTable", "Conv2d"]
     peaks = calibrate(after, images(4)).peaks["c1_b_share"]
     assert np.allclose(peaks, peaks.max(), rtol=1e-3)
+
+
+def test_what_a_noisy_set_gains_is_found_and_a_flat_one_is_left_alone():
+    mod, x = chain(spread=0.0), images(8)
+    ranges = calibrate(mod, x)
+    flat = Ranges({}, 1, Method.MINMAX, {n: np.ones_like(p) for n, p in ranges.peaks.items()},
+                  {n: np.full_like(p, 0.1) for n, p in ranges.powers.items()})
+    view = analyse(main_of(mod)).view
+    depthwise = [s for s in channel_sets(view, analyse(view).groups) if s.readers[0].root.name == "dw"]
+    assert len(depthwise) == 1 and factors(view, depthwise[0], flat) is None

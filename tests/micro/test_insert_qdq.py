@@ -136,3 +136,29 @@ def test_quantize_reports_progress_and_wants_data():
     assert seen == [("calibrate", i, 3) for i in (1, 2, 3)]
     with pytest.raises(CalibrationError, match="needs calibration data"):
         quantize(small_cnn(), None)
+
+
+def attention(gain):
+    """softmax(x x^T) x of a [1, 8, 16] input, then a dense layer; ``gain`` sharpens the softmax."""
+    net = Net((1, 8, 16))
+    x = net.params[0]
+    scores = net.bind(relax.op.matmul(x, net.bind(relax.op.permute_dims(x, [0, 2, 1]), "xt")), "scores")
+    mixed = net.bind(relax.op.matmul(net.bind(relax.op.nn.softmax(net.bind(relax.op.multiply(scores, relax.const(np.float32(gain))), "sharp"),
+                                                                  axis=-1), "weights"), x), "mixed")
+    return net.module(net.dense(mixed, 5, name="last"))
+
+
+def test_attention_that_int8_ruins_stays_in_float_with_a_reason(monkeypatch):
+    monkeypatch.setattr("tvm_ergo.relay_passes.micro.quantize.ATTENTION_ERROR", 1e-3)
+    mod, x = attention(30.0), np.random.default_rng(0).standard_normal((8, 8, 16)).astype(np.float32)
+    kept, forced = quantize(mod, x), quantize(mod, x, QuantizeOptions(attention_on_chip=True))
+    assert is_quantized(kept) and evaluate(kept, x[:1])[0].tobytes() == evaluate(mod, x[:1])[0].tobytes()
+    left = lower_quantized(kept)[1]
+    assert left and all("network with attention" in f.reason and "attention_on_chip" in f.remedy for f in left)
+    assert lower_quantized(forced)[1] == []
+
+
+def test_attention_that_int8_keeps_goes_to_the_chip():
+    mod = attention(0.05)
+    q = quantize(mod, np.random.default_rng(0).standard_normal((8, 8, 16)).astype(np.float32))
+    assert lower_quantized(q)[1] == [] and len(bindings_of(main_of(q))) > len(bindings_of(main_of(mod)))

@@ -43,10 +43,10 @@ def _chunks(items: Iterator, size: int) -> Iterator[list]:
         yield chunk
 
 
-def _run_batch(run: Run, feeds: list[dict[str, np.ndarray]]) -> list[list[np.ndarray]]:
-    """Runs all feeds as one batch along axis 0, and hands the outputs back per feed."""
-    if len(feeds) == 1:
-        return [list(run(feeds[0]))]
+def _run_batch(run: Run, feeds: list[dict[str, np.ndarray]], batched: bool) -> list[list[np.ndarray]]:
+    """Runs all feeds as one batch along axis 0 (or one by one: a sentence pair is two runs), and hands the outputs back per feed."""
+    if not batched or len(feeds) == 1:
+        return [list(run(f)) for f in feeds]
     outputs = run({name: np.concatenate([f[name] for f in feeds]) for name in feeds[0]})
     return [[np.asarray(o)[i : i + 1] for o in outputs] for i in range(len(feeds))]
 
@@ -60,7 +60,7 @@ def evaluate(test: Test, run: Run, *, limit: int | None = None, batch: int = 1,
     """
     metric, total = test.metric(), len(test.source.indices(limit))
     for chunk in _chunks(test.source.samples(limit), batch):
-        outputs = iter(_run_batch(run, [feed for feeds, _ in chunk for feed in feeds]))
+        outputs = iter(_run_batch(run, [feed for feeds, _ in chunk for feed in feeds], batch > 1))
         for feeds, label in chunk:
             metric.update([next(outputs) for _ in feeds], label)
         if progress:
