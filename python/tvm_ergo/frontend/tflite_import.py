@@ -124,5 +124,5 @@ def _convert(model, source: str) -> tvm.IRModule:
     except failures as error:
         raise UnsupportedError("the TFLite model cannot be imported", where=source, available=str(error).strip()[:500],
                                remedy="convert the model again with full int8 quantization and standard operators") from error
-    except (struct.error, IndexError, AttributeError) as error:  # what the flatbuffer reader raises on offsets into nowhere
+    except (struct.error, IndexError, AttributeError, OverflowError) as error:  # what the flatbuffer reader raises on offsets into nowhere
         raise ModelError("the TFLite file is truncated or damaged", where=source, available=str(error)[:200]) from error
