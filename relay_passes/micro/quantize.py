@@ -71,8 +71,8 @@ class QuantizeOptions:
     method, percentile: ranges of activations ("mse", "minmax", "percentile"). samples: calibration inputs used at most.
     weight_scale: scales of weight channels. equalize: cross-layer equalization, always (True), never (False), or where the quantized
     outputs come closer to the float ones by it on ``COMPARED`` calibration samples ("auto"). correct_bias: undo the mean error that
-    weight rounding causes. round_weights: error feedback in weight rounding (needs correct_bias). exact_inputs: give inputs that take at most 256
-    evenly spaced values (8-bit images) exactly those as levels. attention_on_chip: quantize nets with attention even where that loses
+    weight rounding causes. round_weights: error feedback in weight rounding (needs correct_bias). exact_inputs: give inputs
+    that take at most 256 evenly spaced values (8-bit images) exactly those as levels. attention_on_chip: quantize nets with attention even where that loses
     more than ``ATTENTION_ERROR`` of their outputs; otherwise they stay in float, on the host.
     """
 
