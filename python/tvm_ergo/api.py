@@ -12,7 +12,7 @@ from tvm_ergo.pipeline import PipelineOptions, Progress, fallbacks_of, host_buil
 from tvm_ergo.relay_passes.macro import normalize
 from tvm_ergo.relay_passes.micro.quantize import QuantizeOptions
 from tvm_ergo.target.chip import Chip
-from tvm_ergo.target.errors import CalibrationError
+from tvm_ergo.target.errors import CalibrationError, InputError
 from tvm_ergo.target.tags import chip_of_target, target_of_chip
 
 
@@ -53,6 +53,9 @@ def compile(model, *, target: str | Path | tvm.target.Target | Chip = "ergo", ca
     Errors: ModelError (model unreadable), CalibrationError (missing or unusable data), OutOfMemoryError (does not fit),
     UnsupportedError (strict), TargetError (unknown chip).
     """
+    if not isinstance(quantize, QuantizeOptions):
+        raise InputError("quantize takes QuantizeOptions", available=repr(quantize)[:100],
+                         remedy="for instance tvm_ergo.compile(model, calibration=..., quantize=tvm_ergo.QuantizeOptions(method=\"mse\"))")
     chip = chip_of_target(target)
     if memory is not None:
         chip = chip.with_memory(memory)
