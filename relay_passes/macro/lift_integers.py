@@ -8,11 +8,11 @@ import numpy as np
 import tvm
 from tvm import relax
 
-from tvm_ergo.relay_passes.relax_utils import (Call, Constant, Expr, Rewriter, Tuple, Var, array_of, const, dtype_of, infer, ints,
-                                               is_tensor, op_name, shape_of)
+from tvm_ergo.relay_passes.relax_utils import (Call, Constant, Expr, Rewriter, Tuple, TupleGetItem, Var, array_of, const, dtype_of,
+                                               infer, ints, is_tensor, op_name, shape_of)
 
 _LIFTED = frozenset(f"relax.{n}" for n in ("reshape", "permute_dims", "expand_dims", "squeeze", "flatten", "strided_slice", "nn.max_pool2d",
-                                           "nn.avg_pool2d", "take", "image.resize2d", "max", "min", "nn.pad", "clip", "concat", "mean"))
+                                           "nn.avg_pool2d", "take", "image.resize2d", "max", "min", "nn.pad", "clip", "concat", "mean", "split"))
 _STORED = ("int8", "uint8")
 
 
@@ -42,7 +42,7 @@ class _Quantization:
 class LiftIntegers:
     """``move(q)`` becomes ``quantize(move(dequantize(q)))`` with q's own scale and zero point, which is exact.
 
-    Covers data movement, pooling and clips on int8/uint8. A clip right after a quantize moves before it, as relu or clip with real
+    Covers data movement (of a split, each part), pooling and clips on int8/uint8. A clip right after a quantize moves before it, as relu or clip with real
     bounds (dropped if it spans the type). Average pooling on widened integers (TFLite's form) rounds half to even afterwards, where
     TFLite rounds half away from zero: at most one step apart, at ties.
     """
@@ -57,11 +57,14 @@ class _Lifter(Rewriter):
         self.known: dict[Var, _Quantization] = {}
         self.wide: dict[Var, Expr] = {}
         self.behind: dict[Var, _Quantization] = {}
+        self.parts: dict[Var, _Quantization] = {}  # tuples of reals, whose fields are to be quantized
         for var, value in reversed(self.source):
             name = op_name(value)
             data = value.args[0] if name and value.args else None
             if name == "relax.dequantize" and isinstance(data, Var) and _per_tensor(value):
                 self.behind[data] = _Quantization(value.args[1], value.args[2], dtype_of(data))
+            elif isinstance(value, TupleGetItem) and var in self.behind and isinstance(value.tuple_value, Var):
+                self.behind.setdefault(value.tuple_value, self.behind[var])
             elif (name in _LIFTED or name == "relax.astype") and isinstance(data, Var) and var in self.behind and is_tensor(data):
                 if dtype_of(data) in (*_STORED, "int32"):
                     q = self.behind[var]
@@ -69,6 +72,9 @@ class _Lifter(Rewriter):
 
     def rewrite(self, var: Var, value: Expr) -> Expr:
         name = op_name(value)
+        if isinstance(value, TupleGetItem) and value.tuple_value in self.parts:
+            quantization = self.parts[value.tuple_value]
+            return self._remember(quantization.quantize(self.emit(value, f"{var.name}_real")), quantization, var)
         if name == "relax.quantize" and _per_tensor(value):
             return self._remember(value, _Quantization(value.args[1], value.args[2], str(value.attrs.out_dtype)), var)
         if name == "relax.astype":
@@ -85,6 +91,10 @@ class _Lifter(Rewriter):
         lifted = self._lift(var, value, name, stored, quantization)
         if isinstance(lifted, Var):
             return lifted
+        if name == "relax.split":
+            new = self.emit(lifted, var.name)
+            self.parts[new] = quantization
+            return new
         return self._remember(quantization.quantize(self.emit(lifted, f"{var.name}_real")), quantization, var)
 
     def _remember(self, call: Call, quantization: _Quantization, var: Var) -> Var:

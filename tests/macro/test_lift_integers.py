@@ -40,6 +40,18 @@ def test_moves_are_lifted_exactly(name):
     assert_same(mod, lifted, 0)
 
 
+@pytest.mark.parametrize("known", ["before", "behind"])
+def test_split_is_lifted_exactly(known):
+    def build(e, x):
+        parts = e(R.split(q(e, x) if known == "before" else x, 2, axis=3))
+        return e(R.add(dq(e, e(relax.TupleGetItem(parts, 0))), dq(e, e(relax.TupleGetItem(parts, 1)))))
+
+    mod = module(build, (1, 4, 4, 8), dtype="float32" if known == "before" else "int8")
+    lifted = Canonicalize()(LiftIntegers()(mod))
+    assert ops(lifted).index("dequantize") < ops(lifted).index("split")
+    assert_same(mod, lifted, 0)
+
+
 def test_integer_input_takes_its_quantization_from_its_reader():
     mod = module(lambda e, x: dq(e, e(R.reshape(x, (2, 8)))), (4, 4), dtype="int8")
     lifted = LiftIntegers()(mod)

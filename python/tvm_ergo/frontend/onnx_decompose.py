@@ -1,4 +1,4 @@
-"""Rewrites of ONNX nodes TVM's importer lacks, done on the protobuf: LSTM and LpNormalization become plain operators."""
+"""Rewrites of ONNX nodes TVM's importer lacks, done on the protobuf: LSTM, LpNormalization and QOperators become plain operators."""
 
 from __future__ import annotations
 
@@ -6,62 +6,50 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
+from tvm_ergo.frontend import onnx_qoperator
+from tvm_ergo.frontend.onnx_emitter import Emitter, attributes_of
 from tvm_ergo.target.errors import ModelError
 
 _LENGTH = "tvm_ergo_steps"
 
 
-class _Emitter:
-    """Collects the nodes and initializers that take the place of one node; names derive from that node's."""
-
-    def __init__(self, node: onnx.NodeProto):
-        self.prefix = node.name or node.output[0]
-        self.nodes: list[onnx.NodeProto] = []
-        self.initializers: list[onnx.TensorProto] = []
-
-    def constant(self, name: str, value: np.ndarray) -> str:
-        self.initializers.append(numpy_helper.from_array(value, f"{self.prefix}_{name}"))
-        return f"{self.prefix}_{name}"
-
-    def op(self, kind: str, inputs: list[str], name: str, output: str | None = None, **attributes) -> str:
-        output = output or f"{self.prefix}_{name}"
-        self.nodes.append(helper.make_node(kind, inputs, [output], name=f"{self.prefix}_{name}", **attributes))
-        return output
-
-
 def decompose(model: onnx.ModelProto) -> None:
-    """Replace LSTM and LpNormalization nodes in place. Errors: ModelError for LSTM variants that are not covered."""
-    rules = {"LSTM": _lstm, "LpNormalization": _lp_normalization}
+    """Replace LSTM, LpNormalization and QOperator nodes in place. Errors: ModelError, UnsupportedError for variants that are not covered."""
     graph = model.graph
-    if not any(node.op_type in rules for node in graph.node):
+    if not any(_rule(node) for node in graph.node):
         return
     constants = {t.name: t for t in graph.initializer}
+    constants |= {n.output[0]: a.t for n in graph.node if n.op_type == "Constant" for a in n.attribute if a.name == "value"}
     opset = max((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), default=13)
     nodes = []
     for node in graph.node:
-        if node.op_type not in rules:
+        rule = _rule(node)
+        if rule is None:
             nodes.append(node)
             continue
-        emitter = _Emitter(node)
-        rules[node.op_type](node, emitter, constants, opset)
+        emitter = Emitter(node, node.output[0] if node.op_type in onnx_qoperator.RULES else "")
+        rule(node, emitter, constants, opset)
         nodes.extend(emitter.nodes)
         graph.initializer.extend(emitter.initializers)
     del graph.node[:]
     graph.node.extend(nodes)
 
 
-def _attributes(node: onnx.NodeProto) -> dict:
-    return {a.name: helper.get_attribute_value(a) for a in node.attribute}
+def _rule(node: onnx.NodeProto):
+    """What replaces the node, None if it stays."""
+    if node.domain not in ("", "ai.onnx", "com.microsoft"):
+        return None
+    return {"LSTM": _lstm, "LpNormalization": _lp_normalization}.get(node.op_type) or onnx_qoperator.RULES.get(node.op_type)
 
 
-def _reduce_sum(e: _Emitter, x: str, axis: int, opset: int, name: str) -> str:
+def _reduce_sum(e: Emitter, x: str, axis: int, opset: int, name: str) -> str:
     if opset < 13:
         return e.op("ReduceSum", [x], name, axes=[axis], keepdims=1)
     return e.op("ReduceSum", [x, e.constant(f"{name}_axes", np.array([axis], np.int64))], name, keepdims=1)
 
 
-def _lp_normalization(node, e: _Emitter, constants, opset: int) -> None:
-    attributes = _attributes(node)
+def _lp_normalization(node, e: Emitter, constants, opset: int) -> None:
+    attributes = attributes_of(node)
     axis, p, x = attributes.get("axis", -1), attributes.get("p", 2), node.input[0]
     if p == 1:
         norm = _reduce_sum(e, e.op("Abs", [x], "abs"), axis, opset, "sum")
@@ -80,9 +68,9 @@ def _lstm_constant(node, constants, index: int, what: str) -> np.ndarray | None:
     return numpy_helper.to_array(constants[node.input[index]])
 
 
-def _lstm(node, e: _Emitter, constants, opset: int) -> None:
+def _lstm(node, e: Emitter, constants, opset: int) -> None:
     """Unrolled over time (ONNX gate order i, o, f, c); the input products of all steps are one matrix product."""
-    attributes = _attributes(node)
+    attributes = attributes_of(node)
     covered = {"hidden_size", "direction", _LENGTH}
     direction = attributes.get("direction", b"forward").decode()
     extra = [a for a in attributes if a not in covered] + [node.input[i] for i in (4, 7) if len(node.input) > i and node.input[i]]
@@ -108,14 +96,14 @@ def _lstm(node, e: _Emitter, constants, opset: int) -> None:
     _lstm_outputs(node, e, outputs, state, cell, opset)
 
 
-def _initial(node, e: _Emitter, index: int, name: str) -> str | None:
+def _initial(node, e: Emitter, index: int, name: str) -> str | None:
     """Initial state [1,N,H] as [N,H]; None when absent (zeros)."""
     if len(node.input) <= index or not node.input[index]:
         return None
     return e.op("Gather", [node.input[index], e.constant(f"{name}_index", np.array(0, np.int64))], name, axis=0)
 
 
-def _lstm_cell(e: _Emitter, gates: str, cell: str | None, hidden: int, t: int) -> tuple[str, str]:
+def _lstm_cell(e: Emitter, gates: str, cell: str | None, hidden: int, t: int) -> tuple[str, str]:
     parts = []
     for k, gate in enumerate("iofc"):
         bounds = [e.constant(f"step{t}_{gate}_{w}", np.array([v], np.int64)) for w, v in
@@ -129,7 +117,7 @@ def _lstm_cell(e: _Emitter, gates: str, cell: str | None, hidden: int, t: int) -
     return e.op("Mul", [o, e.op("Tanh", [new], f"step{t}_tanh")], f"step{t}_state"), new
 
 
-def _lstm_outputs(node, e: _Emitter, outputs: dict[int, str], state: str, cell: str, opset: int) -> None:
+def _lstm_outputs(node, e: Emitter, outputs: dict[int, str], state: str, cell: str, opset: int) -> None:
     def unsqueeze(x: str, axes: list[int], name: str, output: str | None = None) -> str:
         if opset < 13:
             return e.op("Unsqueeze", [x], name, output, axes=axes)

@@ -82,6 +82,9 @@ def _check(model: onnx.ModelProto, source: str) -> None:
     try:
         if any(not o.type.tensor_type.HasField("shape") for o in model.graph.output):  # legal in practice, but not for the checker
             model = onnx.shape_inference.infer_shapes(model)
+            for output in model.graph.output:  # a copy; ONNX cannot infer behind operators of other domains
+                if output.type.HasField("tensor_type"):
+                    output.type.tensor_type.shape.SetInParent()
         onnx.checker.check_model(model)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError, ValueError) as error:
         raise ModelError("the ONNX graph is not valid", where=source, available=str(error).split("\n")[0][:300]) from error
