@@ -10,11 +10,12 @@ from tvm import relax
 
 from tvm_ergo.relay_passes.interpreter_ops_nn import batch_norm_scale_shift, pad4, pair
 from tvm_ergo.relay_passes.relax_constants import quantized_constant
-from tvm_ergo.relay_passes.relax_utils import (Call, Constant, Expr, Rewriter, TupleGetItem, Var, array_of, const, dtype_of, infer, ints,
-                                               is_tensor, op_name, shape_of)
+from tvm_ergo.relay_passes.relax_utils import (Call, Constant, Expr, Rewriter, Tuple, TupleGetItem, Var, array_of, const, dtype_of, infer,
+                                               ints, is_tensor, op_name, shape_of)
 
 _COMMUTATIVE = {"relax.add": relax.op.add, "relax.multiply": relax.op.multiply, "relax.maximum": relax.op.maximum,
                 "relax.minimum": relax.op.minimum}
+_OF_STACK = {"relax.max": "maximum", "relax.min": "minimum", "relax.sum": "add"}
 
 
 @tvm.transform.module_pass(opt_level=0, name="ergo.Canonicalize")
@@ -155,6 +156,35 @@ class _Canonicalizer(Rewriter):
         return relax.op.nn.conv2d(x, value.args[1], pair(a.strides), padding, pair(a.dilation), int(a.groups), layout, str(a.kernel_layout),
                                   str(a.out_layout) or layout)
 
+    def reduced_stack(self, var: Var, value: Call) -> Expr | None:
+        """The maximum, minimum or sum over the axis along which tensors were stacked is that of the tensors, without a stack."""
+        stack = self.defined(value.args[0], "relax.stack")
+        if stack is None or not isinstance(stack.args[0], Tuple) or value.attrs.axis is None or bool(value.attrs.keepdims):
+            return None
+        rank = len(shape_of(stack))
+        if [a % rank for a in ints(value.attrs.axis)] != [int(stack.attrs.axis or 0) % rank]:
+            return None
+        narrow = [self._narrowed(p) for p in stack.args[0].fields]
+        if len(narrow) > 2 and any(self.defined(p, "relax.dequantize") is not None for p in narrow):
+            return None  # there is no quantization between two steps
+        name, made, whole = f"relax.{_OF_STACK[op_name(value)]}", narrow[0], shape_of(infer(value))
+        for part in narrow[1:]:
+            made = self.emit(self.commutative(var, infer(_COMMUTATIVE[name](made, part))), var.name)
+        return made if shape_of(made) == whole else relax.op.broadcast_to(made, whole)
+
+    def _narrowed(self, part: Expr) -> Expr:
+        """What was repeated to give ``part``; a constant in the smallest shape that repeats to it."""
+        repeated = self.defined(part, "relax.broadcast_to")
+        if repeated is not None:
+            return repeated.args[0]
+        if not isinstance(part, Constant):
+            return part
+        array = array_of(part)
+        for axis in range(array.ndim):
+            first = array.take([0], axis) if array.shape[axis] else array
+            array = first if np.array_equal(array, np.broadcast_to(first, array.shape)) else array
+        return const(array.reshape(()) if array.size == 1 else array)
+
     def _unpadded(self, x: Expr) -> tuple[Expr, tuple[int, ...]] | None:
         """What was padded with zeros to give ``x``, and by how much."""
         outer = self.defined(x, "relax.dequantize")
@@ -185,6 +215,6 @@ def _same_parameters(a: Call, b: Call) -> bool:
 _RULES = {"relax.subtract": _Canonicalizer.subtract, "relax.divide": _Canonicalizer.divide, "relax.quantize": _Canonicalizer.quantize,
           "relax.permute_dims": _Canonicalizer.permute_dims, "relax.astype": _Canonicalizer.astype, "relax.concat": _Canonicalizer.concat,
           "relax.nn.relu6": _Canonicalizer.relu6, "relax.nn.avg_pool2d": _Canonicalizer.average,
-          "relax.nn.conv2d": _Canonicalizer.convolution,
+          "relax.nn.conv2d": _Canonicalizer.convolution, **dict.fromkeys(_OF_STACK, _Canonicalizer.reduced_stack),
           "relax.nn.adaptive_avg_pool2d": _Canonicalizer.average, **dict.fromkeys(_COMMUTATIVE, _Canonicalizer.commutative),
           **dict.fromkeys(("relax.reshape", "relax.expand_dims", "relax.squeeze", "relax.flatten"), _Canonicalizer.reshape)}

@@ -6,6 +6,7 @@ from graphs import assert_same, module, ops
 from tvm import relax
 
 from tvm_ergo.relay_passes.macro.canonicalize import Canonicalize
+from tvm_ergo.relay_passes.relax_utils import Constant
 
 R = relax.op
 RNG = np.random.default_rng(0)
@@ -33,6 +34,28 @@ def dequantize(x, scale=0.1, zero=3):
 
 def batch_norm(e, x):
     return e(relax.TupleGetItem(e(R.nn.batch_norm(x, c(6), c(6), c(6), positive(6), 1, training=False)), 0))
+
+
+def of_stack(reduce, *others, axis=0, keepdims=False):
+    """reduce(stack(x, others repeated to x's shape)), as TVM's importer writes ONNX's Max, Min and Sum."""
+    def build(e, x):
+        same = [o if isinstance(o, Constant) else o(e, x) for o in others]
+        repeated = [e(R.broadcast_to(o, (2, 6, 8, 8))) for o in same]
+        return e(reduce(e(R.stack([x, *repeated], axis=axis)), axis=axis, keepdims=keepdims))
+
+    return build
+
+
+def full(value):
+    return relax.const(np.full((2, 6, 8, 8), value, np.float32))
+
+
+def square(e, x):
+    return e(R.multiply(x, x))
+
+
+def quantized(e, x):
+    return e(dequantize(e(quantize(x))))
 
 
 W = c(4, 6, 3, 3)
@@ -64,6 +87,14 @@ RULES = {
     "quantized pad": (lambda e, x: e(R.nn.conv2d(e(dequantize(e(quantize(e(R.nn.pad(e(dequantize(e(quantize(x)))),
                                                                                     [0, 0, 0, 0, 1, 1, 1, 1])))))), W)),
                       ["quantize", "dequantize", "nn.conv2d"]),
+    "max of two": (of_stack(R.max, square), ["multiply", "maximum"]),
+    "min of three": (of_stack(R.min, square, c(6, 1, 1), axis=-5), ["multiply", "minimum", "minimum"]),
+    "sum of two, repeated": (of_stack(R.sum, lambda e, x: e(R.mean(x, [1], keepdims=True)), axis=0), ["mean", "add"]),
+    "max with zeros": (lambda e, x: e(R.max(e(R.stack([full(0), x], axis=0)), axis=0)), ["nn.relu"]),
+    "max over another axis": (of_stack(R.max, square, axis=1), ["multiply", "maximum"]),
+    "max, axis kept": (of_stack(R.max, square, keepdims=True), ["multiply", "broadcast_to", "stack", "max"]),
+    "max of three quantized": (of_stack(R.max, square, quantized),
+                               ["multiply", "quantize", "dequantize", "broadcast_to", "broadcast_to", "stack", "max"]),
     "pad, requantized": (lambda e, x: e(R.nn.conv2d(e(dequantize(e(quantize(e(R.nn.pad(e(dequantize(e(quantize(x)))),
                                                                                        [0, 0, 0, 0, 1, 1, 1, 1])), 0.2)), 0.2)), W)),
                          ["quantize", "dequantize", "nn.pad", "quantize", "dequantize", "nn.conv2d"]),

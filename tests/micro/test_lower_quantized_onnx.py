@@ -15,6 +15,7 @@ from tvm_ergo.frontend.load import load
 from tvm_ergo.relay_passes import macro
 from tvm_ergo.relay_passes.cpu import build_cpu
 from tvm_ergo.relay_passes.micro.lower_quantized import lower_quantized
+from tvm_ergo.relay_passes.relax_utils import bindings_of, op_name
 
 ort = pytest.importorskip("onnxruntime")
 
@@ -47,7 +48,7 @@ CASES = {
     "conv_transposed": Case("ConvTranspose", {"strides": [2, 2], "pads": [1, 0, 0, 1], "output_padding": [1, 0]}, (ints(4, 3, 3, 2),)),
     "gemm": Case("Gemm", {"transB": 1}, (ints(7, 12),), (3, 12), channel=0),
     "matmul": Case("MatMul", {}, (ints(12, 5),), (2, 3, 12)),
-    "add": Case("Add", inputs=2), "mul": Case("Mul", inputs=2), "sub": Case("Sub", inputs=2), "max": Case("Max", inputs=2),
+    "add": Case("Add", inputs=2), "mul": Case("Mul", inputs=2), "sub": Case("Sub", inputs=2), "max": Case("Max", inputs=2), "min": Case("Min", inputs=2), "sum": Case("Sum", inputs=2),
     "average": Case("AveragePool", {"kernel_shape": [3, 2], "pads": [1, 1, 1, 0], "strides": [2, 1]}),
     "average_counting": Case("AveragePool", {"kernel_shape": [3, 3], "pads": [1, 1, 1, 1], "count_include_pad": 1}),
     "maximum": Case("MaxPool", {"kernel_shape": [3, 3], "strides": [2, 2], "ceil_mode": 1}),
@@ -108,3 +109,10 @@ def test_operator_against_onnx_runtime(name, exponents, seed):
     got = build_cpu(lowered)(*feeds.values())[0]
     assert got.shape == want.shape
     assert np.abs(got - want).max() <= 1.001 * case.out_scale
+
+
+@pytest.mark.parametrize("name, expected", [("max", "relax.ergo.maximum"), ("min", "relax.ergo.minimum"), ("sum", "relax.ergo.add")])
+def test_choices_of_two_tensors_are_one_elementwise_operator(name, expected):
+    lowered, _ = lower_quantized(macro.normalize(load(model(CASES[name], [0.05, 0.05])).mod))
+    chip = [op_name(v) for _, v in bindings_of(lowered["main"]) if op_name(v).startswith("relax.ergo.")]
+    assert expected in chip and set(chip) <= {expected, "relax.ergo.table"}
