@@ -43,6 +43,25 @@ def evaluate_call(call: Call, operands: list):
     return rule(call, *operands)
 
 
+class _Attributes:
+    """Attributes of a call, each fetched from TVM once (lists as tuples)."""
+
+    def __init__(self, attrs):
+        self._attrs = attrs
+
+    def __getattr__(self, name: str):
+        value = getattr(self._attrs, name)
+        self.__dict__[name] = value = tuple(value) if isinstance(value, tvm.ir.Array) else value
+        return value
+
+
+class _PreparedCall:
+    """What the operators' rules read of a call, and its rule; operators are run far more often than made."""
+
+    def __init__(self, call: Call):
+        self.rule, self.op, self.args, self.ty, self.attrs = OPERATORS[op_name(call)], call.op, tuple(call.args), call.ty, _Attributes(call.attrs)
+
+
 class Interpreter:
     """Evaluates ``main`` of a module; construct once, call :meth:`run` per input.
 
@@ -54,6 +73,7 @@ class Interpreter:
         func = main_of(mod)
         self._mod = mod
         self._compiled: dict[Call, CompiledCall] = {}
+        self._calls: dict[Call, _PreparedCall] = {}
         self.params = list(func.params)
         self.body = body_of(func)
         self._constants: dict[Constant, np.ndarray] = {}
@@ -82,9 +102,12 @@ class Interpreter:
                 self._constants[expr] = array_of(expr)
             return self._constants[expr]
         if isinstance(expr, Call):
-            if op_name(expr) not in OPERATORS:
-                return self._on_tvm(expr, env)
-            return evaluate_call(expr, [self._evaluate(a, env) for a in expr.args])
+            prepared = self._calls.get(expr)
+            if prepared is None:
+                if op_name(expr) not in OPERATORS:
+                    return self._on_tvm(expr, env)
+                prepared = self._calls[expr] = _PreparedCall(expr)
+            return prepared.rule(prepared, *(self._evaluate(a, env) for a in prepared.args))
         if isinstance(expr, Tuple):
             return tuple(self._evaluate(f, env) for f in expr.fields)
         if isinstance(expr, TupleGetItem):

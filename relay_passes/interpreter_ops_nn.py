@@ -1,7 +1,7 @@
 """NumPy meaning of the neural-network operators of Relax: convolutions, products, pooling, normalization, resize.
 
-Everything is brought to NHWC activations and OHWI weights first; convolutions are im2col and one BLAS product per group,
-depthwise ones a multiply-add per kernel tap.
+Everything is brought to NHWC activations and OHWI weights first. Float32 convolutions of one group and depthwise ones are the kernels'
+``conv2d_float``; the rest (groups, other number types) is im2col and one product per group, a multiply-add per tap if depthwise.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from tvm_ergo.relay_passes.interpreter_ops import operator
 from tvm_ergo.relay_passes.relax_utils import ints, shape_of
 from tvm_ergo.target.errors import UnsupportedError
+from tvm_ergo.target.machine.kernels.float_reference import conv2d_float
 
 
 def permutation(source: str, destination: str) -> tuple[int, ...]:
@@ -47,9 +48,14 @@ def _windows(x: np.ndarray, kernel, strides, dilation) -> np.ndarray:
 
 def conv2d_nhwc(x: np.ndarray, w: np.ndarray, strides=(1, 1), padding=(0, 0, 0, 0), dilation=(1, 1), groups: int = 1) -> np.ndarray:
     """Convolution of x [N,H,W,C] with w [O,kh,kw,C/groups]; padding (t, l, b, r). Returns [N,OH,OW,O]."""
-    x = _padded(x, padding)
     out_channels, kh, kw, depth = w.shape
-    if groups > 1 and depth == 1 and groups == out_channels:
+    depthwise = groups > 1 and depth == 1 and groups == out_channels
+    if x.dtype == w.dtype == np.float32 and groups == 1 and w.shape[1:3] == strides == (1, 1) and not any(padding):
+        return (x.reshape(-1, depth) @ w.reshape(out_channels, depth).T).reshape(*x.shape[:3], out_channels)
+    if x.dtype == w.dtype == np.float32 and (depthwise or groups == 1):
+        return conv2d_float(x, w, strides=strides, padding=padding, dilation=dilation, groups=groups)
+    x = _padded(x, padding)
+    if depthwise:
         return _depthwise(x, w, strides, dilation)
     if (kh, kw) == (1, 1):
         columns = x[:, ::strides[0], ::strides[1], :][..., None, None]

@@ -24,22 +24,36 @@ from tvm_ergo.relay_passes.support import FunctionView, Group, Kind, analyse
 def window_mean(x: np.ndarray, kernel: tuple[int, int], strides: tuple[int, int], padding: tuple[int, int, int, int],
                 dilation: tuple[int, int]) -> np.ndarray:
     """Mean over batch and output positions of the window a convolution reads: x [N,H,W,C] to float64 [kh,kw,C]; padding is 0."""
-    top, left, bottom, right = padding
-    x = np.pad(x, ((0, 0), (top, bottom), (left, right), (0, 0)))
-    (kh, kw), (sh, sw), (dh, dw) = kernel, strides, dilation
-    rows, columns = (x.shape[1] - (kh - 1) * dh - 1) // sh + 1, (x.shape[2] - (kw - 1) * dw - 1) // sw + 1
-    mean = np.empty((kh, kw, x.shape[3]))
-    for i in range(kh):
-        for j in range(kw):
-            part = x[:, i * dh : i * dh + (rows - 1) * sh + 1 : sh, j * dw : j * dw + (columns - 1) * sw + 1 : sw]
-            mean[i, j] = part.mean(axis=(0, 1, 2), dtype=np.float64)
-    return mean
+    (top, left, bottom, right), (kh, kw), (sh, sw), (dh, dw) = padding, kernel, strides, dilation
+    height, width = x.shape[1:3]
+    across = _reads(width, kw, sw, left, right, dw)  # [kw, W]
+    down = _reads(height, kh, sh, top, bottom, dh)  # [kh, H]
+    columns = across @ x.reshape(-1, width, x.shape[3])  # sums over the columns each tap reads: [N*H, kw, C]
+    columns = columns.reshape(len(x), height, -1).sum(axis=0, dtype=np.float64)
+    positions = len(x) * _positions(height, kh, sh, top, bottom, dh) * _positions(width, kw, sw, left, right, dw)
+    return (down @ columns).reshape(kh, kw, -1) / positions
+
+
+def _positions(size: int, taps: int, stride: int, before: int, after: int, dilation: int) -> int:
+    return (size + before + after - (taps - 1) * dilation - 1) // stride + 1
+
+
+def _reads(size: int, taps: int, stride: int, before: int, after: int, dilation: int) -> np.ndarray:
+    """float32 [taps, size], 1 where some position's tap reads the element."""
+    reads = np.zeros((taps, size), np.float32)
+    for tap in range(taps):
+        at = np.arange(_positions(size, taps, stride, before, after, dilation)) * stride + tap * dilation - before
+        reads[tap, at[(at >= 0) & (at < size)]] = 1
+    return reads
 
 
 def mean_input(call: Call, x: np.ndarray, kernel_shape: tuple[int, ...]) -> np.ndarray:
     """The mean input of a linear call: [kh,kw,C] for a convolution (``kernel_shape`` OHWI), [K] for a dense layer."""
     if op_name(call) == "relax.matmul":
         return x.reshape(-1, x.shape[-1]).mean(axis=0, dtype=np.float64)
+    if tuple(kernel_shape[1:3]) == pair(call.attrs.strides) == (1, 1) and not any(pad4(call.attrs.padding)):
+        rows = x.reshape(-1, x.shape[3])
+        return (np.ones(len(rows), np.float32) @ rows / len(rows)).reshape(1, 1, -1)
     return window_mean(x, kernel_shape[1:3], pair(call.attrs.strides), pad4(call.attrs.padding), pair(call.attrs.dilation))
 
 

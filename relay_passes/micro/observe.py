@@ -92,7 +92,7 @@ class Histogram:
         self.zeros += len(values) - len(nonzero)
         if len(nonzero):
             self._cover(float(nonzero.min()), float(nonzero.max()))
-            index = np.floor(nonzero.astype(np.float64) * (1.0 / self.width)).astype(np.int64) - self.first
+            index = np.floor(np.multiply(nonzero, 1.0 / self.width, dtype=np.float64)).astype(np.int64) - self.first
             self.counts += np.bincount(index, minlength=len(self.counts))
 
     def _cover(self, lo: float, hi: float) -> None:

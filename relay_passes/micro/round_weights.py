@@ -20,6 +20,7 @@ from tvm_ergo.relay_passes.micro.observe import QuantParams
 from tvm_ergo.relay_passes.micro.weights import WeightScale, quantize_weight, weight_channels
 from tvm_ergo.relay_passes.relax_utils import Call, main_of, op_name
 from tvm_ergo.relay_passes.support import Group, Kind, analyse
+from tvm_ergo.target.machine.kernels.windows import pad_nhwc
 
 MAX_WINDOW = 1280
 WINDOWS_PER_SAMPLE = 32
@@ -39,7 +40,7 @@ def sampled_windows(call: Call, x: np.ndarray, kernel_shape: tuple[int, ...], rn
     (kh, kw), (sh, sw), (dh, dw) = kernel_shape[1:3], pair(call.attrs.strides), pair(call.attrs.dilation)
     top, left, bottom, right = pad4(call.attrs.padding)
     if any((top, left, bottom, right)):
-        x = np.pad(x, ((0, 0), (top, bottom), (left, right), (0, 0)))
+        x = pad_nhwc(x, (top, left, bottom, right), 0.0)
     rows, columns = (x.shape[1] - (kh - 1) * dh - 1) // sh + 1, (x.shape[2] - (kw - 1) * dw - 1) // sw + 1
     image, row, column = np.unravel_index(_some(rng, x.shape[0] * rows * columns), (x.shape[0], rows, columns))
     parts = [x[image, row * sh + i * dh, column * sw + j * dw] for i in range(kh) for j in range(kw)]
