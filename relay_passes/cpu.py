@@ -43,14 +43,24 @@ class ScheduleForCPU:
 @dataclass(frozen=True)
 class LegalizeForCPU:
     """Relax ops to PrimFuncs, TVM's own rules but for NHWC convolutions of floats with constant OHWI weights, whose
-    weights are packed now so that the schedule can vectorize over the output channels.
+    weights are packed now so that the schedule can vectorize over the output channels. Indices of ``take`` beyond the axis wrap around.
 
     In: any module. Out: a module of ``call_tir``; integer results are the same to the bit, float sums may be reassociated.
     """
 
     def transform_module(self, mod: tvm.IRModule, _context) -> tvm.IRModule:
         return relax.transform.LegalizeOps({"relax.nn.conv2d": _legalize_float_conv,
-                                            "relax.nn.conv2d_transpose": _legalize_float_conv_transpose})(mod)
+                                            "relax.nn.conv2d_transpose": _legalize_float_conv_transpose,
+                                            "relax.take": _legalize_take})(mod)
+
+
+def _legalize_take(builder: relax.BlockBuilder, call: relax.Call) -> relax.Expr:
+    """Mode "fast" (the importers' default) reads memory that is not the tensor's for an index beyond the axis, and TVM warns of it at
+    every use: "wrap" instead, as the NumPy interpreter has it."""
+    if str(call.attrs.mode) == "fast":
+        axis = None if call.attrs.axis is None else int(call.attrs.axis)
+        call = builder.normalize(relax.op.take(*call.args, axis=axis, mode="wrap"))
+    return tvm.ir.Op.get("relax.take").get_attr("FLegalize")(builder, call)
 
 
 def _legalize_float_conv(builder: relax.BlockBuilder, call: relax.Call) -> relax.Expr:
