@@ -5,6 +5,7 @@ import re
 
 from rich.console import Console
 
+from tvm_ergo.report.figures import host_rows
 from tvm_ergo.report.html import html_page, memory_map
 from tvm_ergo.report.model import BufferRow, HostRow, LayerError, LayerRow, MemoryRow, PowerRow, ProgramReport, Report
 from tvm_ergo.report.terminal import print_report
@@ -37,6 +38,18 @@ def test_terminal_tells_the_figures():
     text = out.getvalue()
     for expected in ("0.26 uJ", "1.500 mW", "not reachable", "50.0 %", "<stem>", "topk", "leave it out", "31.5", "peak 0.9 KiB: image 0.6 KiB", "not counted", "mW idle"):
         assert expected in text, expected
+
+
+def test_equal_host_operators_are_one_row_in_tables_and_stay_apart_in_json():
+    takes = [HostRow(name=f"gather{i}", op="take", reason="indices are data", remedy="leave it out") for i in range(9)]
+    report = small_report().model_copy(update={"host": [*takes[:5], small_report().host[0], *takes[5:]]})
+    assert host_rows(report) == [("gather0, gather1, gather2, gather3, gather4, gather5, 3 more", "9 x take", "indices are data", "leave it out"),
+                                 ("nms", "topk", "data dependent", "leave it out")]
+    out = io.StringIO()
+    print_report(report, Console(file=out, width=160))
+    assert out.getvalue().count("indices are data") == 1 and "9 x take" in out.getvalue() and "10 operators on the host" in out.getvalue()
+    assert "gather0, gather1" in html_page(report) and html_page(report).count("indices are data") == 1
+    assert len(Report.model_validate_json(report.model_dump_json()).host) == 10
 
 
 def test_narrow_terminal_keeps_names_whole():

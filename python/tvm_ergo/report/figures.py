@@ -41,3 +41,15 @@ def peak_text(program: ProgramReport, most: int = 4) -> str:
     alive = at_peak(program)
     names = [f"{b.name} {b.size_bytes / KIB:,.1f} KiB" for b in alive[:most]]
     return ", ".join(names + ([f"{len(alive) - most} more"] if len(alive) > most else []))
+
+
+def host_rows(report: Report, most: int = 6) -> list[tuple[str, str, str, str]]:
+    """Node, operator, reason and remedy of what runs on the host; equal ones in one row: "n1, n2, ..., 4 more" and "10 x take"."""
+    groups: dict[tuple[str, str, str], list[str]] = {}
+    for row in report.host:
+        groups.setdefault((row.op, row.reason, row.remedy), []).append(row.name)
+    made = []
+    for (op, reason, remedy), names in groups.items():
+        listed = ", ".join(names[:most] + ([f"{len(names) - most} more"] if len(names) > most else []))
+        made.append((listed, op if len(names) == 1 else f"{len(names)} x {op}", reason, remedy))
+    return made

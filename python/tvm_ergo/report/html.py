@@ -7,7 +7,7 @@ import html
 import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 
-from tvm_ergo.report.figures import HOST_NOTE, energy, idle_mw, latency, peak_text, rate
+from tvm_ergo.report.figures import HOST_NOTE, energy, host_rows, idle_mw, latency, peak_text, rate
 from tvm_ergo.report.model import ProgramReport, Report
 
 COLOURS = {"constant": "#9aa5b1", "activation": "#2f7ed8", "input": "#2ca02c", "output": "#d9822b", "scratch": "#8e44ad"}
@@ -32,7 +32,7 @@ def html_page(report: Report) -> str:
         (name, f"{value:,.3f}") for name, value in sorted(report.energy_by_event_uj.items(), key=lambda item: -item[1])]))
     if report.host:
         body.append("<h2>On the host CPU</h2>" + _table(
-            ("node", "op", "reason", "remedy"), [(r.name, r.op, r.reason, r.remedy) for r in report.host], text_columns=4))
+            ("node", "op", "reason", "remedy"), host_rows(report, most=20), text_columns=4))
     if report.errors:
         body += ["<h2>Where quantization error enters</h2>", _plot(error_bars(report))]
     return (f"<!doctype html><html><head><meta charset='utf-8'><title>{html.escape(report.model)}</title><style>{STYLE}</style>"

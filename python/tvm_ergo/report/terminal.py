@@ -5,7 +5,7 @@ from __future__ import annotations
 from rich.console import Console
 from rich.table import Table
 
-from tvm_ergo.report.figures import HOST_NOTE, KIB, energy, idle_mw, latency, peak_text, rate
+from tvm_ergo.report.figures import HOST_NOTE, KIB, energy, host_rows, idle_mw, latency, peak_text, rate
 from tvm_ergo.report.model import ProgramReport, Report
 
 WIDE_COLUMNS = 110  # what the whole layer table needs
@@ -86,8 +86,8 @@ def _host_table(report: Report) -> Table:
     table = Table(title="on the host CPU", title_justify="left")
     for name in ("node", "op", "reason", "remedy"):
         table.add_column(name, overflow="fold")
-    for row in report.host:
-        table.add_row(row.name, row.op, row.reason, row.remedy)
+    for row in host_rows(report):
+        table.add_row(*row)
     return table
 
 
