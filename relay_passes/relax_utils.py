@@ -40,6 +40,23 @@ def shape_of(expr) -> tuple[int, ...]:
     return tuple(int(d) for d in shape)
 
 
+def require_static_inputs(func: relax.Function) -> None:
+    """Errors: ModelError naming the first unknown dimension of ``func``'s inputs, and the ways to give it a number."""
+    for param in func.params:
+        shape = getattr(param.ty, "shape", None)
+        for axis, dim in enumerate(shape if shape is not None else ()):
+            if isinstance(dim, (int, tvm.tirx.IntImm)):
+                continue
+            numbers = ", ".join(str(int(d)) if isinstance(d, (int, tvm.tirx.IntImm)) else "1" for d in shape)
+            fixed = "" if not isinstance(dim, tvm.tirx.Var) else (
+                f'; or relax.transform.BindSymbolicVars({{"{dim.name}": 1}}, "main")(mod) before tvm.compile')
+            raise ModelError(f"dimension {str(dim)!r} (axis {axis}) of input {param.name!r} is not known",
+                             where=f"input {param.name!r}, {param.ty}",
+                             required="static shapes: the chip's memory is planned before the first run",
+                             remedy=f"tvm_ergo.compile and tvm_ergo.quantize take batch=1 (the first dimension) and "
+                                    f"input_shapes={{{param.name!r}: [{numbers}]}}{fixed}")
+
+
 def dtype_of(expr) -> str:
     """Element type of a tensor expression, as NumPy spells it."""
     return str(expr.ty.dtype)

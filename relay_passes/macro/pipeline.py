@@ -11,6 +11,7 @@ from tvm_ergo.relay_passes.macro.fold_permutation import FoldPermutation
 from tvm_ergo.relay_passes.macro.fold_scale import FoldScale
 from tvm_ergo.relay_passes.macro.lift_integers import LiftIntegers
 from tvm_ergo.relay_passes.macro.to_nhwc import ToNhwc
+from tvm_ergo.relay_passes.relax_utils import main_of, require_static_inputs
 
 
 def passes() -> list[tuple[str, tvm.transform.Pass]]:
@@ -30,6 +31,7 @@ def passes() -> list[tuple[str, tvm.transform.Pass]]:
 
 def normalize(mod: tvm.IRModule) -> tvm.IRModule:
     """``mod`` in normal form (docs/architecture.md, section 3). Errors: ModelError (dynamic shapes, control flow)."""
+    require_static_inputs(main_of(mod))
     for _, one in passes():
         mod = one(mod)
     return mod

@@ -5,6 +5,7 @@ import lzma
 import numpy as np
 import onnx
 import pytest
+import tvm
 from onnx import TensorProto, helper, numpy_helper
 from tvm import relax
 
@@ -162,18 +163,45 @@ def test_invalid_graph():
         load(proto)
 
 
-def test_relax_module_with_symbolic_shape():
-    import tvm
-
-    n = tvm.tirx.Var("n", "int64")
-    x = relax.Var("x", relax.TensorType((n, 3), "float32"))
+def symbolic_module(*shapes):
+    """relu of the sum of inputs x0, x1, ... whose shapes may hold names."""
+    symbols: dict = {}
+    dims = [[symbols.setdefault(d, tvm.tirx.Var(d, "int64")) if isinstance(d, str) else d for d in shape] for shape in shapes]
+    params = [relax.Var(f"x{i}", relax.TensorType(d, "float32")) for i, d in enumerate(dims)]
     bb = relax.BlockBuilder()
-    with bb.function("main", [x]):
+    with bb.function("main", params):
         with bb.dataflow():
-            out = bb.emit_output(relax.op.nn.relu(x))
+            total = params[0]
+            for other in params[1:]:
+                total = bb.emit(relax.op.add(total, other))
+            out = bb.emit_output(relax.op.nn.relu(total))
         bb.emit_func_output(out)
-    with pytest.raises(ModelError, match="no static shape"):
-        load(bb.get())
+    return bb.get()
+
+
+def test_relax_module_with_symbolic_shape_takes_batch_and_input_shapes():
+    mod = symbolic_module(("n", 3), ("n", 3))
+    assert [t.shape for t in (*load(mod).inputs, *load(mod).outputs)] == [(1, 3)] * 3
+    assert load(mod, batch=5).outputs[0].shape == (5, 3)
+    assert load(mod, input_shapes={"x0": [2, 3], "x1": [2, 3]}).outputs[0].shape == (2, 3)
+    x = RNG.normal(size=(2, 3)).astype(np.float32)
+    assert np.array_equal(evaluate(load(mod, batch=2).mod, {"x0": x, "x1": x})[0], np.maximum(2 * x, 0))
+
+
+@pytest.mark.parametrize("shapes, given, words", [
+    ((("n", "t"),), None, "dimension 't' \\(axis 1\\)"), ((("n", 3), ("n", 3)), {"x0": [2, 3], "x1": [4, 3]}, "does not fit"),
+    (((2, 3),), {"x0": [4, 3]}, "does not fit"), (((2, 3),), {"y": [2, 3]}, "does not have")])
+def test_relax_module_with_unknown_or_contradicting_dimensions(shapes, given, words):
+    with pytest.raises(ModelError, match=words):
+        load(symbolic_module(*shapes), input_shapes=given)
+
+
+def test_tvm_compile_of_a_symbolic_module_names_the_dimension_and_the_remedy():
+    with pytest.raises(ModelError) as caught:
+        tvm.compile(symbolic_module(("n", 3), ("n", 3)), target="ergo")
+    text = str(caught.value)
+    for expected in ("dimension 'n' (axis 0) of input 'x0'", "batch=1", "input_shapes={'x0': [1, 3]}", 'BindSymbolicVars({"n": 1}'):
+        assert expected in text, text
 
 
 def test_relax_module_with_a_weight_that_is_not_a_number():

@@ -8,10 +8,12 @@ from pathlib import Path
 import onnx
 import tvm
 from google.protobuf.message import DecodeError
+from tvm import relax
 
-from tvm_ergo.frontend.imported import Imported, SourceFormat, describe, require_finite
+from tvm_ergo.frontend.imported import Imported, SourceFormat, describe, require_finite, resolve_shapes
 from tvm_ergo.frontend.onnx_import import import_onnx
-from tvm_ergo.relay_passes.relax_utils import LINEAR_OPS, Constant, array_of, bindings_of, children, main_of, op_name
+from tvm_ergo.relay_passes.relax_utils import (LINEAR_OPS, Constant, array_of, bindings_of, children, main_of, op_name,
+                                               require_static_inputs)
 from tvm_ergo.target.errors import ModelError
 
 _SUFFIXES = (".onnx", ".onnx.xz", ".tflite")
@@ -23,7 +25,7 @@ def load(model, *, input_shapes: dict | None = None, batch: int = 1) -> Imported
     Parameters
     ----------
     model : path (``.onnx``, ``.onnx.xz``, ``.tflite``), bytes of such a file, ``onnx.ModelProto``, or a Relax ``IRModule``.
-    input_shapes : {input name: shape} for models with dynamic dimensions.
+    input_shapes : {input name: shape} for models with dynamic dimensions (symbolic ones of a Relax module too).
     batch : size of an unknown first dimension.
 
     Errors: ModelError (missing, truncated, not a model, dynamic, NaN weights), UnsupportedError (operator).
@@ -32,7 +34,7 @@ def load(model, *, input_shapes: dict | None = None, batch: int = 1) -> Imported
         return model
     if isinstance(model, tvm.IRModule):
         _check_constants(model)
-        return describe(model, "Relax module", SourceFormat.RELAX)
+        return describe(_with_static_inputs(model, input_shapes, batch), "Relax module", SourceFormat.RELAX)
     if isinstance(model, onnx.ModelProto):
         return import_onnx(model, "ONNX model in memory", input_shapes, batch)
     if isinstance(model, (bytes, bytearray, memoryview)):
@@ -51,6 +53,32 @@ def load(model, *, input_shapes: dict | None = None, batch: int = 1) -> Imported
         raise ModelError("the file's content is not what its name says", where=str(path),
                          available="a TFLite file" if data[4:8] == b"TFL3" else "no TFLite mark inside")
     return _from_bytes(data, str(path), input_shapes, batch, path.parent)
+
+
+def _with_static_inputs(mod: tvm.IRModule, input_shapes: dict | None, batch: int) -> tvm.IRModule:
+    """The module with numbers for the symbolic dimensions of its inputs: an unknown first one is the batch.
+
+    Errors: ModelError for other unknown dimensions that ``input_shapes`` does not give, and where one name gets two numbers.
+    """
+    func = main_of(mod)
+    typed = [p for p in func.params if getattr(p.ty, "shape", None) is not None and hasattr(p.ty.shape, "values")]
+    symbols = {p.name: list(p.ty.shape.values) for p in typed}
+    declared = {name: [int(d) if isinstance(d, tvm.tirx.IntImm) else str(d) for d in dims] for name, dims in symbols.items()}
+    if not input_shapes and all(isinstance(d, int) for dims in declared.values() for d in dims):
+        return mod
+    shapes = resolve_shapes(declared, input_shapes, batch)
+    bound: dict[str, int] = {}
+    for name, dims in symbols.items():
+        for axis, (dim, size) in enumerate(zip(dims, shapes[name])):
+            known = int(dim) if isinstance(dim, tvm.tirx.IntImm) else size
+            if isinstance(dim, tvm.tirx.Var):
+                known = bound.setdefault(dim.name, size)
+            if known != size:
+                raise ModelError("the shape given does not fit the model's input", where=f"input {name!r}, axis {axis}",
+                                 required=str(known), available=str(size))
+    made = relax.transform.BindSymbolicVars(bound, "main")(mod) if bound else mod
+    require_static_inputs(main_of(made))
+    return made
 
 
 def _check_constants(mod: tvm.IRModule) -> None:
