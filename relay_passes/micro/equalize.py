@@ -8,7 +8,9 @@ quantized per tensor, and s balances weight against weight. Here weights have on
 (from calibration) against the second layer's weights:
 
 * second layer depthwise: ``s = peak / max(peak)``: free, its scales are per channel;
-* second layer dense or convolution: ``s = sqrt((peak / max(peak)) / (w / max(w)))``, w = max |weight| that reads the channel.
+* second layer dense or convolution: ``s = (peak / max(peak)) / (w / max(w)) ** (1/4)``, w = max |weight| that reads the channel. Activations
+  suffer more than weights with a scale per channel: on YOLOX-nano (8 images) the outputs' rms error is 0.20 of their deviation so,
+  0.24 with exponents 1/2 and 1/2 or 1 and 0.
 
 Across an elementwise function f that is not homogeneous (silu): the first layer's outputs are divided by s1 and the second one's
 inputs multiplied by s2, and f becomes ``f(s1 * x) / s2``, which is one table with a row per channel: exact, at 256 bytes a channel.
@@ -85,7 +87,7 @@ def balance(view: FunctionView, second: Group, peak: np.ndarray) -> np.ndarray:
         return np.ones(len(peak))
     share = np.where(alive, peak / peak.max(), 1.0)
     if not is_depthwise(view.value[second.root]):
-        share = np.sqrt(share / np.where(alive, weight / weight.max(), 1.0))
+        share = share / np.where(alive, weight / weight.max(), 1.0) ** 0.25
     return np.where(alive, np.clip(share, 1 / LIMIT, LIMIT), 1.0)
 
 
