@@ -93,3 +93,11 @@ def test_a_chip_file_of_ones_own(workspace, tmp_path, capsys):
                  "-o", str(tmp_path / "m.ergo"), "--json", "-"]) == 0
     report = json.loads(capsys.readouterr().out)
     assert report["chip"] == "mine" and report["chip_memory_bytes"] == 40000
+
+
+def test_quantization_options_reach_the_compiler(workspace, capsys):
+    sqnr_db = []
+    for options in ((), ("--method", "percentile", "--percentile", "90", "--equalize", "off")):
+        assert main(["report", MODEL, "--calibration", str(workspace / "cal.npz"), *options, "--compare", "--json", "-"]) == 0
+        sqnr_db.append(json.loads(capsys.readouterr().out)["errors"][-1]["sqnr_db"])
+    assert sqnr_db[1] < sqnr_db[0]  # clipping a tenth of all values costs accuracy

@@ -55,6 +55,9 @@ def add_model_arguments(parser: argparse.ArgumentParser, *, compiling: bool = Fa
     parser.add_argument("--calibration", metavar="DATA",
                         help="float models: .npz/.npy of example inputs, or the name of an evaluation task (see 'eval --list')")
     parser.add_argument("--method", default=None, choices=["minmax", "percentile", "mse"], help="how ranges are taken from the calibration data")
+    parser.add_argument("--percentile", type=float, metavar="P", help="for --method percentile: the share of values inside the range, in percent")
+    parser.add_argument("--equalize", choices=["auto", "on", "off"],
+                        help="equalize channels between layers (auto: whichever of the two forms is closer to the float network)")
     parser.add_argument("--input-shape", type=parse_shape, action="append", default=[], metavar="NAME=DIMS", help="static shape of a dynamic input")
     parser.add_argument("--strict", action="store_true", help="refuse operators that would run on the host CPU")
 

@@ -18,7 +18,7 @@ def is_compiled(path: str) -> bool:
 
 def refuse_compile_options(arguments: argparse.Namespace) -> None:
     """Errors: InputError if an option is given that only compiling would heed."""
-    given = [f"--{name.replace('_', '-')}" for name in ("target", "memory", "calibration", "method", "input_shape", "strict")
+    given = [f"--{name.replace('_', '-')}" for name in ("target", "memory", "calibration", "method", "percentile", "equalize", "input_shape", "strict")
              if getattr(arguments, name) not in (None, [], False, DEFAULT_TARGET)]
     if given:
         raise InputError(f"a compiled model does not change any more: {', '.join(given)} would have no effect", where=arguments.model,
@@ -32,18 +32,24 @@ def open_model(arguments: argparse.Namespace):
     if is_compiled(arguments.model):
         refuse_compile_options(arguments)
         return tvm_ergo.load(arguments.model)
-    options = {}
-    if arguments.method:
-        options["quantize"] = replace(tvm_ergo.QuantizeOptions(), method=arguments.method)
     calibration = read_calibration(arguments.calibration)
     start = time.perf_counter()
     with progress_bar(f"compiling {Path(arguments.model).name}") as advance:
         compiled = tvm_ergo.compile(
             arguments.model, target=arguments.target, memory=arguments.memory, calibration=calibration, strict=arguments.strict,
             input_shapes=dict(arguments.input_shape) or None,
-            progress=lambda stage, done, total: advance(done, total, description=stage), **options)
+            progress=lambda stage, done, total: advance(done, total, description=stage), quantize=quantize_options(arguments))
     console(arguments).print(f"compiled {arguments.model} for {compiled.chip.name} in {time.perf_counter() - start:.1f} s")
     return compiled
+
+
+def quantize_options(arguments: argparse.Namespace):
+    """The QuantizeOptions of ``--method``, ``--percentile`` and ``--equalize``; what is not given keeps its default."""
+    import tvm_ergo
+
+    given = {"method": arguments.method, "percentile": arguments.percentile,
+             "equalize": {"auto": "auto", "on": True, "off": False}.get(arguments.equalize)}
+    return replace(tvm_ergo.QuantizeOptions(), **{name: value for name, value in given.items() if value is not None})
 
 
 def write_results(arguments: argparse.Namespace, compiled, report) -> None:
