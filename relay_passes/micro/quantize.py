@@ -2,8 +2,8 @@
 
 1. Calibration run: ranges, channel peaks and powers, mean input windows, some whole windows (``calibrate``, ``WindowMeans``,
    ``WindowMoments``). Outputs use min-max: a clipped logit ties with the best one.
-2. Equalization of channel sets whose expected rounding noise falls by it (``equalize``), a second run on the result, and of the two
-   the one whose quantized outputs are closer to the float ones on ``COMPARED`` calibration samples (no labels).
+2. Equalization of channel sets whose expected rounding noise falls by it (``equalize``) and a second run on the result. It is kept where
+   its quantized outputs are closer to the float ones on ``MAJORITY`` of ``COMPARED`` calibration samples (no labels).
 3. Weight rounding with error feedback (``round_weights``), bias correction (``correct_bias``), quantize and dequantize (``insert_qdq``).
 4. A net with attention that loses more than ``ATTENTION_ERROR`` of its outputs is handed back in float and runs on the host.
 
@@ -33,6 +33,7 @@ from __future__ import annotations
 
 import enum
 import json
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
@@ -53,7 +54,8 @@ from tvm_ergo.relay_passes.support import FunctionView, Kind, analyse
 
 
 ATTENTION_ERROR = 0.1  # rms error of the outputs relative to their deviation, above which a net with attention stays on the host
-COMPARED = 12  # samples on which the equalized and the plain form are compared
+COMPARED = 16  # samples on which the equalized and the plain form are compared
+MAJORITY = 0.7  # of them on which the equalized form has to be closer: votes, since single samples dominate a sum of errors
 
 
 class Equalize(enum.Enum):
@@ -70,7 +72,7 @@ class QuantizeOptions:
 
     method, percentile: ranges of activations ("mse", "minmax", "percentile"). samples: calibration inputs used at most.
     weight_scale: scales of weight channels. equalize: cross-layer equalization, always (True), never (False), or where the quantized
-    outputs come closer to the float ones by it on ``COMPARED`` calibration samples ("auto"). correct_bias: undo the mean error that
+    outputs come closer to the float ones by it on most of ``COMPARED`` calibration samples ("auto"). correct_bias: undo the mean error that
     weight rounding causes. round_weights: error feedback in weight rounding (needs correct_bias). exact_inputs: give inputs
     that take at most 256 evenly spaced values (8-bit images) exactly those as levels. attention_on_chip: quantize nets with attention even where that loses
     more than ``ATTENTION_ERROR`` of their outputs; otherwise they stay in float, on the host.
@@ -78,7 +80,7 @@ class QuantizeOptions:
 
     method: Method = Method.MSE
     percentile: float = 99.99
-    samples: int | None = 128
+    samples: int | None = 32
     weight_scale: WeightScale = WeightScale.MAX
     equalize: "Equalize | bool" = Equalize.AUTO
     correct_bias: bool = True
@@ -247,14 +249,22 @@ class Observed:
 
 
 def the_more_exact(plain: Observed, equalized: Observed, data, progress=None) -> Observed:
-    """Of the two, the one whose quantized form (weights rounded to nearest) is closer to the float outputs on a few samples."""
+    """The equalized form if, weights rounded to nearest, it is closer to the float outputs on ``MAJORITY`` of some samples; else the plain.
+
+    Ends as soon as the rest cannot change the outcome.
+    """
     interpreters = [Interpreter(o.quantized(False)) for o in (plain, equalized)]
-    errors = np.zeros(2)
-    for done, i in enumerate(spread_over(data), 1):
-        errors += [output_error(run.run(data[i]), plain.outputs[i]) for run in interpreters]
+    chosen = spread_over(data)
+    needed = math.ceil(MAJORITY * len(chosen))
+    won = 0
+    for done, i in enumerate(chosen, 1):
+        errors = [output_error(run.run(data[i]), plain.outputs[i]) for run in interpreters]
+        won += errors[1] < errors[0]
         if progress:
             progress(done)
-    return equalized if errors[1] <= errors[0] else plain
+        if won >= needed or won + len(chosen) - done < needed:
+            break
+    return equalized if won >= needed else plain
 
 
 def output_error(results: list[np.ndarray], wanted: list[np.ndarray]) -> float:
