@@ -1,4 +1,7 @@
-"""What the compression hardware reads and writes: the enumeration every operand names, one file per codec next to it."""
+"""What the compression hardware reads and writes: the enumeration every operand names, one file per codec next to it.
+
+The codecs themselves: `tvm_ergo.target.codecs.registry`.
+"""
 
 from __future__ import annotations
 
@@ -9,3 +12,6 @@ class Codec(IntEnum):
     """How an operand's elements stand in memory. A new codec takes the next free number and never reuses one."""
 
     RAW = 0  # plain little-endian elements at addr + sum(index * stride)
+    BITMASK = 1  # one bit per value, then the nonzero ones
+    BITPLANE = 2  # two-level zero map, nonzero magnitudes in blocks of as many bit planes as they need
+    CONTEXT = 3  # adaptive binary arithmetic code, logistic mixing of three contexts

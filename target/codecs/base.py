@@ -1,0 +1,185 @@
+"""What every activation codec is: a tensor int8[H, W, C] in, an index of tile sizes and independently decodable tiles out.
+
+A tile is a band of ``tile_rows`` whole rows. The stored tensor is, little-endian,
+
+    u32 per tile: payload length in bytes, bit 31 set where the tile is stored raw
+    the payloads, one after the other
+
+A tile that would not become smaller is stored raw, so that a stored tensor never exceeds its plain size by more than the index.
+Codecs work on unsigned distances from the zero point (`fold`), so that after a ReLU no bit is spent on a sign.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import ClassVar
+
+import numpy as np
+
+from tvm_ergo.target.codecs import Codec
+from tvm_ergo.target.errors import InputError, ProgramError
+from tvm_ergo.target.isa.cost import Event
+
+INDEX_BYTES = 4  # per tile
+RAW_TILE = 1 << 31
+Shape = tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class SymbolCost:
+    """What coding or decoding one value takes in hardware: ``cycles`` of one coder lane, and how often each event happens.
+
+    Energy follows from the chip's table (`Chip.energy`), which carries its own sources. source : where the counts come from.
+    """
+
+    cycles: float
+    events: dict[Event, float]
+    source: str
+
+    def pj(self, energy_pj: dict[Event, float]) -> float:
+        """Energy of one value, from pJ per event."""
+        return sum(count * energy_pj[event] for event, count in self.events.items())
+
+
+@cache
+def fold_table(zero_point: int) -> np.ndarray:
+    """uint8[256]: ``table[x + 128]`` is the unsigned distance code of int8 ``x``, a bijection that maps the zero point to 0.
+
+    Where both signs exist they alternate (+1, -1, +2, ...); values for which only one sign exists follow in order. With
+    zero point -128 it is ``x + 128``.
+    """
+    if not -128 <= zero_point <= 127:
+        raise InputError(f"zero point {zero_point} is not an int8")
+    d = np.arange(-128, 128) - zero_point
+    both = min(zero_point + 128, 127 - zero_point)
+    near = np.where(d > 0, 2 * d - 1, -2 * d)
+    return np.where(np.abs(d) <= both, near, np.abs(d) + both).astype(np.uint8)
+
+
+@cache
+def unfold_table(zero_point: int) -> np.ndarray:
+    """int8[256], the inverse of `fold_table`."""
+    table = np.empty(256, np.int8)
+    table[fold_table(zero_point)] = np.arange(-128, 128)
+    return table
+
+
+def fold(x: np.ndarray, zero_point: int) -> np.ndarray:
+    """int8 to unsigned distance codes, uint8, same shape."""
+    return fold_table(zero_point)[x.astype(np.int16) + 128]
+
+
+def unfold(u: np.ndarray, zero_point: int) -> np.ndarray:
+    """The inverse of `fold`."""
+    return unfold_table(zero_point)[u]
+
+
+@dataclass(frozen=True)
+class ActivationCodec(ABC):
+    """Fields: zero_point (the value coded most cheaply), tile_rows (rows per independently decodable tile)."""
+
+    codec: ClassVar[Codec]
+    lossless: ClassVar[bool] = True
+    COST: ClassVar[SymbolCost]
+
+    zero_point: int = -128
+    tile_rows: int = 8
+
+    def __post_init__(self):
+        fold_table(self.zero_point)
+        if self.tile_rows < 1:
+            raise InputError(f"tiles of {self.tile_rows} rows", required="at least 1 row")
+
+    @abstractmethod
+    def encode_tiles(self, tiles: list[np.ndarray]) -> Sequence[bytes | None]:
+        """Payloads of tiles uint8[rows, W, C] of distance codes; None where the codec knows that raw is smaller."""
+
+    @abstractmethod
+    def decode_tiles(self, payloads: list[bytes], shapes: list[Shape]) -> list[np.ndarray]:
+        """The inverse: uint8[rows, W, C] per payload. Errors: ProgramError for a payload that cannot be one of that shape."""
+
+    def max_error(self, shape: Shape) -> int:
+        """Largest difference between a value and its decoded self, in quantization steps: 0 for a lossless codec."""
+        return 0
+
+    def worst_case_bytes(self, shape: Shape) -> int:
+        """Upper bound of ``len(encode(x))`` over every x of this shape."""
+        return math.prod(_checked(shape)) + INDEX_BYTES * len(self.tile_shapes(shape))
+
+    def tile_shapes(self, shape: Shape) -> list[Shape]:
+        """Shapes of the tiles, top to bottom."""
+        height, width, channels = _checked(shape)
+        return [(min(self.tile_rows, height - y), width, channels) for y in range(0, height, self.tile_rows)]
+
+    def encode(self, x: np.ndarray) -> bytes:
+        """int8[H, W, C] to bytes. Errors: InputError for another dtype or rank, or an empty tensor."""
+        if x.dtype != np.int8:
+            raise InputError("activation codecs take int8 tensors", available=str(x.dtype))
+        return self.encode_many([x])[0]
+
+    def encode_many(self, tensors: list[np.ndarray]) -> list[bytes]:
+        """`encode` of several tensors at once: their tiles run in lockstep, which is how NumPy becomes fast."""
+        for x in tensors:
+            _checked(x.shape)
+        folded = [fold(x, self.zero_point) for x in tensors]
+        tiles = [u[y:y + self.tile_rows] for u in folded for y in range(0, u.shape[0], self.tile_rows)]
+        payloads = iter(zip(tiles, self.encode_tiles(tiles)))
+        return [self._assemble([next(payloads) for _ in self.tile_shapes(u.shape)]) for u in folded]
+
+    def _assemble(self, coded: list[tuple[np.ndarray, bytes | None]]) -> bytes:
+        index, parts = [], []
+        for tile, payload in coded:
+            raw = payload is None or (len(payload) >= tile.size and self.lossless)
+            parts.append(unfold(tile, self.zero_point).tobytes() if raw else payload)
+            index.append(len(parts[-1]) | (RAW_TILE if raw else 0))
+        return np.array(index, "<u4").tobytes() + b"".join(parts)
+
+    def index(self, data: bytes, shape: Shape) -> list[tuple[int, int, bool]]:
+        """(begin, end, raw) of each tile's payload in ``data``. Errors: ProgramError where index and length disagree."""
+        tiles = self.tile_shapes(shape)
+        if len(data) < INDEX_BYTES * len(tiles):
+            raise ProgramError("a coded tensor is shorter than its index", required=f"{INDEX_BYTES * len(tiles)} bytes", available=f"{len(data)} bytes")
+        begin, entries = INDEX_BYTES * len(tiles), []
+        for entry, tile in zip(np.frombuffer(data, "<u4", len(tiles)).tolist(), tiles):
+            length, raw = entry & (RAW_TILE - 1), bool(entry & RAW_TILE)
+            if raw and length != math.prod(tile):
+                raise ProgramError("a raw tile has the wrong length", required=f"{math.prod(tile)} bytes", available=f"{length} bytes")
+            entries.append((begin, begin + length, raw))
+            begin += length
+        if begin != len(data):
+            raise ProgramError("a coded tensor's index and length disagree", required=f"{begin} bytes", available=f"{len(data)} bytes")
+        return entries
+
+    def decode(self, data: bytes, shape: Shape) -> np.ndarray:
+        """Bytes to int8[H, W, C]. Errors: ProgramError for a stream that cannot be one of that shape."""
+        return self.decode_rows(data, shape, 0, shape[0])
+
+    def decode_rows(self, data: bytes, shape: Shape, begin: int, end: int) -> np.ndarray:
+        """Rows [begin, end) of the tensor, decoding only the tiles that hold them."""
+        if not 0 <= begin < end <= shape[0]:
+            raise InputError(f"rows [{begin}, {end}) of a tensor of {shape[0]} rows")
+        first, last = begin // self.tile_rows, -(-end // self.tile_rows)
+        entries = self.index(data, shape)[first:last]
+        shapes = self.tile_shapes(shape)[first:last]
+        coded = [i for i, (_, _, raw) in enumerate(entries) if not raw]
+        decoded = dict(zip(coded, self.decode_tiles([bytes(data[slice(*entries[i][:2])]) for i in coded], [shapes[i] for i in coded])))
+        rows = []
+        for i, (start, stop, raw) in enumerate(entries):
+            rows.append(np.frombuffer(data, np.int8, stop - start, start).reshape(shapes[i]) if raw else unfold(decoded[i], self.zero_point))
+        skip = begin - first * self.tile_rows
+        return np.concatenate(rows)[skip:skip + end - begin]
+
+
+def _checked(shape) -> Shape:
+    if len(shape) != 3 or min(shape) < 1:
+        raise InputError(f"a tensor of shape {tuple(shape)} cannot be coded", required="three dimensions [H, W, C], none empty")
+    return tuple(shape)
+
+
+def broken(what: str) -> ProgramError:
+    """The error of a payload that no encoder wrote."""
+    return ProgramError(f"a coded tile is broken: {what}", remedy="check codec, shape and address of the operand")
