@@ -66,7 +66,7 @@ def measure(name: str, images: int, bits: int, only: list[str] | None) -> list[d
     channel = [sum(order0(x[..., c]) * x[..., c].size for x, _ in tensors for c in range(x.shape[2])) / values for tensors in per_image]
     rows = [common | figures("order-0 per tensor (ideal)", entropy), common | figures("order-0 per channel (ideal)", channel)]
     for codec, cls in CODECS.items():
-        if only and codec.name.lower() not in only:
+        if not cls.lossless or only and codec.name.lower() not in only:
             continue
         coded = np.zeros(images)
         for alike in zip(*per_image):

@@ -15,3 +15,4 @@ class Codec(IntEnum):
     BITMASK = 1  # one bit per value, then the nonzero ones
     BITPLANE = 2  # two-level zero map, nonzero magnitudes in blocks of as many bit planes as they need
     CONTEXT = 3  # adaptive binary arithmetic code, logistic mixing of three contexts
+    REDUCED = 4  # fewer bits where a budget demands it (lossy, bounded)

@@ -71,12 +71,12 @@ def lanes_of(shape: tuple[int, int, int]) -> int:
 
 @dataclass(frozen=True)
 class ContextCodec(ActivationCodec):
-    """Lossless; tiles of eight rows: one row per tile costs about 8 % more, because each tile learns anew."""
+    """Lossless; tiles of eight rows: smaller tiles cost more, because each tile learns anew."""
 
     codec: ClassVar[Codec] = Codec.CONTEXT
     COST: ClassVar[SymbolCost] = SymbolCost(
         5.0, {Event.LOCAL_READ_BYTE: 5 * 17, Event.LOCAL_WRITE_BYTE: 5 * 17, Event.LUT_READ: 5 * 4, Event.MAC_8X8: 5 * 4 * 2 * 4, Event.ALU_8: 5 * 16},
-        "assumption: one decision per lane and cycle, pipelined; 5 decisions a value (counted on SqueezeNet 1.0 at 7 bits: 4.4); per decision three "
+        "assumption: one decision per lane and cycle, pipelined; 5 decisions a value (counted on SqueezeNet 1.0's activations at 7 bits, six images: 3.63); per decision three "
         "3-byte states and four 2-byte weights read and written, three stretch and one squash look-up, eight 16 x 16 bit products (four 8 x 8 each)")
 
     def encode_tiles(self, tiles):

@@ -7,9 +7,10 @@ from tvm_ergo.target.codecs.base import ActivationCodec
 from tvm_ergo.target.codecs.bitmask import BitmaskCodec
 from tvm_ergo.target.codecs.bitplane import BitplaneCodec
 from tvm_ergo.target.codecs.context import ContextCodec
+from tvm_ergo.target.codecs.reduced import ReducedCodec
 from tvm_ergo.target.errors import ProgramError
 
-CODECS: dict[Codec, type[ActivationCodec]] = {cls.codec: cls for cls in (BitmaskCodec, BitplaneCodec, ContextCodec)}
+CODECS: dict[Codec, type[ActivationCodec]] = {cls.codec: cls for cls in (BitmaskCodec, BitplaneCodec, ContextCodec, ReducedCodec)}
 
 
 def codec_class(codec: Codec) -> type[ActivationCodec]:
