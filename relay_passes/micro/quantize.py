@@ -80,7 +80,7 @@ class QuantizeOptions:
 
     method: Method = Method.MSE
     percentile: float = 99.99
-    samples: int | None = 32
+    samples: int | None = 64
     weight_scale: WeightScale = WeightScale.MAX
     equalize: "Equalize | bool" = Equalize.AUTO
     correct_bias: bool = True
