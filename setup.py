@@ -43,6 +43,13 @@ RUNTIME = Extension(
     language="c++",
     extra_compile_args=["-std=c++17", "-O2", "-fvisibility=hidden"],
 )
+# the exact search for a placement of buffers: needs nothing but the C++ library
+SKYLINE = Extension(
+    "tvm_ergo.codegen.memory.skyline",
+    sources=["codegen/memory/skyline.cc"],
+    language="c++",
+    extra_compile_args=["-std=c++17", "-O2", "-fvisibility=hidden"],
+)
 
 setup(
     name="tvm-ergo",
@@ -51,7 +58,7 @@ setup(
     python_requires=">=3.11,<3.13",
     package_dir={"tvm_ergo": "python/tvm_ergo", **{f"tvm_ergo.{p}": f for p, f in FOLDERS.items()}},
     packages=packages(),
-    ext_modules=[RUNTIME],
+    ext_modules=[RUNTIME, SKYLINE],
     cmdclass={"build_ext": BuildRuntime},
     package_data={"tvm_ergo": ["**/*.json", "**/*.html", "**/*.onnx"], "tvm_ergo.target": ["**/*.json"], "tvm_ergo.codegen": ["**/*.cc"]},
     install_requires=[

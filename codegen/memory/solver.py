@@ -3,21 +3,25 @@
 A buffer goes into a gap between the buffers that are already placed and live at the same time as it (the skyline of its
 interval). The search stops as soon as a result equals the live-bytes bound, which no placement can beat. It is a heuristic:
 it may miss a placement that exists, except with up to EXHAUSTIVE buffers: an optimal placement pushed down as far as it goes
-is what first fit makes of the buffers in the order of their offsets, so trying every order finds it. ``solve`` is the only
-entry, so an exact search can take its place.
+is what first fit makes of the buffers in the order of their offsets, so trying every order finds it. Where it stays above the
+bound, the exact search (``exact``) takes over, within a limit of work, not of time: results do not depend on the machine.
 """
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 
 import numpy as np
 
+from tvm_ergo.codegen.memory import exact
 from tvm_ergo.codegen.memory.problem import Problem, Solution, columns
 
 RANDOM_RESTARTS = 24
 EXHAUSTIVE = 5
+WORK_LIMIT = 100_000_000
+"""Elementary steps of the exact search per problem: about a second. MiniMalloc's hardest instance needs 9e9."""
 
 
 def orderings(problem: Problem) -> Iterator[np.ndarray]:
@@ -83,9 +87,73 @@ def _gap(starts: list[int], ends: list[int], size: int, alignment: int, best_fit
     return best if best is not None else -(-top // alignment) * alignment
 
 
+@dataclass(frozen=True)
+class Allocation:
+    """A placement and what is known of it. peak_bytes : what it needs. bound_bytes : no placement needs less.
+
+    work : elementary steps of the exact search, 0 where the heuristics met the bound.
+    """
+
+    solution: Solution
+    peak_bytes: int
+    bound_bytes: int
+    work: int = 0
+
+    @property
+    def optimal(self) -> bool:
+        return self.peak_bytes <= self.bound_bytes
+
+    def __str__(self) -> str:
+        if self.optimal:
+            return f"{self.peak_bytes} bytes, optimal"
+        return f"{self.peak_bytes} bytes, within {100 * (self.peak_bytes / self.bound_bytes - 1):.1f} % of the bound of {self.bound_bytes}"
+
+
+def lower_bound(problem: Problem) -> int:
+    """Most bytes live at one time, each buffer but one rounded up to the alignment that all have in common."""
+    size, lower, upper, alignment = columns(problem)
+    alive = lower < upper
+    grain = int(np.gcd.reduce(alignment)) if len(alignment) else 1
+    rounded = -(-size // grain) * grain
+    spared = np.where(alive, rounded - size, 0).max(initial=0)  # the topmost buffer needs no rounding
+    padded = Problem(tuple(replace(b, size=int(r)) for b, r in zip(problem.buffers, rounded, strict=True)))
+    return max(problem.lower_bound(), padded.lower_bound() - int(spared), int(size.max(initial=0)))
+
+
+def allocate(problem: Problem, work_limit: int = WORK_LIMIT, progress: Callable[[int], None] | None = None) -> Allocation:
+    """The lowest placement found: heuristics first, and where they stay above the bound the exact search.
+
+    The search is asked for the bound itself and, where that is refuted or too hard, for peaks halfway to what is known.
+    work_limit : of the exact search over all its questions (0: heuristics only). ``progress`` is told the peak at each improvement.
+    """
+    bound = lower_bound(problem)
+    best = _by_heuristics(problem, bound, progress)
+    peak, work = best.peak(problem), 0
+    if peak <= bound or work_limit <= 0 or not exact.available(problem):
+        return Allocation(best, peak, bound)
+    target, undecided = bound, bound  # below `bound` no placement exists, below `undecided` none was found
+    while undecided < peak and work < work_limit:
+        # most of the work goes where it counts: to the bound itself
+        share = max(1, (work_limit - work) * 3 // 4 if target == bound else (work_limit - work) // 4)
+        answer = exact.place_within(problem, target, share)
+        work += answer.work
+        if answer.solution is not None:
+            best, peak = answer.solution, answer.solution.peak(problem)
+            if progress:
+                progress(peak)
+        else:
+            bound = target + 1 if answer.impossible else bound
+            undecided = target + 1
+        target = (undecided + peak - 1) // 2
+    return Allocation(best, peak, bound, work)
+
+
 def solve(problem: Problem, progress: Callable[[int], None] | None = None) -> Solution:
-    """The lowest placement found. ``progress`` is told the peak in bytes at each improvement."""
-    bound = problem.lower_bound()
+    """The placement of :func:`allocate`."""
+    return allocate(problem, progress=progress).solution
+
+
+def _by_heuristics(problem: Problem, bound: int, progress: Callable[[int], None] | None) -> Solution:
     best, best_peak = None, None
     for order in orderings(problem):
         for best_fit in (False, True):
