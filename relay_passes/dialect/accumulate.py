@@ -29,10 +29,11 @@ class _Raw:
 class Conv2dAccumulate(_Raw, Conv2d):
     """conv2d without requantization: ``bias + sum (x - in_zp) * (w - w_zp)``, i32[N,OH,OW,O]; mult, shift, lo, hi are not used."""
 
-    def compute(self, x: te.Tensor, w: te.Tensor, bias: te.Tensor, mult: te.Tensor, shift: te.Tensor) -> te.Tensor:
-        padded, packed = contraction.pad_rows(x, self.padding, self.in_zp), contraction.pack_conv(w, self.groups)
+    def compute_packed(self, x: te.Tensor, packed: te.Tensor, bias: te.Tensor, mult: te.Tensor, shift: te.Tensor) -> te.Tensor:
+        padded = contraction.pad_rows(x, self.padding, self.in_zp)
         acc = contraction.conv(padded, packed, int(bias.shape[0]), self.strides, self.dilation, self.groups, self.in_zp, self.w_zp)
-        return te.compute(acc.shape, lambda n, h, v, o: acc(n, h, v, o) + bias(o), name="accumulators")
+        shape = (*acc.shape[:3], bias.shape[0])  # the accumulators may have lanes left over
+        return te.compute(shape, lambda n, h, v, o: acc(n, h, v, o) + bias(o), name="accumulators")
 
 
 @ergo_op("depthwise_conv2d_accumulate")

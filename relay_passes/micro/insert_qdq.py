@@ -7,6 +7,7 @@ concat, maximum and minimum all their operands into one. Weights become ``dequan
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -17,7 +18,7 @@ from tvm import relax
 from tvm_ergo.relay_passes.micro.observe import QuantParams, Range, quant_params
 from tvm_ergo.relay_passes.micro.weights import WeightScale, bias_position, bias_scales, quantize_bias, quantize_weight, weight_channels
 from tvm_ergo.relay_passes.relax_utils import Call, Constant, assemble, bindings_of, body_of, const, infer, main_of, with_operands
-from tvm_ergo.relay_passes.support import ConstTensor, FunctionView, Group, Kind, analyse
+from tvm_ergo.relay_passes.support import ConstTensor, FunctionView, Group, Kind, analyse, linear
 from tvm_ergo.target.errors import CalibrationError
 
 FIXED = {"relax.sigmoid": QuantParams(1 / 256, -128), "relax.nn.softmax": QuantParams(1 / 256, -128), "relax.tanh": QuantParams(1 / 128, 0)}
@@ -138,6 +139,20 @@ def _class_params(view: FunctionView, sources, ranges, exact: Mapping[str, Quant
     return quant_params(min(s.lo for s in spans), max(s.hi for s in spans))
 
 
+def wide_outputs(quant_plan: QuantPlan) -> set:
+    """Results of convolutions and dense layers that only the host reads (logits, box regressions): they leave the chip as int32
+    accumulators (``lower_linear.lower_wide``) and need no quantization."""
+    view = quant_plan.view
+    on_chip = {m for g in quant_plan.groups for m in g.members}
+    found = set()
+    for group in quant_plan.groups:
+        if group.rule in (linear.Conv2d, linear.Dense) and not on_chip.intersection(view.users(group.output)):
+            bounds = group.rule.parts(view, group).bounds
+            if math.isinf(bounds.low) and math.isinf(bounds.high):
+                found.add(group.output)
+    return found
+
+
 class Inserter:
     """Rebuilds ``main`` binding by binding: raw values, their quantized-dequantized twins, and quantized constants."""
 
@@ -147,7 +162,7 @@ class Inserter:
         self.raw: dict = {}
         self.twin: dict = {}
         self.member_of = {m: g for g in reversed(quant_plan.groups) for m in g.members}
-        self.border = set(quant_plan.params)
+        self.border = set(quant_plan.params) - wide_outputs(quant_plan)
         self.produced = quant_plan.produced
         self.constants: dict = {}  # binding -> {argument index: function that emits the quantized constant}
 

@@ -20,7 +20,7 @@ from tvm_ergo.relay_passes.micro.lower_context import (LOWERINGS, NEEDS_QUANTIZA
                                                        Value, host_fallbacks, kept_in_float, lowering_notes, scale_of, write_records)
 from tvm_ergo.relay_passes.support.groups import analyse
 from tvm_ergo.relay_passes.support.rule import Group
-from tvm_ergo.relay_passes.support.view import dtype_of
+from tvm_ergo.relay_passes.support.view import dtype_of, static_shape
 
 __all__ = ["HostFallback", "LowerQuantized", "Note", "OutputQuant", "host_fallbacks", "lower_quantized", "lowering_notes"]
 
@@ -44,7 +44,7 @@ class LowerQuantized:
 
     In: normal form with quantize/dequantize (macro.LiftIntegers has run: no operators on int8 tensors). Out: the
     same inputs and outputs; each group whose inputs are quantized and whose result is
-    quantized is ``relax.ergo`` calls on int8; quantize of float inputs, dequantize of float outputs, and what the chip cannot do stay
+    quantized is ``relax.ergo`` calls on int8; a convolution or dense layer that is read in float leaves the chip as int32 accumulators; quantize of float inputs, dequantize of float outputs, and what the chip cannot do stay
     on the host as they were. uint8 activations are int8 (minus 128) inside. The host's part, with reasons, is ``host_fallbacks(mod)``;
     knowingly changed numbers are ``lowering_notes(mod)``.
 
@@ -129,6 +129,8 @@ class _Lowering:
         try:
             if out is None and self.kept is not None:
                 raise CannotLower(*self.kept)
+            if out is None and self._lower_wide(group):
+                return
             if out is None:
                 raise CannotLower(self.assigned.why.get(group.output, "its result is not quantized"), NEEDS_QUANTIZATION)
             for source in group.inputs:
@@ -141,6 +143,21 @@ class _Lowering:
                 self._on_host(member)
         finally:
             self.ctx.group = None
+
+    def _lower_wide(self, group: Group) -> bool:
+        """A linear layer that is read in float: its int32 accumulators leave the chip, and the host scales them."""
+        if not all(source in self.ctx.int8 for source in group.inputs):
+            return False
+        self.ctx.group = group
+        wide = lower_linear.lower_wide(self.ctx, group)
+        if wide is None:
+            return False
+        accumulators, unit, shape = wide
+        name = str(group.output.name)
+        real = self.builder.emit(relax.op.astype(accumulators, "float32"), name_hint=f"{name}_accumulators")
+        real = self.builder.emit(relax.op.multiply(real, relax.const(unit.astype(np.float32))), name_hint=f"{name}_real")
+        self.host[group.output] = real if static_shape(real) == tuple(shape) else self.builder.emit(relax.op.reshape(real, shape), name_hint=name)
+        return True
 
     def _quantize_source(self, source: relax.Var) -> None:
         """A host tensor that the chip only moves before it is quantized: quantize it first."""
