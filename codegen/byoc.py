@@ -11,9 +11,13 @@ from tvm_ergo.codegen.compile import compile_function, compile_graph
 from tvm_ergo.codegen.graph import Graph
 from tvm_ergo.codegen.relocate import share_memory
 from tvm_ergo.codegen.runtime.native import create_module
+from tvm_ergo.codegen.space import Objective
 from tvm_ergo.target.chip import Chip, chip_names
 from tvm_ergo.target.program import Program
 from tvm_ergo.target.tags import DEFAULT_CHIP, chip_of_target, is_ergo
+
+OBJECTIVE = "ergo_objective"
+"""Attribute of a chip function: the value of its `Objective`."""
 
 
 def program_of_function(func: relax.Function, chip: Chip, **options) -> Program:
@@ -39,5 +43,10 @@ def compile_functions(functions: Sequence[relax.Function]) -> list[tvm.runtime.M
     """
     target = tvm.target.Target.current()
     chip = chip_of_target(target if is_ergo(target) else DEFAULT_CHIP)
-    programs = {str(f.attrs["global_symbol"]): program_of_function(f, chip) for f in functions}
+    programs = {str(f.attrs["global_symbol"]): program_of_function(f, chip, objective=objective_of(f)) for f in functions}
     return [create_module({name: program.to_bytes() for name, program in share_memory(programs, chip.memory_bytes).items()})]
+
+
+def objective_of(func: relax.Function) -> Objective:
+    """What a chip function is planned for: its attribute `OBJECTIVE`, latency without it."""
+    return Objective(str(func.attrs[OBJECTIVE])) if func.attrs is not None and OBJECTIVE in func.attrs else Objective.LATENCY

@@ -8,41 +8,48 @@ from tvm import relax
 from tvm_ergo.codegen.graph import Graph, from_function
 from tvm_ergo.codegen.lower import Emitter
 from tvm_ergo.codegen.options import Options
-from tvm_ergo.codegen.plan import Plan, make_plan
+from tvm_ergo.codegen.plan import Plan
 from tvm_ergo.codegen.schedule import schedule
+from tvm_ergo.codegen.space import Objective, SpacePlan, choose
+from tvm_ergo.codegen.space.rolling import Shift
 from tvm_ergo.target.chip import Chip
 from tvm_ergo.target.isa import DType, Halt
 from tvm_ergo.target.program import Buffer, BufferKind, Node, Port, Program
 
 
 def compile_function(func: relax.Function, chip: Chip, *, memory_bytes: int | None = None, options: Options = Options(),
-                     name: str | None = None) -> Program:
+                     name: str | None = None, objective: Objective = Objective.LATENCY) -> Program:
     """The Program of a Relax function of ``relax.ergo.*`` calls (a region made by Partition, or any other).
 
     memory_bytes : the unified memory to plan for, the chip's unless given. name : for messages and meta, the function's
     global_symbol unless given. Inputs are named after the parameters, outputs after their variables.
+    objective : LATENCY runs layers whole where they fit and in bands of rows where they do not; MEMORY takes the least activation memory.
     Errors: ModelError (not a chip function), UnsupportedError, OutOfMemoryError.
     """
     if name is None:
         name = str(func.attrs["global_symbol"]) if func.attrs is not None and "global_symbol" in func.attrs else "main"
-    return compile_graph(from_function(func, name), chip, memory_bytes=memory_bytes, options=options)
+    return compile_graph(from_function(func, name), chip, memory_bytes=memory_bytes, options=options, objective=objective)
 
 
-def compile_graph(graph: Graph, chip: Chip, *, memory_bytes: int | None = None, options: Options = Options()) -> Program:
+def compile_graph(graph: Graph, chip: Chip, *, memory_bytes: int | None = None, options: Options = Options(),
+                  objective: Objective = Objective.LATENCY) -> Program:
     """As :func:`compile_function`, from a Graph."""
     memory = chip.memory_bytes if memory_bytes is None else memory_bytes
-    return emit_program(make_plan(graph, memory, options), chip, memory)
+    return emit_program(choose(graph, chip, memory, options, objective), chip, memory)
 
 
-def emit_program(plan: Plan, chip: Chip, memory_bytes: int | None = None) -> Program:
+def emit_program(plan: Plan | SpacePlan, chip: Chip, memory_bytes: int | None = None) -> Program:
     """The Program that carries out a plan. Errors: UnsupportedError from the lowering rules."""
     emitter = Emitter(plan)
     starts = []  # first instruction of each step
     written: dict[int, int] = {}  # tensor -> one past the instruction after which it is complete
-    for step in plan.steps:
+    for time, step in enumerate(plan.steps):
         starts.append(len(emitter.instructions))
-        emitter.lower(step.node, step.region)
-        written.update(dict.fromkeys(step.node.outputs, len(emitter.instructions)))
+        if isinstance(step, Shift):
+            emitter.shift(step.root, [(r.begin, r.count, r.pitch, r.length) for r in step.runs], step.new - step.old, time)
+            continue
+        emitter.lower(step.node, step.region, time)
+        written.update(dict.fromkeys(step.node.outputs, (time, len(emitter.instructions))))
     starts.append(len(emitter.instructions))
     instructions = schedule([*emitter.instructions, Halt()], plan.constant_bytes)
     graph = plan.graph
@@ -84,26 +91,33 @@ def _buffers(plan: Plan, starts: list[int], end: int) -> list[Buffer]:
         if not found or found[-1].addr != addr:
             found.append(Buffer(tensor.name, addr, tensor.size_bytes, 0, end, BufferKind.CONSTANT))
     output_roots = {plan.views[t].root for t in graph.outputs}
-    for buffer in plan.problem.buffers:
-        is_output = buffer.id in output_roots
-        kind = BufferKind.INPUT if buffer.id in graph.inputs else BufferKind.OUTPUT if is_output else BufferKind.ACTIVATION
-        last = end if is_output else starts[min(buffer.upper, len(starts) - 1)]
-        first = starts[min(buffer.lower, len(starts) - 1)]
-        found.append(Buffer(graph.tensors[buffer.id].name, plan.addresses[buffer.id], buffer.size, first, max(first, last), kind))
+    for life in plan.lives():
+        is_output = life.root in output_roots
+        kind = BufferKind.INPUT if life.root in graph.inputs else BufferKind.OUTPUT if is_output else BufferKind.ACTIVATION
+        last = end if is_output and life.upper >= len(plan.steps) else starts[min(life.upper, len(starts) - 1)]
+        first = starts[min(life.lower, len(starts) - 1)]
+        found.append(Buffer(graph.tensors[life.root].name, life.addr, life.size, first, max(first, last), kind))
     return found
 
 
-def _meta(plan: Plan, written: dict[int, int]) -> dict:
-    """Figures for reports, and where each activation can be read: complete once ``instructions`` of the program have run."""
+def _meta(plan: Plan | SpacePlan, written: dict[int, tuple[int, int]]) -> dict:
+    """Figures for reports, and where each activation can be read: complete once ``instructions`` of the program have run.
+
+    ``tensors`` leaves out those that never exist as a whole; ``space`` tells what runs in bands, None where nothing does.
+    """
     graph = plan.graph
     tensors = []
     for node in graph.nodes:
         for t in node.outputs:
-            view, tensor = plan.placed(t), graph.tensors[t]
+            time, instructions = written[t]
+            if not plan.is_whole(t, time):
+                continue
+            view, tensor = plan.placed(t, time), graph.tensors[t]
             tensors.append({
                 "name": tensor.name, "layer": node.op.name or node.name, "op": type(node.op).op_name, "node": node.id,
                 "dtype": tensor.dtype, "shape": list(tensor.shape), "addr": view.offset, "strides": list(view.strides),
-                "out_scale": node.op.out_scale, "out_zp": node.op.out_zp, "instructions": written[t]})
+                "out_scale": node.op.out_scale, "out_zp": node.op.out_zp, "instructions": instructions})
     return {
         "name": graph.name, "macs": graph.macs(), "constant_bytes": plan.constant_bytes, "activation_bytes": plan.activation_bytes,
-        "peak_bytes": plan.memory_bytes, "live_bytes": plan.problem.lower_bound(), "bound_bytes": plan.bound_bytes, "tensors": tensors}
+        "peak_bytes": plan.memory_bytes, "live_bytes": plan.live_bytes, "bound_bytes": plan.bound_bytes, "tensors": tensors,
+        "space": plan.report() if isinstance(plan, SpacePlan) else None}

@@ -30,6 +30,17 @@ class Step:
     region: Region
 
 
+@dataclass(frozen=True)
+class Life:
+    """A line of the memory map: ``size`` bytes at ``addr`` belong to a root's buffer during the steps ``[lower, upper)``."""
+
+    root: int
+    addr: int
+    size: int
+    lower: int
+    upper: int
+
+
 @dataclass(frozen=True, eq=False)
 class Plan:
     """Steps in order, each tensor's view, and the solved memory problem of the activations.
@@ -66,10 +77,23 @@ class Plan:
     def memory_bytes(self) -> int:
         return self.constant_bytes + self.activation_bytes
 
-    def placed(self, t: int) -> View:
-        """A tensor's view in the whole memory: ``offset`` is an address."""
+    @cached_property
+    def live_bytes(self) -> int:
+        """Most bytes live at one time: the least that any placement of this plan needs."""
+        return self.problem.lower_bound()
+
+    def placed(self, t: int, time: int = 0) -> View:
+        """A tensor's view in the whole memory: ``offset`` is an address, the same at every step ``time``."""
         view = self.views[t]
         return view.moved(-1, self.addresses[view.root])
+
+    def is_whole(self, t: int, time: int) -> bool:
+        """Whether all of a tensor can be read just after the step ``time`` that completes it: here always."""
+        return True
+
+    def lives(self) -> list[Life]:
+        """The memory map of the activations."""
+        return [Life(b.id, self.addresses[b.id], b.size, b.lower, b.upper) for b in self.problem.buffers]
 
     def __str__(self) -> str:
         graph = self.graph
@@ -186,7 +210,7 @@ def _too_large(plan: Plan, memory_bytes: int) -> OutOfMemoryError:
     graph, time, peak = plan.graph, plan.problem.peak_time(), plan.memory_bytes
     at = plan.steps[time].node.name if time < len(plan.steps) else "the end"
     alive = [f"{graph.tensors[b.id].name} {b.size} bytes" for b in plan.problem.alive_at(time)]
-    mostly_constants = plan.constant_bytes > plan.activation_bytes
+    mostly_constants = plan.constant_bytes > min(plan.activation_bytes, memory_bytes)
     return OutOfMemoryError(
         f"{graph.name} needs a peak of {peak} bytes ({peak / KIB:.1f} KiB), {peak - memory_bytes} more than the memory has",
         where=f"step {time} ({at}), where these tensors are alive: {', '.join(alive)}",

@@ -47,6 +47,7 @@ def resolve(graph: Graph, options: Options, times: Sequence[NodeTime] | None = N
 class _Resolver:
     def __init__(self, graph: Graph, options: Options, times: Sequence[NodeTime]):
         self.graph, self.options, self.times = graph, options, times
+        self.sequence = sorted(graph.nodes, key=lambda n: self.times[n.id].first)  # as they begin: what is placed so far has run so far
         self.views: dict[int, View] = {}
         self.outputs = set(graph.outputs)
         self.members: dict[int, list[int]] = {}  # root -> tensors in its buffer
@@ -55,9 +56,9 @@ class _Resolver:
         producerless = [t.id for t in self.graph.tensors if t.id not in self.graph.producer]
         for t in producerless:
             self._put(t, self._own(t))
-        for node in reversed(self.graph.nodes):
+        for node in reversed(self.sequence):
             self._embed_inputs(node)
-        for node in self.graph.nodes:
+        for node in self.sequence:
             for t in node.outputs:
                 if t not in self.views:
                     self._put(t, self._view_of_source(node) or self._overwrite(node) or self._own(t))

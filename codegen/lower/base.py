@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from tvm_ergo.codegen.graph import Node, Region
 from tvm_ergo.codegen.plan import Plan
@@ -33,15 +33,28 @@ class Emitter:
     def __init__(self, plan: Plan):
         self.plan, self.graph = plan, plan.graph
         self.instructions: list[Instruction] = []
-        self._node = 0
+        self._node = self._time = 0
 
-    def lower(self, node: Node, region: Region) -> None:
-        """Appends the instructions of one step. Errors: UnsupportedError when the op has no rule or the box cannot be done."""
+    def lower(self, node: Node, region: Region, time: int = 0) -> None:
+        """Appends the instructions of step ``time``. Errors: UnsupportedError when the op has no rule or the box cannot be done."""
+        self._time = time
         if type(node.op) not in RULES:
             raise UnsupportedError(f"the chip has no lowering of {type(node.op).__name__}", where=node.name,
                                    available=", ".join(sorted(op.__name__ for op in RULES)))
         self._node = node.id
         RULES[type(node.op)](node, region, self)
+
+    def shift(self, root: int, boxes: Sequence[tuple[int, int, int, int]], distance: int, time: int) -> None:
+        """Moves bytes of a rolling buffer ``distance`` bytes down, to where they lie after step ``time``.
+
+        boxes : ``(first byte of the tensor, pieces, bytes between pieces, bytes of each)``.
+        """
+        producer = self.graph.producer.get(root)
+        self._node = self._node if producer is None else producer.id
+        front = self.plan.placed(root, time).offset
+        for begin, count, pitch, length in boxes:
+            target = View(-1, front + begin, (count, length), (pitch, 1), 1)
+            self.move(target.moved(-1, distance), target, DType.I8)
 
     def __call__(self, instruction: type[Instruction], **fields) -> None:
         self.instructions.append(instruction(**fields, node=self._node))
@@ -51,7 +64,7 @@ class Emitter:
 
     def view(self, t: int, region: Region | None = None) -> View:
         """Where a box of a tensor (all of it by default) lies in the memory."""
-        view = self.plan.placed(t)
+        view = self.plan.placed(t, self._time)
         return view if region is None else view.box(region)
 
     def operand(self, t: int, region: Region | None = None) -> Operand:

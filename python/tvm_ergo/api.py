@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import tvm
 from tvm_ergo import frontend
+from tvm_ergo.codegen.space import Objective
 from tvm_ergo.compiled import CompiledModel
 from tvm_ergo.pipeline import PipelineOptions, Progress, fallbacks_of, host_build, run_stages, walk
 from tvm_ergo.relay_passes.macro import normalize
@@ -37,7 +38,8 @@ def quantize(model, calibration, options: QuantizeOptions = QuantizeOptions(), *
 
 
 def compile(model, *, target: str | Path | tvm.target.Target | Chip = "ergo", calibration=None, memory: int | str | None = None,  # noqa: A001
-            strict: bool = False, quantize: QuantizeOptions = QuantizeOptions(), input_shapes: dict | None = None, batch: int = 1,
+            objective: str = "latency", strict: bool = False, quantize: QuantizeOptions = QuantizeOptions(),
+            input_shapes: dict | None = None, batch: int = 1,
             progress: Progress | None = None) -> CompiledModel:
     """A model compiled for the chip, with what does not fit it on the host CPU.
 
@@ -46,7 +48,8 @@ def compile(model, *, target: str | Path | tvm.target.Target | Chip = "ergo", ca
     model : path or bytes of an ONNX or TFLite file, an ``onnx.ModelProto``, a Relax module, or what `frontend.load` gave.
     target : tag ("ergo", "ergo/1", "ergo/2"), path of a chip file, TVM target, or Chip.
     calibration : typical inputs, needed to quantize a model in floating point (see `quantize`).
-    memory : bytes of unified memory (65536 or "64KiB"), instead of the chip's own. strict : refuse models that need the host CPU.
+    memory : bytes of unified memory (65536 or "64KiB"), instead of the chip's own; layers that do not fit it whole run in bands of rows.
+    objective : "latency", or "memory" for the least activation memory at the cost of time. strict : refuse models that need the host CPU.
     quantize : choices of the quantization. input_shapes, batch : for dynamic dimensions.
     progress : ``progress(step, done, total)``, called on long work.
 
@@ -60,7 +63,8 @@ def compile(model, *, target: str | Path | tvm.target.Target | Chip = "ergo", ca
     if memory is not None:
         chip = chip.with_memory(memory)
     imported = frontend.load(model, input_shapes=input_shapes, batch=batch)
-    options = PipelineOptions(chip, _renamed(calibration, imported), quantize, strict, progress, (equalized := []).append)
+    options = PipelineOptions(chip, _renamed(calibration, imported), quantize, strict, progress, (equalized := []).append,
+                              objective_named(objective))
     reference = run_stages(imported.mod, options, until="normalize")
     quantized = run_stages(reference, options, start="quantize", until="quantize")
     lowered, mod = None, quantized
@@ -73,6 +77,14 @@ def compile(model, *, target: str | Path | tvm.target.Target | Chip = "ergo", ca
     return CompiledModel(module, chip, imported.inputs, imported.outputs, tuple(fallbacks_of(lowered)), imported.source,
                          quantized=quantized, lowered=lowered, reference=reference, executable=executable,
                          equalized=equalized[0] if equalized else None, sample=_first_sample(calibration, imported))
+
+
+def objective_named(name: str) -> Objective:
+    """Errors: InputError for a name that is none."""
+    known = [objective.value for objective in Objective]
+    if name not in known:
+        raise InputError(f"there is no objective {name!r}", required=", ".join(known))
+    return Objective(name)
 
 
 def _renamed(calibration, imported: frontend.Imported):

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 
 import tvm
 from tvm import relax, tirx
+from tvm_ergo.codegen.byoc import OBJECTIVE
+from tvm_ergo.codegen.space import Objective
 from tvm_ergo.relay_passes import compat
 from tvm_ergo.relay_passes.compile.partition import Partition, is_chip_function
 from tvm_ergo.relay_passes.cpu import LegalizeForCPU, ScheduleForCPU
@@ -36,6 +38,7 @@ class PipelineOptions:
     chip : the chip compiled for. calibration : inputs for quantizing a float model (see ``micro.calibrate.samples_of``), None if there
     are none. quantize : choices of the quantization. strict : refuse models of which anything stays on the host.
     progress : ``progress(step, done, total)``. on_equalized : see ``micro.quantize.quantize``.
+    objective : what the memory plans are chosen for.
     """
 
     chip: Chip
@@ -44,6 +47,7 @@ class PipelineOptions:
     strict: bool = False
     progress: Progress | None = None
     on_equalized: Callable[[tvm.IRModule], None] | None = None
+    objective: Objective = Objective.LATENCY
 
     @property
     def target(self) -> tvm.target.Target:
@@ -94,6 +98,10 @@ def _partition(mod: tvm.IRModule, options: PipelineOptions) -> tvm.IRModule:
 def _codegen(mod: tvm.IRModule, options: PipelineOptions) -> tvm.IRModule:
     if not any(isinstance(f, relax.Function) and is_chip_function(f) for f in mod.functions.values()):
         return mod
+    mod = mod.clone()
+    for gvar, func in list(mod.functions_items()):
+        if isinstance(func, relax.Function) and is_chip_function(func):
+            mod[gvar] = func.with_attr(OBJECTIVE, options.objective.value)
     with options.target:
         return relax.transform.RunCodegen()(mod)
 

@@ -113,7 +113,7 @@ def test_any_flipped_bit_of_a_compiled_model_is_found(refused, tmp_path, workspa
         refused(["run", tmp_path / "b.ergo", "--random", "0"], "ProgramError")
 
 
-@pytest.mark.parametrize("options", [["--memory", "16KiB"], ["--target", "ergo/2"], ["--calibration", "cal.npz"], ["--strict"]])
+@pytest.mark.parametrize("options", [["--memory", "16KiB"], ["--objective", "memory"], ["--target", "ergo/2"], ["--calibration", "cal.npz"], ["--strict"]])
 def test_options_that_a_compiled_model_could_not_heed(refused, workspace, options):
     refused(["report", workspace / "digits.ergo", *options], "InputError", options[0], "no effect")
 
@@ -140,8 +140,8 @@ def test_targets(refused, tmp_path, workspace):
 
 
 def test_too_small_a_memory_names_peak_limit_and_tensors(refused, tmp_path, workspace):
-    error = refused(["compile", MODEL, "--memory", "24KiB", "--calibration", workspace / "cal.npz", "-o", tmp_path / "o.ergo"],
-                    "OutOfMemoryError", "24576", "remedy")
+    error = refused(["compile", MODEL, "--memory", "20KiB", "--calibration", workspace / "cal.npz", "-o", tmp_path / "o.ergo"],
+                    "OutOfMemoryError", "20480", "remedy")
     assert "body" in error  # names of layers alive at the peak
     assert not os.listdir(tmp_path)
 

@@ -32,6 +32,15 @@ def test_report_in_every_form(workspace, tmp_path, capsys):
     assert "mW" in capsys.readouterr().out
 
 
+def test_objective_memory_needs_less(workspace, tmp_path, capsys):
+    peaks = []
+    for objective in ("latency", "memory"):
+        assert main(["report", MODEL, "--calibration", str(workspace / "cal.npz"), "--objective", objective, "--json", "-"]) == 0
+        out = capsys.readouterr().out
+        peaks.append(Report.model_validate_json(out[out.index("{"):]).peak_activation_bytes)
+    assert peaks[1] < peaks[0]
+
+
 def test_points_differ(workspace, capsys):
     energies = []
     for point in ("nominal", "eco"):

@@ -8,6 +8,7 @@ from tvm import relax
 from tvm_ergo.codegen.compile import compile_graph, emit_program
 from tvm_ergo.codegen.graph import from_function
 from tvm_ergo.codegen.plan import make_plan
+from tvm_ergo.codegen.space import Objective
 from tvm_ergo.relay_passes import dialect
 from tvm_ergo.target.chip import chip
 from tvm_ergo.target.errors import OutOfMemoryError
@@ -96,7 +97,7 @@ def test_mobilenet_v2_runs_strictly(mobilenet_v2):
 
 def test_out_of_memory_names_peak_limit_and_tensors(mobilenet_v2):
     with pytest.raises(OutOfMemoryError) as caught:
-        compile_graph(mobilenet_v2, chip("ergo/1"), memory_bytes=4_000_000)
+        make_plan(mobilenet_v2, 4_000_000)
     text = str(caught.value)
     plan = make_plan(mobilenet_v2, 16 << 20)
     expansion = 112 * 112 * 96
@@ -111,3 +112,20 @@ def test_the_smallest_sufficient_memory_compiles(mobilenet_v2):
     assert make_plan(mobilenet_v2, need).memory_bytes == need
     with pytest.raises(OutOfMemoryError):
         make_plan(mobilenet_v2, need - 1)
+
+
+def test_mobilenet_v2_in_bands_of_rows(mobilenet_v2):
+    """185.5 KiB live: the frame, and three rows of the 112x112x96 expansion beside what else its group holds. No row twice."""
+    program = compile_graph(mobilenet_v2, chip("ergo/1").with_memory(16 << 20), objective=Objective.MEMORY)
+    assert program.meta["live_bytes"] <= 190 * KIB and program.meta["activation_bytes"] <= 205 * KIB
+    assert program.meta["space"]["mac_overhead"] <= 1.0
+    limit = program.meta["constant_bytes"] + 300 * KIB
+    assert compile_graph(mobilenet_v2, chip("ergo/1"), memory_bytes=limit).meta["peak_bytes"] <= limit
+
+
+def test_mobilenet_v2_in_bands_is_the_same_network(mobilenet_v2):
+    big = chip("ergo/1").with_memory(16 << 20)
+    image = {"image": np.random.default_rng(1).integers(-128, 128, (1, 224, 224, 3)).astype("int8")}
+    whole, banded = (Machine(compile_graph(mobilenet_v2, big, objective=o), big, strict=True).run(image).outputs for o in Objective)
+    for name, value in whole.items():
+        np.testing.assert_array_equal(banded[name], value)

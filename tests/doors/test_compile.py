@@ -119,6 +119,16 @@ def test_memory_is_what_the_chip_then_has():
     np.testing.assert_array_equal(model.run(X).outputs["y"], build_cpu(model.lowered)(X)[0])
 
 
+def test_objective_memory_is_the_same_network_in_less():
+    small = tvm_ergo.compile(models.conv_net(), calibration=models.images(8), objective="memory")
+    fast = tvm_ergo.compile(models.conv_net(), calibration=models.images(8))
+    peaks = [max(p.meta["activation_bytes"] for p in model.programs.values()) for model in (small, fast)]
+    assert peaks[0] <= peaks[1]
+    np.testing.assert_array_equal(small.run(X).outputs["y"], fast.run(X).outputs["y"])
+    with pytest.raises(InputError, match="latency, memory"):
+        tvm_ergo.compile(models.conv_net(), calibration=models.images(8), objective="beauty")
+
+
 def test_users_chip_runs_in_a_fresh_process(tmp_path):
     import json
 

@@ -12,6 +12,7 @@ import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from tvm_ergo.codegen.space import Objective
 from tvm_ergo.files import check_writable, write_atomically
 from tvm_ergo.target.chip import bytes_of
 from tvm_ergo.target.errors import CalibrationError, ErgoError, InputError, OutputError, TargetError
@@ -52,6 +53,8 @@ def add_model_arguments(parser: argparse.ArgumentParser, *, compiling: bool = Fa
     parser.add_argument("model", help="an ONNX (.onnx, .onnx.xz) or TFLite file" + ("" if compiling else ", or a compiled model (.ergo)"))
     parser.add_argument("--target", default=DEFAULT_TARGET, help="ergo, ergo/1, ergo/2 or a chip file (.json); default ergo")
     parser.add_argument("--memory", type=parse_size, metavar="SIZE", help="unified memory of the chip, e.g. 512KiB (default: the chip's own)")
+    parser.add_argument("--objective", choices=[objective.value for objective in Objective],
+                        help="memory: the least activation memory, layers in bands of rows; default latency")
     parser.add_argument("--calibration", metavar="DATA",
                         help="float models: .npz/.npy of example inputs, or the name of an evaluation task (see 'eval --list')")
     parser.add_argument("--method", default=None, choices=["minmax", "percentile", "mse"], help="how ranges are taken from the calibration data")

@@ -1,0 +1,84 @@
+"""Which bytes of each buffer live when, exact to the hull of an interval.
+
+Every root buffer is looked at as a line of bytes. A step touches an interval of it. At a time the bytes from the lowest that a later step
+still touches to the highest that an earlier one has touched are live; everything else is free for others. A frame read from top to
+bottom shrinks so, a result written from top to bottom grows, and what lies between two layers in step is a narrow window.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from tvm_ergo.codegen.graph import Graph, Region
+from tvm_ergo.codegen.plan import Step
+from tvm_ergo.codegen.space.order import ROWS, Needs, is_empty
+from tvm_ergo.codegen.strided import View
+
+FAR = 2**60
+
+
+def interval(view: View, region: Region) -> tuple[int, int]:
+    """First and one past the last byte of a box, in the root's own bytes."""
+    low = view.offset + sum(begin * stride for (begin, _), stride in zip(region, view.strides, strict=True))
+    return low, low + sum((end - begin - 1) * stride for (begin, end), stride in zip(region, view.strides, strict=True)) + view.itemsize
+
+
+def accesses(graph: Graph, step: Step, views: Sequence[View], needs: Needs) -> list[tuple[int, int, int]]:
+    """``(root, low, high)`` of everything a step reads or writes, constants excepted."""
+    node = step.node
+    rows = step.region[ROWS] if needs.bandable[node.id] else (0, 1)
+    boxes = list(zip(node.inputs, needs.inputs(node, *rows), strict=True)) + [(node.outputs[0], step.region)]
+    boxes += [(t, graph.tensors[t].region) for t in node.outputs[1:]]
+    return [(views[t].root, *interval(views[t], box)) for t, box in boxes
+            if graph.tensors[views[t].root].data is None and not is_empty(box)]
+
+
+@dataclass(frozen=True, eq=False)
+class Extents:
+    """Live bytes of each root over time: int64[roots, steps + 1]; nothing lives where ``low >= high``.
+
+    The last column is the time after the last step, when outputs are read. ``pinned``: roots of graph inputs and outputs.
+    """
+
+    roots: tuple[int, ...]
+    low: np.ndarray
+    high: np.ndarray
+    pinned: frozenset[int]
+
+    @property
+    def windows(self) -> np.ndarray:
+        """Most bytes of each root's hull at one time: int64[roots]."""
+        return np.maximum(self.high - self.low, 0).max(axis=1, initial=0)
+
+    def live_bytes(self) -> np.ndarray:
+        """Sum of the hulls at each time: no placement of unmoved buffers needs less than its maximum. int64[steps + 1]."""
+        return np.maximum(self.high - self.low, 0).sum(axis=0)
+
+
+def extents(graph: Graph, steps: Sequence[Step], views: Sequence[View], needs: Needs) -> Extents:
+    """The live hulls of a plan's roots. Inputs are written before the first step, outputs read after the last."""
+    touched = [accesses(graph, step, views, needs) for step in steps]
+    whole = {t: (views[t].root, *interval(views[t], graph.tensors[t].region)) for t in (*graph.inputs, *graph.outputs)
+             if graph.tensors[views[t].root].data is None and 0 not in graph.tensors[t].shape}
+    roots = tuple(sorted({root for step in touched for root, _, _ in step} | {root for root, _, _ in whole.values()}))
+    row = {root: i for i, root in enumerate(roots)}
+    low = np.full((len(roots), len(steps) + 1), FAR, np.int64)
+    high = np.zeros((len(roots), len(steps) + 1), np.int64)
+    for time, step in enumerate(touched):
+        for root, begin, end in step:
+            i = row[root]
+            low[i, time], high[i, time] = min(low[i, time], begin), max(high[i, time], end)
+    for t in graph.outputs:
+        if t in whole:
+            root, begin, end = whole[t]
+            low[row[root], -1], high[row[root], -1] = min(low[row[root], -1], begin), max(high[row[root], -1], end)
+    for t in graph.inputs:  # all written before time 0, read or not
+        if t in whole:
+            root, begin, end = whole[t]
+            low[row[root], 0], high[row[root], 0] = min(low[row[root], 0], begin), max(high[row[root], 0], end)
+    low = np.minimum.accumulate(low[:, ::-1], axis=1)[:, ::-1]
+    high = np.maximum.accumulate(high, axis=1)
+    return Extents(roots, low, high, frozenset(root for root, _, _ in whole.values()))

@@ -1,0 +1,135 @@
+"""Steps by demand: a node computes its next band of rows when a consumer needs them, and no row twice.
+
+A plan in space is one number a node: its band height in rows. A node whose band is its whole height is a barrier: everything it
+needs has run before it, everything behind it runs after; a banded node can be made one. Between barriers the rows of all layers
+interleave, so that each tensor holds little more than a kernel's rows. Residual branches, strides and halos need no rule of their own: ``input_regions``
+says which rows a band needs, and a tensor keeps what somebody will still read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Set
+
+from tvm_ergo.codegen.graph import Graph, Node, Region
+from tvm_ergo.codegen.plan import Step
+from tvm_ergo.relay_passes import dialect
+
+ROWS = 1  # the axis of rows in [N, H, W, C]
+_WINDOWED = (dialect.Conv2d, dialect.DepthwiseConv2d, dialect.MaxPool2d, dialect.AvgPool2d)
+_POINTWISE = (dialect.Add, dialect.Mul, dialect.Maximum, dialect.Minimum, dialect.Table, dialect.Pad, dialect.Slice, dialect.Concat)
+
+
+def bandable(graph: Graph, node: Node) -> bool:
+    """Whether the node can compute some rows of its output alone: one picture, rows independent, each seeing some of the input."""
+    shape = graph.tensors[node.outputs[0]].shape
+    if len(shape) != 4 or shape[0] != 1 or shape[ROWS] < 2 or len(node.outputs) != 1:
+        return False
+    op = node.op
+    if type(op) in _POINTWISE:
+        # rows joined from several tensors, or spread from one row, stay whole
+        ranks = all(len(graph.tensors[t].shape) == 4 or graph.tensors[t].data is not None for t in node.inputs)
+        return ranks and not (isinstance(op, dialect.Concat) and op.axis == ROWS)
+    return type(op) in _WINDOWED and _sees_input(graph, node)
+
+
+def _sees_input(graph: Graph, node: Node) -> bool:
+    """No row of output whose whole window lies in the padding (legal, but no instruction can compute it alone)."""
+    op, height = node.op, graph.tensors[node.inputs[0]].shape[ROWS]
+    if hasattr(op, "pool"):
+        return True
+    kernel = graph.tensors[node.inputs[1]].shape[0 if isinstance(op, dialect.DepthwiseConv2d) else 1]
+    last = (graph.tensors[node.outputs[0]].shape[ROWS] - 1) * op.strides[0] - op.padding[0]
+    return op.padding[0] <= (kernel - 1) * op.dilation[0] and last < height
+
+
+class Needs:
+    """``input_regions`` of a node's rows, remembered: a search asks the same again and again."""
+
+    def __init__(self, graph: Graph):
+        self.graph = graph
+        self.bandable = {node.id: bandable(graph, node) for node in graph.nodes}
+        self._known: dict[tuple[int, int, int], list[Region]] = {}
+
+    def height(self, node: Node) -> int:
+        """Rows of the output; 1 where it is computed whole in any case."""
+        return self.graph.tensors[node.outputs[0]].shape[ROWS] if self.bandable[node.id] else 1
+
+    def region(self, node: Node, begin: int, end: int) -> Region:
+        """The box of rows ``[begin, end)`` of the output; all of it for a node that is not bandable."""
+        whole = self.graph.tensors[node.outputs[0]].region
+        return (*whole[:ROWS], (begin, end), *whole[ROWS + 1:]) if self.bandable[node.id] else whole
+
+    def inputs(self, node: Node, begin: int, end: int) -> list[Region]:
+        """Boxes of the inputs read for these rows. Ops that are not bandable read all of every input."""
+        if not self.bandable[node.id]:
+            return [self.graph.tensors[t].region for t in node.inputs]
+        key = (node.id, begin, end)
+        if key not in self._known:
+            values = [self.graph.tensors[t].data for t in node.inputs]
+            self._known[key] = node.op.input_regions(self.region(node, begin, end), self.graph.shapes(node), values)
+        return self._known[key]
+
+
+def is_empty(region: Region) -> bool:
+    """Whether a box has no element."""
+    return any(begin >= end for begin, end in region)
+
+
+def band_steps(graph: Graph, bands: Mapping[int, int], needs: Needs | None = None, barriers: Set[int] = frozenset()) -> tuple[Step, ...]:
+    """The steps of every node, producers first.
+
+    bands : rows a step of each node id computes; nodes without an entry, or with at least their height, run whole.
+    barriers : ids of banded nodes all of whose bands run before anything behind them does.
+    """
+    return _Order(graph, bands, needs or Needs(graph), barriers).run()
+
+
+class _Order:
+    def __init__(self, graph: Graph, bands: Mapping[int, int], needs: Needs, barriers: Set[int]):
+        self.graph, self.needs, self.barriers = graph, needs, barriers
+        self.height = {node.id: needs.height(node) for node in graph.nodes}
+        self.band = {n.id: min(max(1, bands.get(n.id, self.height[n.id])), self.height[n.id]) for n in graph.nodes}
+        self.done = dict.fromkeys(self.height, 0)
+        self.steps: list[Step] = []
+
+    def run(self) -> tuple[Step, ...]:
+        """Barriers in the given order pull what they need; at the end outputs and nodes that nobody pulled."""
+        wanted = set(self.graph.outputs)
+        for node in self.graph.nodes:
+            if self.band[node.id] == self.height[node.id] or node.id in self.barriers:
+                self.produce(node, self.height[node.id])
+        for node in self.graph.nodes:
+            if wanted.intersection(node.outputs):
+                self.produce(node, self.height[node.id])
+        for node in reversed(self.graph.nodes):
+            if self.done[node.id] == 0:
+                self.produce(node, self.height[node.id])
+        return tuple(self.steps)
+
+    def produce(self, node: Node, rows: int) -> None:
+        """Runs bands of ``node`` until its first ``rows`` rows exist; an explicit stack, as networks are deep."""
+        stack = [(node, rows)]
+        while stack:
+            node, rows = stack[-1]
+            begin = self.done[node.id]
+            if begin >= rows:
+                stack.pop()
+                continue
+            end = min(begin + self.band[node.id], self.height[node.id])
+            missing = self._missing(node, begin, end)
+            if missing is None:
+                self.steps.append(Step(node, self.needs.region(node, begin, end)))
+                self.done[node.id] = end
+            else:
+                stack.append(missing)
+
+    def _missing(self, node: Node, begin: int, end: int) -> tuple[Node, int] | None:
+        """The first producer that has not made the rows which ``[begin, end)`` of ``node`` needs, and how many it must have made."""
+        for t, region in zip(node.inputs, self.needs.inputs(node, begin, end), strict=True):
+            producer = self.graph.producer.get(t)
+            if producer is None or is_empty(region):
+                continue
+            rows = region[ROWS][1] if self.needs.bandable[producer.id] else 1
+            if self.done[producer.id] < rows:
+                return producer, rows
+        return None

@@ -1,0 +1,90 @@
+"""Addresses for buffers that occupy different parts of themselves at different times.
+
+For two buffers i and j that ever live together, placed at x_i and x_j, it is enough that i lies above all that j occupies at common
+times, ``x_i - x_j >= above[i, j]``, or below, ``x_i - x_j <= -above[j, i]``. Two constants a pair make the problem as small as the usual
+one with fixed sizes, and contain its special tricks: a result growing into the frame that is being read is "below" with a small distance.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+RANDOM_ORDERS = 60
+NEVER = -(2**60)
+
+
+def separations(low: np.ndarray, high: np.ndarray) -> np.ndarray:
+    """``above[i, j]``: the least ``x_i - x_j`` with which i lies above j at all common times; NEVER where they have none.
+
+    low, high : occupied bytes, int64[buffers, times]; nothing is occupied where ``low >= high``.
+    """
+    live = low < high
+    keep = np.ones(low.shape[1], bool)
+    keep[1:] = ((low[:, 1:] != low[:, :-1]) | (high[:, 1:] != high[:, :-1])).any(axis=0)
+    low, high, live = low[:, keep], high[:, keep], live[:, keep]
+    above = np.full((len(low), len(low)), NEVER, np.int64)
+    for i in range(len(low)):
+        common = live[i] & live
+        distance = np.where(common, high - low[i], NEVER)
+        above[i] = distance.max(axis=1, initial=NEVER)
+    np.fill_diagonal(above, NEVER)
+    return above
+
+
+def _orders(low: np.ndarray, high: np.ndarray, count: int) -> Iterator[np.ndarray]:
+    """Deterministic orders known to work, then perturbations by a fixed seed."""
+    held = np.maximum(high - low, 0)
+    total = held.sum(axis=0)
+    size, area, first = high.max(axis=1, initial=0), held.sum(axis=1), (held > 0).argmax(axis=1)
+    worst = np.where(held > 0, total, 0).max(axis=1, initial=0)
+    at_peak = held[:, total.argmax()] if held.shape[1] else size
+    for key in ((-size, -at_peak), (-area, -size), (-size, -worst), (first, -size), (-at_peak, -size), (-first, -size)):
+        yield np.lexsort(key[::-1])
+    rng = np.random.default_rng(0)
+    for _ in range(count):
+        noise = rng.uniform(0.4, 2.5, len(low))
+        for base in (size, np.maximum(at_peak, 1), area):
+            yield np.argsort(-base * noise, kind="stable")
+
+
+def place(low: np.ndarray, high: np.ndarray, alignment: int = 1, random_orders: int = RANDOM_ORDERS) -> np.ndarray:
+    """The lowest first-fit placement over many orders: int64[buffers], multiples of ``alignment``.
+
+    Stops as soon as the peak equals the largest sum of occupied bytes, which none can beat (rounding to the alignment aside).
+    """
+    above = separations(low, high)
+    tops = high.max(axis=1, initial=0)
+    bound = int(np.maximum(high - low, 0).sum(axis=0).max(initial=0))
+    best, best_peak = np.zeros(len(low), np.int64), None
+    for order in _orders(low, high, random_orders):
+        offsets = _first_fit(above, tops, order, alignment, best_peak)
+        if offsets is None:
+            continue
+        best, best_peak = offsets, int((offsets + tops).max(initial=0))
+        if best_peak <= bound:
+            break
+    return best
+
+
+def _first_fit(above: np.ndarray, tops: np.ndarray, order: np.ndarray, alignment: int, limit: int | None) -> np.ndarray | None:
+    """Each buffer at the lowest place beside those before it; None as soon as the peak is not below ``limit``."""
+    offsets = np.zeros(len(order), np.int64)
+    placed: list[int] = []
+    for i in order:
+        rivals = np.array([j for j in placed if above[i, j] > NEVER], np.int64)
+        x = 0
+        if rivals.size:
+            begins, ends = offsets[rivals] - above[rivals, i], offsets[rivals] + above[i, rivals]  # forbidden: begin < x < end
+            by_begin = np.argsort(begins, kind="stable")
+            for begin, end in zip(begins[by_begin].tolist(), ends[by_begin].tolist(), strict=True):
+                if x <= begin:
+                    break
+                if x < end:
+                    x = -(-end // alignment) * alignment
+        if limit is not None and x + tops[i] >= limit:
+            return None
+        offsets[i] = x
+        placed.append(i)
+    return offsets

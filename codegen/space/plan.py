@@ -1,0 +1,182 @@
+"""A plan in space: steps over bands of rows, rolling buffers, and places that take over released bytes. A plain, printable value."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence, Set
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from tvm_ergo.codegen.graph import Graph, Node
+from tvm_ergo.codegen.options import Options
+from tvm_ergo.codegen.plan import NOTHING_SHARED, Life, Step, memory_problem, node_times, place_constants, whole_steps
+from tvm_ergo.codegen.space.extents import extents, interval
+from tvm_ergo.codegen.space.order import Needs, band_steps
+from tvm_ergo.codegen.space.place import RANDOM_ORDERS, place
+from tvm_ergo.codegen.space.rolling import Rolled, Shift, roll
+from tvm_ergo.codegen.strided import View, elements
+from tvm_ergo.codegen.views import IN_PLACE_OPS, NodeTime, resolve
+
+MAX_LIVES = 24  # entries of the memory map a buffer may have
+
+
+@dataclass(frozen=True, eq=False)
+class SpacePlan:
+    """What `codegen.plan.Plan` is, for steps that compute bands of rows.
+
+    bands : rows a step computes, by node id (nodes without an entry run whole). barriers : banded nodes that
+    end a group. rolled : the steps, shifts included, and what each root occupies when. offsets : int64[roots], from
+    ``constant_bytes``. Other fields as in Plan.
+    """
+
+    graph: Graph
+    bands: dict[int, int]
+    barriers: frozenset[int]
+    rolled: Rolled
+    views: tuple[View, ...]
+    offsets: np.ndarray
+    constants: dict[int, int]
+    constant_bytes: int
+    bound_bytes: int
+    options: Options
+
+    @cached_property
+    def row(self) -> dict[int, int]:
+        """The row of each root in the arrays."""
+        return {root: i for i, root in enumerate(self.rolled.roots)}
+
+    @property
+    def steps(self) -> tuple:
+        return self.rolled.steps
+
+    @cached_property
+    def activation_bytes(self) -> int:
+        """The end of the highest byte ever occupied, input frame included."""
+        return int((self.offsets + self.rolled.high.max(axis=1, initial=0)).max(initial=0))
+
+    @property
+    def memory_bytes(self) -> int:
+        return self.constant_bytes + self.activation_bytes
+
+    @cached_property
+    def live_bytes(self) -> int:
+        """Most bytes occupied at one time: the least that any placement of these steps needs."""
+        return int(self.rolled.live_bytes().max(initial=0))
+
+    def placed(self, t: int, time: int = 0) -> View:
+        """Where a tensor lies at a step. Of a rolling tensor only the window's rows are there; its other rows are others' bytes."""
+        view = self.views[t]
+        if view.root in self.constants:
+            return view.moved(-1, self.constants[view.root])
+        i = self.row.get(view.root)
+        if i is None:  # a tensor without elements or readers
+            return view.moved(-1, self.constant_bytes)
+        return view.moved(-1, self.constant_bytes + int(self.offsets[i] - self.rolled.origin[i, time]))
+
+    def is_whole(self, t: int, time: int) -> bool:
+        """Whether all of a tensor can be read just after the step ``time`` that completes it."""
+        i = self.row.get(self.views[t].root)
+        if i is None or 0 in self.graph.tensors[t].shape:
+            return True
+        low, high = interval(self.views[t], self.graph.tensors[t].region)
+        origin = self.rolled.origin[i, time]
+        if low - origin < self.rolled.low[i, time] or high - origin > self.rolled.high[i, time]:
+            return False
+        begun = self._begun[self.graph.producer[t].id]
+        return not any(begun < self._begun[n.id] < time for n in self.graph.nodes
+                       if isinstance(n.op, IN_PLACE_OPS) and self.views[n.outputs[0]].root == self.views[t].root)
+
+    @cached_property
+    def _begun(self) -> dict[int, int]:
+        """The first step of each node."""
+        return {step.node.id: time for time, step in reversed(list(enumerate(self.steps))) if isinstance(step, Step)}
+
+    def lives(self) -> list[Life]:
+        """The memory map: what each root occupies during which steps, neighbouring times merged to at most MAX_LIVES pieces a root."""
+        found = []
+        for root, i in self.row.items():
+            pieces = _merged(self.rolled.low[i], self.rolled.high[i])
+            base = self.constant_bytes + int(self.offsets[i])
+            found += [Life(root, base + low, high - low, first, last) for low, high, first, last in pieces]
+        return found
+
+    def groups(self) -> list[list[Node]]:
+        """The nodes that run in more than one step, those whose steps interleave together, in the given order."""
+        last = {step.node.id: time for time, step in enumerate(self.steps) if isinstance(step, Step)}
+        found: list[list[Node]] = []
+        until = -1
+        for node in sorted((n for n in self.graph.nodes if last[n.id] > self._begun[n.id]), key=lambda n: self._begun[n.id]):
+            if self._begun[node.id] > until:
+                found.append([])
+            found[-1].append(node)
+            until = max(until, last[node.id])
+        return found
+
+    def report(self) -> dict:
+        """What reports show of the order in space: groups, band heights, and what they cost beside whole layers."""
+        graph = self.graph
+        rolling = [graph.tensors[root].name for root in self.rolled.roots if root in self.rolled.rolling]
+        return {"groups": [{"nodes": [n.name for n in group], "layers": list(dict.fromkeys(n.op.name or n.name for n in group)),
+                            "band_rows": [self.bands[n.id] for n in group]} for group in self.groups()],
+                "mac_overhead": macs_of(self) / max(graph.macs(), 1), "copied_bytes": self.rolled.copied_bytes, "rolling": rolling,
+                "activation_bytes": self.activation_bytes}
+
+    def __str__(self) -> str:
+        graph = self.graph
+        lines = [f"plan in space of {graph.name}: {self.constant_bytes} constant bytes, {self.activation_bytes} activation bytes"]
+        for time, step in enumerate(self.steps):
+            if isinstance(step, Shift):
+                lines.append(f"{time:5d} shift {graph.tensors[step.root].name} {step.size_bytes} bytes by {step.new - step.old}")
+            else:
+                box = "x".join(f"{b}:{e}" for b, e in step.region)
+                lines.append(f"{time:5d} {type(step.node.op).__name__:16s} {graph.tensors[step.node.outputs[0]].name} [{box}]")
+        for root, i in self.row.items():
+            lines.append(f"      {graph.tensors[root].name}: {int(self.rolled.capacity[i])} of {graph.tensors[root].size_bytes} bytes at "
+                         f"{self.constant_bytes + int(self.offsets[i])}")
+        return "\n".join(lines)
+
+
+def _merged(low: np.ndarray, high: np.ndarray) -> list[tuple[int, int, int, int]]:
+    """``(low, high, first, last)`` of equal neighbouring times; the pieces are joined pairwise until there are few."""
+    change = np.flatnonzero((np.diff(low) != 0) | (np.diff(high) != 0)) + 1
+    cuts = [0, *change.tolist(), len(low)]
+    pieces = [(int(low[a]), int(high[a]), a, b) for a, b in zip(cuts, cuts[1:]) if low[a] < high[a]]
+    while len(pieces) > MAX_LIVES:
+        pieces = [(min(p[0] for p in pair), max(p[1] for p in pair), pair[0][2], pair[-1][3])
+                  for pair in (pieces[k:k + 2] for k in range(0, len(pieces), 2))]
+    return pieces
+
+
+def make_space_plan(graph: Graph, bands: Mapping[int, int], options: Options = Options(), *, barriers: Set[int] = frozenset(),
+                    needs: Needs | None = None, slack: float = 0.0, random_orders: int = RANDOM_ORDERS) -> SpacePlan:
+    """The plan with these band heights, whatever memory it needs.
+
+    bands, barriers : see `order.band_steps`. slack : see `rolling.roll`. random_orders : effort of the placement.
+    """
+    needs = needs or Needs(graph)
+    steps = band_steps(graph, bands, needs, barriers)
+    views = resolve(graph, options, times_by_id(graph, steps))
+    whole = whole_steps(graph)
+    bound = memory_problem(graph, whole, resolve(graph, NOTHING_SHARED, node_times(graph, whole)), 1).lower_bound()
+    sizes = {view.root: graph.tensors[view.root].size_bytes for view in views}
+    rolled = roll(steps, extents(graph, steps, views, needs), views, sizes, slack)
+    alignment = max([options.alignment_bytes if not bands else 1, *(graph.tensors[root].itemsize for root in rolled.roots)])
+    constants, constant_bytes = place_constants(graph, views, max(options.alignment_bytes, alignment))
+    offsets = place(rolled.low, rolled.high, alignment, random_orders)
+    return SpacePlan(graph, dict(bands), frozenset(barriers), rolled, views, offsets, constants, constant_bytes, bound, options)
+
+
+def times_by_id(graph: Graph, steps: Sequence[Step]) -> dict[int, NodeTime]:
+    """When each node runs; ids need not count from 0."""
+    return {node.id: time for node, time in zip(graph.nodes, node_times(graph, steps), strict=True)}
+
+
+def macs_of(plan: SpacePlan) -> int:
+    """Multiply-accumulates the steps carry out; no row is computed twice, rows that nobody reads are left out."""
+    graph, total = plan.graph, 0
+    for step in plan.steps:
+        if not isinstance(step, Shift):
+            whole = elements(graph.tensors[step.node.outputs[0]].region)
+            total += step.node.op.macs(graph.shapes(step.node)) * elements(step.region) // max(whole, 1)
+    return total

@@ -1,0 +1,284 @@
+"""Order in space: random graphs in random bands equal the untiled Program and TVM; a judge of labels finds planted faults."""
+
+import dataclasses
+import itertools
+from random import Random
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tvm import relax
+from tvm_ergo.codegen.compile import compile_function, compile_graph, emit_program
+from tvm_ergo.codegen.graph import from_function
+from tvm_ergo.codegen.options import Options
+from tvm_ergo.codegen.plan import make_plan
+from tvm_ergo.codegen.space import Objective, choose, make_space_plan
+from tvm_ergo.codegen.space.check import check
+from tvm_ergo.codegen.space.order import ROWS, Needs, band_steps
+from tvm_ergo.codegen.space.place import NEVER, place, separations
+from tvm_ergo.codegen.space.plan import macs_of
+from tvm_ergo.codegen.space.rolling import Shift, runs_of
+from tvm_ergo.codegen.space.search import Search, linear_cuts
+from tvm_ergo.codegen.testing import RandomFunction
+from tvm_ergo.relay_passes.cpu import build_cpu
+from tvm_ergo.target.chip import chip
+from tvm_ergo.target.errors import OutOfMemoryError
+from tvm_ergo.target.machine import Machine
+
+CHIP = chip("ergo/1")
+SLOW = {"deadline": None, "suppress_health_check": list(HealthCheck)}
+RANDOMS = st.randoms(use_true_random=False)
+SPATIAL = ("conv2d", "depthwise", "depthwise", "pool", "add", "add", "mul", "table", "concat", "pad")
+
+
+class TallFunction(RandomFunction):
+    """Pictures of enough rows that buffers roll."""
+
+    def _shape(self):
+        return (1, self.random.randint(8, 24), self.random.randint(2, 5), self.random.randint(1, 4))
+
+
+def tall(random: Random, ops: int = 10) -> TallFunction:
+    return TallFunction(random).grow(ops, SPATIAL)
+
+
+def random_bands(random: Random, graph, needs: Needs) -> dict[int, int]:
+    return {n.id: random.choice([1, 1, 2, random.randint(1, needs.height(n))]) for n in graph.nodes
+            if needs.bandable[n.id] and random.random() < 0.9}
+
+
+def random_plan(random: Random, graph, options=Options()):
+    needs = Needs(graph)
+    bands = random_bands(random, graph, needs)
+    barriers = {n.id for n in graph.nodes if random.random() < 0.15}
+    return make_space_plan(graph, bands, options, barriers=barriers, needs=needs, slack=random.choice([0, 0, 0.3]), random_orders=2)
+
+
+def run(program, inputs):
+    return Machine(program, CHIP, strict=True).run(inputs).outputs
+
+
+def assert_same(actual, expected):
+    for a, b in zip(actual, expected, strict=True):
+        np.testing.assert_array_equal(a.reshape(b.shape), b)
+
+
+@settings(max_examples=60, **SLOW)
+@given(RANDOMS)
+def test_random_bands_equal_the_untiled_program(random):
+    function = tall(random) if random.random() < 0.7 else RandomFunction(random, random.randint(1, 2)).grow(12)
+    graph, inputs = from_function(function.finish(random.randint(1, 2))["main"]), function.arrays_for_inputs()
+    plan = random_plan(random, graph)
+    assert check(plan) is None
+    expected = run(emit_program(make_plan(graph, 1 << 20), CHIP), inputs)
+    assert_same(run(emit_program(plan, CHIP), inputs).values(), expected.values())
+
+
+@settings(max_examples=12, **SLOW)
+@given(RANDOMS)
+def test_random_bands_equal_tvm_on_the_cpu(random):
+    function = tall(random)
+    mod, inputs = function.finish(random.randint(1, 2)), function.arrays_for_inputs()
+    plan = random_plan(random, from_function(mod["main"]))
+    assert_same(run(emit_program(plan, CHIP), inputs).values(), build_cpu(mod)(*inputs.values()))
+
+
+@settings(max_examples=20, **SLOW)
+@given(RANDOMS)
+def test_every_switch_off(random):
+    switches = [f.name for f in dataclasses.fields(Options) if f.type == "bool"]
+    options = Options(**{name: random.random() < 0.5 for name in switches})
+    function = tall(random)
+    graph, inputs = from_function(function.finish()["main"]), function.arrays_for_inputs()
+    expected = run(emit_program(make_plan(graph, 1 << 20), CHIP), inputs)
+    plan = random_plan(random, graph, options)
+    assert check(plan) is None
+    assert_same(run(emit_program(plan, CHIP), inputs).values(), expected.values())
+
+
+@settings(max_examples=20, **SLOW)
+@given(RANDOMS)
+def test_tensors_in_meta_are_what_the_untiled_program_has(random):
+    function = tall(random)
+    graph, inputs = from_function(function.finish()["main"]), function.arrays_for_inputs()
+    seen = [_intermediates(program, inputs) for program in
+            (emit_program(make_plan(graph, 1 << 20, Options(in_place=False)), CHIP), emit_program(random_plan(random, graph), CHIP))]
+    for name, value in seen[1].items():
+        np.testing.assert_array_equal(value, seen[0][name], err_msg=name)
+
+
+def _intermediates(program, inputs) -> dict[str, np.ndarray]:
+    from tvm_ergo.target.isa import DType, Operand
+
+    found = {}
+
+    def watch(index, instruction, memory):
+        for t in program.meta["tensors"]:
+            if t["instructions"] == index + 1:
+                found[t["name"]] = memory.view(Operand(t["addr"], DType.of(t["dtype"]), tuple(t["shape"]), tuple(t["strides"]))).copy()
+
+    Machine(program, CHIP).run(inputs, watch=watch)
+    return found
+
+
+@settings(max_examples=30, **SLOW)
+@given(RANDOMS)
+def test_no_row_is_computed_twice_and_producers_come_first(random):
+    graph = from_function(tall(random).finish()["main"])
+    needs, done = Needs(graph), {}
+    for step in band_steps(graph, random_bands(random, graph, needs), needs):
+        begin, end = step.region[ROWS] if needs.bandable[step.node.id] else (0, 1)
+        assert done.get(step.node.id, 0) == begin < end
+        for t, box in zip(step.node.inputs, needs.inputs(step.node, begin, end), strict=True):
+            if t in graph.producer and all(b < e for b, e in box):
+                producer = graph.producer[t]
+                assert done.get(producer.id, 0) >= (box[ROWS][1] if needs.bandable[producer.id] else 1)
+        done[step.node.id] = end
+    assert set(done) == {n.id for n in graph.nodes}
+
+
+def chain(rows=32, width=8, wide=16, blocks=2) -> RandomFunction:
+    """Expand, depthwise, project, add: the network this exists for, seeded."""
+    function = RandomFunction(Random(7))
+    function.params = [relax.Var("x", relax.TensorType((1, rows, width, 4), "int8"))]
+    function.values = list(function.params)
+    from tvm_ergo.relay_passes import dialect
+
+    def conv(x, out):
+        channels = int(x.ty.shape.values[3])
+        weights = function.constant((out, 1, 1, channels))
+        return function.emit(dialect.Conv2d(out_zp=0), x, weights, *function._channel_vectors(out, channels))
+
+    function.emit = lambda op, *args: _emit(function, op, *args)
+    for _ in range(blocks):
+        source = function.values[-1]
+        x = conv(source, wide)
+        weights = function.constant((3, 3, wide))
+        x = function.emit(dialect.DepthwiseConv2d(padding=(1, 1, 1, 1)), x, weights, *function._channel_vectors(wide, 9))
+        x = conv(x, 4)
+        function.emit(dialect.Add(a_zp=0, b_zp=0, a_mult=2**20, b_mult=2**20, shift=20), source, x)
+    return function
+
+
+def _emit(function, op, *args):
+    var = relax.DataflowVar(f"{op.op_name}_{len(function.bindings)}", op.call(*args).ty)
+    function.bindings.append(relax.VarBinding(var, op.call(*args)))
+    function.values.append(var)
+    return var
+
+
+@pytest.fixture(scope="module")
+def wide_chain():
+    function = chain()
+    mod = function.finish()
+    return mod, from_function(mod["main"]), function.arrays_for_inputs()
+
+
+def test_wide_tensors_never_exist_as_a_whole(wide_chain):
+    mod, graph, inputs = wide_chain
+    program = compile_function(mod["main"], CHIP, objective=Objective.MEMORY)
+    whole = compile_function(mod["main"], CHIP)
+    frame, wide = 32 * 8 * 4, 32 * 8 * 16
+    assert whole.meta["activation_bytes"] >= frame + 2 * wide and whole.meta["space"] is None
+    assert program.meta["activation_bytes"] < frame + wide / 2
+    space = program.meta["space"]
+    assert space["mac_overhead"] == 1.0 and space["copied_bytes"] > 0 and space["groups"] and set(space["rolling"])
+    assert not set(space["rolling"]) & {t["name"] for t in program.meta["tensors"]}
+    assert_same(run(program, inputs).values(), build_cpu(mod)(*inputs.values()))
+
+
+def test_every_limit_between_least_and_whole_is_met(wide_chain):
+    _, graph, inputs = wide_chain
+    whole, least = make_plan(graph, 1 << 20).memory_bytes, choose(graph, CHIP, 1 << 20, Options(), Objective.MEMORY).memory_bytes
+    expected = run(compile_graph(graph, CHIP), inputs)
+    cycles = []
+    for limit in np.linspace(least, whole, 6).astype(int).tolist():
+        program = compile_graph(graph, CHIP, memory_bytes=limit)
+        assert program.meta["peak_bytes"] <= limit == program.memory_bytes
+        assert_same(run(program, inputs).values(), expected.values())
+        cycles.append(len(program.instructions))
+    assert cycles[0] > cycles[-1] == len(graph.nodes) + 1
+
+
+def test_what_cannot_fit_names_the_best_peak(wide_chain):
+    _, graph, _ = wide_chain
+    least = choose(graph, CHIP, 1 << 20, Options(), Objective.MEMORY)
+    with pytest.raises(OutOfMemoryError) as caught:
+        compile_graph(graph, CHIP, memory_bytes=least.constant_bytes + 1000)
+    text = str(caught.value)
+    assert f"a peak of {least.memory_bytes} bytes" in text and "depthwise_conv2d_1 " in text and "bands of rows" in text
+    with pytest.raises(OutOfMemoryError, match="constants are the larger part"):
+        compile_graph(graph, CHIP, memory_bytes=least.constant_bytes - 1)
+
+
+def test_the_judge_finds_planted_faults(wide_chain):
+    _, graph, _ = wide_chain
+    plan = choose(graph, CHIP, 1 << 20, Options(), Objective.MEMORY)
+    assert check(plan) is None
+    faults = 0
+    for i in range(len(plan.offsets)):  # one buffer moved onto another
+        offsets = plan.offsets.copy()
+        offsets[i] = offsets[(i + 1) % len(offsets)]
+        faults += check(dataclasses.replace(plan, offsets=offsets)) is not None
+    assert faults >= len(plan.offsets) - 1
+    at = next(k for k, s in enumerate(plan.steps) if isinstance(s, Shift))  # a shift that moves nothing
+    steps = list(plan.steps)
+    steps[at] = dataclasses.replace(steps[at], runs=())
+    assert check(dataclasses.replace(plan, rolled=dataclasses.replace(plan.rolled, steps=tuple(steps)))) is not None
+
+
+def test_the_plan_prints(wide_chain):
+    plan = choose(wide_chain[1], CHIP, 1 << 20, Options(), Objective.MEMORY)
+    text = str(plan)
+    assert "plan in space" in text and " shift " in text and text.count("\n") >= len(plan.steps)
+    assert macs_of(plan) == wide_chain[1].macs()
+
+
+@settings(max_examples=60, **SLOW)
+@given(st.integers(0, 40), st.integers(1, 40), st.integers(1, 12), st.booleans(), RANDOMS)
+def test_moved_runs_hold_every_written_byte_and_never_overlap_themselves(begin, length, distance, masked, random):
+    written = np.array([random.random() < 0.6 for _ in range(100)]) if masked else None
+    moved = []
+    for r in runs_of(begin, begin + length, distance, written):
+        piece = [r.begin + k * r.pitch + b for k in range(r.count) for b in range(r.length)]
+        assert not {p - distance for p in piece} & set(piece)
+        moved += piece
+    wanted = [b for b in range(begin, begin + length) if written is None or written[b]]
+    assert sorted(moved) == wanted == sorted(set(moved))
+    assert moved == sorted(moved)
+
+
+@settings(max_examples=60, **SLOW)
+@given(st.integers(1, 6), st.integers(1, 8), RANDOMS)
+def test_placement_against_brute_force(count, times, random):
+    low = np.array([[random.randint(0, 4) for _ in range(times)] for _ in range(count)])
+    high = low + np.array([[random.choice([0, 0, 1, 3, 5]) for _ in range(times)] for _ in range(count)])
+    offsets = place(low, high)
+    bytes_at = [[(i, set(range(x + a, x + b))) for i, (x, a, b) in enumerate(zip(offsets, low[:, t], high[:, t], strict=True))]
+                for t in range(times)]
+    for alive in bytes_at:
+        for (_, p), (_, q) in itertools.combinations(alive, 2):
+            assert not p & q
+    above = separations(low, high)
+    for i, j in itertools.permutations(range(count), 2):
+        distances = [high[j, t] - low[i, t] for t in range(times) if low[i, t] < high[i, t] and low[j, t] < high[j, t]]
+        assert above[i, j] == max(distances, default=NEVER)
+
+
+@settings(max_examples=20, **SLOW)
+@given(RANDOMS)
+def test_a_segment_alone_has_the_peak_it_has_in_the_plan(random):
+    """The largest of the segments' peaks is the plan's; cuts are where one tensor crosses."""
+    graph = from_function(tall(random, 8).finish()["main"])
+    search = Search(graph, CHIP, Options())
+    path = search.fastest(search.smallest_peak())
+    assert path is not None and [s.last for s in path][-1] == graph.nodes[-1].id
+    assert search.plan(path).live_bytes <= max(s.peak_bytes for s in path)
+    for cut in linear_cuts(graph)[:-1]:
+        before, behind = graph.nodes[:cut + 1], graph.nodes[cut + 1:]
+        made, later = ({t for node in nodes for t in node.outputs} for nodes in (before, behind))
+        read = {t for node in behind for t in node.inputs if graph.tensors[t].data is None}
+        crossing = (read - later) | (made & set(graph.outputs))
+        assert crossing <= set(graph.nodes[cut].outputs)
