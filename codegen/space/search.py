@@ -2,7 +2,8 @@
 
 The graph is cut where a single tensor crosses. A segment between two cuts is one group: everything in it runs interleaved, in bands
 of about so many bytes a row-step, or whole. Its peak does not depend on the other segments, so a segment is evaluated once, and a
-path through the cuts is a plan: its peak is the largest of its segments' peaks, its cycles their sum.
+path through the cuts is a plan: its peak is the largest of its segments' peaks, its cycles their sum. (Where a tensor at a cut is written
+into a larger one behind it, or nobody reads a node, the plan may hold somewhat more: what counts in the end is the placed plan.)
 """
 
 from __future__ import annotations
