@@ -83,9 +83,21 @@ class SpacePlan:
         origin = self.rolled.origin[i, time]
         if low - origin < self.rolled.low[i, time] or high - origin > self.rolled.high[i, time]:
             return False
-        begun = self._begun[self.graph.producer[t].id]
+        producer = self.graph.producer[t].id
+        if self._computed[producer] < elements(self.graph.tensors[t].region):
+            return False  # rows that nobody reads were left out
+        begun = self._begun[producer]
         return not any(begun < self._begun[n.id] < time for n in self.graph.nodes
                        if isinstance(n.op, IN_PLACE_OPS) and self.views[n.outputs[0]].root == self.views[t].root)
+
+    @cached_property
+    def _computed(self) -> dict[int, int]:
+        """Elements each node computes, over all its steps."""
+        counts = dict.fromkeys((node.id for node in self.graph.nodes), 0)
+        for step in self.steps:
+            if isinstance(step, Step):
+                counts[step.node.id] += elements(step.region)
+        return counts
 
     @cached_property
     def _begun(self) -> dict[int, int]:
