@@ -12,6 +12,7 @@ class Options:
     view_reshape, view_slice, view_transpose : such a tensor is read where its source lies instead of being copied.
     concat_in_place, pad_in_place : members and interiors are written where the joined tensor lies.
     in_place : an elementwise op overwrites an input that dies in it.
+    reorder : nodes run in another order where that needs less memory (``order``).
     alignment_bytes : of activation buffers (constants need only what their element type needs).
     """
 
@@ -21,4 +22,5 @@ class Options:
     concat_in_place: bool = True
     pad_in_place: bool = True
     in_place: bool = True
+    reorder: bool = True
     alignment_bytes: int = 4

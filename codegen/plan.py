@@ -13,6 +13,7 @@ from functools import cached_property
 from tvm_ergo.codegen.graph import Graph, Node, Region
 from tvm_ergo.codegen.memory import Buffer, Problem, Solution, solve
 from tvm_ergo.codegen.options import Options
+from tvm_ergo.codegen.order import Ordering, best_order, reordered
 from tvm_ergo.codegen.strided import View, elements
 from tvm_ergo.codegen.validate import validate
 from tvm_ergo.codegen.views import NodeTime, resolve
@@ -46,7 +47,7 @@ class Plan:
     """Steps in order, each tensor's view, and the solved memory problem of the activations.
 
     problem.buffers' ids are the roots of views; offsets count from ``constant_bytes``. constants : address of each used constant.
-    options : the ones it was made with.
+    options : the ones it was made with. ordering : what the search for an order found, None where there was none.
     bound_bytes : most live bytes if no tensor shared another's memory except by reshape (what other planners call the bound).
     """
 
@@ -59,6 +60,7 @@ class Plan:
     constant_bytes: int
     bound_bytes: int
     options: Options
+    ordering: Ordering | None = None
 
     @cached_property
     def addresses(self) -> dict[int, int]:
@@ -120,17 +122,21 @@ def whole_steps(graph: Graph) -> tuple[Step, ...]:
 def make_plan(graph: Graph, memory_bytes: int, options: Options = Options(), steps: Sequence[Step] | None = None) -> Plan:
     """Decides views and places; the placement is judged by the independent validator.
 
+    Without ``steps`` and with ``options.reorder`` the nodes run in the order found by :mod:`order` if its plan needs less memory.
     The options are kept where their plan fits; else concats and pads are no longer written in place where that needs less.
 
     steps : whole nodes in the given order unless given; they must cover every node's output, producers first.
     Errors: OutOfMemoryError naming peak, limit and the tensors alive at the peak.
     """
+    search = steps is None and options.reorder
     steps = whole_steps(graph) if steps is None else tuple(steps)
     times = node_times(graph, steps)
     bound = memory_problem(graph, steps, resolve(graph, NOTHING_SHARED, times), 1).lower_bound()
     smallest: Plan | None = None
     for variant in _variants(options):
         plan = _solved(graph, steps, times, variant, bound)
+        if search:
+            plan = _better_order(plan)
         if plan.memory_bytes <= memory_bytes:
             return plan
         if smallest is None or plan.memory_bytes < smallest.memory_bytes:
@@ -154,6 +160,18 @@ def _solved(graph: Graph, steps: tuple[Step, ...], times: Sequence[NodeTime], op
     if violation is not None:
         raise ErgoError(f"the memory planner made an invalid plan: {violation}", where=graph.name, remedy="this is a bug: please report it")
     return Plan(graph, steps, views, problem, solution, constants, constant_bytes, bound_bytes, options)
+
+
+def _better_order(plan: Plan) -> Plan:
+    """The plan with the search's bound, or that of the search's order if it needs less memory."""
+    ordering = best_order(plan.graph, plan.options)
+    if ordering.order != tuple(range(len(plan.graph.nodes))) and ordering.model_bytes < plan.activation_bytes:
+        graph = reordered(plan.graph, ordering.order)
+        steps = whole_steps(graph)
+        other = _solved(graph, steps, node_times(graph, steps), plan.options, plan.bound_bytes)
+        if other.memory_bytes < plan.memory_bytes:
+            plan = other
+    return replace(plan, ordering=ordering)
 
 
 def node_times(graph: Graph, steps: Sequence[Step]) -> list[NodeTime]:
