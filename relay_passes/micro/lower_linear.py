@@ -105,8 +105,9 @@ def _prepare(ctx: Context, group, out: Quant, x_quant: Quant, parts) -> tuple[We
 def lower_wide(ctx: Context, group) -> tuple[relax.Expr, np.ndarray, tuple[int, ...]] | None:
     """A convolution or dense layer whose result nothing quantizes: ``(int32 accumulators, real value of one unit per channel, shape)``.
 
-    Logits and box regressions leave the chip so: with 8 bits, a range of 1,000 logits puts the best two on one level in 2 to 3 % of
-    images. None for other layers, and for those with a clip. Errors: CannotLower as for the quantized form.
+    Logits and box regressions leave the chip so: with 8 bits, 1,000 logits put the best two on one level in 4 (ResNet-18)
+    and 5 (MobileNetV2) of the first 200 images of imagenet_nips17. None for other layers, and for those with
+    a clip. Errors: CannotLower as for the quantized form.
     """
     if group.rule not in (linear.Conv2d, linear.Dense):
         return None
