@@ -50,6 +50,13 @@ SKYLINE = Extension(
     language="c++",
     extra_compile_args=["-std=c++17", "-O2", "-fvisibility=hidden"],
 )
+# the context coder of activations: the same bytes as the NumPy definition, sooner
+CONTEXT = Extension(
+    "tvm_ergo.target.codecs.context",
+    sources=["target/codecs/context.cc"],
+    language="c++",
+    extra_compile_args=["-std=c++17", "-O2", "-fvisibility=hidden"],
+)
 
 setup(
     name="tvm-ergo",
@@ -58,9 +65,9 @@ setup(
     python_requires=">=3.11,<3.13",
     package_dir={"tvm_ergo": "python/tvm_ergo", **{f"tvm_ergo.{p}": f for p, f in FOLDERS.items()}},
     packages=packages(),
-    ext_modules=[RUNTIME, SKYLINE],
+    ext_modules=[RUNTIME, SKYLINE, CONTEXT],
     cmdclass={"build_ext": BuildRuntime},
-    package_data={"tvm_ergo": ["**/*.json", "**/*.html", "**/*.onnx"], "tvm_ergo.target": ["**/*.json"], "tvm_ergo.codegen": ["**/*.cc"]},
+    package_data={"tvm_ergo": ["**/*.json", "**/*.html", "**/*.onnx"], "tvm_ergo.target": ["**/*.json", "**/*.cc"], "tvm_ergo.codegen": ["**/*.cc"]},
     install_requires=[
         # the host compiler. ffi 0.1.15 segfaults in ToJSONGraph on PrimType, and the wheel's own range would admit it
         "apache-tvm==0.27.0.post1",

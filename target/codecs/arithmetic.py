@@ -11,6 +11,7 @@ import numpy as np
 
 TOP = 24
 WORD = 0xFFFFFFFF
+LONGEST_STREAM = (1 << 16) - 1  # bytes of a lane: its length is a u16
 
 
 class LaneEncoder:

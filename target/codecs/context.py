@@ -25,8 +25,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from tvm_ergo.target.codecs import Codec
-from tvm_ergo.target.codecs.arithmetic import LaneDecoder, LaneEncoder
+from tvm_ergo.target.codecs import Codec, native
+from tvm_ergo.target.codecs.arithmetic import LONGEST_STREAM, LaneDecoder, LaneEncoder
 from tvm_ergo.target.codecs.base import ActivationCodec, Event, SymbolCost, broken
 from tvm_ergo.target.codecs.bits import BIT_LENGTH, Sections
 
@@ -64,9 +64,24 @@ def tables() -> dict[str, np.ndarray]:
     return {"stretch": stretch, "squash": squash, "rate": rate, "level": level, "lower": lower}
 
 
+@cache
+def native_tables() -> list[np.ndarray]:
+    """The tables that the compiled coder takes: int32 stretch, squash, rate, level."""
+    return [np.ascontiguousarray(tables()[name], np.int32) for name in ("stretch", "squash", "rate", "level")]
+
+
 def lanes_of(shape: tuple[int, int, int]) -> int:
     """Lanes of a tile of this shape."""
     return max(1, min(shape[2], MAX_LANES, math.prod(shape) // LANE_VALUES))
+
+
+def lane_streams(payload: bytes, lanes: int) -> list[bytes]:
+    """The stream of each lane. Errors: ProgramError where the lengths do not fit the payload."""
+    parts = Sections(payload)
+    streams = [parts.take(size) for size in np.frombuffer(parts.take(2 * lanes), "<u2").tolist()]
+    if parts.rest():
+        raise broken("bytes that belong to no lane")
+    return streams
 
 
 @dataclass(frozen=True)
@@ -80,10 +95,14 @@ class ContextCodec(ActivationCodec):
         "3-byte states and four 2-byte weights read and written, three stretch and one squash look-up, eight 16 x 16 bit products (four 8 x 8 each)")
 
     def encode_tiles(self, tiles):
+        if native.library():
+            return [native.encode(tile, lanes_of(tile.shape), native_tables()) for tile in tiles]
         return self._in_lockstep([tile.shape for tile in tiles],
                                  lambda chosen, shape: _Coder(shape, len(chosen)).encode(np.stack([tiles[i] for i in chosen])))
 
     def decode_tiles(self, payloads, shapes):
+        if native.library():
+            return [native.decode(lane_streams(payload, lanes_of(shape)), shape, native_tables()) for payload, shape in zip(payloads, shapes)]
         return self._in_lockstep(shapes, lambda chosen, shape: list(_Coder(shape, len(chosen)).decode([payloads[i] for i in chosen])))
 
     @staticmethod
@@ -124,15 +143,10 @@ class _Coder:
     @staticmethod
     def _payload(streams: list[bytes]) -> bytes | None:
         sizes = [len(s) for s in streams]
-        return None if max(sizes) >= 1 << 16 else np.array(sizes, "<u2").tobytes() + b"".join(streams)
+        return None if max(sizes) > LONGEST_STREAM else np.array(sizes, "<u2").tobytes() + b"".join(streams)
 
     def decode(self, payloads: list[bytes]) -> np.ndarray:
-        streams = []
-        for payload in payloads:
-            parts = Sections(payload)
-            streams += [parts.take(size) for size in np.frombuffer(parts.take(2 * self.lanes), "<u2").tolist()]
-            if parts.rest():
-                raise broken("bytes that belong to no lane")
+        streams = [stream for payload in payloads for stream in lane_streams(payload, self.lanes)]
         self.coder = LaneDecoder(streams)
         self._walk()
         return self.values.astype(np.uint8)

@@ -1,0 +1,50 @@
+"""The context coder compiled (context.cc): the same bytes as `context` in NumPy, which stays the definition, some hundred times sooner."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+
+from tvm_ergo.target.codecs.arithmetic import LONGEST_STREAM
+
+LIBRARY = Path(__file__).parent / "libcontext.so"
+VALUE_BYTES = 22  # 15 decisions of at most 11.6 bits
+SWITCH = "TVM_ERGO_NUMPY_CODECS"
+"""Environment variable: set, the compiled coder is not used."""
+
+
+@cache
+def library() -> ctypes.CDLL | None:
+    """The compiled coder; None where it was not built or is switched off (then NumPy does its work)."""
+    if os.environ.get(SWITCH):
+        return None
+    try:
+        loaded = ctypes.CDLL(str(LIBRARY))
+    except OSError:
+        return None
+    common = [ctypes.c_void_p, *[ctypes.c_int] * 4, *[ctypes.c_void_p] * 4]
+    loaded.tvm_ergo_context_encode.argtypes = [*common, ctypes.c_void_p, ctypes.c_int64]
+    loaded.tvm_ergo_context_encode.restype = ctypes.c_int64
+    loaded.tvm_ergo_context_decode.argtypes = [*common, ctypes.c_void_p, ctypes.c_void_p]
+    loaded.tvm_ergo_context_decode.restype = None
+    return loaded
+
+
+def encode(tile: np.ndarray, lanes: int, tables: list[np.ndarray]) -> bytes | None:
+    """Payload of one tile uint8[rows, W, C]; None where a lane's stream is too long. tables: int32, stretch, squash, rate, level."""
+    tile = np.ascontiguousarray(tile).copy()  # the coder writes back what it coded
+    out = np.empty(2 * lanes + min(VALUE_BYTES * tile.size + 5 * lanes, LONGEST_STREAM * lanes), np.uint8)
+    size = library().tvm_ergo_context_encode(tile.ctypes.data, *tile.shape, lanes, *(t.ctypes.data for t in tables), out.ctypes.data, out.size)
+    return None if size < 0 else out[:size].tobytes()
+
+
+def decode(streams: list[bytes], shape, tables: list[np.ndarray]) -> np.ndarray:
+    """uint8[rows, W, C] of one tile, from the stream of each lane."""
+    data = np.frombuffer(b"".join(streams), np.uint8)
+    ends, values = np.cumsum([len(s) for s in streams]).astype(np.int64), np.empty(shape, np.uint8)
+    library().tvm_ergo_context_decode(values.ctypes.data, *shape, len(streams), *(t.ctypes.data for t in tables), data.ctypes.data, ends.ctypes.data)
+    return values
