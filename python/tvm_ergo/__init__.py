@@ -22,6 +22,7 @@ _PUBLIC = {
     "RunResult": "tvm_ergo.compiled",
     "load": "tvm_ergo.compiled",
     "QuantizeOptions": "tvm_ergo.relay_passes.micro.quantize",
+    "RankOptions": "tvm_ergo.relay_passes.macro.choose_ranks",
     "record": "tvm_ergo.codegen.runtime.recording",
     "watch": "tvm_ergo.codegen.runtime.recording",
     "target_from_file": "tvm_ergo.target.tags",

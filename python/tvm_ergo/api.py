@@ -64,7 +64,7 @@ def compile(model, *, target: str | Path | tvm.target.Target | Chip = "ergo", ca
         chip = chip.with_memory(memory)
     imported = frontend.load(model, input_shapes=input_shapes, batch=batch)
     options = PipelineOptions(chip, _renamed(calibration, imported), quantize, strict, progress, (equalized := []).append,
-                              objective_named(objective))
+                              objective_named(objective), (projected := []).append)
     reference = run_stages(imported.mod, options, until="normalize")
     quantized = run_stages(reference, options, start="quantize", until="quantize")
     lowered, mod = None, quantized
@@ -76,7 +76,8 @@ def compile(model, *, target: str | Path | tvm.target.Target | Chip = "ergo", ca
         module = executable.jit()
     return CompiledModel(module, chip, imported.inputs, imported.outputs, tuple(fallbacks_of(lowered)), imported.source,
                          quantized=quantized, lowered=lowered, reference=reference, executable=executable,
-                         equalized=equalized[0] if equalized else None, sample=_first_sample(calibration, imported))
+                         equalized=equalized[0] if equalized else None, projection=projected[0] if projected else None,
+                         sample=_first_sample(calibration, imported))
 
 
 def objective_named(name: str) -> Objective:

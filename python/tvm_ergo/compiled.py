@@ -15,6 +15,7 @@ from tvm_ergo.codegen.runtime.native import programs_of
 from tvm_ergo.codegen.runtime.recording import ChipCall, record
 from tvm_ergo.frontend import TensorInfo
 from tvm_ergo.relay_passes import compat
+from tvm_ergo.relay_passes.macro.choose_ranks import Projection
 from tvm_ergo.relay_passes.micro.lower_quantized import HostFallback
 from tvm_ergo.target.chip import Chip
 from tvm_ergo.target.errors import InputError, ProgramError
@@ -41,7 +42,8 @@ class CompiledModel:
     module : the TVM runtime module. chip : what it was compiled for. inputs, outputs : names, shapes, dtypes of the source model.
     fallbacks : operators on the host CPU, with reason and remedy. source : the model's file. quantized, lowered : the Relax module
     after quantization and in the integer dialect; reference : the network before quantization, in normal form; executable : TVM's;
-    equalized : the float network whose tensors the chip's stand for (None: reference); sample : one calibration input by
+    equalized : the float network whose tensors the chip's stand for (None: reference); projection : what became of the tensors kept in
+    fewer channels (None: not asked for); sample : one calibration input by
     name. All None in a loaded model. library : the shared library that a loaded model came from.
     """
 
@@ -56,6 +58,7 @@ class CompiledModel:
     reference: tvm.IRModule | None = field(default=None, repr=False, compare=False)
     executable: object = field(default=None, repr=False, compare=False)
     equalized: tvm.IRModule | None = field(default=None, repr=False, compare=False)
+    projection: Projection | None = field(default=None, repr=False, compare=False)
     sample: dict[str, np.ndarray] | None = field(default=None, repr=False, compare=False)
     library: bytes | None = field(default=None, repr=False, compare=False)
 

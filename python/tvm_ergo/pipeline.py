@@ -19,6 +19,7 @@ from tvm_ergo.relay_passes.compile.partition import Partition, is_chip_function
 from tvm_ergo.relay_passes.cpu import LegalizeForCPU, ScheduleForCPU
 from tvm_ergo.relay_passes.dialect import is_ergo_call
 from tvm_ergo.relay_passes.macro import normalize
+from tvm_ergo.relay_passes.macro.choose_ranks import Projection
 from tvm_ergo.relay_passes.micro.lower_quantized import HostFallback, LowerQuantized, host_fallbacks
 from tvm_ergo.relay_passes.micro.quantize import QuantizeOptions, is_quantized
 from tvm_ergo.relay_passes.micro.quantize import quantize as quantize_module
@@ -37,7 +38,7 @@ class PipelineOptions:
 
     chip : the chip compiled for. calibration : inputs for quantizing a float model (see ``micro.calibrate.samples_of``), None if there
     are none. quantize : choices of the quantization. strict : refuse models of which anything stays on the host.
-    progress : ``progress(step, done, total)``. on_equalized : see ``micro.quantize.quantize``.
+    progress : ``progress(step, done, total)``. on_equalized, on_projected : see ``micro.quantize.quantize``.
     objective : what the memory plans are chosen for.
     """
 
@@ -48,6 +49,7 @@ class PipelineOptions:
     progress: Progress | None = None
     on_equalized: Callable[[tvm.IRModule], None] | None = None
     objective: Objective = Objective.LATENCY
+    on_projected: Callable[[Projection], None] | None = None
 
     @property
     def target(self) -> tvm.target.Target:
@@ -75,7 +77,8 @@ def _quantize(mod: tvm.IRModule, options: PipelineOptions) -> tvm.IRModule:
                                required="a few typical inputs (about 100)",
                                remedy="--calibration FILE.npz on the command line, tvm_ergo.compile(model, calibration=inputs) in Python, "
                                       "or tvm_ergo.quantize(mod, inputs) before tvm.compile")
-    return quantize_module(mod, options.calibration, options.quantize, progress=options.progress, on_equalized=options.on_equalized)
+    return quantize_module(mod, options.calibration, options.quantize, progress=options.progress, on_equalized=options.on_equalized,
+                           on_projected=options.on_projected)
 
 
 def _lower_quantized(mod: tvm.IRModule, options: PipelineOptions) -> tvm.IRModule:

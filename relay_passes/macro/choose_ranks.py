@@ -52,6 +52,9 @@ class RankOptions:
     samples: int = 64
 
     def __post_init__(self):
+        for given in (self.error, self.share):
+            if not isinstance(given, (int, float, type(None))):
+                raise ModelError("the error that projection may cause is a number", required="for instance 0.05", available=repr(given)[:80])
         if self.error is not None and not self.error > 0 or self.share is not None and not 0 < self.share <= 1:
             raise ModelError("channels cannot be projected so", required="an error above 0, or a share of energy in (0, 1]",
                              available=f"error={self.error}, share={self.share}")

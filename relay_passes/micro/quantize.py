@@ -1,5 +1,6 @@
 """Post-training quantization of a float net: the flat list of steps behind ``tvm_ergo.compile(model, calibration=...)``.
 
+0. On demand (``project_channels``) the net is projected to fewer channels where it can be (``macro.choose_ranks``).
 1. Calibration run: ranges, channel peaks and powers, mean input windows, some whole windows (``calibrate``, ``WindowMeans``,
    ``WindowMoments``). Outputs use min-max: a clipped logit ties with the best one.
 2. Equalization of channel sets whose expected rounding noise falls by it (``equalize``) and a second run on the result. It is kept where
@@ -41,6 +42,7 @@ import numpy as np
 import tvm
 
 from tvm_ergo.relay_passes.interpreter import Interpreter
+from tvm_ergo.relay_passes.macro.choose_ranks import Projection, RankOptions, project
 from tvm_ergo.relay_passes.micro.bias_correct import WindowMeans, correct_bias
 from tvm_ergo.relay_passes.micro.calibrate import Method, Observations, Ranges, input_shapes, observe, samples_of
 from tvm_ergo.relay_passes.micro.equalize import equalize
@@ -75,7 +77,8 @@ class QuantizeOptions:
     outputs come closer to the float ones by it on most of ``COMPARED`` calibration samples ("auto"). correct_bias: undo the mean error that
     weight rounding causes. round_weights: error feedback in weight rounding (needs correct_bias). exact_inputs: give inputs
     that take at most 256 evenly spaced values (8-bit images) exactly those as levels. attention_on_chip: quantize nets with attention even where that loses
-    more than ``ATTENTION_ERROR`` of their outputs; otherwise they stay in float, on the host.
+    more than ``ATTENTION_ERROR`` of their outputs; otherwise they stay in float, on the host. project_channels: the error of the outputs
+    (rms, relative to their deviation) up to which tensors are kept in fewer channels (or all choices of it; None: never).
     """
 
     method: Method = Method.MSE
@@ -87,6 +90,12 @@ class QuantizeOptions:
     round_weights: bool = True
     exact_inputs: bool = True
     attention_on_chip: bool = False
+    project_channels: "float | RankOptions | None" = None
+
+    @property
+    def rank_options(self) -> RankOptions | None:
+        given = self.project_channels
+        return given if given is None or isinstance(given, RankOptions) else RankOptions(error=given)
 
 
 def is_quantized(mod: tvm.IRModule) -> bool:
@@ -156,11 +165,13 @@ def border_methods(mod: tvm.IRModule) -> tuple[set[str], dict[str, Method]]:
 
 def quantize(mod: tvm.IRModule, calibration, options: QuantizeOptions = QuantizeOptions(), *,
              progress: Callable[[str, int, int], None] | None = None,
-             on_equalized: Callable[[tvm.IRModule], None] | None = None) -> tvm.IRModule:
+             on_equalized: Callable[[tvm.IRModule], None] | None = None,
+             on_projected: Callable[[Projection], None] | None = None) -> tvm.IRModule:
     """QDQ normal form of a float normal-form module; a module that is quantized already is returned as it is.
 
     Parameters: calibration, see ``calibrate.samples_of``; options; progress(step, done, total), called per sample;
-    on_equalized(mod), called with the float network whose tensors the quantized ones stand for (channels rescaled).
+    on_equalized(mod), called with the float network whose tensors the quantized ones stand for (channels projected and rescaled);
+    on_projected(projection), called where the options ask for projection.
     Errors: CalibrationError (missing, empty, wrong shape, NaN).
     """
     if is_quantized(mod):
@@ -170,6 +181,12 @@ def quantize(mod: tvm.IRModule, calibration, options: QuantizeOptions = Quantize
     def report(step: str, total: int = len(data)):
         return (lambda done: progress(step, done, total)) if progress else None
 
+    source = mod
+    if options.rank_options is not None:
+        projection = project(mod, data, options.rank_options, progress=(lambda *a: progress("project", *a)) if progress else None)
+        mod = projection.mod
+        if on_projected:
+            on_projected(projection)
     exact = exact_input_params(mod, data) if options.exact_inputs else {}
     chosen = Observed.of(mod, data, options, exact, report("calibrate"))
     mode = Equalize(options.equalize)
@@ -186,7 +203,7 @@ def quantize(mod: tvm.IRModule, calibration, options: QuantizeOptions = Quantize
         return result
     simulated = Interpreter(result)
     lost = float(np.sqrt(np.mean([output_error(simulated.run(data[i]), chosen.outputs[i]) for i in spread_over(data)])))
-    return result if lost <= ATTENTION_ERROR else kept_in_float(mod, lost)
+    return result if lost <= ATTENTION_ERROR else kept_in_float(source, lost)
 
 
 def has_attention(mod: tvm.IRModule) -> bool:

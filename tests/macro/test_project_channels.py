@@ -13,7 +13,7 @@ from tvm_ergo.relay_passes.macro import normalize, verify_normal_form
 from tvm_ergo.relay_passes.macro.channel_sites import find_sites
 from tvm_ergo.relay_passes.macro.low_rank import Basis
 from tvm_ergo.relay_passes.macro.project_channels import ProjectChannels
-from tvm_ergo.relay_passes.relax_utils import Call, Rewriter, bindings_of, const, shape_of
+from tvm_ergo.relay_passes.relax_utils import Call, Rewriter, bindings_of, const, op_name, shape_of
 from tvm_ergo.target.errors import ModelError
 
 
@@ -76,7 +76,7 @@ def test_what_is_absorbed_adds_no_operator_and_narrows_both_layers():
     name = next(s.name for s in find_sites(mod["main"])[0] if s.channels == 6)
     after = ProjectChannels({name: random_basis(np.random.default_rng(0), 6, 2)})(mod)
     assert [o for o in ops(after) if o] == [o for o in ops(mod) if o]
-    before, narrow = ([shape_of(v.args[1]) for _, v in bindings_of(m["main"]) if getattr(v.op, "name", "") == "relax.nn.conv2d"] for m in (mod, after))
+    before, narrow = ([shape_of(v.args[1]) for _, v in bindings_of(m["main"]) if op_name(v) == "relax.nn.conv2d"] for m in (mod, after))
     assert before[0] == (6, 1, 1, 3) and narrow[0] == (2, 1, 1, 3) and narrow[1] == (12, 1, 1, 2)
 
 

@@ -49,6 +49,17 @@ def parse_rate(text: str) -> float:
     return rate
 
 
+def parse_error(text: str) -> float:
+    """``"0.05"`` -> 0.05, a relative error."""
+    try:
+        error = float(text)
+    except ValueError:
+        error = 0.0
+    if not 0 < error < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not an error; write a positive number, for instance 0.05")
+    return error
+
+
 def add_model_arguments(parser: argparse.ArgumentParser, *, compiling: bool = False) -> None:
     parser.add_argument("model", help="an ONNX (.onnx, .onnx.xz) or TFLite file" + ("" if compiling else ", or a compiled model (.ergo)"))
     parser.add_argument("--target", default=DEFAULT_TARGET, help="ergo, ergo/1, ergo/2 or a chip file (.json); default ergo")
@@ -61,6 +72,8 @@ def add_model_arguments(parser: argparse.ArgumentParser, *, compiling: bool = Fa
     parser.add_argument("--percentile", type=float, metavar="P", help="for --method percentile: the share of values inside the range, in percent")
     parser.add_argument("--equalize", choices=["auto", "on", "off"],
                         help="equalize channels between layers (auto: whichever of the two forms is closer to the float network)")
+    parser.add_argument("--project-channels", type=parse_error, metavar="ERROR",
+                        help="keep tensors in fewer channels where that changes the outputs by at most ERROR of their deviation (rms, on calibration data)")
     parser.add_argument("--input-shape", type=parse_shape, action="append", default=[], metavar="NAME=DIMS", help="static shape of a dynamic input")
     parser.add_argument("--strict", action="store_true", help="refuse operators that would run on the host CPU")
 

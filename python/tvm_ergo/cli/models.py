@@ -18,7 +18,8 @@ def is_compiled(path: str) -> bool:
 
 def refuse_compile_options(arguments: argparse.Namespace) -> None:
     """Errors: InputError if an option is given that only compiling would heed."""
-    given = [f"--{name.replace('_', '-')}" for name in ("target", "memory", "objective", "calibration", "method", "percentile", "equalize", "input_shape", "strict")
+    given = [f"--{name.replace('_', '-')}" for name in ("target", "memory", "objective", "calibration", "method", "percentile", "equalize",
+                                                        "project_channels", "input_shape", "strict")
              if getattr(arguments, name) not in (None, [], False, DEFAULT_TARGET)]
     if given:
         raise InputError(f"a compiled model does not change any more: {', '.join(given)} would have no effect", where=arguments.model,
@@ -40,14 +41,16 @@ def open_model(arguments: argparse.Namespace):
             calibration=calibration, strict=arguments.strict, input_shapes=dict(arguments.input_shape) or None,
             progress=lambda stage, done, total: advance(done, total, description=stage), quantize=quantize_options(arguments))
     console(arguments).print(f"compiled {arguments.model} for {compiled.chip.name} in {time.perf_counter() - start:.1f} s")
+    if compiled.projection:
+        console(arguments).print(str(compiled.projection))
     return compiled
 
 
 def quantize_options(arguments: argparse.Namespace):
-    """The QuantizeOptions of ``--method``, ``--percentile`` and ``--equalize``; what is not given keeps its default."""
+    """The QuantizeOptions of ``--method``, ``--percentile``, ``--equalize`` and ``--project-channels``; what is not given keeps its default."""
     import tvm_ergo
 
-    given = {"method": arguments.method, "percentile": arguments.percentile,
+    given = {"method": arguments.method, "percentile": arguments.percentile, "project_channels": arguments.project_channels,
              "equalize": {"auto": "auto", "on": True, "off": False}.get(arguments.equalize)}
     return replace(tvm_ergo.QuantizeOptions(), **{name: value for name, value in given.items() if value is not None})
 
