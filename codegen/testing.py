@@ -10,6 +10,7 @@ import numpy as np
 import tvm
 from tvm import relax
 from tvm_ergo.relay_passes import dialect
+from tvm_ergo.target.codecs.slots import HEADER_BYTES, SLOT_CODECS
 from tvm_ergo.target.errors import ModelError
 
 MAX_ELEMENTS = 3000
@@ -234,17 +235,34 @@ class RandomFunction:
             shape[at:at + 1] = [factor, shape[at] // factor]
         self.emit(dialect.Reshape(shape=tuple(shape)), x)
 
+    def compress(self) -> None:
+        """A value kept in slots that are ample, tight or hopeless, and what comes out of them."""
+        x, r = self.pick(4), self.random
+        if shape_of(x)[0] != 1:
+            return
+        rows = r.randint(1, shape_of(x)[1] + 1)
+        tile = min(rows, shape_of(x)[1]) * math.prod(shape_of(x)[2:])
+        fields = {"codec": r.choice([c.name for c in SLOT_CODECS]), "tile_rows": rows, "bound": 255, "out_zp": self.zero_point(),
+                  "slot_bytes": r.choice([HEADER_BYTES + tile, r.randint(HEADER_BYTES, HEADER_BYTES + tile), HEADER_BYTES])}
+        slots = self.emit(dialect.Compress(**fields), x)
+        if slots is not None:
+            self.values.pop()
+            for _ in range(r.choice([1, 1, 2])):
+                self.emit(dialect.Decompress(**fields, shape=shape_of(x)), slots)
+
     COMPUTE = ("conv2d", "depthwise", "conv2d_transpose", "matmul", "pool", "reduce", "softmax", "resize")
     ELEMENTWISE = ("add", "add", "mul", "extremum", "table", "table")
     MOVEMENT = ("pad", "concat", "concat", "split", "transpose", "reshape")
 
-    def grow(self, ops: int, kinds: tuple[str, ...] = COMPUTE + ELEMENTWISE + MOVEMENT) -> RandomFunction:
+    COMPRESSION = ("compress",)
+
+    def grow(self, ops: int, kinds: tuple[str, ...] = COMPUTE + ELEMENTWISE + MOVEMENT + COMPRESSION) -> RandomFunction:
         """Adds about ``ops`` ops."""
         for _ in range(4 * ops):
             if len(self.bindings) >= ops:
                 break
             kind = self.random.choice(kinds)
-            if kind not in ("conv2d", "depthwise", "conv2d_transpose", "pool", "resize") or self.pick(4) is not None:
+            if kind not in ("conv2d", "depthwise", "conv2d_transpose", "pool", "resize", "compress") or self.pick(4) is not None:
                 getattr(self, kind)()
         return self
 

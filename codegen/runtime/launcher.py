@@ -75,7 +75,7 @@ class Launcher:
         """Runs the chip on arrays by port name, telling the open recorders and watchers."""
         watching = watchers()
         result = self.machine.run(values, watch=self._teller(watching)) if watching else self.machine.run(values)
-        call = ChipCall(self.symbol, self.program, values, result.outputs, result.trace)
+        call = ChipCall(self.symbol, self.program, values, result.outputs, result.trace, result.compressed)
         for calls in recorders():
             calls.append(call)
         return result.outputs

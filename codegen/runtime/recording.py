@@ -11,19 +11,21 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from tvm_ergo.target.machine import Trace
+    from tvm_ergo.target.machine import TileCount, Trace
     from tvm_ergo.target.program import Program
 
 
 @dataclass(frozen=True)
 class ChipCall:
-    """One call of one Program: the symbol it was called by, its Program, inputs and outputs by port name, and the trace."""
+    """One call of one Program: the symbol it was called by, its Program, inputs and outputs by port name, the trace, and what became of
+    each tensor that it kept compressed."""
 
     symbol: str
     program: Program
     inputs: dict[str, np.ndarray]
     outputs: dict[str, np.ndarray]
     trace: Trace
+    compressed: tuple[TileCount, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,8 @@ def bandable(graph: Graph, node: Node) -> bool:
     if len(shape) != 4 or shape[0] != 1 or shape[ROWS] < 2 or len(node.outputs) != 1:
         return False
     op = node.op
+    if isinstance(op, (dialect.Compress, dialect.Decompress)):
+        return True  # bands of tiles, and of rows out of the tiles that hold them
     if type(op) in _POINTWISE:
         # rows joined from several tensors, or spread from one row, stay whole
         ranks = all(len(graph.tensors[t].shape) == 4 or graph.tensors[t].data is not None for t in node.inputs)

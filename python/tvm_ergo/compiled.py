@@ -34,6 +34,11 @@ class RunResult:
         """Trace by symbol (of the last call of each)."""
         return {call.symbol: call.trace for call in self.calls}
 
+    @property
+    def compressed(self) -> list[dict]:
+        """What the chip compressed: symbol, node, name, tiles, reduced (tiles that lost low bits), by_dropped[d] (tiles that lost d)."""
+        return [{"symbol": call.symbol, **count.to_json()} for call in self.calls for count in call.compressed]
+
 
 @dataclass(frozen=True)
 class CompiledModel:

@@ -43,6 +43,8 @@ def _register_functions() -> None:
         "relax.ext.ergo": _compile_relax_functions,
         "target.build.ext_dev": _build_prim_functions,
         "tvm_ergo.runtime.load": _load_program,
+        "tvm_ergo.codecs.encode": _encode_slots,
+        "tvm_ergo.codecs.decode": _decode_slots,
     }.items():
         tvm_ffi.register_global_func(name, function, override=True)
 
@@ -65,6 +67,18 @@ def _load_program(symbol, data):
     from tvm_ergo.codegen.runtime.launcher import load
 
     return load(symbol, data)
+
+
+def _encode_slots(*args):
+    from tvm_ergo.relay_passes.dialect.compression import encode
+
+    encode(*args)
+
+
+def _decode_slots(*args):
+    from tvm_ergo.relay_passes.dialect.compression import decode
+
+    decode(*args)
 
 
 def _dispatch_pipelines() -> None:

@@ -9,6 +9,7 @@
 from tvm_ergo.relay_passes import compat
 from tvm_ergo.relay_passes.dialect.accumulate import Conv2dAccumulate, DepthwiseConv2dAccumulate, MatMulAccumulate
 from tvm_ergo.relay_passes.dialect.base import OPS, ErgoOp, Region, Shape, ergo_op, from_call, is_ergo_call
+from tvm_ergo.relay_passes.dialect.compression import Compress, Decompress
 from tvm_ergo.relay_passes.dialect.elementwise import Add, Maximum, Minimum, Mul, Table
 from tvm_ergo.relay_passes.dialect.linear import Conv2d, Conv2dTranspose, DepthwiseConv2d, MatMul
 from tvm_ergo.relay_passes.dialect.movement import Concat, Pad, Reshape, Resize2d, Slice, Transpose
@@ -20,6 +21,7 @@ __all__ = [
     "Add", "Mul", "Maximum", "Minimum", "Table",
     "MaxPool2d", "AvgPool2d", "ReduceSum", "ReduceMax", "ReduceMin", "Softmax",
     "Resize2d", "Pad", "Concat", "Slice", "Transpose", "Reshape",
+    "Compress", "Decompress",
 ]
 
 

@@ -18,7 +18,7 @@ from tvm_ergo.relay_passes.dialect.linear import Conv2d, DepthwiseConv2d, MatMul
 class _Raw:
     """Replaces the int8 result type by int32."""
 
-    requantizes = False
+    in_models = False
 
     def infer(self, shapes: Sequence[Shape], dtypes: Sequence[str]) -> list[tuple[Shape, str]]:
         return [(shape, "int32") for shape, _ in super().infer(shapes, dtypes)]

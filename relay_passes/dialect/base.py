@@ -47,7 +47,7 @@ class ErgoOp:
     op_name: ClassVar[str] = ""
     """Short name, ``conv2d`` for the Relax op ``relax.ergo.conv2d``."""
     arg_names: ClassVar[tuple[str, ...]] = ()
-    requantizes: ClassVar[bool] = True  # False: int32 accumulators come out; only PrimFuncs need such ops, models never do
+    in_models: ClassVar[bool] = True  # False: only PrimFuncs or the compiler itself make such ops
     """Names of the tensors in, in order; a single ``"*xs"`` where their number is free."""
 
     def __post_init__(self):

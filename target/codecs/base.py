@@ -22,7 +22,7 @@ import numpy as np
 
 from tvm_ergo.target.codecs import Codec
 from tvm_ergo.target.errors import InputError, ProgramError
-from tvm_ergo.target.isa.cost import Event
+from tvm_ergo.target.events import Event
 
 INDEX_BYTES = 4  # per tile
 RAW_TILE = 1 << 31
@@ -101,6 +101,10 @@ class ActivationCodec(ABC):
     @abstractmethod
     def decode_tiles(self, payloads: list[bytes], shapes: list[Shape]) -> list[np.ndarray]:
         """The inverse: uint8[rows, W, C] per payload. Errors: ProgramError for a payload that cannot be one of that shape."""
+
+    def lanes(self, tile: Shape) -> int:
+        """Coders that work on one tile of this shape at once; ``COST.cycles`` is the time of one of them."""
+        return 1
 
     def max_error(self, shape: Shape) -> int:
         """Largest difference between a value and its decoded self, in quantization steps: 0 for a lossless codec."""

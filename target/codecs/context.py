@@ -27,7 +27,7 @@ import numpy as np
 
 from tvm_ergo.target.codecs import Codec, native
 from tvm_ergo.target.codecs.arithmetic import LONGEST_STREAM, LaneDecoder, LaneEncoder
-from tvm_ergo.target.codecs.base import ActivationCodec, Event, SymbolCost, broken
+from tvm_ergo.target.codecs.base import ActivationCodec, Event, Shape, SymbolCost, broken
 from tvm_ergo.target.codecs.bits import BIT_LENGTH, Sections
 
 LANE_VALUES = 2048  # values per lane at least: a lane costs 2 to 3 bytes
@@ -93,6 +93,9 @@ class ContextCodec(ActivationCodec):
         5.0, {Event.LOCAL_READ_BYTE: 5 * 17, Event.LOCAL_WRITE_BYTE: 5 * 17, Event.LUT_READ: 5 * 4, Event.MAC_8X8: 5 * 4 * 2 * 4, Event.ALU_8: 5 * 16},
         "assumption: one decision per lane and cycle, pipelined; 5 decisions a value (counted on SqueezeNet 1.0's activations at 7 bits, six images: 3.63); per decision three "
         "3-byte states and four 2-byte weights read and written, three stretch and one squash look-up, eight 16 x 16 bit products (four 8 x 8 each)")
+
+    def lanes(self, tile: Shape) -> int:
+        return lanes_of(tile)
 
     def encode_tiles(self, tiles):
         if native.library():

@@ -2,6 +2,7 @@
 
 from tvm_ergo.target.codecs import Codec
 from tvm_ergo.target.isa.base import MNEMONICS, OPCODES, Engine, Instruction, Memory, decode, parse
+from tvm_ergo.target.isa.compression import Decode, Encode
 from tvm_ergo.target.isa.control import CpuCall, Halt
 from tvm_ergo.target.isa.cost import Cost, Event
 from tvm_ergo.target.isa.cpu_library import CpuFunction
@@ -14,6 +15,7 @@ from tvm_ergo.target.isa.vector import Pool, PoolKind, Reduce, ReduceKind, Resiz
 __all__ = [
     "Codec", "MNEMONICS", "OPCODES", "Engine", "Instruction", "Memory", "decode", "parse", "CpuCall", "CpuFunction", "Halt", "Cost",
     "Event",
+    "Decode", "Encode",
     "Copy", "Fill", "DType", "Operand", "contiguous", "contiguous_strides", "overlap", "Conv", "ConvTranspose", "Depthwise", "MatMul",
     "Add", "MaxMin", "MaxMinKind", "Mul", "Pool", "PoolKind", "Reduce", "ReduceKind", "Resize", "Softmax", "Table",
 ]

@@ -54,6 +54,9 @@ class Memory(Protocol):
     def prepared(self, instruction: "Instruction", operands: list[Operand], factory):
         """``factory()``, or its earlier result while the bytes of ``operands`` are known not to have changed."""
 
+    def tell(self, instruction: "Instruction", dropped: np.ndarray) -> None:
+        """An encoder wrote tiles; ``dropped``: int64[tiles], low bits that each lost."""
+
 
 class Instruction:
     """One macro-instruction. Frozen; all arguments by keyword.

@@ -5,7 +5,7 @@ The names load on first use: the instruction set imports ``machine.kernels``, an
 
 import importlib
 
-_HOMES = {"Machine": "machine", "Result": "machine", "Memory": "memory", "Trace": "trace", "TraceEntry": "trace", "NodeTotal": "trace",
+_HOMES = {"Machine": "machine", "Result": "machine", "TileCount": "machine", "Memory": "memory", "Trace": "trace", "TraceEntry": "trace", "NodeTotal": "trace",
           "Timeline": "timeline"}
 __all__ = list(_HOMES)
 

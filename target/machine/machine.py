@@ -21,11 +21,33 @@ Watch = Callable[[int, Instruction, Memory], None]
 
 
 @dataclass(frozen=True)
+class TileCount:
+    """What became of one compressed tensor in one run. node, name : in the Program's node table; by_dropped[d] : tiles that lost d low bits."""
+
+    node: int
+    name: str
+    by_dropped: tuple[int, ...]
+
+    @property
+    def tiles(self) -> int:
+        return sum(self.by_dropped)
+
+    @property
+    def reduced(self) -> int:
+        """Tiles that lost anything."""
+        return self.tiles - self.by_dropped[0]
+
+    def to_json(self) -> dict:
+        return {"node": self.node, "name": self.name, "tiles": self.tiles, "reduced": self.reduced, "by_dropped": list(self.by_dropped)}
+
+
+@dataclass(frozen=True)
 class Result:
-    """outputs : by port name, arrays of their own. trace : what the run cost."""
+    """outputs : by port name, arrays of their own. trace : what the run cost. compressed : what it compressed, and what that lost."""
 
     outputs: dict[str, np.ndarray]
     trace: Trace
+    compressed: tuple[TileCount, ...] = ()
 
 
 class Machine:
@@ -75,7 +97,11 @@ class Machine:
                 self._execute(index, instruction)
                 if watch is not None:
                     watch(index, instruction, self.memory)
-        return Result({port.name: self.memory.view(port.operand).copy() for port in self.program.outputs}, self.trace)
+        return Result({port.name: self.memory.view(port.operand).copy() for port in self.program.outputs}, self.trace, self._compressed())
+
+    def _compressed(self) -> tuple[TileCount, ...]:
+        names = [node.name for node in self.program.nodes] or [""]
+        return tuple(TileCount(node, names[node], tuple(counts.tolist())) for node, counts in sorted(self.memory.tiles.items()))
 
     def _execute(self, index: int, instruction: Instruction) -> None:
         if self.strict:
@@ -89,6 +115,7 @@ class Machine:
             self.memory.restrict(None)
 
     def _reset(self) -> None:
+        self.memory.tiles.clear()
         if self.strict:
             self.memory.poison()
         for addr, content in self.program.data if self.strict else self._reload:

@@ -17,7 +17,8 @@ class Memory:
     """``size_bytes`` of memory. ``view(operand)`` is the only way instructions reach it.
 
     constant : half-open byte ranges that no instruction and no input port ever writes: weights, tables. What is computed from them may be
-    kept from one run to the next (``prepared``). Not thread-safe.
+    kept from one run to the next (``prepared``). tiles : tiles compressed since the run began, int64[9] by dropped bits, by node. Not
+    thread-safe.
     """
 
     def __init__(self, size_bytes: int, constant: Sequence[tuple[int, int]] = ()):
@@ -25,6 +26,7 @@ class Memory:
         self.constant = tuple(constant)
         self._views: dict[int, tuple[Operand, np.ndarray]] = {}
         self._prepared: dict[int, tuple[Instruction, object]] = {}
+        self.tiles: dict[int, np.ndarray] = {}
         self._writable: list[Operand] | None = None  # while a strict run executes an instruction: its outputs
         self._readable: list[Operand] | None = None
 
@@ -75,6 +77,11 @@ class Memory:
         if all(self.is_constant(operand) for operand in operands):
             self._prepared[id(instruction)] = (instruction, value)
         return value
+
+    def tell(self, instruction: Instruction, dropped: np.ndarray) -> None:
+        """Counts tiles that an encoder wrote, by the low bits they lost."""
+        counts = np.bincount(dropped, minlength=9)
+        self.tiles[instruction.node] = self.tiles.get(instruction.node, 0) + counts
 
     def is_constant(self, operand: Operand) -> bool:
         """Whether all of the operand's bytes lie in one constant range."""

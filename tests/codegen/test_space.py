@@ -30,7 +30,7 @@ from tvm_ergo.target.machine import Machine
 CHIP = chip("ergo/1")
 SLOW = {"deadline": None, "suppress_health_check": list(HealthCheck)}
 RANDOMS = st.randoms(use_true_random=False)
-SPATIAL = ("conv2d", "depthwise", "depthwise", "pool", "add", "add", "mul", "table", "concat", "pad")
+SPATIAL = ("conv2d", "depthwise", "depthwise", "pool", "add", "add", "mul", "table", "concat", "pad", "compress", "compress")
 
 
 class TallFunction(RandomFunction):

@@ -171,4 +171,4 @@ def _reshape(op, x):
     return x.reshape(op.shape)
 
 
-assert all(f"_{name}" in globals() for name, op in dialect.OPS.items() if op.requantizes)
+assert all(f"_{name}" in globals() for name, op in dialect.OPS.items() if op.in_models)

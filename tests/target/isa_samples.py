@@ -2,7 +2,7 @@
 
 import numpy as np
 from tvm_ergo.target.isa import (
-    Add, Conv, ConvTranspose, Copy, CpuCall, CpuFunction, Depthwise, DType, Fill, Halt, MatMul, MaxMin, MaxMinKind, Mul, Operand, Pool,
+    Add, Codec, Conv, ConvTranspose, Copy, CpuCall, CpuFunction, Decode, Depthwise, DType, Encode, Fill, Halt, MatMul, MaxMin, MaxMinKind, Mul, Operand, Pool,
     PoolKind, Reduce, ReduceKind, Resize, Softmax, Table, contiguous,
 )
 
@@ -22,6 +22,9 @@ class TestMemory:
 
     def prepared(self, instruction, operands, factory):
         return factory()
+
+    def tell(self, instruction, dropped):
+        pass
 
 
 class Placer:
@@ -78,6 +81,9 @@ def samples() -> dict:
         "resize": Resize(x=p((1, 3, 4, 5)), rows=p((6, 3), "int32"), cols=p((5, 3), "int32"), out=p((1, 6, 5, 5), wider=3)),
         "copy": Copy(src=_permuted(p((4, 6, 5), "int16")), out=p((5, 4, 6), "int16", wider=2)),
         "fill": Fill(out=p((3, 4), "int32", wider=1), value=-70000),
+        "encode": Encode(x=p((5, 3, 4), wider=2), out=p((3, 20), "uint8", wider=6), codec=Codec.BITPLANE, tile_rows=2, zero_point=-3),
+        "decode": Decode(x=p((2, 20), "uint8", wider=6), out=p((2, 3, 4), wider=2), codec=Codec.BITMASK, tile_rows=2, last_rows=1, skip=1,
+                         zero_point=-3),
         "argmax": CpuCall(function=CpuFunction.ARGMAX, inputs=[p((3, 10))], outputs=[p((3,), "int32")], params=()),
         "gather_rows": CpuCall(function=CpuFunction.GATHER_ROWS, inputs=[p((7, 4)), p((2, 3), "int32")], outputs=[p((2, 3, 4))], params=()),
         "halt": Halt(),
@@ -103,5 +109,8 @@ def fill_parameters(ins, memory, seed=0):
         for taps, size in ((ins.rows, ins.x.shape[1]), (ins.cols, ins.x.shape[2])):
             memory.view(taps)[...] = np.stack([rng.integers(0, size, taps.shape[0]) for _ in range(2)] + [rng.integers(0, 2049,
                                                                                                                        taps.shape[0])], 1)
+    if isinstance(ins, Decode):
+        plain = rng.integers(-128, 128, (ins.rows, *ins.out.shape[1:])).astype(np.int8)
+        memory.view(ins.x)[...] = ins.layout.encode(plain)
     if isinstance(ins, CpuCall) and ins.function == CpuFunction.GATHER_ROWS:
         memory.view(ins.inputs[1])[...] = rng.integers(0, ins.inputs[0].shape[0], ins.inputs[1].shape)

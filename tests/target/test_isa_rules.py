@@ -8,11 +8,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tvm_ergo.target import numerics
 from tvm_ergo.target.chip import chip
+from tvm_ergo.target.codecs.registry import CODECS
 from tvm_ergo.target.errors import MachineError, ProgramError
-from tvm_ergo.target.isa import OPCODES, Add, Codec, Conv, Copy, DType, Event, Operand, PoolKind, contiguous, decode, parse
+from tvm_ergo.target.isa import OPCODES, Add, Codec, Conv, Copy, Decode, DType, Encode, Event, Operand, PoolKind, contiguous, decode, parse
 from tvm_ergo.target.isa.cost import MatrixWork
 from tvm_ergo.target.isa.geometry import every_window_meets_input, transposed_shape, window_positions
 
+from . import slots_twin
 from .isa_samples import TestMemory, fill_parameters, samples
 
 SAMPLES = samples()
@@ -110,6 +112,11 @@ def meaning(name, ins, view):
             return view(ins.src)
         case "fill":
             return np.full(ins.out.shape, ins.value, np.int32)
+        case "encode":
+            return np.concatenate([slots_twin.encode(view(ins.x)[y:y + 2], ins.codec, 20, ins.zero_point)[None] for y in (0, 2, 4)])
+        case "decode":
+            slots = view(ins.x)
+            return np.concatenate([slots_twin.decode(s, (h, 3, 4), ins.codec, ins.zero_point) for s, h in zip(slots, (2, 1))])[1:3]
         case "argmax":
             return view(ins.inputs[0]).argmax(-1)
         case "gather_rows":
@@ -178,6 +185,12 @@ BROKEN = {
     "argmax type": ("argmax", dict(outputs=[contiguous(60000, "int8", (3,))])),
     "argmax parameters": ("argmax", dict(params=(1,))), "gather shape": ("gather_rows",
                                                                          dict(outputs=[contiguous(60000, "int8", (2, 3, 5))])),
+    "codec without slots": ("encode", dict(codec=Codec.RAW)), "lossy codec": ("decode", dict(codec=Codec.REDUCED)),
+    "number of slots": ("encode", dict(tile_rows=3)), "slot below a header": ("encode", dict(out=contiguous(60000, "uint8", (3, 3)))),
+    "slot with gaps": ("encode", dict(out=Operand(60000, DType.U8, (3, 20), (60, 2)))),
+    "rows beyond the slots": ("decode", dict(skip=2)), "last tile too high": ("decode", dict(last_rows=3)),
+    "a tile for nothing": ("decode", dict(out=contiguous(60000, "int8", (1, 3, 4)), skip=0, last_rows=2)),
+    "a tile skipped": ("decode", dict(out=contiguous(60000, "int8", (1, 3, 4)), skip=2)),
     "self overlap": ("copy", dict(out=Operand(60000, DType.I16, (5, 4, 6), (0, 12, 2)))),
     "output on input": ("conv", dict(out=contiguous(SAMPLES["conv"].x.addr, "int8", (1, 3, 7, 6)))),
     "shifted in place": ("maximum", dict(out=contiguous(SAMPLES["maximum"].a.addr + 1, "int8", (3, 4)))),
@@ -198,6 +211,29 @@ def test_in_place_is_allowed_where_it_is_safe():
     with pytest.raises(ProgramError, match="overlaps an input"):
         table = SAMPLES["table"]
         replace(table, lut=contiguous(0, "int8", (256,)), x=contiguous(512, "int8", (256,)), out=contiguous(0, "int8", (256,))).check()
+
+
+def test_slots_that_no_encoder_wrote():
+    memory = TestMemory()
+    with pytest.raises(MachineError, match="broken"):
+        SAMPLES["decode"].execute(memory)
+
+
+@pytest.mark.parametrize("codec", [Codec.BITMASK, Codec.BITPLANE, Codec.CONTEXT])
+def test_cost_of_coding_follows_the_codec(codec):
+    """Cycles of the codec's lanes tile by tile, at least those of the port; whole slots pass it; events as the codec states them."""
+    ergo, rows, width, channels = chip("ergo"), 20, 16, 48
+    encode = Encode(x=contiguous(0, "int8", (rows, width, channels)), out=contiguous(20000, "uint8", (3, 500)), codec=codec, tile_rows=8, zero_point=0)
+    decode_ = Decode(x=encode.out, out=encode.x, codec=codec, tile_rows=8, last_rows=4, skip=0, zero_point=0)
+    coder = CODECS[codec](0, 8)
+    per_row = width * channels * coder.COST.cycles
+    busy = 2 * 8 * per_row / coder.lanes((8, width, channels)) + 4 * per_row / coder.lanes((4, width, channels))
+    for ins in (encode, decode_):
+        ins.check()
+        cost = ins.cost(ergo)
+        assert 0 <= cost.cycles - ergo.dma.issue_cycles - max(busy, rows * width * channels / ergo.dma.bytes_per_cycle) < 4
+        assert cost.events[Event.ALU_8] == coder.COST.events[Event.ALU_8] * rows * width * channels
+    assert encode.cost(ergo).events[Event.SRAM_WRITE_BYTE] == decode_.cost(ergo).events[Event.SRAM_READ_BYTE] == 1500
 
 
 def test_data_outside_the_tables_raises():

@@ -36,18 +36,37 @@ def run(arguments) -> None:
     if arguments.random is not None and arguments.random < 0:
         raise InputError("--random must be at least 0", available=str(arguments.random))
     compiled = open_model(arguments)
-    outputs = compiled.run(gather_inputs(arguments, compiled)).outputs
-    named = {name: np.asarray(array) for name, array in outputs.items()}
+    result = compiled.run(gather_inputs(arguments, compiled))
+    named = {name: np.asarray(array) for name, array in result.outputs.items()}
     out = console(arguments)
     for name, array in named.items():
         out.print(f"{name}: {array.dtype} {list(array.shape)}, min {array.min():.6g}, max {array.max():.6g}"
                   + (f", argmax {int(array.argmax())}" if array.size > 1 else ""))
+    for line in compression_lines(result.compressed):
+        out.print(line)
     if arguments.output:
         buffer = io.BytesIO()
         np.savez(buffer, **named)
         write_atomically(arguments.output, buffer.getvalue())
-    write_json(arguments.json, json.dumps({name: {"dtype": str(a.dtype), "shape": list(a.shape), "data": a.ravel().tolist()}
-                                           for name, a in named.items()}))
+    values = {name: {"dtype": str(a.dtype), "shape": list(a.shape), "data": a.ravel().tolist()} for name, a in named.items()}
+    if result.compressed:  # a list, where outputs are objects
+        values.setdefault("compressed", result.compressed)
+    write_json(arguments.json, json.dumps(values))
+
+
+def compression_lines(compressed: list[dict]) -> list[str]:
+    """What a run says of the tensors it kept compressed: nothing of their values was lost, or where."""
+    if not compressed:
+        return []
+    tiles, reduced = (sum(c[key] for c in compressed) for key in ("tiles", "reduced"))
+    if not reduced:
+        return [f"compressed: {len(compressed)} tensors in {tiles} tiles, all exact"]
+    lines = [f"compressed: {len(compressed)} tensors in {tiles} tiles, {reduced} of them in fewer bits because their data did not fit"]
+    for c in compressed:
+        if c["reduced"]:
+            lost = ", ".join(f"{count} without {bits} bit{'s' * (bits > 1)}" for bits, count in enumerate(c["by_dropped"]) if bits and count)
+            lines.append(f"  {c['name']}: of {c['tiles']} tiles {lost}")
+    return lines
 
 
 def gather_inputs(arguments, compiled) -> dict[str, np.ndarray]:

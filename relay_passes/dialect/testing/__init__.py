@@ -34,7 +34,7 @@ def random_call(op_name: str, origin: np.random.Generator | Callable | Source, *
 
 def any_op_names() -> list[str]:
     """Every op ``random_call`` can make: all of the dialect that models can contain."""
-    missing = sorted({name for name, op in OPS.items() if op.requantizes} - set(MAKERS))
+    missing = sorted({name for name, op in OPS.items() if op.in_models} - set(MAKERS))
     if missing:
         raise LookupError(f"no random instances of {missing}")
     return sorted(MAKERS)
