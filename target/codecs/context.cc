@@ -4,19 +4,22 @@
 // share a state the last lane's update stands. Tables come from Python, so that no logarithm is computed twice.
 #include <algorithm>
 #include <cstdint>
-#include <cstring>
+#include <cstdlib>
 #include <vector>
 
 namespace {
 
-constexpr int kMaxLanes = 32, kInputs = 3, kLeftUp = 14, kCornerRows = 10, kCornerColumns = 16;
-constexpr int kShared = kLeftUp * kLeftUp + kCornerRows * kCornerColumns;
-constexpr int kWeightSets = 9, kBias = 77, kFirstWeight = 19661, kLearning = 5, kLimit = 60, kDomain = 2047;
-constexpr int kUnary = 0, kSecond = 9 - 2, kThird = 16 - 6, kDecisions = 43;
-constexpr int kLower[9] = {0, 0, 0, 0, 28, 29, 31, 34, 38};
+constexpr int kMaxLanes = 32, kInputs = 3, kSides = 14, kPlaces = 24, kUnrest[3] = {6, 20, 48};
+constexpr int kWeightSets = 9, kBias = 77, kFirstWeight = 19661, kLearning = 5, kLimit = 60, kDomain = 2047, kOffset = 255;
+constexpr int kCoarse = 43, kFine = 88, kDepths = 7, kKept = 2;
+constexpr int kPlaceStates = kSides * kSides * kCoarse, kShared = kPlaceStates + kPlaces * 4 * kFine;
 
+// What context_tables.py computes, in its order.
 struct Tables {
-  const int32_t *stretch, *squash, *rate, *level;
+  const int32_t *stretch, *squash, *rate, *level, *side, *place, *value, *first, *coarse;
+
+  explicit Tables(const int32_t* const* t)
+      : stretch(t[0]), squash(t[1]), rate(t[2]), level(t[3]), side(t[4]), place(t[5]), value(t[6]), first(t[7]), coarse(t[8]) {}
 };
 
 struct Interval {
@@ -86,9 +89,9 @@ class Decoder {
 template <class Coder>
 class Tile {
  public:
-  Tile(uint8_t* values, int rows, int width, int channels, int lanes, const Tables& tables, Coder& coder, bool known)
-      : v_(values), rows_(rows), width_(width), channels_(channels), lanes_(lanes), t_(tables), coder_(coder), known_(known),
-        state_(static_cast<size_t>(kShared + channels) * kDecisions, 32768 << 8), weights_(kWeightSets * kDecisions) {
+  Tile(uint8_t* values, int rows, int width, int channels, int lanes, int scale, const Tables& tables, Coder& coder, bool known)
+      : v_(values), rows_(rows), width_(width), channels_(channels), lanes_(lanes), scale_(scale), t_(tables), coder_(coder), known_(known),
+        state_(kShared + static_cast<size_t>(channels) * kCoarse, 32768 << 8), weights_(kWeightSets * kCoarse) {
     for (Weights& w : weights_) w = {{kFirstWeight, kFirstWeight, kFirstWeight, 0}};
   }
 
@@ -100,7 +103,7 @@ class Tile {
 
  private:
   struct Weights {
-    int32_t w[kInputs + 1];
+    int64_t w[kInputs + 1];
   };
   struct Value {
     uint32_t* context[kInputs];  // first state of each context
@@ -112,7 +115,8 @@ class Tile {
     Weights *weights, next_weights;
   };
 
-  int At(int y, int x, int c) const { return v_[(static_cast<int64_t>(y) * width_ + x) * channels_ + c]; }
+  // Difference from the zero point.
+  int At(int y, int x, int c) const { return t_.value[v_[(static_cast<int64_t>(y) * width_ + x) * channels_ + c]]; }
 
   void Contexts(int y, int x, int c, Value& out) {
     int left = x ? At(y, x - 1, c) : y ? At(y - 1, x, c) : 0;
@@ -122,13 +126,14 @@ class Tile {
     int left2 = x > 1 ? At(y, x - 2, c) : left;
     int up2 = y > 1 ? At(y - 2, x, c) : up;
     int gradient = std::min(std::max(left + up - up_left, std::min(left, up)), std::max(left, up));
-    int neighbours = std::min(t_.level[left], kLeftUp - 1) * kLeftUp + std::min(t_.level[up], kLeftUp - 1);
-    int corner = std::min(t_.level[up_right], kCornerRows - 1) * kCornerColumns +
-                 std::min(t_.level[(2 * gradient + left + up) >> 2], kCornerColumns - 1);
-    int chosen[kInputs] = {neighbours, kLeftUp * kLeftUp + corner, kShared + c};
-    for (int i = 0; i < kInputs; i++) out.context[i] = state_.data() + static_cast<int64_t>(chosen[i]) * kDecisions;
-    int local = t_.level[2 * (left + up) + up_left + up_right + left2 + up2];
-    out.weights = weights_.data() + std::min(local >> 1, kWeightSets - 1) * kDecisions;
+    int place = t_.place[((2 * gradient + left + up) >> 2) + kOffset];
+    int varies = scale_ * (std::abs(left - up_left) + std::abs(up - up_left) + std::abs(up - up_right)), unrest = 0;
+    for (int bound : kUnrest) unrest += varies >= bound;
+    out.context[0] = state_.data() + (t_.side[left + kOffset] * kSides + t_.side[up + kOffset]) * kCoarse;
+    out.context[1] = state_.data() + kShared + static_cast<int64_t>(c) * kCoarse;
+    out.context[2] = state_.data() + kPlaceStates + (place * 4 + unrest) * kFine;
+    int local = scale_ * (2 * (std::abs(left) + std::abs(up)) + std::abs(up_left) + std::abs(up_right) + std::abs(left2) + std::abs(up2));
+    out.weights = weights_.data() + std::min(t_.level[local] >> 1, kWeightSets - 1) * kCoarse;
   }
 
   // One value in each lane of a group.
@@ -145,7 +150,7 @@ class Tile {
       int still = 0;
       for (int j = 0; j < going; j++) {
         Value& v = value_[going_[j]];
-        if (Decide(going_[j], j, kUnary + k, v.known >> k != 0)) v.length = k + 1, going_[still++] = going_[j];
+        if (Decide(going_[j], j, k, v.known >> k != 0)) v.length = k + 1, going_[still++] = going_[j];
       }
       Learn(going);
       going = still;
@@ -157,7 +162,7 @@ class Tile {
         Value& v = value_[i];
         int size = v.length;
         if (size < depth + 2) continue;
-        int node = depth == 0 ? kSecond + size : depth == 1 ? kThird + 2 * size + (v.value & 1) : kLower[size] + depth - 2;
+        int node = t_.first[size * kDepths + depth] + ((v.value & ((1 << depth) - 1)) >> std::max(depth - kKept, 0));
         v.value = v.value << 1 | Decide(i, going++, node, v.known >> (size - 2 - depth) & 1);
       }
       if (!going) break;
@@ -170,22 +175,23 @@ class Tile {
   int Decide(int lane, int slot, int node, int bit) {
     Value& v = value_[lane];
     Update& u = update_[slot];
-    u.weights = v.weights + node;
+    int coarse = t_.coarse[node];
+    u.weights = v.weights + coarse;
     int32_t x[kInputs + 1];
     int64_t sum = 0;
     for (int i = 0; i < kInputs; i++) {
-      u.state[i] = v.context[i] + node;
+      u.state[i] = v.context[i] + (i == 2 ? node : coarse);
       x[i] = t_.stretch[*u.state[i] >> 12];
-      sum += static_cast<int64_t>(u.weights->w[i]) * x[i];
+      sum += u.weights->w[i] * x[i];
     }
     x[kInputs] = kBias;
-    sum += static_cast<int64_t>(u.weights->w[kInputs]) * kBias;
+    sum += u.weights->w[kInputs] * kBias;
     int64_t mixed = std::min<int64_t>(std::max<int64_t>(sum >> 16, -kDomain), kDomain);
     int32_t p1 = t_.squash[mixed + kDomain];
     bit = coder_.Code(lane, p1, bit);
     int32_t target = bit << 16;
     int64_t error = static_cast<int64_t>(target - p1) * kLearning;
-    for (int i = 0; i <= kInputs; i++) u.next_weights.w[i] = u.weights->w[i] + static_cast<int32_t>((x[i] * error + 32768) >> 16);
+    for (int i = 0; i <= kInputs; i++) u.next_weights.w[i] = u.weights->w[i] + ((x[i] * error + 32768) >> 16);
     for (int i = 0; i < kInputs; i++) {
       int32_t p = *u.state[i] >> 8, seen = *u.state[i] & 255;
       p += static_cast<int32_t>((static_cast<int64_t>(target - p) * t_.rate[seen]) >> 16);
@@ -203,7 +209,7 @@ class Tile {
   }
 
   uint8_t* v_;
-  int rows_, width_, channels_, lanes_;
+  int rows_, width_, channels_, lanes_, scale_;
   const Tables t_;
   Coder& coder_;
   bool known_;
@@ -218,13 +224,15 @@ class Tile {
 
 extern "C" {
 
-// values: uint8[rows][width][channels]. Writes u16 lengths and streams into out and returns their bytes; -1 where a lane's length does
+// Of this interface; native.py expects it.
+__attribute__((visibility("default"))) int tvm_ergo_context_version() { return 2; }
+
+// values: uint8[rows][width][channels] of distance codes. Writes u16 lengths and streams into out and returns their bytes; -1 where a lane's length does
 // not fit 16 bits, -2 where the capacity is too small.
 __attribute__((visibility("default"))) int64_t tvm_ergo_context_encode(uint8_t* values, int rows, int width, int channels, int lanes,
-                                                                       const int32_t* stretch, const int32_t* squash, const int32_t* rate,
-                                                                       const int32_t* level, uint8_t* out, int64_t capacity) {
+                                                                       int is_signed, const int32_t* const* tables, uint8_t* out, int64_t capacity) {
   Encoder coder(lanes);
-  Tile<Encoder>(values, rows, width, channels, lanes, {stretch, squash, rate, level}, coder, true).Walk();
+  Tile<Encoder>(values, rows, width, channels, lanes, is_signed ? 2 : 1, Tables(tables), coder, true).Walk();
   int64_t at = 2 * lanes;
   if (at > capacity) return -2;
   for (int i = 0; i < lanes; i++) {
@@ -240,10 +248,10 @@ __attribute__((visibility("default"))) int64_t tvm_ergo_context_encode(uint8_t* 
 
 // ends: int64[lanes], rising ends of the lanes' streams in data. Fills values; any streams give some values.
 __attribute__((visibility("default"))) void tvm_ergo_context_decode(uint8_t* values, int rows, int width, int channels, int lanes,
-                                                                    const int32_t* stretch, const int32_t* squash, const int32_t* rate,
-                                                                    const int32_t* level, const uint8_t* data, const int64_t* ends) {
+                                                                    int is_signed, const int32_t* const* tables, const uint8_t* data,
+                                                                    const int64_t* ends) {
   Decoder coder(data, ends, lanes);
-  Tile<Decoder>(values, rows, width, channels, lanes, {stretch, squash, rate, level}, coder, false).Walk();
+  Tile<Decoder>(values, rows, width, channels, lanes, is_signed ? 2 : 1, Tables(tables), coder, false).Walk();
 }
 
 }  // extern "C"

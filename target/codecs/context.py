@@ -1,10 +1,10 @@
 """Context-modelled adaptive binary arithmetic coding: three adaptive predictions of every binary decision, mixed.
 
-A magnitude is written as its bit length in unary (0, 1, 2-3, 4-7, ...), then the bits below its leading one. Every such decision
-is predicted by three adaptive probabilities, chosen by
+A distance code is written as its bit length in unary (0, 1, 2-3, 4-7, ...), then the bits below its leading one (of a signed tensor the last
+of them is the sign). Every such decision is predicted by three adaptive probabilities, chosen by
   1. the left and the upper value of the same channel,
   2. the channel,
-  3. the upper right value and a gradient prediction of the same channel,
+  3. a gradient prediction from the same channel and how much its neighbourhood varies; here also by the first two bits already coded,
 and mixed in the logistic domain by weights that learn on line, one set per decision and local magnitude (the method of the
 paq/lpaq family: Mahoney, 2005; contexts and integer arithmetic are ours). Everything starts from "nothing known" in each
 tile, so the codec needs no tables from calibration and a tile needs no other.
@@ -20,7 +20,6 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from dataclasses import dataclass
-from functools import cache
 from typing import ClassVar
 
 import numpy as np
@@ -29,45 +28,12 @@ from tvm_ergo.target.codecs import Codec, native
 from tvm_ergo.target.codecs.arithmetic import LONGEST_STREAM, LaneDecoder, LaneEncoder
 from tvm_ergo.target.codecs.base import ActivationCodec, Event, Shape, SymbolCost, broken
 from tvm_ergo.target.codecs.bits import BIT_LENGTH, Sections
+from tvm_ergo.target.codecs.context_tables import (BIAS, COARSE, DOMAIN, FINE, FIRST_WEIGHT, INPUTS, KEPT, LEARNING, LIMIT, OFFSET, PLACES, SIDES,
+                                                   UNREST, WEIGHT_SETS, decision_tables, signed, tables)
 
-LANE_VALUES = 2048  # values per lane at least: a lane costs 2 to 3 bytes
+LANE_VALUES = 4096  # values per lane at least: a lane costs 2 to 3 bytes, and lanes that learn side by side learn less
 MAX_LANES = 32
-LEFT_UP, CORNER = 14, (10, 16)  # levels of the quantized neighbours in contexts 1 and 3
-SHARED = LEFT_UP * LEFT_UP + CORNER[0] * CORNER[1]
-WEIGHT_SETS = 9
-INPUTS = 3
-BIAS = 77  # constant fourth input of the mixer, 0.3 in units of 1/256
-FIRST_WEIGHT = 19661  # 0.3 in units of 2**-16
-LEARNING = 5  # weight step, 0.02 in the mixer's units
-LIMIT = 60  # observations after which a probability adapts at a constant rate
-DOMAIN = 2047  # stretch domain +-8 in units of 1/256
-
-UNARY = 0  # decision "longer than k bits", k = 0..8
-SECOND = 9 - 2  # + bit length 2..8: the bit below the leading one
-THIRD = 16 - 6  # + 2 * bit length 3..8 + the bit above
-LOWER = {4: 28, 5: 29, 6: 31, 7: 34, 8: 38}  # bit length -> decision of its fourth bit; the following bits follow
-DECISIONS = 43
-
-
-@cache
-def tables() -> dict[str, np.ndarray]:
-    """stretch int64[4096] of p >> 4; squash int64[4095] to 16 bits; rate int64[LIMIT + 1]; level int64[2041] of sums of neighbours."""
-    p = (np.arange(4096) + 0.5) / 4096
-    stretch = np.clip(np.rint(np.log(p / (1 - p)) * 256), -DOMAIN, DOMAIN).astype(np.int64)
-    squash = np.rint(65536 / (1 + np.exp(-np.arange(-DOMAIN, DOMAIN + 1) / 256))).astype(np.int64)
-    rate = np.floor(65536 / (np.arange(LIMIT + 1) + 1.6)).astype(np.int64)
-    value = np.arange(8 * 255 + 1)
-    length = np.array([int(v).bit_length() for v in value])
-    level = np.where(value < 4, value, 4 + 2 * (length - 3) + (value >> np.maximum(length - 2, 0) & 1)).astype(np.int64)
-    lower = np.zeros(9, np.int64)
-    lower[list(LOWER)] = list(LOWER.values())
-    return {"stretch": stretch, "squash": squash, "rate": rate, "level": level, "lower": lower}
-
-
-@cache
-def native_tables() -> list[np.ndarray]:
-    """The tables that the compiled coder takes: int32 stretch, squash, rate, level."""
-    return [np.ascontiguousarray(tables()[name], np.int32) for name in ("stretch", "squash", "rate", "level")]
+SHARED = SIDES * SIDES * COARSE + PLACES * (len(UNREST) + 1) * FINE  # states before those of the channels
 
 
 def lanes_of(shape: tuple[int, int, int]) -> int:
@@ -86,12 +52,12 @@ def lane_streams(payload: bytes, lanes: int) -> list[bytes]:
 
 @dataclass(frozen=True)
 class ContextCodec(ActivationCodec):
-    """Lossless; tiles of eight rows: smaller tiles cost more, because each tile learns anew."""
+    """Lossless; tiles of eight rows: smaller tiles cost more, because each tile learns anew. zero_point also tells whether signs exist."""
 
     codec: ClassVar[Codec] = Codec.CONTEXT
     COST: ClassVar[SymbolCost] = SymbolCost(
         5.0, {Event.LOCAL_READ_BYTE: 5 * 17, Event.LOCAL_WRITE_BYTE: 5 * 17, Event.LUT_READ: 5 * 4, Event.MAC_8X8: 5 * 4 * 2 * 4, Event.ALU_8: 5 * 16},
-        "assumption: one decision per lane and cycle, pipelined; 5 decisions a value (counted on SqueezeNet 1.0's activations at 7 bits, six images: 3.63); per decision three "
+        "assumption: one decision per lane and cycle, pipelined; 5 decisions a value (counted at 7 bits: SqueezeNet 1.0 3.6, ResNet-18 5.8, MobileNetV1 0.25 8.4); per decision three "
         "3-byte states and four 2-byte weights read and written, three stretch and one squash look-up, eight 16 x 16 bit products (four 8 x 8 each)")
 
     def lanes(self, tile: Shape) -> int:
@@ -99,14 +65,19 @@ class ContextCodec(ActivationCodec):
 
     def encode_tiles(self, tiles):
         if native.library():
-            return [native.encode(tile, lanes_of(tile.shape), native_tables()) for tile in tiles]
+            return [native.encode(tile, lanes_of(tile.shape), self.zero_point) for tile in tiles]
         return self._in_lockstep([tile.shape for tile in tiles],
-                                 lambda chosen, shape: _Coder(shape, len(chosen)).encode(np.stack([tiles[i] for i in chosen])))
+                                 lambda chosen, shape: _Coder(shape, len(chosen), self.zero_point).encode(np.stack([tiles[i] for i in chosen])))
 
     def decode_tiles(self, payloads, shapes):
         if native.library():
-            return [native.decode(lane_streams(payload, lanes_of(shape)), shape, native_tables()) for payload, shape in zip(payloads, shapes)]
-        return self._in_lockstep(shapes, lambda chosen, shape: list(_Coder(shape, len(chosen)).decode([payloads[i] for i in chosen])))
+            return [native.decode(lane_streams(payload, lanes_of(shape)), shape, self.zero_point) for payload, shape in zip(payloads, shapes)]
+        return self._in_lockstep(shapes, lambda chosen, shape: list(_Coder(shape, len(chosen), self.zero_point).decode([payloads[i] for i in chosen])))
+
+    @staticmethod
+    def state_bytes(channels: int) -> int:
+        """Memory an engine needs while it codes a tile of so many channels: 3 bytes per probability, 2 per weight."""
+        return 3 * ((SIDES * SIDES + channels) * COARSE + PLACES * (len(UNREST) + 1) * FINE) + 2 * (INPUTS + 1) * WEIGHT_SETS * COARSE
 
     @staticmethod
     def _in_lockstep(shapes, run):
@@ -123,18 +94,19 @@ class ContextCodec(ActivationCodec):
 class _Coder:
     """Model and walk of ``tiles`` tiles of one shape. Encoding and decoding differ in where a decision's bit comes from."""
 
-    def __init__(self, shape, tiles: int):
+    def __init__(self, shape, tiles: int, zero_point: int):
         self.rows, self.width, self.channels = shape
-        self.lanes, self.tiles = lanes_of(shape), tiles
-        per_tile = (SHARED + self.channels) * DECISIONS
+        self.lanes, self.tiles, self.scale = lanes_of(shape), tiles, 2 if signed(zero_point) else 1
+        per_tile = SHARED + self.channels * COARSE
         self.tile = np.repeat(np.arange(tiles), self.lanes)
         self.first_state = self.tile * per_tile
         self.state = np.full(tiles * per_tile, 32768 << 8, np.int64)  # probability of a one << 8 | observations
-        self.weights = np.full((INPUTS + 1, tiles * WEIGHT_SETS * DECISIONS), FIRST_WEIGHT, np.int64)
+        self.weights = np.full((INPUTS + 1, tiles * WEIGHT_SETS * COARSE), FIRST_WEIGHT, np.int64)
         self.weights[INPUTS] = 0
         self.values = np.zeros((tiles, self.rows, self.width, self.channels), np.int64)
         self.known: np.ndarray | None = None
-        for name, table in tables().items():
+        self.first, self.coarse = decision_tables()
+        for name, table in tables(zero_point).items():
             setattr(self, name, table)
 
     def encode(self, tiles: np.ndarray) -> list[bytes | None]:
@@ -164,33 +136,38 @@ class _Coder:
                     context, weight_set = self._contexts(y, x, tile, channel)
                     known = None if self.known is None else self.known[tile, y, x, channel]
                     self.values[tile, y, x, channel] = self._magnitude(active, context + self.first_state[active],
-                                                                       (tile * WEIGHT_SETS + weight_set) * DECISIONS, known)
+                                                                       (tile * WEIGHT_SETS + weight_set) * COARSE, known)
 
     def _contexts(self, y: int, x: int, tile, channel):
         """int64[3, lanes] first state of each context, int64[lanes] weight set. Missing neighbours repeat the nearest known one."""
-        values, level = self.values, self.level
-        left = values[tile, y, x - 1, channel] if x else values[tile, y - 1, x, channel] if y else np.zeros_like(channel)
-        up = values[tile, y - 1, x, channel] if y else left
-        up_left = values[tile, y - 1, x - 1, channel] if y and x else up
-        up_right = values[tile, y - 1, x + 1, channel] if y and x + 1 < self.width else up
-        left2 = values[tile, y, x - 2, channel] if x > 1 else left
-        up2 = values[tile, y - 2, x, channel] if y > 1 else up
+        values = self.values
+        def at(row, column):
+            return self.value[values[tile, row, column, channel]]
+        left = at(y, x - 1) if x else at(y - 1, x) if y else np.zeros_like(channel)
+        up = at(y - 1, x) if y else left
+        up_left = at(y - 1, x - 1) if y and x else up
+        up_right = at(y - 1, x + 1) if y and x + 1 < self.width else up
+        left2 = at(y, x - 2) if x > 1 else left
+        up2 = at(y - 2, x) if y > 1 else up
         gradient = np.clip(left + up - up_left, np.minimum(left, up), np.maximum(left, up))
-        low, high = np.minimum(level[left], LEFT_UP - 1), np.minimum(level[up], LEFT_UP - 1)
-        corner = np.minimum(level[up_right], CORNER[0] - 1) * CORNER[1] + np.minimum(level[(2 * gradient + left + up) >> 2], CORNER[1] - 1)
-        context = np.stack([low * LEFT_UP + high, LEFT_UP * LEFT_UP + corner, SHARED + channel]) * DECISIONS
-        local = level[2 * (left + up) + up_left + up_right + left2 + up2]
-        return context, np.minimum(local >> 1, WEIGHT_SETS - 1)
+        place = self.place[((2 * gradient + left + up) >> 2) + OFFSET]
+        varies = self.scale * (np.abs(left - up_left) + np.abs(up - up_left) + np.abs(up - up_right))
+        unrest = sum((varies >= bound).astype(np.int64) for bound in UNREST)
+        context = np.stack([(self.side[left + OFFSET] * SIDES + self.side[up + OFFSET]) * COARSE,
+                            SHARED + channel * COARSE,
+                            SIDES * SIDES * COARSE + (place * (len(UNREST) + 1) + unrest) * FINE])
+        local = self.scale * (2 * (np.abs(left) + np.abs(up)) + np.abs(up_left) + np.abs(up_right) + np.abs(left2) + np.abs(up2))
+        return context, np.minimum(self.level[local] >> 1, WEIGHT_SETS - 1)
 
     def _magnitude(self, active, context, weights, known):
         """Codes one value in each active lane."""
         length = np.zeros(active.size, np.int64)
         target = None if known is None else BIT_LENGTH[known]
         going = np.arange(active.size)
-        for k in range(9):
-            if not going.size or k == 8:
+        for k in range(8):
+            if not going.size:
                 break
-            bits = self._decide(active, context, weights, going, UNARY + k, None if target is None else (target[going] > k).astype(np.int64))
+            bits = self._decide(active, context, weights, going, np.full(going.size, k), None if target is None else (target[going] > k).astype(np.int64))
             going = going[bits == 1]
             length[going] = k + 1
         value = (length > 0).astype(np.int64)
@@ -199,15 +176,16 @@ class _Coder:
             if not going.size:
                 break
             size = length[going]
-            node = SECOND + size if depth == 0 else THIRD + 2 * size + (value[going] & 1) if depth == 1 else self.lower[size] + depth - 2
+            node = self.first[size, depth] + ((value[going] & (1 << depth) - 1) >> max(depth - KEPT, 0))
             bits = None if known is None else known[going] >> (size - 2 - depth) & 1
             value[going] = value[going] << 1 | self._decide(active, context, weights, going, node, bits)
         return value
 
     def _decide(self, active, context, weights, going, node, bits):
         """One decision in each of the lanes ``active[going]``: predict, code, learn. Returns the bits."""
-        states = context[:, going] + node
-        sets = weights[going] + node
+        coarse = self.coarse[node]
+        states = context[:, going] + np.stack([coarse, coarse, node])
+        sets = weights[going] + coarse
         state = self.state[states]
         p = state >> 8
         x = np.empty((INPUTS + 1, going.size), np.int64)

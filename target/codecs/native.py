@@ -10,8 +10,10 @@ from pathlib import Path
 import numpy as np
 
 from tvm_ergo.target.codecs.arithmetic import LONGEST_STREAM
+from tvm_ergo.target.codecs.context_tables import native_tables, signed
 
 LIBRARY = Path(__file__).parent / "libcontext.so"
+VERSION = 2  # of the interface: a library left over from older sources is not called
 VALUE_BYTES = 22  # 15 decisions of at most 11.6 bits
 SWITCH = "TVM_ERGO_NUMPY_CODECS"
 """Environment variable: set, the compiled coder is not used."""
@@ -19,14 +21,16 @@ SWITCH = "TVM_ERGO_NUMPY_CODECS"
 
 @cache
 def library() -> ctypes.CDLL | None:
-    """The compiled coder; None where it was not built or is switched off (then NumPy does its work)."""
+    """The compiled coder; None where it was not built, is out of date or is switched off (then NumPy does its work)."""
     if os.environ.get(SWITCH):
         return None
     try:
         loaded = ctypes.CDLL(str(LIBRARY))
-    except OSError:
+        if loaded.tvm_ergo_context_version() != VERSION:
+            return None
+    except (OSError, AttributeError):
         return None
-    common = [ctypes.c_void_p, *[ctypes.c_int] * 4, *[ctypes.c_void_p] * 4]
+    common = [ctypes.c_void_p, *[ctypes.c_int] * 5, ctypes.c_void_p]
     loaded.tvm_ergo_context_encode.argtypes = [*common, ctypes.c_void_p, ctypes.c_int64]
     loaded.tvm_ergo_context_encode.restype = ctypes.c_int64
     loaded.tvm_ergo_context_decode.argtypes = [*common, ctypes.c_void_p, ctypes.c_void_p]
@@ -34,17 +38,24 @@ def library() -> ctypes.CDLL | None:
     return loaded
 
 
-def encode(tile: np.ndarray, lanes: int, tables: list[np.ndarray]) -> bytes | None:
-    """Payload of one tile uint8[rows, W, C]; None where a lane's stream is too long. tables: int32, stretch, squash, rate, level."""
+@cache
+def _pointers(zero_point: int):
+    """The addresses of the tables, which `native_tables` keeps alive."""
+    arrays = native_tables(zero_point)
+    return (ctypes.c_void_p * len(arrays))(*(a.ctypes.data for a in arrays))
+
+
+def encode(tile: np.ndarray, lanes: int, zero_point: int) -> bytes | None:
+    """Payload of one tile uint8[rows, W, C] of distance codes; None where a lane's stream is too long."""
     tile = np.ascontiguousarray(tile).copy()  # the coder writes back what it coded
     out = np.empty(2 * lanes + min(VALUE_BYTES * tile.size + 5 * lanes, LONGEST_STREAM * lanes), np.uint8)
-    size = library().tvm_ergo_context_encode(tile.ctypes.data, *tile.shape, lanes, *(t.ctypes.data for t in tables), out.ctypes.data, out.size)
+    size = library().tvm_ergo_context_encode(tile.ctypes.data, *tile.shape, lanes, signed(zero_point), _pointers(zero_point), out.ctypes.data, out.size)
     return None if size < 0 else out[:size].tobytes()
 
 
-def decode(streams: list[bytes], shape, tables: list[np.ndarray]) -> np.ndarray:
+def decode(streams: list[bytes], shape, zero_point: int) -> np.ndarray:
     """uint8[rows, W, C] of one tile, from the stream of each lane."""
     data = np.frombuffer(b"".join(streams), np.uint8)
     ends, values = np.cumsum([len(s) for s in streams]).astype(np.int64), np.empty(shape, np.uint8)
-    library().tvm_ergo_context_decode(values.ctypes.data, *shape, len(streams), *(t.ctypes.data for t in tables), data.ctypes.data, ends.ctypes.data)
+    library().tvm_ergo_context_decode(values.ctypes.data, *shape, len(streams), signed(zero_point), _pointers(zero_point), data.ctypes.data, ends.ctypes.data)
     return values
