@@ -7,10 +7,11 @@ from tvm_ergo.target.codecs.base import ActivationCodec
 from tvm_ergo.target.codecs.bitmask import BitmaskCodec
 from tvm_ergo.target.codecs.bitplane import BitplaneCodec
 from tvm_ergo.target.codecs.context import ContextCodec
+from tvm_ergo.target.codecs.klt import KltCodec
 from tvm_ergo.target.codecs.reduced import ReducedCodec
 from tvm_ergo.target.errors import ProgramError
 
-CODECS: dict[Codec, type[ActivationCodec]] = {cls.codec: cls for cls in (BitmaskCodec, BitplaneCodec, ContextCodec, ReducedCodec)}
+CODECS: dict[Codec, type[ActivationCodec]] = {cls.codec: cls for cls in (BitmaskCodec, BitplaneCodec, ContextCodec, ReducedCodec, KltCodec)}
 
 
 def codec_class(codec: Codec) -> type[ActivationCodec]:
