@@ -16,4 +16,6 @@ class Codec(IntEnum):
     BITPLANE = 2  # two-level zero map, nonzero magnitudes in blocks of as many bit planes as they need
     CONTEXT = 3  # adaptive binary arithmetic code, logistic mixing of three contexts
     REDUCED = 4  # fewer bits where a budget demands it (lossy, bounded)
+    STATIC = 5  # entropy code with fixed tables
+    PREDICT = 6  # prediction in space and time, residuals in the static code
     KLT = 8  # projection of the channels to a few coordinates (lossy, bounded)

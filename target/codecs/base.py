@@ -84,6 +84,8 @@ class ActivationCodec(ABC):
 
     codec: ClassVar[Codec]
     lossless: ClassVar[bool] = True
+    predicts_in_time: ClassVar[bool] = False
+    """Whether it takes ``previous``: a tensor of the same shape that the decoder has too, such as the frame before this one."""
     COST: ClassVar[SymbolCost]
 
     zero_point: int = -128
@@ -96,7 +98,8 @@ class ActivationCodec(ABC):
 
     @abstractmethod
     def encode_tiles(self, tiles: list[np.ndarray]) -> Sequence[bytes | None]:
-        """Payloads of tiles uint8[rows, W, C] of distance codes; None where the codec knows that raw is smaller."""
+        """Payloads of tiles uint8[rows, W, C] of distance codes; None where the codec knows that raw is smaller. A codec that predicts in
+        time also takes the previous tensor's tiles: ``encode_tiles(tiles, previous)``, and the same when decoding."""
 
     @abstractmethod
     def decode_tiles(self, payloads: list[bytes], shapes: list[Shape]) -> list[np.ndarray]:
@@ -119,20 +122,34 @@ class ActivationCodec(ABC):
         height, width, channels = _checked(shape)
         return [(min(self.tile_rows, height - y), width, channels) for y in range(0, height, self.tile_rows)]
 
-    def encode(self, x: np.ndarray) -> bytes:
-        """int8[H, W, C] to bytes. Errors: InputError for another dtype or rank, or an empty tensor."""
+    def encode(self, x: np.ndarray, previous: np.ndarray | None = None) -> bytes:
+        """int8[H, W, C] to bytes. Errors: InputError for another dtype or rank, an empty tensor, or a previous one that does not fit."""
         if x.dtype != np.int8:
             raise InputError("activation codecs take int8 tensors", available=str(x.dtype))
-        return self.encode_many([x])[0]
+        return self.encode_many([x], None if previous is None else [previous])[0]
 
-    def encode_many(self, tensors: list[np.ndarray]) -> list[bytes]:
+    def encode_many(self, tensors: list[np.ndarray], previous: list[np.ndarray] | None = None) -> list[bytes]:
         """`encode` of several tensors at once: their tiles run in lockstep, which is how NumPy becomes fast."""
         for x in tensors:
             _checked(x.shape)
-        folded = [fold(x, self.zero_point) for x in tensors]
-        tiles = [u[y:y + self.tile_rows] for u in folded for y in range(0, u.shape[0], self.tile_rows)]
-        payloads = iter(zip(tiles, self.encode_tiles(tiles)))
-        return [self._assemble([next(payloads) for _ in self.tile_shapes(u.shape)]) for u in folded]
+        tiles = [tile for x in tensors for tile in self._tiles(x, 0, x.shape[0])]
+        if previous is None:
+            coded = self.encode_tiles(tiles)
+        else:
+            coded = self.encode_tiles(tiles, [t for p, x in zip(previous, tensors, strict=True) for t in self._previous_tiles(p, x.shape, 0, x.shape[0])])
+        payloads = iter(zip(tiles, coded))
+        return [self._assemble([next(payloads) for _ in self.tile_shapes(x.shape)]) for x in tensors]
+
+    def _tiles(self, x: np.ndarray, begin: int, end: int) -> list[np.ndarray]:
+        u = fold(x[begin:end], self.zero_point)
+        return [u[y:y + self.tile_rows] for y in range(0, len(u), self.tile_rows)]
+
+    def _previous_tiles(self, previous: np.ndarray, shape: Shape, begin: int, end: int) -> list[np.ndarray]:
+        if not self.predicts_in_time:
+            raise InputError(f"{self.codec.name} takes no previous tensor", remedy="use a codec that predicts in time")
+        if previous.shape != tuple(shape) or previous.dtype != np.int8:
+            raise InputError("the previous tensor does not fit", required=f"int8{list(shape)}", available=f"{previous.dtype}{list(previous.shape)}")
+        return self._tiles(previous, begin, end)
 
     def _assemble(self, coded: list[tuple[np.ndarray, bytes | None]]) -> bytes:
         index, parts = [], []
@@ -158,19 +175,24 @@ class ActivationCodec(ABC):
             raise ProgramError("a coded tensor's index and length disagree", required=f"{begin} bytes", available=f"{len(data)} bytes")
         return entries
 
-    def decode(self, data: bytes, shape: Shape) -> np.ndarray:
+    def decode(self, data: bytes, shape: Shape, previous: np.ndarray | None = None) -> np.ndarray:
         """Bytes to int8[H, W, C]. Errors: ProgramError for a stream that cannot be one of that shape."""
-        return self.decode_rows(data, shape, 0, shape[0])
+        return self.decode_rows(data, shape, 0, shape[0], previous)
 
-    def decode_rows(self, data: bytes, shape: Shape, begin: int, end: int) -> np.ndarray:
-        """Rows [begin, end) of the tensor, decoding only the tiles that hold them."""
+    def decode_rows(self, data: bytes, shape: Shape, begin: int, end: int, previous: np.ndarray | None = None) -> np.ndarray:
+        """Rows [begin, end) of the tensor, decoding only the tiles that hold them. previous : the whole previous tensor, or None."""
         if not 0 <= begin < end <= shape[0]:
             raise InputError(f"rows [{begin}, {end}) of a tensor of {shape[0]} rows")
         first, last = begin // self.tile_rows, -(-end // self.tile_rows)
         entries = self.index(data, shape)[first:last]
         shapes = self.tile_shapes(shape)[first:last]
         coded = [i for i, (_, _, raw) in enumerate(entries) if not raw]
-        decoded = dict(zip(coded, self.decode_tiles([bytes(data[slice(*entries[i][:2])]) for i in coded], [shapes[i] for i in coded])))
+        wanted = [bytes(data[slice(*entries[i][:2])]) for i in coded], [shapes[i] for i in coded]
+        if previous is None:
+            decoded = dict(zip(coded, self.decode_tiles(*wanted)))
+        else:
+            before = self._previous_tiles(previous, shape, first * self.tile_rows, last * self.tile_rows)
+            decoded = dict(zip(coded, self.decode_tiles(*wanted, [before[i] for i in coded])))
         rows = []
         for i, (start, stop, raw) in enumerate(entries):
             rows.append(np.frombuffer(data, np.int8, stop - start, start).reshape(shapes[i]) if raw else unfold(decoded[i], self.zero_point))

@@ -8,10 +8,13 @@ from tvm_ergo.target.codecs.bitmask import BitmaskCodec
 from tvm_ergo.target.codecs.bitplane import BitplaneCodec
 from tvm_ergo.target.codecs.context import ContextCodec
 from tvm_ergo.target.codecs.klt import KltCodec
+from tvm_ergo.target.codecs.predict import PredictCodec
 from tvm_ergo.target.codecs.reduced import ReducedCodec
+from tvm_ergo.target.codecs.static import StaticCodec
 from tvm_ergo.target.errors import ProgramError
 
-CODECS: dict[Codec, type[ActivationCodec]] = {cls.codec: cls for cls in (BitmaskCodec, BitplaneCodec, ContextCodec, ReducedCodec, KltCodec)}
+CODECS: dict[Codec, type[ActivationCodec]] = {cls.codec: cls for cls in (BitmaskCodec, BitplaneCodec, ContextCodec, ReducedCodec, StaticCodec, PredictCodec,
+                                                                             KltCodec)}
 
 
 def codec_class(codec: Codec) -> type[ActivationCodec]:
