@@ -15,7 +15,7 @@ What keeps it right:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 
 from tvm_ergo.codegen.graph import Graph, Node
@@ -36,17 +36,17 @@ class NodeTime:
     disjoint: bool = True
 
 
-def resolve(graph: Graph, options: Options, times: Sequence[NodeTime] | None = None) -> tuple[View, ...]:
+def resolve(graph: Graph, options: Options, times: Sequence[NodeTime] | None = None, apart: Set[int] = frozenset()) -> tuple[View, ...]:
     """The view of every tensor, by id; ``root`` is the id of the tensor whose dense buffer it lies in.
 
-    times : when each node runs, by node id; the given order, one step each, unless given.
+    times : when each node runs, by node id; the given order, one step each, unless given. apart : tensors that share no other's buffer.
     """
-    return _Resolver(graph, options, times or [NodeTime(n.id, n.id) for n in graph.nodes]).run()
+    return _Resolver(graph, options, times or [NodeTime(n.id, n.id) for n in graph.nodes], apart).run()
 
 
 class _Resolver:
-    def __init__(self, graph: Graph, options: Options, times: Sequence[NodeTime]):
-        self.graph, self.options, self.times = graph, options, times
+    def __init__(self, graph: Graph, options: Options, times: Sequence[NodeTime], apart: Set[int]):
+        self.graph, self.options, self.times, self.apart = graph, options, times, apart
         self.sequence = sorted(graph.nodes, key=lambda n: self.times[n.id].first)  # as they begin: what is placed so far has run so far
         self.views: dict[int, View] = {}
         self.outputs = set(graph.outputs)
@@ -75,6 +75,8 @@ class _Resolver:
     # ---- backwards: the source is written where the result lies ----
     def _embed_inputs(self, node: Node) -> None:
         op, out = node.op, node.outputs[0]
+        if out in self.apart:
+            return
         if isinstance(op, dialect.Concat) and self.options.concat_in_place:
             for t, region in zip(node.inputs, member_regions(self.graph, node), strict=True):
                 if self._may_embed(t):
@@ -97,7 +99,7 @@ class _Resolver:
 
     def _may_embed(self, t: int) -> bool:
         """Not placed yet, and made by a node that can write anywhere. A slice stays a view of its source."""
-        return t not in self.views and not isinstance(self.graph.producer[t].op, dialect.Slice)
+        return t not in self.views and t not in self.apart and not isinstance(self.graph.producer[t].op, dialect.Slice)
 
     def _try_embed(self, t: int, view: View | None) -> None:
         if view is not None and (t not in self.outputs or view.is_dense):
@@ -110,7 +112,7 @@ class _Resolver:
         return switches.get(type(op), False)
 
     def _view_of_source(self, node: Node) -> View | None:
-        if not self._allowed(node.op):
+        if not self._allowed(node.op) or self.apart.intersection((node.inputs[0], node.outputs[0])):
             return None
         view = moved_view(node.op, self.views[node.inputs[0]])
         return view if view is not None and (node.outputs[0] not in self.outputs or view.is_dense) else None
@@ -118,10 +120,10 @@ class _Resolver:
     # ---- in place ----
     def _overwrite(self, node: Node) -> View | None:
         """The view of an input that the node's output may overwrite."""
-        if not self.options.in_place or not isinstance(node.op, IN_PLACE_OPS) or not self.times[node.id].disjoint:
+        if not self.options.in_place or not isinstance(node.op, IN_PLACE_OPS) or not self.times[node.id].disjoint or node.outputs[0] in self.apart:
             return None
         operands = node.inputs[:1] if isinstance(node.op, dialect.Table) else node.inputs
-        return next((self.views[t] for t in operands if self._may_overwrite(node, t)), None)
+        return next((self.views[t] for t in operands if t not in self.apart and self._may_overwrite(node, t)), None)
 
     def _may_overwrite(self, node: Node, t: int) -> bool:
         out, view = self.graph.tensors[node.outputs[0]], self.views[t]

@@ -67,12 +67,19 @@ class _Walk:
     def _boxes(self, step: Step) -> list[Region]:
         """What a step reads: all of its inputs, unless its op can work on rows alone."""
         node, graph = step.node, self.graph
-        if not bandable(graph, node):
+        if not bandable(graph, node) and step.region == graph.tensors[node.outputs[0]].region:
             return [graph.tensors[t].region for t in node.inputs]
         return node.op.input_regions(step.region, graph.shapes(node), [graph.tensors[t].data for t in node.inputs])
 
     def _is_constant(self, t: int) -> bool:
         return self.graph.tensors[self.plan.views[t].root].data is not None
+
+    def _labels(self, t: int, region: Region) -> np.ndarray:
+        """What the bytes of a box must hold: the tensor's root's bytes by number; a tensor that stages make anew has numbers of its own."""
+        view, tensor = self.plan.views[t], self.graph.tensors[t]
+        if t in self.plan.inner:
+            view = View.dense(t, tensor.shape, tensor.itemsize)
+        return self.label[view.root] + self._bytes(view, region)
 
     def _bytes(self, view: View, region: Region) -> np.ndarray:
         """The number of every byte of a box, in the view's own numbering."""
@@ -84,14 +91,14 @@ class _Walk:
 
     def _write(self, t: int, region: Region, time: int) -> None:
         if not self._is_constant(t) and not is_empty(region):
-            labels = self.label[self.plan.views[t].root] + self._bytes(self.plan.views[t], region)
+            labels = self._labels(t, region)
             self.memory[self._bytes(self.plan.placed(t, time), region)] = labels
 
     def _wrong(self, t: int, region: Region, time: int) -> int | None:
         """The address of the first byte of a box that is not the tensor's."""
         if self._is_constant(t) or is_empty(region):
             return None
-        labels = self.label[self.plan.views[t].root] + self._bytes(self.plan.views[t], region)
+        labels = self._labels(t, region)
         addresses = self._bytes(self.plan.placed(t, time), region)
         bad = np.flatnonzero((addresses < 0) | (addresses >= self.plan.memory_bytes) | (self.memory.take(addresses, mode="clip") != labels))
         return int(addresses[bad[0]]) if bad.size else None

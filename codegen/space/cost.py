@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from tvm_ergo.codegen.graph import Graph
+from tvm_ergo.codegen.graph import Graph, Region
 from tvm_ergo.codegen.lower import Emitter
 from tvm_ergo.codegen.plan import Step
-from tvm_ergo.codegen.space.order import ROWS, Needs
+from tvm_ergo.codegen.space.order import Needs
 from tvm_ergo.codegen.space.rolling import Shift
 from tvm_ergo.codegen.strided import View
 from tvm_ergo.target.chip import Chip
@@ -27,8 +27,12 @@ class _Apart:
         return self._views[t]
 
 
+def _lengths(box: Region) -> tuple[int, ...]:
+    return tuple(end - begin for begin, end in box)
+
+
 class StepCosts:
-    """Busy cycles of steps, remembered by node, rows and padding.
+    """Busy cycles of steps, remembered by node and the size of its boxes.
 
     The sum over engines: neighbouring steps of one group depend on each other, so little of it overlaps. An estimate for choosing;
     reports state what the machine's trace says.
@@ -41,9 +45,8 @@ class StepCosts:
 
     def step(self, step: Step) -> int:
         """Cycles of one step. Movement that a plan may do in place counts as if it were copied."""
-        node, rows = step.node, step.region[ROWS] if self.needs.bandable[step.node.id] else (0, 1)
-        heights = tuple(box[ROWS][1] - box[ROWS][0] for box in self.needs.inputs(node, *rows) if len(box) == 4)
-        key = (node.id, rows[1] - rows[0], heights)
+        node = step.node
+        key = (node.id, *(_lengths(box) for box in (step.region, *self.needs.boxes(node, step.region))))
         if key not in self._known:
             emit = Emitter(self._plan)
             emit.lower(node, step.region)

@@ -7,14 +7,14 @@ bottom shrinks so, a result written from top to bottom grows, and what lies betw
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence, Set
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from tvm_ergo.codegen.graph import Graph, Region
 from tvm_ergo.codegen.plan import Step
-from tvm_ergo.codegen.space.order import ROWS, Needs, is_empty
+from tvm_ergo.codegen.space.order import Needs, is_empty
 from tvm_ergo.codegen.strided import View
 
 FAR = 2**60
@@ -27,10 +27,13 @@ def interval(view: View, region: Region) -> tuple[int, int]:
 
 
 def accesses(graph: Graph, step: Step, views: Sequence[View], needs: Needs) -> list[tuple[int, int, int]]:
-    """``(root, low, high)`` of everything a step reads or writes, constants excepted."""
-    node = step.node
-    rows = step.region[ROWS] if needs.bandable[node.id] else (0, 1)
-    boxes = list(zip(node.inputs, needs.inputs(node, *rows), strict=True)) + [(node.outputs[0], step.region)]
+    """``(root, low, high)`` of everything a step reads or writes, constants excepted.
+
+    A tile takes hold of its whole rows, so that a rolling buffer is shifted before a band and not in the middle of it.
+    """
+    node, out = step.node, graph.tensors[step.node.outputs[0]]
+    rows = (*step.region[:2], *out.region[2:])
+    boxes = list(zip(node.inputs, needs.boxes(node, step.region), strict=True)) + [(out.id, rows)]
     boxes += [(t, graph.tensors[t].region) for t in node.outputs[1:]]
     return [(views[t].root, *interval(views[t], box)) for t, box in boxes
             if graph.tensors[views[t].root].data is None and not is_empty(box)]
@@ -41,12 +44,14 @@ class Extents:
     """Live bytes of each root over time: int64[roots, steps + 1]; nothing lives where ``low >= high``.
 
     The last column is the time after the last step, when outputs are read. ``pinned``: roots of graph inputs and outputs.
+    ``inner``: roots that stages make anew for every tile; each of their boxes lives from the step that makes it to the last that reads it.
     """
 
     roots: tuple[int, ...]
     low: np.ndarray
     high: np.ndarray
     pinned: frozenset[int]
+    inner: frozenset[int] = frozenset()
 
     @property
     def windows(self) -> np.ndarray:
@@ -58,8 +63,11 @@ class Extents:
         return np.maximum(self.high - self.low, 0).sum(axis=0)
 
 
-def extents(graph: Graph, steps: Sequence[Step], views: Sequence[View], needs: Needs) -> Extents:
-    """The live hulls of a plan's roots. Inputs are written before the first step, outputs read after the last."""
+def extents(graph: Graph, steps: Sequence[Step], views: Sequence[View], needs: Needs, inner: Set[int] = frozenset()) -> Extents:
+    """The live hulls of a plan's roots. Inputs are written before the first step, outputs read after the last.
+
+    inner : tensors that stages make anew for every tile.
+    """
     touched = [accesses(graph, step, views, needs) for step in steps]
     whole = {t: (views[t].root, *interval(views[t], graph.tensors[t].region)) for t in (*graph.inputs, *graph.outputs)
              if graph.tensors[views[t].root].data is None and 0 not in graph.tensors[t].shape}
@@ -71,14 +79,42 @@ def extents(graph: Graph, steps: Sequence[Step], views: Sequence[View], needs: N
         for root, begin, end in step:
             i = row[root]
             low[i, time], high[i, time] = min(low[i, time], begin), max(high[i, time], end)
-    for t in graph.outputs:
-        if t in whole:
-            root, begin, end = whole[t]
-            low[row[root], -1], high[row[root], -1] = min(low[row[root], -1], begin), max(high[row[root], -1], end)
-    for t in graph.inputs:  # all written before time 0, read or not
-        if t in whole:
-            root, begin, end = whole[t]
-            low[row[root], 0], high[row[root], 0] = min(low[row[root], 0], begin), max(high[row[root], 0], end)
+    for tensors, column in ((graph.outputs, -1), (graph.inputs, 0)):  # inputs are all written before time 0, read or not
+        for t in tensors:
+            if t in whole:
+                root, begin, end = whole[t]
+                low[row[root], column], high[row[root], column] = min(low[row[root], column], begin), max(high[row[root], column], end)
     low = np.minimum.accumulate(low[:, ::-1], axis=1)[:, ::-1]
     high = np.maximum.accumulate(high, axis=1)
-    return Extents(roots, low, high, frozenset(root for root, _, _ in whole.values()))
+    for t, instances in boxes_of_inner(graph, steps, inner).items():
+        i = row[t]
+        low[i], high[i] = FAR, 0
+        for first, last, region in instances:
+            low[i, first:last + 1], high[i, first:last + 1] = interval(views[t], region)
+    return Extents(roots, low, high, frozenset(root for root, _, _ in whole.values()), frozenset(inner & row.keys()))
+
+
+def boxes_of_inner(graph: Graph, steps: Sequence[Step], inner: Set[int]) -> dict[int, list[tuple[int, int, Region]]]:
+    """``(first step, last step, box)`` of every time a stage makes an inner tensor."""
+    found: dict[int, list[tuple[int, int, Region]]] = {t: [] for t in inner}
+    for time, step in enumerate(steps):
+        for t in step.node.inputs:
+            if t in inner and found[t]:
+                first, _, region = found[t][-1]
+                found[t][-1] = (first, time, region)
+        if step.node.outputs[0] in inner:
+            found[step.node.outputs[0]].append((time, time, step.region))
+    return found
+
+
+def compact(views: Sequence[View], instances: Mapping[int, Sequence[tuple[int, int, Region]]]) -> tuple[View, ...]:
+    """The views with those of inner tensors laid out for their largest box: its rows and columns lie as close as that box allows."""
+    result = list(views)
+    for t, boxes in instances.items():
+        lengths = [max((box[axis][1] - box[axis][0] for _, _, box in boxes), default=1) for axis in range(len(views[t].shape))]
+        strides, step = [], views[t].itemsize
+        for length in reversed(lengths):
+            strides.append(step)
+            step *= length
+        result[t] = replace(views[t], strides=tuple(reversed(strides)))
+    return tuple(result)

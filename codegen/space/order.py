@@ -3,20 +3,24 @@
 A plan in space is one number a node: its band height in rows. A node whose band is its whole height is a barrier: everything it
 needs has run before it, everything behind it runs after; a banded node can be made one. Between barriers the rows of all layers
 interleave, so that each tensor holds little more than a kernel's rows. Residual branches, strides and halos need no rule of their own: ``input_regions``
-says which rows a band needs, and a tensor keeps what somebody will still read.
+says which rows a band needs, and a tensor keeps what somebody will still read. What a `Stage` computes inside itself (``stages``) is the exception: it is
+made anew for every tile of the stage's last node, halo included, and never waits.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Set
+from collections.abc import Iterator, Mapping, Set
+from types import MappingProxyType
 
 from tvm_ergo.codegen.graph import Graph, Node, Region
 from tvm_ergo.codegen.plan import Step
+from tvm_ergo.codegen.space.stages import Stage, inner_boxes, tiles_of
 from tvm_ergo.relay_passes import dialect
 
-ROWS = 1  # the axis of rows in [N, H, W, C]
+ROWS, COLUMNS = 1, 2  # axes in [N, H, W, C]
 _WINDOWED = (dialect.Conv2d, dialect.DepthwiseConv2d, dialect.MaxPool2d, dialect.AvgPool2d)
 _POINTWISE = (dialect.Add, dialect.Mul, dialect.Maximum, dialect.Minimum, dialect.Table, dialect.Pad, dialect.Slice, dialect.Concat)
+_REDUCTIONS = (dialect.ReduceSum, dialect.ReduceMax, dialect.ReduceMin)
 
 
 def bandable(graph: Graph, node: Node) -> bool:
@@ -34,14 +38,30 @@ def bandable(graph: Graph, node: Node) -> bool:
     return type(op) in _WINDOWED and _sees_input(graph, node)
 
 
-def _sees_input(graph: Graph, node: Node) -> bool:
-    """No row of output whose whole window lies in the padding (legal, but no instruction can compute it alone)."""
-    op, height = node.op, graph.tensors[node.inputs[0]].shape[ROWS]
+def _sees_input(graph: Graph, node: Node, axis: int = ROWS) -> bool:
+    """No row (column) of output whose whole window lies in the padding (legal, but no instruction can compute it alone)."""
+    op, extent = node.op, graph.tensors[node.inputs[0]].shape[axis]
     if hasattr(op, "pool"):
         return True
-    kernel = graph.tensors[node.inputs[1]].shape[0 if isinstance(op, dialect.DepthwiseConv2d) else 1]
-    last = (graph.tensors[node.outputs[0]].shape[ROWS] - 1) * op.strides[0] - op.padding[0]
-    return op.padding[0] <= (kernel - 1) * op.dilation[0] and last < height
+    kernel = graph.tensors[node.inputs[1]].shape[axis - 1 if isinstance(op, dialect.DepthwiseConv2d) else axis]
+    before, stride = op.padding[axis - 1], op.strides[axis - 1]
+    last = (graph.tensors[node.outputs[0]].shape[axis] - 1) * stride - before
+    return before <= (kernel - 1) * op.dilation[axis - 1] and last < extent
+
+
+def tileable(graph: Graph, node: Node) -> bool:
+    """Whether the node can compute any box of its output alone, from the boxes its op names: the nodes a stage is made of."""
+    shape = graph.tensors[node.outputs[0]].shape
+    if len(node.outputs) != 1 or shape[0] != 1:
+        return False
+    op = node.op
+    if type(op) in _REDUCTIONS:
+        return 0 not in op.axes and len(graph.tensors[node.inputs[0]].shape) - 1 not in op.axes
+    if len(shape) != 4:
+        return False
+    if type(op) in _POINTWISE:
+        return all(len(graph.tensors[t].shape) == 4 or graph.tensors[t].data is not None for t in node.inputs)
+    return type(op) in _WINDOWED and _sees_input(graph, node) and _sees_input(graph, node, axis=COLUMNS)
 
 
 class Needs:
@@ -50,7 +70,7 @@ class Needs:
     def __init__(self, graph: Graph):
         self.graph = graph
         self.bandable = {node.id: bandable(graph, node) for node in graph.nodes}
-        self._known: dict[tuple[int, int, int], list[Region]] = {}
+        self._known: dict[tuple[int, Region], list[Region]] = {}
 
     def height(self, node: Node) -> int:
         """Rows of the output; 1 where it is computed whole in any case."""
@@ -61,15 +81,19 @@ class Needs:
         whole = self.graph.tensors[node.outputs[0]].region
         return (*whole[:ROWS], (begin, end), *whole[ROWS + 1:]) if self.bandable[node.id] else whole
 
-    def inputs(self, node: Node, begin: int, end: int) -> list[Region]:
-        """Boxes of the inputs read for these rows. Ops that are not bandable read all of every input."""
-        if not self.bandable[node.id]:
+    def boxes(self, node: Node, region: Region) -> list[Region]:
+        """Boxes of the inputs read for a box of the output. A whole node reads all of every input."""
+        if region == self.graph.tensors[node.outputs[0]].region and not self.bandable[node.id]:
             return [self.graph.tensors[t].region for t in node.inputs]
-        key = (node.id, begin, end)
+        key = (node.id, region)
         if key not in self._known:
             values = [self.graph.tensors[t].data for t in node.inputs]
-            self._known[key] = node.op.input_regions(self.region(node, begin, end), self.graph.shapes(node), values)
+            self._known[key] = node.op.input_regions(region, self.graph.shapes(node), values)
         return self._known[key]
+
+    def inputs(self, node: Node, begin: int, end: int) -> list[Region]:
+        """`boxes` of the rows ``[begin, end)``."""
+        return self.boxes(node, self.region(node, begin, end))
 
 
 def is_empty(region: Region) -> bool:
@@ -77,18 +101,22 @@ def is_empty(region: Region) -> bool:
     return any(begin >= end for begin, end in region)
 
 
-def band_steps(graph: Graph, bands: Mapping[int, int], needs: Needs | None = None, barriers: Set[int] = frozenset()) -> tuple[Step, ...]:
+def band_steps(graph: Graph, bands: Mapping[int, int], needs: Needs | None = None, barriers: Set[int] = frozenset(),
+               stages: Mapping[int, Stage] = MappingProxyType({})) -> tuple[Step, ...]:
     """The steps of every node, producers first.
 
     bands : rows a step of each node id computes; nodes without an entry, or with at least their height, run whole.
-    barriers : ids of banded nodes all of whose bands run before anything behind them does.
+    barriers : ids of banded nodes all of whose bands run before anything behind them does. stages : by the id of their last node.
     """
-    return _Order(graph, bands, needs or Needs(graph), barriers).run()
+    return _Order(graph, bands, needs or Needs(graph), barriers, stages).run()
 
 
 class _Order:
-    def __init__(self, graph: Graph, bands: Mapping[int, int], needs: Needs, barriers: Set[int]):
-        self.graph, self.needs, self.barriers = graph, needs, barriers
+    def __init__(self, graph: Graph, bands: Mapping[int, int], needs: Needs, barriers: Set[int], stages: Mapping[int, Stage]):
+        self.graph, self.needs, self.barriers, self.stages = graph, needs, barriers, stages
+        self.inner = {node for stage in stages.values() for node in stage.inner}
+        self.nodes = [node for node in graph.nodes if node.id not in self.inner]
+        self.by_id = {node.id: node for node in graph.nodes}
         self.height = {node.id: needs.height(node) for node in graph.nodes}
         self.band = {n.id: min(max(1, bands.get(n.id, self.height[n.id])), self.height[n.id]) for n in graph.nodes}
         self.done = dict.fromkeys(self.height, 0)
@@ -97,13 +125,13 @@ class _Order:
     def run(self) -> tuple[Step, ...]:
         """Barriers in the given order pull what they need; at the end outputs and nodes that nobody pulled."""
         wanted = set(self.graph.outputs)
-        for node in self.graph.nodes:
+        for node in self.nodes:
             if self.band[node.id] == self.height[node.id] or node.id in self.barriers:
                 self.produce(node, self.height[node.id])
-        for node in self.graph.nodes:
+        for node in self.nodes:
             if wanted.intersection(node.outputs):
                 self.produce(node, self.height[node.id])
-        for node in reversed(self.graph.nodes):
+        for node in reversed(self.nodes):
             if self.done[node.id] == 0:
                 self.produce(node, self.height[node.id])
         return tuple(self.steps)
@@ -120,16 +148,36 @@ class _Order:
             end = min(begin + self.band[node.id], self.height[node.id])
             missing = self._missing(node, begin, end)
             if missing is None:
-                self.steps.append(Step(node, self.needs.region(node, begin, end)))
+                self._band(node, self.needs.region(node, begin, end))
                 self.done[node.id] = end
             else:
                 stack.append(missing)
 
+    def _band(self, node: Node, region: Region) -> None:
+        """The steps of one band: one, or for the last node of a stage the stage's nodes tile by tile."""
+        stage = self.stages.get(node.id)
+        if stage is None:
+            self.steps.append(Step(node, region))
+            return
+        for tile in tiles_of(region, stage):
+            boxes = inner_boxes(self.by_id, self.needs, stage, node, tile)
+            self.steps += [Step(self.by_id[i], box) for i, box in boxes.items()]
+            self.steps.append(Step(node, tile))
+
+    def _reads(self, node: Node, begin: int, end: int) -> Iterator[tuple[int, Region]]:
+        """Tensors and boxes of them that a band reads from outside its stage."""
+        region = self.needs.region(node, begin, end)
+        boxes = {node.id: region}
+        if node.id in self.stages:
+            boxes |= inner_boxes(self.by_id, self.needs, self.stages[node.id], node, region)
+        for i, box in boxes.items():
+            yield from zip(self.by_id[i].inputs, self.needs.boxes(self.by_id[i], box), strict=True)
+
     def _missing(self, node: Node, begin: int, end: int) -> tuple[Node, int] | None:
         """The first producer that has not made the rows which ``[begin, end)`` of ``node`` needs, and how many it must have made."""
-        for t, region in zip(node.inputs, self.needs.inputs(node, begin, end), strict=True):
+        for t, region in self._reads(node, begin, end):
             producer = self.graph.producer.get(t)
-            if producer is None or is_empty(region):
+            if producer is None or producer.id in self.inner or is_empty(region):
                 continue
             rows = region[ROWS][1] if self.needs.bandable[producer.id] else 1
             if self.done[producer.id] < rows:

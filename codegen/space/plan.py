@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
+from types import MappingProxyType
 
 import numpy as np
 
 from tvm_ergo.codegen.graph import Graph, Node
 from tvm_ergo.codegen.options import Options
 from tvm_ergo.codegen.plan import NOTHING_SHARED, Life, Step, memory_problem, node_times, place_constants, whole_steps
-from tvm_ergo.codegen.space.extents import extents, interval
-from tvm_ergo.codegen.space.order import Needs, band_steps
+from tvm_ergo.codegen.space.extents import boxes_of_inner, compact, extents, interval
+from tvm_ergo.codegen.space.order import ROWS, Needs, band_steps
 from tvm_ergo.codegen.space.place import RANDOM_ORDERS, place
 from tvm_ergo.codegen.space.rolling import Rolled, Shift, roll
+from tvm_ergo.codegen.space.stages import Stage
 from tvm_ergo.codegen.strided import View, elements
 from tvm_ergo.codegen.views import IN_PLACE_OPS, NodeTime, resolve
 
@@ -26,7 +28,7 @@ class SpacePlan:
     """What `codegen.plan.Plan` is, for steps that compute bands of rows.
 
     bands : rows a step computes, by node id (nodes without an entry run whole). barriers : banded nodes that
-    end a group. rolled : the steps, shifts included, and what each root occupies when. offsets : int64[roots], from
+    end a group. stages : nodes computed tile by tile, by the id of the last one. rolled : the steps, shifts included, and what each root occupies when. offsets : int64[roots], from
     ``constant_bytes``. Other fields as in Plan.
     """
 
@@ -40,6 +42,12 @@ class SpacePlan:
     constant_bytes: int
     bound_bytes: int
     options: Options
+    stages: Mapping[int, Stage] = field(default_factory=dict)
+
+    @cached_property
+    def inner(self) -> frozenset[int]:
+        """Tensors that stages make anew for every tile."""
+        return inner_tensors(self.graph, self.stages)
 
     @cached_property
     def row(self) -> dict[int, int]:
@@ -79,6 +87,8 @@ class SpacePlan:
         i = self.row.get(self.views[t].root)
         if i is None or 0 in self.graph.tensors[t].shape:
             return True
+        if t in self.inner:
+            return False
         low, high = interval(self.views[t], self.graph.tensors[t].region)
         origin = self.rolled.origin[i, time]
         if low - origin < self.rolled.low[i, time] or high - origin > self.rolled.high[i, time]:
@@ -129,8 +139,12 @@ class SpacePlan:
         """What reports show of the order in space: groups, band heights, and what they cost beside whole layers."""
         graph = self.graph
         rolling = [graph.tensors[root].name for root in self.rolled.roots if root in self.rolled.rolling]
+        by_id = {node.id: node for node in graph.nodes}
+        heights = {node.id: graph.tensors[node.outputs[0]].shape[ROWS] if len(graph.tensors[node.outputs[0]].shape) == 4 else 1 for node in graph.nodes}
         return {"groups": [{"nodes": [n.name for n in group], "layers": list(dict.fromkeys(n.op.name or n.name for n in group)),
-                            "band_rows": [self.bands[n.id] for n in group]} for group in self.groups()],
+                            "band_rows": [self.bands.get(n.id, heights[n.id]) for n in group]} for group in self.groups()],
+                "stages": [{"last": by_id[last].name, "inner": [by_id[i].name for i in stage.inner], "rows": self.bands.get(last, heights[last]),
+                            "columns": stage.columns, "channels": stage.channels} for last, stage in self.stages.items()],
                 "mac_overhead": macs_of(self) / max(graph.macs(), 1), "copied_bytes": self.rolled.copied_bytes, "rolling": rolling,
                 "activation_bytes": self.activation_bytes}
 
@@ -161,22 +175,36 @@ def _merged(low: np.ndarray, high: np.ndarray) -> list[tuple[int, int, int, int]
 
 
 def make_space_plan(graph: Graph, bands: Mapping[int, int], options: Options = Options(), *, barriers: Set[int] = frozenset(),
-                    needs: Needs | None = None, slack: float = 0.0, random_orders: int = RANDOM_ORDERS) -> SpacePlan:
-    """The plan with these band heights, whatever memory it needs.
+                    stages: Mapping[int, Stage] = MappingProxyType({}), needs: Needs | None = None, slack: float = 0.0,
+                    random_orders: int = RANDOM_ORDERS) -> SpacePlan:
+    """The plan with these band heights and stages, whatever memory it needs.
 
-    bands, barriers : see `order.band_steps`. slack : see `rolling.roll`. random_orders : effort of the placement.
+    bands, barriers, stages : see `order.band_steps`. slack : see `rolling.roll`. random_orders : effort of the placement.
     """
     needs = needs or Needs(graph)
-    steps = band_steps(graph, bands, needs, barriers)
-    views = resolve(graph, options, times_by_id(graph, steps))
+    views, rolled = arranged(graph, band_steps(graph, bands, needs, barriers, stages), options, needs, stages, slack)
     whole = whole_steps(graph)
     bound = memory_problem(graph, whole, resolve(graph, NOTHING_SHARED, node_times(graph, whole)), 1).lower_bound()
-    sizes = {view.root: graph.tensors[view.root].size_bytes for view in views}
-    rolled = roll(steps, extents(graph, steps, views, needs), views, sizes, slack)
     alignment = max([options.alignment_bytes if not bands else 1, *(graph.tensors[root].itemsize for root in rolled.roots)])
     constants, constant_bytes = place_constants(graph, views, max(options.alignment_bytes, alignment))
     offsets = place(rolled.low, rolled.high, alignment, random_orders)
-    return SpacePlan(graph, dict(bands), frozenset(barriers), rolled, views, offsets, constants, constant_bytes, bound, options)
+    return SpacePlan(graph, dict(bands), frozenset(barriers), rolled, views, offsets, constants, constant_bytes, bound, options, dict(stages))
+
+
+def arranged(graph: Graph, steps: Sequence[Step], options: Options, needs: Needs, stages: Mapping[int, Stage] = MappingProxyType({}),
+             slack: float = 0.0) -> tuple[tuple[View, ...], Rolled]:
+    """Where each tensor lies in its buffer, and what each buffer occupies when, before anything has an address."""
+    inner = inner_tensors(graph, stages)
+    views = resolve(graph, options, times_by_id(graph, steps), inner)
+    views = compact(views, boxes_of_inner(graph, steps, inner))
+    sizes = {view.root: graph.tensors[view.root].size_bytes for view in views}
+    return views, roll(steps, extents(graph, steps, views, needs, inner), views, sizes, slack)
+
+
+def inner_tensors(graph: Graph, stages: Mapping[int, Stage]) -> frozenset[int]:
+    """What the inner nodes of stages make."""
+    inner = {node for stage in stages.values() for node in stage.inner}
+    return frozenset(node.outputs[0] for node in graph.nodes if node.id in inner)
 
 
 def times_by_id(graph: Graph, steps: Sequence[Step]) -> dict[int, NodeTime]:
@@ -185,7 +213,7 @@ def times_by_id(graph: Graph, steps: Sequence[Step]) -> dict[int, NodeTime]:
 
 
 def macs_of(plan: SpacePlan) -> int:
-    """Multiply-accumulates the steps carry out; no row is computed twice, rows that nobody reads are left out."""
+    """Multiply-accumulates the steps carry out: what stages compute again counts again, rows that nobody reads are left out."""
     graph, total = plan.graph, 0
     for step in plan.steps:
         if not isinstance(step, Shift):

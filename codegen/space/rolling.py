@@ -105,10 +105,12 @@ def roll(steps: Sequence[Step], live: Extents, views: Sequence[View], sizes: Map
     """
     capacity, starts, rolling = _capacities(live, sizes, slack)
     origin, written = starts.copy(), _masks(live, views, sizes, rolling)
+    inner = np.array([root in live.inner for root in live.roots], bool)
     out: list[Step | Shift] = []
     columns: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
     for time in range(live.low.shape[1]):
         low, high = live.low[:, time], live.high[:, time]
+        origin = np.where(inner & (low < high), low, origin)  # every box of an inner tensor begins at its buffer's front
         before = live.high[:, time - 1] if time else high
         full = (high - origin > capacity) | ((before <= low) & (origin != low))  # or nothing survives: start again at the front
         for i in np.flatnonzero(rolling & (low < high) & full):
@@ -150,7 +152,8 @@ def _capacities(live: Extents, sizes: Mapping[int, int], slack: float) -> tuple[
     """``(bytes of each buffer, byte of the tensor at its front at first, whether it rolls)``."""
     whole = np.array([sizes[root] for root in live.roots], np.int64)
     window = np.minimum((live.windows * (1 + slack)).astype(np.int64), whole)
-    pinned = np.array([root in live.pinned for root in live.roots], bool)
+    pinned = np.array([root in live.pinned or root in live.inner for root in live.roots], bool)
     rolling = ~pinned & (window <= WORTHWHILE * whole) & (window > 0)
+    whole = np.where([root in live.inner for root in live.roots], live.windows, whole)
     first = np.minimum(live.low.min(axis=1, initial=FAR), whole)  # the lowest byte ever touched is the first, as hulls go
     return np.where(rolling, window, whole), np.where(rolling, first, 0), rolling

@@ -17,10 +17,9 @@ from tvm_ergo.codegen.graph import Graph, Node
 from tvm_ergo.codegen.options import Options
 from tvm_ergo.codegen.plan import Plan, make_plan, place_constants
 from tvm_ergo.codegen.space.cost import StepCosts
-from tvm_ergo.codegen.space.extents import extents
 from tvm_ergo.codegen.space.order import Needs, band_steps
-from tvm_ergo.codegen.space.plan import SpacePlan, make_space_plan, times_by_id
-from tvm_ergo.codegen.space.rolling import Shift, roll
+from tvm_ergo.codegen.space.plan import SpacePlan, arranged, make_space_plan
+from tvm_ergo.codegen.space.rolling import Shift
 from tvm_ergo.codegen.views import resolve
 from tvm_ergo.target.chip import Chip
 from tvm_ergo.target.errors import OutOfMemoryError
@@ -112,9 +111,7 @@ class Search:
             part = replace(graph, nodes=nodes, inputs=inputs, outputs=outputs)
             bands = self.bands(nodes, band_bytes)
             steps = band_steps(part, bands, self.needs)
-            views = resolve(part, self.options, times_by_id(part, steps))
-            sizes = {view.root: graph.tensors[view.root].size_bytes for view in views}
-            rolled = roll(steps, extents(part, steps, views, self.needs), views, sizes)
+            _, rolled = arranged(part, steps, self.options, self.needs)
             self._known[key] = Segment(nodes[-1].id, bands, int(rolled.live_bytes().max(initial=0)), self.costs.total(rolled.steps))
         return self._known[key]
 

@@ -16,11 +16,12 @@ from tvm_ergo.codegen.options import Options
 from tvm_ergo.codegen.plan import make_plan
 from tvm_ergo.codegen.space import Objective, choose, make_space_plan
 from tvm_ergo.codegen.space.check import check
-from tvm_ergo.codegen.space.order import ROWS, Needs, band_steps
+from tvm_ergo.codegen.space.order import ROWS, Needs, band_steps, tileable
 from tvm_ergo.codegen.space.place import NEVER, place, separations
 from tvm_ergo.codegen.space.plan import macs_of
 from tvm_ergo.codegen.space.rolling import Shift, runs_of
 from tvm_ergo.codegen.space.search import Search, linear_cuts
+from tvm_ergo.codegen.space.stages import Stage, widened
 from tvm_ergo.codegen.testing import RandomFunction
 from tvm_ergo.relay_passes.cpu import build_cpu
 from tvm_ergo.target.chip import chip
@@ -30,7 +31,7 @@ from tvm_ergo.target.machine import Machine
 CHIP = chip("ergo/1")
 SLOW = {"deadline": None, "suppress_health_check": list(HealthCheck)}
 RANDOMS = st.randoms(use_true_random=False)
-SPATIAL = ("conv2d", "depthwise", "depthwise", "pool", "add", "add", "mul", "table", "concat", "pad", "compress", "compress")
+SPATIAL = ("conv2d", "depthwise", "depthwise", "pool", "add", "add", "mul", "table", "concat", "pad", "reduce", "compress", "compress")
 
 
 class TallFunction(RandomFunction):
@@ -49,11 +50,28 @@ def random_bands(random: Random, graph, needs: Needs) -> dict[int, int]:
             if needs.bandable[n.id] and random.random() < 0.9}
 
 
+def random_stages(random: Random, graph) -> dict[int, Stage]:
+    """Some nodes with some of what they read, in tiles of any size."""
+    stages, taken = {}, set()
+    for last in reversed(graph.nodes):
+        if last.id in taken or not tileable(graph, last) or random.random() < 0.4:
+            continue
+        nodes = [last]
+        for _ in range(random.randint(1, 5)):
+            more = [n for n in widened(graph, lambda n: tileable(graph, n), nodes) if n.id not in taken and n.id not in stages]
+            nodes += random.sample(more, random.randint(0, len(more)))
+        inner = tuple(sorted(n.id for n in nodes[1:]))
+        taken.update(inner)
+        stages[last.id] = Stage(inner, random.choice([0, 1, 2, 3]), random.choice([0, 0, 1, 2]))
+    return stages
+
+
 def random_plan(random: Random, graph, options=Options()):
     needs = Needs(graph)
     bands = random_bands(random, graph, needs)
     barriers = {n.id for n in graph.nodes if random.random() < 0.15}
-    return make_space_plan(graph, bands, options, barriers=barriers, needs=needs, slack=random.choice([0, 0, 0.3]), random_orders=2)
+    stages = random_stages(random, graph) if random.random() < 0.7 else {}
+    return make_space_plan(graph, bands, options, barriers=barriers, stages=stages, needs=needs, slack=random.choice([0, 0, 0.3]), random_orders=2)
 
 
 def run(program, inputs):
