@@ -13,7 +13,7 @@ from tvm_ergo.codegen.schedule import schedule
 from tvm_ergo.codegen.space import Objective, SpacePlan, choose
 from tvm_ergo.codegen.space.rolling import Shift
 from tvm_ergo.target.chip import Chip
-from tvm_ergo.target.isa import DType, Halt
+from tvm_ergo.target.isa import DType, Halt, contiguous
 from tvm_ergo.target.program import Buffer, BufferKind, Node, Port, Program
 
 
@@ -68,8 +68,10 @@ def _ports(plan: Plan, tensors: Sequence[int]) -> list[Port]:
         name = base = plan.graph.tensors[t].name
         while name in (port.name for port in ports):
             name = f"{base}_{len(ports)}"
-        view = plan.placed(t)
-        ports.append(Port(name, view.operand(_dtype(plan, t))))
+        if t in plan.graph.streams:
+            ports.append(Port(name, contiguous(0, _dtype(plan, t), plan.graph.tensors[t].shape), streamed=True))
+        else:
+            ports.append(Port(name, plan.placed(t).operand(_dtype(plan, t))))
     return ports
 
 
@@ -109,8 +111,8 @@ def _meta(plan: Plan | SpacePlan, written: dict[int, tuple[int, int]]) -> dict:
     tensors = []
     for node in graph.nodes:
         for t in node.outputs:
-            time, instructions = written[t]
-            if not plan.is_whole(t, time):
+            time, instructions = written.get(t, (0, 0))
+            if t not in written or not plan.is_whole(t, time):
                 continue
             view, tensor = plan.placed(t, time), graph.tensors[t]
             tensors.append({

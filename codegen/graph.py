@@ -54,13 +54,17 @@ class Node:
 
 @dataclass(frozen=True, eq=False)
 class Graph:
-    """Nodes in an executable order. ``inputs`` and ``outputs`` are tensor ids; outputs may repeat, or be inputs or constants."""
+    """Nodes in an executable order. ``inputs`` and ``outputs`` are tensor ids; outputs may repeat, or be inputs or constants.
+
+    streams : inputs that never lie in the memory; only Receive nodes read them.
+    """
 
     tensors: tuple[Tensor, ...]
     nodes: tuple[Node, ...]
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
     name: str = "main"
+    streams: frozenset[int] = frozenset()
 
     @cached_property
     def producer(self) -> dict[int, Node]:

@@ -6,7 +6,7 @@ reads one (outputs: to the end). Constants live for the whole program and lie de
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -174,16 +174,17 @@ def _better_order(plan: Plan) -> Plan:
     return replace(plan, ordering=ordering)
 
 
-def node_times(graph: Graph, steps: Sequence[Step]) -> list[NodeTime]:
-    """When each node runs. Errors: ErgoError when a node never does."""
+def node_times(graph: Graph, steps: Sequence[Step], optional: Set[int] = frozenset()) -> list[NodeTime]:
+    """When each node runs. Errors: ErgoError when a node never does, but for ``optional`` ones, which then count as behind the last step."""
     at: dict[int, list[int]] = {node.id: [] for node in graph.nodes}
     computed = dict.fromkeys(at, 0)
     for time, step in enumerate(steps):
         at[step.node.id].append(time)
         computed[step.node.id] += elements(step.region)
-    missing = [node.name for node in graph.nodes if not at[node.id]]
+    missing = [node.name for node in graph.nodes if not at[node.id] and node.id not in optional]
     if missing:
         raise ErgoError("a plan leaves nodes out", where=", ".join(missing), remedy="this is a bug: please report it")
+    at = {node: times or [len(steps)] for node, times in at.items()}
     return [NodeTime(at[n.id][0], at[n.id][-1], computed[n.id] <= elements(graph.tensors[n.outputs[0]].region)) for n in graph.nodes]
 
 
@@ -213,10 +214,12 @@ def memory_problem(graph: Graph, steps: Sequence[Step], views: Sequence[View], a
         span[0], span[1] = min(span[0], time), max(span[1], time + 1)
 
     for t in graph.inputs:
-        used(t, 0)
+        if t not in graph.streams:
+            used(t, 0)
     for time, step in enumerate(steps):
         for t in (*step.node.inputs, *step.node.outputs):
-            used(t, time)
+            if t not in graph.streams:
+                used(t, time)
     for t in graph.outputs:
         used(t, max(len(steps) - 1, 0))
     return Problem(tuple(

@@ -55,7 +55,7 @@ def relocate(program: Program, constants_at: int, activations_at: int) -> Progra
             "tensors": [{**t, "addr": moved(t["addr"])} for t in program.meta.get("tensors", ())]}
     return replace(
         program, instructions=[_moved(i, place) for i in program.instructions], data=[(moved(addr), content) for addr, content in program.data],
-        inputs=[replace(p, operand=place(p.operand)) for p in program.inputs],
+        inputs=[p if p.streamed else replace(p, operand=place(p.operand)) for p in program.inputs],
         outputs=[replace(p, operand=place(p.operand)) for p in program.outputs],
         buffers=[replace(b, addr=moved(b.addr)) for b in program.buffers], meta=meta)
 

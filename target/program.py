@@ -14,11 +14,11 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 
 from tvm_ergo.target.errors import ProgramError
-from tvm_ergo.target.isa import DType, Halt, Instruction, Operand, decode
+from tvm_ergo.target.isa import DType, Halt, Instruction, Operand, Receive, decode
 from tvm_ergo.target.isa.fields import Reader, Tensor
 
 MAGIC = b"ERGO"
-VERSION = 1
+VERSION = 2
 HEAD = struct.Struct("<4sHH32sQ")
 _OPERAND = Tensor("*", tuple(DType), "")
 
@@ -35,10 +35,14 @@ class BufferKind(IntEnum):
 
 @dataclass(frozen=True)
 class Port:
-    """A named input or output of the whole program."""
+    """A named input or output of the whole program.
+
+    streamed : an input that RECEIVE instructions take piece by piece; its operand says type and shape (dense, address 0), not a place.
+    """
 
     name: str
     operand: Operand
+    streamed: bool = False
 
 
 @dataclass(frozen=True)
@@ -156,6 +160,8 @@ class Program:
             for operand in instruction.reads() + instruction.writes():  # bounds first: they limit the work of the checks
                 self._inside(operand.extent, where)
             instruction.check()
+            if isinstance(instruction, Receive):
+                self._receives(instruction, where)
             for engine, count in instruction.waits.items():
                 if count > issued[engine]:
                     raise ProgramError(f"waits for {count} {engine.name} instructions", where=where,
@@ -168,6 +174,14 @@ class Program:
         if not self.instructions:
             raise ProgramError("the program has no instructions", required="at least HALT")
 
+    def _receives(self, instruction: Receive, where: str) -> None:
+        """The port exists, is streamed, and has what is received from it."""
+        port = self.inputs[instruction.port] if instruction.port < len(self.inputs) else None
+        if port is None or not port.streamed:
+            raise ProgramError(f"input port {instruction.port} is not streamed", where=where, available=", ".join(p.name for p in self.inputs if p.streamed) or "none")
+        if instruction.source.extent[1] > port.operand.size_bytes or instruction.out.dtype != port.operand.dtype:
+            raise ProgramError(f"what is received is not in port {port.name!r}", where=where, required=str(instruction.source), available=str(port.operand))
+
     def _validate_layout(self) -> None:
         if not 1 <= self.memory_bytes <= 2**32:
             raise ProgramError(f"a memory of {self.memory_bytes} bytes", required="1..2**32")
@@ -179,7 +193,10 @@ class Program:
                 raise ProgramError("two data sections overlap", where=f"{where}; {last}")
             end, last = addr + len(content), where
         for port in self.inputs + self.outputs:
-            self._inside(port.operand.extent, f"port {port.name!r}")
+            if not port.streamed:
+                self._inside(port.operand.extent, f"port {port.name!r}")
+            elif port in self.outputs or port.operand.addr or not port.operand.is_contiguous:
+                raise ProgramError("a streamed port is an input, dense, at address 0", where=f"port {port.name!r}", available=str(port.operand))
         for buffer in self.buffers:
             self._inside((buffer.addr, buffer.addr + buffer.size_bytes), f"buffer {buffer.name!r}")
             if buffer.first > buffer.last or buffer.last > len(self.instructions):
@@ -214,7 +231,7 @@ def _encode(program: Program) -> bytes:
     section(program.nodes, lambda n: _text(n.name) + _text(n.op) + _text(n.layer))
     section(program.buffers, lambda b: _text(b.name) + struct.pack("<QQQQB", b.addr, b.size_bytes, b.first, b.last, b.kind))
     for ports in (program.inputs, program.outputs):
-        section(ports, lambda p: _text(p.name) + _OPERAND.pack(p.operand))
+        section(ports, lambda p: _text(p.name) + _OPERAND.pack(p.operand) + struct.pack("<B", p.streamed))
     section(program.data, lambda d: struct.pack("<QQ", d[0], len(d[1])) + d[1])
     section(program.instructions, lambda i: i.encode())
     return b"".join(parts)
@@ -232,6 +249,12 @@ def _decode(cls, payload: bytes) -> Program:
     def section(one) -> list:
         return [one() for _ in range(reader.unpack("I")[0])]
 
+    def flag() -> bool:
+        value, = reader.unpack("B")
+        if value > 1:
+            raise ProgramError(f"a port is marked {value}", required="0, or 1 for a streamed one")
+        return bool(value)
+
     def one_data() -> tuple[int, bytes]:
         addr, size = reader.unpack("QQ")
         return addr, reader.take(size)
@@ -247,7 +270,7 @@ def _decode(cls, payload: bytes) -> Program:
         raise ProgramError(f"the program's meta is not JSON: {error}") from None
     nodes = section(lambda: Node(text(), text(), text()))
     buffers = section(lambda: Buffer(text(), *reader.unpack("QQQQB")))
-    inputs, outputs = (section(lambda: Port(text(), _OPERAND.unpack(reader))) for _ in range(2))
+    inputs, outputs = (section(lambda: Port(text(), _OPERAND.unpack(reader), flag())) for _ in range(2))
     data, instructions = section(one_data), section(one_instruction)
     if reader.offset != reader.end:
         raise ProgramError("bytes behind the last instruction", where=f"payload offset {reader.offset}",

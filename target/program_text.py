@@ -2,13 +2,14 @@
 
 ::
 
-    .program 1
+    .program 2
     .chip "ergo/1"
     .memory 8388608
     .meta "source" "net.onnx"
     .node "conv1" "conv2d" "Conv_0"
     .buffer "x" 0 1024 0 3 "input"
     .input "x" i8@0x0[1,8,8,16]
+    .stream "frame" i8@0x0[1,8,8,3]
     .output "y" i8@0x400[1,10]
     .data 4096 3
       AQID
@@ -39,7 +40,7 @@ def program_to_text(program) -> str:
     lines += [_line(".node", n.name, n.op, n.layer) for n in program.nodes]
     lines += [_line(".buffer", b.name, b.addr, b.size_bytes, b.first, b.last, b.kind.name.lower()) for b in program.buffers]
     for directive, ports in ((".input", program.inputs), (".output", program.outputs)):
-        lines += [f"{_line(directive, p.name)} {format_operand(p.operand)}" for p in ports]
+        lines += [f"{_line('.stream' if p.streamed else directive, p.name)} {format_operand(p.operand)}" for p in ports]
     for addr, content in program.data:
         lines.append(_line(".data", addr, len(content)))
         for start in range(0, len(content), BASE64_BYTES_PER_LINE):
@@ -116,10 +117,10 @@ class _TextReader:
             self.nodes.append(Node(*_values(rest, str, str, str)))
         elif name == ".buffer":
             self.buffers.append(Buffer(*_values(rest, str, int, int, int, int, str)))
-        elif name in (".input", ".output"):
+        elif name in (".input", ".stream", ".output"):
             port, _, operand = rest.rpartition(" ")
-            ports = self.inputs if name == ".input" else self.outputs
-            ports.append(Port(*_values(port, str), parse_operand(operand)))
+            ports = self.outputs if name == ".output" else self.inputs
+            ports.append(Port(*_values(port, str), parse_operand(operand), name == ".stream"))
         elif name == ".data":
             addr, size = _values(rest, int, int)
             self.data.append((addr, size, bytearray()))

@@ -11,6 +11,7 @@ from tvm_ergo.codegen.lower.base import Emitter, lowers
 from tvm_ergo.codegen.strided import View
 from tvm_ergo.codegen.views import interior, member_regions, moved_view
 from tvm_ergo.relay_passes import dialect
+from tvm_ergo.target.isa import Receive
 
 
 def _intersect(a: Region, b: Region) -> Region | None:
@@ -50,6 +51,19 @@ def pad(node: Node, region: Region, emit: Emitter) -> None:
         if rest[axis][0] >= rest[axis][1]:
             return
     _move_part(emit, node.inputs[0], out, inside, region)
+
+
+@lowers(dialect.Receive)
+def receive(node: Node, region: Region, emit: Emitter) -> None:
+    """A RECEIVE of a streamed input; a COPY (or nothing) of one that is there already."""
+    t, out = node.inputs[0], node.outputs[0]
+    if t not in emit.graph.streams:
+        rearrange(node, region, emit)
+        return
+    tensor = emit.graph.tensors[t]
+    source = moved_view(node.op, View.dense(t, tensor.shape, tensor.itemsize)).box(region)
+    emit(Receive, port=emit.graph.inputs.index(t), offset=source.offset, steps=(*source.strides, *(0,) * (6 - len(source.strides))),
+         out=emit.operand(out, region))
 
 
 @lowers(dialect.Slice)

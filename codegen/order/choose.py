@@ -49,4 +49,4 @@ def _same(a: Model, b: Model) -> bool:
 def reordered(graph: Graph, order: Sequence[int]) -> Graph:
     """The graph with its nodes in another executable order; node ids are places again, tensors keep theirs."""
     nodes = tuple(replace(graph.nodes[place], id=number) for number, place in enumerate(order))
-    return Graph(graph.tensors, nodes, graph.inputs, graph.outputs, graph.name)
+    return replace(graph, nodes=nodes)

@@ -121,7 +121,8 @@ def model_of(graph: Graph, options: Options, optimistic: bool = False) -> Model:
         for t in (*node.inputs, *node.outputs):
             touching[views[t].root] = touching.get(views[t].root, 0) | 1 << number
     in_place, floating = _overwritable(graph, views) if options.in_place else ({}, set())
-    sizes = {root: 0 if optimistic and root in floating else graph.tensors[root].size_bytes for root in touching}
+    nowhere = graph.streams | (floating if optimistic else set())
+    sizes = {root: 0 if root in nowhere else graph.tensors[root].size_bytes for root in touching}
     inputs, outputs = ({views[t].root for t in some} for some in (graph.inputs, graph.outputs))
     touches = {root: Touch(nodes, sizes[root], root in inputs, root in outputs)
                for root, nodes in touching.items() if graph.tensors[root].data is None}
@@ -133,7 +134,7 @@ def model_of(graph: Graph, options: Options, optimistic: bool = False) -> Model:
         credits.append(tuple((touching[root], sizes[views[node.outputs[0]].root])
                              for root in in_place.get(node.id, ()) if not touches[root].is_output))
         needs.append(sum(1 << n for n in {number_of[graph.producer[t].id] for t in node.inputs if t in graph.producer}))
-    idle = sum(graph.tensors[t].size_bytes for t in graph.inputs if t not in touches)
+    idle = sum(graph.tensors[t].size_bytes for t in graph.inputs if t not in touches and t not in graph.streams)
     start = sum(t.size_bytes for t in touches.values() if t.is_input) + (idle if not graph.nodes else 0)
     return Model(tuple(needs), tuple(touched), tuple(credits), start)
 

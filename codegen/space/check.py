@@ -45,7 +45,7 @@ class _Walk:
         self.label = np.concatenate([[0], np.cumsum(sizes)])  # of each root's first byte
 
     def run(self) -> SpaceViolation | None:
-        for t in self.graph.inputs:
+        for t in set(self.graph.inputs) - self.graph.streams:
             self._write(t, self.graph.tensors[t].region, 0)
         for time, step in enumerate(self.plan.steps):
             if isinstance(step, Shift):
@@ -96,7 +96,7 @@ class _Walk:
 
     def _wrong(self, t: int, region: Region, time: int) -> int | None:
         """The address of the first byte of a box that is not the tensor's."""
-        if self._is_constant(t) or is_empty(region):
+        if self._is_constant(t) or t in self.graph.streams or is_empty(region):
             return None
         labels = self._labels(t, region)
         addresses = self._bytes(self.plan.placed(t, time), region)

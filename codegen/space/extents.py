@@ -36,7 +36,7 @@ def accesses(graph: Graph, step: Step, views: Sequence[View], needs: Needs) -> l
     boxes = list(zip(node.inputs, needs.boxes(node, step.region), strict=True)) + [(out.id, rows)]
     boxes += [(t, graph.tensors[t].region) for t in node.outputs[1:]]
     return [(views[t].root, *interval(views[t], box)) for t, box in boxes
-            if graph.tensors[views[t].root].data is None and not is_empty(box)]
+            if graph.tensors[views[t].root].data is None and t not in graph.streams and not is_empty(box)]
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,7 +70,7 @@ def extents(graph: Graph, steps: Sequence[Step], views: Sequence[View], needs: N
     """
     touched = [accesses(graph, step, views, needs) for step in steps]
     whole = {t: (views[t].root, *interval(views[t], graph.tensors[t].region)) for t in (*graph.inputs, *graph.outputs)
-             if graph.tensors[views[t].root].data is None and 0 not in graph.tensors[t].shape}
+             if graph.tensors[views[t].root].data is None and t not in graph.streams and 0 not in graph.tensors[t].shape}
     roots = tuple(sorted({root for step in touched for root, _, _ in step} | {root for root, _, _ in whole.values()}))
     row = {root: i for i, root in enumerate(roots)}
     low = np.full((len(roots), len(steps) + 1), FAR, np.int64)
@@ -86,7 +86,7 @@ def extents(graph: Graph, steps: Sequence[Step], views: Sequence[View], needs: N
                 low[row[root], column], high[row[root], column] = min(low[row[root], column], begin), max(high[row[root], column], end)
     low = np.minimum.accumulate(low[:, ::-1], axis=1)[:, ::-1]
     high = np.maximum.accumulate(high, axis=1)
-    for t, instances in boxes_of_inner(graph, steps, inner).items():
+    for t, instances in boxes_of_inner(graph, steps, inner & row.keys()).items():
         i = row[t]
         low[i], high[i] = FAR, 0
         for first, last, region in instances:

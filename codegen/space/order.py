@@ -19,7 +19,7 @@ from tvm_ergo.relay_passes import dialect
 
 ROWS, COLUMNS = 1, 2  # axes in [N, H, W, C]
 _WINDOWED = (dialect.Conv2d, dialect.DepthwiseConv2d, dialect.MaxPool2d, dialect.AvgPool2d)
-_POINTWISE = (dialect.Add, dialect.Mul, dialect.Maximum, dialect.Minimum, dialect.Table, dialect.Pad, dialect.Slice, dialect.Concat)
+_POINTWISE = (dialect.Add, dialect.Mul, dialect.Maximum, dialect.Minimum, dialect.Table, dialect.Pad, dialect.Slice, dialect.Concat, dialect.Receive)
 _REDUCTIONS = (dialect.ReduceSum, dialect.ReduceMax, dialect.ReduceMin)
 
 
@@ -59,6 +59,8 @@ def tileable(graph: Graph, node: Node) -> bool:
         return 0 not in op.axes and len(graph.tensors[node.inputs[0]].shape) - 1 not in op.axes
     if len(shape) != 4:
         return False
+    if isinstance(op, dialect.Receive):
+        return False  # a sender does not repeat itself
     if type(op) in _POINTWISE:
         return all(len(graph.tensors[t].shape) == 4 or graph.tensors[t].data is not None for t in node.inputs)
     return type(op) in _WINDOWED and _sees_input(graph, node) and _sees_input(graph, node, axis=COLUMNS)

@@ -128,7 +128,7 @@ class SpacePlan:
         last = {step.node.id: time for time, step in enumerate(self.steps) if isinstance(step, Step)}
         found: list[list[Node]] = []
         until = -1
-        for node in sorted((n for n in self.graph.nodes if last[n.id] > self._begun[n.id]), key=lambda n: self._begun[n.id]):
+        for node in sorted((n for n in self.graph.nodes if n.id in last and last[n.id] > self._begun[n.id]), key=lambda n: self._begun[n.id]):
             if self._begun[node.id] > until:
                 found.append([])
             found[-1].append(node)
@@ -195,7 +195,7 @@ def arranged(graph: Graph, steps: Sequence[Step], options: Options, needs: Needs
              slack: float = 0.0) -> tuple[tuple[View, ...], Rolled]:
     """Where each tensor lies in its buffer, and what each buffer occupies when, before anything has an address."""
     inner = inner_tensors(graph, stages)
-    views = resolve(graph, options, times_by_id(graph, steps), inner)
+    views = resolve(graph, options, times_by_id(graph, steps, {node for stage in stages.values() for node in stage.inner}), inner)
     views = compact(views, boxes_of_inner(graph, steps, inner))
     sizes = {view.root: graph.tensors[view.root].size_bytes for view in views}
     return views, roll(steps, extents(graph, steps, views, needs, inner), views, sizes, slack)
@@ -207,9 +207,9 @@ def inner_tensors(graph: Graph, stages: Mapping[int, Stage]) -> frozenset[int]:
     return frozenset(node.outputs[0] for node in graph.nodes if node.id in inner)
 
 
-def times_by_id(graph: Graph, steps: Sequence[Step]) -> dict[int, NodeTime]:
-    """When each node runs; ids need not count from 0."""
-    return {node.id: time for node, time in zip(graph.nodes, node_times(graph, steps), strict=True)}
+def times_by_id(graph: Graph, steps: Sequence[Step], optional: Set[int] = frozenset()) -> dict[int, NodeTime]:
+    """When each node runs; ids need not count from 0. optional : nodes that may never run (inner ones of which no tile needs anything)."""
+    return {node.id: time for node, time in zip(graph.nodes, node_times(graph, steps, optional), strict=True)}
 
 
 def macs_of(plan: SpacePlan) -> int:

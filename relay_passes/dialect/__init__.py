@@ -12,7 +12,7 @@ from tvm_ergo.relay_passes.dialect.base import OPS, ErgoOp, Region, Shape, ergo_
 from tvm_ergo.relay_passes.dialect.compression import Compress, Decompress
 from tvm_ergo.relay_passes.dialect.elementwise import Add, Maximum, Minimum, Mul, Table
 from tvm_ergo.relay_passes.dialect.linear import Conv2d, Conv2dTranspose, DepthwiseConv2d, MatMul
-from tvm_ergo.relay_passes.dialect.movement import Concat, Pad, Reshape, Resize2d, Slice, Transpose
+from tvm_ergo.relay_passes.dialect.movement import Concat, Pad, Receive, Reshape, Resize2d, Slice, Transpose
 from tvm_ergo.relay_passes.dialect.pooling import AvgPool2d, MaxPool2d, ReduceMax, ReduceMin, ReduceSum, Softmax
 
 __all__ = [
@@ -20,7 +20,7 @@ __all__ = [
     "Conv2d", "DepthwiseConv2d", "Conv2dTranspose", "MatMul", "Conv2dAccumulate", "DepthwiseConv2dAccumulate", "MatMulAccumulate",
     "Add", "Mul", "Maximum", "Minimum", "Table",
     "MaxPool2d", "AvgPool2d", "ReduceSum", "ReduceMax", "ReduceMin", "Softmax",
-    "Resize2d", "Pad", "Concat", "Slice", "Transpose", "Reshape",
+    "Resize2d", "Pad", "Concat", "Receive", "Slice", "Transpose", "Reshape",
     "Compress", "Decompress",
 ]
 

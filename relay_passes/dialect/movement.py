@@ -140,10 +140,9 @@ class Slice(_Move):
                       for (begin, end), b, s in zip(out_region, self.begin, self.strides, strict=True))]
 
 
-@ergo_op("transpose")
 @dataclass(frozen=True)
-class Transpose(_Move):
-    """Axis i of the output is axis ``perm[i]`` of the input."""
+class _Permuted(_Move):
+    """The axes of a tensor in another order."""
 
     arg_names = ("x",)
     perm: tuple[int, ...]
@@ -158,6 +157,21 @@ class Transpose(_Move):
 
     def input_regions(self, out_region: Region, shapes: Sequence[Shape], values=None) -> list[Region]:
         return [tuple(out_region[self.perm.index(axis)] for axis in range(len(self.perm)))]
+
+
+@ergo_op("transpose")
+@dataclass(frozen=True)
+class Transpose(_Permuted):
+    """Axis i of the output is axis ``perm[i]`` of the input."""
+
+
+@ergo_op("receive")
+@dataclass(frozen=True)
+class Receive(_Permuted):
+    """An input whose rows arrive while the network runs (a camera's), its axes in the order ``perm``; as a value it is the transpose.
+
+    On the chip the tensor it reads is never in the memory: instructions take the rows from the sender as they are needed.
+    """
 
 
 @ergo_op("reshape")

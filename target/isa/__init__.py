@@ -7,7 +7,7 @@ from tvm_ergo.target.isa.control import CpuCall, Halt
 from tvm_ergo.target.isa.cost import Cost, Event
 from tvm_ergo.target.isa.cpu_library import CpuFunction
 from tvm_ergo.target.isa.elementwise import Add, MaxMin, MaxMinKind, Mul, Table
-from tvm_ergo.target.isa.movement import Copy, Fill
+from tvm_ergo.target.isa.movement import Copy, Fill, Receive
 from tvm_ergo.target.isa.operand import DType, Operand, contiguous, contiguous_strides, overlap
 from tvm_ergo.target.isa.tensor import Conv, ConvTranspose, Depthwise, MatMul
 from tvm_ergo.target.isa.vector import Pool, PoolKind, Reduce, ReduceKind, Resize, Softmax
@@ -16,6 +16,6 @@ __all__ = [
     "Codec", "MNEMONICS", "OPCODES", "Engine", "Instruction", "Memory", "decode", "parse", "CpuCall", "CpuFunction", "Halt", "Cost",
     "Event",
     "Decode", "Encode",
-    "Copy", "Fill", "DType", "Operand", "contiguous", "contiguous_strides", "overlap", "Conv", "ConvTranspose", "Depthwise", "MatMul",
+    "Copy", "Fill", "Receive", "DType", "Operand", "contiguous", "contiguous_strides", "overlap", "Conv", "ConvTranspose", "Depthwise", "MatMul",
     "Add", "MaxMin", "MaxMinKind", "Mul", "Pool", "PoolKind", "Reduce", "ReduceKind", "Resize", "Softmax", "Table",
 ]

@@ -6,8 +6,8 @@ import numpy as np
 
 from tvm_ergo.target.isa.base import Engine, Instruction, instruction
 from tvm_ergo.target.isa.cost import Cost, Event, ceil_div
-from tvm_ergo.target.isa.fields import I32, Tensor
-from tvm_ergo.target.isa.operand import DType
+from tvm_ergo.target.isa.fields import I32, U16, U32, Ints, Tensor
+from tvm_ergo.target.isa.operand import DType, Operand
 
 
 @instruction(0x20, Engine.DMA)
@@ -48,6 +48,35 @@ class Fill(Instruction):
 
     def cost(self, chip) -> Cost:
         """As COPY, without reading."""
+        return _move(chip.dma, self.out.size_bytes, self.out.inner_run_bytes, reads=False)
+
+
+@instruction(0x22, Engine.DMA)
+class Receive(Instruction):
+    """The next elements of a streamed input port (a camera's rows) are written to ``out``; the frame is never in the memory as a whole.
+
+    Element ``i`` of out is the one at byte ``offset + sum(i * steps)`` of the port's dense row-major array. A sender does not repeat itself:
+    every byte is received at most once, in order of ``offset``; bytes that are skipped are lost.
+    """
+
+    port = U16("number of the input port")
+    offset = U32("byte of the port's array that holds out's first element")
+    steps = Ints(U32("bytes of the port's array from one index to the next"), 6, "per axis of out, then zeros")
+    out = Tensor("*", tuple(DType), "destination", out=True)
+
+    def check_rules(self, dims):
+        self.require(not any(self.steps[self.out.rank:]), "steps of axes that out does not have", "0", self.steps)
+
+    @property
+    def source(self) -> Operand:
+        """Where out's elements lie in the port's array."""
+        return Operand(self.offset, self.out.dtype, self.out.shape, self.steps[:self.out.rank])
+
+    def execute(self, memory) -> None:
+        memory.view(self.out)[...] = memory.received(self.port, self.source)
+
+    def cost(self, chip) -> Cost:
+        """As FILL: the sender's interface is not the chip's memory. How long the sender takes is not counted."""
         return _move(chip.dma, self.out.size_bytes, self.out.inner_run_bytes, reads=False)
 
 

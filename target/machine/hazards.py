@@ -12,7 +12,7 @@ from __future__ import annotations
 import numpy as np
 
 from tvm_ergo.target.errors import MachineError
-from tvm_ergo.target.isa import Engine, Halt, Operand
+from tvm_ergo.target.isa import Engine, Halt, Operand, Receive
 from tvm_ergo.target.program import Program
 
 # Shadow values: the last to touch a byte is nobody; the program's data or an input port; or instruction (value - FIRST). Nobody is 0,
@@ -59,6 +59,8 @@ class HazardCheck:
         self.engines = np.array([i.engine for i in program.instructions], np.int64)
         dtype = np.int16 if len(program.instructions) < 32000 else np.int32
         self.writer = np.zeros(program.memory_bytes, dtype)
+        self.streams: dict[int, np.ndarray] = {}  # bytes received, by port
+        self.received: dict[int, int] = {}  # offset of the last RECEIVE, by port
         self.readers = {engine: np.zeros(program.memory_bytes, dtype) for engine in sorted({i.engine for i in program.instructions})}
 
     def run(self) -> None:
@@ -66,8 +68,11 @@ class HazardCheck:
         for addr, content in self.program.data:
             self.writer[addr:addr + len(content)] = INITIAL
         for port in self.program.inputs:
-            self._shadow(self.writer, port.operand)[...] = INITIAL
+            if not port.streamed:
+                self._shadow(self.writer, port.operand)[...] = INITIAL
         for index, instruction in enumerate(self.program.instructions):
+            if isinstance(instruction, Receive):
+                self._receive(index, instruction)
             for operand in instruction.reads():
                 self._read(index, operand)
             for operand in instruction.writes():
@@ -86,6 +91,16 @@ class HazardCheck:
         shape = tuple(d if s else 1 for d, s in zip(operand.shape, operand.strides))
         strides = tuple(s * shadow.itemsize for s in (*operand.strides, 1))
         return np.ndarray((*shape, operand.dtype.itemsize), shadow.dtype, shadow, operand.addr * shadow.itemsize, strides)
+
+    def _receive(self, index: int, instruction: Receive) -> None:
+        """Every byte of a stream is received at most once, in order."""
+        taken = self.streams.setdefault(instruction.port, np.zeros(self.program.inputs[instruction.port].operand.size_bytes, np.uint8))
+        mine = self._shadow(taken, instruction.source)
+        late = bool(mine.any()) or instruction.offset < self.received.get(instruction.port, 0)
+        if late:
+            raise MachineError("a streamed input is received a second time, or out of order", where=describe(self.program, index),
+                               required=f"bytes behind {self.received.get(instruction.port, 0)}, none of them received before")
+        mine[...], self.received[instruction.port] = 1, instruction.offset
 
     def _read(self, index: int, operand: Operand) -> None:
         self._written(operand, index)

@@ -90,8 +90,12 @@ class Machine:
         """
         arrays = check_inputs(self.program.inputs, inputs)
         self._reset()
-        for port, array in zip(self.program.inputs, arrays):
-            self.memory.view(port.operand)[...] = array
+        self.memory.streams = {}
+        for number, (port, array) in enumerate(zip(self.program.inputs, arrays)):
+            if port.streamed:
+                self.memory.streams[number] = np.ascontiguousarray(array)
+            else:
+                self.memory.view(port.operand)[...] = array
         with single_threaded_blas():  # kernels share out their rows themselves; held once a run, not once a layer
             for index, instruction in enumerate(self.program.instructions):
                 self._execute(index, instruction)
@@ -147,7 +151,7 @@ def check_inputs(ports: list[Port], inputs: dict[str, np.ndarray]) -> list[np.nd
 def _written_spans(program: Program) -> np.ndarray:
     """int64[n, 2]: byte ranges around everything that instructions and input ports write."""
     spans = [operand.extent for instruction in program.instructions for operand in instruction.writes()]
-    return np.array(spans + [port.operand.extent for port in program.inputs], np.int64).reshape(-1, 2)
+    return np.array(spans + [port.operand.extent for port in program.inputs if not port.streamed], np.int64).reshape(-1, 2)
 
 
 def _meets(low: int, high: int, spans: np.ndarray) -> bool:

@@ -27,6 +27,7 @@ class Memory:
         self._views: dict[int, tuple[Operand, np.ndarray]] = {}
         self._prepared: dict[int, tuple[Instruction, object]] = {}
         self.tiles: dict[int, np.ndarray] = {}
+        self.streams: dict[int, np.ndarray] = {}  # the arrays of streamed ports in this run, dense, by port number
         self._writable: list[Operand] | None = None  # while a strict run executes an instruction: its outputs
         self._readable: list[Operand] | None = None
 
@@ -55,6 +56,14 @@ class Memory:
         view = known[1].view()
         view.flags.writeable = False
         return view
+
+    def received(self, port: int, source: Operand) -> np.ndarray:
+        """What a streamed port's array holds at ``source``. Errors: MachineError where the port has no such bytes."""
+        stream = self.streams.get(port)
+        if stream is None or source.extent[1] > stream.nbytes:
+            raise MachineError(f"streamed input port {port} does not have what is received", where=str(source),
+                               available="nothing" if stream is None else f"{stream.nbytes} bytes")
+        return np.ndarray(source.shape, source.dtype.numpy, stream, source.addr, source.strides)
 
     def _make_view(self, operand: Operand) -> np.ndarray:
         low, high = operand.extent

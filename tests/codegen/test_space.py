@@ -22,11 +22,13 @@ from tvm_ergo.codegen.space.plan import macs_of
 from tvm_ergo.codegen.space.rolling import Shift, runs_of
 from tvm_ergo.codegen.space.search import Search, linear_cuts
 from tvm_ergo.codegen.space.stages import Stage, widened
+from tvm_ergo.codegen.stream import streamed
 from tvm_ergo.codegen.testing import RandomFunction
 from tvm_ergo.relay_passes.cpu import build_cpu
 from tvm_ergo.target.chip import chip
 from tvm_ergo.target.errors import OutOfMemoryError
 from tvm_ergo.target.machine import Machine
+from tvm_ergo.target.program import Program
 
 CHIP = chip("ergo/1")
 SLOW = {"deadline": None, "suppress_health_check": list(HealthCheck)}
@@ -305,3 +307,26 @@ def test_the_largest_of_the_segments_peaks_is_the_plans(wide_chain):
     search = Search(wide_chain[1], CHIP, Options())
     path = search.fastest(search.smallest_peak())
     assert search.plan(path).live_bytes == max(s.peak_bytes for s in path) == search.smallest_peak()
+
+
+@settings(max_examples=25, **SLOW)
+@given(RANDOMS)
+def test_streamed_inputs_equal_resident_ones(random):
+    function = tall(random)
+    resident, inputs = from_function(function.finish(random.randint(1, 2))["main"]), function.arrays_for_inputs()
+    graph = streamed(resident)
+    graph.validate()
+    expected = run(emit_program(make_plan(resident, 1 << 20), CHIP), inputs)
+    for plan in (random_plan(random, graph), make_plan(graph, 1 << 20)):
+        program = emit_program(plan, CHIP)
+        assert Program.from_bytes(program.to_bytes()) == program == Program.from_text(program.to_text())
+        assert_same(run(program, inputs).values(), expected.values())
+
+
+def test_a_stream_is_never_in_memory_as_a_whole():
+    graph = streamed(from_function(TallFunction(Random(3)).grow(4, ("conv2d", "depthwise")).finish()["main"]))
+    plan = make_space_plan(graph, {n.id: 1 for n in graph.nodes})
+    assert graph.streams and check(plan) is None
+    for t in graph.streams:
+        rows = graph.consumers[t][0].outputs[0]
+        assert int((plan.rolled.high - plan.rolled.low)[plan.row[rows]].max()) < graph.tensors[t].size_bytes

@@ -3,7 +3,7 @@
 import numpy as np
 from tvm_ergo.target.isa import (
     Add, Codec, Conv, ConvTranspose, Copy, CpuCall, CpuFunction, Decode, Depthwise, DType, Encode, Fill, Halt, MatMul, MaxMin, MaxMinKind, Mul, Operand, Pool,
-    PoolKind, Reduce, ReduceKind, Resize, Softmax, Table, contiguous,
+    PoolKind, Receive, Reduce, ReduceKind, Resize, Softmax, Table, contiguous,
 )
 
 MEMORY_BYTES = 1 << 16
@@ -25,6 +25,10 @@ class TestMemory:
 
     def tell(self, instruction, dropped):
         pass
+
+    def received(self, port, source):
+        stream = np.random.default_rng(port).integers(0, 256, MEMORY_BYTES, dtype=np.uint8)
+        return np.ndarray(source.shape, source.dtype.numpy, stream, source.addr, source.strides)
 
 
 class Placer:
@@ -84,6 +88,7 @@ def samples() -> dict:
         "encode": Encode(x=p((5, 3, 4), wider=2), out=p((3, 20), "uint8", wider=6), codec=Codec.BITPLANE, tile_rows=2, zero_point=-3),
         "decode": Decode(x=p((2, 20), "uint8", wider=6), out=p((2, 3, 4), wider=2), codec=Codec.BITMASK, tile_rows=2, last_rows=1, skip=1,
                          zero_point=-3),
+        "receive": Receive(port=0, offset=5, steps=(300, 1, 100, 0, 0, 0), out=p((3, 4, 5), wider=2)),
         "argmax": CpuCall(function=CpuFunction.ARGMAX, inputs=[p((3, 10))], outputs=[p((3,), "int32")], params=()),
         "gather_rows": CpuCall(function=CpuFunction.GATHER_ROWS, inputs=[p((7, 4)), p((2, 3), "int32")], outputs=[p((2, 3, 4))], params=()),
         "halt": Halt(),

@@ -6,7 +6,7 @@ import numpy as np
 
 from tvm_ergo.relay_passes.dialect.base import Shape
 from tvm_ergo.relay_passes.dialect.elementwise import Add, Maximum, Minimum, Mul, Table
-from tvm_ergo.relay_passes.dialect.movement import Concat, Pad, Reshape, Resize2d, Slice, Transpose
+from tvm_ergo.relay_passes.dialect.movement import Concat, Pad, Receive, Reshape, Resize2d, Slice, Transpose
 from tvm_ergo.relay_passes.dialect.pooling import AvgPool2d, MaxPool2d, ReduceMax, ReduceMin, ReduceSum, Softmax
 from tvm_ergo.relay_passes.dialect.testing.source import INT8_STD, RandomCall, Source, any_shape, image_shape, maker, random_array
 
@@ -167,6 +167,12 @@ def _slice(source: Source, shape: Shape | None) -> RandomCall:
     begin = tuple(source.integer(0, dim - 1) for dim in x)
     end = tuple(source.integer(b + 1, dim) for b, dim in zip(begin, x, strict=True))
     return RandomCall(Slice(begin=begin, end=end, strides=tuple(source.choice((1, 1, 2, 3)) for _ in x)), (x,), ("int8",))
+
+
+@maker("receive")
+def _receive(source: Source, shape: Shape | None) -> RandomCall:
+    case = _transpose(source, shape)
+    return RandomCall(Receive(perm=case.op.perm), case.shapes, case.dtypes)
 
 
 @maker("transpose")

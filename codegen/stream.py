@@ -1,0 +1,37 @@
+"""Streamed inputs: a picture whose rows are taken from the sender as the network needs them, so that the frame never exists as a whole."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from tvm_ergo.codegen.graph import Graph, Node, Tensor
+from tvm_ergo.relay_passes import dialect
+
+
+def streamed(graph: Graph) -> Graph:
+    """The graph with a Receive node behind every input that is one picture, [1, H, W, C] or transposed to that by its only reader.
+
+    Other inputs, and those that are outputs too, stay as they are.
+    """
+    for t in graph.inputs:
+        if _is_picture(graph, t):
+            graph = _received(graph, t)
+    return graph
+
+
+def _is_picture(graph: Graph, t: int) -> bool:
+    tensor = graph.tensors[t]
+    return len(tensor.shape) == 4 and tensor.shape[0] == 1 and t not in graph.outputs and bool(graph.consumers[t]) and t not in graph.streams
+
+
+def _received(graph: Graph, t: int) -> Graph:
+    reader = graph.consumers[t][0]
+    if len(graph.consumers[t]) == 1 and type(reader.op) is dialect.Transpose and reader.op.perm[0] == 0:
+        op = dialect.Receive(perm=reader.op.perm, name=reader.op.name, out_scale=reader.op.out_scale, out_zp=reader.op.out_zp)
+        nodes = tuple(replace(n, op=op) if n is reader else n for n in graph.nodes)
+        return replace(graph, nodes=nodes, streams=graph.streams | {t})
+    tensor, new = graph.tensors[t], len(graph.tensors)
+    rows = Tensor(new, f"{tensor.name}_rows", tensor.shape, tensor.dtype)
+    first = Node(0, rows.name, dialect.Receive(perm=(0, 1, 2, 3), name=tensor.name), (t,), (new,))
+    nodes = [replace(n, id=n.id + 1, inputs=tuple(new if i == t else i for i in n.inputs)) for n in graph.nodes]
+    return replace(graph, tensors=(*graph.tensors, rows), nodes=(first, *nodes), streams=graph.streams | {t})
