@@ -51,7 +51,7 @@ class Fill(Instruction):
         return _move(chip.dma, self.out.size_bytes, self.out.inner_run_bytes, reads=False)
 
 
-@instruction(0x22, Engine.DMA)
+@instruction(0x24, Engine.DMA)
 class Receive(Instruction):
     """The next elements of a streamed input port (a camera's rows) are written to ``out``; the frame is never in the memory as a whole.
 

@@ -172,3 +172,5 @@ def _reshape(op, x):
 
 
 assert all(f"_{name}" in globals() for name, op in dialect.OPS.items() if op.in_models)
+_receive = _transpose
+

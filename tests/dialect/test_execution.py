@@ -16,7 +16,7 @@ from tvm_ergo.target import numerics
 from tvm_ergo.target.machine import kernels
 
 CASES_A_MODULE = 5
-MOVEMENT = {"pad", "concat", "slice", "transpose", "reshape"}
+MOVEMENT = {"pad", "concat", "slice", "transpose", "receive", "reshape"}
 COMPILE_SETTINGS = settings(max_examples=6, deadline=None, suppress_health_check=list(HealthCheck))
 
 

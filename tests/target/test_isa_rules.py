@@ -110,6 +110,12 @@ def meaning(name, ins, view):
             return ((columns[:, r0] * (2048 - rw)[:, None, None] + columns[:, r1] * rw[:, None, None] + 2**21) >> 22).astype(np.int8)
         case "copy":
             return view(ins.src)
+        case "receive":
+            stream = np.random.default_rng(ins.port).integers(0, 256, 1 << 16, dtype=np.uint8).view(np.int8)
+            out = np.zeros(ins.out.shape, np.int8)
+            for index in np.ndindex(*out.shape):
+                out[index] = stream[ins.offset + sum(i * s for i, s in zip(index, ins.steps))]
+            return out
         case "fill":
             return np.full(ins.out.shape, ins.value, np.int32)
         case "encode":
@@ -191,6 +197,7 @@ BROKEN = {
     "rows beyond the slots": ("decode", dict(skip=2)), "last tile too high": ("decode", dict(last_rows=3)),
     "a tile for nothing": ("decode", dict(out=contiguous(60000, "int8", (1, 3, 4)), skip=0, last_rows=2)),
     "a tile skipped": ("decode", dict(out=contiguous(60000, "int8", (1, 3, 4)), skip=2)),
+    "receive steps": ("receive", dict(steps=(300, 1, 100, 1, 0, 0))),
     "self overlap": ("copy", dict(out=Operand(60000, DType.I16, (5, 4, 6), (0, 12, 2)))),
     "output on input": ("conv", dict(out=contiguous(SAMPLES["conv"].x.addr, "int8", (1, 3, 7, 6)))),
     "shifted in place": ("maximum", dict(out=contiguous(SAMPLES["maximum"].a.addr + 1, "int8", (3, 4)))),

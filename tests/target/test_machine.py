@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from tvm_ergo.target.chip import chip
 from tvm_ergo.target.errors import ErgoError, InputError, MachineError, ProgramError
-from tvm_ergo.target.isa import Add, Conv, Copy, DType, Engine, Fill, Halt, Operand, Table, contiguous
+from tvm_ergo.target.isa import Add, Conv, Copy, DType, Engine, Fill, Halt, Operand, Receive, Table, contiguous
 from tvm_ergo.target.machine import Machine, Memory, kernels
 from tvm_ergo.target.machine.hazards import HazardCheck, vector_clocks
 from tvm_ergo.target.program import Node, Port, Program
@@ -348,3 +348,31 @@ def test_hazard_check_equals_the_pairwise_definition(data):
         for port in instructions:
             for written in port.writes():
                 np.testing.assert_array_equal(strict.memory.view(written), plain.memory.view(written))
+
+
+def streamed_program(*offsets):
+    """Receives two bytes at each offset of a stream of eight into the memory's start, one after another."""
+    receives = [Receive(port=0, offset=o, steps=(1, 0, 0, 0, 0, 0), out=contiguous(2 * i, "int8", (2,)), node=0) for i, o in enumerate(offsets)]
+    return Program("ergo/1", [*receives, Halt(waits={Engine.DMA: len(receives)})], [], [Port("x", contiguous(0, "int8", (8,)), streamed=True)],
+                   [Port("y", contiguous(0, "int8", (2 * len(offsets),)))], 64)
+
+
+def test_a_stream_is_received_piece_by_piece_and_what_is_skipped_is_lost():
+    stream = np.arange(8, dtype=np.int8)
+    outputs = Machine(streamed_program(0, 2, 6), strict=True).run({"x": stream}).outputs
+    np.testing.assert_array_equal(outputs["y"], [0, 1, 2, 3, 6, 7])
+
+
+@pytest.mark.parametrize("offsets", [(0, 1), (2, 0), (4, 4)])
+def test_a_sender_does_not_repeat_itself(offsets):
+    with pytest.raises(MachineError, match="second time, or out of order"):
+        Machine(streamed_program(*offsets), strict=True)
+
+
+def test_what_is_received_must_be_in_the_port():
+    with pytest.raises(ProgramError, match="not in port 'x'"):
+        Machine(streamed_program(7))
+    program = streamed_program(0)
+    program.inputs = [Port("x", contiguous(32, "int8", (8,)))]
+    with pytest.raises(ProgramError, match="not streamed"):
+        Machine(program)

@@ -50,7 +50,9 @@ def test_bytes_and_text_round_trip(program):
 
 
 def test_every_instruction_kind_in_one_program():
-    program = replace(small_program(), instructions=list(samples().values()), memory_bytes=1 << 16)
+    small = small_program()
+    stream = Port("stream", contiguous(0, "int8", (1, 4, 5, 100)), streamed=True)
+    program = replace(small, instructions=list(samples().values()), memory_bytes=1 << 16, inputs=[stream, *small.inputs])
     program.validate()
     assert Program.from_bytes(program.to_bytes()) == Program.from_text(program.to_text()) == program
 
@@ -74,7 +76,7 @@ def test_every_truncation_is_found():
 
 @pytest.mark.parametrize("damage, message", [
     (lambda d: d + b"\0", "trailing bytes"), (lambda d: b"ONNX" + d[4:], "not an Ergo program"),
-    (lambda d: d[:4] + b"\x02" + d[5:], "version 2"),
+    (lambda d: d[:4] + b"\x07" + d[5:], "version 7"),
     (lambda d: d[:-1] + bytes([d[-1] ^ 1]), "checksum"), (lambda d: d[:-1], "truncated"), (lambda d: b"", "not an Ergo program")])
 def test_damage_is_named(damage, message):
     with pytest.raises(ProgramError, match=message):
@@ -104,7 +106,7 @@ def test_a_forged_payload_raises_nothing_but_program_error(data):
 
 
 @pytest.mark.parametrize("old, new, message", [
-    (".program 1", ".program 9", "version 9"), (".memory 256\n", "", "no .memory"), ("value=-1", "value=x", "line .*FILL.value"),
+    (".program 2", ".program 9", "version 9"), (".memory 256\n", "", "no .memory"), ("value=-1", "value=x", "line .*FILL.value"),
     ("FILL", "FULL", "unknown instruction"),
     (".data 128 12", ".data 128 13", "wrong length"), ("AAECAw", "*AECAw", "not base64"), (".node", ".knot", "unknown directive"),
     ('"input"', '"imput"', "unknown buffer kind"), (" value=-1", "", "lacks value"), ("value=-1", "value=-1 value=2", "cannot read"),
