@@ -122,13 +122,16 @@ def test_every_instruction_gives_the_same_in_strict_mode_as_alone():
             issued[sample.engine] += 1
     outputs = [(f"{i}.{k}", o) for i, ins in enumerate(instructions) for k, o in enumerate(ins.writes())]
     compiled = program(instructions, outputs=outputs, data=[(0, memory.bytes.tobytes())], memory_bytes=MEMORY_BYTES)
+    size = max(i.source.extent[1] for i in instructions if isinstance(i, Receive))
+    stream = memory.received(0, contiguous(0, "int8", (size,))).copy()
+    compiled.inputs = [Port("stream", contiguous(0, "int8", (size,)), streamed=True)]
     compiled = Program.from_bytes(compiled.to_bytes())
     for instruction in instructions:
         instruction.execute(memory)
     for strict in (True, False):
         machine = Machine(compiled, CHIP, strict=strict)
         for _ in range(2):
-            results = machine.run({}).outputs
+            results = machine.run({"stream": stream}).outputs
             for name, operand in outputs:
                 np.testing.assert_array_equal(results[name], memory.view(operand), err_msg=name)
 

@@ -21,7 +21,8 @@ json_values = st.recursive(st.none() | st.booleans() | st.integers() | st.floats
                            lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3), max_leaves=8)
 programs = st.builds(
     Program, chip_name=st.text(), instructions=st.lists(instructions(), max_size=4), memory_bytes=u64,
-    data=st.lists(st.tuples(u64, st.binary(max_size=300)), max_size=3), inputs=ports, outputs=ports,
+    data=st.lists(st.tuples(u64, st.binary(max_size=300)), max_size=3),
+    inputs=st.lists(st.builds(Port, st.text(), operands(), st.booleans()), max_size=3), outputs=ports,
     nodes=st.lists(st.builds(Node, st.text(), st.text(), st.text()), max_size=3),
     buffers=st.lists(st.builds(Buffer, st.text(), u64, u64, u64, u64, st.sampled_from(BufferKind)), max_size=3),
     meta=st.dictionaries(st.text(), json_values, max_size=3))
