@@ -74,6 +74,7 @@ setup(
         "apache-tvm-ffi==0.1.14.post1",
         "numpy>=1.26,<3",  # the emulator
         "onnx>=1.16,<2",  # reading models
+        "ortools>=9.10,<10",  # CP-SAT: addresses and choices that heuristics leave open
         "tflite>=2.10,<3",  # TFLite schema, needed by TVM's importer
         "psutil>=5.9,<8",  # needed by TVM
         "rich>=13,<16",  # terminal tables and progress

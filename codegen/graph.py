@@ -31,11 +31,11 @@ class Tensor:
     def itemsize(self) -> int:
         return np.dtype(self.dtype).itemsize
 
-    @property
+    @cached_property
     def size_bytes(self) -> int:
         return math.prod(self.shape) * self.itemsize
 
-    @property
+    @cached_property
     def region(self) -> Region:
         """The box of the whole tensor."""
         return tuple((0, extent) for extent in self.shape)

@@ -14,6 +14,7 @@ class Options:
     in_place : an elementwise op overwrites an input that dies in it.
     reorder : nodes run in another order where that needs less memory (``order``).
     alignment_bytes : of activation buffers (constants need only what their element type needs).
+    mac_overhead : the least activation memory is looked for among plans of at most so many times the network's multiply-accumulates.
     """
 
     view_reshape: bool = True
@@ -24,3 +25,4 @@ class Options:
     in_place: bool = True
     reorder: bool = True
     alignment_bytes: int = 4
+    mac_overhead: float = 1.35

@@ -1,4 +1,4 @@
-"""Cycles of steps before anything is placed: the instructions a box lowers to do not depend on addresses."""
+"""Cycles and energy of steps before anything is placed: the instructions a box lowers to do not depend on addresses."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from tvm_ergo.codegen.lower import Emitter
 from tvm_ergo.codegen.plan import Step
 from tvm_ergo.codegen.space.order import Needs
 from tvm_ergo.codegen.space.rolling import Shift
-from tvm_ergo.codegen.strided import View
+from tvm_ergo.codegen.strided import View, elements
 from tvm_ergo.target.chip import Chip
+from tvm_ergo.target.isa import Event
 
 
 class _Apart:
@@ -32,29 +33,46 @@ def _lengths(box: Region) -> tuple[int, ...]:
 
 
 class StepCosts:
-    """Busy cycles of steps, remembered by node and the size of its boxes.
+    """Busy cycles, energy and multiply-accumulates of steps, remembered by node and the size of its boxes.
 
-    The sum over engines: neighbouring steps of one group depend on each other, so little of it overlaps. An estimate for choosing;
-    reports state what the machine's trace says.
+    The cycles are the sum over engines: neighbouring steps of one group depend on each other, so little of it overlaps. An estimate for
+    choosing; reports state what the machine's trace says.
     """
 
     def __init__(self, graph: Graph, chip: Chip, needs: Needs):
         self.graph, self.chip, self.needs = graph, chip, needs
         self._plan = _Apart(graph)
-        self._known: dict[tuple, int] = {}
+        self._known: dict[tuple, tuple[int, float]] = {}
+        self._macs: dict[int, tuple[int, int]] = {}  # of the whole node, and how many results they are for
 
-    def step(self, step: Step) -> int:
-        """Cycles of one step. Movement that a plan may do in place counts as if it were copied."""
+    def step(self, step: Step) -> tuple[int, float]:
+        """Cycles and dynamic pJ of one step. Movement that a plan may do in place counts as if it were copied."""
         node = step.node
         key = (node.id, *(_lengths(box) for box in (step.region, *self.needs.boxes(node, step.region))))
         if key not in self._known:
             emit = Emitter(self._plan)
             emit.lower(node, step.region)
-            self._known[key] = sum(instruction.cost(self.chip).cycles for instruction in emit.instructions)
+            costs = [instruction.cost(self.chip) for instruction in emit.instructions]
+            self._known[key] = sum(c.cycles for c in costs), sum(self.chip.energy_pj(c.events) for c in costs)
         return self._known[key]
 
-    def total(self, steps: Iterable[Step | Shift]) -> int:
-        """Cycles of all steps and shifts."""
-        dma = self.chip.dma
-        return sum(len(s.runs) * dma.issue_cycles + s.size_bytes // dma.bytes_per_cycle if isinstance(s, Shift) else self.step(s)
-                   for s in steps)
+    def macs(self, step: Step) -> int:
+        """Multiply-accumulates of one step."""
+        node = step.node
+        if node.id not in self._macs:
+            self._macs[node.id] = node.op.macs(self.graph.shapes(node)), max(1, elements(self.graph.tensors[node.outputs[0]].region))
+        macs, whole = self._macs[node.id]
+        return macs * elements(step.region) // whole if macs else 0
+
+    def total(self, steps: Iterable[Step | Shift]) -> tuple[int, float]:
+        """Cycles and pJ, leakage included, of all steps and shifts."""
+        cycles, energy_pj = 0, 0.0
+        for step in steps:
+            more, pj = self._shift(step) if isinstance(step, Shift) else self.step(step)
+            cycles, energy_pj = cycles + more, energy_pj + pj
+        return cycles, energy_pj + self.chip.leakage_pj(cycles)
+
+    def _shift(self, shift: Shift) -> tuple[int, float]:
+        dma, size_bytes = self.chip.dma, shift.size_bytes
+        events = {Event.SRAM_READ_BYTE: size_bytes, Event.SRAM_WRITE_BYTE: size_bytes, Event.INSTRUCTION: len(shift.runs)}
+        return len(shift.runs) * dma.issue_cycles + size_bytes // dma.bytes_per_cycle, self.chip.energy_pj(events)

@@ -113,6 +113,13 @@ def band_steps(graph: Graph, bands: Mapping[int, int], needs: Needs | None = Non
     return _Order(graph, bands, needs or Needs(graph), barriers, stages).run()
 
 
+def first_steps(graph: Graph, bands: Mapping[int, int], needs: Needs, stages: Mapping[int, Stage], node: Node, rows: int) -> tuple[Step, ...]:
+    """The steps that make the first ``rows`` rows of a node, as in `band_steps`."""
+    order = _Order(graph, bands, needs, frozenset(), stages)
+    order.produce(node, rows)
+    return tuple(order.steps)
+
+
 class _Order:
     def __init__(self, graph: Graph, bands: Mapping[int, int], needs: Needs, barriers: Set[int], stages: Mapping[int, Stage]):
         self.graph, self.needs, self.barriers, self.stages = graph, needs, barriers, stages

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence, Set
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from types import MappingProxyType
 
@@ -15,6 +15,7 @@ from tvm_ergo.codegen.plan import NOTHING_SHARED, Life, Step, memory_problem, no
 from tvm_ergo.codegen.space.extents import boxes_of_inner, compact, extents, interval
 from tvm_ergo.codegen.space.order import ROWS, Needs, band_steps
 from tvm_ergo.codegen.space.place import RANDOM_ORDERS, place
+from tvm_ergo.codegen.space.place_exact import EFFORT, tightened
 from tvm_ergo.codegen.space.rolling import Rolled, Shift, roll
 from tvm_ergo.codegen.space.stages import Stage
 from tvm_ergo.codegen.strided import View, elements
@@ -62,6 +63,11 @@ class SpacePlan:
     def activation_bytes(self) -> int:
         """The end of the highest byte ever occupied, input frame included."""
         return int((self.offsets + self.rolled.high.max(axis=1, initial=0)).max(initial=0))
+
+    @property
+    def alignment_bytes(self) -> int:
+        """Addresses of activations are multiples of this."""
+        return _alignment(self.graph, self.bands, self.options, self.rolled)
 
     @property
     def memory_bytes(self) -> int:
@@ -185,10 +191,20 @@ def make_space_plan(graph: Graph, bands: Mapping[int, int], options: Options = O
     views, rolled = arranged(graph, band_steps(graph, bands, needs, barriers, stages), options, needs, stages, slack)
     whole = whole_steps(graph)
     bound = memory_problem(graph, whole, resolve(graph, NOTHING_SHARED, node_times(graph, whole)), 1).lower_bound()
-    alignment = max([options.alignment_bytes if not bands else 1, *(graph.tensors[root].itemsize for root in rolled.roots)])
+    alignment = _alignment(graph, bands, options, rolled)
     constants, constant_bytes = place_constants(graph, views, max(options.alignment_bytes, alignment))
     offsets = place(rolled.low, rolled.high, alignment, random_orders)
     return SpacePlan(graph, dict(bands), frozenset(barriers), rolled, views, offsets, constants, constant_bytes, bound, options, dict(stages))
+
+
+def _alignment(graph: Graph, bands: Mapping[int, int], options: Options, rolled: Rolled) -> int:
+    return max([options.alignment_bytes if not bands else 1, *(graph.tensors[root].itemsize for root in rolled.roots)])
+
+
+def tighter(plan: SpacePlan, effort: float = EFFORT) -> SpacePlan:
+    """The same steps at addresses found by a longer search, where that lowers the peak."""
+    offsets, _ = tightened(plan.rolled.low, plan.rolled.high, plan.alignment_bytes, plan.offsets, effort)
+    return replace(plan, offsets=offsets)
 
 
 def arranged(graph: Graph, steps: Sequence[Step], options: Options, needs: Needs, stages: Mapping[int, Stage] = MappingProxyType({}),

@@ -115,10 +115,10 @@ def test_the_smallest_sufficient_memory_compiles(mobilenet_v2):
 
 
 def test_mobilenet_v2_in_bands_of_rows(mobilenet_v2):
-    """185.5 KiB live: the frame, and three rows of the 112x112x96 expansion beside what else its group holds. No row twice."""
+    """The frame and a tenth of it; whole layers need 1,470 KiB."""
     program = compile_graph(mobilenet_v2, chip("ergo/1").with_memory(16 << 20), objective=Objective.MEMORY)
-    assert program.meta["live_bytes"] <= 190 * KIB and program.meta["activation_bytes"] <= 205 * KIB
-    assert program.meta["space"]["mac_overhead"] <= 1.0
+    assert program.meta["activation_bytes"] <= 1.1 * 224 * 224 * 3
+    assert program.meta["space"]["mac_overhead"] <= 1.35
     limit = program.meta["constant_bytes"] + 300 * KIB
     assert compile_graph(mobilenet_v2, chip("ergo/1"), memory_bytes=limit).meta["peak_bytes"] <= limit
 
@@ -126,6 +126,7 @@ def test_mobilenet_v2_in_bands_of_rows(mobilenet_v2):
 def test_mobilenet_v2_in_bands_is_the_same_network(mobilenet_v2):
     big = chip("ergo/1").with_memory(16 << 20)
     image = {"image": np.random.default_rng(1).integers(-128, 128, (1, 224, 224, 3)).astype("int8")}
-    whole, banded = (Machine(compile_graph(mobilenet_v2, big, objective=o), big, strict=True).run(image).outputs for o in Objective)
+    whole, banded = (Machine(compile_graph(mobilenet_v2, big, objective=o), big, strict=True).run(image).outputs
+                     for o in (Objective.LATENCY, Objective.MEMORY))
     for name, value in whole.items():
         np.testing.assert_array_equal(banded[name], value)

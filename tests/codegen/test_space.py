@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import re
 from random import Random
 
 import numpy as np
@@ -20,7 +21,8 @@ from tvm_ergo.codegen.space.order import ROWS, Needs, band_steps, tileable
 from tvm_ergo.codegen.space.place import NEVER, place, separations
 from tvm_ergo.codegen.space.plan import macs_of
 from tvm_ergo.codegen.space.rolling import Shift, runs_of
-from tvm_ergo.codegen.space.search import Search, linear_cuts
+from tvm_ergo.codegen.space.paths import Paths
+from tvm_ergo.codegen.space.segments import linear_cuts
 from tvm_ergo.codegen.space.stages import Stage, widened
 from tvm_ergo.codegen.stream import streamed
 from tvm_ergo.codegen.testing import RandomFunction
@@ -204,7 +206,7 @@ def test_wide_tensors_never_exist_as_a_whole(wide_chain):
     assert whole.meta["activation_bytes"] >= frame + 2 * wide and whole.meta["space"] is None
     assert program.meta["activation_bytes"] < frame + wide / 2
     space = program.meta["space"]
-    assert space["mac_overhead"] == 1.0 and space["copied_bytes"] > 0 and space["groups"] and set(space["rolling"])
+    assert 1.0 <= space["mac_overhead"] <= 1.35 and space["groups"] and (space["rolling"] or space["stages"])
     assert not set(space["rolling"]) & {t["name"] for t in program.meta["tensors"]}
     assert_same(run(program, inputs).values(), build_cpu(mod)(*inputs.values()))
 
@@ -228,14 +230,15 @@ def test_what_cannot_fit_names_the_best_peak(wide_chain):
     with pytest.raises(OutOfMemoryError) as caught:
         compile_graph(graph, CHIP, memory_bytes=least.constant_bytes + 1000)
     text = str(caught.value)
-    assert f"a peak of {least.memory_bytes} bytes" in text and "depthwise_conv2d_1 " in text and "bands of rows" in text
+    reached = int(re.search(r"a peak of (\d+) bytes", text)[1])  # without the limit of multiply-accumulates that `least` has
+    assert least.constant_bytes + 1000 < reached <= least.memory_bytes and "rows and tiles" in text and "goes below 1024: the inputs" in text
     with pytest.raises(OutOfMemoryError, match="constants are the larger part"):
         compile_graph(graph, CHIP, memory_bytes=least.constant_bytes - 1)
 
 
 def test_the_judge_finds_planted_faults(wide_chain):
     _, graph, _ = wide_chain
-    plan = choose(graph, CHIP, 1 << 20, Options(), Objective.MEMORY)
+    plan = make_space_plan(graph, dict.fromkeys(range(len(graph.nodes)), 1), stages={2: Stage((0, 1), columns=4)})
     assert check(plan) is None
     faults = 0
     for i in range(len(plan.offsets)):  # one buffer moved onto another
@@ -250,10 +253,10 @@ def test_the_judge_finds_planted_faults(wide_chain):
 
 
 def test_the_plan_prints(wide_chain):
-    plan = choose(wide_chain[1], CHIP, 1 << 20, Options(), Objective.MEMORY)
+    plan = make_space_plan(wide_chain[1], dict.fromkeys(range(len(wide_chain[1].nodes)), 1), stages={2: Stage((0, 1), columns=4)})
     text = str(plan)
     assert "plan in space" in text and " shift " in text and text.count("\n") >= len(plan.steps)
-    assert macs_of(plan) == wide_chain[1].macs()
+    assert macs_of(plan) > wide_chain[1].macs()
 
 
 @settings(max_examples=60, **SLOW)
@@ -291,10 +294,10 @@ def test_placement_against_brute_force(count, times, random):
 @given(RANDOMS)
 def test_paths_end_at_the_last_node_and_cuts_are_crossed_by_one_tensor(random):
     graph = from_function(tall(random, 8).finish()["main"])
-    search = Search(graph, CHIP, Options())
-    path = search.fastest(search.smallest_peak())
-    assert path is not None and [s.last for s in path][-1] == graph.nodes[-1].id
-    assert check(search.plan(path)) is None
+    paths = Paths(graph, CHIP)
+    path = paths.smallest()
+    assert path.parts[-1][0].last_node == graph.nodes[-1].id and [s.first for s, _ in path.parts[1:]] == [s.last + 1 for s, _ in path.parts[:-1]]
+    assert check(paths.plan(path)) is None
     for cut in linear_cuts(graph)[:-1]:
         before, behind = graph.nodes[:cut + 1], graph.nodes[cut + 1:]
         made, later = ({t for node in nodes for t in node.outputs} for nodes in (before, behind))
@@ -304,9 +307,9 @@ def test_paths_end_at_the_last_node_and_cuts_are_crossed_by_one_tensor(random):
 
 
 def test_the_largest_of_the_segments_peaks_is_the_plans(wide_chain):
-    search = Search(wide_chain[1], CHIP, Options())
-    path = search.fastest(search.smallest_peak())
-    assert search.plan(path).live_bytes == max(s.peak_bytes for s in path) == search.smallest_peak()
+    paths = Paths(wide_chain[1], CHIP)
+    path = paths.smallest()
+    assert paths.plan(path).live_bytes == path.peak_bytes == max(way.peak_bytes for _, way in path.parts)
 
 
 @settings(max_examples=25, **SLOW)

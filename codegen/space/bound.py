@@ -1,0 +1,34 @@
+"""What no plan of a graph goes below, whatever the order in time and space, as long as nothing is compressed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tvm_ergo.codegen.graph import Graph
+from tvm_ergo.codegen.space.order import bandable, tileable
+from tvm_ergo.codegen.views import IN_PLACE_OPS
+from tvm_ergo.relay_passes import dialect
+
+FREE = (dialect.Reshape, dialect.Slice, dialect.Transpose, dialect.Concat, dialect.Pad, *IN_PLACE_OPS)
+"""Ops whose result may share its operand's bytes."""
+
+
+@dataclass(frozen=True)
+class Bound:
+    """size_bytes : live at one time in every plan. reason : why. is_frame : whether it is the inputs that do."""
+
+    size_bytes: int
+    reason: str
+    is_frame: bool = False
+
+
+def least_possible_bytes(graph: Graph) -> Bound:
+    """The largest of: inputs that are in the memory before anything runs; outputs, all of which exist at the end; what an operator that can only
+    run whole reads and writes."""
+    sizes = {t.id: t.size_bytes for t in graph.tensors if t.data is None and t.id not in graph.streams}
+    bounds = [Bound(sum(sizes.get(t, 0) for t in set(graph.inputs)), "the inputs", True), Bound(sum(sizes.get(t, 0) for t in set(graph.outputs)), "the outputs")]
+    for node in graph.nodes:
+        if not bandable(graph, node) and not tileable(graph, node) and not isinstance(node.op, FREE):
+            size = sum(sizes.get(t, 0) for t in {*node.inputs, *node.outputs})
+            bounds.append(Bound(size, f"{node.name} ({type(node.op).op_name}) runs whole"))
+    return max(bounds, key=lambda b: b.size_bytes)

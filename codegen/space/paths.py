@@ -1,0 +1,126 @@
+"""Subproblems combined: a path of segments through the cuts of a graph is a plan; its peak is the largest of theirs, its cost their sum.
+
+(Where a tensor at a cut is written into a larger one behind it, or nobody reads a node, the plan may hold somewhat more: what counts in the end is the
+placed plan.) Ways are measured only when a path wants them: a search with estimates is repeated until its path is made of measured ways.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from tvm_ergo.codegen.graph import Graph
+from tvm_ergo.codegen.options import Options
+from tvm_ergo.codegen.plan import place_constants
+from tvm_ergo.codegen.space.plan import SpacePlan, make_space_plan
+from tvm_ergo.codegen.space.segments import Segment, Segments, Way
+from tvm_ergo.codegen.views import resolve
+from tvm_ergo.target.chip import Chip
+
+HOPE, FEAR = 0.85, 1.15
+"""Measured peaks lie between these shares of the estimated ones, mostly: a way is measured when the path it is on depends on it."""
+MAX_ROUNDS = 80
+STEP = 1.04
+"""The least memory within a limit of multiply-accumulates is looked for in steps of this factor."""
+
+
+@dataclass(frozen=True, eq=False)
+class Path:
+    """Segments in order, each with the way chosen; peak and costs from their measured ways."""
+
+    parts: tuple[tuple[Segment, Way], ...]
+
+    @property
+    def peak_bytes(self) -> int:
+        return max((way.peak_bytes for _, way in self.parts), default=0)
+
+    @property
+    def cycles(self) -> int:
+        return sum(way.cycles for _, way in self.parts)
+
+    @property
+    def energy_pj(self) -> float:
+        return sum(way.energy_pj for _, way in self.parts)
+
+    @property
+    def macs(self) -> int:
+        return sum(way.macs for _, way in self.parts)
+
+    @property
+    def key(self) -> tuple:
+        """Equal for equal choices."""
+        return tuple((s.first, s.last, tuple(way.bands.items()), tuple(way.stages.items())) for s, way in self.parts)
+
+
+class Paths:
+    """The paths of one graph."""
+
+    def __init__(self, graph: Graph, chip: Chip, options: Options = Options()):
+        self.graph, self.options = graph, options
+        self.segments = Segments(graph, chip, options)
+        self.constant_bytes = place_constants(graph, resolve(graph, options), options.alignment_bytes)[1]
+
+    def smallest(self) -> Path:
+        """The path of least peak found, multiply-accumulates unlimited; of equal peaks the one of fewest."""
+        return self._settled(lambda way: (way.between(HOPE), way.macs), lambda a, b: (max(a[0], b[0]), a[1] + b[1]), None)
+
+    def cheapest(self, limit_bytes: int, cost: str) -> Path | None:
+        """The path of least ``cost`` (``cycles``, ``energy_pj`` or ``macs``) whose segments stay within a limit of live bytes; None if there is none."""
+        return self._settled(lambda way: (getattr(way, cost), way.peak_bytes), lambda a, b: (a[0] + b[0], max(a[1], b[1])), limit_bytes)
+
+    def smallest_within(self, macs: float) -> Path:
+        """About the least peak of a path with at most so many multiply-accumulates, and of its paths the one of fewest cycles."""
+        path = self.smallest()
+        limit = path.peak_bytes
+        top = max(path.peak_bytes, *(self.segments.segment(u, u).ways[0].peak_bytes for u in range(len(self.segments.units))), 1)
+        while True:
+            path = self.cheapest(limit, "macs") or path
+            if path.macs <= macs or limit > 2 * top:
+                break
+            limit = int(limit * STEP) + 1
+        quick = self.cheapest(max(path.peak_bytes, limit), "cycles")
+        return quick if quick is not None and quick.macs <= max(macs, path.macs) else path
+
+    def plan(self, path: Path) -> SpacePlan:
+        """The whole plan of a path, placed."""
+        bands = {node: rows for _, way in path.parts for node, rows in way.bands.items()}
+        stages = {node: stage for _, way in path.parts for node, stage in way.stages.items()}
+        return make_space_plan(self.graph, bands, self.options, barriers={s.last_node for s, _ in path.parts}, stages=stages,
+                               needs=self.segments.needs)
+
+    def _settled(self, price: Callable[[Way], tuple], join: Callable[[tuple, tuple], tuple], limit_bytes: int | None) -> Path | None:
+        """The best path, all of its ways measured. Those that may decide are measured first: others often leave the path before it matters."""
+        for _ in range(MAX_ROUNDS):
+            path = self._best(price, join, limit_bytes)
+            if path is None or all(way.exact for _, way in path.parts):
+                return path
+            bound = max(way.between(HOPE) for _, way in path.parts) if limit_bytes is None else limit_bytes
+            doubtful = [part for part in path.parts if part[1].between(FEAR) > bound and not part[1].exact]
+            for segment, way in doubtful or path.parts:
+                self.segments.measure(segment, way)
+        return self._best(price, join, limit_bytes, measured=True)
+
+    def _best(self, price, join, limit_bytes: int | None, measured: bool = False) -> Path | None:
+        """The best path by the figures there are, a shortest path from cut to cut."""
+        count = len(self.segments.units)
+        best: dict[int, tuple] = {-1: ((0, 0), None, None)}
+        for last in range(count):
+            for first in range(last + 1):
+                if first - 1 not in best:
+                    continue
+                segment = self.segments.segment(first, last)
+                for way in segment.ways:
+                    if limit_bytes is not None and way.between(HOPE) > limit_bytes or measured and not way.exact:
+                        continue
+                    total = join(best[first - 1][0], price(way))
+                    if last not in best or total < best[last][0]:
+                        best[last] = (total, segment, way)
+        if count - 1 not in best:
+            return None
+        parts, at = [], count - 1
+        while at >= 0:
+            _, segment, way = best[at]
+            parts.append((segment, way))
+            at = segment.first - 1
+        return Path(tuple(reversed(parts)))
+

@@ -1,0 +1,216 @@
+"""Subproblems: the graph between two cuts, and its Pareto set of ways to carry it out (peak bytes, cycles, energy, multiply-accumulates).
+
+A segment takes one whole tensor to another; in between rows stream. A way is a chain of `Element`s. Rolling windows and tiles of all elements of a chain are
+alive together but for the tiles' scratch, of which there is one at a time, so a chain's bytes are about a sum plus a maximum: for each of some limits of
+scratch and each of some prices of time the cheapest chain is a shortest path. Those that survive are run step by step (without addresses), which
+gives their exact live bytes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+from tvm_ergo.codegen.graph import Graph, Node
+from tvm_ergo.codegen.options import Options
+from tvm_ergo.codegen.space.cost import StepCosts
+from tvm_ergo.codegen.space.elements import MAX_STAGE_UNITS, Element, Elements
+from tvm_ergo.codegen.space.order import Needs, band_steps
+from tvm_ergo.codegen.space.plan import arranged
+from tvm_ergo.codegen.space.rolling import Shift
+from tvm_ergo.codegen.space.stages import Stage
+from tvm_ergo.target.chip import Chip
+
+SCRATCH_LEVELS = 7
+"""Limits of scratch bytes tried, each half of the one before."""
+CYCLE_PRICES = (0.01, 0.1, 0.5)
+MAC_PRICES = (0.0, 0.02, 0.1, 0.4)
+"""What all cycles (multiply-accumulates) of the network together are worth, in sizes of its largest tensor."""
+
+
+@dataclass(eq=False)
+class Way:
+    """One way to carry out a segment. bands, stages : as in `band_steps`.
+
+    peak_bytes : most live bytes, an estimate until ``exact``. cycles, energy_pj, macs : likewise. ends_bytes : of the larger of the whole tensors at its
+    ends, which no way avoids.
+    """
+
+    bands: dict[int, int]
+    stages: dict[int, Stage]
+    peak_bytes: int
+    cycles: int
+    energy_pj: float
+    macs: int
+    ends_bytes: int = 0
+    exact: bool = False
+
+    def between(self, share: float) -> float:
+        """The peak if what is estimated beyond the ends were this share of itself; a measured peak is what it is."""
+        return self.peak_bytes if self.exact else self.ends_bytes + share * (self.peak_bytes - self.ends_bytes)
+
+
+@dataclass(eq=False)
+class Segment:
+    """The units ``[first, last]`` and the ways to carry them out, last the id of the last node."""
+
+    first: int
+    last: int
+    last_node: int
+    ways: list[Way] = field(default_factory=list)
+
+
+@dataclass(frozen=True, eq=False)
+class _Chain:
+    """Elements in a row and the bytes they need together, estimated."""
+
+    elements: tuple[Element, ...]
+    bytes: int
+
+
+class Segments:
+    """Every segment of one graph with its ways; what is asked for is worked out once."""
+
+    def __init__(self, graph: Graph, chip: Chip, options: Options):
+        self.graph, self.options = graph, options
+        self.needs = Needs(graph)
+        self.costs = StepCosts(graph, chip, self.needs)
+        self.units = units_of(graph)
+        self.elements = Elements(graph, self.units, options, self.needs, self.costs)
+        self.simulated = 0
+        self._chains: dict[int, dict[int, list[_Chain]]] = {}
+        self._segments: dict[tuple[int, int], Segment] = {}
+        self._found: dict[tuple[int, int], list[Element]] = {}
+
+    def segment(self, first: int, last: int) -> Segment:
+        """The units ``[first, last]`` with their ways, peaks estimated."""
+        key = (first, last)
+        if key not in self._segments:
+            segment = Segment(first, last, self.units[last][-1].id)
+            if first == last:
+                segment.ways.append(self._exact(segment, Way({}, {}, 0, 0, 0.0, 0)))
+            self._chained_from(first)
+            ends = self.bytes_before(first) + self._bytes(last)
+            for chain in self._chains[first].get(last, ()):
+                bands = {node: rows for e in chain.elements for node, rows in e.bands}
+                stages = {node: stage for e in chain.elements for node, stage in e.stages}
+                largest = max(self.bytes_before(first), self._bytes(last))
+                peak = max(largest, ends * 3 // 4) + chain.bytes
+                costs = (sum(getattr(e, name) for e in chain.elements) for name in ("cycles", "energy_pj", "macs"))
+                segment.ways.append(Way(bands, stages, peak, *costs, ends_bytes=largest))
+            segment.ways = _undominated(segment.ways)
+            self._segments[key] = segment
+        return self._segments[key]
+
+    def measure(self, segment: Segment, way: Way) -> Way:
+        """Runs a way step by step, once: afterwards its figures are exact (but for the overlap of engines)."""
+        return way if way.exact else self._exact(segment, way)
+
+    def bytes_before(self, first: int) -> int:
+        """Bytes of the whole tensors a segment begins with: none in front of a stream."""
+        if first > 0:
+            return self._bytes(first - 1)
+        return sum(self.graph.tensors[t].size_bytes for t in self.graph.inputs if t not in self.graph.streams)
+
+    def _bytes(self, unit: int) -> int:
+        return sum(self.graph.tensors[t].size_bytes for t in self.units[unit][-1].outputs)
+
+    def _exact(self, segment: Segment, way: Way) -> Way:
+        self.simulated += 1
+        graph = self.graph
+        nodes = tuple(node for unit in self.units[segment.first:segment.last + 1] for node in unit)
+        inputs = graph.inputs if segment.first == 0 else self.units[segment.first - 1][-1].outputs
+        outputs = graph.outputs if segment.last == len(self.units) - 1 else nodes[-1].outputs
+        part = replace(graph, nodes=nodes, inputs=inputs, outputs=outputs)
+        steps = band_steps(part, way.bands, self.needs, stages=way.stages)
+        _, rolled = arranged(part, steps, self.options, self.needs, way.stages)
+        way.peak_bytes = int(rolled.live_bytes().max(initial=0))
+        way.cycles, way.energy_pj = self.costs.total(rolled.steps)
+        way.macs = sum(self.costs.macs(s) for s in rolled.steps if not isinstance(s, Shift))
+        way.exact = True
+        return way
+
+    def _elements(self, first: int, last: int) -> list[Element]:
+        if (first, last) not in self._found:
+            self._found[first, last] = self.elements.of(first, last)
+        return self._found[first, last]
+
+    def _prices(self) -> list[tuple[float, float]]:
+        """Bytes per cycle and per multiply-accumulate."""
+        singles = [min(self._elements(u, u), key=lambda e: e.cycles) for u in range(len(self.units)) if self._elements(u, u)]
+        largest = max((t.size_bytes for t in self.graph.tensors if t.data is None), default=1)
+        cycles, macs = (max(1, sum(getattr(e, name) for e in singles)) for name in ("cycles", "macs"))
+        return [(0.0, p * largest / macs) for p in MAC_PRICES] + [(p * largest / cycles, 0.0) for p in CYCLE_PRICES]
+
+    def _chained_from(self, first: int) -> None:
+        """Chains from unit ``first`` to every unit behind it: a shortest path for each limit of scratch and each price."""
+        if first in self._chains:
+            return
+        found: dict[int, list[_Chain]] = {}
+        for table in self._best_elements():
+            best: dict[int, tuple[float, tuple[Element, ...]]] = {first - 1: (0.0, ())}
+            for unit in range(first, len(self.units)):
+                choices = []
+                for begin in range(max(first, unit - MAX_STAGE_UNITS + 1), unit + 1):
+                    edge = table.get((begin, unit, begin == first))
+                    if edge is not None and begin - 1 in best:
+                        cost, path = best[begin - 1]
+                        choices.append((cost + edge[0], (*path, edge[1])))
+                if not choices:
+                    break
+                best[unit] = min(choices, key=lambda c: c[0])
+                found.setdefault(unit, []).append(_Chain(best[unit][1], self._chain_bytes(best[unit][1])))
+        self._chains[first] = found
+
+    def _chain_bytes(self, elements: tuple[Element, ...]) -> int:
+        """The smaller of two estimates; a whole input is not counted here."""
+        whole = elements[0].input_bytes if self.bytes_before(elements[0].first) else 0
+        return min(sum(e.waiting_bytes for e in elements) - whole + max(e.scratch_bytes for e in elements),
+                   sum(e.window_bytes for e in elements) - whole + max(e.tile_bytes for e in elements))
+
+    def _best_elements(self) -> list[dict[tuple[int, int, bool], tuple[float, Element]]]:
+        """For each limit of scratch and price: the cheapest element of each run of units, as the first of a chain (its input is whole) or not."""
+        if not hasattr(self, "_tables"):
+            runs = [(a, b) for a in range(len(self.units)) for b in range(a, min(a + MAX_STAGE_UNITS, len(self.units)))]
+            self._tables = []
+            for waiting, scratch in (("waiting_bytes", "scratch_bytes"), ("window_bytes", "tile_bytes")):
+                largest = max((getattr(e, scratch) for run in runs for e in self._elements(*run)), default=0)
+                limits = dict.fromkeys([*(largest >> k for k in range(SCRATCH_LEVELS)), 0])
+                self._tables += [self._table(runs, waiting, scratch, limit, *price) for limit in limits for price in self._prices()]
+        return self._tables
+
+    def _table(self, runs, waiting: str, scratch: str, limit_bytes: int, per_cycle: float, per_mac: float) -> dict[tuple[int, int, bool], tuple[float, Element]]:
+        table = {}
+        for run in runs:
+            fitting = [(getattr(e, waiting) + per_cycle * e.cycles + per_mac * e.macs, e) for e in self._elements(*run) if getattr(e, scratch) <= limit_bytes]
+            if fitting:
+                table[*run, False] = min(fitting, key=lambda p: p[0])
+                table[*run, True] = min(((cost - e.input_bytes, e) for cost, e in fitting), key=lambda p: p[0])
+        return table
+
+
+def _undominated(ways: list[Way]) -> list[Way]:
+    kept: list[Way] = []
+    for way in sorted(ways, key=lambda w: (w.peak_bytes, w.cycles, w.macs)):
+        if not any(o.cycles <= way.cycles and o.macs <= way.macs for o in kept):
+            kept.append(way)
+    return kept
+
+
+def linear_cuts(graph: Graph) -> list[int]:
+    """Numbers of the nodes after which only their own output is still needed, the last node included."""
+    last_use = {t: index for index, node in enumerate(graph.nodes) for t in node.inputs}
+    last_use.update(dict.fromkeys(graph.outputs, len(graph.nodes)))
+    cuts, until = [], max((last_use.get(t, -1) for t in graph.inputs), default=-1)
+    for index, node in enumerate(graph.nodes):
+        if until <= index and len(node.outputs) == 1:
+            cuts.append(index)
+        until = max([until, *(last_use.get(t, -1) for t in node.outputs)])
+    if not cuts or cuts[-1] != len(graph.nodes) - 1:
+        cuts.append(len(graph.nodes) - 1)
+    return cuts
+
+
+def units_of(graph: Graph) -> list[tuple[Node, ...]]:
+    """The nodes between neighbouring cuts."""
+    cuts = linear_cuts(graph)
+    return [graph.nodes[a + 1:b + 1] for a, b in zip([-1, *cuts], cuts)]
