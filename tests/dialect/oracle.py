@@ -171,6 +171,6 @@ def _reshape(op, x):
     return x.reshape(op.shape)
 
 
-assert all(f"_{name}" in globals() for name, op in dialect.OPS.items() if op.in_models)
 _receive = _transpose
 
+assert all(f"_{name}" in globals() for name, op in dialect.OPS.items() if op.in_models)
