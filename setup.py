@@ -50,10 +50,10 @@ SKYLINE = Extension(
     language="c++",
     extra_compile_args=["-std=c++17", "-O2", "-fvisibility=hidden"],
 )
-# the context coder of activations: the same bytes as the NumPy definition, sooner
+# the entropy coders of activations: the same bytes as their NumPy definitions, sooner
 CONTEXT = Extension(
     "tvm_ergo.target.codecs.context",
-    sources=["target/codecs/context.cc"],
+    sources=["target/codecs/context.cc", "target/codecs/rans.cc"],
     language="c++",
     extra_compile_args=["-std=c++17", "-O2", "-fvisibility=hidden"],
 )

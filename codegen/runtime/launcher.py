@@ -81,7 +81,7 @@ class Launcher:
         return result.outputs
 
     def _teller(self, watching):
-        """The machine's hook: after an instruction, hands out the tensors it completed (the Program's meta says which)."""
+        """The machine's hook: after an instruction, hands out the tensors it completed (the Program's meta says which) and stores what comes back."""
         completed: dict[int, list[tuple[Watched, Operand]]] = {}
         for t in self.program.meta.get("tensors", ()):
             operand = Operand(t["addr"], DType.of(t["dtype"]), tuple(t["shape"]) or (1,), tuple(t["strides"]) or (DType.of(t["dtype"]).itemsize,))
@@ -92,7 +92,9 @@ class Launcher:
             for about, operand in completed.get(index, ()):
                 value = memory.view(operand).copy()
                 for watcher in watching:
-                    watcher(about, value)
+                    if (replacement := watcher(about, value)) is not None:
+                        check_replacement(about, value, replacement)
+                        memory.view(operand)[...] = value = replacement
 
         return tell
 
@@ -112,6 +114,14 @@ class Launcher:
 
         tensors = [tvm.runtime.tensor(np.ascontiguousarray(a)) for a in arrays]
         return tensors[0] if len(tensors) == 1 else tensors
+
+
+def check_replacement(about: Watched, value: np.ndarray, replacement: np.ndarray) -> None:
+    """Errors: InputError where a watcher's answer cannot stand for the tensor."""
+    if not isinstance(replacement, np.ndarray) or replacement.shape != value.shape or replacement.dtype != value.dtype:
+        given = f"{replacement.dtype}{list(replacement.shape)}" if isinstance(replacement, np.ndarray) else type(replacement).__name__
+        raise InputError("a watcher's answer cannot replace the tensor", where=about.name, required=f"{value.dtype}{list(value.shape)}", available=given,
+                         remedy="return None to leave it as it is")
 
 
 def same_shape(shape: tuple[int, ...], port_shape: tuple[int, ...]) -> bool:

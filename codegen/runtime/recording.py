@@ -41,8 +41,9 @@ class Watched:
     out_zp: int
 
 
-Watcher = Callable[[Watched, np.ndarray], None]
-"""``watcher(tensor, value)``: ``value`` is a copy, taken when the tensor is complete."""
+Watcher = Callable[[Watched, np.ndarray], np.ndarray | None]
+"""``watcher(tensor, value)``: ``value`` is a copy, taken when the tensor is complete. An array that it returns, of the same shape and dtype,
+takes the tensor's place in the chip's memory: what reads it later reads that (for measuring what coarser values would do)."""
 
 _recorders: ContextVar[tuple[list[ChipCall], ...]] = ContextVar("tvm_ergo_recorders", default=())
 _watchers: ContextVar[tuple[Watcher, ...]] = ContextVar("tvm_ergo_watchers", default=())

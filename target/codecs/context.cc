@@ -225,7 +225,7 @@ class Tile {
 extern "C" {
 
 // Of this interface; native.py expects it.
-__attribute__((visibility("default"))) int tvm_ergo_context_version() { return 2; }
+__attribute__((visibility("default"))) int tvm_ergo_context_version() { return 3; }
 
 // values: uint8[rows][width][channels] of distance codes. Writes u16 lengths and streams into out and returns their bytes; -1 where a lane's length does
 // not fit 16 bits, -2 where the capacity is too small.

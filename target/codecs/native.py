@@ -1,4 +1,4 @@
-"""The context coder compiled (context.cc): the same bytes as `context` in NumPy, which stays the definition, some hundred times sooner."""
+"""The coders compiled (context.cc, rans.cc): the same bytes as `context` and `rans` in NumPy, which stay the definition, much sooner."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tvm_ergo.target.codecs.arithmetic import LONGEST_STREAM
 from tvm_ergo.target.codecs.context_tables import native_tables, signed
 
 LIBRARY = Path(__file__).parent / "libcontext.so"
-VERSION = 2  # of the interface: a library left over from older sources is not called
+VERSION = 3  # of the interface: a library left over from older sources is not called
 VALUE_BYTES = 22  # 15 decisions of at most 11.6 bits
 SWITCH = "TVM_ERGO_NUMPY_CODECS"
 """Environment variable: set, the compiled coder is not used."""
@@ -35,14 +35,17 @@ def library() -> ctypes.CDLL | None:
     loaded.tvm_ergo_context_encode.restype = ctypes.c_int64
     loaded.tvm_ergo_context_decode.argtypes = [*common, ctypes.c_void_p, ctypes.c_void_p]
     loaded.tvm_ergo_context_decode.restype = None
+    loaded.tvm_ergo_rans_encode.argtypes = [ctypes.c_void_p, *[ctypes.c_int] * 4, ctypes.c_void_p, ctypes.c_void_p]
+    loaded.tvm_ergo_rans_encode.restype = ctypes.c_int64
+    loaded.tvm_ergo_rans_decode.argtypes = [ctypes.c_void_p, *[ctypes.c_int] * 4, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64]
+    loaded.tvm_ergo_rans_decode.restype = ctypes.c_int
     return loaded
 
 
 @cache
 def _pointers(zero_point: int):
     """The addresses of the tables, which `native_tables` keeps alive."""
-    arrays = native_tables(zero_point)
-    return (ctypes.c_void_p * len(arrays))(*(a.ctypes.data for a in arrays))
+    return _addresses(native_tables(zero_point))
 
 
 def encode(tile: np.ndarray, lanes: int, zero_point: int) -> bytes | None:
@@ -59,3 +62,21 @@ def decode(streams: list[bytes], shape, zero_point: int) -> np.ndarray:
     ends, values = np.cumsum([len(s) for s in streams]).astype(np.int64), np.empty(shape, np.uint8)
     library().tvm_ergo_context_decode(values.ctypes.data, *shape, len(streams), signed(zero_point), _pointers(zero_point), data.ctypes.data, ends.ctypes.data)
     return values
+
+
+def rans_encode(tile: np.ndarray, lanes: int, tables: list[np.ndarray]) -> bytes:
+    """Payload of one tile uint8[rows, W, C] of distance codes. tables: `rans.Tables.native`."""
+    tile, out = np.ascontiguousarray(tile), np.empty(4 * lanes + 4 * tile.size, np.uint8)
+    size = library().tvm_ergo_rans_encode(tile.ctypes.data, *tile.shape, lanes, _addresses(tables), out.ctypes.data)
+    return out[:size].tobytes()
+
+
+def rans_decode(payload: bytes, lanes: int, shape, tables: list[np.ndarray]) -> np.ndarray | None:
+    """uint8[rows, W, C] of one tile; None where the payload, of ``4 * lanes`` bytes at least, does not end with its last code."""
+    values, data = np.empty(shape, np.uint8), np.frombuffer(payload, np.uint8)
+    failed = library().tvm_ergo_rans_decode(values.ctypes.data, *shape, lanes, _addresses(tables), data.ctypes.data, data.size)
+    return None if failed else values
+
+
+def _addresses(arrays: list[np.ndarray]):
+    return (ctypes.c_void_p * len(arrays))(*(a.ctypes.data for a in arrays))

@@ -17,8 +17,10 @@ from functools import cached_property
 
 import numpy as np
 
+from tvm_ergo.target.codecs import native
 from tvm_ergo.target.codecs.base import broken
 from tvm_ergo.target.codecs.bits import BIT_LENGTH
+from tvm_ergo.target.errors import InputError
 
 SYMBOLS, LEVELS = 16, 18
 TOTAL_BITS = 12
@@ -30,6 +32,8 @@ FIRST = np.array([int(np.argmax(SYMBOL == s)) for s in range(SYMBOLS)])  # small
 SYMBOL_RAW_BITS = RAW_BITS[FIRST]
 _SUM_BITS = np.array([v.bit_length() for v in range(511)])
 LEVEL = np.where(np.arange(511) < 4, np.arange(511), 4 + 2 * (_SUM_BITS - 3) + (np.arange(511) >> np.maximum(_SUM_BITS - 2, 0) & 1))
+
+UNFINISHED = "its words do not end with its last value"
 
 
 def lanes_of(shape: tuple[int, int, int]) -> int:
@@ -45,6 +49,13 @@ class Tables:
     frequencies: np.ndarray
     group: np.ndarray | None = None
 
+    def __post_init__(self):
+        f = self.frequencies
+        if f.ndim != 3 or f.shape[1:] != (LEVELS, SYMBOLS) or not len(f) or f.min() < 1 or (f.sum(axis=2) != 1 << TOTAL_BITS).any():
+            raise InputError("no frequencies of a static code", required=f"[groups, {LEVELS}, {SYMBOLS}], at least 1, {1 << TOTAL_BITS} in every row")
+        if self.group is not None and (self.group.ndim != 1 or ((self.group < 0) | (self.group >= len(f))).any()):
+            raise InputError("a channel of a group that has no table", required=f"0 to {len(f) - 1}")
+
     @cached_property
     def begins(self) -> np.ndarray:
         """int64[rows, SYMBOLS]: where each symbol's interval begins; a row per (group, level)."""
@@ -56,6 +67,17 @@ class Tables:
         """uint8[rows, 2**TOTAL_BITS]: the symbol whose interval holds a slot."""
         symbols = np.tile(np.arange(SYMBOLS, dtype=np.uint8), self.begins.shape[0])
         return np.repeat(symbols, self.frequencies.ravel()).reshape(-1, 1 << TOTAL_BITS)
+
+    @cached_property
+    def native(self) -> dict[int, list[np.ndarray]]:
+        """By channels, the tables that the compiled coder takes."""
+        return {}
+
+    def native_for(self, channels: int) -> list[np.ndarray]:
+        if channels not in self.native:
+            shared = [np.ascontiguousarray(t, np.int32) for t in (self.first_row(channels), LEVEL, SYMBOL_RAW_BITS, FIRST, SYMBOL)]
+            self.native[channels] = [*(np.ascontiguousarray(t, np.int32) for t in (self.frequencies, self.begins)), self.symbol_at, *shared]
+        return self.native[channels]
 
     def first_row(self, channels: int) -> np.ndarray:
         """int64[channels]: row of level 0 of each channel's group."""
@@ -74,6 +96,8 @@ def encode(values: np.ndarray, tables: Tables) -> list[bytes]:
     """Payloads of tiles uint8[tiles, H, W, C]. All tiles and lanes run together, from the last code to the first."""
     tiles, height, width, channels = values.shape
     lanes = lanes_of(values.shape[1:])
+    if native.library():
+        return [native.rans_encode(tile, lanes, tables.native_for(channels)) for tile in values]
     rows = tables.first_row(channels) + LEVEL[sums(values)]
     symbols = SYMBOL[values]
 
@@ -105,7 +129,12 @@ def encode(values: np.ndarray, tables: Tables) -> list[bytes]:
 def decode(payloads: list[bytes], shape: tuple[int, int, int], tables: Tables) -> np.ndarray:
     """uint8[tiles, H, W, C]. Errors: ProgramError where a payload does not end exactly with its last code."""
     height, width, channels = shape
-    reader, first = _Reader(payloads, lanes_of(shape)), tables.first_row(channels)
+    lanes = lanes_of(shape)
+    if any(len(p) < 4 * lanes or len(p) % 2 for p in payloads):
+        raise broken("it ends too early")
+    if native.library():
+        return np.stack([_whole(native.rans_decode(p, lanes, shape, tables.native_for(channels))) for p in payloads])
+    reader, first = _Reader(payloads, lanes), tables.first_row(channels)
     values = np.zeros((len(payloads), height, width, channels), np.int64)
     frequencies = tables.frequencies.reshape(-1, SYMBOLS)
     for y in range(height):
@@ -122,13 +151,17 @@ def decode(payloads: list[bytes], shape: tuple[int, int, int], tables: Tables) -
     return values.astype(np.uint8)
 
 
+def _whole(values: np.ndarray | None) -> np.ndarray:
+    if values is None:
+        raise broken(UNFINISHED)
+    return values
+
+
 class _Reader:
     """The lanes' states and the words they take. Reads are within the payloads, whatever these hold."""
 
     def __init__(self, payloads: list[bytes], lanes: int):
         self.lanes, head = lanes, 4 * lanes
-        if any(len(p) < head or len(p) % 2 for p in payloads):
-            raise broken("it ends too early")
         self.state = np.array([np.frombuffer(p, "<u4", lanes) for p in payloads], np.int64)
         self.length = np.array([(len(p) - head) // 2 for p in payloads])
         self.words = np.zeros((len(payloads), int(self.length.max(initial=0)) + lanes), np.int64)
@@ -159,10 +192,10 @@ class _Reader:
             place = self.at[:, None] + count - 1
             self.at += count[:, -1]
             if (self.at > self.length).any():
-                raise broken("it ends too early")
+                raise broken(UNFINISHED)
             state = np.where(need, state << 16 | np.take_along_axis(self.words, np.maximum(place, 0), axis=1), state)
         self.state[:, :self.active] = state
 
     def finish(self) -> None:
         if (self.at != self.length).any() or (self.state != START).any():
-            raise broken("its words do not end with its last value")
+            raise broken(UNFINISHED)

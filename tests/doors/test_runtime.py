@@ -81,6 +81,17 @@ def test_recording_and_watching(program):
     np.testing.assert_array_equal(seen[0][1], *call.outputs.values())
 
 
+def test_a_watcher_can_replace_a_tensor(program):
+    function, x = create_module({"f": program})["f"], tensor([[1, -2, 3], [-4, 5, -6]])
+    plain = np.asarray(function(x).numpy())
+    with tvm_ergo.watch(lambda about, value: value + 1):
+        np.testing.assert_array_equal(function(x).numpy(), plain + 1)
+    np.testing.assert_array_equal(function(x).numpy(), plain)
+    for wrong in (plain[0], plain.astype("int32"), 3):
+        with tvm_ergo.watch(lambda about, value: wrong), pytest.raises(InputError, match="watcher"):
+            function(x)
+
+
 def test_missing_library_says_so(monkeypatch, tmp_path):
     import tvm_ffi
 

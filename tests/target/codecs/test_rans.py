@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tvm_ergo.target.codecs import rans
+from tvm_ergo.target.codecs import native, rans
 from tvm_ergo.target.codecs.static import geometric
-from tvm_ergo.target.errors import ProgramError
+from tvm_ergo.target.errors import InputError, ProgramError
 
 
 def symbol(code: int) -> tuple[int, int, int]:
@@ -73,15 +73,36 @@ def test_same_bytes_as_the_twin(shape, seed, learned, mean):
         coded = rans.encode(tiles, tables)
         assert coded == [encode(tile, tables) for tile in tiles]
         assert np.array_equal(rans.decode(coded, shape, tables), tiles)
+        patch.setattr(native, "library", lambda: None)  # compiled or not
+        assert coded == rans.encode(tiles, tables) and np.array_equal(rans.decode(coded, shape, tables), tiles)
 
 
-@settings(max_examples=60, deadline=None)
-@given(content=st.binary(max_size=120), shape=st.tuples(st.integers(1, 3), st.integers(1, 4), st.integers(1, 20)))
-def test_any_bytes_are_refused_or_give_codes(content, shape):
+@settings(max_examples=80, deadline=None)
+@given(content=st.binary(max_size=120), shape=st.tuples(st.integers(1, 3), st.integers(1, 4), st.integers(1, 20)), keep=st.integers(0, 200), lanes=st.booleans())
+def test_any_bytes_are_refused_or_give_codes(content, shape, keep, lanes):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(rans, "LANE_VALUES", 16 if lanes else 2048)
+        whole = rans.encode(np.full((1, *shape), len(content), np.uint8), geometric())[0]
+        for payload in (content, whole[:keep], whole[:keep] + content):
+            with pytest.MonkeyPatch.context() as second:
+                compiled = outcome(payload, shape)
+                second.setattr(native, "library", lambda: None)
+                assert outcome(payload, shape) == compiled
+
+
+def outcome(payload: bytes, shape):
     try:
-        assert rans.decode([content], shape, geometric()).shape == (1, *shape)
-    except ProgramError:
-        return
+        decoded = rans.decode([payload], shape, geometric())
+    except ProgramError as error:
+        return str(error)
+    assert decoded.shape == (1, *shape) and decoded.dtype == np.uint8
+    return decoded.tobytes()
+
+
+@pytest.mark.parametrize("frequencies, group", [(np.ones((1, 18, 16), int), None), (geometric().frequencies[:, 1:], None), (geometric().frequencies, np.array([0, 1]))])
+def test_tables_are_checked(frequencies, group):
+    with pytest.raises(InputError):
+        rans.Tables(frequencies, group)
 
 
 def test_a_flipped_bit_is_seen_or_changes_a_value():
