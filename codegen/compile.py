@@ -5,35 +5,38 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tvm import relax
-from tvm_ergo.codegen.graph import Graph, from_function
+from tvm_ergo.codegen.graph import Graph
 from tvm_ergo.codegen.lower import Emitter
 from tvm_ergo.codegen.options import Options
 from tvm_ergo.codegen.plan import Plan
 from tvm_ergo.codegen.schedule import schedule
 from tvm_ergo.codegen.space import Objective, SpacePlan, choose
 from tvm_ergo.codegen.space.rolling import Shift
+from tvm_ergo.codegen.stream import graph_of, streamed
 from tvm_ergo.target.chip import Chip
 from tvm_ergo.target.isa import DType, Halt, contiguous
 from tvm_ergo.target.program import Buffer, BufferKind, Node, Port, Program
 
 
 def compile_function(func: relax.Function, chip: Chip, *, memory_bytes: int | None = None, options: Options = Options(),
-                     name: str | None = None, objective: Objective = Objective.LATENCY) -> Program:
+                     name: str | None = None, objective: Objective = Objective.LATENCY, stream: bool = False) -> Program:
     """The Program of a Relax function of ``relax.ergo.*`` calls (a region made by Partition, or any other).
 
     memory_bytes : the unified memory to plan for, the chip's unless given. name : for messages and meta, the function's
     global_symbol unless given. Inputs are named after the parameters, outputs after their variables.
     objective : LATENCY runs layers whole where they fit and in bands of rows where they do not; MEMORY takes the least activation memory.
+    stream : pictures are received row by row as they are needed (`codegen.stream`), which a function's attribute STREAM asks for as well.
     Errors: ModelError (not a chip function), UnsupportedError, OutOfMemoryError.
     """
     if name is None:
         name = str(func.attrs["global_symbol"]) if func.attrs is not None and "global_symbol" in func.attrs else "main"
-    return compile_graph(from_function(func, name), chip, memory_bytes=memory_bytes, options=options, objective=objective)
+    return compile_graph(graph_of(func, name), chip, memory_bytes=memory_bytes, options=options, objective=objective, stream=stream)
 
 
 def compile_graph(graph: Graph, chip: Chip, *, memory_bytes: int | None = None, options: Options = Options(),
-                  objective: Objective = Objective.LATENCY) -> Program:
+                  objective: Objective = Objective.LATENCY, stream: bool = False) -> Program:
     """As :func:`compile_function`, from a Graph."""
+    graph = streamed(graph) if stream else graph
     memory = chip.memory_bytes if memory_bytes is None else memory_bytes
     return emit_program(choose(graph, chip, memory, options, objective), chip, memory)
 

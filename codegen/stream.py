@@ -4,8 +4,18 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from tvm_ergo.codegen.graph import Graph, Node, Tensor
+from tvm import relax
+from tvm_ergo.codegen.graph import Graph, Node, Tensor, from_function
 from tvm_ergo.relay_passes import dialect
+
+STREAM = "ergo_stream"
+"""Attribute of a chip function whose pictures are streamed: 1."""
+
+
+def graph_of(func: relax.Function, name: str = "main") -> Graph:
+    """The graph of a chip function, its pictures streamed if the function says so. Errors: ModelError."""
+    graph = from_function(func, name)
+    return streamed(graph) if func.attrs is not None and STREAM in func.attrs and int(func.attrs[STREAM]) else graph
 
 
 def streamed(graph: Graph) -> Graph:

@@ -38,7 +38,7 @@ def quantize(model, calibration, options: QuantizeOptions = QuantizeOptions(), *
 
 
 def compile(model, *, target: str | Path | tvm.target.Target | Chip = "ergo", calibration=None, memory: int | str | None = None,  # noqa: A001
-            objective: str = "latency", strict: bool = False, quantize: QuantizeOptions = QuantizeOptions(),
+            objective: str = "latency", stream: bool = False, strict: bool = False, quantize: QuantizeOptions = QuantizeOptions(),
             input_shapes: dict | None = None, batch: int = 1,
             progress: Progress | None = None) -> CompiledModel:
     """A model compiled for the chip, with what does not fit it on the host CPU.
@@ -48,13 +48,16 @@ def compile(model, *, target: str | Path | tvm.target.Target | Chip = "ergo", ca
     model : path or bytes of an ONNX or TFLite file, an ``onnx.ModelProto``, a Relax module, or what `frontend.load` gave.
     target : tag ("ergo", "ergo/1", "ergo/2"), path of a chip file, TVM target, or Chip.
     calibration : typical inputs, needed to quantize a model in floating point (see `quantize`).
-    memory : bytes of unified memory (65536 or "64KiB"), instead of the chip's own; layers that do not fit it whole run in bands of rows.
-    objective : "latency", or "memory" for the least activation memory at the cost of time. strict : refuse models that need the host CPU.
+    memory : bytes of unified memory (65536 or "64KiB"), instead of the chip's own: weights, frame and activations
+    together. Layers that do not fit it whole run in rows and tiles.
+    objective : what is made least within that memory: "latency", "energy", or "memory" (activation bytes, at the cost of time).
+    stream : the input picture is not in the memory when the chip starts: its rows are received as they are needed, and the frame never exists
+    as a whole (`run` takes the array as ever). strict : refuse models that need the host CPU.
     quantize : choices of the quantization. input_shapes, batch : for dynamic dimensions.
     progress : ``progress(step, done, total)``, called on long work.
 
     Errors: ModelError (model unreadable), CalibrationError (missing or unusable data), OutOfMemoryError (does not fit),
-    UnsupportedError (strict), TargetError (unknown chip).
+    UnsupportedError (strict, or stream without a picture), TargetError (unknown chip).
     """
     if not isinstance(quantize, QuantizeOptions):
         raise InputError("quantize takes QuantizeOptions", available=repr(quantize)[:100],
@@ -64,7 +67,7 @@ def compile(model, *, target: str | Path | tvm.target.Target | Chip = "ergo", ca
         chip = chip.with_memory(memory)
     imported = frontend.load(model, input_shapes=input_shapes, batch=batch)
     options = PipelineOptions(chip, _renamed(calibration, imported), quantize, strict, progress, (equalized := []).append,
-                              objective_named(objective), (projected := []).append)
+                              objective_named(objective), (projected := []).append, stream)
     reference = run_stages(imported.mod, options, until="normalize")
     quantized = run_stages(reference, options, start="quantize", until="quantize")
     lowered, mod = None, quantized

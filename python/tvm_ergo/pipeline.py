@@ -14,6 +14,7 @@ import tvm
 from tvm import relax, tirx
 from tvm_ergo.codegen.byoc import OBJECTIVE
 from tvm_ergo.codegen.space import Objective
+from tvm_ergo.codegen.stream import STREAM, graph_of
 from tvm_ergo.relay_passes import compat
 from tvm_ergo.relay_passes.compile.partition import Partition, is_chip_function
 from tvm_ergo.relay_passes.cpu import LegalizeForCPU, ScheduleForCPU
@@ -39,7 +40,7 @@ class PipelineOptions:
     chip : the chip compiled for. calibration : inputs for quantizing a float model (see ``micro.calibrate.samples_of``), None if there
     are none. quantize : choices of the quantization. strict : refuse models of which anything stays on the host.
     progress : ``progress(step, done, total)``. on_equalized, on_projected : see ``micro.quantize.quantize``.
-    objective : what the memory plans are chosen for.
+    objective : what the memory plans are chosen for. stream : the chip receives the picture row by row as it needs it.
     """
 
     chip: Chip
@@ -50,6 +51,7 @@ class PipelineOptions:
     on_equalized: Callable[[tvm.IRModule], None] | None = None
     objective: Objective = Objective.LATENCY
     on_projected: Callable[[Projection], None] | None = None
+    stream: bool = False
 
     @property
     def target(self) -> tvm.target.Target:
@@ -95,7 +97,27 @@ def _check_strict(mod: tvm.IRModule, options: PipelineOptions) -> tvm.IRModule:
 
 
 def _partition(mod: tvm.IRModule, options: PipelineOptions) -> tvm.IRModule:
-    return Partition()(mod)
+    mod = Partition()(mod)
+    return _streamed(mod) if options.stream else mod
+
+
+def _streamed(mod: tvm.IRModule) -> tvm.IRModule:
+    """Marks the chip function that the model's input reaches first: the others run when the frame is gone.
+
+    Errors: UnsupportedError if it takes no picture.
+    """
+    shapes = "nothing of the model runs on the chip"
+    first = next((v.op for _, v in bindings_of(main_of(mod)) if isinstance(v, relax.Call) and isinstance(v.op, tvm.ir.GlobalVar)
+                  and is_chip_function(mod[v.op])), None)
+    if first is not None:
+        func = mod[first].with_attr(STREAM, 1)
+        if graph_of(func).streams:
+            mod = mod.clone()
+            mod[first] = func
+            return mod
+        shapes = ", ".join(f"{p.name}: {p.ty}" for p in func.params) or "the chip takes no input"
+    raise UnsupportedError("no input can be streamed row by row", required="a picture: an input [1, H, W, C] or [1, C, H, W] of the first chip function",
+                           available=shapes, remedy="compile without stream (--stream)")
 
 
 def _codegen(mod: tvm.IRModule, options: PipelineOptions) -> tvm.IRModule:

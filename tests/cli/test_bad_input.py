@@ -113,7 +113,7 @@ def test_any_flipped_bit_of_a_compiled_model_is_found(refused, tmp_path, workspa
         refused(["run", tmp_path / "b.ergo", "--random", "0"], "ProgramError")
 
 
-@pytest.mark.parametrize("options", [["--memory", "16KiB"], ["--objective", "memory"], ["--target", "ergo/2"], ["--calibration", "cal.npz"], ["--strict"]])
+@pytest.mark.parametrize("options", [["--memory", "16KiB"], ["--objective", "memory"], ["--target", "ergo/2"], ["--calibration", "cal.npz"], ["--strict"], ["--stream"]])
 def test_options_that_a_compiled_model_could_not_heed(refused, workspace, options):
     refused(["report", workspace / "digits.ergo", *options], "InputError", options[0], "no effect")
 

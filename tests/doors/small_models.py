@@ -32,3 +32,29 @@ def conv_net(seed: int = 0, extra: str | None = None) -> onnx.ModelProto:
 def images(count: int, seed: int = 0) -> np.ndarray:
     """float32 [count, 3, 8, 8]."""
     return np.random.default_rng(seed).standard_normal((count, 3, 8, 8)).astype(np.float32)
+
+
+def camera_net(seed: int = 0, middle: str | None = None) -> onnx.ModelProto:
+    """[1,3,32,32] float -> conv 3x3 stride 2 to 8 channels, relu, depthwise 3x3, relu, conv 4x4 stride 4 -> [1,8,4,4]: the frame is the
+    largest tensor. ``middle``: an operator put before the depthwise convolution."""
+    rng = np.random.default_rng(seed)
+
+    def weights(name, *shape):
+        return numpy_helper.from_array((rng.standard_normal(shape) * 0.3).astype(np.float32), name)
+
+    nodes = [helper.make_node("Conv", ["x", "w1"], ["c1"], name="stem", pads=[1, 1, 1, 1], strides=[2, 2]), helper.make_node("Relu", ["c1"], ["r1"], name="relu1")]
+    last = "r1"
+    if middle:
+        nodes.append(helper.make_node(middle, [last], ["m1"], name="middle"))
+        last = "m1"
+    nodes += [helper.make_node("Conv", [last, "w2"], ["c2"], name="depthwise", pads=[1, 1, 1, 1], group=8),
+              helper.make_node("Relu", ["c2"], ["r2"], name="relu2"), helper.make_node("Conv", ["r2", "w3"], ["y"], name="project", strides=[4, 4])]
+    graph = helper.make_graph(nodes, "camera", [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 3, 32, 32])],
+                              [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 8, 4, 4])],
+                              [weights("w1", 8, 3, 3, 3), weights("w2", 8, 1, 3, 3), weights("w3", 8, 8, 4, 4)])
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
+
+
+def frames(count: int, seed: int = 0) -> np.ndarray:
+    """float32 [count, 3, 32, 32]."""
+    return np.random.default_rng(seed).standard_normal((count, 3, 32, 32)).astype(np.float32)

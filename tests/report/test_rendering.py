@@ -7,7 +7,7 @@ from rich.console import Console
 
 from tvm_ergo.report.figures import host_rows
 from tvm_ergo.report.html import html_page, memory_map
-from tvm_ergo.report.model import BufferRow, HostRow, LayerError, LayerRow, MemoryRow, PowerRow, ProgramReport, Report
+from tvm_ergo.report.model import BufferRow, HostRow, InputRow, LayerError, LayerRow, MemoryRow, PowerRow, ProgramReport, Report
 from tvm_ergo.report.terminal import print_report
 
 
@@ -18,7 +18,8 @@ def small_report() -> Report:
                BufferRow(name="weights", kind="constant", address_bytes=640, size_bytes=100, first=0, last=2, start_us=0, end_us=2)]
     memory = [MemoryRow(time_us=0, constant_bytes=100, activation_bytes=960), MemoryRow(time_us=1, constant_bytes=100, activation_bytes=320)]
     program = ProgramReport(symbol="main_chip", instructions=2, cycles=101, energy_uj=0.25, memory_bytes=740, constant_bytes=100,
-                            peak_activation_bytes=960, layers=layers, buffers=buffers, memory_over_time=memory)
+                            peak_activation_bytes=960, inputs=[InputRow(name="image", size_bytes=640, streamed=False, held_bytes=640, start_us=0, end_us=1)],
+                            layers=layers, buffers=buffers, memory_over_time=memory)
     return Report(model="net", chip="ergo/1", point="nominal", clock_hz=1e8, voltage_v=0.8, chip_memory_bytes=4 << 20, cycles=101,
                   latency_ms=0.00101, inferences_per_s=990099.0, energy_uj=0.26, leakage_uj=0.01,
                   energy_by_event_uj={"MAC_8X8": 0.2, "SRAM_READ_BYTE": 0.05}, energy_by_engine_uj={"TENSOR": 0.25}, macs=5000,

@@ -65,7 +65,9 @@ def add_model_arguments(parser: argparse.ArgumentParser, *, compiling: bool = Fa
     parser.add_argument("--target", default=DEFAULT_TARGET, help="ergo, ergo/1, ergo/2 or a chip file (.json); default ergo")
     parser.add_argument("--memory", type=parse_size, metavar="SIZE", help="unified memory of the chip, e.g. 512KiB (default: the chip's own)")
     parser.add_argument("--objective", choices=[objective.value for objective in Objective],
-                        help="memory: the least activation memory, layers in bands of rows; default latency")
+                        help="what is made least within the memory: latency (default), energy, or memory: activation bytes")
+    parser.add_argument("--stream", action="store_true",
+                        help="the input picture arrives row by row as the network needs it, and never lies in the memory as a whole")
     parser.add_argument("--calibration", metavar="DATA",
                         help="float models: .npz/.npy of example inputs, or the name of an evaluation task (see 'eval --list')")
     parser.add_argument("--method", default=None, choices=["minmax", "percentile", "mse"], help="how ranges are taken from the calibration data")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 
+from tvm_ergo.report.inputs import input_rows
 from tvm_ergo.report.model import BufferRow, HostRow, LayerRow, MemoryRow, PowerRow, ProgramReport, Report
 from tvm_ergo.target.chip import Chip
 from tvm_ergo.target.isa.cost import Event
@@ -81,6 +82,7 @@ def _program(symbol: str, trace: Trace) -> ProgramReport:
         symbol=symbol, instructions=len(program.instructions), cycles=trace.cycles, energy_uj=trace.dynamic_pj / PJ_PER_UJ,
         memory_bytes=max((b.addr + b.size_bytes for b in program.buffers), default=0),
         constant_bytes=int(constant.max(initial=0)), peak_activation_bytes=int(activation.max(initial=0)),
+        inputs=input_rows(program, lambda index: _time(index, starts, trace.cycles) * us),
         layers=_layers(trace),
         buffers=[BufferRow(name=b.name, kind=b.kind.name.lower(), address_bytes=b.addr, size_bytes=b.size_bytes, first=b.first, last=b.last,
                            start_us=_time(b.first, starts, trace.cycles) * us, end_us=_time(b.last, starts, trace.cycles) * us)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tvm_ergo.report.model import BufferRow, PowerRow, ProgramReport, Report
+from tvm_ergo.report.model import BufferRow, InputRow, PowerRow, ProgramReport, Report
 
 KIB = 1024.0
 HOST_NOTE = "time and energy are those of the chip alone: the operators on the host CPU are not counted"
@@ -24,6 +24,14 @@ def rate(per_second: float) -> str:
 def idle_mw(report: Report, row: PowerRow) -> float:
     """The part of a frame rate's average power that is not the frames' energy."""
     return row.power_mw - report.energy_uj * row.frames_per_s / 1e3
+
+
+def input_text(row: InputRow) -> str:
+    """"image 147.0 KiB, streamed: at most 3.5 KiB of it in the memory at once"."""
+    size, held = f"{row.size_bytes / KIB:,.1f} KiB", f"{row.held_bytes / KIB:,.1f} KiB"
+    if row.streamed:
+        return f"{row.name} {size}, streamed: its rows are received as they are needed, at most {held} at once"
+    return f"{row.name} {size}, in the memory when the chip starts, its last bytes given over to others after {row.end_us / 1e3:,.3f} ms"
 
 
 def at_peak(program: ProgramReport) -> list[BufferRow]:

@@ -7,7 +7,7 @@ import html
 import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 
-from tvm_ergo.report.figures import HOST_NOTE, energy, host_rows, idle_mw, latency, peak_text, rate
+from tvm_ergo.report.figures import HOST_NOTE, energy, host_rows, idle_mw, input_text, latency, peak_text, rate
 from tvm_ergo.report.model import ProgramReport, Report
 
 COLOURS = {"constant": "#9aa5b1", "activation": "#2f7ed8", "input": "#2ca02c", "output": "#d9822b", "scratch": "#8e44ad"}
@@ -22,6 +22,7 @@ def html_page(report: Report) -> str:
     body = [f"<h1>{html.escape(report.model)} on {html.escape(report.chip)}</h1>", _headline(report)]
     if report.host:
         body.append(f"<p>{len(report.host)} operators run on the host CPU; {HOST_NOTE}.</p>")
+    body += [f"<p>Input: {html.escape(input_text(row))}.</p>" for row in report.inputs]
     for program in report.programs:
         label = html.escape(program.symbol)
         body += [f"<h2>Memory map over time: {label}</h2>", _plot(memory_map(program)), f"<p>At the peak: {html.escape(peak_text(program, most=8))}.</p>",
@@ -43,7 +44,7 @@ def _headline(report: Report) -> str:
     fits = "fits in" if report.memory_bytes <= report.chip_memory_bytes else "DOES NOT FIT in"
     cells = [("unified memory", f"{report.memory_bytes / 1024:,.1f} KiB", f"{fits} {report.chip_memory_bytes / 1024:,.0f} KiB"),
              ("constants", f"{report.constant_bytes / 1024:,.1f} KiB", "weights, biases, tables"),
-             ("peak activations", f"{report.peak_activation_bytes / 1024:,.1f} KiB", "input frame included"),
+             ("peak activations", f"{report.peak_activation_bytes / 1024:,.1f} KiB", "rows of the streamed frame included" if report.streamed else "input frame included"),
              ("latency", latency(report), f"{rate(report.inferences_per_s)} inferences/s at {report.clock_hz / 1e6:,.0f} MHz"),
              ("energy per inference", energy(report.energy_uj), f"at {report.voltage_v} V, {energy(report.leakage_uj)} leakage")]
     cells += [(f"power at {row.frames_per_s:,g} fps", "too slow", "at this operating point") if row.power_mw is None else

@@ -37,6 +37,18 @@ class BufferRow(Row):
     end_us: float
 
 
+class InputRow(Row):
+    """What becomes of an input: a resident one is in the memory as a whole when the chip starts and released as it is read; a streamed one is
+    received row by row."""
+
+    name: str
+    size_bytes: int  # of the whole input
+    streamed: bool
+    held_bytes: int  # the most of it in the memory at one time, margins that were added to it included
+    start_us: float  # in the memory from here
+    end_us: float  # until here: then all of its bytes belong to others
+
+
 class MemoryRow(Row):
     """Live bytes while one instruction runs."""
 
@@ -55,6 +67,7 @@ class ProgramReport(Row):
     memory_bytes: int  # highest address used
     constant_bytes: int
     peak_activation_bytes: int  # live bytes at the worst instant, frame included
+    inputs: list[InputRow]
     layers: list[LayerRow]
     buffers: list[BufferRow]
     memory_over_time: list[MemoryRow]
@@ -114,6 +127,16 @@ class Report(Row):
     @property
     def peak_activation_bytes(self) -> int:
         return max((p.peak_activation_bytes for p in self.programs), default=0)
+
+    @property
+    def inputs(self) -> list[InputRow]:
+        """Those of the network: of its first program, and streamed ones."""
+        return [row for i, program in enumerate(self.programs) for row in program.inputs if i == 0 or row.streamed]
+
+    @property
+    def streamed(self) -> bool:
+        """Whether an input is received row by row."""
+        return any(row.streamed for row in self.inputs)
 
     @property
     def constant_bytes(self) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from rich.console import Console
 from rich.table import Table
 
-from tvm_ergo.report.figures import HOST_NOTE, KIB, energy, host_rows, idle_mw, latency, peak_text, rate
+from tvm_ergo.report.figures import HOST_NOTE, KIB, energy, host_rows, idle_mw, input_text, latency, peak_text, rate
 from tvm_ergo.report.model import ProgramReport, Report
 
 WIDE_COLUMNS = 110  # what the whole layer table needs
@@ -30,7 +30,10 @@ def _summary(report: Report) -> Table:
     fits = "fits" if report.memory_bytes <= report.chip_memory_bytes else "DOES NOT FIT"
     table.add_row("unified memory", f"{report.memory_bytes / KIB:,.1f} KiB of {report.chip_memory_bytes / KIB:,.0f} KiB ({fits})")
     table.add_row("  constants / peak activations",
-                  f"{report.constant_bytes / KIB:,.1f} KiB / {report.peak_activation_bytes / KIB:,.1f} KiB (input frame included)")
+                  f"{report.constant_bytes / KIB:,.1f} KiB / {report.peak_activation_bytes / KIB:,.1f} KiB"
+                  + ("" if report.streamed else " (input frame included)"))
+    for row in report.inputs:
+        table.add_row("  input", input_text(row))
     table.add_row("time", f"{report.cycles:,} cycles, {latency(report)} at {report.clock_hz / 1e6:,.0f} MHz, "
                           f"{rate(report.inferences_per_s)} inferences/s")
     table.add_row("energy", f"{energy(report.energy_uj)} per inference at {report.voltage_v} V (leakage {energy(report.leakage_uj)})")
