@@ -28,8 +28,7 @@ ROWS_PER_RUN = 2048  # pixels of one tensor and sample that enter the moments, s
 ROWS_KEPT = 64  # of these, per sample, kept for the choice of coordinates
 PIXELS_PER_CHANNEL = 4  # seen in calibration at least, below which moments say too little
 HELD_OUT = 4  # one sample in so many measures errors and does not enter the moments
-TRIAL_LOSS = 0.02  # share of energy a site loses in its trial
-TRIAL_SAMPLES = 4
+TRIAL_SAMPLES = 8
 STEPS = 9  # of the bisection
 
 
@@ -290,9 +289,9 @@ class _Chooser:
         return best
 
     def _sensitivity(self, name: str) -> float:
-        """Squared error of the outputs per share of energy lost at this site."""
+        """Squared error of the outputs per share of energy lost at this site, tried with a loss about as large as the bound allows."""
         site = self.sites[name]
-        rank = min(site.spectrum.rank_for(1 - TRIAL_LOSS), self.limits[name])
+        rank = min(site.spectrum.rank_for(1 - self.options.error**2 / 2), self.limits[name])
         return self.error(self.module({name: rank}), TRIAL_SAMPLES) ** 2 / max(float(site.spectrum.lost[rank]), 1e-12)
 
     def _least(self, name: str, sensitivity: float, multiplier: float) -> int | None:
