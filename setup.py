@@ -55,7 +55,7 @@ CONTEXT = Extension(
     "tvm_ergo.target.codecs.context",
     sources=["target/codecs/context.cc", "target/codecs/rans.cc"],
     language="c++",
-    extra_compile_args=["-std=c++17", "-O2", "-fvisibility=hidden"],
+    extra_compile_args=["-std=c++17", "-O3", "-fvisibility=hidden"],
 )
 
 setup(

@@ -69,33 +69,48 @@ def tensors_in(name: str, compiled, feeds) -> list[Tensor]:
     return seen
 
 
-def scaling(value: np.ndarray, zero_point: int, bits: int) -> tuple[np.ndarray, int, int, int]:
-    """(differences from the zero point, the largest magnitude, levels for it, zero point of the levels)."""
-    magnitude = value.astype(np.int32) - zero_point
-    signed = bool(magnitude.min() < 0)
-    return magnitude, max(int(np.abs(magnitude).max()), 1), 2 ** (bits - signed) - 1, 0 if signed else -128
+def scaling(value: np.ndarray, zero_point: int, bits: int) -> tuple[int, int, bool]:
+    """(the largest magnitude, levels for it, whether there are values below the zero point)."""
+    low, high = int(value.min()) - zero_point, int(value.max()) - zero_point
+    return max(-low, high, 1), 2 ** (bits - (low < 0)) - 1, low < 0
+
+
+def levels_of(zero_point: int, top: int, levels: int) -> np.ndarray:
+    """int64[256]: the level of int8 ``v`` at ``v + 128``, where the magnitude ``top`` has the last of so many levels."""
+    return np.floor((np.arange(-128, 128) - zero_point) * levels / top + 0.5).astype(np.int64)
+
+
+def looked_up(table: np.ndarray, value: np.ndarray) -> np.ndarray:
+    """int8 ``table[value + 128]``, clipped: entries of values that do not occur may lie anywhere."""
+    return np.roll(np.clip(table, -128, 127).astype(np.int8), -128)[value.view(np.uint8)]
 
 
 def requantized(value: np.ndarray, zero_point: int, bits: int | None) -> Tensor:
     """The levels that are coded, int8; None: the tensor as it is."""
     if bits is None:
         return value, zero_point
-    magnitude, top, levels, new_zero = scaling(value, zero_point, bits)
-    return (np.floor(magnitude * levels / top + 0.5).astype(np.int32) + new_zero).astype(np.int8), new_zero
+    top, levels, signed = scaling(value, zero_point, bits)
+    new_zero = 0 if signed else -128
+    return looked_up(levels_of(zero_point, top, levels) + new_zero, value), new_zero
 
 
 def coarsened(value: np.ndarray, zero_point: int, bits: int) -> np.ndarray:
     """What a reader gets after `requantized`: the levels scaled back, int8."""
-    magnitude, top, levels, _ = scaling(value, zero_point, bits)
-    level = np.floor(magnitude * levels / top + 0.5)
-    return np.clip(np.floor(level * top / levels + 0.5) + zero_point, -128, 127).astype(np.int8)
+    top, levels, _ = scaling(value, zero_point, bits)
+    return looked_up(np.floor(levels_of(zero_point, top, levels) * top / levels + 0.5).astype(np.int64) + zero_point, value)
 
 
-def order0(u: np.ndarray) -> float:
-    """Entropy of the values in bits, all together."""
-    counts = np.bincount(u.astype(np.int64).ravel() + 128)
-    p = counts[counts > 0] / u.size
-    return float(-(p * np.log2(p)).sum())
+def order0(x: np.ndarray) -> float:
+    """Bits of an ideal code of the values, all together."""
+    counts = np.bincount(x.view(np.uint8).ravel())
+    return float((counts[counts > 0] * np.log2(x.size / counts[counts > 0])).sum())
+
+
+def order0_by_channel(x: np.ndarray) -> float:
+    """Bits of an ideal code for each channel."""
+    pixels, channels = x.shape[0] * x.shape[1], x.shape[2]
+    counts = np.bincount((x.view(np.uint8) + (np.arange(channels, dtype=np.int32) << 8)).ravel(), minlength=channels << 8)
+    return float((counts[counts > 0] * np.log2(pixels / counts[counts > 0])).sum())
 
 
 class Rates:
@@ -113,8 +128,7 @@ class Rates:
         """Codes the tensors of one image."""
         coded = [requantized(*tensor, self.bits) for tensor in tensors]
         self.tensors, self.values = len(coded), sum(x.size for x, _ in coded)
-        sizes = {"order-0 per tensor (ideal)": sum(order0(x) * x.size for x, _ in coded),
-                 "order-0 per channel (ideal)": sum(order0(x[..., c]) * x[..., c].size for x, _ in coded for c in range(x.shape[2]))}
+        sizes = {"order-0 per tensor": sum(order0(x) for x, _ in coded), "order-0 per channel": sum(order0_by_channel(x) for x, _ in coded)}
         for name in self.codecs:
             sizes[name] = 8 * sum(len(self._codec(name, i, zero_point).encode(x)) for i, (x, zero_point) in enumerate(coded))
         for name, size in sizes.items():
