@@ -5,7 +5,7 @@ Per tile the best of six predictions is taken, named by the payload's first byte
   bits 1..2  0: the median of left, upper and their gradient sum (LOCO-I's predictor; Weinberger, Seroussi, Sapiro, 2000), within the tensor
              1: the same place of the tensor before this one ("previous")
              2: that, plus the median predictor applied to the differences between the two tensors
-A residual is taken modulo 256, folded by size and coded by `rans` with the geometric tables: the residuals to the left and above tell how large
+A residual is taken modulo 256, folded by size and coded by `rans` with the built-in tables: the residuals to the left and above tell how large
 it will be. Everything is an integer.
 """
 
@@ -18,7 +18,8 @@ import numpy as np
 
 from tvm_ergo.target.codecs import Codec, rans
 from tvm_ergo.target.codecs.base import ActivationCodec, Event, SymbolCost, broken, fold_table, unfold_table
-from tvm_ergo.target.codecs.static import by_shape, geometric
+from tvm_ergo.target.codecs.static import by_shape
+from tvm_ergo.target.codecs.static_default import RESIDUALS
 
 JOINT, SPACE, TIME, BOTH = 1, 0, 2, 4
 START = 128  # what stands for the neighbours of a tile's first pixel
@@ -43,7 +44,7 @@ class PredictCodec(ActivationCodec):
             x = self._ordered([tiles[i] for i in chosen])
             before = None if previous is None else self._ordered([previous[i] for i in chosen])
             modes, codes = best(x, before)
-            for i, mode, payload in zip(chosen, modes, rans.encode(codes, geometric())):
+            for i, mode, payload in zip(chosen, modes, rans.encode(codes, RESIDUALS)):
                 results[i] = bytes([mode]) + payload
         return results
 
@@ -54,7 +55,7 @@ class PredictCodec(ActivationCodec):
             raise broken("it was predicted from a previous tensor, and none is given")
         results, fold = [None] * len(shapes), fold_table(self.zero_point)
         for shape, chosen in by_shape(shapes).items():
-            residuals = RESIDUAL[rans.decode([payloads[i][1:] for i in chosen], shape, geometric())]
+            residuals = RESIDUAL[rans.decode([payloads[i][1:] for i in chosen], shape, RESIDUALS)]
             before = None if previous is None else self._ordered([previous[i] for i in chosen])
             modes = np.array([payloads[i][0] for i in chosen])
             for mode in np.unique(modes):

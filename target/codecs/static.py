@@ -2,15 +2,14 @@
 
 Nothing adapts, so that a tile starts at full strength and a lane decodes one value with one table look-up and one product. The tables are parameters of the
 codec, not of the stream: `table_bytes` of them stand beside the weights of the network (all tensors of a network can share one set of
-frequencies), and every tensor adds the group of each of its channels (`group_bytes`). Without tables from calibration the codec takes a fixed family of
-geometric distributions that costs no memory but an engine's constants.
+frequencies), and every tensor adds the group of each of its channels (`group_bytes`). Without tables from calibration the codec takes built-in ones
+(`static_default`) that cost no memory but an engine's constants.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass, field
-from functools import cache
 from typing import ClassVar
 
 import numpy as np
@@ -18,6 +17,7 @@ import numpy as np
 from tvm_ergo.target.codecs import Codec, rans
 from tvm_ergo.target.codecs.base import ActivationCodec, Event, SymbolCost, fold
 from tvm_ergo.target.codecs.bits import packed_bytes
+from tvm_ergo.target.codecs.static_default import FEATURES
 from tvm_ergo.target.errors import InputError
 
 ROUNDS = 10  # of the search for groups
@@ -25,7 +25,7 @@ ROUNDS = 10  # of the search for groups
 
 @dataclass(frozen=True)
 class StaticCodec(ActivationCodec):
-    """Lossless. tables: from `learn`, or None for `geometric`."""
+    """Lossless. tables: from `learn`, or None for the built-in ones."""
 
     codec: ClassVar[Codec] = Codec.STATIC
     COST: ClassVar[SymbolCost] = SymbolCost(
@@ -50,7 +50,7 @@ class StaticCodec(ActivationCodec):
         return results
 
     def _tables(self, shape) -> rans.Tables:
-        tables = self.tables or geometric()
+        tables = self.tables or FEATURES
         if tables.group is not None and tables.group.size != shape[2]:
             raise InputError("the tables of a static code are for another number of channels", required=str(tables.group.size), available=str(shape[2]))
         return tables
@@ -72,18 +72,6 @@ def table_bytes(tables: rans.Tables) -> int:
 def group_bytes(tables: rans.Tables) -> int:
     """Bytes of the channels' groups in memory."""
     return 0 if tables.group is None else packed_bytes(tables.group.size * (len(tables.frequencies) - 1).bit_length())
-
-
-@cache
-def geometric() -> rans.Tables:
-    """One group; a code's mean is half the sum of its left and upper code, pulled towards 1: distributions falling by a constant ratio."""
-    rows = []
-    for level in range(rans.LEVELS):
-        near = np.flatnonzero(rans.LEVEL == level).mean() / 2
-        ratio = (mean := 0.85 * near + 0.4) / (mean + 1)
-        weights = np.cumprod(np.r_[1.0, np.full(255, ratio)])
-        rows.append(np.bincount(rans.SYMBOL, weights, rans.SYMBOLS))
-    return rans.Tables(frequencies_of(np.array(rows))[None])
 
 
 def frequencies_of(counts: np.ndarray) -> np.ndarray:

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tvm_ergo.target.codecs import native, rans
-from tvm_ergo.target.codecs.static import geometric
+from tvm_ergo.target.codecs.static_default import FEATURES
 from tvm_ergo.target.errors import InputError, ProgramError
 
 
@@ -69,7 +69,7 @@ def test_same_bytes_as_the_twin(shape, seed, learned, mean):
         patch.setattr(rans, "LANE_VALUES", 16)
         rng = np.random.default_rng(seed)
         tiles = np.minimum(rng.geometric(mean, (2, *shape)) - 1, 255).astype(np.uint8)
-        tables = tables_for(shape[2], seed) if learned else geometric()
+        tables = tables_for(shape[2], seed) if learned else FEATURES
         coded = rans.encode(tiles, tables)
         assert coded == [encode(tile, tables) for tile in tiles]
         assert np.array_equal(rans.decode(coded, shape, tables), tiles)
@@ -82,7 +82,7 @@ def test_same_bytes_as_the_twin(shape, seed, learned, mean):
 def test_any_bytes_are_refused_or_give_codes(content, shape, keep, lanes):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(rans, "LANE_VALUES", 16 if lanes else 2048)
-        whole = rans.encode(np.full((1, *shape), len(content), np.uint8), geometric())[0]
+        whole = rans.encode(np.full((1, *shape), len(content), np.uint8), FEATURES)[0]
         for payload in (content, whole[:keep], whole[:keep] + content):
             with pytest.MonkeyPatch.context() as second:
                 compiled = outcome(payload, shape)
@@ -92,14 +92,14 @@ def test_any_bytes_are_refused_or_give_codes(content, shape, keep, lanes):
 
 def outcome(payload: bytes, shape):
     try:
-        decoded = rans.decode([payload], shape, geometric())
+        decoded = rans.decode([payload], shape, FEATURES)
     except ProgramError as error:
         return str(error)
     assert decoded.shape == (1, *shape) and decoded.dtype == np.uint8
     return decoded.tobytes()
 
 
-@pytest.mark.parametrize("frequencies, group", [(np.ones((1, 18, 16), int), None), (geometric().frequencies[:, 1:], None), (geometric().frequencies, np.array([0, 1]))])
+@pytest.mark.parametrize("frequencies, group", [(np.ones((1, 18, 16), int), None), (FEATURES.frequencies[:, 1:], None), (FEATURES.frequencies, np.array([0, 1]))])
 def test_tables_are_checked(frequencies, group):
     with pytest.raises(InputError):
         rans.Tables(frequencies, group)
@@ -108,12 +108,12 @@ def test_tables_are_checked(frequencies, group):
 def test_a_flipped_bit_is_seen_or_changes_a_value():
     rng = np.random.default_rng(0)
     tile = np.minimum(rng.geometric(0.2, (1, 6, 7, 20)) - 1, 255).astype(np.uint8)
-    payload, seen = rans.encode(tile, geometric())[0], 0
+    payload, seen = rans.encode(tile, FEATURES)[0], 0
     for place in range(0, 8 * len(payload), 41):
         flipped = bytearray(payload)
         flipped[place >> 3] ^= 1 << (place & 7)
         try:
-            assert not np.array_equal(rans.decode([bytes(flipped)], tile.shape[1:], geometric()), tile)
+            assert not np.array_equal(rans.decode([bytes(flipped)], tile.shape[1:], FEATURES), tile)
         except ProgramError:
             seen += 1
     assert seen > 0
