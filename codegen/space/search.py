@@ -94,7 +94,8 @@ def _small_paths(paths: Paths, macs: float) -> Iterator[Path]:
 
 
 def fitting_plan(paths: Paths, memory_bytes: int, objective: Objective = Objective.LATENCY) -> SpacePlan:
-    """The first plan that fits, from cheap to small; the smallest there is, whatever it multiplies, where none does."""
+    """The first plan that fits, from cheap to small; the smallest there is, whatever it multiplies, where none does: whatever fits with
+    `smallest_plan` fits here."""
     tried: set[tuple] = set()
     smallest: SpacePlan | None = None
     for share in TIGHTER:
@@ -110,8 +111,8 @@ def fitting_plan(paths: Paths, memory_bytes: int, objective: Objective = Objecti
         if plan.memory_bytes <= memory_bytes:
             return plan
         smallest = plan if smallest is None or plan.memory_bytes < smallest.memory_bytes else smallest
-    last = tighter(paths.plan(paths.smallest()))
-    return last if smallest is None or last.memory_bytes < smallest.memory_bytes else smallest
+    last = (tighter(paths.plan(paths.smallest())), smallest_plan(paths), *([smallest] if smallest else []))
+    return min(last, key=lambda plan: plan.memory_bytes)
 
 
 def _too_large(plan: SpacePlan, memory_bytes: int) -> OutOfMemoryError:

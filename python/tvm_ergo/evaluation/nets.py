@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from tvm_ergo.evaluation.datasets import shared_root
 from tvm_ergo.evaluation.lookup import input_shapes_of
 from tvm_ergo.evaluation.tasks import TASKS
+
+if TYPE_CHECKING:
+    from tvm_ergo.codegen.graph import Graph
 
 BIG_MEMORY_BYTES = 256 << 20
 """Plain int8 weights of ResNet-50 or MiniLM exceed every chip of the family: measurements of size and speed give the chip this much."""
@@ -35,6 +40,27 @@ def compile_net(name: str, *, calibration_samples: int | None = 32, **options):
         if task.calibration:
             options.setdefault("calibration", list(task.calibration.inputs(calibration_samples)))
     return tvm_ergo.compile(model_path(name), **options)
+
+
+@dataclass(frozen=True, eq=False)
+class ChipPart:
+    """One chip function of a net. inputs : what it gets for each real input of the net, by port name."""
+
+    net: str
+    symbol: str
+    graph: Graph
+    inputs: tuple[dict[str, np.ndarray], ...]
+
+
+def chip_parts(name: str, samples: int = 0, **options) -> list[ChipPart]:
+    """A net's chip functions before they are planned, with what they get for the first ``samples`` real inputs. Options: `compile_net`'s."""
+    from tvm_ergo.codegen.graph import from_function
+    from tvm_ergo.relay_passes.compile.partition import Partition, chip_functions
+
+    compiled = compile_net(name, **options)
+    calls = [call for feeds in inputs_of(name, compiled, samples) for call in compiled.run(feeds).calls]
+    return [ChipPart(name, symbol, from_function(func, symbol), tuple(call.inputs for call in calls if call.symbol == symbol))
+            for symbol, func in chip_functions(Partition()(compiled.lowered))]
 
 
 def inputs_of(name: str, compiled, count: int) -> list[dict[str, np.ndarray]]:
