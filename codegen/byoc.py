@@ -11,8 +11,12 @@ from tvm_ergo.codegen.compile import compile_function, compile_graph
 from tvm_ergo.codegen.graph import Graph
 from tvm_ergo.codegen.relocate import share_memory
 from tvm_ergo.codegen.runtime.native import create_module
+from tvm_ergo.codegen.options import Options
 from tvm_ergo.codegen.space import Objective
+from tvm_ergo.codegen.space.advice import stream_advice
+from tvm_ergo.codegen.stream import graph_of
 from tvm_ergo.target.chip import Chip, chip_names
+from tvm_ergo.target.errors import OutOfMemoryError
 from tvm_ergo.target.program import Program
 from tvm_ergo.target.tags import DEFAULT_CHIP, chip_of_target, is_ergo
 
@@ -43,8 +47,20 @@ def compile_functions(functions: Sequence[relax.Function]) -> list[tvm.runtime.M
     """
     target = tvm.target.Target.current()
     chip = chip_of_target(target if is_ergo(target) else DEFAULT_CHIP)
-    programs = {str(f.attrs["global_symbol"]): program_of_function(f, chip, objective=objective_of(f)) for f in functions}
+    programs = {str(f.attrs["global_symbol"]): _program_or_advice(f, chip) for f in functions}
     return [create_module({name: program.to_bytes() for name, program in share_memory(programs, chip.memory_bytes).items()})]
+
+
+def _program_or_advice(func: relax.Function, chip: Chip) -> Program:
+    """Where a function does not fit, the error says as well what streaming its frame would do."""
+    try:
+        return program_of_function(func, chip, objective=objective_of(func))
+    except OutOfMemoryError as error:
+        advice = stream_advice(graph_of(func), chip, Options(), chip.memory_bytes)
+        if advice is None:
+            raise
+        raise OutOfMemoryError(error.what, where=error.where, required=error.required, available=error.available,
+                               remedy=f"{error.remedy}; {advice}") from None
 
 
 def objective_of(func: relax.Function) -> Objective:

@@ -10,16 +10,13 @@ from enum import Enum
 
 from tvm_ergo.codegen.graph import Graph
 from tvm_ergo.codegen.options import Options
-from tvm_ergo.codegen.plan import Plan, make_plan, place_constants
-from tvm_ergo.codegen.space.bound import least_possible_bytes
+from tvm_ergo.codegen.plan import Plan, make_plan
+from tvm_ergo.codegen.space.advice import too_large
 from tvm_ergo.codegen.space.paths import Path, Paths
 from tvm_ergo.codegen.space.plan import SpacePlan, tighter
-from tvm_ergo.codegen.space.rolling import Shift
-from tvm_ergo.codegen.views import resolve
 from tvm_ergo.target.chip import Chip
 from tvm_ergo.target.errors import OutOfMemoryError
 
-KIB = 1024
 TIGHTER = (1.0, 0.97, 0.94, 0.9, 0.86, 0.82, 0.75)
 """Shares of the limit asked of the live bytes, as a placement may need somewhat more than is live."""
 LOOSER = (1.0, 1.015, 1.03, 1.045, 1.06, 1.08, 1.1)
@@ -51,9 +48,8 @@ def choose(graph: Graph, chip: Chip, memory_bytes: int, options: Options = Optio
         if objective is not Objective.MEMORY or not graph.nodes:
             return whole
     except OutOfMemoryError:
-        views = resolve(graph, options)
-        if not graph.nodes or place_constants(graph, views, options.alignment_bytes)[1] >= memory_bytes:
-            raise  # no order of the activations makes the constants smaller
+        if not graph.nodes:
+            raise
     paths = Paths(graph, chip, options)
     if objective is Objective.MEMORY:
         best = smallest_plan(paths)
@@ -62,7 +58,7 @@ def choose(graph: Graph, chip: Chip, memory_bytes: int, options: Options = Optio
     else:
         best = fitting_plan(paths, memory_bytes, objective)
     if best.memory_bytes > memory_bytes:
-        raise _too_large(best, memory_bytes)
+        raise too_large(best, memory_bytes)
     return best
 
 
@@ -113,30 +109,3 @@ def fitting_plan(paths: Paths, memory_bytes: int, objective: Objective = Objecti
         smallest = plan if smallest is None or plan.memory_bytes < smallest.memory_bytes else smallest
     last = (tighter(paths.plan(paths.smallest())), smallest_plan(paths), *([smallest] if smallest else []))
     return min(last, key=lambda plan: plan.memory_bytes)
-
-
-def _too_large(plan: SpacePlan, memory_bytes: int) -> OutOfMemoryError:
-    graph, peak = plan.graph, plan.memory_bytes
-    time = int(plan.rolled.live_bytes().argmax())
-    held = (plan.rolled.high - plan.rolled.low)[:, time]
-    alive = sorted(((int(n), graph.tensors[root].name) for root, n in zip(plan.rolled.roots, held, strict=True) if n > 0), reverse=True)
-    step = plan.steps[min(time, len(plan.steps) - 1)]
-    at = graph.tensors[step.root].name if isinstance(step, Shift) else step.node.name
-    mostly_constants = plan.constant_bytes > plan.activation_bytes
-    least = least_possible_bytes(graph)
-    return OutOfMemoryError(
-        f"{graph.name} needs a peak of {peak} bytes ({peak / KIB:.1f} KiB), {peak - memory_bytes} more than the memory has, "
-        "even with layers in rows and tiles",
-        where=f"step {time} ({at}), where these bytes are alive: {', '.join(f'{name} {n} bytes' for n, name in alive)}",
-        required=f"{plan.constant_bytes} constant bytes (weights, biases, tables) + {plan.activation_bytes} activation bytes, of which "
-                 f"{plan.live_bytes} live at once (whole layers: {plan.bound_bytes}; no order in time or space goes below {least.size_bytes}: {least.reason})",
-        available=f"{memory_bytes} bytes ({memory_bytes / KIB:.1f} KiB)",
-        remedy=f"a chip with more memory, or the memory option with at least {peak} bytes; " + _advice(plan, mostly_constants, least.is_frame))
-
-
-def _advice(plan: SpacePlan, mostly_constants: bool, frame_holds: bool) -> str:
-    if mostly_constants:
-        return "constants are the larger part: a smaller or more strongly compressed network"
-    if frame_holds and not plan.graph.streams:
-        return "the input frame is the larger part: stream it row by row (stream=True, --stream), or a smaller input"
-    return "activations are the larger part: a smaller input or narrower layers there"

@@ -1,6 +1,7 @@
 """Wrong input of every kind: exit code 2, a message that helps, no traceback, nothing half-written."""
 
 import os
+import re
 
 import numpy as np
 import onnx
@@ -9,6 +10,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from tvm_ergo import container, zoo
 from tvm_ergo.cli import main
+from tvm_ergo.target.chip import bytes_of
 
 MODEL = str(zoo.DIGITS_MODEL)
 
@@ -144,6 +146,17 @@ def test_too_small_a_memory_names_peak_limit_and_tensors(refused, tmp_path, work
                     "OutOfMemoryError", "20480", "remedy")
     assert "body" in error  # names of layers alive at the peak
     assert not os.listdir(tmp_path)
+
+
+@pytest.mark.parametrize("limit, word", [("8KiB", "constants alone exceed"), ("22000", "larger part")])
+def test_infeasible_limits_name_the_best_peak_the_bound_and_what_holds_it(refused, workspace, limit, word):
+    """The best peak is reached when it is asked for, and one byte less is refused."""
+    arguments = ["compile", MODEL, "--calibration", workspace / "cal.npz"]
+    error = refused([*arguments, "--memory", limit], "OutOfMemoryError", "bytes are alive: ", "no order in time or space goes below", "constant bytes", word)
+    peak = int(re.search(r"a peak of (\d+) bytes", error)[1])
+    assert peak > bytes_of(limit) and f"at least {peak} bytes" in error
+    assert main([str(a) for a in [*arguments, "--memory", peak]]) == 0
+    refused([*arguments, "--memory", peak - 1], "OutOfMemoryError", f"a peak of {peak} bytes", "1 more than the memory has")
 
 
 def test_unwritable_outputs_fail_before_the_work(refused, tmp_path, workspace):

@@ -129,6 +129,17 @@ def test_objective_memory_is_the_same_network_in_less():
         tvm_ergo.compile(models.conv_net(), calibration=models.images(8), objective="beauty")
 
 
+def test_objective_energy_within_a_limit_takes_no_more_energy():
+    options = {"calibration": models.frames(8), "memory": "5.5KiB"}  # whole layers need more
+    energies = {}
+    for objective in ("latency", "energy"):
+        model = tvm_ergo.compile(models.camera_net(), objective=objective, **options)
+        assert model.chip.memory_bytes == 5632 and all(p.meta["space"] for p in model.programs.values())
+        result = model.run(models.frames(1))
+        energies[objective] = sum(trace.energy_pj for trace in result.traces.values())
+    assert energies["energy"] <= energies["latency"]
+
+
 def test_users_chip_runs_in_a_fresh_process(tmp_path):
     import json
 

@@ -1,0 +1,79 @@
+"""What the error of an infeasible limit says: the best peak reached, what no plan goes below, which layers hold it, and what would help by how much."""
+
+from __future__ import annotations
+
+from math import sqrt
+
+from tvm_ergo.codegen.graph import Graph
+from tvm_ergo.codegen.options import Options
+from tvm_ergo.codegen.space.bound import least_possible_bytes
+from tvm_ergo.codegen.space.paths import Paths
+from tvm_ergo.codegen.space.plan import SpacePlan
+from tvm_ergo.codegen.space.rolling import Shift
+from tvm_ergo.codegen.stream import streamed
+from tvm_ergo.target.chip import Chip
+from tvm_ergo.target.errors import OutOfMemoryError
+
+KIB = 1024
+MOST_NAMES = 5
+LEAST_SHARE = 0.3
+"""Smaller pictures than this are not advised: it is no longer the same task."""
+
+
+def too_large(plan: SpacePlan, memory_bytes: int) -> OutOfMemoryError:
+    """The smallest plan found needs more than there is."""
+    graph, peak, least = plan.graph, plan.memory_bytes, least_possible_bytes(plan.graph)
+    time = int(plan.rolled.live_bytes().argmax())
+    held = (plan.rolled.high - plan.rolled.low)[:, time]
+    alive = sorted(((int(n), graph.tensors[root].name) for root, n in zip(plan.rolled.roots, held, strict=True) if n > 0), reverse=True)
+    step = plan.steps[min(time, len(plan.steps) - 1)]
+    at = graph.tensors[step.root].name if isinstance(step, Shift) else step.node.op.name or step.node.name
+    constants = f"; constants: {_listed(_constants_by_layer(graph))}" if plan.constant_bytes > min(plan.activation_bytes, memory_bytes) else ""
+    return OutOfMemoryError(
+        f"{graph.name} needs a peak of {peak} bytes ({peak / KIB:.1f} KiB), {peak - memory_bytes} more than the memory has, "
+        "even with layers in rows and tiles",
+        where=f"step {time} ({at}), where these bytes are alive: {_listed(alive)}" + constants,
+        required=f"{plan.constant_bytes} constant bytes (weights, biases, tables) + {plan.activation_bytes} activation bytes, of which "
+                 f"{plan.live_bytes} live at once (whole layers: {plan.bound_bytes}; no order in time or space goes below {least.size_bytes}: {least.reason})",
+        available=f"{memory_bytes} bytes ({memory_bytes / KIB:.1f} KiB) for constants, frame and activations together",
+        remedy="; ".join([f"a chip with more memory, or the memory option with at least {peak} bytes", *_advice(plan, memory_bytes)]))
+
+
+def stream_advice(graph: Graph, chip: Chip, options: Options, memory_bytes: int) -> str | None:
+    """What streaming the frame would do, by trying it; None where there is nothing to stream. Takes as long as planning does."""
+    stream = streamed(graph)
+    if stream.streams == graph.streams:
+        return None
+    paths = Paths(stream, chip, options)
+    plan = paths.plan(paths.smallest())
+    needed = plan.memory_bytes
+    fits = "fits" if needed <= memory_bytes else f"is still {needed - memory_bytes} too many"
+    return f"the frame streamed row by row (stream=True, --stream) needs {needed} bytes ({plan.activation_bytes} of them activations), which {fits}"
+
+
+def _advice(plan: SpacePlan, memory_bytes: int) -> list[str]:
+    room = memory_bytes - plan.constant_bytes
+    if room < 0:
+        advice = ["constants alone exceed the memory: a network with fewer weights"]
+    elif plan.constant_bytes > plan.activation_bytes:
+        advice = ["constants are the larger part: a network with fewer weights"]
+    else:
+        advice = ["activations are the larger part: a smaller input or narrower layers there"]
+    if room > 0 and any(len(shape) == 4 and max(shape[1:3]) > 1 for shape in (plan.graph.tensors[t].shape for t in plan.graph.inputs)):
+        share = room / plan.activation_bytes if plan.graph.streams else sqrt(room / plan.activation_bytes)  # rows grow with the width, frames with both
+        if share >= LEAST_SHARE:
+            advice.append(f"a picture of about {100 * share:.0f} % of the width and height would do (estimated)")
+    return advice
+
+
+def _constants_by_layer(graph: Graph) -> list[tuple[int, str]]:
+    sizes: dict[str, int] = {}
+    for node in graph.nodes:
+        layer = node.op.name or node.name
+        sizes[layer] = sizes.get(layer, 0) + sum(graph.tensors[t].size_bytes for t in set(node.inputs) if graph.tensors[t].data is not None)
+    return sorted(((size, layer) for layer, size in sizes.items() if size), reverse=True)
+
+
+def _listed(sizes: list[tuple[int, str]]) -> str:
+    more = [f"{len(sizes) - MOST_NAMES} more"] if len(sizes) > MOST_NAMES else []
+    return ", ".join([f"{name} {size} bytes" for size, name in sizes[:MOST_NAMES]] + more)
