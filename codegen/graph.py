@@ -43,13 +43,14 @@ class Tensor:
 
 @dataclass(frozen=True, eq=False)
 class Node:
-    """One op instance: ids of the tensors it reads (as often as it reads them) and makes."""
+    """One op instance: ids of the tensors it reads (as often as it reads them) and makes. again : a copy of another node, made by the compiler."""
 
     id: int
     name: str
     op: ErgoOp
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
+    again: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,8 +86,8 @@ class Graph:
         return [self.tensors[t].shape for t in node.inputs]
 
     def macs(self) -> int:
-        """Multiply-accumulates of one inference, as the dialect counts them."""
-        return sum(node.op.macs(self.shapes(node)) for node in self.nodes)
+        """Multiply-accumulates of one inference, as the dialect counts them; copies of nodes do not count."""
+        return sum(node.op.macs(self.shapes(node)) for node in self.nodes if not node.again)
 
     def validate(self) -> None:
         """Errors: ModelError when an id is dangling, a tensor is read before it is made or made twice, or a type disagrees with its op."""

@@ -16,7 +16,7 @@ What keeps it right:
 from __future__ import annotations
 
 from collections.abc import Sequence, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tvm_ergo.codegen.graph import Graph, Node
 from tvm_ergo.codegen.options import Options
@@ -66,7 +66,10 @@ class _Resolver:
 
     def _own(self, t: int) -> View:
         tensor = self.graph.tensors[t]
-        return View.dense(t, tensor.shape, tensor.itemsize)
+        view = View.dense(t, tensor.shape, tensor.itemsize)
+        if t in self.graph.producer and isinstance(self.graph.producer[t].op, dialect.RunningSum):
+            view = replace(view, strides=(view.strides[0], 0, *view.strides[2:]))  # every row where the one before was
+        return view
 
     def _put(self, t: int, view: View) -> None:
         self.views[t] = view

@@ -6,7 +6,7 @@ from tvm_ergo.codegen.graph import Node, Region
 from tvm_ergo.codegen.lower.base import Emitter, lowers, window
 from tvm_ergo.relay_passes import dialect
 from tvm_ergo.target.errors import UnsupportedError
-from tvm_ergo.target.isa import Pool, PoolKind, Reduce, ReduceKind, Resize, Softmax
+from tvm_ergo.target.isa import Accumulate, Pool, PoolKind, Reduce, ReduceKind, Requantize, Resize, Softmax
 
 # fields that mean nothing for a maximum or a minimum
 NO_REQUANTIZATION = {"in_zp": 0, "mult": 0, "shift": 0, "out_zp": 0, "lo": -128, "hi": 127}
@@ -74,3 +74,21 @@ def resize2d(node: Node, region: Region, emit: Emitter) -> None:
     box = emit.inputs(node, region)[0]
     emit(Resize, x=emit.operand(x, (box[0], (0, box[1][1]), (0, box[2][1]), box[3])), rows=emit.operand(rows, (region[1], (0, 3))),
          cols=emit.operand(cols, (region[2], (0, 3))), out=emit.operand(node.outputs[0], region))
+
+
+@lowers(dialect.RunningSum)
+def running_sum(node: Node, region: Region, emit: Emitter) -> None:
+    """An ACCUMULATE: the sums lie in one place, that of the band's last row."""
+    rows, channels = region[1], region[3]
+    box, = emit.inputs(node, region)
+    emit(Accumulate, x=emit.operand(node.inputs[0], box), acc=emit.operand(node.outputs[0], (region[0], (rows[1] - 1, rows[1]), (0, 1), channels)),
+         first=rows[0] == 0, in_zp=node.op.in_zp)
+
+
+@lowers(dialect.RequantizeLast)
+def requantize_last(node: Node, region: Region, emit: Emitter) -> None:
+    op, out = node.op, emit.view(node.outputs[0], region)
+    box, = emit.inputs(node, region)
+    sums = emit.view(node.inputs[0], box).reshape(out.shape)
+    emit(Requantize, x=sums.operand(emit.dtype(node.inputs[0])), out=out.operand(emit.dtype(node.outputs[0])), mult=op.mult, shift=op.shift, out_zp=op.out_zp,
+         lo=op.lo, hi=op.hi)

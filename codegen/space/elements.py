@@ -30,7 +30,7 @@ MAX_STAGE_NODES = 9
 MAX_STAGE_UNITS = 5
 MAX_MAC_FACTOR = 4.0
 """A stage that multiplies its own multiply-accumulates by more than this is not considered."""
-PER_CHANNEL = ("depthwise_conv2d", "max_pool2d", "avg_pool2d", "reduce_sum", "reduce_max", "reduce_min", "add", "mul", "maximum", "minimum", "table")
+PER_CHANNEL = ("depthwise_conv2d", "max_pool2d", "avg_pool2d", "reduce_sum", "reduce_max", "reduce_min", "add", "mul", "maximum", "minimum", "table", "running_sum")
 """Ops of which a chunk of channels needs that chunk of the inputs only."""
 
 
@@ -60,10 +60,10 @@ class Element:
 class Elements:
     """Every element of a graph worth considering, found by running the first rows of each; equal runs of layers are looked at once."""
 
-    def __init__(self, graph: Graph, units: Sequence[tuple[Node, ...]], options: Options, needs: Needs, costs: StepCosts):
+    def __init__(self, graph: Graph, units: Sequence[tuple[Node, ...]], options: Options, needs: Needs, costs: StepCosts, like: Elements | None = None):
         self.graph, self.units, self.options, self.needs, self.costs = graph, tuple(units), options, needs, costs
         self.tileable = {node.id: tileable(graph, node) for node in graph.nodes}
-        self._footprints: dict[tuple, tuple] = {}
+        self._footprints: dict[tuple, tuple] = {} if like is None else like._footprints
         self.simulated = 0
 
     def of(self, first: int, last: int) -> list[Element]:

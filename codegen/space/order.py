@@ -19,7 +19,8 @@ from tvm_ergo.relay_passes import dialect
 
 ROWS, COLUMNS = 1, 2  # axes in [N, H, W, C]
 _WINDOWED = (dialect.Conv2d, dialect.DepthwiseConv2d, dialect.MaxPool2d, dialect.AvgPool2d)
-_POINTWISE = (dialect.Add, dialect.Mul, dialect.Maximum, dialect.Minimum, dialect.Table, dialect.Pad, dialect.Slice, dialect.Concat, dialect.Receive)
+_POINTWISE = (dialect.Add, dialect.Mul, dialect.Maximum, dialect.Minimum, dialect.Table, dialect.Pad, dialect.Slice, dialect.Concat, dialect.Receive,
+              dialect.RunningSum)
 _REDUCTIONS = (dialect.ReduceSum, dialect.ReduceMax, dialect.ReduceMin)
 
 
@@ -31,6 +32,8 @@ def bandable(graph: Graph, node: Node) -> bool:
     op = node.op
     if isinstance(op, (dialect.Compress, dialect.Decompress)):
         return True  # bands of tiles, and of rows out of the tiles that hold them
+    if type(op) in _REDUCTIONS:
+        return op.keepdims and ROWS not in op.axes and 0 not in op.axes
     if type(op) in _POINTWISE:
         # rows joined from several tensors, or spread from one row, stay whole
         ranks = all(len(graph.tensors[t].shape) == 4 or graph.tensors[t].data is not None for t in node.inputs)
@@ -61,6 +64,8 @@ def tileable(graph: Graph, node: Node) -> bool:
         return False
     if isinstance(op, dialect.Receive):
         return False  # a sender does not repeat itself
+    if isinstance(op, dialect.RunningSum):
+        return True
     if type(op) in _POINTWISE:
         return all(len(graph.tensors[t].shape) == 4 or graph.tensors[t].data is not None for t in node.inputs)
     return type(op) in _WINDOWED and _sees_input(graph, node) and _sees_input(graph, node, axis=COLUMNS)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from tvm_ergo.codegen.graph import Graph
 from tvm_ergo.codegen.options import Options
 from tvm_ergo.codegen.plan import place_constants
+from tvm_ergo.codegen.space.elements import Elements
 from tvm_ergo.codegen.space.plan import SpacePlan, make_space_plan
 from tvm_ergo.codegen.space.segments import Segment, Segments, Way
 from tvm_ergo.codegen.views import resolve
@@ -55,9 +56,10 @@ class Path:
 class Paths:
     """The paths of one graph."""
 
-    def __init__(self, graph: Graph, chip: Chip, options: Options = Options()):
+    def __init__(self, graph: Graph, chip: Chip, options: Options = Options(), like: Elements | None = None):
+        """like : the elements of a similar graph, whose figures for equal runs of layers are taken over."""
         self.graph, self.options = graph, options
-        self.segments = Segments(graph, chip, options)
+        self.segments = Segments(graph, chip, options, like)
         self.constant_bytes = place_constants(graph, resolve(graph, options), options.alignment_bytes)[1]
 
     def smallest(self) -> Path:

@@ -93,7 +93,8 @@ class SpacePlan:
         i = self.row.get(self.views[t].root)
         if i is None or 0 in self.graph.tensors[t].shape:
             return True
-        if t in self.inner:
+        view = self.views[t]
+        if t in self.inner or any(stride == 0 and extent > 1 for stride, extent in zip(view.strides, view.shape, strict=True)):
             return False
         low, high = interval(self.views[t], self.graph.tensors[t].region)
         origin = self.rolled.origin[i, time]

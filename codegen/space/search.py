@@ -11,7 +11,9 @@ from enum import Enum
 from tvm_ergo.codegen.graph import Graph
 from tvm_ergo.codegen.options import Options
 from tvm_ergo.codegen.plan import Plan, make_plan
+from tvm_ergo.codegen.space.accumulate import accumulated
 from tvm_ergo.codegen.space.advice import too_large
+from tvm_ergo.codegen.space.again import Site, computed_again, sites
 from tvm_ergo.codegen.space.paths import Path, Paths
 from tvm_ergo.codegen.space.plan import SpacePlan, tighter
 from tvm_ergo.target.chip import Chip
@@ -19,6 +21,8 @@ from tvm_ergo.target.errors import OutOfMemoryError
 
 TIGHTER = (1.0, 0.97, 0.94, 0.9, 0.86, 0.82, 0.75)
 """Shares of the limit asked of the live bytes, as a placement may need somewhat more than is live."""
+NEARLY = 0.8
+"""Subproblems whose peak is at least this share of the largest hold the peak."""
 LOOSER = (1.0, 1.015, 1.03, 1.045, 1.06, 1.08, 1.1)
 """Multiples of the least live bytes tried for the least memory: where more lives, the placement may still be smaller."""
 
@@ -50,16 +54,39 @@ def choose(graph: Graph, chip: Chip, memory_bytes: int, options: Options = Optio
     except OutOfMemoryError:
         if not graph.nodes:
             raise
-    paths = Paths(graph, chip, options)
-    if objective is Objective.MEMORY:
-        best = smallest_plan(paths)
-        if whole is not None and whole.memory_bytes <= best.memory_bytes:
-            return whole
-    else:
-        best = fitting_plan(paths, memory_bytes, objective)
+    best = None
+    for paths in _variants(graph, chip, options):
+        plan = smallest_plan(paths) if objective is Objective.MEMORY else fitting_plan(paths, memory_bytes, objective)
+        if best is not None and plan.memory_bytes >= best.memory_bytes:
+            break
+        best = plan
+        if objective is not Objective.MEMORY and best.memory_bytes <= memory_bytes or plan.constant_bytes >= memory_bytes:
+            break
+    if objective is Objective.MEMORY and whole is not None and whole.memory_bytes <= best.memory_bytes:
+        return whole
     if best.memory_bytes > memory_bytes:
         raise too_large(best, memory_bytes)
     return best
+
+
+def _variants(graph: Graph, chip: Chip, options: Options) -> Iterator[Paths]:
+    """The paths of the graph, then those of the graph with producers computed again where they hold the peak, as long as there are such places.
+
+    In all of them global sums see their input row by row.
+    """
+    graph = accumulated(graph)
+    paths = Paths(graph, chip, options)
+    chosen: list[Site] = []
+    while True:
+        yield paths
+        smallest = paths.smallest()
+        holding = {node.name for segment, way in smallest.parts if way.peak_bytes >= NEARLY * smallest.peak_bytes
+                   for unit in paths.segments.units[segment.first:segment.last + 1] for node in unit}
+        more = [site for site in sites(graph) if site not in chosen and graph.nodes[site.reader].name in holding]
+        if not more:
+            return
+        chosen += more
+        paths = Paths(computed_again(graph, chosen), chip, options, paths.segments.elements)
 
 
 def smallest_plan(paths: Paths) -> SpacePlan:

@@ -70,12 +70,12 @@ class _Chain:
 class Segments:
     """Every segment of one graph with its ways; what is asked for is worked out once."""
 
-    def __init__(self, graph: Graph, chip: Chip, options: Options):
+    def __init__(self, graph: Graph, chip: Chip, options: Options, like: Elements | None = None):
         self.graph, self.options = graph, options
         self.needs = Needs(graph)
         self.costs = StepCosts(graph, chip, self.needs)
         self.units = units_of(graph)
-        self.elements = Elements(graph, self.units, options, self.needs, self.costs)
+        self.elements = Elements(graph, self.units, options, self.needs, self.costs, like)
         self.simulated = 0
         self._chains: dict[int, dict[int, list[_Chain]]] = {}
         self._segments: dict[tuple[int, int], Segment] = {}

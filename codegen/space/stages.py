@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from tvm_ergo.codegen.graph import Graph, Node, Region
+from tvm_ergo.relay_passes import dialect
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,6 @@ def widened(graph: Graph, tileable: Callable[[Node], bool], nodes: Sequence[Node
             producer = graph.producer.get(t)
             if producer is None or producer.id in ids or t in graph.outputs or len(graph.tensors[t].shape) != 4:
                 continue
-            if tileable(producer) and all(reader.id in ids for reader in graph.consumers[t]):
+            if tileable(producer) and not isinstance(producer.op, dialect.RunningSum) and all(reader.id in ids for reader in graph.consumers[t]):
                 found[producer.id] = producer
     return list(found.values())

@@ -14,6 +14,7 @@ from tvm_ergo.relay_passes.dialect.elementwise import Add, Maximum, Minimum, Mul
 from tvm_ergo.relay_passes.dialect.linear import Conv2d, Conv2dTranspose, DepthwiseConv2d, MatMul
 from tvm_ergo.relay_passes.dialect.movement import Concat, Pad, Receive, Reshape, Resize2d, Slice, Transpose
 from tvm_ergo.relay_passes.dialect.pooling import AvgPool2d, MaxPool2d, ReduceMax, ReduceMin, ReduceSum, Softmax
+from tvm_ergo.relay_passes.dialect.running import RequantizeLast, RunningSum
 
 __all__ = [
     "OPS", "ErgoOp", "Region", "Shape", "ergo_op", "from_call", "is_ergo_call",
@@ -21,7 +22,7 @@ __all__ = [
     "Add", "Mul", "Maximum", "Minimum", "Table",
     "MaxPool2d", "AvgPool2d", "ReduceSum", "ReduceMax", "ReduceMin", "Softmax",
     "Resize2d", "Pad", "Concat", "Receive", "Slice", "Transpose", "Reshape",
-    "Compress", "Decompress",
+    "Compress", "Decompress", "RunningSum", "RequantizeLast",
 ]
 
 

@@ -173,6 +173,8 @@ class Receive(_Permuted):
     On the chip the tensor it reads is never in the memory: instructions take the rows from the sender as they are needed.
     """
 
+    in_models = False
+
 
 @ergo_op("reshape")
 @dataclass(frozen=True)

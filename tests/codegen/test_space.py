@@ -16,6 +16,8 @@ from tvm_ergo.codegen.graph import from_function
 from tvm_ergo.codegen.options import Options
 from tvm_ergo.codegen.plan import make_plan
 from tvm_ergo.codegen.space import Objective, choose, make_space_plan
+from tvm_ergo.codegen.space.accumulate import accumulated
+from tvm_ergo.codegen.space.again import computed_again, sites
 from tvm_ergo.codegen.space.check import check
 from tvm_ergo.codegen.space.order import ROWS, Needs, band_steps, tileable
 from tvm_ergo.codegen.space.place import NEVER, place, separations
@@ -26,6 +28,7 @@ from tvm_ergo.codegen.space.segments import linear_cuts
 from tvm_ergo.codegen.space.stages import Stage, widened
 from tvm_ergo.codegen.stream import streamed
 from tvm_ergo.codegen.testing import RandomFunction
+from tvm_ergo.relay_passes import dialect
 from tvm_ergo.relay_passes.cpu import build_cpu
 from tvm_ergo.target.chip import chip
 from tvm_ergo.target.errors import OutOfMemoryError
@@ -35,7 +38,7 @@ from tvm_ergo.target.program import Program
 CHIP = chip("ergo/1")
 SLOW = {"deadline": None, "suppress_health_check": list(HealthCheck)}
 RANDOMS = st.randoms(use_true_random=False)
-SPATIAL = ("conv2d", "depthwise", "depthwise", "pool", "add", "add", "mul", "table", "concat", "pad", "reduce", "compress", "compress")
+SPATIAL = ("conv2d", "depthwise", "depthwise", "pool", "add", "add", "mul", "table", "concat", "pad", "reduce", "excite", "compress", "compress")
 
 
 class TallFunction(RandomFunction):
@@ -43,6 +46,16 @@ class TallFunction(RandomFunction):
 
     def _shape(self):
         return (1, self.random.randint(8, 24), self.random.randint(2, 5), self.random.randint(1, 4))
+
+
+    def excite(self) -> None:
+        """Scales a picture by what its average says."""
+        x = self.pick(4)
+        count = x.ty.shape[1] * x.ty.shape[2]
+        if int(x.ty.shape[0]) > 1 or (mean := self.emit(dialect.ReduceSum((1, 2), True, self.zero_point(), **self.scale(70 * int(count)), **self.clip()), x)) is None:
+            return
+        gate = self.emit(dialect.Table(), mean, self.constant((256,)))
+        self.emit(dialect.Mul(a_zp=self.zero_point(), b_zp=self.zero_point(), **self.scale(8000), **self.clip()), x, gate)
 
 
 def tall(random: Random, ops: int = 10) -> TallFunction:
@@ -314,10 +327,11 @@ def test_the_largest_of_the_segments_peaks_is_the_plans(wide_chain):
 
 @settings(max_examples=25, **SLOW)
 @given(RANDOMS)
-def test_streamed_inputs_equal_resident_ones(random):
+def test_streams_running_sums_and_nodes_computed_again_change_no_value(random):
     function = tall(random)
     resident, inputs = from_function(function.finish(random.randint(1, 2))["main"]), function.arrays_for_inputs()
-    graph = streamed(resident)
+    graph = accumulated(streamed(resident))
+    graph = computed_again(graph, [site for site in sites(graph) if random.random() < 0.8])
     graph.validate()
     expected = run(emit_program(make_plan(resident, 1 << 20), CHIP), inputs)
     for plan in (random_plan(random, graph), make_plan(graph, 1 << 20)):

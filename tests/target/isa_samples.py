@@ -2,8 +2,8 @@
 
 import numpy as np
 from tvm_ergo.target.isa import (
-    Add, Codec, Conv, ConvTranspose, Copy, CpuCall, CpuFunction, Decode, Depthwise, DType, Encode, Fill, Halt, MatMul, MaxMin, MaxMinKind, Mul, Operand, Pool,
-    PoolKind, Receive, Reduce, ReduceKind, Resize, Softmax, Table, contiguous,
+    Accumulate, Add, Codec, Conv, ConvTranspose, Copy, CpuCall, CpuFunction, Decode, Depthwise, DType, Encode, Fill, Halt, MatMul, MaxMin, MaxMinKind, Mul, Operand, Pool,
+    PoolKind, Receive, Reduce, ReduceKind, Requantize, Resize, Softmax, Table, contiguous,
 )
 
 MEMORY_BYTES = 1 << 16
@@ -88,6 +88,9 @@ def samples() -> dict:
         "encode": Encode(x=p((5, 3, 4), wider=2), out=p((3, 20), "uint8", wider=6), codec=Codec.BITPLANE, tile_rows=2, zero_point=-3),
         "decode": Decode(x=p((2, 20), "uint8", wider=6), out=p((2, 3, 4), wider=2), codec=Codec.BITMASK, tile_rows=2, last_rows=1, skip=1,
                          zero_point=-3),
+        "accumulate": Accumulate(x=p((2, 3, 4, 5), wider=2), acc=p((2, 1, 1, 5), "int32", wider=1), first=False, in_zp=-7),
+        "accumulate first": Accumulate(x=p((1, 3, 4, 5)), acc=p((1, 1, 1, 5), "int32"), first=True, in_zp=9),
+        "requantize": Requantize(x=p((3, 5), "int32", wider=1), out=p((3, 5), wider=2), mult=9_000_000, shift=53, **REQUANT),
         "receive": Receive(port=0, offset=5, steps=(300, 1, 100, 0, 0, 0), out=p((3, 4, 5), wider=2)),
         "argmax": CpuCall(function=CpuFunction.ARGMAX, inputs=[p((3, 10))], outputs=[p((3,), "int32")], params=()),
         "gather_rows": CpuCall(function=CpuFunction.GATHER_ROWS, inputs=[p((7, 4)), p((2, 3), "int32")], outputs=[p((2, 3, 4))], params=()),

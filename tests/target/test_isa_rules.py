@@ -110,6 +110,11 @@ def meaning(name, ins, view):
             return ((columns[:, r0] * (2048 - rw)[:, None, None] + columns[:, r1] * rw[:, None, None] + 2**21) >> 22).astype(np.int8)
         case "copy":
             return view(ins.src)
+        case "accumulate" | "accumulate first":
+            sums = np.zeros(ins.acc.shape, np.int64) if ins.first else wide(ins.acc)
+            return (sums + (wide(ins.x) - ins.in_zp).sum(axis=(1, 2), keepdims=True)).astype(np.int32)
+        case "requantize":
+            return requant(wide(ins.x))
         case "receive":
             stream = np.random.default_rng(ins.port).integers(0, 256, 1 << 16, dtype=np.uint8).view(np.int8)
             out = np.zeros(ins.out.shape, np.int8)
@@ -197,6 +202,9 @@ BROKEN = {
     "rows beyond the slots": ("decode", dict(skip=2)), "last tile too high": ("decode", dict(last_rows=3)),
     "a tile for nothing": ("decode", dict(out=contiguous(60000, "int8", (1, 3, 4)), skip=0, last_rows=2)),
     "a tile skipped": ("decode", dict(out=contiguous(60000, "int8", (1, 3, 4)), skip=2)),
+    "accumulate shape": ("accumulate", dict(acc=contiguous(60000, "int32", (2, 1, 1, 4)))),
+    "accumulate onto its input": ("accumulate first", dict(acc=contiguous(SAMPLES["accumulate first"].x.addr // 4 * 4, "int32", (1, 1, 1, 5)))),
+    "requantize shape": ("requantize", dict(out=contiguous(60000, "int8", (3, 4)))),
     "receive steps": ("receive", dict(steps=(300, 1, 100, 1, 0, 0))),
     "self overlap": ("copy", dict(out=Operand(60000, DType.I16, (5, 4, 6), (0, 12, 2)))),
     "output on input": ("conv", dict(out=contiguous(SAMPLES["conv"].x.addr, "int8", (1, 3, 7, 6)))),
