@@ -24,7 +24,7 @@ from tvm_ergo.codegen.views import resolve
 ROLL_ROWS = (1, 2, 4, 8, 16)
 """Rows a step of a rolling element makes, tried in this order."""
 STAGE_ROWS = (1, 2, 4)
-SPLITS = (1, 2, 4, 8)
+SPLITS = (1, 2, 3, 4, 8)
 """Tiles that a band of a stage is cut into, along the columns or along the channels."""
 MAX_STAGE_NODES = 9
 MAX_STAGE_UNITS = 5

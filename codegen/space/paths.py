@@ -14,14 +14,16 @@ from tvm_ergo.codegen.options import Options
 from tvm_ergo.codegen.plan import place_constants
 from tvm_ergo.codegen.space.elements import Elements
 from tvm_ergo.codegen.space.plan import SpacePlan, make_space_plan
-from tvm_ergo.codegen.space.segments import Segment, Segments, Way
+from tvm_ergo.codegen.space.segments import FEAR, HOPE, Segment, Segments, Way
 from tvm_ergo.codegen.views import resolve
 from tvm_ergo.target.chip import Chip
 
-HOPE, FEAR = 0.85, 1.15
-"""Measured peaks lie between these shares of the estimated ones, mostly: a way is measured when the path it is on depends on it."""
+NEAR = 0.85
+"""Ways whose live bytes are more than this share of the limit (or of the path's peak) are placed: gaps between buffers may take the rest."""
 MAX_ROUNDS = 80
-STEP = 1.04
+ALMOST = 1.05
+"""A path of so many times the multiply-accumulates allowed is made leaner by exchanging single elements."""
+STEP = 1.03
 """The least memory within a limit of multiply-accumulates is looked for in steps of this factor."""
 
 
@@ -77,6 +79,10 @@ class Paths:
         top = max(path.peak_bytes, *(self.segments.segment(u, u).ways[0].peak_bytes for u in range(len(self.segments.units))), 1)
         while True:
             path = self.cheapest(limit, "macs") or path
+            if macs < path.macs < ALMOST * macs:
+                for segment, way in sorted(path.parts, key=lambda part: -part[1].macs):
+                    self.segments.leaner(segment, way, limit, int(way.macs - path.macs + macs))
+                path = self.cheapest(limit, "macs") or path
             if path.macs <= macs or limit > 2 * top:
                 break
             limit = int(limit * STEP) + 1
@@ -91,15 +97,23 @@ class Paths:
                                needs=self.segments.needs)
 
     def _settled(self, price: Callable[[Way], tuple], join: Callable[[tuple, tuple], tuple], limit_bytes: int | None) -> Path | None:
-        """The best path, all of its ways measured. Those that may decide are measured first: others often leave the path before it matters."""
+        """The best path, all of its ways measured, those near the limit placed. What may decide is looked at first: the rest often leaves the path
+        before it matters."""
         for _ in range(MAX_ROUNDS):
             path = self._best(price, join, limit_bytes)
-            if path is None or all(way.exact for _, way in path.parts):
-                return path
+            if path is None:
+                return None
             bound = max(way.between(HOPE) for _, way in path.parts) if limit_bytes is None else limit_bytes
-            doubtful = [part for part in path.parts if part[1].between(FEAR) > bound and not part[1].exact]
-            for segment, way in doubtful or path.parts:
+            unknown = [part for part in path.parts if not part[1].exact]
+            for segment, way in [part for part in unknown if part[1].between(FEAR) > bound] or unknown:
                 self.segments.measure(segment, way)
+            if unknown:
+                continue
+            high = [part for part in path.parts if not part[1].placed and part[1].peak_bytes > NEAR * bound]
+            if not high:
+                return path
+            for segment, way in high:
+                self.segments.place(segment, way)
         return self._best(price, join, limit_bytes, measured=True)
 
     def _best(self, price, join, limit_bytes: int | None, measured: bool = False) -> Path | None:

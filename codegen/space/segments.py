@@ -12,9 +12,12 @@ from dataclasses import dataclass, field, replace
 
 from tvm_ergo.codegen.graph import Graph, Node
 from tvm_ergo.codegen.options import Options
+from tvm_ergo.codegen.plan import Step
 from tvm_ergo.codegen.space.cost import StepCosts
 from tvm_ergo.codegen.space.elements import MAX_STAGE_UNITS, Element, Elements
 from tvm_ergo.codegen.space.order import Needs, band_steps
+from tvm_ergo.codegen.space.place import place
+from tvm_ergo.codegen.space.place_exact import tightened
 from tvm_ergo.codegen.space.plan import arranged
 from tvm_ergo.codegen.space.rolling import Shift
 from tvm_ergo.codegen.space.stages import Stage
@@ -22,8 +25,14 @@ from tvm_ergo.target.chip import Chip
 
 SCRATCH_LEVELS = 7
 """Limits of scratch bytes tried, each half of the one before."""
+PLACING_EFFORT = 1.0
+"""Of the exact placement of one way, see `place_exact`."""
 CYCLE_PRICES = (0.01, 0.1, 0.5)
-MAC_PRICES = (0.0, 0.02, 0.1, 0.4)
+HOPE, FEAR = 0.85, 1.15
+"""Measured peaks lie between these shares of the estimated ones, mostly: a way is measured when the path it is on depends on it."""
+MAX_TRIALS = 24
+"""Elements exchanged, at most, before a way counts as lean."""
+MAC_PRICES = (0.0, 0.02, 0.05, 0.1, 0.2, 0.4)
 """What all cycles (multiply-accumulates) of the network together are worth, in sizes of its largest tensor."""
 
 
@@ -31,8 +40,8 @@ MAC_PRICES = (0.0, 0.02, 0.1, 0.4)
 class Way:
     """One way to carry out a segment. bands, stages : as in `band_steps`.
 
-    peak_bytes : most live bytes, an estimate until ``exact``. cycles, energy_pj, macs : likewise. ends_bytes : of the larger of the whole tensors at its
-    ends, which no way avoids.
+    peak_bytes : most live bytes, an estimate until ``exact``; what addresses reach once ``placed``. cycles, energy_pj, macs : likewise. ends_bytes : of the larger of the whole tensors at its
+    ends, which no way avoids. chain : what it was made of.
     """
 
     bands: dict[int, int]
@@ -42,7 +51,9 @@ class Way:
     energy_pj: float
     macs: int
     ends_bytes: int = 0
+    chain: tuple[Element, ...] = ()
     exact: bool = False
+    placed: bool = False
 
     def between(self, share: float) -> float:
         """The peak if what is estimated beyond the ends were this share of itself; a measured peak is what it is."""
@@ -59,14 +70,6 @@ class Segment:
     ways: list[Way] = field(default_factory=list)
 
 
-@dataclass(frozen=True, eq=False)
-class _Chain:
-    """Elements in a row and the bytes they need together, estimated."""
-
-    elements: tuple[Element, ...]
-    bytes: int
-
-
 class Segments:
     """Every segment of one graph with its ways; what is asked for is worked out once."""
 
@@ -77,7 +80,7 @@ class Segments:
         self.units = units_of(graph)
         self.elements = Elements(graph, self.units, options, self.needs, self.costs, like)
         self.simulated = 0
-        self._chains: dict[int, dict[int, list[_Chain]]] = {}
+        self._chains: dict[int, dict[int, list[tuple[Element, ...]]]] = {}
         self._segments: dict[tuple[int, int], Segment] = {}
         self._found: dict[tuple[int, int], list[Element]] = {}
 
@@ -89,21 +92,52 @@ class Segments:
             if first == last:
                 segment.ways.append(self._exact(segment, Way({}, {}, 0, 0, 0.0, 0)))
             self._chained_from(first)
-            ends = self.bytes_before(first) + self._bytes(last)
-            for chain in self._chains[first].get(last, ()):
-                bands = {node: rows for e in chain.elements for node, rows in e.bands}
-                stages = {node: stage for e in chain.elements for node, stage in e.stages}
-                largest = max(self.bytes_before(first), self._bytes(last))
-                peak = max(largest, ends * 3 // 4) + chain.bytes
-                costs = (sum(getattr(e, name) for e in chain.elements) for name in ("cycles", "energy_pj", "macs"))
-                segment.ways.append(Way(bands, stages, peak, *costs, ends_bytes=largest))
+            segment.ways += [self._way(segment, chain) for chain in self._chains[first].get(last, ())]
             segment.ways = _undominated(segment.ways)
             self._segments[key] = segment
         return self._segments[key]
 
+    def _way(self, segment: Segment, chain: tuple[Element, ...]) -> Way:
+        """A chain as a way of its segment, its figures estimated."""
+        before, after = self.bytes_before(segment.first), self._bytes(segment.last)
+        peak = max(before, after, (before + after) * 3 // 4) + self._chain_bytes(chain)
+        costs = (sum(getattr(e, name) for e in chain) for name in ("cycles", "energy_pj", "macs"))
+        return Way({node: rows for e in chain for node, rows in e.bands}, {node: stage for e in chain for node, stage in e.stages}, peak, *costs,
+                   ends_bytes=max(before, after), chain=chain)
+
+    def leaner(self, segment: Segment, way: Way, limit_bytes: int, macs: int) -> Way:
+        """A way of fewer multiply-accumulates within a limit, from exchanging one element of a chain at a time until there are at most ``macs``; ``way``
+        itself if there is none.
+
+        The chains of `segment` are those that some price of time makes best; between two such there may be others.
+        """
+        trials: list[Way] = []
+        if way.macs <= macs:
+            return way
+        for k, element in enumerate(way.chain):
+            for other in self._elements(element.first, element.last):
+                if other.macs < element.macs:
+                    trials.append(self._way(segment, (*way.chain[:k], other, *way.chain[k + 1:])))
+        for other in sorted(trials, key=lambda w: (w.peak_bytes, w.macs))[:MAX_TRIALS]:
+            if self._exact(segment, other).peak_bytes <= limit_bytes and other.macs < way.macs and self.place(segment, other).peak_bytes <= limit_bytes:
+                segment.ways.append(other)
+                return self.leaner(segment, other, limit_bytes, macs)
+        return way
+
     def measure(self, segment: Segment, way: Way) -> Way:
         """Runs a way step by step, once: afterwards its figures are exact (but for the overlap of engines)."""
         return way if way.exact else self._exact(segment, way)
+
+    def place(self, segment: Segment, way: Way) -> Way:
+        """Gives a measured way addresses, once: its peak is what they reach."""
+        if not way.placed:
+            part, steps = self._steps(segment, way)
+            _, rolled = arranged(part, steps, self.options, self.needs, way.stages)
+            alignment = max((part.tensors[root].itemsize for root in rolled.roots), default=1)
+            offsets = place(rolled.low, rolled.high, alignment)
+            offsets, _ = tightened(rolled.low, rolled.high, alignment, offsets, PLACING_EFFORT)
+            way.peak_bytes, way.placed = int((offsets + rolled.high.max(axis=1, initial=0)).max(initial=0)), True
+        return way
 
     def bytes_before(self, first: int) -> int:
         """Bytes of the whole tensors a segment begins with: none in front of a stream."""
@@ -114,14 +148,18 @@ class Segments:
     def _bytes(self, unit: int) -> int:
         return sum(self.graph.tensors[t].size_bytes for t in self.units[unit][-1].outputs)
 
-    def _exact(self, segment: Segment, way: Way) -> Way:
-        self.simulated += 1
+    def _steps(self, segment: Segment, way: Way) -> tuple[Graph, tuple[Step, ...]]:
+        """A segment as a graph of its own, and the steps of a way."""
         graph = self.graph
         nodes = tuple(node for unit in self.units[segment.first:segment.last + 1] for node in unit)
         inputs = graph.inputs if segment.first == 0 else self.units[segment.first - 1][-1].outputs
         outputs = graph.outputs if segment.last == len(self.units) - 1 else nodes[-1].outputs
         part = replace(graph, nodes=nodes, inputs=inputs, outputs=outputs)
-        steps = band_steps(part, way.bands, self.needs, stages=way.stages)
+        return part, band_steps(part, way.bands, self.needs, stages=way.stages)
+
+    def _exact(self, segment: Segment, way: Way) -> Way:
+        self.simulated += 1
+        part, steps = self._steps(segment, way)
         _, rolled = arranged(part, steps, self.options, self.needs, way.stages)
         way.peak_bytes = int(rolled.live_bytes().max(initial=0))
         way.cycles, way.energy_pj = self.costs.total(rolled.steps)
@@ -145,7 +183,7 @@ class Segments:
         """Chains from unit ``first`` to every unit behind it: a shortest path for each limit of scratch and each price."""
         if first in self._chains:
             return
-        found: dict[int, list[_Chain]] = {}
+        found: dict[int, list[tuple[Element, ...]]] = {}
         for table in self._best_elements():
             best: dict[int, tuple[float, tuple[Element, ...]]] = {first - 1: (0.0, ())}
             for unit in range(first, len(self.units)):
@@ -158,7 +196,7 @@ class Segments:
                 if not choices:
                     break
                 best[unit] = min(choices, key=lambda c: c[0])
-                found.setdefault(unit, []).append(_Chain(best[unit][1], self._chain_bytes(best[unit][1])))
+                found.setdefault(unit, []).append(best[unit][1])
         self._chains[first] = found
 
     def _chain_bytes(self, elements: tuple[Element, ...]) -> int:
