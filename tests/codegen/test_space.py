@@ -21,7 +21,7 @@ from tvm_ergo.codegen.space.again import computed_again, sites
 from tvm_ergo.codegen.space.check import check
 from tvm_ergo.codegen.space.order import ROWS, Needs, band_steps, tileable
 from tvm_ergo.codegen.space.place import NEVER, place, separations
-from tvm_ergo.codegen.space.plan import macs_of
+from tvm_ergo.codegen.space.plan import macs_of, tighter
 from tvm_ergo.codegen.space.rolling import Shift, runs_of
 from tvm_ergo.codegen.space.paths import Paths
 from tvm_ergo.codegen.space.segments import linear_cuts
@@ -322,7 +322,9 @@ def test_paths_end_at_the_last_node_and_cuts_are_crossed_by_one_tensor(random):
 def test_the_largest_of_the_segments_peaks_is_the_plans(wide_chain):
     paths = Paths(wide_chain[1], CHIP)
     path = paths.smallest()
-    assert paths.plan(path).live_bytes == path.peak_bytes == max(way.peak_bytes for _, way in path.parts)
+    plan = tighter(paths.plan(path))
+    assert plan.live_bytes <= path.peak_bytes == max(way.peak_bytes for _, way in path.parts)
+    assert plan.activation_bytes == path.peak_bytes and all(way.placed for _, way in path.parts if way.peak_bytes == path.peak_bytes)
 
 
 @settings(max_examples=25, **SLOW)
