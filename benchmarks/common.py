@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 import platform
+from collections.abc import Collection
 
 from rich.console import Console
 from rich.table import Table
@@ -26,13 +27,13 @@ def parse(arguments: argparse.ArgumentParser, argv=None) -> argparse.Namespace:
     return parsed
 
 
-def show(title: str, rows: list[dict], json_path: str | None = None) -> None:
-    """Prints the rows as one table and writes them, with the machine they were measured on, as JSON."""
+def show(title: str, rows: list[dict], json_path: str | None = None, hidden: Collection[str] = ()) -> None:
+    """Prints the rows as one table and writes them, with the machine they were measured on, as JSON. hidden : columns only of the JSON."""
     table = Table(title=title, title_justify="left")
-    for key in rows[0] if rows else ():
+    for key in [key for key in rows[0] if key not in hidden] if rows else ():
         table.add_column(key, justify="left" if isinstance(rows[0][key], str) else "right", overflow="fold")
     for row in rows:
-        table.add_row(*(f"{v:,.4g}" if isinstance(v, float) else "" if v is None else str(v) for v in row.values()))
+        table.add_row(*(f"{v:,.4g}" if isinstance(v, float) else "" if v is None else str(v) for key, v in row.items() if key not in hidden))
     Console(width=150).print(table)
     if json_path:
         machine = {"machine": platform.machine(), "python": platform.python_version(), "cpus": len(os.sched_getaffinity(0))}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -31,17 +31,17 @@ SHARES = (0.75, 0.5, 0.3)
 SLOW_S = 60.0
 
 
-def limits(least_bytes: int, whole_bytes: int) -> Iterator[tuple[str, int, Objective]]:
+def limits(least_bytes: int, whole_bytes: int, shares: Sequence[float]) -> Iterator[tuple[str, int, Objective]]:
     """``(name, limit of activation bytes, objective)`` of the plans of a graph besides that of least memory; shares that cannot be met are left out."""
     yield "least", least_bytes, Objective.LATENCY
-    for share in SHARES:
+    for share in shares:
         if int(share * whole_bytes) > least_bytes:
             yield f"{share:.0%}", int(share * whole_bytes), Objective.LATENCY
     yield "energy", max(whole_bytes // 2, least_bytes), Objective.ENERGY
 
 
-def measure(part: ChipPart, on: Chip) -> Iterator[dict]:
-    """A row for every plan of a chip part."""
+def measure(part: ChipPart, on: Chip, shares: Sequence[float] = SHARES) -> Iterator[dict]:
+    """A row for every plan of a chip part: ``net, part, plan, input, limit KiB, reached KiB, search s, slow, inputs, wrong`` (empty: all is well)."""
     whole = choose(part.graph, on, BIG_MEMORY_BYTES)
     program = emit_program(whole, on, BIG_MEMORY_BYTES)
     expected = [_strict(program, on, inputs) for inputs in part.inputs]
@@ -49,7 +49,7 @@ def measure(part: ChipPart, on: Chip) -> Iterator[dict]:
     for graph in dict.fromkeys((part.graph, streamed(part.graph))):
         least, row = _planned(part, graph, on, expected, "memory", BIG_MEMORY_BYTES, Objective.MEMORY)
         yield row
-        for name, limit, objective in limits(least.activation_bytes, whole.activation_bytes):
+        for name, limit, objective in limits(least.activation_bytes, whole.activation_bytes, shares):
             yield _planned(part, graph, on, expected, name, limit + least.constant_bytes, objective)[1]
 
 

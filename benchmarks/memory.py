@@ -28,12 +28,18 @@ MAX_MACS = Options().mac_overhead
 FRAME_SHARE = 1.1
 """With the frame resident, the goal is this times the frame, wherever the frame is the largest tensor."""
 STREAMED_GOALS_KIB = {"tf2_mobilenet_v2_1.0_224_ptq": 64.0, "vww_96_int8": 10.0, "pretrainedResnet_quant": 10.0, "vww": 10_000 / KIB, "mcunetv2_large": 100.0}
-# Peers on the same files, KiB, frame resident and counted (measured): TFLite Micro's arena head, Vela 5.2 (U55-128, Shared_Sram).
-PEERS_KIB = {"tf2_mobilenet_v2_1.0_224_ptq": (1470.0, 1474.0, 353.5), "vww_96_int8": (72.0, 72.7, 48.0), "pretrainedResnet_quant": (48.0, 50.6, 35.0),
-             "kws_ref_model": (15.6, 21.7, 15.6), "mcunetv2_large": (2394.0, 1475.0, 735.0)}
-# Planners of patches, KiB as they count, input streamed; with their factor of multiply-accumulates where known.
-PATCHES = {"tf2_mobilenet_v2_1.0_224_ptq": "MCUNetV2 168.0 (1.10x)", "vww": "msf-CNN 13.06 (1.35x), 11.72 (1.96x); TinyEngine 31.25",
-           "mcunetv2_large": "TinyEngine 398.8"}
+FRAME_NETS = ("tf2_mobilenet_v2_1.0_224_ptq", "vww_96_int8", "vww", "mcunetv2_large")
+"""Nets for which the frame's goal is stated though the frame is not their largest tensor."""
+# On the same files. The first three with the frame resident and counted (measured): TFLite Micro's arena head, Vela 5.2 (U55-128, Shared_Sram).
+# "patches": planners of patches, the input streamed, as they count, with their factor of multiply-accumulates where it is known.
+PEERS_KIB = {
+    "tf2_mobilenet_v2_1.0_224_ptq": {"TFLM": 1470.0, "Vela Perf.": 1474.0, "Vela Size": 353.5, "patches": "MCUNetV2 168.0 (1.10x)"},
+    "vww_96_int8": {"TFLM": 72.0, "Vela Perf.": 72.7, "Vela Size": 48.0},
+    "pretrainedResnet_quant": {"TFLM": 48.0, "Vela Perf.": 50.6, "Vela Size": 35.0},
+    "kws_ref_model": {"TFLM": 15.6, "Vela Perf.": 21.7, "Vela Size": 15.6},
+    "mcunetv2_large": {"TFLM": 2394.0, "Vela Perf.": 1475.0, "Vela Size": 735.0, "patches": "TinyEngine 398.8"},
+    "vww": {"patches": "msf-CNN 13.06 (1.35x), 11.72 (1.96x); TinyEngine 31.25"}}
+PEERS = ("TFLM", "Vela Perf.", "Vela Size", "patches")
 
 
 def measure(part: ChipPart, on: Chip) -> Iterator[dict]:
@@ -47,13 +53,19 @@ def measure(part: ChipPart, on: Chip) -> Iterator[dict]:
         program = emit_program(plan, on)
         space, small = program.meta["space"] or {"mac_overhead": 1.0, "copied_bytes": 0}, Trace(program, on)
         goal = goal_kib(part.net, graph)
-        peers = PEERS_KIB.get(part.net, (None,) * 3)
         yield {"net": part.net, "input": "streamed" if graph.streams else "resident", "frame KiB": frame_bytes(graph) / KIB,
                "whole KiB": whole.activation_bytes / KIB, "live KiB": plan.live_bytes / KIB, "placed KiB": plan.activation_bytes / KIB,
                "MACs x": space["mac_overhead"], "copied KiB": space["copied_bytes"] / KIB, "cycles x": small.cycles / trace.cycles,
                "energy x": small.energy_pj / trace.energy_pj, "search s": seconds, "goal KiB": goal,
                "reached": None if goal is None else "yes" if plan.activation_bytes <= goal * KIB and space["mac_overhead"] <= MAX_MACS else "no",
-               "TFLM": peers[0], "Vela Perf.": peers[1], "Vela Size": peers[2], "patches": PATCHES.get(part.net)}
+               **{peer: PEERS_KIB.get(part.net, {}).get(peer) for peer in PEERS}}
+
+
+def beside_peers(rows: list[dict]) -> list[dict]:
+    """What is placed beside what the peers need, for the nets they were run on."""
+    placed = {(row["net"], row["input"]): row["placed KiB"] for row in rows}
+    return [{"net": net, "resident KiB": placed[net, "resident"], "streamed KiB": placed.get((net, "streamed")), **{p: peers.get(p) for p in PEERS}}
+            for net, peers in PEERS_KIB.items() if (net, "resident") in placed]
 
 
 def frame_bytes(graph: Graph) -> int:
@@ -67,7 +79,7 @@ def goal_kib(net: str, graph: Graph) -> float | None:
         return STREAMED_GOALS_KIB.get(net)
     frame = frame_bytes(graph)
     is_largest = frame >= max(t.size_bytes for t in graph.tensors if t.data is None)
-    return frame * FRAME_SHARE / KIB if is_largest or net in STREAMED_GOALS_KIB else None
+    return frame * FRAME_SHARE / KIB if is_largest or net in FRAME_NETS else None
 
 
 def main(argv=None) -> None:
@@ -75,7 +87,9 @@ def main(argv=None) -> None:
     names = arguments.nets or [n for n in (*TFLITE, *evaluation.TASKS) if n not in NO_CNN]
     on = chip("ergo/1").with_memory(BIG_MEMORY_BYTES)
     parts = (part for name in names for part in chip_parts(name, calibration_samples=2))  # what is calibrated does not change the plan
-    show("peak activation memory", [row for part in parts for row in measure(part, on)], arguments.json)
+    rows = [row for part in parts for row in measure(part, on)]
+    show("peak activation memory", rows, arguments.json, hidden=PEERS)
+    show("beside peers on the same files", beside_peers(rows))
 
 
 if __name__ == "__main__":

@@ -54,10 +54,14 @@ class ChipPart:
 
 def chip_parts(name: str, samples: int = 0, **options) -> list[ChipPart]:
     """A net's chip functions before they are planned, with what they get for the first ``samples`` real inputs. Options: `compile_net`'s."""
+    return parts_of(name, compile_net(name, **options), samples)
+
+
+def parts_of(name: str, compiled, samples: int = 0) -> list[ChipPart]:
+    """As `chip_parts`, of a net that is compiled already."""
     from tvm_ergo.codegen.graph import from_function
     from tvm_ergo.relay_passes.compile.partition import Partition, chip_functions
 
-    compiled = compile_net(name, **options)
     calls = [call for feeds in inputs_of(name, compiled, samples) for call in compiled.run(feeds).calls]
     return [ChipPart(name, symbol, from_function(func, symbol), tuple(call.inputs for call in calls if call.symbol == symbol))
             for symbol, func in chip_functions(Partition()(compiled.lowered))]
