@@ -18,6 +18,7 @@ __version__ = "0.1.0"
 _PUBLIC = {
     "compile": "tvm_ergo.api",
     "quantize": "tvm_ergo.api",
+    "explore": "tvm_ergo.exploring",
     "CompiledModel": "tvm_ergo.compiled",
     "RunResult": "tvm_ergo.compiled",
     "load": "tvm_ergo.compiled",

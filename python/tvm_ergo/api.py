@@ -34,7 +34,7 @@ def quantize(model, calibration, options: QuantizeOptions = QuantizeOptions(), *
     if calibration is None:
         raise CalibrationError("there is no calibration data", required="a few typical inputs (about 100)")
     imported = frontend.load(model, input_shapes=input_shapes, batch=batch)
-    return quantize_module(normalize(imported.mod), _renamed(calibration, imported), options, progress=progress)
+    return quantize_module(normalize(imported.mod), renamed(calibration, imported), options, progress=progress)
 
 
 def compile(model, *, target: str | Path | tvm.target.Target | Chip = "ergo", calibration=None, memory: int | str | None = None,  # noqa: A001
@@ -66,7 +66,7 @@ def compile(model, *, target: str | Path | tvm.target.Target | Chip = "ergo", ca
     if memory is not None:
         chip = chip.with_memory(memory)
     imported = frontend.load(model, input_shapes=input_shapes, batch=batch)
-    options = PipelineOptions(chip, _renamed(calibration, imported), quantize, strict, progress, (equalized := []).append,
+    options = PipelineOptions(chip, renamed(calibration, imported), quantize, strict, progress, (equalized := []).append,
                               objective_named(objective), (projected := []).append, stream)
     reference = run_stages(imported.mod, options, until="normalize")
     quantized = run_stages(reference, options, start="quantize", until="quantize")
@@ -91,7 +91,7 @@ def objective_named(name: str) -> Objective:
     return Objective(name)
 
 
-def _renamed(calibration, imported: frontend.Imported):
+def renamed(calibration, imported: frontend.Imported):
     """Calibration samples by the model's input names, renamed to the parameters of its function (names made identifiers)."""
     names = dict(zip((i.name for i in imported.inputs), imported.parameters))
 

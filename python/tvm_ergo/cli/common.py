@@ -61,13 +61,19 @@ def parse_error(text: str) -> float:
 
 
 def add_model_arguments(parser: argparse.ArgumentParser, *, compiling: bool = False) -> None:
-    parser.add_argument("model", help="an ONNX (.onnx, .onnx.xz) or TFLite file" + ("" if compiling else ", or a compiled model (.ergo)"))
-    parser.add_argument("--target", default=DEFAULT_TARGET, help="ergo, ergo/1, ergo/2 or a chip file (.json); default ergo")
+    add_quantize_arguments(parser, "an ONNX (.onnx, .onnx.xz) or TFLite file" + ("" if compiling else ", or a compiled model (.ergo)"))
     parser.add_argument("--memory", type=parse_size, metavar="SIZE", help="unified memory of the chip, e.g. 512KiB (default: the chip's own)")
     parser.add_argument("--objective", choices=[objective.value for objective in Objective],
                         help="what is made least within the memory: latency (default), energy, or memory: activation bytes")
     parser.add_argument("--stream", action="store_true",
                         help="the input picture arrives row by row as the network needs it, and never lies in the memory as a whole")
+    parser.add_argument("--strict", action="store_true", help="refuse operators that would run on the host CPU")
+
+
+def add_quantize_arguments(parser: argparse.ArgumentParser, model: str) -> None:
+    """The model, the chip, and how a float model is quantized."""
+    parser.add_argument("model", help=model)
+    parser.add_argument("--target", default=DEFAULT_TARGET, help="ergo, ergo/1, ergo/2 or a chip file (.json); default ergo")
     parser.add_argument("--calibration", metavar="DATA",
                         help="float models: .npz/.npy of example inputs, or the name of an evaluation task (see 'eval --list')")
     parser.add_argument("--method", default=None, choices=["minmax", "percentile", "mse"], help="how ranges are taken from the calibration data")
@@ -77,7 +83,6 @@ def add_model_arguments(parser: argparse.ArgumentParser, *, compiling: bool = Fa
     parser.add_argument("--project-channels", type=parse_error, metavar="ERROR",
                         help="keep tensors in fewer channels where that changes the outputs by at most ERROR of their deviation (rms, on calibration data)")
     parser.add_argument("--input-shape", type=parse_shape, action="append", default=[], metavar="NAME=DIMS", help="static shape of a dynamic input")
-    parser.add_argument("--strict", action="store_true", help="refuse operators that would run on the host CPU")
 
 
 def add_result_arguments(parser: argparse.ArgumentParser, *, pictures: bool = True) -> None:

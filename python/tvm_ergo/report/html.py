@@ -29,10 +29,10 @@ def html_page(report: Report) -> str:
                  "<h2>Live bytes over time</h2>", _plot(live_bytes(program)),
                  "<h2>Energy by layer</h2>", _plot(energy_bars(program)),
                  "<h2>Layers</h2>", _layers(program)]
-    body.append("<h2>Energy by event</h2>" + _table(("event", "uJ"), [
+    body.append("<h2>Energy by event</h2>" + table(("event", "uJ"), [
         (name, f"{value:,.3f}") for name, value in sorted(report.energy_by_event_uj.items(), key=lambda item: -item[1])]))
     if report.host:
-        body.append("<h2>On the host CPU</h2>" + _table(
+        body.append("<h2>On the host CPU</h2>" + table(
             ("node", "op", "reason", "remedy"), host_rows(report, most=20), text_columns=4))
     if report.errors:
         body += ["<h2>Where quantization error enters</h2>", _plot(error_bars(report))]
@@ -103,12 +103,12 @@ def error_bars(report: Report) -> go.Figure:
 
 
 def _layers(program: ProgramReport) -> str:
-    return _table(("layer", "op", "engine", "cycles", "MACs", "utilisation", "uJ", "read bytes", "written bytes"), [
+    return table(("layer", "op", "engine", "cycles", "MACs", "utilisation", "uJ", "read bytes", "written bytes"), [
         (r.name, r.op, r.engine, f"{r.cycles:,}", f"{r.macs:,}", f"{100 * r.utilisation:.1f} %" if r.macs else "",
          f"{r.energy_uj:,.3f}", f"{r.read_bytes:,}", f"{r.write_bytes:,}") for r in program.layers], text_columns=3)
 
 
-def _table(header, rows, text_columns: int = 1) -> str:
+def table(header, rows, text_columns: int = 1) -> str:
     head = "".join(f"<th{' class=t' if i < text_columns else ''}>{html.escape(name)}</th>" for i, name in enumerate(header))
     body = "".join("<tr>" + "".join(f"<td{' class=t' if i < text_columns else ''}>{html.escape(str(cell))}</td>"
                                     for i, cell in enumerate(row)) + "</tr>" for row in rows)

@@ -6,6 +6,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tvm_ergo.report.figures import HOST_NOTE, KIB, energy, host_rows, idle_mw, input_text, latency, peak_text, rate
+from tvm_ergo.report.front import Front, Series
 from tvm_ergo.report.model import ProgramReport, Report
 
 WIDE_COLUMNS = 110  # what the whole layer table needs
@@ -83,6 +84,19 @@ def _memory_line(program: ProgramReport, width: int) -> str:
     line = "".join(BLOCKS[round(8 * value / peak)] for value in columns)
     made = peak_text(program)
     return f"live activations over time, peak {peak / KIB:,.1f} KiB{': ' + made if made else ''}\n{line}"
+
+
+def front_table(front: Front, series: Series) -> Table:
+    """The points of one Pareto front."""
+    table = Table(title=f"{front.model} on {front.chip}, frame {series.name}, above {front.constant_bytes:,} bytes of constants", title_justify="left",
+                  caption=f"no order in time or space goes below {series.bound_bytes:,} activation bytes: {series.bound_reason}", caption_justify="left")
+    for name in ("activation KiB", "unified KiB", "cycles", "ms", "uJ", "MACs"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("chosen for", overflow="fold")
+    for p in series.points:
+        table.add_row(f"{p.activation_bytes / KIB:,.1f}", f"{p.memory_bytes / KIB:,.1f}", f"{p.cycles:,}", f"{p.latency_ms:,.3f}", f"{p.energy_uj:,.2f}",
+                      f"{p.mac_overhead:.2f}x", p.how)
+    return table
 
 
 def _host_table(report: Report) -> Table:

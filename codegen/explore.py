@@ -1,0 +1,132 @@
+"""What a network can be had for: the Pareto front of memory, cycles and energy, every point a plan that was lowered and priced."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+from tvm_ergo.codegen.compile import emit_program
+from tvm_ergo.codegen.graph import Graph
+from tvm_ergo.codegen.options import Options
+from tvm_ergo.codegen.plan import Plan, make_plan
+from tvm_ergo.codegen.space.paths import Path, Paths
+from tvm_ergo.codegen.space.plan import SpacePlan, macs_of, tighter
+from tvm_ergo.codegen.space.search import Objective, smallest_plan
+from tvm_ergo.target.chip import Chip
+from tvm_ergo.target.chip import Point as OperatingPoint
+from tvm_ergo.target.machine.trace import Trace
+from tvm_ergo.target.program import Program
+
+NO_LIMIT = 1 << 40
+POINTS = 12
+GAP = 1.01
+"""A placement this much above its live bytes is looked at for longer."""
+
+
+@dataclass(frozen=True)
+class Point:
+    """One plan. how : "whole layers", or what it was chosen for within which limit of activation bytes. activation_bytes : reached, the frame (or
+    its rows) included. cycles, energy_pj : of one inference, from the Program's trace, leakage included. mac_overhead : 1.0 where nothing is
+    computed twice. programs : one a chip function."""
+
+    how: str
+    constant_bytes: int
+    activation_bytes: int
+    cycles: int
+    energy_pj: float
+    macs: int
+    mac_overhead: float
+    programs: tuple[Program, ...] = field(repr=False, compare=False)
+
+    @property
+    def memory_bytes(self) -> int:
+        """Of the unified memory: constants and activations."""
+        return self.constant_bytes + self.activation_bytes
+
+    @property
+    def figures(self) -> tuple[int, int, float]:
+        """What is to be small."""
+        return self.activation_bytes, self.cycles, self.energy_pj
+
+
+def pareto(graph: Graph, chip: Chip, options: Options = Options(), *, points: int = POINTS, at: OperatingPoint | str | None = None,
+           progress: Callable[[int, int], None] | None = None) -> list[Point]:
+    """The plans of which no other is better in activation bytes, cycles and energy, by rising bytes.
+
+    From the smallest plan found to whole layers, ``points`` limits a cost between them, whatever memory the chip has. at : operating point
+    for the energy. progress : ``progress(done, total)``. Errors: UnsupportedError from the lowering rules.
+    """
+    total, done = 2 * points + 2, 0
+    found: list[Point] = []
+    for how, plan in candidates(graph, chip, options, points):
+        if plan is not None:
+            found.append(_priced(how, plan, graph, chip, at))
+        done += 1
+        if progress:
+            progress(done, total)
+    return undominated(found)
+
+
+def candidates(graph: Graph, chip: Chip, options: Options, points: int) -> Iterator[tuple[str, Plan | SpacePlan | None]]:
+    """``(how, plan)``; None in place of one that was there already. All limits share one search."""
+    whole = make_plan(graph, NO_LIMIT, options)
+    yield "whole layers", whole
+    if not graph.nodes:
+        return
+    paths = Paths(graph, chip, options)
+    least = smallest_plan(paths)
+    yield "least memory", least
+    seen: set[tuple] = set()
+    for objective in (Objective.LATENCY, Objective.ENERGY):
+        top = whole.activation_bytes
+        low = min(paths.smallest().peak_bytes, top)
+        for number in range(points):
+            limit = int(low * (top / max(low, 1)) ** (number / max(points - 1, 1)))
+            path = paths.cheapest(limit, objective.cost)
+            if path is None or path.key in seen:
+                yield "", None
+                continue
+            seen.add(path.key)
+            yield f"{objective.value} within {limit} bytes", _placed(paths, path)
+
+
+def _placed(paths: Paths, path: Path) -> SpacePlan:
+    plan = paths.plan(path)
+    return tighter(plan) if plan.activation_bytes > GAP * plan.live_bytes else plan
+
+
+def _priced(how: str, plan: Plan | SpacePlan, graph: Graph, chip: Chip, at: OperatingPoint | str | None) -> Point:
+    program = emit_program(plan, chip)
+    trace = Trace(program, chip, at)
+    macs = macs_of(plan) if isinstance(plan, SpacePlan) else graph.macs()
+    return Point(how, plan.constant_bytes, plan.activation_bytes, trace.cycles, trace.energy_pj, macs, macs / max(graph.macs(), 1), (program,))
+
+
+def undominated(points: Iterable[Point]) -> list[Point]:
+    """Those that no other equals or beats in all figures, by rising bytes; of equal ones the first."""
+    kept: list[Point] = []
+    for point in sorted(points, key=lambda p: p.figures):  # whatever dominates a point sorts before it
+        if not any(all(a <= b for a, b in zip(other.figures, point.figures)) for other in kept):
+            kept.append(point)
+    return kept
+
+
+def combined(fronts: Sequence[Sequence[Point]]) -> list[Point]:
+    """The front of a network whose chip functions, each with its front, run one after another in one activation area above all constants."""
+    if len(fronts) == 1:
+        return list(fronts[0])
+    found = []
+    for limit in sorted({point.activation_bytes for front in fronts for point in front}):
+        fitting = [[point for point in front if point.activation_bytes <= limit] for front in fronts]
+        if all(fitting):
+            for figure in ("cycles", "energy_pj"):
+                found.append(_together([min(front, key=lambda p: getattr(p, figure)) for front in fitting]))
+    return undominated(found)
+
+
+def _together(parts: Sequence[Point]) -> Point:
+    useful = sum(part.macs / part.mac_overhead for part in parts)
+    macs = sum(part.macs for part in parts)
+    return Point("; ".join(dict.fromkeys(part.how for part in parts)), sum(part.constant_bytes for part in parts),
+                 max(part.activation_bytes for part in parts), sum(part.cycles for part in parts), sum(part.energy_pj for part in parts), macs,
+                 macs / max(useful, 1), tuple(program for part in parts for program in part.programs))

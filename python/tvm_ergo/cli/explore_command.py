@@ -1,0 +1,57 @@
+"""What a network can be had for: the Pareto front of activation memory, cycles and energy, every point a plan that was lowered and priced.
+
+  tvm-ergo explore net.tflite --html front.html
+  tvm-ergo explore net.onnx --calibration images.npz --stream --points 20 --json -
+
+The memory of a point is what to give 'compile' as --memory. A --memory limit has no effect here.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+from tvm_ergo.cli.common import add_quantize_arguments, check_result_paths, console, progress_bar, read_calibration, write_json
+
+HELP = "the memory, time and energy a network can be had for, as table, picture and JSON"
+
+
+def add_arguments(parser) -> None:
+    from tvm_ergo.codegen.explore import POINTS
+
+    add_quantize_arguments(parser, "an ONNX (.onnx, .onnx.xz) or TFLite file")
+    parser.add_argument("--stream", action="store_true", help="also with the frame received row by row, as a second series")
+    parser.add_argument("--points", type=_count, default=POINTS, metavar="N", help=f"limits tried between least memory and whole layers (default {POINTS})")
+    parser.add_argument("--point", help="operating point of the chip (see 'targets'); default: the chip's first")
+    parser.add_argument("--json", metavar="FILE", help="write the result as JSON ('-' for standard output)")
+    parser.add_argument("--html", metavar="FILE", help="write the picture as one self-contained HTML page")
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or not 2 <= int(text) <= 1000:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of points; write 2 to 1000")
+    return int(text)
+
+
+def run(arguments) -> None:
+    from pathlib import Path
+
+    import tvm_ergo
+    from tvm_ergo.cli.models import is_compiled, quantize_options
+    from tvm_ergo.files import write_atomically
+    from tvm_ergo.report.front_html import front_page
+    from tvm_ergo.report.terminal import front_table
+    from tvm_ergo.target.errors import InputError
+
+    check_result_paths(arguments)
+    if is_compiled(arguments.model):
+        raise InputError("a compiled model's plan does not change any more", where=arguments.model, remedy="give the model file (.onnx, .tflite)")
+    calibration = read_calibration(arguments.calibration)
+    with progress_bar(f"exploring {Path(arguments.model).name}") as advance:
+        front = tvm_ergo.explore(arguments.model, target=arguments.target, calibration=calibration, stream=arguments.stream, points=arguments.points,
+                                 point=arguments.point, quantize=quantize_options(arguments), input_shapes=dict(arguments.input_shape) or None,
+                                 progress=lambda step, done, total: advance(done, total, description=step))
+    if arguments.html:
+        write_atomically(arguments.html, front_page(front))
+    write_json(arguments.json, front.model_dump_json(indent=1))
+    for series in front.series:
+        console(arguments).print(front_table(front, series))

@@ -1,0 +1,63 @@
+"""``tvm-ergo explore`` and ``tvm_ergo.explore``: the same front as table, JSON and page."""
+
+import re
+
+import numpy as np
+import pytest
+
+import tvm_ergo
+from tvm_ergo import zoo
+from tvm_ergo.cli import main
+from tvm_ergo.report.front import Front
+from tvm_ergo.target.errors import InputError
+
+MODEL = str(zoo.DIGITS_MODEL)
+
+
+@pytest.fixture(scope="module")
+def front_and_outputs(workspace, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("explore")
+    arguments = ["explore", MODEL, "--calibration", str(workspace / "cal.npz"), "--stream", "--points", "4", "--point", "eco"]
+    assert main([*arguments, "--json", str(folder / "f.json"), "--html", str(folder / "f.html")]) == 0
+    return Front.model_validate_json((folder / "f.json").read_text()), (folder / "f.html").read_text()
+
+
+def test_json_has_both_series_without_dominated_points(front_and_outputs):
+    front, _ = front_and_outputs
+    assert [series.name for series in front.series] == ["resident", "streamed"] and front.point == "eco"
+    for series in front.series:
+        figures = [(p.activation_bytes, p.cycles, p.energy_uj) for p in series.points]
+        assert len(figures) >= 3 and series.points[-1].how == "whole layers" and figures == sorted(figures)
+        assert not any(a != b and all(x <= y for x, y in zip(a, b)) for a in figures for b in figures)
+        assert all(p.activation_bytes >= series.bound_bytes and p.memory_bytes == p.activation_bytes + front.constant_bytes for p in series.points)
+        assert all(p.latency_ms == pytest.approx(p.cycles / front.clock_hz * 1e3) for p in series.points)
+
+
+def test_python_gives_the_same(workspace, front_and_outputs):
+    images = np.load(workspace / "cal.npz")["image"]
+    model = tvm_ergo.compile(MODEL, calibration=images)
+    steps = []
+    front = tvm_ergo.explore(model, stream=True, points=4, point="eco", progress=lambda *step: steps.append(step))
+    assert front.series == front_and_outputs[0].series and steps[-1] == ("plans, frame streamed", 10, 10)
+    model.save(workspace / "again.ergo")
+    with pytest.raises(InputError, match="loaded"):
+        tvm_ergo.explore(tvm_ergo.load(workspace / "again.ergo"))
+    with pytest.raises(InputError, match="two points"):
+        tvm_ergo.explore(model, points=1)
+
+
+def test_page_is_self_contained(front_and_outputs):
+    front, page = front_and_outputs
+    assert not re.search(r"<(script|link|img)[^>]+(src|href)=", page) and "Plotly.newPlot" in page
+    assert all(f"{p.activation_bytes:,}" in page for series in front.series for p in series.points)
+
+
+def test_table_and_wrong_options(workspace, capsys):
+    assert main(["explore", MODEL, "--calibration", str(workspace / "cal.npz"), "--points", "2"]) == 0
+    out = capsys.readouterr().out
+    assert "whole layers" in out and "frame resident" in out and "streamed" not in out
+    assert main(["explore", str(workspace / "digits.ergo")]) == 2
+    assert "give the model file" in capsys.readouterr().err
+    with pytest.raises(SystemExit) as stop:
+        main(["explore", MODEL, "--points", "1"])
+    assert stop.value.code == 2
