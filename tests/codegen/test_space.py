@@ -15,7 +15,7 @@ from tvm_ergo.codegen.compile import compile_function, compile_graph, emit_progr
 from tvm_ergo.codegen.graph import from_function
 from tvm_ergo.codegen.options import Options
 from tvm_ergo.codegen.plan import make_plan
-from tvm_ergo.codegen.space import Objective, choose, make_space_plan
+from tvm_ergo.codegen.space import Objective, SpacePlan, choose, make_space_plan
 from tvm_ergo.codegen.space.accumulate import accumulated
 from tvm_ergo.codegen.space.again import computed_again, sites
 from tvm_ergo.codegen.space.check import check
@@ -235,6 +235,25 @@ def test_every_limit_between_least_and_whole_is_met(wide_chain):
         assert_same(run(program, inputs).values(), expected.values())
         cycles.append(len(program.instructions))
     assert cycles[0] > cycles[-1] == len(graph.nodes) + 1
+
+
+@settings(max_examples=15, **SLOW)
+@given(RANDOMS)
+def test_random_graphs_meet_random_limits_exactly(random):
+    """Least memory, then limits from it up to whole layers, for time and for energy, inputs resident or streamed."""
+    function = tall(random, random.randint(4, 10)) if random.random() < 0.8 else RandomFunction(random, random.randint(1, 2)).grow(10)
+    resident, inputs = from_function(function.finish(random.randint(1, 2))["main"]), function.arrays_for_inputs()
+    graph = streamed(resident) if random.random() < 0.5 else resident
+    expected = run(emit_program(make_plan(resident, 1 << 20), CHIP), inputs)
+    whole, least = choose(graph, CHIP, 1 << 20), choose(graph, CHIP, 1 << 20, Options(), Objective.MEMORY)
+    assert least.memory_bytes <= whole.memory_bytes
+    plans = [(1 << 20, least)]
+    for limit in (least.memory_bytes, random.randint(least.memory_bytes, whole.memory_bytes)):
+        objective = random.choice([Objective.LATENCY, Objective.ENERGY])
+        plans.append((limit, choose(graph, CHIP, limit, Options(), objective)))
+    for limit, plan in plans:
+        assert plan.memory_bytes <= limit and (not isinstance(plan, SpacePlan) or check(plan) is None)
+        assert_same(run(emit_program(plan, CHIP, limit), inputs).values(), expected.values())
 
 
 def test_what_cannot_fit_names_the_best_peak(wide_chain):
