@@ -112,8 +112,8 @@ class Paths:
             high = [part for part in path.parts if not part[1].placed and part[1].peak_bytes > NEAR * bound]
             if not high:
                 return path
-            for segment, way in high:
-                self.segments.place(segment, way)
+            for _, way in high:
+                self.segments.place(way, int(bound))
         return self._best(price, join, limit_bytes, measured=True)
 
     def _best(self, price, join, limit_bytes: int | None, measured: bool = False) -> Path | None:

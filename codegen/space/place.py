@@ -8,11 +8,42 @@ one with fixed sizes, and contain its special tricks: a result growing into the 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 
 RANDOM_ORDERS = 60
 NEVER = -(2**60)
+
+
+@dataclass(frozen=True, eq=False)
+class Profiles:
+    """All that a placement needs to know of buffers over time, in bytes; int64, a number a buffer but for ``above``.
+
+    above : see `separations`. tops : the highest byte each ever occupies. bound_bytes : most bytes occupied at one time. area, first, worst, at_peak : bytes
+    times steps, first step, most bytes of all at a time it lives, its own bytes when most are occupied: by these orders to place them in are made.
+    """
+
+    above: np.ndarray
+    tops: np.ndarray
+    bound_bytes: int
+    area: np.ndarray
+    first: np.ndarray
+    worst: np.ndarray
+    at_peak: np.ndarray
+
+    @classmethod
+    def of(cls, low: np.ndarray, high: np.ndarray) -> Profiles:
+        """low, high : occupied bytes, int64[buffers, times]; nothing is occupied where ``low >= high``."""
+        held = np.maximum(high - low, 0)
+        total = held.sum(axis=0)
+        tops = high.max(axis=1, initial=0)
+        return cls(separations(low, high), tops, int(total.max(initial=0)), held.sum(axis=1), (held > 0).argmax(axis=1) if held.shape[1] else tops * 0,
+                   np.where(held > 0, total, 0).max(axis=1, initial=0), held[:, total.argmax()] if held.shape[1] else tops)
+
+    def peak_bytes(self, offsets: np.ndarray) -> int:
+        """The end of the highest byte ever occupied."""
+        return int((offsets + self.tops).max(initial=0))
 
 
 def separations(low: np.ndarray, high: np.ndarray) -> np.ndarray:
@@ -33,37 +64,30 @@ def separations(low: np.ndarray, high: np.ndarray) -> np.ndarray:
     return above
 
 
-def _orders(low: np.ndarray, high: np.ndarray, count: int) -> Iterator[np.ndarray]:
+def _orders(p: Profiles, count: int) -> Iterator[np.ndarray]:
     """Deterministic orders known to work, then perturbations by a fixed seed."""
-    held = np.maximum(high - low, 0)
-    total = held.sum(axis=0)
-    size, area, first = high.max(axis=1, initial=0), held.sum(axis=1), (held > 0).argmax(axis=1)
-    worst = np.where(held > 0, total, 0).max(axis=1, initial=0)
-    at_peak = held[:, total.argmax()] if held.shape[1] else size
-    for key in ((-size, -at_peak), (-area, -size), (-size, -worst), (first, -size), (-at_peak, -size), (-first, -size)):
+    size = p.tops
+    for key in ((-size, -p.at_peak), (-p.area, -size), (-size, -p.worst), (p.first, -size), (-p.at_peak, -size), (-p.first, -size)):
         yield np.lexsort(key[::-1])
     rng = np.random.default_rng(0)
     for _ in range(count):
-        noise = rng.uniform(0.4, 2.5, len(low))
-        for base in (size, np.maximum(at_peak, 1), area):
+        noise = rng.uniform(0.4, 2.5, len(size))
+        for base in (size, np.maximum(p.at_peak, 1), p.area):
             yield np.argsort(-base * noise, kind="stable")
 
 
-def place(low: np.ndarray, high: np.ndarray, alignment: int = 1, random_orders: int = RANDOM_ORDERS) -> np.ndarray:
+def place(p: Profiles, alignment: int = 1, random_orders: int = RANDOM_ORDERS) -> np.ndarray:
     """The lowest first-fit placement over many orders: int64[buffers], multiples of ``alignment``.
 
-    Stops as soon as the peak equals the largest sum of occupied bytes, which none can beat (rounding to the alignment aside).
+    Stops as soon as the peak equals the most bytes occupied at one time, which none can beat (rounding to the alignment aside).
     """
-    above = separations(low, high)
-    tops = high.max(axis=1, initial=0)
-    bound = int(np.maximum(high - low, 0).sum(axis=0).max(initial=0))
-    best, best_peak = np.zeros(len(low), np.int64), None
-    for order in _orders(low, high, random_orders):
-        offsets = _first_fit(above, tops, order, alignment, best_peak)
+    best, best_peak = np.zeros(len(p.tops), np.int64), None
+    for order in _orders(p, random_orders):
+        offsets = _first_fit(p.above, p.tops, order, alignment, best_peak)
         if offsets is None:
             continue
-        best, best_peak = offsets, int((offsets + tops).max(initial=0))
-        if best_peak <= bound:
+        best, best_peak = offsets, p.peak_bytes(offsets)
+        if best_peak <= p.bound_bytes:
             break
     return best
 

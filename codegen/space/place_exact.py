@@ -8,24 +8,23 @@ from __future__ import annotations
 
 import numpy as np
 
-from tvm_ergo.codegen.space.place import NEVER, separations
+from tvm_ergo.codegen.space.place import NEVER, Profiles
 
 EFFORT = 4.0
 """Deterministic time of CP-SAT, about seconds on a desktop machine."""
 
 
-def tightened(low: np.ndarray, high: np.ndarray, alignment: int, offsets: np.ndarray, effort: float = EFFORT) -> tuple[np.ndarray, bool]:
-    """``(offsets of a lower peak if one is found, whether none is lower)``.
+def tightened(profiles: Profiles, alignment: int, offsets: np.ndarray, effort: float = EFFORT, enough_bytes: int = 0) -> np.ndarray:
+    """Offsets of a lower peak, if one is found; else those given, a valid placement of multiples of ``alignment``.
 
-    low, high : occupied bytes, int64[buffers, times]. offsets : a valid placement, multiples of ``alignment``.
+    enough_bytes : a peak that need not be lowered further.
     """
     from ortools.sat.python import cp_model
 
-    tops = high.max(axis=1, initial=0)
-    peak_bytes, bound = int((offsets + tops).max(initial=0)), int(np.maximum(high - low, 0).sum(axis=0).max(initial=0))
+    peak_bytes, tops, above = profiles.peak_bytes(offsets), profiles.tops, profiles.above
+    bound = max(profiles.bound_bytes, enough_bytes)
     if peak_bytes <= bound:
-        return offsets, True
-    above = separations(low, high)
+        return offsets
     model = cp_model.CpModel()
     peak = model.NewIntVar(bound, peak_bytes, "peak")
     slots = [model.NewIntVar(0, (peak_bytes - int(top)) // alignment, "") for top in tops]
@@ -42,9 +41,7 @@ def tightened(low: np.ndarray, high: np.ndarray, alignment: int, offsets: np.nda
     model.Minimize(peak)
     solver = cp_model.CpSolver()
     solver.parameters.num_workers, solver.parameters.random_seed, solver.parameters.max_deterministic_time = 1, 0, effort
-    status = solver.Solve(model)
-    if status not in (cp_model.OPTIMAL, cp_model.FEASIBLE):
-        return offsets, False
+    if solver.Solve(model) not in (cp_model.OPTIMAL, cp_model.FEASIBLE):
+        return offsets
     found = np.array([solver.Value(slot) for slot in slots], np.int64) * alignment
-    better = found if int((found + tops).max(initial=0)) < peak_bytes else offsets
-    return better, status == cp_model.OPTIMAL
+    return found if profiles.peak_bytes(found) < peak_bytes else offsets

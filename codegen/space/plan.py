@@ -14,7 +14,7 @@ from tvm_ergo.codegen.options import Options
 from tvm_ergo.codegen.plan import NOTHING_SHARED, Life, Step, memory_problem, node_times, place_constants, whole_steps
 from tvm_ergo.codegen.space.extents import boxes_of_inner, compact, extents, interval
 from tvm_ergo.codegen.space.order import ROWS, Needs, band_steps
-from tvm_ergo.codegen.space.place import RANDOM_ORDERS, place
+from tvm_ergo.codegen.space.place import RANDOM_ORDERS, Profiles, place
 from tvm_ergo.codegen.space.place_exact import EFFORT, tightened
 from tvm_ergo.codegen.space.rolling import Rolled, Shift, roll
 from tvm_ergo.codegen.space.stages import Stage
@@ -194,7 +194,7 @@ def make_space_plan(graph: Graph, bands: Mapping[int, int], options: Options = O
     bound = memory_problem(graph, whole, resolve(graph, NOTHING_SHARED, node_times(graph, whole)), 1).lower_bound()
     alignment = _alignment(graph, bands, options, rolled)
     constants, constant_bytes = place_constants(graph, views, max(options.alignment_bytes, alignment))
-    offsets = place(rolled.low, rolled.high, alignment, random_orders)
+    offsets = place(Profiles.of(rolled.low, rolled.high), alignment, random_orders)
     return SpacePlan(graph, dict(bands), frozenset(barriers), rolled, views, offsets, constants, constant_bytes, bound, options, dict(stages))
 
 
@@ -204,8 +204,8 @@ def _alignment(graph: Graph, bands: Mapping[int, int], options: Options, rolled:
 
 def tighter(plan: SpacePlan, effort: float = EFFORT) -> SpacePlan:
     """The same steps at addresses found by a longer search, where that lowers the peak."""
-    offsets, _ = tightened(plan.rolled.low, plan.rolled.high, plan.alignment_bytes, plan.offsets, effort)
-    return replace(plan, offsets=offsets)
+    profiles = Profiles.of(plan.rolled.low, plan.rolled.high)
+    return replace(plan, offsets=tightened(profiles, plan.alignment_bytes, plan.offsets, effort))
 
 
 def arranged(graph: Graph, steps: Sequence[Step], options: Options, needs: Needs, stages: Mapping[int, Stage] = MappingProxyType({}),

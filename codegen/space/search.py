@@ -23,7 +23,7 @@ TIGHTER = (1.0, 0.97, 0.94, 0.9, 0.86, 0.82, 0.75)
 """Shares of the limit asked of the live bytes, as a placement may need somewhat more than is live."""
 NEARLY = 0.8
 """Subproblems whose peak is at least this share of the largest hold the peak."""
-LOOSER = (1.0, 1.015, 1.03, 1.045, 1.06, 1.08, 1.1)
+LOOSER = (1.0, 1.03)
 """Multiples of the least live bytes tried for the least memory: where more lives, the placement may still be smaller."""
 
 

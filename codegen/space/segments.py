@@ -16,7 +16,7 @@ from tvm_ergo.codegen.plan import Step
 from tvm_ergo.codegen.space.cost import StepCosts
 from tvm_ergo.codegen.space.elements import MAX_STAGE_UNITS, Element, Elements
 from tvm_ergo.codegen.space.order import Needs, band_steps
-from tvm_ergo.codegen.space.place import place
+from tvm_ergo.codegen.space.place import Profiles, place
 from tvm_ergo.codegen.space.place_exact import tightened
 from tvm_ergo.codegen.space.plan import arranged
 from tvm_ergo.codegen.space.rolling import Shift
@@ -41,7 +41,8 @@ class Way:
     """One way to carry out a segment. bands, stages : as in `band_steps`.
 
     peak_bytes : most live bytes, an estimate until ``exact``; what addresses reach once ``placed``. cycles, energy_pj, macs : likewise. ends_bytes : of the larger of the whole tensors at its
-    ends, which no way avoids. chain : what it was made of.
+    ends, which no way avoids. chain : what it was made of. profiles, alignment_bytes : what its placement needs to know, once
+    it is exact.
     """
 
     bands: dict[int, int]
@@ -54,6 +55,8 @@ class Way:
     chain: tuple[Element, ...] = ()
     exact: bool = False
     placed: bool = False
+    profiles: Profiles | None = None
+    alignment_bytes: int = 1
 
     def between(self, share: float) -> float:
         """The peak if what is estimated beyond the ends were this share of itself; a measured peak is what it is."""
@@ -119,7 +122,7 @@ class Segments:
                 if other.macs < element.macs:
                     trials.append(self._way(segment, (*way.chain[:k], other, *way.chain[k + 1:])))
         for other in sorted(trials, key=lambda w: (w.peak_bytes, w.macs))[:MAX_TRIALS]:
-            if self._exact(segment, other).peak_bytes <= limit_bytes and other.macs < way.macs and self.place(segment, other).peak_bytes <= limit_bytes:
+            if self._exact(segment, other).peak_bytes <= limit_bytes and other.macs < way.macs and self.place(other, limit_bytes).peak_bytes <= limit_bytes:
                 segment.ways.append(other)
                 return self.leaner(segment, other, limit_bytes, macs)
         return way
@@ -128,15 +131,11 @@ class Segments:
         """Runs a way step by step, once: afterwards its figures are exact (but for the overlap of engines)."""
         return way if way.exact else self._exact(segment, way)
 
-    def place(self, segment: Segment, way: Way) -> Way:
-        """Gives a measured way addresses, once: its peak is what they reach."""
+    def place(self, way: Way, enough_bytes: int = 0) -> Way:
+        """Gives a measured way addresses, once: its peak is what they reach. enough_bytes : a peak that need not be lowered further."""
         if not way.placed:
-            part, steps = self._steps(segment, way)
-            _, rolled = arranged(part, steps, self.options, self.needs, way.stages)
-            alignment = max((part.tensors[root].itemsize for root in rolled.roots), default=1)
-            offsets = place(rolled.low, rolled.high, alignment)
-            offsets, _ = tightened(rolled.low, rolled.high, alignment, offsets, PLACING_EFFORT)
-            way.peak_bytes, way.placed = int((offsets + rolled.high.max(axis=1, initial=0)).max(initial=0)), True
+            offsets = tightened(way.profiles, way.alignment_bytes, place(way.profiles, way.alignment_bytes), PLACING_EFFORT, enough_bytes)
+            way.peak_bytes, way.placed = way.profiles.peak_bytes(offsets), True
         return way
 
     def bytes_before(self, first: int) -> int:
@@ -161,7 +160,9 @@ class Segments:
         self.simulated += 1
         part, steps = self._steps(segment, way)
         _, rolled = arranged(part, steps, self.options, self.needs, way.stages)
-        way.peak_bytes = int(rolled.live_bytes().max(initial=0))
+        way.profiles = Profiles.of(rolled.low, rolled.high)
+        way.alignment_bytes = max((part.tensors[root].itemsize for root in rolled.roots), default=1)
+        way.peak_bytes = way.profiles.bound_bytes
         way.cycles, way.energy_pj = self.costs.total(rolled.steps)
         way.macs = sum(self.costs.macs(s) for s in rolled.steps if not isinstance(s, Shift))
         way.exact = True

@@ -20,7 +20,7 @@ from tvm_ergo.codegen.space.accumulate import accumulated
 from tvm_ergo.codegen.space.again import computed_again, sites
 from tvm_ergo.codegen.space.check import check
 from tvm_ergo.codegen.space.order import ROWS, Needs, band_steps, tileable
-from tvm_ergo.codegen.space.place import NEVER, place, separations
+from tvm_ergo.codegen.space.place import NEVER, Profiles, place, separations
 from tvm_ergo.codegen.space.plan import macs_of, tighter
 from tvm_ergo.codegen.space.rolling import Shift, runs_of
 from tvm_ergo.codegen.space.paths import Paths
@@ -310,7 +310,7 @@ def test_moved_runs_hold_every_written_byte_and_never_overlap_themselves(begin, 
 def test_placement_against_brute_force(count, times, random):
     low = np.array([[random.randint(0, 4) for _ in range(times)] for _ in range(count)])
     high = low + np.array([[random.choice([0, 0, 1, 3, 5]) for _ in range(times)] for _ in range(count)])
-    offsets = place(low, high)
+    offsets = place(Profiles.of(low, high))
     bytes_at = [[(i, set(range(x + a, x + b))) for i, (x, a, b) in enumerate(zip(offsets, low[:, t], high[:, t], strict=True))]
                 for t in range(times)]
     for alive in bytes_at:
