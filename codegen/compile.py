@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
+from dataclasses import replace
 
 from tvm import relax
+from tvm_ergo.codegen.fuse import fuse
 from tvm_ergo.codegen.graph import Graph
+from tvm_ergo.codegen.graph import Node as GraphNode
 from tvm_ergo.codegen.lower import Emitter
 from tvm_ergo.codegen.options import Options
 from tvm_ergo.codegen.plan import Plan
@@ -13,9 +17,13 @@ from tvm_ergo.codegen.schedule import schedule
 from tvm_ergo.codegen.space import Objective, SpacePlan, choose
 from tvm_ergo.codegen.space.rolling import Shift
 from tvm_ergo.codegen.stream import graph_of, streamed
+from tvm_ergo.relay_passes import dialect
 from tvm_ergo.target.chip import Chip
 from tvm_ergo.target.isa import DType, Halt, contiguous
 from tvm_ergo.target.program import Buffer, BufferKind, Node, Port, Program
+
+COMPRESSION = "ergo_compression"
+"""Attribute of a chip function in which tensors wait compressed: JSON of the rows that reports show, kept in ``Program.meta["compression"]``."""
 
 
 def compile_function(func: relax.Function, chip: Chip, *, memory_bytes: int | None = None, options: Options = Options(),
@@ -30,13 +38,18 @@ def compile_function(func: relax.Function, chip: Chip, *, memory_bytes: int | No
     """
     if name is None:
         name = str(func.attrs["global_symbol"]) if func.attrs is not None and "global_symbol" in func.attrs else "main"
-    return compile_graph(graph_of(func, name), chip, memory_bytes=memory_bytes, options=options, objective=objective, stream=stream)
+    program = compile_graph(graph_of(func, name), chip, memory_bytes=memory_bytes, options=options, objective=objective, stream=stream)
+    if func.attrs is None or COMPRESSION not in func.attrs:
+        return program
+    return replace(program, meta={**program.meta, "compression": json.loads(str(func.attrs[COMPRESSION]))})
 
 
 def compile_graph(graph: Graph, chip: Chip, *, memory_bytes: int | None = None, options: Options = Options(),
                   objective: Objective = Objective.LATENCY, stream: bool = False) -> Program:
     """As :func:`compile_function`, from a Graph."""
     graph = streamed(graph) if stream else graph
+    if options.fuse_coding:
+        graph = fuse(graph)
     memory = chip.memory_bytes if memory_bytes is None else memory_bytes
     return emit_program(choose(graph, chip, memory, options, objective), chip, memory)
 
@@ -59,7 +72,7 @@ def emit_program(plan: Plan | SpacePlan, chip: Chip, memory_bytes: int | None = 
     return Program(
         chip_name=chip.name, instructions=instructions, data=_constant_data(plan),
         inputs=_ports(plan, graph.inputs), outputs=_ports(plan, graph.outputs),
-        nodes=[Node(n.name, type(n.op).op_name, n.op.name or n.name) for n in graph.nodes],
+        nodes=[Node(n.name, n.op.op_name, n.op.name or n.name) for n in graph.nodes],
         buffers=_buffers(plan, starts, len(instructions)), memory_bytes=plan.memory_bytes if memory_bytes is None else memory_bytes,
         meta=_meta(plan, written))
 
@@ -105,6 +118,11 @@ def _buffers(plan: Plan, starts: list[int], end: int) -> list[Buffer]:
     return found
 
 
+def _is_slots(node: GraphNode) -> bool:
+    """Whether a node's result is bytes of a codec, which mean nothing to who looks at values."""
+    return isinstance(node.op, dialect.Compress) or getattr(node.op, "shrinks", None) is not None
+
+
 def _meta(plan: Plan | SpacePlan, written: dict[int, tuple[int, int]]) -> dict:
     """Figures for reports, and where each activation can be read: complete once ``instructions`` of the program have run.
 
@@ -115,11 +133,11 @@ def _meta(plan: Plan | SpacePlan, written: dict[int, tuple[int, int]]) -> dict:
     for node in graph.nodes:
         for t in node.outputs:
             time, instructions = written.get(t, (0, 0))
-            if t not in written or not plan.is_whole(t, time):
+            if t not in written or not plan.is_whole(t, time) or _is_slots(node):
                 continue
             view, tensor = plan.placed(t, time), graph.tensors[t]
             tensors.append({
-                "name": tensor.name, "layer": node.op.name or node.name, "op": type(node.op).op_name, "node": node.id,
+                "name": tensor.name, "layer": node.op.name or node.name, "op": node.op.op_name, "node": node.id,
                 "dtype": tensor.dtype, "shape": list(tensor.shape), "addr": view.offset, "strides": list(view.strides),
                 "out_scale": node.op.out_scale, "out_zp": node.op.out_zp, "instructions": instructions})
     ordering = getattr(plan, "ordering", None)

@@ -52,6 +52,11 @@ class Node:
     outputs: tuple[int, ...]
     again: bool = False
 
+    @property
+    def inner(self) -> ErgoOp:
+        """The dialect's op, without the codecs it may have taken in (`codegen.fuse`)."""
+        return getattr(self.op, "inner", self.op)
+
 
 @dataclass(frozen=True, eq=False)
 class Graph:

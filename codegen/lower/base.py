@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from tvm_ergo.codegen.graph import Node, Region
+from tvm_ergo.codegen.graph import Graph, Node, Region
 from tvm_ergo.codegen.plan import Plan
 from tvm_ergo.codegen.strided import View, collapse
 from tvm_ergo.relay_passes.dialect import ErgoOp
@@ -34,6 +34,7 @@ class Emitter:
         self.plan, self.graph = plan, plan.graph
         self.instructions: list[Instruction] = []
         self._node = self._time = 0
+        self.plain_graphs: dict[int, Graph] = {}  # of coded nodes, by id (`lower.coded`)
 
     def lower(self, node: Node, region: Region, time: int = 0) -> None:
         """Appends the instructions of step ``time``. Errors: UnsupportedError when the op has no rule or the box cannot be done."""

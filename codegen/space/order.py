@@ -29,7 +29,7 @@ def bandable(graph: Graph, node: Node) -> bool:
     shape = graph.tensors[node.outputs[0]].shape
     if len(shape) != 4 or shape[0] != 1 or shape[ROWS] < 2 or len(node.outputs) != 1:
         return False
-    op = node.op
+    op = node.inner
     if isinstance(op, (dialect.Compress, dialect.Decompress)):
         return True  # bands of tiles, and of rows out of the tiles that hold them
     if type(op) in _REDUCTIONS:
@@ -43,7 +43,7 @@ def bandable(graph: Graph, node: Node) -> bool:
 
 def _sees_input(graph: Graph, node: Node, axis: int = ROWS) -> bool:
     """No row (column) of output whose whole window lies in the padding (legal, but no instruction can compute it alone)."""
-    op, extent = node.op, graph.tensors[node.inputs[0]].shape[axis]
+    op, extent = node.inner, graph.tensors[node.inputs[0]].shape[axis]
     if hasattr(op, "pool"):
         return True
     kernel = graph.tensors[node.inputs[1]].shape[axis - 1 if isinstance(op, dialect.DepthwiseConv2d) else axis]

@@ -15,6 +15,7 @@ from tvm_ergo.relay_passes.micro.quantize import QuantizeOptions
 from tvm_ergo.target.chip import Chip
 from tvm_ergo.target.errors import CalibrationError, InputError
 from tvm_ergo.target.tags import chip_of_target, target_of_chip
+from tvm_ergo.waiting import Compression
 
 
 def quantize(model, calibration, options: QuantizeOptions = QuantizeOptions(), *, input_shapes: dict | None = None, batch: int = 1,
@@ -38,8 +39,8 @@ def quantize(model, calibration, options: QuantizeOptions = QuantizeOptions(), *
 
 
 def compile(model, *, target: str | Path | tvm.target.Target | Chip = "ergo", calibration=None, memory: int | str | None = None,  # noqa: A001
-            objective: str = "latency", stream: bool = False, strict: bool = False, quantize: QuantizeOptions = QuantizeOptions(),
-            input_shapes: dict | None = None, batch: int = 1,
+            objective: str = "latency", compression: str = "auto", stream: bool = False, strict: bool = False,
+            quantize: QuantizeOptions = QuantizeOptions(), input_shapes: dict | None = None, batch: int = 1,
             progress: Progress | None = None) -> CompiledModel:
     """A model compiled for the chip, with what does not fit it on the host CPU.
 
@@ -54,6 +55,9 @@ def compile(model, *, target: str | Path | tvm.target.Target | Chip = "ergo", ca
     stream : the input picture is not in the memory when the chip starts: its rows are received as they are needed, and the frame never exists
     as a whole (`run` takes the array as ever). strict : refuse models that need the host CPU.
     quantize : choices of the quantization. input_shapes, batch : for dynamic dimensions.
+    compression : "auto" compresses tensors that wait where the network does not fit otherwise, or objective="memory" gains by it; it measures
+    them on the calibration data (give some for quantized models too). Data denser than those lose low bits, tile by tile, and a run counts
+    that. "lossless" reserves the worst case instead, so that nothing is ever lost. "off" compresses nothing.
     progress : ``progress(step, done, total)``, called on long work.
 
     Errors: ModelError (model unreadable), CalibrationError (missing or unusable data), OutOfMemoryError (does not fit),
@@ -66,8 +70,10 @@ def compile(model, *, target: str | Path | tvm.target.Target | Chip = "ergo", ca
     if memory is not None:
         chip = chip.with_memory(memory)
     imported = frontend.load(model, input_shapes=input_shapes, batch=batch)
+    if hasattr(calibration, "__next__"):
+        calibration = list(calibration)  # quantizing and measuring both look at it
     options = PipelineOptions(chip, renamed(calibration, imported), quantize, strict, progress, (equalized := []).append,
-                              objective_named(objective), (projected := []).append, stream)
+                              objective_named(objective), (projected := []).append, stream, compression_named(compression))
     reference = run_stages(imported.mod, options, until="normalize")
     quantized = run_stages(reference, options, start="quantize", until="quantize")
     lowered, mod = None, quantized
@@ -89,6 +95,14 @@ def objective_named(name: str) -> Objective:
     if name not in known:
         raise InputError(f"there is no objective {name!r}", required=", ".join(known))
     return Objective(name)
+
+
+def compression_named(name: str) -> Compression:
+    """Errors: InputError for a name that is none."""
+    known = [compression.value for compression in Compression]
+    if name not in known:
+        raise InputError(f"there is no compression {name!r}", required=", ".join(known))
+    return Compression(name)
 
 
 def renamed(calibration, imported: frontend.Imported):

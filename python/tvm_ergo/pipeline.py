@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 import tvm
 from tvm import relax, tirx
 from tvm_ergo.codegen.byoc import OBJECTIVE
+from tvm_ergo.codegen.compile import PLAN
 from tvm_ergo.codegen.space import Objective
 from tvm_ergo.codegen.stream import STREAM, graph_of
 from tvm_ergo.relay_passes import compat
@@ -29,6 +30,7 @@ from tvm_ergo.relay_passes.support import analyse
 from tvm_ergo.target.chip import Chip
 from tvm_ergo.target.errors import CalibrationError, ModelError, UnsupportedError
 from tvm_ergo.target.tags import DEFAULT_CHIP, chip_of_target, is_ergo, target_of_chip
+from tvm_ergo.waiting import Compression, compress_waiting
 
 Progress = Callable[[str, int, int], None]
 
@@ -41,6 +43,7 @@ class PipelineOptions:
     are none. quantize : choices of the quantization. strict : refuse models of which anything stays on the host.
     progress : ``progress(step, done, total)``. on_equalized, on_projected : see ``micro.quantize.quantize``.
     objective : what the memory plans are chosen for. stream : the chip receives the picture row by row as it needs it.
+    compression : see `tvm_ergo.waiting`.
     """
 
     chip: Chip
@@ -52,6 +55,7 @@ class PipelineOptions:
     objective: Objective = Objective.LATENCY
     on_projected: Callable[[Projection], None] | None = None
     stream: bool = False
+    compression: Compression = Compression.AUTO
 
     @property
     def target(self) -> tvm.target.Target:
@@ -126,7 +130,7 @@ def _codegen(mod: tvm.IRModule, options: PipelineOptions) -> tvm.IRModule:
     mod = mod.clone()
     for gvar, func in list(mod.functions_items()):
         if isinstance(func, relax.Function) and is_chip_function(func):
-            mod[gvar] = func.with_attr(OBJECTIVE, options.objective.value)
+            mod[gvar] = func if PLAN in func.attrs else func.with_attr(OBJECTIVE, options.objective.value)
     with options.target:
         return relax.transform.RunCodegen()(mod)
 
@@ -169,6 +173,7 @@ STAGES = (
     Stage("lower_quantized", "integer ops relax.ergo.* where the chip can, the source's ops elsewhere", _lower_quantized),
     Stage("check_strict", "the same; refuses host operators if asked to", _check_strict),
     Stage("partition", "functions with Codegen=\"ergo\"", _partition),
+    Stage("compress", "the same; tensors that wait are compressed where the memory demands it (tvm_ergo.waiting)", compress_waiting),
     Stage("codegen", "Programs in runtime modules, called by their symbols", _codegen),
     Stage("host", "PrimFuncs for the host CPU", _host),
     Stage("virtual_machine", "what TVM's virtual machine takes", _virtual_machine),

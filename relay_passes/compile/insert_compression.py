@@ -20,12 +20,18 @@ BLIND = (Concat, Pad, Reshape, Slice, Transpose)
 
 @dataclass(frozen=True)
 class Decision:
-    """How one tensor waits. codec : member name of `Codec`. tile_rows, slot_bytes, zero_point : see `target.codecs.slots.SlotLayout`."""
+    """How one tensor waits. codec : member name of `Codec`. tile_rows, slot_bytes, zero_point : see `target.codecs.slots.SlotLayout`.
+
+    keep_plain : readers within ``near`` ops of the producer read what it wrote; else even they read what comes out of the slots.
+    one_copy : all readers of the slots share one decompress, as rows that roll through a group of layers are shared.
+    """
 
     codec: str
     tile_rows: int
     slot_bytes: int
     zero_point: int = 0
+    keep_plain: bool = True
+    one_copy: bool = False
 
     @property
     def layout(self) -> SlotLayout:
@@ -37,7 +43,7 @@ class Decision:
 class InsertCompression:
     """In: a module whose ``function`` is bindings of the integer dialect in dataflow blocks. Out: the same function, valid, in which every
     tensor int8[1, H, W, C] named in ``decisions`` is compressed behind its producer. What reads it within ``near`` ops of its
-    producer reads it as it was; later readers read a decompress in front of them, which the ``near`` ops behind them share.
+    producer reads it as it was (if the decision says so); later readers read a decompress in front of them, which the ``near`` ops behind them share.
     Ops that only move values (concat, pad, reshape, slice, transpose) and all of whose inputs wait compressed wait themselves; row slices
     on tile bounds and row concats of whole tiles are done on the slots. Function outputs are not compressed.
 
@@ -64,11 +70,13 @@ def insert(func: relax.Function, decisions: Mapping[str, Decision], near: int = 
 
 @dataclass(eq=False)
 class _Waiting:
-    """A value that is made where it is needed: by ``op`` from ``args``. plain : its latest copy, and the place that read it last."""
+    """A value that is made where it is needed: by ``op`` from ``args``. near : ops over which readers share a copy. plain : the latest
+    copy, and the place that read it last."""
 
     name: str
     op: ErgoOp
     args: tuple[relax.Expr, ...]
+    near: int
     plain: relax.Var | None = None
     read_at: int = field(default=-(2**30))
 
@@ -121,7 +129,7 @@ class _Insertion:
         op = from_call(value)
         tensors = [a for a in value.args if isinstance(a, relax.Var)]
         if isinstance(op, BLIND) and tensors and all(a in self.waiting for a in tensors) and not escapes and binding.var.name not in self.decisions:
-            self.waiting[binding.var] = _Waiting(binding.var.name, op, tuple(value.args))
+            self.waiting[binding.var] = _Waiting(binding.var.name, op, tuple(value.args), self.near)
             return
         self.place += 1
         args = [self._plain(a) if a in self.waiting else a for a in value.args]
@@ -138,12 +146,15 @@ class _Insertion:
                   "bound": decision.layout.max_error(shape[1:]), "name": getattr(op, "name", "") or var.name,
                   "out_scale": getattr(op, "out_scale", 0.0)}
         slots = self._emit(f"{var.name}_slots", Compress(**fields), (var,))
-        self.waiting[var] = _Waiting(var.name, Decompress(**fields, shape=shape), (slots,), var, self.place)
+        value = _Waiting(var.name, Decompress(**fields, shape=shape), (slots,), 2**31 if decision.one_copy else self.near)
+        if decision.keep_plain:
+            value.plain, value.read_at = var, self.place
+        self.waiting[var] = value
 
     def _plain(self, var: relax.Var) -> relax.Var:
         """The value of a waiting tensor for the op at the present place."""
         value = self.waiting[var]
-        if self.place - value.read_at > self.near:
+        if value.plain is None or self.place - value.read_at > value.near:
             rewritten = self._on_slots(value)
             op, args = rewritten or (value.op, tuple(self._plain(a) if a in self.waiting else a for a in value.args))
             value.plain = self._emit(f"{value.name}_{'moved' if isinstance(op, BLIND) else 'expanded'}", op, args)
@@ -153,7 +164,7 @@ class _Insertion:
     def _on_slots(self, value: _Waiting) -> tuple[ErgoOp, tuple[relax.Expr, ...]] | None:
         """A row slice or row concat of tensors that are only slots by now, done on the slots: ``(decompress, its argument)``."""
         members = [self.waiting.get(a) for a in value.args]
-        if any(m is None or not isinstance(m.op, Decompress) or self.place - m.read_at <= self.near for m in members):
+        if any(m is None or not isinstance(m.op, Decompress) or m.plain is not None and self.place - m.read_at <= m.near for m in members):
             return None
         first = members[0].op
         if isinstance(value.op, Slice):

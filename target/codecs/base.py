@@ -101,6 +101,10 @@ class ActivationCodec(ABC):
         """Payloads of tiles uint8[rows, W, C] of distance codes; None where the codec knows that raw is smaller. A codec that predicts in
         time also takes the previous tensor's tiles: ``encode_tiles(tiles, previous)``, and the same when decoding."""
 
+    def payload_bytes(self, tiles: list[np.ndarray]) -> list[int | None]:
+        """Lengths of what `encode_tiles` gives, for statistics; codecs that can tell without coding do."""
+        return [None if payload is None else len(payload) for payload in self.encode_tiles(tiles)]
+
     @abstractmethod
     def decode_tiles(self, payloads: list[bytes], shapes: list[Shape]) -> list[np.ndarray]:
         """The inverse: uint8[rows, W, C] per payload. Errors: ProgramError for a payload that cannot be one of that shape."""

@@ -34,6 +34,9 @@ class BitmaskCodec(ActivationCodec):
         kept = u[mask]
         return bytes([width]) + np.packbits(mask).tobytes() + pack(kept, np.full(kept.size, width))
 
+    def payload_bytes(self, tiles):
+        return [1 + packed_bytes(t.size) + packed_bytes(int(np.count_nonzero(t)) * int(t.max()).bit_length()) for t in tiles]
+
     def decode_tiles(self, payloads, shapes):
         return [self._decode(payload, math.prod(shape)).reshape(shape) for payload, shape in zip(payloads, shapes)]
 

@@ -37,13 +37,26 @@ class BitplaneCodec(ActivationCodec):
     def encode_tiles(self, tiles):
         return [self._encode(np.moveaxis(tile, 2, 0).ravel()) for tile in tiles]
 
-    def _encode(self, u: np.ndarray) -> bytes:
+    def payload_bytes(self, tiles):
+        return [self._length(*self._analysed(np.moveaxis(tile, 2, 0).ravel())) for tile in tiles]
+
+    @staticmethod
+    def _length(groups, occupied, kept, planes) -> int:
+        last = (kept.size - 1) % BLOCK + 1  # values of the last block
+        bits = BLOCK * int(planes.sum()) - ((BLOCK - last) * int(planes[-1]) if planes.size else 0)
+        return packed_bytes(len(groups)) + 2 * int(occupied.sum()) + packed_bytes(PLANE_BITS * planes.size) + packed_bytes(bits)
+
+    @staticmethod
+    def _analysed(u: np.ndarray):
+        """bool[n, GROUP] map of nonzero values, bool[n] occupied groups, magnitudes less one of the nonzero ones, planes of each block."""
         padded = np.concatenate([u, np.zeros(-u.size % GROUP, np.uint8)])
         groups = (padded != 0).reshape(-1, GROUP)
-        occupied = groups.any(axis=1)
         kept = padded[padded != 0] - 1
         blocks = np.concatenate([kept, np.zeros(-kept.size % BLOCK, np.uint8)]).reshape(-1, BLOCK)
-        planes = bit_length(blocks.max(axis=1, initial=0))
+        return groups, groups.any(axis=1), kept, bit_length(blocks.max(axis=1, initial=0))
+
+    def _encode(self, u: np.ndarray) -> bytes:
+        groups, occupied, kept, planes = self._analysed(u)
         return (np.packbits(occupied).tobytes() + np.packbits(groups[occupied]).tobytes()
                 + pack(planes, np.full(planes.size, PLANE_BITS)) + pack(kept, np.repeat(planes, BLOCK)[:kept.size]))
 

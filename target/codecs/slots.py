@@ -110,7 +110,8 @@ class SlotLayout:
         """int64[T]: bytes of slot that each tile of int8[H, W, C] needs in order to lose nothing."""
         tiles = self._cut(x)
         codes = [level_tables(self.zero_point, 0)[0][tile.astype(np.int16) + 128] for tile in tiles]
-        return np.array([HEADER_BYTES + len(self._payload(u, payload, 0)[0]) for u, payload in zip(codes, self.coder.encode_tiles(codes))], np.int64)
+        return np.array([HEADER_BYTES + (u.size if size is None else min(size, u.size)) for u, size in zip(codes, self.coder.payload_bytes(codes))],
+                        np.int64)
 
     def encode(self, x: np.ndarray) -> np.ndarray:
         """int8[H, W, C] to uint8[T, S]. Errors: InputError for another rank, or an empty tensor."""

@@ -18,11 +18,14 @@ import struct
 from dataclasses import dataclass
 from dataclasses import field as dataclass_field
 from enum import IntEnum
+from functools import wraps
 from typing import ClassVar, Protocol
 
 import numpy as np
 
+from tvm_ergo.target.codecs import Codec
 from tvm_ergo.target.errors import ProgramError
+from tvm_ergo.target.isa.coded import check_coded, with_coding
 from tvm_ergo.target.isa.cost import Cost
 from tvm_ergo.target.isa.fields import Field, Reader, Tensor, Tensors, parse_int
 from tvm_ergo.target.isa.operand import Operand, overlap
@@ -71,6 +74,7 @@ class Instruction:
     FIELDS: ClassVar[dict[str, Field]]
     engine: ClassVar[Engine]
     IN_PLACE: ClassVar[tuple[str, ...]] = ()  # inputs whose place the output may take exactly
+    CODED: ClassVar[dict[str, str]] = {}  # operands that may stand compressed, and the field with each one's zero point
 
     waits: dict[Engine, int]
     node: int
@@ -135,6 +139,8 @@ class Instruction:
         size = operand.dtype.itemsize
         self.require(operand.addr % size == 0 and all(s % size == 0 for s in operand.strides), f"{name} is not aligned",
                      f"address and strides divisible by {size}")
+        if operand.codec != Codec.RAW:
+            check_coded(self, name, operand)
         self.require(not spec.out or operand.is_injective, f"{name} is written but overlaps itself")
         if spec.dims == "*":
             return
@@ -155,6 +161,10 @@ class Instruction:
     def cost(self, chip) -> Cost:
         """Cycles the engine is busy and events, on ``chip`` (target.chip.Chip)."""
         raise NotImplementedError(self.MNEMONIC)
+
+    def read_again(self, chip) -> int:
+        """How often the engine reads an input."""
+        return 1
 
     def values(self, *names: str) -> dict:
         """The named fields as keyword arguments for a kernel."""
@@ -195,6 +205,8 @@ def instruction(opcode: int, engine: Engine, mnemonic: str | None = None):
         cls = dataclass(frozen=True, kw_only=True, repr=False, eq=True)(cls)
         cls.__hash__ = lambda self: hash(self.encode())
         cls.__repr__ = lambda self: f"<{self.to_text()}>"
+        if cls.CODED:
+            cls.cost = _with_coding(cls.cost)
         cls.OPCODE, cls.MNEMONIC, cls.FIELDS, cls.engine = opcode, mnemonic or cls.__name__.upper(), fields, engine
         if opcode in OPCODES or cls.MNEMONIC in MNEMONICS:
             raise ValueError(f"opcode {opcode:#x} or mnemonic {cls.MNEMONIC} is taken")
@@ -202,6 +214,14 @@ def instruction(opcode: int, engine: Engine, mnemonic: str | None = None):
         return cls
 
     return register
+
+
+def _with_coding(cost):
+    @wraps(cost)
+    def total(self, chip) -> Cost:
+        return with_coding(cost(self, chip), self, chip)
+
+    return total
 
 
 def decode(data: bytes, offset: int = 0) -> tuple[Instruction, int]:

@@ -31,6 +31,7 @@ class Add(Instruction):
     b_zp = I8("zero point of b")
     a_mult, b_mult, shift = SIGNED_MULT, SIGNED_MULT, SHIFT
     out_zp, lo, hi = OUT_ZP, LO, HI
+    CODED = {"a": "a_zp", "b": "b_zp", "out": "out_zp"}
     IN_PLACE = ("a", "b")
 
     def check_rules(self, dims):
@@ -62,6 +63,7 @@ class Mul(Instruction):
     b_zp = I8("zero point of b")
     mult, shift = MULT, SHIFT
     out_zp, lo, hi = OUT_ZP, LO, HI
+    CODED = {"a": "a_zp", "b": "b_zp", "out": "out_zp"}
     IN_PLACE = ("a", "b")
 
     def check_rules(self, dims):

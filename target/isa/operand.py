@@ -61,7 +61,8 @@ class Operand:
     """A tensor in the unified memory.
 
     addr : byte address of element (0, ..., 0). dtype : DType. shape : 1 to 6 dimensions, each >= 1.
-    strides : bytes from one index to the next per axis; 0 repeats (broadcasts) the axis. codec : how elements are coded.
+    strides : bytes from one index to the next per axis; 0 repeats (broadcasts) the axis. codec : how elements are coded: with any but
+    RAW the operand is rows in slots, see `target.isa.coded`, and ``stored`` says which bytes those are.
     Errors: ProgramError when a value cannot be encoded.
     """
 
@@ -92,6 +93,13 @@ class Operand:
     def rank(self) -> int:
         return len(self.shape)
 
+    @cached_property
+    def stored(self) -> "Operand":
+        """What lies in memory: the operand itself, or its slots uint8[H, S]."""
+        if self.codec == Codec.RAW or self.rank != 4:
+            return self
+        return Operand(self.addr, DType.U8, (self.shape[1], max(1, self.strides[1])), (self.strides[1], 1))
+
     @property
     def elements(self) -> int:
         """Number of indices (a broadcast axis counts each repetition)."""
@@ -105,11 +113,15 @@ class Operand:
     @cached_property
     def distinct_bytes(self) -> int:
         """Bytes of the elements without broadcast repetitions: what one reading of the tensor moves."""
+        if self.codec != Codec.RAW:
+            return self.elements  # costs count elements; `coded.with_coding` puts slots in their place
         return math.prod(d for d, s in zip(self.shape, self.strides) if s) * self.dtype.itemsize
 
     @cached_property
     def extent(self) -> tuple[int, int]:
         """Half-open byte range ``(lowest, highest + 1)`` that holds every element; lowest may be < 0 for a wrong operand."""
+        if self.stored is not self:
+            return self.stored.extent
         reach = [(d - 1) * s for d, s in zip(self.shape, self.strides)]
         low = self.addr + sum(r for r in reach if r < 0)
         return low, self.addr + sum(r for r in reach if r > 0) + self.dtype.itemsize
@@ -117,12 +129,16 @@ class Operand:
     @property
     def is_contiguous(self) -> bool:
         """Dense and row-major (axes of length 1 may carry any stride)."""
+        if self.stored is not self:
+            return self.stored.is_contiguous
         expected = contiguous_strides(self.shape, self.dtype.itemsize)
         return all(d == 1 or s == e for d, s, e in zip(self.shape, self.strides, expected))
 
     @cached_property
     def is_injective(self) -> bool:
         """No two indices share a byte, shown by nested axes (each stride clears everything below it): required of outputs."""
+        if self.stored is not self:
+            return self.stored.is_injective
         reach = self.dtype.itemsize
         for stride, dim in sorted((abs(s), d) for d, s in zip(self.shape, self.strides) if d > 1):
             if stride < reach:
@@ -142,6 +158,8 @@ class Operand:
 
     def touched(self, low: int, high: int) -> np.ndarray:
         """bool[high - low]: which bytes of ``[low, high)``, a range around ``extent``, hold elements."""
+        if self.stored is not self:
+            return self.stored.touched(low, high)
         mark = np.zeros(high - low, np.uint8)
         view = np.ndarray(self.shape + (self.dtype.itemsize,), np.uint8, mark, self.addr - low, self.strides + (1,))
         view[...] = 1

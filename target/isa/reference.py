@@ -28,7 +28,9 @@ Little-endian, no padding. Every instruction starts with
 
 and then holds its fields in the order of its table. An *operand* is
 `dtype u8, codec u8, rank u8, 0 u8, addr u32, shape u32 x rank, strides i32 x rank` (8 + 8 * rank bytes):
-element `i` stands at `addr + sum(i[k] * strides[k])`; stride 0 repeats an axis; rank 1 to 6.
+element `i` stands at `addr + sum(i[k] * strides[k])`; stride 0 repeats an axis; rank 1 to 6. With any codec but RAW it is int8[1,H,W,C] with
+strides 0,S,0,0: row h is a tile in the slot of S bytes at `addr + h * S` (`target/codecs/slots.py`). An engine expands such rows as it reads
+them and shrinks those it writes, where the instruction says that the operand may be compressed; the arithmetic is the same.
 
 ## Text
 One line: the mnemonic, then `field=value` in any order, then `waits=ENGINE:count,...` and `node=n` where not empty. Operands read
@@ -53,7 +55,8 @@ def enum_table(title: str, enum) -> list[str]:
 def instruction_section(cls: type[Instruction]) -> list[str]:
     """Meaning, field table and cost model of one instruction."""
     in_place = f", in place of {' or '.join(cls.IN_PLACE)}" if cls.IN_PLACE else ""
-    lines = [f"### {cls.MNEMONIC}", "", f"opcode {cls.OPCODE:#04x}, engine {cls.engine.name}{in_place}", "", inspect.getdoc(cls), ""]
+    coded = f"; may be compressed: {', '.join(f'{name} (zero point {zp})' for name, zp in cls.CODED.items())}" if cls.CODED else ""
+    lines = [f"### {cls.MNEMONIC}", "", f"opcode {cls.OPCODE:#04x}, engine {cls.engine.name}{in_place}{coded}", "", inspect.getdoc(cls), ""]
     if cls.FIELDS:
         lines += ["| field | encoding | type and range | meaning |", "|---|---|---|---|"]
     for name, spec in cls.FIELDS.items():

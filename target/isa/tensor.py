@@ -58,6 +58,8 @@ class Conv(_PerChannel):
     w_zp = I8("weight zero point")
     out_zp, lo, hi = OUT_ZP, LO, HI
 
+    CODED = {"x": "in_zp", "out": "out_zp"}
+
     def check_rules(self, dims):
         self.require(dims["C"] == dims["CG"] * self.groups and dims["O"] % self.groups == 0, "groups do not divide the channels",
                      f"C = {self.groups} x {dims['CG']}, O divisible by {self.groups}", f"C={dims['C']}, O={dims['O']}")
@@ -71,13 +73,19 @@ class Conv(_PerChannel):
     def cost(self, chip) -> Cost:
         """Array: K = kh*kw*CG products, a kernel row's kw*CG neighbouring bytes filling the input lanes (dilation 1), so few
         channels still use them; output pixels of all rows fill the pixel lanes. Each group runs on its own. Traffic: MatrixWork."""
-        array, (o, kh, kw, cg), (n, h, w, c) = chip.tensor, self.w.shape, self.x.shape
+        return self._work(chip.tensor).cost(chip.tensor, PARAMETER_BYTES * self.w.shape[0], self.out)
+
+    def read_again(self, chip) -> int:
+        work = self._work(chip.tensor)
+        return ceil_div(work.traffic(chip.tensor)[0], work.input_bytes * work.repeat)
+
+    def _work(self, array) -> MatrixWork:
+        (o, kh, kw, cg), (n, h, w, _) = self.w.shape, self.x.shape
         steps = kh * (ceil_div(kw * cg, array.input_lanes) if self.dilation[1] == 1 else kw * ceil_div(cg, array.input_lanes))
         shared_rows = max(0, (kh - 1) * self.dilation[0] + 1 - self.strides[0])
-        work = MatrixWork(pixels=n * self.out.shape[1] * self.out.shape[2], channels=o // self.groups, depth=kh * kw * cg, steps=steps,
+        return MatrixWork(pixels=n * self.out.shape[1] * self.out.shape[2], channels=o // self.groups, depth=kh * kw * cg, steps=steps,
                           input_bytes=n * h * w * cg, weight_bytes=o // self.groups * kh * kw * cg, halo_bytes=shared_rows * w * cg,
                           repeat=self.groups)
-        return work.cost(array, PARAMETER_BYTES * o, self.out)
 
 
 @instruction(0x02, Engine.TENSOR)
@@ -97,6 +105,8 @@ class Depthwise(_PerChannel):
     w_zp = I8("weight zero point")
     out_zp, lo, hi = OUT_ZP, LO, HI
 
+    CODED = {"x": "in_zp", "out": "out_zp"}
+
     def check_rules(self, dims):
         self.check_output(window_shape(self.x.shape[1:3], self.w.shape[:2], self.strides, self.padding, self.dilation))
 
@@ -111,13 +121,17 @@ class Depthwise(_PerChannel):
         array, (kh, kw, c), pixels = chip.tensor, self.w.shape, math.prod(self.out.shape[:3])
         groups = ceil_div(pixels, array.pixel_lanes)
         cycles = ceil_div(c, array.output_lanes) * groups * ceil_div(kh * kw, array.depthwise_taps)
-        rows_fit = ((kh - 1) * self.dilation[0] + 1) * self.x.shape[2] * min(c, array.output_lanes) <= array.input_buffer_bytes
-        inputs = self.x.distinct_bytes * (1 if rows_fit else ceil_div(kh, self.strides[0]))
+        inputs = self.x.distinct_bytes * self.read_again(chip)
         macs = pixels * c * kh * kw
         events = {Event.MAC_8X8: macs, Event.ACC_ADD_32: macs, Event.REQUANT: requantizations(self.out),
                   Event.LOCAL_READ_BYTE: macs + c * kh * kw * groups,
                   Event.LOCAL_WRITE_BYTE: inputs + self.w.size_bytes}
         return engine_cost(array, cycles, inputs + self.w.size_bytes + PARAMETER_BYTES * c, self.out.size_bytes, events)
+
+    def read_again(self, chip) -> int:
+        (kh, _, c), array = self.w.shape, chip.tensor
+        rows_fit = ((kh - 1) * self.dilation[0] + 1) * self.x.shape[2] * min(c, array.output_lanes) <= array.input_buffer_bytes
+        return 1 if rows_fit else ceil_div(kh, self.strides[0])
 
 
 @instruction(0x03, Engine.TENSOR, "CONV_TRANSPOSE")

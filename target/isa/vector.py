@@ -40,9 +40,11 @@ class Pool(Instruction):
     padding = Ints(EXTENT, 4, "top, left, bottom, right")
     dilation = Ints(STEP, 2, "rows, columns; 1,1 for AVG")
     count_include_pad = Flag("AVG: divide by the whole window also at the border")
-    in_zp = I8("AVG: input zero point")
+    in_zp = I8("AVG: input zero point; MAX: only of a compressed x")
     mult, shift = MULT, SHIFT
     out_zp, lo, hi = OUT_ZP, LO, HI
+
+    CODED = {"x": "in_zp", "out": "out_zp"}
 
     def check_rules(self, dims):
         self.check_clip()
@@ -71,8 +73,11 @@ class Pool(Instruction):
         if self.kind == PoolKind.AVG:
             cycles += ceil_div(n, engine.divide_lanes)
             events = {Event.ACC_ADD_32: n * taps, Event.REQUANT: n, Event.DIVIDE: n}
-        read = min(n * taps, self.x.distinct_bytes * ceil_div(self.pool[0], self.strides[0]))
+        read = min(n * taps, self.x.distinct_bytes * self.read_again(chip))
         return engine_cost(engine, cycles, read, n, events)
+
+    def read_again(self, chip) -> int:
+        return ceil_div(self.pool[0], self.strides[0])
 
 
 @instruction(0x15, Engine.VECTOR)

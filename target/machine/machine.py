@@ -11,6 +11,7 @@ from tvm_ergo.target.chip import Chip, Point
 from tvm_ergo.target.chip import chip as chip_by_name
 from tvm_ergo.target.errors import InputError, MachineError
 from tvm_ergo.target.isa import Instruction
+from tvm_ergo.target.isa.coded import coded_operands
 from tvm_ergo.target.machine.hazards import HazardCheck, describe
 from tvm_ergo.target.machine.kernels.workers import single_threaded_blas
 from tvm_ergo.target.machine.memory import Memory
@@ -75,6 +76,7 @@ class Machine:
         if strict:
             HazardCheck(program).run()
         self.trace = Trace(program, self.chip, point)
+        self._coded = {i: c for i, instruction in enumerate(program.instructions) if (c := coded_operands(instruction))}
         written = _written_spans(program)
         mutable = [_meets(addr, addr + len(content), written) for addr, content in program.data]
         self.memory = Memory(program.memory_bytes, [(a, a + len(c)) for (a, c), changes in zip(program.data, mutable) if not changes])
@@ -108,10 +110,15 @@ class Machine:
         return tuple(TileCount(node, names[node], tuple(counts.tolist())) for node, counts in sorted(self.memory.tiles.items()))
 
     def _execute(self, index: int, instruction: Instruction) -> None:
-        if self.strict:
-            self.memory.restrict(instruction)
+        coded = self._coded.get(index)
         try:
+            if coded:
+                self.memory.open(coded)
+            if self.strict:
+                self.memory.restrict(instruction)
             instruction.execute(self.memory)
+            if coded:
+                self.memory.close(instruction)
         except MachineError as error:
             error.where = "; ".join(filter(None, (describe(self.program, index), error.where)))
             raise

@@ -9,6 +9,7 @@ import numpy as np
 from tvm_ergo.target.codecs import Codec
 from tvm_ergo.target.errors import MachineError
 from tvm_ergo.target.isa import Instruction, Operand
+from tvm_ergo.target.isa.coded import CodedOperand
 
 POISON = 0xA5  # what memory holds before anything is written, in strict mode
 
@@ -26,6 +27,7 @@ class Memory:
         self.constant = tuple(constant)
         self._views: dict[int, tuple[Operand, np.ndarray]] = {}
         self._prepared: dict[int, tuple[Instruction, object]] = {}
+        self._plain: list[tuple[CodedOperand, np.ndarray]] = []  # of the running instruction
         self.tiles: dict[int, np.ndarray] = {}
         self.streams: dict[int, np.ndarray] = {}  # the arrays of streamed ports in this run, dense, by port number
         self._writable: list[Operand] | None = None  # while a strict run executes an instruction: its outputs
@@ -39,9 +41,11 @@ class Memory:
         """The operand's elements as an ndarray of its dtype, shape and strides, on this memory.
 
         Writable; in strict mode only for the operands the running instruction declares as written. Errors: MachineError when any byte is
-        outside the memory, the address or a stride is not aligned to the element, the codec is not RAW, or (strict) the running
-        instruction does not declare the operand.
+        outside the memory, the address or a stride is not aligned to the element, or (strict) the running instruction does not
+        declare the operand. Of a compressed operand it is the expanded rows, while the instruction that `open`ed it runs.
         """
+        if operand.codec != Codec.RAW:
+            return self._expanded(operand)
         known = self._views.get(id(operand))
         if len(self._views) > 1 << 16:
             self._views.clear()  # operands made on the fly, by a watch
@@ -73,9 +77,26 @@ class Memory:
         size = operand.dtype.itemsize
         if operand.addr % size or any(s % size for s in operand.strides):
             raise MachineError("an operand is not aligned to its elements", where=str(operand), required=f"address and strides divisible by {size}")
-        if operand.codec != Codec.RAW:
-            raise MachineError(f"the machine cannot read codec {operand.codec.name}", where=str(operand), available=Codec.RAW.name)
         return np.ndarray(operand.shape, operand.dtype.numpy, self.bytes, operand.addr, operand.strides)
+
+    def _expanded(self, operand: Operand) -> np.ndarray:
+        found = next((array for known, array in self._plain if known.operand is operand), None)
+        if found is None:
+            raise MachineError("a compressed operand is touched by an instruction that does not expand it", where=str(operand))
+        return found
+
+    def open(self, operands: Sequence[CodedOperand]) -> None:
+        """Expands what an instruction reads compressed, and makes room for what it writes. Errors: MachineError."""
+        self._plain = [(c, np.empty(c.operand.shape, np.int8) if c.out else c.expand(self._make_view(c.stored))) for c in operands]
+
+    def close(self, instruction: Instruction) -> None:
+        """Shrinks what the instruction wrote into its slots."""
+        for c, plain in self._plain:
+            if c.out:
+                slots = self._make_view(c.stored)
+                slots[...] = c.shrink(plain)
+                self.tell(instruction, c.layout.dropped(slots))
+        self._plain = []
 
     def prepared(self, instruction: Instruction, operands: Sequence[Operand], factory: Callable[[], object]) -> object:
         """``factory()``, kept for ``instruction`` across runs when every one of ``operands`` (weights, bias, ...) is constant."""

@@ -75,7 +75,11 @@ def add_quantize_arguments(parser: argparse.ArgumentParser, model: str) -> None:
     parser.add_argument("model", help=model)
     parser.add_argument("--target", default=DEFAULT_TARGET, help="ergo, ergo/1, ergo/2 or a chip file (.json); default ergo")
     parser.add_argument("--calibration", metavar="DATA",
-                        help="float models: .npz/.npy of example inputs, or the name of an evaluation task (see 'eval --list')")
+                        help="float models, and to measure what can wait compressed: .npz/.npy of example inputs, or the name of an evaluation task "
+                             "(see 'eval --list')")
+    parser.add_argument("--compression", choices=["auto", "off", "lossless"],
+                        help="auto: tensors that wait are compressed where the network does not fit otherwise (needs --calibration)")
+    parser.add_argument("--lossless", action="store_true", help="as --compression lossless: room for the worst case, no data is ever reduced")
     parser.add_argument("--method", default=None, choices=["minmax", "percentile", "mse"], help="how ranges are taken from the calibration data")
     parser.add_argument("--percentile", type=float, metavar="P", help="for --method percentile: the share of values inside the range, in percent")
     parser.add_argument("--equalize", choices=["auto", "on", "off"],

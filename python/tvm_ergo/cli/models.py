@@ -19,7 +19,7 @@ def is_compiled(path: str) -> bool:
 def refuse_compile_options(arguments: argparse.Namespace) -> None:
     """Errors: InputError if an option is given that only compiling would heed."""
     given = [f"--{name.replace('_', '-')}" for name in ("target", "memory", "objective", "calibration", "method", "percentile", "equalize",
-                                                        "project_channels", "input_shape", "strict", "stream")
+                                                        "project_channels", "input_shape", "strict", "stream", "compression", "lossless")
              if getattr(arguments, name) not in (None, [], False, DEFAULT_TARGET)]
     if given:
         raise InputError(f"a compiled model does not change any more: {', '.join(given)} would have no effect", where=arguments.model,
@@ -39,11 +39,19 @@ def open_model(arguments: argparse.Namespace):
         compiled = tvm_ergo.compile(
             arguments.model, target=arguments.target, memory=arguments.memory, objective=arguments.objective or "latency",
             calibration=calibration, stream=arguments.stream, strict=arguments.strict, input_shapes=dict(arguments.input_shape) or None,
-            progress=lambda stage, done, total: advance(done, total, description=stage), quantize=quantize_options(arguments))
+            progress=lambda stage, done, total: advance(done, total, description=stage), quantize=quantize_options(arguments),
+            compression=compression(arguments))
     console(arguments).print(f"compiled {arguments.model} for {compiled.chip.name} in {time.perf_counter() - start:.1f} s")
     if compiled.projection:
         console(arguments).print(str(compiled.projection))
     return compiled
+
+
+def compression(arguments: argparse.Namespace) -> str:
+    """What ``--compression`` and ``--lossless`` ask for. Errors: InputError where they contradict each other."""
+    if arguments.lossless and arguments.compression not in (None, "lossless"):
+        raise InputError("--lossless contradicts --compression", available=arguments.compression, remedy="give one of the two")
+    return "lossless" if arguments.lossless else arguments.compression or "auto"
 
 
 def quantize_options(arguments: argparse.Namespace):

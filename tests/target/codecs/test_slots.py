@@ -127,3 +127,13 @@ def test_wrong_parameters():
             layout.encode(bad)
     with pytest.raises(InputError):
         layout.decode(np.zeros((2, 9), np.uint8), (3, 1, 1))
+
+
+@settings(max_examples=80, deadline=None)
+@given(**CASE)
+def test_lengths_without_coding(shape, tile_rows, zero_point, codec, kind, seed, share):
+    """`payload_bytes` is the length of what `encode_tiles` gives."""
+    codes = level_tables(zero_point, 0)[0][data_of(kind, shape, zero_point, np.random.default_rng(seed)).astype(np.int16) + 128]
+    coder = SlotLayout(codec, tile_rows, 4, zero_point).coder
+    tiles = [codes[y:y + tile_rows] for y in range(0, shape[0], tile_rows)]
+    assert coder.payload_bytes(tiles) == [None if p is None else len(p) for p in coder.encode_tiles(tiles)]

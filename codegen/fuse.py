@@ -1,0 +1,147 @@
+"""Compress and decompress fused into the instructions that write and read the tensor: it never exists uncompressed in memory.
+
+Where a tensor's tiles are single rows, its producer can shrink the rows it writes and its readers can expand the rows they read
+(`target.isa.coded`). `fuse` rewrites a graph so: the nodes become `Coded` ops on the slots, and everything after it (bands, rolling buffers,
+placement) sees tensors of slots like any others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from tvm_ergo.codegen.graph import Graph, Node, Region
+from tvm_ergo.relay_passes import dialect
+from tvm_ergo.relay_passes.dialect import Compress, Decompress, ErgoOp
+
+FUSIBLE: dict[type[ErgoOp], tuple[dict[int, str | None], str | None]] = {
+    dialect.Conv2d: ({0: "in_zp"}, "out_zp"), dialect.DepthwiseConv2d: ({0: "in_zp"}, "out_zp"), dialect.AvgPool2d: ({0: "in_zp"}, "out_zp"),
+    dialect.MaxPool2d: ({0: None}, None), dialect.Add: ({0: "a_zp", 1: "b_zp"}, "out_zp"), dialect.Mul: ({0: "a_zp", 1: "b_zp"}, "out_zp")}
+"""``({input that may be compressed: the op's field with its zero point}, that of the output)``; None: the arithmetic has none, any will do."""
+
+
+@dataclass(frozen=True)
+class Coded:
+    """An op some of whose inputs are expanded as they are read, and whose output may be shrunk as it is written.
+
+    inner : the op. expands : ``(input, the decompress it took in)``. shrinks : the compress it took in; shape : of what it shrinks. Answers
+    like an `ErgoOp`.
+    """
+
+    inner: ErgoOp
+    expands: tuple[tuple[int, Decompress], ...] = ()
+    shrinks: Compress | None = None
+    shape: tuple[int, ...] = ()
+
+    @property
+    def name(self) -> str:
+        return self.inner.name
+
+    @property
+    def op_name(self) -> str:
+        return self.inner.op_name
+
+    @property
+    def out_scale(self) -> float:
+        return self.inner.out_scale
+
+    @property
+    def out_zp(self) -> int:
+        return self.inner.out_zp
+
+    def plain_shapes(self, shapes: Sequence[tuple[int, ...]]) -> list[tuple[int, ...]]:
+        """Shapes of the inner op's inputs."""
+        expanded = dict(self.expands)
+        return [expanded[i].shape if i in expanded else tuple(shape) for i, shape in enumerate(shapes)]
+
+    def infer(self, shapes, dtypes):
+        expanded = dict(self.expands)
+        for i, op in expanded.items():
+            op.infer([shapes[i]], [dtypes[i]])
+        results = self.inner.infer(self.plain_shapes(shapes), ["int8" if i in expanded else d for i, d in enumerate(dtypes)])
+        return results if self.shrinks is None else self.shrinks.infer([results[0][0]], [results[0][1]])
+
+    def plain_region(self, out_region: Region, shapes) -> Region:
+        """The box of the inner op's output behind a box of the result: slots are whole rows."""
+        if self.shrinks is None:
+            return out_region
+        return ((0, 1), out_region[1], (0, self.shape[2]), (0, self.shape[3]))
+
+    def input_regions(self, out_region: Region, shapes, values=None) -> list[Region]:
+        boxes = self.inner.input_regions(self.plain_region(out_region, shapes), self.plain_shapes(shapes), values)
+        for i, op in self.expands:
+            empty = any(b >= e for b, e in boxes[i])
+            boxes[i] = ((0, 0),) * 4 if empty else ((0, 1), boxes[i][1], (0, 1), (0, op.slot_bytes))
+        return boxes
+
+    def macs(self, shapes) -> int:
+        return self.inner.macs(self.plain_shapes(shapes))
+
+
+def fuse(graph: Graph) -> Graph:
+    """The graph with every compress and decompress of single rows taken into its neighbours where they can do it; node ids are places again.
+
+    A compress goes into the tensor's producer if nobody else reads the tensor plain; a decompress into each reader that can expand; it stays
+    for the others. Values do not change.
+    """
+    if not any(isinstance(n.op, Compress) and n.op.tile_rows == 1 for n in graph.nodes):
+        return graph
+    made = {n.id: n for n in graph.nodes}
+    for node in graph.nodes:
+        if isinstance(node.op, Decompress) and node.op.tile_rows == 1:
+            _into_readers(graph, node, made)
+    for node in graph.nodes:
+        if isinstance(node.op, Compress) and node.op.tile_rows == 1:
+            _into_producer(graph, node, made)
+    nodes = tuple(replace(made[n.id], id=number) for number, n in enumerate(n for n in graph.nodes if n.id in made))
+    return replace(graph, nodes=nodes)
+
+
+def _coded(op: ErgoOp | Coded) -> Coded:
+    return op if isinstance(op, Coded) else Coded(op)
+
+
+def _into_readers(graph: Graph, node: Node, made: dict[int, Node]) -> None:
+    """Every reader that can reads the slots itself; the decompress goes if none is left."""
+    (plain,), (slots,) = node.outputs, node.inputs
+    left = plain in graph.outputs
+    for reader in graph.consumers[plain]:
+        places = [i for i, t in enumerate(reader.inputs) if t == plain]
+        if not all(_expands(graph, reader, i, node.op) for i in places):
+            left = True
+            continue
+        now = made[reader.id]
+        op = _coded(now.op)
+        inputs = tuple(slots if t == plain else t for t in now.inputs)
+        made[reader.id] = replace(now, op=replace(op, expands=(*op.expands, *((i, node.op) for i in places))), inputs=inputs)
+    if not left:
+        del made[node.id]
+
+
+def _expands(graph: Graph, reader: Node, i: int, op: Decompress) -> bool:
+    """Whether a reader's input can be rows that it expands: same zero point, and whole rows are read whatever rows are made."""
+    inputs, _ = FUSIBLE.get(type(reader.op), ({}, None))
+    if i not in inputs or (inputs[i] is not None and getattr(reader.op, inputs[i]) != op.out_zp):
+        return False
+    out = graph.tensors[reader.outputs[0]]
+    if len(out.shape) != 4 or out.shape[0] != 1:
+        return False
+    box = reader.op.input_regions(out.region, graph.shapes(reader))[i]
+    one_row = reader.op.input_regions(((0, 1), (0, 1), *out.region[2:]), graph.shapes(reader))[i]
+    whole = ((0, op.shape[2]), (0, op.shape[3]))
+    return box[2:] == whole and one_row[2:] in (whole, ((0, 0), (0, 0))) and (type(reader.op) not in (dialect.Add, dialect.Mul) or out.shape == op.shape)
+
+
+def _into_producer(graph: Graph, node: Node, made: dict[int, Node]) -> None:
+    """The producer writes the slots, if nobody reads what it made otherwise."""
+    (plain,) = node.inputs
+    producer = graph.producer.get(plain)
+    if producer is None or plain in graph.outputs or len(graph.consumers[plain]) != 1 or type(producer.op) not in FUSIBLE:
+        return
+    field = FUSIBLE[type(producer.op)][1]
+    if field is not None and getattr(producer.op, field) != node.op.out_zp:
+        return
+    now = made[producer.id]
+    op = replace(_coded(now.op), shrinks=node.op, shape=graph.tensors[plain].shape)
+    made[producer.id] = replace(now, op=op, outputs=node.outputs)
+    del made[node.id]

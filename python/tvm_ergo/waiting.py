@@ -1,0 +1,113 @@
+"""The stage that compresses tensors while they wait: whether that is needed, measuring them on calibration data, and the decided plans.
+
+Measuring runs the uncompressed network once on each calibration input, on the emulated chip with memory enough.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import TYPE_CHECKING
+
+import numpy as np
+import tvm
+from tvm import relax
+from tvm_ergo.codegen.compression import Collector, compress, needs_compression, rows_of
+from tvm_ergo.codegen.graph import from_function
+from tvm_ergo.codegen.plan import make_plan
+from tvm_ergo.codegen.runtime.recording import watch
+from tvm_ergo.codegen.space import choose
+from tvm_ergo.relay_passes import compat
+from tvm_ergo.relay_passes.compile.partition import chip_functions
+from tvm_ergo.relay_passes.micro.calibrate import samples_of
+from tvm_ergo.target.errors import OutOfMemoryError
+from tvm_ergo.target.tags import target_of_chip
+
+if TYPE_CHECKING:
+    from tvm_ergo.pipeline import PipelineOptions
+
+MOST_SAMPLES, FEWEST_SAMPLES = 32, 4
+MEASURED_VALUES = 16_000_000
+"""Values coded for statistics, about: networks of large tensors are measured on fewer inputs."""
+NO_LIMIT = 1 << 40
+
+
+class Compression(Enum):
+    """What may be compressed while it waits. LOSSLESS reserves the worst case for every tile."""
+
+    AUTO = "auto"
+    OFF = "off"
+    LOSSLESS = "lossless"
+
+
+def compress_waiting(mod: tvm.IRModule, options: PipelineOptions) -> tvm.IRModule:
+    """A partitioned module with compression in the chip functions that need it and gain by it, each with its decided plan.
+
+    Errors: OutOfMemoryError where compression would have been tried and there is no calibration data to measure it on.
+    """
+    if options.compression is Compression.OFF:
+        return mod
+    functions = dict(chip_functions(mod))
+    limits = _limits(functions, options)
+    wanting = [name for name, func in functions.items() if limits[name] > 0 and needs_compression(func, options.chip, limits[name], options.objective)]
+    if not wanting:
+        return mod
+    if options.calibration is None:
+        _explain(functions, wanting, limits, options)
+        return mod
+    collector = measure(mod, {name: functions[name] for name in wanting}, options)
+    mod = mod.clone()
+    for name in wanting:
+        statistics = collector.statistics(name)
+        found = compress(functions[name], options.chip, limits[name], options.objective, statistics, lossless=options.compression is Compression.LOSSLESS)
+        if found is not None:
+            mod[mod.get_global_var(name)] = found.planned(rows_of(found.decisions, statistics))
+    return relax.transform.Normalize()(mod)
+
+
+def _limits(functions: dict[str, relax.Function], options: PipelineOptions) -> dict[str, int]:
+    """Memory each chip function may take: the constants of all exist at once."""
+    constants = {name: make_plan(from_function(func), NO_LIMIT).constant_bytes for name, func in functions.items()}
+    together = sum(constants.values())
+    return {name: options.chip.memory_bytes - (together - constants[name]) for name in functions}
+
+
+def _explain(functions: dict[str, relax.Function], wanting: list[str], limits: dict[str, int], options: PipelineOptions) -> None:
+    """Raises the planner's own error with one more remedy, where a function does not fit as it is."""
+    for name in wanting:
+        try:
+            choose(from_function(functions[name], name), options.chip, limits[name], objective=options.objective)
+        except OutOfMemoryError as error:
+            raise OutOfMemoryError(error.what, where=error.where, required=error.required, available=error.available,
+                                   remedy=f"{error.remedy}; or calibration data (calibration=..., --calibration), on which the tensors that wait could be "
+                                          "measured: then they are compressed, with a bound") from None
+
+
+def measure(mod: tvm.IRModule, functions: dict[str, relax.Function], options: PipelineOptions) -> Collector:
+    """Statistics of the functions' tensors over the calibration data."""
+    from tvm_ergo.pipeline import host_build, run_stages  # it lists this stage
+
+    graphs = {name: from_function(func, name) for name, func in functions.items()}
+    collector = Collector(graphs)
+    roomy = _roomy(mod, options)
+    with host_build():
+        executable = relax.build(run_stages(mod, roomy, start="codegen"), target_of_chip(roomy.chip), relax_pipeline=None)
+        machine = relax.VirtualMachine(executable.jit(), tvm.cpu())
+    count = int(np.clip(MEASURED_VALUES // max(collector.values, 1), FEWEST_SAMPLES, MOST_SAMPLES))
+    for number, sample in enumerate(samples_of(mod, options.calibration, count)):
+        if options.progress:
+            options.progress("measure tensors", number, count)
+        with watch(collector):
+            compat.flatten_result(machine["main"](*[tvm.runtime.tensor(np.ascontiguousarray(array)) for array in sample.values()]))
+    return collector
+
+
+def _roomy(mod: tvm.IRModule, options: PipelineOptions) -> PipelineOptions:
+    """The options for a chip in whose memory all functions fit with whole layers."""
+    from dataclasses import replace
+
+    from tvm_ergo.codegen.space import Objective
+
+    plans = [make_plan(from_function(func), NO_LIMIT) for _, func in chip_functions(mod)]
+    needed = sum(p.constant_bytes + 64 for p in plans) + max(p.activation_bytes for p in plans)
+    return replace(options, chip=options.chip.with_memory(max(needed, options.chip.memory_bytes)), compression=Compression.OFF, objective=Objective.LATENCY,
+                   progress=None)
