@@ -13,6 +13,7 @@ from tvm_ergo.codegen.graph import Node as GraphNode
 from tvm_ergo.codegen.lower import Emitter
 from tvm_ergo.codegen.options import Options
 from tvm_ergo.codegen.plan import Plan
+from tvm_ergo.codegen.planned import remade
 from tvm_ergo.codegen.schedule import schedule
 from tvm_ergo.codegen.space import Objective, SpacePlan, choose
 from tvm_ergo.codegen.space.rolling import Shift
@@ -22,6 +23,8 @@ from tvm_ergo.target.chip import Chip
 from tvm_ergo.target.isa import DType, Halt, contiguous
 from tvm_ergo.target.program import Buffer, BufferKind, Node, Port, Program
 
+PLAN = "ergo_plan"
+"""Attribute of a chip function whose plan is decided already: JSON as `planned.described` gives it."""
 COMPRESSION = "ergo_compression"
 """Attribute of a chip function in which tensors wait compressed: JSON of the rows that reports show, kept in ``Program.meta["compression"]``."""
 
@@ -38,20 +41,25 @@ def compile_function(func: relax.Function, chip: Chip, *, memory_bytes: int | No
     """
     if name is None:
         name = str(func.attrs["global_symbol"]) if func.attrs is not None and "global_symbol" in func.attrs else "main"
-    program = compile_graph(graph_of(func, name), chip, memory_bytes=memory_bytes, options=options, objective=objective, stream=stream)
-    if func.attrs is None or COMPRESSION not in func.attrs:
+    attrs = {} if func.attrs is None else func.attrs
+    decided = json.loads(str(attrs[PLAN])) if PLAN in attrs else None
+    program = compile_graph(graph_of(func, name), chip, memory_bytes=memory_bytes, options=options, objective=objective, stream=stream, decided=decided)
+    if COMPRESSION not in attrs:
         return program
     return replace(program, meta={**program.meta, "compression": json.loads(str(func.attrs[COMPRESSION]))})
 
 
 def compile_graph(graph: Graph, chip: Chip, *, memory_bytes: int | None = None, options: Options = Options(),
-                  objective: Objective = Objective.LATENCY, stream: bool = False) -> Program:
-    """As :func:`compile_function`, from a Graph."""
+                  objective: Objective = Objective.LATENCY, stream: bool = False, decided: dict | None = None) -> Program:
+    """As :func:`compile_function`, from a Graph. decided : the plan to carry out (`planned.described`), if there is one that fits."""
     graph = streamed(graph) if stream else graph
     if options.fuse_coding:
         graph = fuse(graph)
     memory = chip.memory_bytes if memory_bytes is None else memory_bytes
-    return emit_program(choose(graph, chip, memory, options, objective), chip, memory)
+    plan = None if decided is None else remade(graph, decided, options)
+    if plan is None or plan.memory_bytes > memory:
+        plan = choose(graph, chip, memory, options, objective)
+    return emit_program(plan, chip, memory)
 
 
 def emit_program(plan: Plan | SpacePlan, chip: Chip, memory_bytes: int | None = None) -> Program:

@@ -107,7 +107,7 @@ def _into_readers(graph: Graph, node: Node, made: dict[int, Node]) -> None:
     left = plain in graph.outputs
     for reader in graph.consumers[plain]:
         places = [i for i, t in enumerate(reader.inputs) if t == plain]
-        if not all(_expands(graph, reader, i, node.op) for i in places):
+        if not all(expands_itself(graph, reader, i, node.op) for i in places):
             left = True
             continue
         now = made[reader.id]
@@ -118,28 +118,33 @@ def _into_readers(graph: Graph, node: Node, made: dict[int, Node]) -> None:
         del made[node.id]
 
 
-def _expands(graph: Graph, reader: Node, i: int, op: Decompress) -> bool:
+def expands_itself(graph: Graph, reader: Node, i: int, op: Decompress) -> bool:
     """Whether a reader's input can be rows that it expands: same zero point, and whole rows are read whatever rows are made."""
-    inputs, _ = FUSIBLE.get(type(reader.op), ({}, None))
-    if i not in inputs or (inputs[i] is not None and getattr(reader.op, inputs[i]) != op.out_zp):
+    inputs, _ = FUSIBLE.get(type(reader.inner), ({}, None))
+    if i not in inputs or (inputs[i] is not None and getattr(reader.inner, inputs[i]) != op.out_zp):
         return False
     out = graph.tensors[reader.outputs[0]]
     if len(out.shape) != 4 or out.shape[0] != 1:
         return False
-    box = reader.op.input_regions(out.region, graph.shapes(reader))[i]
-    one_row = reader.op.input_regions(((0, 1), (0, 1), *out.region[2:]), graph.shapes(reader))[i]
-    whole = ((0, op.shape[2]), (0, op.shape[3]))
-    return box[2:] == whole and one_row[2:] in (whole, ((0, 0), (0, 0))) and (type(reader.op) not in (dialect.Add, dialect.Mul) or out.shape == op.shape)
+    shape = reader.op.shape if isinstance(reader.op, Coded) and reader.op.shrinks is not None else out.shape
+    shapes = reader.op.plain_shapes(graph.shapes(reader)) if isinstance(reader.op, Coded) else graph.shapes(reader)
+    box = reader.inner.input_regions(tuple((0, extent) for extent in shape), shapes)[i]
+    return box[2:] == ((0, op.shape[2]), (0, op.shape[3])) and (type(reader.inner) not in (dialect.Add, dialect.Mul) or shape == op.shape)
+
+
+def shrinks_itself(producer: Node, op: Compress) -> bool:
+    """Whether a node's result can be rows that it shrinks: same zero point."""
+    if type(producer.inner) not in FUSIBLE:
+        return False
+    field = FUSIBLE[type(producer.inner)][1]
+    return field is None or getattr(producer.inner, field) == op.out_zp
 
 
 def _into_producer(graph: Graph, node: Node, made: dict[int, Node]) -> None:
     """The producer writes the slots, if nobody reads what it made otherwise."""
     (plain,) = node.inputs
     producer = graph.producer.get(plain)
-    if producer is None or plain in graph.outputs or len(graph.consumers[plain]) != 1 or type(producer.op) not in FUSIBLE:
-        return
-    field = FUSIBLE[type(producer.op)][1]
-    if field is not None and getattr(producer.op, field) != node.op.out_zp:
+    if producer is None or plain in graph.outputs or len(graph.consumers[plain]) != 1 or not shrinks_itself(producer, node.op):
         return
     now = made[producer.id]
     op = replace(_coded(now.op), shrinks=node.op, shape=graph.tensors[plain].shape)

@@ -1,8 +1,9 @@
 """Compression of one chip function: which tensors wait in slots, in which plan, and what that gains.
 
-Two kinds of plan are tried. Layers run whole, and an exact selection (`solve`) among the tensors that wait says which are compressed;
-its model is checked against the real plan, with a tighter limit where the model was too hopeful. Or layers run in bands between cuts whose
-tensors wait in slots (`cuts`). Of the plans that fit the fastest by the machine's own clock is taken, or for the least memory the smallest.
+An exact selection (`solve`) says which tensors of a plan are compressed so that the plan's live bytes stay below a limit, or are least. Its
+numbers are a model (`waiting`); the plan made afterwards is what counts: it may differ, and may leave room for a further selection among
+the tensors that are still plain, so the two alternate. Two starts: layers that run whole, where tensors are compressed behind their
+producer and expanded before their readers; and bands of rows, where single rows are shrunk and expanded by the engines themselves (`fuse`).
 """
 
 from __future__ import annotations
@@ -10,17 +11,20 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 from tvm import relax
-from tvm_ergo.codegen.compile import PLAN, emit_program, space_plan
-from tvm_ergo.codegen.compression.cuts import CutSearch
-from tvm_ergo.codegen.compression.solve import solve
+from tvm_ergo.codegen.compile import COMPRESSION, PLAN, emit_program
+from tvm_ergo.codegen.compression.solve import Problem, Selection, solve
 from tvm_ergo.codegen.compression.statistics import TensorStatistics
 from tvm_ergo.codegen.compression.waiting import Waiting, problem_of
-from tvm_ergo.codegen.graph import Graph, from_function
+from tvm_ergo.codegen.fuse import fuse
+from tvm_ergo.codegen.graph import Graph
 from tvm_ergo.codegen.options import Options
 from tvm_ergo.codegen.plan import Plan, make_plan
+from tvm_ergo.codegen.planned import described, same_plan
 from tvm_ergo.codegen.space import Objective, SpacePlan, choose
+from tvm_ergo.codegen.stream import graph_of
 from tvm_ergo.relay_passes.compile.insert_compression import insert
 from tvm_ergo.target.chip import Chip
 from tvm_ergo.target.errors import OutOfMemoryError
@@ -28,34 +32,34 @@ from tvm_ergo.target.machine import Trace
 
 TIGHTER = (1.0, 0.97, 0.94, 0.9)
 """Shares of the limit asked of a model whose real plan needed more."""
+LOOSER = (1.0, 1.03, 1.07)
+"""Multiples of the least live bytes asked of a selection: where more lives, the placement may still be smaller."""
+ROUNDS = 3
+"""Selections one after the other, each on the plan that the last one led to."""
 NO_LIMIT = 1 << 40
 
 
 @dataclass(frozen=True, eq=False)
 class Compressed:
-    """One plan with tensors that wait in slots. function : with the ops inserted. decisions : by tensor name. cycles : of the machine."""
+    """One plan with tensors that wait in slots. function : with the ops inserted. decisions : by tensor name. cycles, energy_pj : of the machine."""
 
     function: relax.Function
     plan: Plan | SpacePlan
     decisions: dict[str, Waiting]
     cycles: int
+    energy_pj: float
 
-    def planned(self, rows: list[dict]) -> relax.Function:
-        """The function with the attribute that makes code generation carry out exactly this plan; rows : what reports show."""
-        graph = self.plan.graph
-        bands = {graph.tensors[n.outputs[0]].name: self.plan.bands[n.id] for n in graph.nodes if n.id in self.plan.bands} \
-            if isinstance(self.plan, SpacePlan) else None
-        barriers = [graph.tensors[n.outputs[0]].name for n in graph.nodes if n.id in self.plan.barriers] if bands is not None else []
-        return self.function.with_attr(PLAN, json.dumps({"bands": bands, "barriers": barriers, "compression": rows}))
+    def annotated(self, rows: list[dict]) -> relax.Function:
+        """The function with its plan, which code generation then carries out, and what reports show of it."""
+        return self.function.with_attrs({COMPRESSION: json.dumps(rows), PLAN: json.dumps(described(self.plan))})
 
 
 def needs_compression(func: relax.Function, chip: Chip, memory_bytes: int, objective: Objective, options: Options = Options()) -> bool:
-    """Whether compression is worth looking at: the objective is memory, or nothing fits without. Errors: OutOfMemoryError where the constants alone
-    do not fit, which no compression of activations changes."""
+    """Whether compression is worth looking at: the objective is memory, or nothing fits without."""
     if objective is Objective.MEMORY:
         return True
     try:
-        choose(from_function(func), chip, memory_bytes, options, objective)
+        choose(graph_of(func), chip, memory_bytes, options, objective)
     except OutOfMemoryError:
         return True
     return False
@@ -63,62 +67,93 @@ def needs_compression(func: relax.Function, chip: Chip, memory_bytes: int, objec
 
 def compress(func: relax.Function, chip: Chip, memory_bytes: int, objective: Objective, statistics: Mapping[str, TensorStatistics], *,
              lossless: bool = False, options: Options = Options()) -> Compressed | None:
-    """The best plan with compression, None where it gains nothing: not below the least memory without, or not below the limit."""
-    graph = from_function(func)
-    found = list(_plans(func, graph, chip, memory_bytes, objective, statistics, lossless, options))
+    """The best function with compression, None where it gains nothing.
+
+    For the least memory: the smallest plan, if it is smaller than without. Else: of those that fit the one of least cycles (or energy).
+    """
+    search = _Search(func, chip, memory_bytes, objective, statistics, lossless, options)
     if objective is Objective.MEMORY:
+        found = list(search.rows())
         best = min(found, key=lambda c: (c.plan.memory_bytes, c.cycles), default=None)
-        if best is None or best.plan.memory_bytes > memory_bytes:
+        return best if best is not None and best.plan.memory_bytes <= min(memory_bytes, search.without - 1) else None
+    fitting = [c for c in (*search.whole_layers(), *search.rows()) if c.plan.memory_bytes <= memory_bytes]
+    return min(fitting, key=lambda c: c.energy_pj if objective is Objective.ENERGY else c.cycles, default=None)
+
+
+class _Search:
+    def __init__(self, func, chip: Chip, memory_bytes: int, objective: Objective, statistics, lossless: bool, options: Options):
+        self.func, self.chip, self.memory_bytes, self.objective = func, chip, memory_bytes, objective
+        self.statistics, self.lossless, self.options = statistics, lossless, options
+        self.graph = graph_of(func)
+        self.without = NO_LIMIT  # bytes of the smallest plan without compression
+
+    def problem(self, plan: Plan | SpacePlan, graph: Graph, decided: Mapping[str, Waiting], rows: bool) -> Problem:
+        """Of the tensors that are not decided yet."""
+        left = {name: s for name, s in self.statistics.items() if name not in decided}
+        return problem_of(plan, graph, left, self.chip, self.lossless, rows)
+
+    def made(self, decisions: Mapping[str, Waiting], *plans) -> Compressed | None:
+        """The function with the smallest of its real plans; each of ``plans`` makes one of a graph, or none. None where none does."""
+        changed = insert(self.func, {name: w.decision for name, w in decisions.items()})
+        graph = fuse(graph_of(changed, self.graph.name)) if self.options.fuse_coding else graph_of(changed, self.graph.name)
+        real = min((p for make in plans if (p := make(graph)) is not None), key=lambda p: p.memory_bytes, default=None)
+        if real is None:
             return None
-        try:
-            without = choose(graph, chip, memory_bytes, options, objective).memory_bytes
-        except OutOfMemoryError:
-            return best
-        return best if best.plan.memory_bytes < without else None
-    return min((c for c in found if c.plan.memory_bytes <= memory_bytes), key=lambda c: c.cycles, default=None)
+        roomy = self.chip.with_memory(max(self.chip.memory_bytes, real.memory_bytes))
+        trace = Trace(emit_program(real, roomy), roomy)
+        return Compressed(changed, real, dict(decisions), trace.cycles, trace.energy_pj)
 
+    def whole_layers(self) -> Iterator[Compressed]:
+        """Whole layers below the limit at the least cost of coding; a tighter limit where the real plan needs more."""
+        start = make_plan(self.graph, NO_LIMIT, self.options)
+        problem = self.problem(start, self.graph, {}, rows=False)
+        for share in TIGHTER:
+            selection = solve(problem, int(share * (self.memory_bytes - start.constant_bytes)))
+            if selection is None or not selection.chosen:
+                return
+            found = self.made(_chosen(problem, selection), lambda graph: make_plan(graph, NO_LIMIT, self.options))
+            yield found
+            if found.plan.memory_bytes <= self.memory_bytes:
+                return
 
-def _plans(func, graph: Graph, chip: Chip, memory_bytes: int, objective: Objective, statistics, lossless: bool, options: Options) -> Iterator[Compressed]:
-    for make in (_whole_layers, _bands):
-        yield from make(func, graph, chip, memory_bytes, objective, statistics, lossless, options)
+    def rows(self) -> Iterator[Compressed]:
+        """Bands of rows of the least memory, with the rows that wait compressed; then once more with what that left plain."""
+        plan: Plan | SpacePlan = choose(self.graph, self.chip, NO_LIMIT, self.options, Objective.MEMORY)
+        graph, decided, self.without = self.graph, {}, plan.memory_bytes
+        for _ in range(ROUNDS):
+            found = list(self._selections(plan, graph, decided))
+            yield from found
+            if not found or min(c.plan.live_bytes for c in found) >= plan.live_bytes:
+                return
+            least = min(found, key=lambda c: c.plan.live_bytes)
+            plan, graph, decided = least.plan, least.plan.graph, least.decisions
 
-
-def _whole_layers(func, graph, chip, memory_bytes, objective, statistics, lossless, options) -> Iterator[Compressed]:
-    start = make_plan(graph, NO_LIMIT, options)
-    problem = problem_of(start, graph, statistics, chip, lossless)
-    limits = [None] if objective is Objective.MEMORY else [int(share * (memory_bytes - start.constant_bytes)) for share in TIGHTER]
-    for limit in limits:
-        selection = solve(problem, limit)
-        if selection is None or not selection.chosen:
+    def _selections(self, plan: Plan | SpacePlan, graph: Graph, decided: Mapping[str, Waiting]) -> Iterator[Compressed]:
+        """The least peak, and the cheapest of somewhat larger ones, whose placement may be better; in the same bands, the first in new ones too."""
+        problem = self.problem(plan, graph, decided, rows=True)
+        least = solve(problem)
+        if not least.chosen:
             return
-        decisions = {problem.choices[i].key.name: problem.choices[i].key for i in selection.chosen}
-        changed = insert(func, {name: w.decision for name, w in decisions.items()})
-        plan = make_plan(from_function(changed, graph.name), NO_LIMIT, options)
-        yield _measured(changed, plan, decisions, chip)
-        if plan.memory_bytes <= memory_bytes:
-            return
+        seen: set[tuple] = set()
+        for factor in LOOSER:
+            selection = least if factor == 1 else solve(problem, int(least.peak_bytes * factor))
+            if not selection.chosen or selection.chosen in seen:
+                continue
+            again = (self._small_plan,) if not seen else ()
+            seen.add(selection.chosen)
+            found = self.made({**decided, **_chosen(problem, selection)}, partial(same_plan, plan), *again)
+            if found is not None:
+                yield found
+
+    def _small_plan(self, graph: Graph) -> Plan | SpacePlan:
+        """The plan that code generation will make."""
+        if self.objective is not Objective.MEMORY:
+            try:
+                return choose(graph, self.chip, self.memory_bytes, self.options, self.objective)
+            except OutOfMemoryError:
+                pass
+        return choose(graph, self.chip, NO_LIMIT, self.options, Objective.MEMORY)
 
 
-def _bands(func, graph, chip, memory_bytes, objective, statistics, lossless, options) -> Iterator[Compressed]:
-    search = CutSearch(graph, chip, options, statistics, lossless)
-    if not search.waiting:
-        return
-    least, space = search.least_peak(), memory_bytes - search.plain.constant_bytes
-    targets = [least, int(least * 1.05)] if objective is Objective.MEMORY else [int(share * space) for share in TIGHTER]
-    for target in targets:
-        path = search.fastest(target) if target >= least else None
-        if path is None or not path.decisions:
-            continue
-        changed = insert(func, {name: w.decision for name, w in path.decisions.items()})
-        made = from_function(changed, graph.name)
-        names = {search.extended.tensors[t].name: rows for t, rows in path.bands.items()}
-        ends = {search.extended.tensors[search.compress[p.last].outputs[0] if p.compressed else p.last].name for p in path.pieces}
-        plan = space_plan(made, names, ends, options)
-        yield _measured(changed, plan, path.decisions, chip)
-        if objective is not Objective.MEMORY and plan.memory_bytes <= memory_bytes:
-            return
-
-
-def _measured(function, plan, decisions, chip: Chip) -> Compressed:
-    roomy = chip.with_memory(max(chip.memory_bytes, plan.memory_bytes))
-    return Compressed(function, plan, decisions, Trace(emit_program(plan, roomy), roomy).cycles)
+def _chosen(problem: Problem, selection: Selection) -> dict[str, Waiting]:
+    return {problem.choices[i].key.name: problem.choices[i].key for i in selection.chosen}

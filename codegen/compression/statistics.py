@@ -66,10 +66,11 @@ def candidates(graph: Graph) -> list[Tensor]:
 
 
 def specs_of(shape: tuple[int, ...]) -> list[Spec]:
-    """The ways worth measuring for a tensor [1, H, W, C]: bit planes in low tiles, the adaptive coder in tiles high enough to learn."""
+    """The ways worth measuring for a tensor [1, H, W, C]: codes that learn nothing in low tiles, the adaptive coder in tiles high enough to learn."""
     rows = [r for r in TILE_ROWS if r <= shape[1]]
     learning = [r for r in rows if r * shape[2] * shape[3] >= LEARNING_VALUES] or rows[-1:]
-    return [Spec(Codec.BITPLANE, r) for r in rows[:3]] + [Spec(Codec.CONTEXT, r) for r in learning[:2]]
+    quick = [Spec(Codec.BITPLANE, r) for r in rows[:3]] + [Spec(Codec.STATIC, r) for r in rows[:2]]
+    return quick + [Spec(Codec.CONTEXT, r) for r in learning[:2]]
 
 
 class Collector:

@@ -15,6 +15,7 @@ import numpy as np
 
 from tvm_ergo.codegen.compression.solve import Choice, Problem
 from tvm_ergo.codegen.compression.statistics import Spec, TensorStatistics
+from tvm_ergo.codegen.fuse import expands_itself, shrinks_itself
 from tvm_ergo.codegen.graph import Graph, Node
 from tvm_ergo.codegen.plan import Plan, Step
 from tvm_ergo.codegen.space.order import ROWS, Needs
@@ -99,16 +100,18 @@ def _steps_of(plan: Plan | SpacePlan, node: Node) -> tuple[int, int]:
     return (times[0], times[-1]) if times else (0, 0)
 
 
-def problem_of(plan: Plan | SpacePlan, graph: Graph, statistics: Mapping[str, TensorStatistics], chip: Chip, lossless: bool = False) -> Problem:
-    """The choices of a plan. graph : the function's, in the function's order (a plan may have another)."""
+def problem_of(plan: Plan | SpacePlan, graph: Graph, statistics: Mapping[str, TensorStatistics], chip: Chip, lossless: bool = False,
+               rows: bool = False) -> Problem:
+    """The choices of a plan. graph : the function's, in the function's order (a plan may have another). rows : only single rows a tile,
+    which engines expand and shrink themselves where they can."""
     timeline = Timeline(plan)
     model = _Model(timeline, graph, chip)
     choices = []
     for tensor in graph.tensors:
         known = statistics.get(tensor.name)
         if known is not None and plan.views[tensor.id].root in timeline.row and tensor.id not in graph.outputs:
-            for spec in known.coded:
-                choice = model.choice(tensor.id, spec, known.layout(spec, lossless))
+            for spec in (s for s in known.coded if not rows or s.tile_rows == 1):
+                choice = (model.coded_rows if rows else model.choice)(tensor.id, spec, known.layout(spec, lossless))
                 if choice is not None and (choice.delta < 0).any():
                     choices.append(choice)
     return Problem(timeline.live.sum(axis=0), tuple(choices))
@@ -120,6 +123,7 @@ class _Model:
         self.needs = Needs(graph)
         self.bands = getattr(timeline.plan, "bands", {})
         self.by_output = {n.outputs[0]: n for n in timeline.graph.nodes}  # nodes as the plan numbers them
+        self.staged = {n for last, stage in getattr(timeline.plan, "stages", {}).items() for n in (last, *stage.inner)}
         self.place, place = {}, 0
         for node in graph.nodes:
             place += not isinstance(node.op, (*MOVED, dialect.Concat, dialect.Pad))
@@ -145,6 +149,27 @@ class _Model:
         name, shape = self.graph.tensors[t].name, self.graph.tensors[t].shape
         decision = Decision(spec.codec.name, tile, layout.slot_bytes, layout.zero_point, bool(near))
         return Choice(t, self._delta(t, family, layout, plain), self._cost(shape, layout, len(far)), Waiting(name, spec, decision, len(far)))
+
+    def coded_rows(self, t: int, spec: Spec, layout: SlotLayout) -> Choice | None:
+        """Rows shrunk by the producer and expanded by every reader that can; the others work on a plain copy."""
+        producer, (family, readers) = self.by_output[t], self._readers(t)
+        if not readers or self.staged & {producer.id, *(self._id(n) for n in readers)}:
+            return None  # tiles of a stage are not whole rows
+        name, shape = self.graph.tensors[t].name, self.graph.tensors[t].shape
+        decision = Decision(spec.codec.name, 1, layout.slot_bytes, layout.zero_point, keep_plain=False, one_copy=True)
+        fields = dict(codec=decision.codec, tile_rows=1, slot_bytes=decision.slot_bytes, bound=255, out_zp=decision.zero_point)
+        span, plain = self.timeline.span[producer.id], []
+        if not shrinks_itself(producer, dialect.Compress(**fields)):
+            plain.append(_Group(3 * span.first + 1, 3 * span.last + 2, min(shape[1], 1 + self._band(producer))))
+        for node in readers:
+            if t in node.inputs and all(expands_itself(self.graph, node, i, dialect.Decompress(**fields, shape=shape))
+                                        for i, read in enumerate(node.inputs) if read == t):
+                continue
+            at = self.timeline.span[self._id(node)]
+            plain.append(_Group(3 * at.first, 3 * at.last + 1, shape[1] if self._whole(node) else min(shape[1], self._rows_read(node, t) + 1)))
+        last = max(self.timeline.span[self._id(n)].last for n in readers)
+        return Choice(t, self._delta(t, family, layout, plain, (3 * span.first + 1, 3 * last + 1)), self._cost(shape, layout, len(readers)),
+                      Waiting(name, spec, decision, len(readers)))
 
     def _id(self, node: Node) -> int:
         """A node's id in the plan."""
@@ -193,13 +218,14 @@ class _Model:
         boxes = self.needs.inputs(node, begin, begin + rows)
         return min(height, max(b[ROWS][1] - b[ROWS][0] for i, b in zip(node.inputs, boxes, strict=True) if i == t))
 
-    def _delta(self, t: int, family: set[int], layout: SlotLayout, plain: list[_Group]) -> np.ndarray:
+    def _delta(self, t: int, family: set[int], layout: SlotLayout, plain: list[_Group], life: tuple[int, int] | None = None) -> np.ndarray:
+        """life : first and last time at which there are slots; by default from the end of the first group to the beginning of the last."""
         timeline, shape = self.timeline, self.graph.tensors[t].shape
         live = timeline.live[timeline.row[timeline.plan.views[t].root]]
         row_bytes, tiles = shape[2] * shape[3], layout.tiles(shape[1])
         slots, rows = np.zeros_like(live), np.zeros_like(live)
-        begin, end = (plain[0].first if self.bands else plain[0].last), (plain[-1].last if self.bands else plain[-1].first)
-        held = np.minimum(tiles, -(-live[begin:end + 1] // (row_bytes * layout.tile_rows)) + 1)
+        begin, end = life or ((plain[0].first if self.bands else plain[0].last), (plain[-1].last if self.bands else plain[-1].first))
+        held = np.minimum(tiles, -(-live[begin:end + 1] // (row_bytes * layout.tile_rows)) + (layout.tile_rows > 1))
         slots[begin:end + 1] = layout.slot_bytes * np.where(live[begin:end + 1] > 0, held, 0)
         for group in plain:
             rows[group.first:group.last + 1] += group.rows

@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 import tvm
 from tvm import relax, tirx
 from tvm_ergo.codegen.byoc import OBJECTIVE
-from tvm_ergo.codegen.compile import PLAN
 from tvm_ergo.codegen.space import Objective
 from tvm_ergo.codegen.stream import STREAM, graph_of
 from tvm_ergo.relay_passes import compat
@@ -130,7 +129,7 @@ def _codegen(mod: tvm.IRModule, options: PipelineOptions) -> tvm.IRModule:
     mod = mod.clone()
     for gvar, func in list(mod.functions_items()):
         if isinstance(func, relax.Function) and is_chip_function(func):
-            mod[gvar] = func if PLAN in func.attrs else func.with_attr(OBJECTIVE, options.objective.value)
+            mod[gvar] = func.with_attr(OBJECTIVE, options.objective.value)
     with options.target:
         return relax.transform.RunCodegen()(mod)
 

@@ -12,10 +12,10 @@ import numpy as np
 import tvm
 from tvm import relax
 from tvm_ergo.codegen.compression import Collector, compress, needs_compression, rows_of
-from tvm_ergo.codegen.graph import from_function
 from tvm_ergo.codegen.plan import make_plan
 from tvm_ergo.codegen.runtime.recording import watch
 from tvm_ergo.codegen.space import choose
+from tvm_ergo.codegen.stream import graph_of
 from tvm_ergo.relay_passes import compat
 from tvm_ergo.relay_passes.compile.partition import chip_functions
 from tvm_ergo.relay_passes.micro.calibrate import samples_of
@@ -60,13 +60,13 @@ def compress_waiting(mod: tvm.IRModule, options: PipelineOptions) -> tvm.IRModul
         statistics = collector.statistics(name)
         found = compress(functions[name], options.chip, limits[name], options.objective, statistics, lossless=options.compression is Compression.LOSSLESS)
         if found is not None:
-            mod[mod.get_global_var(name)] = found.planned(rows_of(found.decisions, statistics))
+            mod[mod.get_global_var(name)] = found.annotated(rows_of(found.decisions, statistics))
     return relax.transform.Normalize()(mod)
 
 
 def _limits(functions: dict[str, relax.Function], options: PipelineOptions) -> dict[str, int]:
     """Memory each chip function may take: the constants of all exist at once."""
-    constants = {name: make_plan(from_function(func), NO_LIMIT).constant_bytes for name, func in functions.items()}
+    constants = {name: make_plan(graph_of(func), NO_LIMIT).constant_bytes for name, func in functions.items()}
     together = sum(constants.values())
     return {name: options.chip.memory_bytes - (together - constants[name]) for name in functions}
 
@@ -75,7 +75,7 @@ def _explain(functions: dict[str, relax.Function], wanting: list[str], limits: d
     """Raises the planner's own error with one more remedy, where a function does not fit as it is."""
     for name in wanting:
         try:
-            choose(from_function(functions[name], name), options.chip, limits[name], objective=options.objective)
+            choose(graph_of(functions[name], name), options.chip, limits[name], objective=options.objective)
         except OutOfMemoryError as error:
             raise OutOfMemoryError(error.what, where=error.where, required=error.required, available=error.available,
                                    remedy=f"{error.remedy}; or calibration data (calibration=..., --calibration), on which the tensors that wait could be "
@@ -86,7 +86,7 @@ def measure(mod: tvm.IRModule, functions: dict[str, relax.Function], options: Pi
     """Statistics of the functions' tensors over the calibration data."""
     from tvm_ergo.pipeline import host_build, run_stages  # it lists this stage
 
-    graphs = {name: from_function(func, name) for name, func in functions.items()}
+    graphs = {name: graph_of(func, name) for name, func in functions.items()}
     collector = Collector(graphs)
     roomy = _roomy(mod, options)
     with host_build():
@@ -107,7 +107,7 @@ def _roomy(mod: tvm.IRModule, options: PipelineOptions) -> PipelineOptions:
 
     from tvm_ergo.codegen.space import Objective
 
-    plans = [make_plan(from_function(func), NO_LIMIT) for _, func in chip_functions(mod)]
+    plans = [make_plan(graph_of(func), NO_LIMIT) for _, func in chip_functions(mod)]
     needed = sum(p.constant_bytes + 64 for p in plans) + max(p.activation_bytes for p in plans)
     return replace(options, chip=options.chip.with_memory(max(needed, options.chip.memory_bytes)), compression=Compression.OFF, objective=Objective.LATENCY,
                    progress=None)

@@ -1,0 +1,38 @@
+"""Plans handed over: a plan in space as a few numbers a node, from which the same plan is made again, of the same graph or of one with codecs."""
+
+from __future__ import annotations
+
+from tvm_ergo.codegen.fuse import Coded
+from tvm_ergo.codegen.graph import Graph
+from tvm_ergo.codegen.options import Options
+from tvm_ergo.codegen.plan import Plan, make_plan
+from tvm_ergo.codegen.space.plan import SpacePlan, make_space_plan, tighter
+from tvm_ergo.codegen.space.stages import Stage
+
+NO_LIMIT = 1 << 40
+
+
+def described(plan: Plan | SpacePlan) -> dict:
+    """JSON: ``nodes`` (how many the graph has) and ``whole``, or ``bands`` and ``stages`` by node id and ``barriers``."""
+    if isinstance(plan, Plan):
+        return {"nodes": len(plan.graph.nodes), "whole": True}
+    return {"nodes": len(plan.graph.nodes), "whole": False, "bands": {str(n): rows for n, rows in plan.bands.items()}, "barriers": sorted(plan.barriers),
+            "stages": {str(n): [list(s.inner), s.columns, s.channels] for n, s in plan.stages.items()}}
+
+
+def remade(graph: Graph, decided: dict, options: Options = Options()) -> Plan | SpacePlan | None:
+    """The plan that `described` told of; None if the graph has another number of nodes, or codecs inside of stages."""
+    if decided["nodes"] != len(graph.nodes):
+        return None
+    if decided["whole"]:
+        return make_plan(graph, NO_LIMIT, options)
+    stages = {int(n): Stage(tuple(inner), columns, channels) for n, (inner, columns, channels) in decided["stages"].items()}
+    if any(isinstance(graph.nodes[n].op, Coded) for last, stage in stages.items() for n in (last, *stage.inner)):
+        return None  # tiles of a stage are not whole rows
+    bands = {int(n): rows for n, rows in decided["bands"].items()}
+    return tighter(make_space_plan(graph, bands, options, barriers=set(decided["barriers"]), stages=stages))
+
+
+def same_plan(plan: Plan | SpacePlan, graph: Graph) -> Plan | SpacePlan | None:
+    """The plan's bands, barriers and stages for a graph whose nodes are the plan's, with codecs taken in; None where it has others as well."""
+    return remade(graph, described(plan), plan.options)
