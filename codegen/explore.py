@@ -11,7 +11,7 @@ from tvm_ergo.codegen.options import Options
 from tvm_ergo.codegen.plan import Plan, make_plan
 from tvm_ergo.codegen.space.paths import Path, Paths
 from tvm_ergo.codegen.space.plan import SpacePlan, macs_of, tighter
-from tvm_ergo.codegen.space.search import Objective, smallest_plan
+from tvm_ergo.codegen.space.search import Objective, smallest_plan, variants
 from tvm_ergo.target.chip import Chip
 from tvm_ergo.target.chip import Point as OperatingPoint
 from tvm_ergo.target.machine.trace import Trace
@@ -73,16 +73,16 @@ def candidates(graph: Graph, chip: Chip, options: Options, points: int) -> Itera
     yield "whole layers", whole
     if not graph.nodes:
         return
-    paths = Paths(graph, chip, options)
-    least = smallest_plan(paths)
-    yield "least memory", least
+    searches = list(variants(graph, chip, options))
+    yield "least memory", min((smallest_plan(paths) for paths in searches), key=lambda plan: plan.activation_bytes)
     seen: set[tuple] = set()
     for objective in (Objective.LATENCY, Objective.ENERGY):
         top = whole.activation_bytes
-        low = min(paths.smallest().peak_bytes, top)
+        low = min(top, *(paths.smallest().peak_bytes for paths in searches))
         for number in range(points):
             limit = int(low * (top / max(low, 1)) ** (number / max(points - 1, 1)))
-            path = paths.cheapest(limit, objective.cost)
+            found = [(path, paths) for paths in searches if (path := paths.cheapest(limit, objective.cost)) is not None]
+            path, paths = min(found, key=lambda f: getattr(f[0], objective.cost), default=(None, None))
             if path is None or path.key in seen:
                 yield "", None
                 continue

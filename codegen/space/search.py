@@ -55,7 +55,7 @@ def choose(graph: Graph, chip: Chip, memory_bytes: int, options: Options = Optio
         if not graph.nodes:
             raise
     best = None
-    for paths in _variants(graph, chip, options):
+    for paths in variants(graph, chip, options):
         plan = smallest_plan(paths) if objective is Objective.MEMORY else fitting_plan(paths, memory_bytes, objective)
         if best is not None and plan.memory_bytes >= best.memory_bytes:
             break
@@ -69,7 +69,7 @@ def choose(graph: Graph, chip: Chip, memory_bytes: int, options: Options = Optio
     return best
 
 
-def _variants(graph: Graph, chip: Chip, options: Options) -> Iterator[Paths]:
+def variants(graph: Graph, chip: Chip, options: Options) -> Iterator[Paths]:
     """The paths of the graph, then those of the graph with producers computed again where they hold the peak, as long as there are such places.
 
     In all of them global sums see their input row by row.
