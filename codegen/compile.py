@@ -16,6 +16,7 @@ from tvm_ergo.codegen.plan import Plan
 from tvm_ergo.codegen.planned import remade
 from tvm_ergo.codegen.schedule import schedule
 from tvm_ergo.codegen.space import Objective, SpacePlan, choose
+from tvm_ergo.codegen.space.bound import least_possible_bytes
 from tvm_ergo.codegen.space.rolling import Shift
 from tvm_ergo.codegen.stream import graph_of, streamed
 from tvm_ergo.relay_passes import dialect
@@ -148,10 +149,10 @@ def _meta(plan: Plan | SpacePlan, written: dict[int, tuple[int, int]]) -> dict:
                 "name": tensor.name, "layer": node.op.name or node.name, "op": node.op.op_name, "node": node.id,
                 "dtype": tensor.dtype, "shape": list(tensor.shape), "addr": view.offset, "strides": list(view.strides),
                 "out_scale": node.op.out_scale, "out_zp": node.op.out_zp, "instructions": instructions})
-    ordering = getattr(plan, "ordering", None)
+    ordering, least = getattr(plan, "ordering", None), least_possible_bytes(graph)
     return {
         "name": graph.name, "macs": graph.macs(), "constant_bytes": plan.constant_bytes, "activation_bytes": plan.activation_bytes,
         "peak_bytes": plan.memory_bytes, "live_bytes": plan.live_bytes, "bound_bytes": plan.bound_bytes, "tensors": tensors,
-        "order_bound_bytes": ordering.bound_bytes if ordering else None,
+        "least_bytes": least.size_bytes, "least_reason": least.reason, "order_bound_bytes": ordering.bound_bytes if ordering else None,
         "order_optimal": ordering is not None and plan.live_bytes <= ordering.bound_bytes,
         "space": plan.report() if isinstance(plan, SpacePlan) else None}

@@ -7,13 +7,13 @@ placed plan.) Ways are measured only when a path wants them: a search with estim
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tvm_ergo.codegen.graph import Graph
 from tvm_ergo.codegen.options import Options
 from tvm_ergo.codegen.plan import place_constants
 from tvm_ergo.codegen.space.elements import Elements
-from tvm_ergo.codegen.space.plan import SpacePlan, make_space_plan
+from tvm_ergo.codegen.space.plan import SpacePlan, Subproblem, make_space_plan
 from tvm_ergo.codegen.space.segments import FEAR, HOPE, Segment, Segments, Way
 from tvm_ergo.codegen.views import resolve
 from tvm_ergo.target.chip import Chip
@@ -93,8 +93,16 @@ class Paths:
         """The whole plan of a path, placed."""
         bands = {node: rows for _, way in path.parts for node, rows in way.bands.items()}
         stages = {node: stage for _, way in path.parts for node, stage in way.stages.items()}
-        return make_space_plan(self.graph, bands, self.options, barriers={s.last_node for s, _ in path.parts}, stages=stages,
+        plan = make_space_plan(self.graph, bands, self.options, barriers={s.last_node for s, _ in path.parts}, stages=stages,
                                needs=self.segments.needs)
+        return replace(plan, subproblems=tuple(self._subproblem(segment, way) for segment, way in path.parts))
+
+    def _subproblem(self, segment: Segment, way: Way) -> Subproblem:
+        units = range(segment.first, segment.last + 1)
+        nodes = tuple(node.id for u in units for node in self.segments.units[u])
+        whole = max(w.peak_bytes for u in units for w in self.segments.segment(u, u).ways if not w.bands and not w.stages)
+        how = "tiles" if way.stages else "rows" if way.bands else "whole"
+        return Subproblem(nodes, how, way.peak_bytes, whole, way.cycles, way.energy_pj, way.macs, len(segment.ways))
 
     def _settled(self, price: Callable[[Way], tuple], join: Callable[[tuple, tuple], tuple], limit_bytes: int | None) -> Path | None:
         """The best path, all of its ways measured, those near the limit placed. What may decide is looked at first: the rest often leaves the path

@@ -13,6 +13,7 @@ from tvm_ergo.codegen.graph import Graph, Node
 from tvm_ergo.codegen.options import Options
 from tvm_ergo.codegen.plan import NOTHING_SHARED, Life, Step, memory_problem, node_times, place_constants, whole_steps
 from tvm_ergo.codegen.space.extents import boxes_of_inner, compact, extents, interval
+from tvm_ergo.codegen.space.lives import merged
 from tvm_ergo.codegen.space.order import ROWS, Needs, band_steps
 from tvm_ergo.codegen.space.place import RANDOM_ORDERS, Profiles, place
 from tvm_ergo.codegen.space.place_exact import EFFORT, tightened
@@ -21,7 +22,22 @@ from tvm_ergo.codegen.space.stages import Stage
 from tvm_ergo.codegen.strided import View, elements
 from tvm_ergo.codegen.views import IN_PLACE_OPS, NodeTime, resolve
 
-MAX_LIVES = 24  # entries of the memory map a buffer may have
+
+@dataclass(frozen=True)
+class Subproblem:
+    """A part of the graph between two cuts and what was chosen for it. nodes : ids. how : "whole", "rows" or "tiles" (the coarsest there is of it).
+
+    peak_bytes, cycles, energy_pj, macs : of the way chosen; whole_bytes : peak of the same layers run whole; ways : how many there were to choose from.
+    """
+
+    nodes: tuple[int, ...]
+    how: str
+    peak_bytes: int
+    whole_bytes: int
+    cycles: int
+    energy_pj: float
+    macs: int
+    ways: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,7 +46,7 @@ class SpacePlan:
 
     bands : rows a step computes, by node id (nodes without an entry run whole). barriers : banded nodes that
     end a group. stages : nodes computed tile by tile, by the id of the last one. rolled : the steps, shifts included, and what each root occupies when. offsets : int64[roots], from
-    ``constant_bytes``. Other fields as in Plan.
+    ``constant_bytes``. subproblems : where the search that chose the bands cut the graph, none for bands chosen by hand. Other fields as in Plan.
     """
 
     graph: Graph
@@ -44,6 +60,7 @@ class SpacePlan:
     bound_bytes: int
     options: Options
     stages: Mapping[int, Stage] = field(default_factory=dict)
+    subproblems: tuple[Subproblem, ...] = ()
 
     @cached_property
     def inner(self) -> frozenset[int]:
@@ -122,10 +139,10 @@ class SpacePlan:
         return {step.node.id: time for time, step in reversed(list(enumerate(self.steps))) if isinstance(step, Step)}
 
     def lives(self) -> list[Life]:
-        """The memory map: what each root occupies during which steps, neighbouring times merged to at most MAX_LIVES pieces a root."""
+        """The memory map: what each root occupies during which steps, neighbouring times merged to few pieces a root."""
         found = []
         for root, i in self.row.items():
-            pieces = _merged(self.rolled.low[i], self.rolled.high[i])
+            pieces = merged(self.rolled.low[i], self.rolled.high[i])
             base = self.constant_bytes + int(self.offsets[i])
             found += [Life(root, base + low, high - low, first, last) for low, high, first, last in pieces]
         return found
@@ -145,15 +162,31 @@ class SpacePlan:
     def report(self) -> dict:
         """What reports show of the order in space: groups, band heights, and what they cost beside whole layers."""
         graph = self.graph
+        sizes = {graph.tensors[root].name: graph.tensors[root].size_bytes for root in self.rolled.roots}
         rolling = [graph.tensors[root].name for root in self.rolled.roots if root in self.rolled.rolling]
         by_id = {node.id: node for node in graph.nodes}
         heights = {node.id: graph.tensors[node.outputs[0]].shape[ROWS] if len(graph.tensors[node.outputs[0]].shape) == 4 else 1 for node in graph.nodes}
         return {"groups": [{"nodes": [n.name for n in group], "layers": list(dict.fromkeys(n.op.name or n.name for n in group)),
                             "band_rows": [self.bands.get(n.id, heights[n.id]) for n in group]} for group in self.groups()],
-                "stages": [{"last": by_id[last].name, "inner": [by_id[i].name for i in stage.inner], "rows": self.bands.get(last, heights[last]),
-                            "columns": stage.columns, "channels": stage.channels} for last, stage in self.stages.items()],
+                "stages": [self._stage(last, by_id, heights) for last in self.stages], "sizes": sizes,
                 "mac_overhead": macs_of(self) / max(graph.macs(), 1), "copied_bytes": self.rolled.copied_bytes, "rolling": rolling,
-                "activation_bytes": self.activation_bytes}
+                "activation_bytes": self.activation_bytes, "subproblems": [self._part(part, by_id, heights) for part in self.subproblems]}
+
+    def _stage(self, last: int, by_id: Mapping[int, Node], heights: Mapping[int, int]) -> dict:
+        stage, node = self.stages[last], by_id[last]
+        inner = [by_id[i] for i in stage.inner]
+        return {"last": node.name, "inner": [n.name for n in inner], "layers": list(dict.fromkeys(n.op.name or n.name for n in (*inner, node))),
+                "rows": self.bands.get(last, heights[last]), "of_rows": heights[last], "columns": stage.columns, "channels": stage.channels}
+
+    def _part(self, part: Subproblem, by_id: Mapping[int, Node], heights: Mapping[int, int]) -> dict:
+        nodes = [by_id[i] for i in part.nodes]
+        usual = sum(node.op.macs(self.graph.shapes(node)) for node in nodes)
+        return {"layers": list(dict.fromkeys(n.op.name or n.name for n in nodes)), "how": part.how, "peak_bytes": part.peak_bytes,
+                "whole_bytes": part.whole_bytes, "cycles": part.cycles, "energy_pj": part.energy_pj,
+                "mac_overhead": part.macs / usual if usual else 1.0, "ways": part.ways,
+                "stages": [self._stage(i, by_id, heights) for i in part.nodes if i in self.stages],
+                "rolling_rows": {by_id[i].op.name or by_id[i].name: self.bands[i] for i in part.nodes
+                                 if i in self.bands and i not in self.stages and by_id[i].outputs[0] not in self.inner}}
 
     def __str__(self) -> str:
         graph = self.graph
@@ -168,17 +201,6 @@ class SpacePlan:
             lines.append(f"      {graph.tensors[root].name}: {int(self.rolled.capacity[i])} of {graph.tensors[root].size_bytes} bytes at "
                          f"{self.constant_bytes + int(self.offsets[i])}")
         return "\n".join(lines)
-
-
-def _merged(low: np.ndarray, high: np.ndarray) -> list[tuple[int, int, int, int]]:
-    """``(low, high, first, last)`` of equal neighbouring times; the pieces are joined pairwise until there are few."""
-    change = np.flatnonzero((np.diff(low) != 0) | (np.diff(high) != 0)) + 1
-    cuts = [0, *change.tolist(), len(low)]
-    pieces = [(int(low[a]), int(high[a]), a, b) for a, b in zip(cuts, cuts[1:]) if low[a] < high[a]]
-    while len(pieces) > MAX_LIVES:
-        pieces = [(min(p[0] for p in pair), max(p[1] for p in pair), pair[0][2], pair[-1][3])
-                  for pair in (pieces[k:k + 2] for k in range(0, len(pieces), 2))]
-    return pieces
 
 
 def make_space_plan(graph: Graph, bands: Mapping[int, int], options: Options = Options(), *, barriers: Set[int] = frozenset(),

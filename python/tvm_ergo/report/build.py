@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 
-from tvm_ergo.report.inputs import input_rows
-from tvm_ergo.report.model import BufferRow, HostRow, LayerRow, MemoryRow, PowerRow, ProgramReport, Report
+from tvm_ergo.report.buffers import buffer_rows, kind_rows, tensor_rows
+from tvm_ergo.report.inputs import input_rows, streamed_buffers
+from tvm_ergo.report.model import HostRow, LayerRow, MemoryRow, PowerRow, ProgramReport, Report
+from tvm_ergo.report.plan import plan_report
 from tvm_ergo.target.chip import Chip
 from tvm_ergo.target.isa.cost import Event
 from tvm_ergo.target.machine.trace import PJ_PER_S_IN_MW, Trace
@@ -78,15 +80,17 @@ def _program(symbol: str, trace: Trace) -> ProgramReport:
     activation = sum(live.values()) - constant
     us = 1e6 / trace.point.clock_hz
     starts = [entry.start_cycle for entry in trace.entries]
+
+    def time_us(index: int) -> float:
+        return _time(index, starts, trace.cycles) * us
+
+    buffers = buffer_rows(program, streamed_buffers(program), time_us)
     return ProgramReport(
         symbol=symbol, instructions=len(program.instructions), cycles=trace.cycles, energy_uj=trace.dynamic_pj / PJ_PER_UJ,
         memory_bytes=max((b.addr + b.size_bytes for b in program.buffers), default=0),
-        constant_bytes=int(constant.max(initial=0)), peak_activation_bytes=int(activation.max(initial=0)),
-        inputs=input_rows(program, lambda index: _time(index, starts, trace.cycles) * us),
-        layers=_layers(trace),
-        buffers=[BufferRow(name=b.name, kind=b.kind.name.lower(), address_bytes=b.addr, size_bytes=b.size_bytes, first=b.first, last=b.last,
-                           start_us=_time(b.first, starts, trace.cycles) * us, end_us=_time(b.last, starts, trace.cycles) * us)
-                 for b in program.buffers],
+        constant_bytes=int(constant.max(initial=0)), peak_activation_bytes=min(int(activation.max(initial=0)), program.meta.get("live_bytes", 1 << 62)),  # the map's boxes may be coarser
+        inputs=input_rows(program, time_us), kinds=kind_rows(buffers, len(starts)), plan=plan_report(program), tensors=tensor_rows(program, buffers),
+        layers=_layers(trace), buffers=buffers,
         memory_over_time=[MemoryRow(time_us=start * us, constant_bytes=int(c), activation_bytes=int(a))
                           for start, c, a in zip(starts, constant, activation)])
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tvm_ergo.report.model import BufferRow, InputRow, PowerRow, ProgramReport, Report
+from tvm_ergo.report.model import BufferRow, InputRow, PlanReport, PowerRow, ProgramReport, Report, SubproblemRow
 
 KIB = 1024.0
 HOST_NOTE = "time and energy are those of the chip alone: the operators on the host CPU are not counted"
@@ -32,6 +32,58 @@ def input_text(row: InputRow) -> str:
     if row.streamed:
         return f"{row.name} {size}, streamed: its rows are received as they are needed, at most {held} at once"
     return f"{row.name} {size}, in the memory when the chip starts, its last bytes given over to others after {row.end_us / 1e3:,.3f} ms"
+
+
+KIND_NAMES = {"constant": "weights and other constants", "input": "input frame", "activation": "activations", "compressed": "compressed activations",
+              "output": "outputs", "scratch": "CPU and scratch"}
+
+
+def kind_texts(program: ProgramReport) -> list[tuple[str, str]]:
+    """Each kind of content of the unified memory with its own peak."""
+    return [(KIND_NAMES[row.kind], f"{row.peak_bytes / KIB:,.1f} KiB" if row.peak_bytes else "none") for row in program.kinds]
+
+
+def plan_texts(plan: PlanReport) -> list[tuple[str, str]]:
+    """What was decided and why, in a few lines."""
+    above = plan.activation_bytes - plan.live_bytes
+    lines = [("order", plan.order),
+             ("addresses", f"{plan.live_bytes:,} bytes live at once, {plan.activation_bytes:,} reached"
+              + (": no placement needs less" if not above else f", {100 * above / max(plan.live_bytes, 1):.1f} % above"))]
+    if not plan.in_space:
+        lines.append(("space", "every layer runs whole: that fits, and nothing is computed twice"))
+        return lines
+    counts = {how: sum(part.how == how for part in plan.subproblems) for how in ("whole", "rows", "tiles")}
+    lines.append(("space", f"whole layers would need {plan.whole_bytes:,} bytes; {len(plan.subproblems)} subproblems, of which {counts['rows']} in rows, "
+                           f"{counts['tiles']} in tiles, {counts['whole']} whole; {plan.mac_overhead:.2f}x MACs, {plan.copied_bytes:,} bytes moved in rolling buffers"))
+    return lines
+
+
+def subproblem_rows(plan: PlanReport) -> list[tuple[str, str, str, str, str, str, str]]:
+    """Layers, how, peak KiB, KiB if whole, MACs, cycles, uJ; neighbours that run whole are one row."""
+    rows: list[list[SubproblemRow]] = []
+    for part in plan.subproblems:
+        if rows and part.how == rows[-1][-1].how == "whole":
+            rows[-1].append(part)
+        else:
+            rows.append([part])
+    return [_subproblem_row(parts) for parts in rows]
+
+
+def _subproblem_row(parts: list[SubproblemRow]) -> tuple[str, str, str, str, str, str, str]:
+    layers = list(dict.fromkeys(layer for part in parts for layer in part.layers))
+    span = layers[0] if len(layers) == 1 else f"{layers[0]} .. {layers[-1]} ({len(layers)} layers)"
+    how = "; ".join(text for part in parts for text in part.decisions) or "whole layers"
+    return (span, how, f"{max(p.peak_bytes for p in parts) / KIB:,.1f}", f"{max(p.whole_bytes for p in parts) / KIB:,.1f}",
+            f"{max(p.mac_overhead for p in parts):.2f}x", f"{sum(p.cycles for p in parts):,}", f"{sum(p.energy_uj for p in parts):,.2f}")
+
+
+SUBPROBLEM_HEADER = ("layers", "how", "peak KiB", "KiB if whole", "MACs", "cycles", "uJ")
+COMPRESSED_HEADER = ("tensor", "codec", "bits/value mean", "worst", "KiB held", "KiB raw", "lossy by at most", "instructions")
+
+
+def compressed_rows(program: ProgramReport) -> list[tuple[str, str, str, str, str, str, str, str]]:
+    return [(t.name, t.codec, f"{t.bits_mean:.2f}", f"{t.bits_worst:.2f}", f"{t.held_bytes / KIB:,.1f}", f"{t.whole_bytes / KIB:,.1f}",
+             f"{t.max_error} steps" if t.max_error else "exact", f"{t.first} to {t.last}") for t in program.tensors if t.codec]
 
 
 def at_peak(program: ProgramReport) -> list[BufferRow]:

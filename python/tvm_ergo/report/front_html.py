@@ -9,7 +9,7 @@ from plotly.offline import get_plotlyjs
 from plotly.subplots import make_subplots
 
 from tvm_ergo.report.front import Front, Series
-from tvm_ergo.report.html import STYLE, table
+from tvm_ergo.report.html import STYLE, plot, table
 
 COLOURS = {"resident": "#2f7ed8", "streamed": "#d9822b"}
 KIB = 1024
@@ -56,7 +56,7 @@ def front_page(front: Front) -> str:
             f"<p>Every point is a plan that was lowered to a Program and priced at {front.clock_hz / 1e6:,.0f} MHz ({html.escape(front.point)}). "
             f"{front.constant_bytes:,} bytes of constants (weights, biases, tables) come on top of the activations; the chip has "
             f"{front.chip_memory_bytes:,} bytes. No order in time or space goes below (dotted): {html.escape(bounds)}.</p>",
-            front_figure(front).to_html(full_html=False, include_plotlyjs=False)]
+            plot(front_figure(front))]
     for series in front.series:
         body += [f"<h2>Frame {series.name}</h2>", table(
             ("chosen for", "activation bytes", "unified memory, bytes", "cycles", "ms", "uJ", "MACs"),

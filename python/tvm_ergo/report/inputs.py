@@ -17,21 +17,33 @@ def input_rows(program: Program, time_us: Callable[[int], float]) -> list[InputR
 
 
 def _row(program: Program, number: int, port: Port, time_us: Callable[[int], float]) -> InputRow:
-    if port.streamed:
-        taken = [(i, ins.out) for i, ins in enumerate(program.instructions) if isinstance(ins, Receive) and ins.port == number]
-    else:
-        taken = [(0, port.operand)]
-    held = held_bytes(program, *taken[0]) if taken else np.zeros(len(program.instructions), np.int64)
+    taken = _taken(program, number) if port.streamed else [(0, port.operand)]
+    held = held_bytes(program, frame_buffers(program, *taken[0])) if taken else np.zeros(len(program.instructions), np.int64)
     alive = np.flatnonzero(held)
     first, last = (int(alive[0]), int(alive[-1]) + 1) if len(alive) else (0, 0)
     return InputRow(name=port.name, size_bytes=port.operand.size_bytes, streamed=port.streamed, held_bytes=int(held.max(initial=0)),
                     start_us=time_us(first), end_us=time_us(last))
 
 
-def held_bytes(program: Program, index: int, operand: Operand) -> np.ndarray:
-    """int64[instructions]: bytes over time of the buffers that hold an operand at one instruction."""
+def streamed_buffers(program: Program) -> set[str]:
+    """Names of the buffers that rows of streamed inputs are received into."""
+    first = [_taken(program, number)[:1] for number, port in enumerate(program.inputs) if port.streamed]
+    return {name for taken in first for at in taken for name in frame_buffers(program, *at)}
+
+
+def _taken(program: Program, number: int) -> list[tuple[int, Operand]]:
+    """Instructions that receive from a port, by index, with what they write."""
+    return [(i, ins.out) for i, ins in enumerate(program.instructions) if isinstance(ins, Receive) and ins.port == number]
+
+
+def frame_buffers(program: Program, index: int, operand: Operand) -> set[str]:
+    """Names of the buffers that hold an operand at one instruction."""
     low, high = operand.extent
-    names = {b.name for b in program.buffers if b.first <= index < b.last and b.addr < high and low < b.addr + b.size_bytes}
+    return {b.name for b in program.buffers if b.first <= index < b.last and b.addr < high and low < b.addr + b.size_bytes}
+
+
+def held_bytes(program: Program, names: set[str]) -> np.ndarray:
+    """int64[instructions]: bytes over time of the buffers of these names."""
     count = len(program.instructions)
     steps = np.zeros(count + 1, np.int64)
     for b in program.buffers:

@@ -28,13 +28,67 @@ class BufferRow(Row):
     """A buffer's place and life in the unified memory."""
 
     name: str
-    kind: str  # input | output | constant | activation | scratch
+    kind: str  # input | output | constant | activation | compressed | scratch
     address_bytes: int
     size_bytes: int
+    raw_bytes: int  # what a compressed tensor would take; else size_bytes
     first: int  # instruction index, half open
     last: int
     start_us: float
     end_us: float
+
+
+class KindRow(Row):
+    """The share of the unified memory that one kind of content takes."""
+
+    kind: str
+    peak_bytes: int  # the most at one time; the kinds' peaks are at different times
+    buffers: int
+
+
+class TensorRow(Row):
+    """A tensor's life in the memory: at most ``held_bytes`` of its ``whole_bytes``, from instruction ``first`` until before ``last``."""
+
+    name: str
+    kind: str  # as in BufferRow
+    held_bytes: int
+    whole_bytes: int
+    first: int
+    last: int
+    codec: str | None  # of a compressed tensor
+    bits_mean: float | None  # coded bits per value on the calibration data
+    bits_worst: float | None  # of its worst sample
+    max_error: int | None  # steps; what the slots certify for any data
+
+
+class SubproblemRow(Row):
+    """Layers between two cuts of the graph, and the way chosen to carry them out."""
+
+    layers: list[str]
+    how: str  # whole | rows | tiles
+    decisions: list[str]  # which layers in which rows or tiles
+    peak_bytes: int
+    whole_bytes: int  # peak of the same layers run whole
+    cycles: int  # as the search counts them: without the overlap of engines
+    energy_uj: float  # dynamic
+    mac_overhead: float
+    ways: int  # ways there were to choose from
+
+
+class PlanReport(Row):
+    """What was decided about the activations' memory."""
+
+    limit_bytes: int  # unified memory planned for
+    live_bytes: int  # the most alive at one time
+    activation_bytes: int  # the most that addresses reach
+    whole_bytes: int  # live bytes of whole layers that share nothing
+    least_bytes: int  # no order in time or space goes below, uncompressed
+    least_reason: str
+    order: str
+    in_space: bool  # False: every layer runs whole
+    mac_overhead: float
+    copied_bytes: int  # moved in rolling buffers
+    subproblems: list[SubproblemRow]
 
 
 class InputRow(Row):
@@ -68,6 +122,9 @@ class ProgramReport(Row):
     constant_bytes: int
     peak_activation_bytes: int  # live bytes at the worst instant, frame included
     inputs: list[InputRow]
+    kinds: list[KindRow]
+    plan: PlanReport | None
+    tensors: list[TensorRow]
     layers: list[LayerRow]
     buffers: list[BufferRow]
     memory_over_time: list[MemoryRow]

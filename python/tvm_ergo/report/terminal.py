@@ -5,7 +5,8 @@ from __future__ import annotations
 from rich.console import Console
 from rich.table import Table
 
-from tvm_ergo.report.figures import HOST_NOTE, KIB, energy, host_rows, idle_mw, input_text, latency, peak_text, rate
+from tvm_ergo.report.figures import (COMPRESSED_HEADER, HOST_NOTE, KIB, SUBPROBLEM_HEADER, compressed_rows, energy, host_rows, idle_mw, input_text,
+                                     kind_texts, latency, peak_text, plan_texts, rate, subproblem_rows)
 from tvm_ergo.report.front import Front, Series
 from tvm_ergo.report.model import ProgramReport, Report
 
@@ -20,6 +21,8 @@ def print_report(report: Report, console: Console | None = None, *, layers: bool
         if layers:
             console.print(_layer_table(program, wide=console.width >= WIDE_COLUMNS))
         console.print(_memory_line(program, width=min(console.width - 30, 100)))
+        console.print(f"peak of each kind: {', '.join(f'{kind} {size}' for kind, size in kind_texts(program))}")
+        _print_plan(program, console, subproblems=layers)
     if report.host:
         console.print(_host_table(report))
     if report.errors:
@@ -83,7 +86,24 @@ def _memory_line(program: ProgramReport, width: int) -> str:
                for i in range(width)]
     line = "".join(BLOCKS[round(8 * value / peak)] for value in columns)
     made = peak_text(program)
-    return f"live activations over time, peak {peak / KIB:,.1f} KiB{': ' + made if made else ''}\n{line}"
+    return f"live activations over time, peak {program.peak_activation_bytes / KIB:,.1f} KiB{': ' + made if made else ''}\n{line}"
+
+
+def _print_plan(program: ProgramReport, console: Console, subproblems: bool) -> None:
+    """What was decided about the memory, and what waits compressed."""
+    if program.plan is None:
+        return
+    for name, text in plan_texts(program.plan):
+        console.print(f"{name}: {text}", markup=False)
+    for title, header, rows in (("subproblems", SUBPROBLEM_HEADER, subproblem_rows(program.plan) if subproblems else []),
+                                ("compressed while they wait", COMPRESSED_HEADER, compressed_rows(program))):
+        if rows:
+            table = Table(title=title, title_justify="left")
+            for i, name in enumerate(header):
+                table.add_column(name, overflow="fold", justify="left" if i < 2 else "right")
+            for row in rows:
+                table.add_row(*row)
+            console.print(table)
 
 
 def front_table(front: Front, series: Series) -> Table:
