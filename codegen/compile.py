@@ -135,7 +135,8 @@ def _is_slots(node: GraphNode) -> bool:
 def _meta(plan: Plan | SpacePlan, written: dict[int, tuple[int, int]]) -> dict:
     """Figures for reports, and where each activation can be read: complete once ``instructions`` of the program have run.
 
-    ``tensors`` leaves out those that never exist as a whole; ``space`` tells what runs in bands, None where nothing does.
+    ``tensors`` leaves out those that never exist as a whole, and slots; ``space`` tells what runs in bands, None where nothing does;
+    ``compression`` has a row for each tensor that waits compressed (`codegen.compression.rows_of`).
     """
     graph = plan.graph
     tensors = []
@@ -155,4 +156,4 @@ def _meta(plan: Plan | SpacePlan, written: dict[int, tuple[int, int]]) -> dict:
         "peak_bytes": plan.memory_bytes, "live_bytes": plan.live_bytes, "bound_bytes": plan.bound_bytes, "tensors": tensors,
         "least_bytes": least.size_bytes, "least_reason": least.reason, "order_bound_bytes": ordering.bound_bytes if ordering else None,
         "order_optimal": ordering is not None and plan.live_bytes <= ordering.bound_bytes,
-        "space": plan.report() if isinstance(plan, SpacePlan) else None}
+        "space": plan.report() if isinstance(plan, SpacePlan) else None, "compression": []}

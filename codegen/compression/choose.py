@@ -93,10 +93,10 @@ class _Search:
         return problem_of(plan, graph, left, self.chip, self.lossless, rows)
 
     def made(self, decisions: Mapping[str, Waiting], *plans) -> Compressed | None:
-        """The function with the smallest of its real plans; each of ``plans`` makes one of a graph, or none. None where none does."""
+        """The function with its real plan: of the first of ``plans`` that makes one of the graph; None where none does."""
         changed = insert(self.func, {name: w.decision for name, w in decisions.items()})
         graph = fuse(graph_of(changed, self.graph.name)) if self.options.fuse_coding else graph_of(changed, self.graph.name)
-        real = min((p for make in plans if (p := make(graph)) is not None), key=lambda p: p.memory_bytes, default=None)
+        real = next((p for make in plans if (p := make(graph)) is not None), None)
         if real is None:
             return None
         roomy = self.chip.with_memory(max(self.chip.memory_bytes, real.memory_bytes))
@@ -129,7 +129,8 @@ class _Search:
             plan, graph, decided = least.plan, least.plan.graph, least.decisions
 
     def _selections(self, plan: Plan | SpacePlan, graph: Graph, decided: Mapping[str, Waiting]) -> Iterator[Compressed]:
-        """The least peak, and the cheapest of somewhat larger ones, whose placement may be better; in the same bands, the first in new ones too."""
+        """The least peak, and the cheapest of somewhat larger ones, whose placement may be better; in the same bands, or the first in new ones
+        where the graph has nodes besides (some reader cannot expand)."""
         problem = self.problem(plan, graph, decided, rows=True)
         least = solve(problem)
         if not least.chosen:
