@@ -97,10 +97,15 @@ class Paths:
                                needs=self.segments.needs)
         return replace(plan, subproblems=tuple(self._subproblem(segment, way) for segment, way in path.parts))
 
+    def _whole(self, unit: int) -> Way:
+        """The way to run one unit whole, also where another is as good and stands in its place."""
+        segment = self.segments.segment(unit, unit)
+        return next((way for way in segment.ways if not way.bands and not way.stages), None) or self.segments.measure(segment, Way({}, {}, 0, 0, 0.0, 0))
+
     def _subproblem(self, segment: Segment, way: Way) -> Subproblem:
         units = range(segment.first, segment.last + 1)
         nodes = tuple(node.id for u in units for node in self.segments.units[u])
-        whole = max(w.peak_bytes for u in units for w in self.segments.segment(u, u).ways if not w.bands and not w.stages)
+        whole = max(self._whole(u).peak_bytes for u in units)
         how = "tiles" if way.stages else "rows" if way.bands else "whole"
         return Subproblem(nodes, how, way.peak_bytes, whole, way.cycles, way.energy_pj, way.macs, len(segment.ways))
 
