@@ -10,7 +10,7 @@ import numpy as np
 
 from tvm_ergo.codegen.space.place import NEVER, Profiles
 
-EFFORT = 4.0
+EFFORT = 2.0
 """Deterministic time of CP-SAT, about seconds on a desktop machine."""
 
 

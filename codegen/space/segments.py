@@ -25,7 +25,7 @@ from tvm_ergo.target.chip import Chip
 
 SCRATCH_LEVELS = 7
 """Limits of scratch bytes tried, each half of the one before."""
-PLACING_EFFORT = 1.0
+PLACING_EFFORT = 0.4
 """Of the exact placement of one way, see `place_exact`."""
 CYCLE_PRICES = (0.01, 0.1, 0.5)
 HOPE, FEAR = 0.85, 1.15
