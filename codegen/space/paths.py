@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 from tvm_ergo.codegen.graph import Graph
 from tvm_ergo.codegen.options import Options
@@ -65,7 +66,11 @@ class Paths:
         self.constant_bytes = place_constants(graph, resolve(graph, options), options.alignment_bytes)[1]
 
     def smallest(self) -> Path:
-        """The path of least peak found, multiply-accumulates unlimited; of equal peaks the one of fewest."""
+        """The path of least peak found, multiply-accumulates unlimited; of equal peaks the one of fewest. Looked for once."""
+        return self._smallest
+
+    @cached_property
+    def _smallest(self) -> Path:
         return self._settled(lambda way: (way.between(HOPE), way.macs), lambda a, b: (max(a[0], b[0]), a[1] + b[1]), None)
 
     def cheapest(self, limit_bytes: int, cost: str) -> Path | None:

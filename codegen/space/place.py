@@ -51,15 +51,20 @@ def separations(low: np.ndarray, high: np.ndarray) -> np.ndarray:
 
     low, high : occupied bytes, int64[buffers, times]; nothing is occupied where ``low >= high``.
     """
+    above = np.full((len(low), len(low)), NEVER, np.int64)
     live = low < high
+    if not live.any():
+        return above
     keep = np.ones(low.shape[1], bool)
     keep[1:] = ((low[:, 1:] != low[:, :-1]) | (high[:, 1:] != high[:, :-1])).any(axis=0)
     low, high, live = low[:, keep], high[:, keep], live[:, keep]
-    above = np.full((len(low), len(low)), NEVER, np.int64)
+    first = live.argmax(axis=1)  # of the times each lives; most live for few of them
+    last = np.where(live.any(axis=1), live.shape[1] - live[:, ::-1].argmax(axis=1), 0)
     for i in range(len(low)):
-        common = live[i] & live
-        distance = np.where(common, high - low[i], NEVER)
-        above[i] = distance.max(axis=1, initial=NEVER)
+        others = np.flatnonzero((first < last[i]) & (last > first[i]))
+        times = slice(first[i], last[i])
+        common = live[others, times] & live[i, times]
+        above[i, others] = np.where(common, high[others, times] - low[i, times], NEVER).max(axis=1, initial=NEVER)
     np.fill_diagonal(above, NEVER)
     return above
 
