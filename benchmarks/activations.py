@@ -4,6 +4,7 @@ Footing of the anchors: every tensor's magnitudes are scaled so that its largest
 are calibrated to the extremes and weights are not equalized between layers (both would change the distribution). Of SqueezeNet 1.0 exactly the 20 tensors
 that wait in memory: conv1, 8 squeeze, 8 concat and 3 pooling results. Of other nets every convolution, addition, pooling and concat result of at least 1,024
 values except operands of a concat (they lie inside its result); of the binary nets their signs and pooled signs, not what the signs are taken of. "int8" is the tensor as the chip has it.
+--bits takes numbers, int8, or lists such as conv1=7,concat=6: tensors with such a word in their name have so many bits, the others stay as they are.
 
 --top1 N: the network runs on the emulated chip and, whenever one of these tensors is complete, the tensor in the chip's memory is replaced by the values
 that were coded: scaled to the levels, rounded, scaled back and rounded to int8. All that follows computes from those. "change" is against the same compiled
@@ -41,6 +42,9 @@ LEARNED_FROM = 16  # images
 LOSSLESS = {codec.name.lower(): cls for codec, cls in CODECS.items() if cls.lossless}
 Tensor = tuple[np.ndarray, int]
 """int8[H, W, C] and its zero point."""
+Named = tuple[str, np.ndarray, int]
+Bits = int | str | None
+"""Of every tensor; None: as it is; a list by words in the name."""
 
 
 def waits(name: str, tensor, value: np.ndarray) -> bool:
@@ -58,15 +62,22 @@ def compile_plain(name: str):
 def tensors_of(name: str, images: int) -> list[list[Tensor]]:
     """Per image the tensors that wait."""
     compiled = compile_plain(name)
-    return [tensors_in(name, compiled, feeds) for feeds in inputs_of(name, compiled, images)]
+    return [[tensor for _, *tensor in tensors_in(name, compiled, feeds)] for feeds in inputs_of(name, compiled, images)]
 
 
-def tensors_in(name: str, compiled, feeds) -> list[Tensor]:
+def tensors_in(name: str, compiled, feeds) -> list[Named]:
     """The tensors that wait in one run."""
-    seen: list[Tensor] = []
-    with watch(lambda tensor, value: seen.append((value[0], tensor.out_zp)) if waits(name, tensor, value) else None):
+    seen: list[Named] = []
+    with watch(lambda tensor, value: seen.append((tensor.name, value[0], tensor.out_zp)) if waits(name, tensor, value) else None):
         compiled.run(feeds)
     return seen
+
+
+def bits_for(bits: Bits, name: str) -> int | None:
+    """Bits of the tensor of that name."""
+    if not isinstance(bits, str):
+        return bits
+    return next((int(number) for word, number in (part.split("=") for part in bits.split(",")) if word in name), None)
 
 
 def scaling(value: np.ndarray, zero_point: int, bits: int) -> tuple[int, int, bool]:
@@ -116,17 +127,20 @@ def order0_by_channel(x: np.ndarray) -> float:
 class Rates:
     """Bits per value of the codecs at one number of bits, image by image."""
 
-    def __init__(self, bits: int | None, codecs: list[str], examples: list[list[Tensor]]):
+    def __init__(self, bits: Bits, codecs: list[str], examples: list[list[Named]]):
         self.bits, self.codecs, self.seen, self.tensors, self.values = bits, codecs, defaultdict(list), 0, 0
         self.tables = None
         if "static" in codecs:
-            coded = [[requantized(*image[t], bits) for image in examples] for t in range(len(examples[0]))]
+            coded = [[self._coded(*image[t]) for image in examples] for t in range(len(examples[0]))]
             # whether a tensor is signed may differ between images; zero_point only folds, so the first image's stands for all
             self.tables = learn([[x for x, _ in images] for images in coded], [images[0][1] for images in coded])
 
-    def add(self, tensors: list[Tensor]) -> None:
+    def _coded(self, name: str, value: np.ndarray, zero_point: int) -> Tensor:
+        return requantized(value, zero_point, bits_for(self.bits, name))
+
+    def add(self, tensors: list[Named]) -> None:
         """Codes the tensors of one image."""
-        coded = [requantized(*tensor, self.bits) for tensor in tensors]
+        coded = [self._coded(*tensor) for tensor in tensors]
         self.tensors, self.values = len(coded), sum(x.size for x, _ in coded)
         sizes = {"order-0 per tensor": sum(order0(x) for x, _ in coded), "order-0 per channel": sum(order0_by_channel(x) for x, _ in coded)}
         for name in self.codecs:
@@ -148,12 +162,13 @@ class Rates:
 class Answers:
     """The network's figure with the waiting tensors at so many bits (None: left alone), and which samples it got right."""
 
-    def __init__(self, test, bits: int | None):
+    def __init__(self, test, bits: Bits):
         self.test, self.bits, self.metric, self.right = test, bits, test.metric(), []
 
     def add(self, name: str, compiled, feeds: list[dict], label) -> None:
         def coarse(tensor, value):
-            return coarsened(value, tensor.out_zp, self.bits) if waits(name, tensor, value) else None
+            bits = bits_for(self.bits, tensor.name)
+            return coarsened(value, tensor.out_zp, bits) if bits and waits(name, tensor, value) else None
         if self.bits is None:
             outputs = [outputs_of(compiled, feed) for feed in feeds]
         else:
@@ -183,14 +198,14 @@ def outputs_of(compiled, feeds) -> list[np.ndarray]:
     return [np.asarray(o) for o in compiled.run(feeds).outputs.values()]
 
 
-def examples_of(name: str, compiled, measured: int) -> list[list[Tensor]]:
+def examples_of(name: str, compiled, measured: int) -> list[list[Named]]:
     """What tables are learned from: calibration images, or where there are none test images behind the first ``measured``."""
     task = TASKS[name]
     inputs = list(task.calibration.inputs(LEARNED_FROM)) if task.calibration else list(task.tests[0].source.inputs(measured + LEARNED_FROM))[measured:]
     return [tensors_in(name, compiled, feeds) for feeds in inputs[:LEARNED_FROM]]
 
 
-def measure(name: str, images: int, bits: list[int | None], codecs: list[str], top1: int) -> list[dict]:
+def measure(name: str, images: int, bits: list[Bits], codecs: list[str], top1: int) -> list[dict]:
     compiled, test = compile_plain(name), TASKS[name].tests[0]
     examples = examples_of(name, compiled, images) if "static" in codecs else []
     if "static" in codecs and not examples:
@@ -211,12 +226,12 @@ def measure(name: str, images: int, bits: list[int | None], codecs: list[str], t
 def main(argv=None) -> None:
     arguments = parser(__doc__)
     arguments.add_argument("--images", type=int, default=4, help="images per net that are coded")
-    arguments.add_argument("--bits", nargs="*", default=["7"], help="bits of a magnitude, 1 to 8, or int8")
+    arguments.add_argument("--bits", nargs="*", default=["7"], help="bits of a magnitude, 1 to 8, or int8, or WORD=BITS,...")
     arguments.add_argument("--codecs", nargs="*", default=list(LOSSLESS), choices=list(LOSSLESS), help="only these codecs")
     arguments.add_argument("--top1", type=int, default=0, metavar="N", help="also run the networks with the coarser tensors on N samples")
     arguments.add_argument("--all", action="store_true", help="every convolutional net of the manifest")
     arguments = parse(arguments, argv)
-    rows, bits = [], [None if b == "int8" else int(b) for b in arguments.bits]
+    rows, bits = [], [None if b == "int8" else b if "=" in b else int(b) for b in arguments.bits]
     for name in arguments.nets or (NETS if arguments.all else NETS[:1]):
         try:
             rows += measure(name, arguments.images, bits, arguments.codecs, arguments.top1)
