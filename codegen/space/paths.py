@@ -36,7 +36,7 @@ class Path:
 
     @property
     def peak_bytes(self) -> int:
-        return max((way.peak_bytes for _, way in self.parts), default=0)
+        return max((way.top_bytes for _, way in self.parts), default=0)
 
     @property
     def cycles(self) -> int:
@@ -110,9 +110,9 @@ class Paths:
     def _subproblem(self, segment: Segment, way: Way) -> Subproblem:
         units = range(segment.first, segment.last + 1)
         nodes = tuple(node.id for u in units for node in self.segments.units[u])
-        whole = max(self._whole(u).peak_bytes for u in units)
+        whole = max((self._whole(u).peak_bytes for u in units), default=0)
         how = "tiles" if way.stages else "rows" if way.bands else "whole"
-        return Subproblem(nodes, how, way.peak_bytes, whole, way.cycles, way.energy_pj, way.macs, len(segment.ways))
+        return Subproblem(nodes, how, way.top_bytes, whole, way.cycles, way.energy_pj, way.macs, len(segment.ways))
 
     def _settled(self, price: Callable[[Way], tuple], join: Callable[[tuple, tuple], tuple], limit_bytes: int | None) -> Path | None:
         """The best path, all of its ways measured, those near the limit placed. What may decide is looked at first: the rest often leaves the path
@@ -127,10 +127,10 @@ class Paths:
                 self.segments.measure(segment, way)
             if unknown:
                 continue
-            high = [part for part in path.parts if not part[1].placed and part[1].peak_bytes > NEAR * bound]
+            high = [way for _, way in path.parts if way.peak_bytes > NEAR * bound and not way.tight and not 0 < way.reached_bytes <= bound]
             if not high:
                 return path
-            for _, way in high:
+            for way in high:
                 self.segments.place(way, int(bound))
         return self._best(price, join, limit_bytes, measured=True)
 

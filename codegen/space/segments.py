@@ -40,9 +40,9 @@ MAC_PRICES = (0.0, 0.02, 0.05, 0.1, 0.2, 0.4)
 class Way:
     """One way to carry out a segment. bands, stages : as in `band_steps`.
 
-    peak_bytes : most live bytes, an estimate until ``exact``; what addresses reach once ``placed``. cycles, energy_pj, macs : likewise. ends_bytes : of the larger of the whole tensors at its
+    peak_bytes : most live bytes, an estimate until ``exact``; what addresses reach once ``tight``. cycles, energy_pj, macs : likewise. ends_bytes : of the larger of the whole tensors at its
     ends, which no way avoids. chain : what it was made of. profiles, alignment_bytes : what its placement needs to know, once
-    it is exact.
+    it is exact. reached_bytes : what addresses reached when last looked for, 0 until then; lower ones were not found if ``tight``.
     """
 
     bands: dict[int, int]
@@ -54,9 +54,15 @@ class Way:
     ends_bytes: int = 0
     chain: tuple[Element, ...] = ()
     exact: bool = False
-    placed: bool = False
+    tight: bool = False
+    reached_bytes: int = 0
     profiles: Profiles | None = None
     alignment_bytes: int = 1
+
+    @property
+    def top_bytes(self) -> int:
+        """The peak as far as it is known."""
+        return max(self.peak_bytes, self.reached_bytes)
 
     def between(self, share: float) -> float:
         """The peak if what is estimated beyond the ends were this share of itself; a measured peak is what it is."""
@@ -122,7 +128,7 @@ class Segments:
                 if other.macs < element.macs:
                     trials.append(self._way(segment, (*way.chain[:k], other, *way.chain[k + 1:])))
         for other in sorted(trials, key=lambda w: (w.peak_bytes, w.macs))[:MAX_TRIALS]:
-            if self._exact(segment, other).peak_bytes <= limit_bytes and other.macs < way.macs and self.place(other, limit_bytes).peak_bytes <= limit_bytes:
+            if self._exact(segment, other).peak_bytes <= limit_bytes and other.macs < way.macs and self.place(other, limit_bytes).reached_bytes <= limit_bytes:
                 segment.ways.append(other)
                 return self.leaner(segment, other, limit_bytes, macs)
         return way
@@ -132,10 +138,12 @@ class Segments:
         return way if way.exact else self._exact(segment, way)
 
     def place(self, way: Way, enough_bytes: int = 0) -> Way:
-        """Gives a measured way addresses, once: its peak is what they reach. enough_bytes : a peak that need not be lowered further."""
-        if not way.placed:
+        """Gives a measured way addresses. enough_bytes : a peak that need not be lowered further; asked for less, it is placed again."""
+        if not way.tight and not 0 < way.reached_bytes <= enough_bytes:
             offsets = tightened(way.profiles, way.alignment_bytes, place(way.profiles, way.alignment_bytes), PLACING_EFFORT, enough_bytes)
-            way.peak_bytes, way.placed = way.profiles.peak_bytes(offsets), True
+            way.reached_bytes = way.profiles.peak_bytes(offsets)
+            if way.reached_bytes > enough_bytes or way.reached_bytes <= way.peak_bytes:
+                way.peak_bytes, way.tight = way.reached_bytes, True
         return way
 
     def bytes_before(self, first: int) -> int:

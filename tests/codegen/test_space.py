@@ -343,7 +343,7 @@ def test_the_largest_of_the_segments_peaks_is_the_plans(wide_chain):
     path = paths.smallest()
     plan = tighter(paths.plan(path))  # segments share the tensors at their cuts, so that together they may need a little more
     assert plan.live_bytes <= path.peak_bytes == max(way.peak_bytes for _, way in path.parts) <= plan.activation_bytes <= 1.05 * path.peak_bytes
-    assert all(way.placed for _, way in path.parts if way.peak_bytes == path.peak_bytes)
+    assert all(way.tight for _, way in path.parts if way.peak_bytes == path.peak_bytes)
 
 
 @settings(max_examples=25, **SLOW)
