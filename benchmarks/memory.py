@@ -11,13 +11,13 @@ import time
 from collections.abc import Iterator
 
 from benchmarks.common import parse, parser, show
-from tvm_ergo import evaluation
 from tvm_ergo.codegen.compile import emit_program
 from tvm_ergo.codegen.graph import Graph
 from tvm_ergo.codegen.options import Options
 from tvm_ergo.codegen.space import Objective, choose
 from tvm_ergo.codegen.stream import streamed
-from tvm_ergo.evaluation.nets import BIG_MEMORY_BYTES, TFLITE, ChipPart, chip_parts
+from tvm_ergo.evaluation.nets import BIG_MEMORY_BYTES, TFLITE, ChipPart, chip_parts, compile_net, inputs_of
+from tvm_ergo.evaluation.tasks import TASKS
 from tvm_ergo.target.chip import Chip, chip
 from tvm_ergo.target.machine import Trace
 
@@ -61,6 +61,28 @@ def measure(part: ChipPart, on: Chip) -> Iterator[dict]:
                **{peer: PEERS_KIB.get(part.net, {}).get(peer) for peer in PEERS}}
 
 
+def measure_compressed(name: str, samples: int) -> Iterator[dict]:
+    """Least memory without and with tensors that wait compressed, resident and streamed: the slots' sizes come from ``samples`` of the calibration data
+    (for nets that came quantized: the first test inputs), the rest from as many real inputs.
+
+    Slots do not vary with the data, so the memory is the same for every input; what varies is how full they are, and how many tiles do not fit.
+    """
+    data = TASKS[name].calibration or TASKS[name].tests[0].source
+    calibration = list(data.inputs(samples))[:samples]
+    for stream in (False, True):
+        plain, packed = (compile_net(name, calibration_samples=samples, objective="memory", stream=stream, compression=how, calibration=calibration)
+                         for how in ("off", "auto"))
+        before, after = (max(p.meta["activation_bytes"] for p in c.programs.values()) for c in (plain, packed))
+        kept = [row for program in packed.programs.values() for row in program.meta["compression"]]
+        values = sum(row["raw_bytes"] for row in kept)
+        counted = [count for feeds in inputs_of(name, packed, samples) for count in packed.run(feeds).compressed] if kept else []
+        yield {"net": name, "input": "streamed" if stream else "resident", "without KiB": before / KIB, "with KiB": after / KIB, "tensors": len(kept),
+               "slot bits": 8 * sum(row["stored_bytes"] for row in kept) / values if kept else None,
+               "mean bits": sum(row["bits_mean"] * row["raw_bytes"] for row in kept) / values if kept else None,
+               "worst bits": sum(row["bits_worst"] * row["raw_bytes"] for row in kept) / values if kept else None,
+               "tiles": sum(count["tiles"] for count in counted), "tiles reduced": sum(count["reduced"] for count in counted), "inputs": samples}
+
+
 def beside_peers(rows: list[dict]) -> list[dict]:
     """What is placed beside what the peers need, for the nets they were run on."""
     placed = {(row["net"], row["input"]): row["placed KiB"] for row in rows}
@@ -83,8 +105,15 @@ def goal_kib(net: str, graph: Graph) -> float | None:
 
 
 def main(argv=None) -> None:
-    arguments = parse(parser(__doc__), argv)
-    names = arguments.nets or [n for n in (*TFLITE, *evaluation.TASKS) if n not in NO_CNN]
+    options = parser(__doc__)
+    options.add_argument("--compression", type=int, metavar="N", help="instead: what compression gains, measured on N inputs (nets with data of their own)")
+    arguments = parse(options, argv)
+    if arguments.compression:
+        with_data = arguments.nets or [n for n in TASKS if n not in NO_CNN]
+        show("least activation memory without and with tensors that wait compressed", [row for name in with_data for row in measure_compressed(
+            name, arguments.compression)], arguments.json)
+        return
+    names = arguments.nets or [n for n in (*TFLITE, *TASKS) if n not in NO_CNN]
     on = chip("ergo/1").with_memory(BIG_MEMORY_BYTES)
     parts = (part for name in names for part in chip_parts(name, calibration_samples=2))  # what is calibrated does not change the plan
     rows = [row for part in parts for row in measure(part, on)]
