@@ -55,7 +55,7 @@ def _sees_input(graph: Graph, node: Node, axis: int = ROWS) -> bool:
 def tileable(graph: Graph, node: Node) -> bool:
     """Whether the node can compute any box of its output alone, from the boxes its op names: the nodes a stage is made of."""
     shape = graph.tensors[node.outputs[0]].shape
-    if len(node.outputs) != 1 or shape[0] != 1:
+    if len(node.outputs) != 1 or not shape or shape[0] != 1:
         return False
     op = node.op
     if type(op) in _REDUCTIONS:
