@@ -16,6 +16,7 @@ from tvm_ergo.target.errors import OutOfMemoryError
 
 KIB = 1024
 MOST_NAMES = 5
+MOST_SHARE = 0.97
 LEAST_SHARE = 0.3
 """Smaller pictures than this are not advised: it is no longer the same task."""
 
@@ -61,7 +62,7 @@ def _advice(plan: SpacePlan, memory_bytes: int) -> list[str]:
         advice = ["activations are the larger part: a smaller input or narrower layers there"]
     if room > 0 and any(len(shape) == 4 and max(shape[1:3]) > 1 for shape in (plan.graph.tensors[t].shape for t in plan.graph.inputs)):
         share = room / plan.activation_bytes if plan.graph.streams else sqrt(room / plan.activation_bytes)  # rows grow with the width, frames with both
-        if share >= LEAST_SHARE:
+        if LEAST_SHARE <= share < MOST_SHARE:
             advice.append(f"a picture of about {100 * share:.0f} % of the width and height would do (estimated)")
     return advice
 

@@ -10,12 +10,13 @@ from enum import Enum
 
 from tvm_ergo.codegen.graph import Graph
 from tvm_ergo.codegen.options import Options
-from tvm_ergo.codegen.plan import Plan, make_plan
+from tvm_ergo.codegen.plan import Plan, make_plan, place_constants
 from tvm_ergo.codegen.space.accumulate import accumulated
 from tvm_ergo.codegen.space.advice import too_large
 from tvm_ergo.codegen.space.again import Site, computed_again, sites
 from tvm_ergo.codegen.space.paths import Path, Paths
-from tvm_ergo.codegen.space.plan import SpacePlan, tighter
+from tvm_ergo.codegen.space.plan import SpacePlan, make_space_plan, tighter
+from tvm_ergo.codegen.views import resolve
 from tvm_ergo.target.chip import Chip
 from tvm_ergo.target.errors import OutOfMemoryError
 
@@ -54,18 +55,28 @@ def choose(graph: Graph, chip: Chip, memory_bytes: int, options: Options = Optio
     except OutOfMemoryError:
         if not graph.nodes:
             raise
-    best = None
+        if place_constants(graph, resolve(graph, options), options.alignment_bytes)[1] >= memory_bytes:  # no plan makes them smaller: none is looked for
+            raise too_large(make_space_plan(graph, dict.fromkeys((node.id for node in graph.nodes), 1), options), memory_bytes) from None
+    best = _best_plan(graph, chip, memory_bytes, options, objective)
+    if objective is Objective.MEMORY and whole is not None and whole.memory_bytes <= best.memory_bytes:
+        return whole
+    if objective is Objective.MEMORY and best.memory_bytes > memory_bytes:  # the limit counts for more than multiply-accumulates
+        best = _best_plan(graph, chip, memory_bytes, options, Objective.LATENCY)
+    if best.memory_bytes > memory_bytes:
+        raise too_large(best, memory_bytes)
+    return best
+
+
+def _best_plan(graph: Graph, chip: Chip, memory_bytes: int, options: Options, objective: Objective) -> SpacePlan:
+    """The smallest plan, or one that fits, of the first variant that has it."""
+    best: SpacePlan | None = None
     for paths in variants(graph, chip, options):
         plan = smallest_plan(paths) if objective is Objective.MEMORY else fitting_plan(paths, memory_bytes, objective)
         if best is not None and plan.memory_bytes >= best.memory_bytes:
             break
         best = plan
-        if objective is not Objective.MEMORY and best.memory_bytes <= memory_bytes or plan.constant_bytes >= memory_bytes:
+        if objective is not Objective.MEMORY and best.memory_bytes <= memory_bytes:
             break
-    if objective is Objective.MEMORY and whole is not None and whole.memory_bytes <= best.memory_bytes:
-        return whole
-    if best.memory_bytes > memory_bytes:
-        raise too_large(best, memory_bytes)
     return best
 
 

@@ -368,3 +368,12 @@ def test_a_stream_is_never_in_memory_as_a_whole():
     for t in graph.streams:
         rows = graph.consumers[t][0].outputs[0]
         assert int((plan.rolled.high - plan.rolled.low)[plan.row[rows]].max()) < graph.tensors[t].size_bytes
+
+
+def test_the_least_memory_meets_a_limit_that_takes_more_multiply_accumulates_than_it_may_spend(wide_chain):
+    _, graph, _ = wide_chain
+    least = choose(graph, CHIP, 1 << 20, Options(mac_overhead=1.0), Objective.MEMORY)
+    tight = tighter(Paths(graph, CHIP).plan(Paths(graph, CHIP).smallest()))
+    assert tight.memory_bytes < least.memory_bytes
+    plan = choose(graph, CHIP, tight.memory_bytes, Options(mac_overhead=1.0), Objective.MEMORY)
+    assert plan.memory_bytes <= tight.memory_bytes and check(plan) is None
