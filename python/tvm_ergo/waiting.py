@@ -65,9 +65,11 @@ def compress_waiting(mod: tvm.IRModule, options: PipelineOptions) -> tvm.IRModul
 
 
 def _limits(functions: dict[str, relax.Function], options: PipelineOptions) -> dict[str, int]:
-    """Memory each chip function may take: the constants of all exist at once."""
+    """Memory each chip function may take: the constants of all exist at once. Nothing where these alone exceed it: compression cannot help."""
     constants = {name: make_plan(graph_of(func), NO_LIMIT).constant_bytes for name, func in functions.items()}
     together = sum(constants.values())
+    if together >= options.chip.memory_bytes:
+        return dict.fromkeys(functions, 0)
     return {name: options.chip.memory_bytes - (together - constants[name]) for name in functions}
 
 

@@ -24,7 +24,7 @@ FRAME_BYTES = 3 * 32 * 32
 
 
 def compiled_for(**options) -> tvm_ergo.CompiledModel:
-    return tvm_ergo.compile(models.camera_net(), calibration=models.frames(8), **options)
+    return tvm_ergo.compile(models.camera_net(), calibration=models.frames(8), compression="off", **options)
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +89,7 @@ np.save("y.npy", (out if hasattr(out, "numpy") else out[0]).numpy())"""
 
 
 def test_only_the_first_part_of_a_network_is_streamed():
-    options = {"calibration": models.frames(8), "objective": "memory"}
+    options = {"calibration": models.frames(8), "objective": "memory", "compression": "off"}
     model = tvm_ergo.compile(models.camera_net(middle="LogSoftmax"), stream=True, **options)
     assert [[p.streamed for p in program.inputs] for program in model.programs.values()] == [[True], [False]]
     np.testing.assert_array_equal(model.run(X).outputs["y"], build_cpu(model.lowered)(X)[0])

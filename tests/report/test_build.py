@@ -18,7 +18,7 @@ CHIP = chip("ergo/1")
 def program(request):
     images = zoo.digits()[0][:32]
     objective = "memory" if request.param != "latency" else "latency"
-    (found,) = tvm_ergo.compile(zoo.DIGITS_MODEL, calibration=images, objective=objective, stream=request.param == "streamed").programs.values()
+    (found,) = tvm_ergo.compile(zoo.DIGITS_MODEL, calibration=images, objective=objective, stream=request.param == "streamed", compression="off").programs.values()
     return found
 
 

@@ -53,8 +53,8 @@ def plan_texts(plan: PlanReport) -> list[tuple[str, str]]:
         lines.append(("space", "every layer runs whole: that fits, and nothing is computed twice"))
         return lines
     counts = {how: sum(part.how == how for part in plan.subproblems) for how in ("whole", "rows", "tiles")}
-    lines.append(("space", f"whole layers would need {plan.whole_bytes:,} bytes; {len(plan.subproblems)} subproblems, of which {counts['rows']} in rows, "
-                           f"{counts['tiles']} in tiles, {counts['whole']} whole; {plan.mac_overhead:.2f}x MACs, {plan.copied_bytes:,} bytes moved in rolling buffers"))
+    parts = f"{len(plan.subproblems)} subproblems, of which {counts['rows']} in rows, {counts['tiles']} in tiles, {counts['whole']} whole; "
+    lines.append(("space", f"whole layers would need {plan.whole_bytes:,} bytes; {parts if plan.subproblems else ''}{plan.mac_overhead:.2f}x MACs, {plan.copied_bytes:,} bytes moved in rolling buffers"))
     return lines
 
 
