@@ -40,8 +40,8 @@ MAC_PRICES = (0.0, 0.02, 0.05, 0.1, 0.2, 0.4)
 class Way:
     """One way to carry out a segment. bands, stages : as in `band_steps`.
 
-    peak_bytes : most live bytes, an estimate until ``exact``; what addresses reach once ``tight``. cycles, energy_pj, macs : likewise. ends_bytes : of the larger of the whole tensors at its
-    ends, which no way avoids. chain : what it was made of. profiles, alignment_bytes : what its placement needs to know, once
+    peak_bytes : most live bytes, an estimate until ``exact``; what addresses reach once ``tight``. cycles, energy_pj, macs :
+    likewise. ends_bytes : of the larger of the whole tensors at its ends, which no way avoids. chain : what it was made of. profiles, alignment_bytes : what its placement needs to know, once
     it is exact. reached_bytes : what addresses reached when last looked for, 0 until then; lower ones were not found if ``tight``.
     """
 

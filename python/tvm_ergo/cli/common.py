@@ -64,7 +64,8 @@ def add_model_arguments(parser: argparse.ArgumentParser, *, compiling: bool = Fa
     add_quantize_arguments(parser, "an ONNX (.onnx, .onnx.xz) or TFLite file" + ("" if compiling else ", or a compiled model (.ergo)"))
     parser.add_argument("--memory", type=parse_size, metavar="SIZE", help="unified memory of the chip, e.g. 512KiB (default: the chip's own)")
     parser.add_argument("--objective", choices=[objective.value for objective in Objective],
-                        help="what is made least within the memory: latency (default), energy, or memory: activation bytes")
+                        help="what is made least within the memory: latency (default), energy, or memory: activation bytes, with at most 1.35 times the "
+                             "multiply-accumulates unless the limit needs more")
     parser.add_argument("--stream", action="store_true",
                         help="the input picture arrives row by row as the network needs it, and never lies in the memory as a whole")
     parser.add_argument("--strict", action="store_true", help="refuse operators that would run on the host CPU")
