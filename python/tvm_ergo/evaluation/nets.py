@@ -11,6 +11,7 @@ import numpy as np
 from tvm_ergo.evaluation.datasets import shared_root
 from tvm_ergo.evaluation.lookup import input_shapes_of
 from tvm_ergo.evaluation.tasks import TASKS
+from tvm_ergo.evaluation.tflite_inputs import REAL_INPUTS, tflite_inputs
 
 if TYPE_CHECKING:
     from tvm_ergo.codegen.graph import Graph
@@ -19,7 +20,7 @@ BIG_MEMORY_BYTES = 256 << 20
 """Plain int8 weights of ResNet-50 or MiniLM exceed every chip of the family: measurements of size and speed give the chip this much."""
 TFLITE = ("tf2_mobilenet_v2_1.0_224_ptq", "vww_96_int8", "pretrainedResnet_quant", "kws_ref_model", "ad01_int8", "mcunetv2_large",
           "vww", "str_ww_ref_model")
-"""The original TFLite files; they have no evaluation data of their own."""
+"""The original TFLite files; `tflite_inputs` says what they are run on."""
 
 
 def model_path(name: str) -> Path:
@@ -68,9 +69,13 @@ def parts_of(name: str, compiled, samples: int = 0) -> list[ChipPart]:
 
 
 def inputs_of(name: str, compiled, count: int) -> list[dict[str, np.ndarray]]:
-    """``count`` real inputs of a net; seeded values over the whole range of the dtype for TFLite files, which have no data here."""
+    """``count`` real inputs of a net; seeded values over the whole range of the dtype for a TFLite file without data (`tflite_inputs`)."""
     if name in TASKS:
         return list(TASKS[name].tests[0].source.inputs(count))[:count]
+    if name in REAL_INPUTS:
+        (info,) = compiled.inputs
+        values = tflite_inputs(name, model_path(name).read_bytes(), info.dtype, count)
+        return [{info.name: value} for value in values]
     rng = np.random.default_rng(0)
     return [{info.name: random_input(rng, info.shape, info.dtype) for info in compiled.inputs} for _ in range(count)]
 
