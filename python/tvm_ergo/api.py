@@ -7,13 +7,14 @@ from pathlib import Path
 import numpy as np
 import tvm
 from tvm_ergo import frontend
+from tvm_ergo import options as given
 from tvm_ergo.codegen.space import Objective
 from tvm_ergo.compiled import CompiledModel
 from tvm_ergo.pipeline import PipelineOptions, Progress, fallbacks_of, host_build, run_stages, walk
 from tvm_ergo.relay_passes.macro import normalize
 from tvm_ergo.relay_passes.micro.quantize import QuantizeOptions
 from tvm_ergo.target.chip import Chip
-from tvm_ergo.target.errors import CalibrationError, InputError
+from tvm_ergo.target.errors import CalibrationError
 from tvm_ergo.target.tags import chip_of_target, target_of_chip
 from tvm_ergo.waiting import Compression
 
@@ -28,10 +29,12 @@ def quantize(model, calibration, options: QuantizeOptions = QuantizeOptions(), *
     sequence of dicts (or arrays) per sample. options : ranges, equalization, bias correction. input_shapes, batch : for dynamic
     dimensions.
 
-    Errors: ModelError, CalibrationError.
+    Errors: ModelError, CalibrationError, InputError (an option of a wrong type).
     """
     from tvm_ergo.relay_passes.micro.quantize import quantize as quantize_module
 
+    options, progress = given.quantization("options", options), given.callback("progress", progress)
+    input_shapes, batch = given.shapes(input_shapes), given.whole_number("batch", batch)
     if calibration is None:
         raise CalibrationError("there is no calibration data", required="a few typical inputs (about 100)")
     imported = frontend.load(model, input_shapes=input_shapes, batch=batch)
@@ -61,11 +64,12 @@ def compile(model, *, target: str | Path | tvm.target.Target | Chip = "ergo", ca
     progress : ``progress(step, done, total)``, called on long work.
 
     Errors: ModelError (model unreadable), CalibrationError (missing or unusable data), OutOfMemoryError (does not fit),
-    UnsupportedError (strict, or stream without a picture), TargetError (unknown chip).
+    UnsupportedError (strict, or stream without a picture), TargetError (unknown chip), InputError (an option of a wrong type or value).
     """
-    if not isinstance(quantize, QuantizeOptions):
-        raise InputError("quantize takes QuantizeOptions", available=repr(quantize)[:100],
-                         remedy="for instance tvm_ergo.compile(model, calibration=..., quantize=tvm_ergo.QuantizeOptions(method=\"mse\"))")
+    quantize, progress = given.quantization("quantize", quantize), given.callback("progress", progress)
+    stream, strict = given.flag("stream", stream), given.flag("strict", strict)
+    objective, compression = given.choice("objective", objective, Objective), given.choice("compression", compression, Compression)
+    input_shapes, batch = given.shapes(input_shapes), given.whole_number("batch", batch)
     chip = chip_of_target(target)
     if memory is not None:
         chip = chip.with_memory(memory)
@@ -73,7 +77,7 @@ def compile(model, *, target: str | Path | tvm.target.Target | Chip = "ergo", ca
     if hasattr(calibration, "__next__"):
         calibration = list(calibration)  # quantizing and measuring both look at it
     options = PipelineOptions(chip, renamed(calibration, imported), quantize, strict, progress, (equalized := []).append,
-                              objective_named(objective), (projected := []).append, stream, compression_named(compression))
+                              objective, (projected := []).append, stream, compression)
     reference = run_stages(imported.mod, options, until="normalize")
     quantized = run_stages(reference, options, start="quantize", until="quantize")
     lowered, mod = None, quantized
@@ -87,22 +91,6 @@ def compile(model, *, target: str | Path | tvm.target.Target | Chip = "ergo", ca
                          quantized=quantized, lowered=lowered, reference=reference, executable=executable,
                          equalized=equalized[0] if equalized else None, projection=projected[0] if projected else None,
                          sample=_first_sample(calibration, imported))
-
-
-def objective_named(name: str) -> Objective:
-    """Errors: InputError for a name that is none."""
-    known = [objective.value for objective in Objective]
-    if name not in known:
-        raise InputError(f"there is no objective {name!r}", required=", ".join(known))
-    return Objective(name)
-
-
-def compression_named(name: str) -> Compression:
-    """Errors: InputError for a name that is none."""
-    known = [compression.value for compression in Compression]
-    if name not in known:
-        raise InputError(f"there is no compression {name!r}", required=", ".join(known))
-    return Compression(name)
 
 
 def renamed(calibration, imported: frontend.Imported):

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import tvm
 from tvm_ergo import frontend
+from tvm_ergo import options as given
 from tvm_ergo.api import renamed
 from tvm_ergo.codegen.explore import POINTS, Point, combined, pareto
 from tvm_ergo.codegen.space.bound import Bound, least_possible_bytes
@@ -18,6 +19,9 @@ from tvm_ergo.report.front import Front, front_of, series_of
 from tvm_ergo.target.chip import Chip
 from tvm_ergo.target.errors import InputError, UnsupportedError
 from tvm_ergo.target.tags import chip_of_target
+
+RESIDENT, STREAMED = "resident", "streamed"
+MOST_POINTS = 1000
 
 
 def explore(model, *, target: str | Path | tvm.target.Target | Chip = "ergo", calibration=None, stream: bool = False, points: int = POINTS,
@@ -33,17 +37,21 @@ def explore(model, *, target: str | Path | tvm.target.Target | Chip = "ergo", ca
     second series. points : limits tried between the smallest plan and whole layers, for latency and for energy. point : operating point of
     the chip. Others : as in `tvm_ergo.compile`.
 
-    Errors: those of `compile` but OutOfMemoryError; InputError for fewer than two points or a CompiledModel that was loaded.
+    Errors: those of `compile` but OutOfMemoryError; InputError for fewer than two points or a CompiledModel that was loaded. A model without a
+    picture to stream is refused before anything is planned.
     """
-    if points < 2:
-        raise InputError("a front needs at least two points", available=str(points))
+    quantize, progress, stream = given.quantization("quantize", quantize), given.callback("progress", progress), given.flag("stream", stream)
+    points, point = given.whole_number("points", points, least=2, most=MOST_POINTS), given.text("point", point)
+    input_shapes, batch = given.shapes(input_shapes), given.whole_number("batch", batch)
     chip = chip_of_target(target)
-    name, lowered = _lowered(model, chip, calibration, quantize, input_shapes, batch, progress)
     at = chip.point(point)
+    name, lowered = _lowered(model, chip, calibration, quantize, input_shapes, batch, progress)
+    # all before the first is planned, which takes long: a model without a picture to stream is refused here
+    partitioned = {label: run_stages(lowered, PipelineOptions(chip, stream=label == STREAMED), start="partition", until="partition")
+                   for label in (RESIDENT, *((STREAMED,) if stream else ()))}
     series, constants = [], 0
-    for label, streams in (("resident", False), *((("streamed", True),) if stream else ())):
-        partitioned = run_stages(lowered, PipelineOptions(chip, stream=streams), start="partition", until="partition")
-        found, bound = _front(partitioned, chip, points, point, label, progress)
+    for label, mod in partitioned.items():
+        found, bound = _front(mod, chip, points, point, label, progress)
         constants = found[0].constant_bytes
         series.append(series_of(label, found, bound, at.clock_hz))
     return front_of(name, chip, point, constants, series)

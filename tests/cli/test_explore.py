@@ -3,15 +3,25 @@
 import re
 
 import numpy as np
+import onnx
 import pytest
+from onnx import TensorProto, helper, numpy_helper
 
 import tvm_ergo
 from tvm_ergo import zoo
 from tvm_ergo.cli import main
 from tvm_ergo.report.front import Front
-from tvm_ergo.target.errors import InputError
+from tvm_ergo.target.errors import InputError, UnsupportedError
 
 MODEL = str(zoo.DIGITS_MODEL)
+
+
+def dense_net() -> onnx.ModelProto:
+    """[1, 6] float -> dense -> [1, 3]."""
+    weights = numpy_helper.from_array(np.random.default_rng(0).standard_normal((6, 3)).astype(np.float32), "w")
+    graph = helper.make_graph([helper.make_node("MatMul", ["x", "w"], ["y"], name="dense")], "mlp", [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 6])],
+                              [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 3])], [weights])
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +52,7 @@ def test_python_gives_the_same(workspace, front_and_outputs):
     model.save(workspace / "again.ergo")
     with pytest.raises(InputError, match="loaded"):
         tvm_ergo.explore(tvm_ergo.load(workspace / "again.ergo"))
-    with pytest.raises(InputError, match="two points"):
+    with pytest.raises(InputError, match="points cannot be 1"):
         tvm_ergo.explore(model, points=1)
 
 
@@ -58,6 +68,13 @@ def test_table_and_wrong_options(workspace, capsys):
     assert "whole layers" in out and "frame resident" in out and "streamed" not in out
     assert main(["explore", str(workspace / "digits.ergo")]) == 2
     assert "give the model file" in capsys.readouterr().err
-    with pytest.raises(SystemExit) as stop:
-        main(["explore", MODEL, "--points", "1"])
-    assert stop.value.code == 2
+    for wrong in (["--points", "1"], ["--compression", "auto"], ["--lossless"], ["--memory", "64KiB"]):  # none would have an effect
+        with pytest.raises(SystemExit) as stop:
+            main(["explore", MODEL, *wrong])
+        assert stop.value.code == 2
+
+
+def test_without_a_picture_to_stream_nothing_is_planned(monkeypatch):
+    monkeypatch.setattr("tvm_ergo.exploring.pareto", lambda *args, **options: pytest.fail("planned before it was checked"))
+    with pytest.raises(UnsupportedError, match="streamed"):
+        tvm_ergo.explore(dense_net(), calibration=np.random.default_rng(0).standard_normal((8, 6)).astype(np.float32), stream=True)

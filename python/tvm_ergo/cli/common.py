@@ -61,26 +61,26 @@ def parse_error(text: str) -> float:
 
 
 def add_model_arguments(parser: argparse.ArgumentParser, *, compiling: bool = False) -> None:
-    add_quantize_arguments(parser, "an ONNX (.onnx, .onnx.xz) or TFLite file" + ("" if compiling else ", or a compiled model (.ergo)"))
+    add_quantize_arguments(parser, "an ONNX (.onnx, .onnx.xz) or TFLite file" + ("" if compiling else ", or a compiled model (.ergo)"),
+                           "float models, and to measure what can wait compressed")
     parser.add_argument("--memory", type=parse_size, metavar="SIZE", help="unified memory of the chip, e.g. 512KiB (default: the chip's own)")
     parser.add_argument("--objective", choices=[objective.value for objective in Objective],
                         help="what is made least within the memory: latency (default), energy, or memory: activation bytes, with at most 1.35 times the "
                              "multiply-accumulates unless the limit needs more")
     parser.add_argument("--stream", action="store_true",
                         help="the input picture arrives row by row as the network needs it, and never lies in the memory as a whole")
-    parser.add_argument("--strict", action="store_true", help="refuse operators that would run on the host CPU")
-
-
-def add_quantize_arguments(parser: argparse.ArgumentParser, model: str) -> None:
-    """The model, the chip, and how a float model is quantized."""
-    parser.add_argument("model", help=model)
-    parser.add_argument("--target", default=DEFAULT_TARGET, help="ergo, ergo/1, ergo/2 or a chip file (.json); default ergo")
-    parser.add_argument("--calibration", metavar="DATA",
-                        help="float models, and to measure what can wait compressed: .npz/.npy of example inputs, or the name of an evaluation task "
-                             "(see 'eval --list')")
     parser.add_argument("--compression", choices=["auto", "off", "lossless"],
                         help="auto: tensors that wait are compressed where the network does not fit otherwise (needs --calibration)")
     parser.add_argument("--lossless", action="store_true", help="as --compression lossless: room for the worst case, no data is ever reduced")
+    parser.add_argument("--strict", action="store_true", help="refuse operators that would run on the host CPU")
+
+
+def add_quantize_arguments(parser: argparse.ArgumentParser, model: str, calibrated: str = "float models") -> None:
+    """The model, the chip, and how a float model is quantized. calibrated : what calibration data are for."""
+    parser.add_argument("model", help=model)
+    parser.add_argument("--target", default=DEFAULT_TARGET, help="ergo, ergo/1, ergo/2 or a chip file (.json); default ergo")
+    parser.add_argument("--calibration", metavar="DATA",
+                        help=f"{calibrated}: .npz/.npy of example inputs, or the name of an evaluation task (see 'eval --list')")
     parser.add_argument("--method", default=None, choices=["minmax", "percentile", "mse"], help="how ranges are taken from the calibration data")
     parser.add_argument("--percentile", type=float, metavar="P", help="for --method percentile: the share of values inside the range, in percent")
     parser.add_argument("--equalize", choices=["auto", "on", "off"],

@@ -3,7 +3,8 @@
   tvm-ergo explore net.tflite --html front.html
   tvm-ergo explore net.onnx --calibration images.npz --stream --points 20 --json -
 
-The memory of a point is what to give 'compile' as --memory. A --memory limit has no effect here.
+The memory of a point is what to give 'compile' as --memory. Nothing is compressed here: with calibration data 'compile' may need
+less than the least memory shown.
 """
 
 from __future__ import annotations
