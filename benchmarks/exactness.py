@@ -1,7 +1,9 @@
 """Plans in space against the same net in whole layers: every bit of the outputs on real inputs, in strict mode, at several memory limits.
 
 For every chip part of every net of the manifest: limits between the least activation memory and that of whole layers, least memory and
-least energy, the inputs resident and streamed. Each plan is judged by labels (`codegen.space.check`) too. Ends with status 1 if anything is wrong.
+least energy, the inputs resident and streamed. Each plan is judged by labels (`codegen.space.check`) too. Before that, the whole net in whole
+layers is compared with TVM's own build of the same module for the CPU. ``--compression``: instead, plans with tensors that wait compressed, through
+the front door, against whole layers: least memory, and a limit between that and the least without. Ends with status 1 if anything is wrong.
 """
 
 from __future__ import annotations
@@ -21,7 +23,8 @@ from tvm_ergo.codegen.options import Options
 from tvm_ergo.codegen.space import Objective, SpacePlan, choose
 from tvm_ergo.codegen.space.check import check
 from tvm_ergo.codegen.stream import streamed
-from tvm_ergo.evaluation.nets import BIG_MEMORY_BYTES, TFLITE, ChipPart, chip_parts
+from tvm_ergo.evaluation.nets import BIG_MEMORY_BYTES, TFLITE, ChipPart, compile_net, inputs_of, parts_of
+from tvm_ergo.relay_passes.cpu import build_cpu
 from tvm_ergo.target.chip import Chip, chip
 from tvm_ergo.target.errors import OutOfMemoryError
 from tvm_ergo.target.machine import Machine
@@ -77,10 +80,9 @@ def judge(plan, on: Chip, limit_bytes: int, part: ChipPart, expected: list[dict[
         return f"{plan.memory_bytes} bytes, the limit was {limit_bytes}"
     program = emit_program(plan, on, limit_bytes)
     for inputs, outputs in zip(part.inputs, expected, strict=True):
-        found = _strict(program, on, inputs)
-        differing = [name for name, value in outputs.items() if not np.array_equal(found[name], value)]
-        if differing or found.keys() != outputs.keys():
-            return f"outputs differ: {', '.join(differing)}"
+        wrong = _differing(_strict(program, on, inputs), outputs)
+        if wrong:
+            return wrong
     return ""
 
 
@@ -89,23 +91,96 @@ def _strict(program, on: Chip, inputs: dict[str, np.ndarray]) -> dict[str, np.nd
 
 
 def _row(part: ChipPart, name: str, stream: bool, limit: int | None, plan, seconds: float, wrong: str) -> dict:
-    return {"net": part.net, "part": part.symbol, "plan": name, "input": "streamed" if stream else "resident",
+    return {**_NOTHING, "net": part.net, "part": part.symbol, "plan": name, "input": "streamed" if stream else "resident",
             "limit KiB": None if limit is None else limit / 1024, "reached KiB": None if plan is None else plan.activation_bytes / 1024,
             "search s": seconds, "slow": "slow" if seconds > SLOW_S else "", "inputs": len(part.inputs), "wrong": wrong}
+
+
+def against_tvm(name: str, compiled, count: int) -> dict:
+    """A row: the net in whole layers, on the chip and the host, against TVM's build of the same quantized module for the CPU."""
+    reference, wrong = build_cpu(compiled.lowered), ""
+    for feeds in inputs_of(name, compiled, count):
+        on_cpu = reference(*compiled.check_inputs(feeds))
+        found = compiled.run(feeds).outputs
+        wrong = wrong or _differing(found, dict(zip(found, (np.asarray(o) for o in on_cpu), strict=True)))
+    return {**_NOTHING, "net": name, "part": "all", "plan": "TVM", "inputs": count, "wrong": wrong}
+
+
+def measure_compressed(name: str, count: int, samples: int, hows: Sequence[str], quantize) -> Iterator[dict]:
+    """A row for every compressed plan of a net: ``auto`` may lose low bits where a tile does not fit (counted), ``lossless`` never."""
+    whole = compile_net(name, calibration_samples=samples, quantize=quantize, compression="off")
+    inputs = inputs_of(name, whole, count + samples)
+    expected = [whole.run(feeds).outputs for feeds in inputs[:count]]
+    data = {"calibration": inputs[count:]} if name not in evaluation.TASKS or evaluation.TASKS[name].quantized else {}
+    for stream in (False, True):
+        plain = _peak(compile_net(name, calibration_samples=samples, quantize=quantize, compression="off", objective="memory", stream=stream))
+        for how in hows:
+            options = dict(calibration_samples=samples, quantize=quantize, compression=how, stream=stream, **data)
+            least, row = _compressed(name, f"{how} least", inputs[:count], expected, objective="memory", **options)
+            yield row
+            if least is not None and len(least.programs) == 1 and _peak(least) < plain:
+                yield _compressed(name, f"{how} limit", inputs[:count], expected, memory=(_peak(least) + plain) // 2, **options)[1]
+
+
+def _compressed(name: str, plan: str, inputs: Sequence[dict], expected: Sequence[dict], **options):
+    """``(CompiledModel or None, row)``. Every call of the chip is carried out again in strict mode."""
+    row = {**_NOTHING, "net": name, "part": "all", "plan": plan, "input": "streamed" if options["stream"] else "resident", "inputs": len(inputs)}
+    row["limit KiB"] = options["memory"] / 1024 if "memory" in options else None
+    start = time.process_time()
+    try:
+        compiled = compile_net(name, **options)
+    except OutOfMemoryError as error:
+        return None, {**row, "wrong": f"limit not met: {str(error).splitlines()[0]}"}
+    seconds = time.process_time() - start
+    wrong, reduced = "", 0
+    for feeds, outputs in zip(inputs, expected, strict=True):
+        result = compiled.run(feeds)
+        reduced += (lost := sum(tensor["reduced"] for tensor in result.compressed))
+        wrong = wrong or ("" if lost and plan.startswith("auto") else _differing(result.outputs, outputs))
+        wrong = wrong or next((w for c in result.calls if (w := _differing(_strict(c.program, compiled.chip, c.inputs), c.outputs))), "")
+    tensors = sum(len(p.meta["compression"]) for p in compiled.programs.values())
+    return compiled, {**row, "reached KiB": _peak(compiled) / 1024, "search s": seconds, "slow": "slow" if seconds > SLOW_S else "",
+                      "tensors": tensors, "tiles reduced": reduced, "wrong": wrong}
+
+
+def _peak(compiled) -> int:
+    """Bytes a chip must have: constants and activations of the largest Program."""
+    return max((p.meta["peak_bytes"] for p in compiled.programs.values()), default=0)
+
+
+def _differing(found: dict[str, np.ndarray], expected: dict[str, np.ndarray]) -> str:
+    names = [name for name, value in expected.items() if not np.array_equal(found[name], value)]
+    return f"outputs differ: {', '.join(names)}" if names or found.keys() != expected.keys() else ""
+
+
+_NOTHING = {"net": "", "part": "", "plan": "", "input": "resident", "limit KiB": None, "reached KiB": None, "search s": 0.0, "slow": "", "inputs": 0,
+            "tensors": 0, "tiles reduced": 0, "wrong": ""}
+
+
+def rows_of(name: str, arguments) -> Iterator[dict]:
+    """All rows of one net."""
+    quantize = tvm_ergo.QuantizeOptions(samples=4, attention_on_chip=True)  # bits are compared, not accuracy
+    if arguments.compression:
+        yield from measure_compressed(name, arguments.inputs, 4, arguments.compression, quantize)
+        return
+    compiled = compile_net(name, calibration_samples=4, quantize=quantize)
+    yield against_tvm(name, compiled, arguments.inputs)
+    for part in parts_of(name, compiled, arguments.inputs):
+        yield from measure(part, chip("ergo/1").with_memory(BIG_MEMORY_BYTES), arguments.shares)
 
 
 def main(argv=None) -> None:
     options = parser(__doc__)
     options.add_argument("--inputs", type=int, default=2, metavar="N", help="real inputs per net (default: 2)")
+    options.add_argument("--shares", type=float, nargs="*", default=SHARES, metavar="X", help="limits, as shares of the activation memory of whole layers")
+    options.add_argument("--compression", nargs="*", choices=("auto", "lossless"), metavar="HOW", help="instead: plans compressed in these ways, auto or lossless")
     arguments = parse(options, argv)
     rows = []
     for name in arguments.nets or [*TFLITE, *evaluation.TASKS]:
-        quantize = tvm_ergo.QuantizeOptions(samples=4, attention_on_chip=True)  # bits are compared, not accuracy
-        for part in chip_parts(name, arguments.inputs, calibration_samples=4, quantize=quantize):
-            for row in measure(part, chip("ergo/1").with_memory(BIG_MEMORY_BYTES)):
-                rows.append(row)
-                print(*(f"{v:.1f}" if isinstance(v, float) else v for v in row.values()), file=sys.stderr, flush=True)
-    show("plans in space against whole layers", rows, arguments.json)
+        for row in rows_of(name, arguments):
+            rows.append(row)
+            print(*(f"{v:.1f}" if isinstance(v, float) else v for v in row.values()), file=sys.stderr, flush=True)
+    show("plans against whole layers", rows, arguments.json)
     if any(row["wrong"] for row in rows):
         sys.exit(1)
 
