@@ -1,11 +1,15 @@
 """Nothing half-written: the target keeps its old content when writing fails, and no temporary file stays."""
 
+import fcntl
 import os
+import signal
+import subprocess
+import sys
 import threading
 
 import pytest
 
-from tvm_ergo.files import check_writable, write_atomically
+from tvm_ergo.files import SUFFIX, _prefix, check_writable, write_atomically
 from tvm_ergo.target.errors import OutputError
 
 
@@ -68,3 +72,46 @@ def test_names_as_long_as_they_may_be_and_longer(tmp_path):
             with pytest.raises(OutputError):
                 action(tmp_path / name)
     assert len(os.listdir(tmp_path)) == 1
+
+
+KILLED = """
+import os, signal, sys
+from tvm_ergo import files
+files.os.fsync = lambda handle: os.kill(os.getpid(), signal.SIGKILL)
+files.write_atomically(sys.argv[1], "half")
+"""
+
+
+def test_the_next_write_removes_what_a_killed_one_left(tmp_path):
+    target = write_atomically(tmp_path / "a.txt", "old")
+    (tmp_path / ".a.txt.mine").write_text("a file of the user's that only begins like one of ours")
+    done = subprocess.run([sys.executable, "-c", KILLED, str(target)], cwd=tmp_path)
+    assert done.returncode == -signal.SIGKILL and target.read_text() == "old" and len(os.listdir(tmp_path)) == 3
+    write_atomically(tmp_path / "b.txt", "another target")
+    assert len(os.listdir(tmp_path)) == 4
+    write_atomically(target, "new")
+    assert target.read_text() == "new" and sorted(os.listdir(tmp_path)) == [".a.txt.mine", "a.txt", "b.txt"]
+
+
+def test_files_of_the_living_stay(tmp_path):
+    """A running process's, another machine's, and one that is locked by a process unknown here (of another container)."""
+    dead = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True).stdout.strip()
+    ours, others = _prefix(tmp_path / "a.txt"), ".a.txt.elsewhere."
+    names = [f"{ours}{os.getppid()}.abcd1234{SUFFIX}", f"{ours}1.abcd1234{SUFFIX}", f"{others}{dead}.abcd1234{SUFFIX}", f"{ours}{dead}.locked00{SUFFIX}"]
+    for name in [*names, f"{ours}{dead}.stale000{SUFFIX}"]:
+        (tmp_path / name).write_text("part")
+    with open(tmp_path / names[-1]) as locked:
+        fcntl.flock(locked, fcntl.LOCK_EX)
+        write_atomically(tmp_path / "a.txt", "new")
+    assert sorted(os.listdir(tmp_path)) == sorted([*names, "a.txt"])
+
+
+def test_many_writers_of_one_target(tmp_path):
+    """Each finds the whole of one of the contents, and nothing is left."""
+    contents = [str(number) * 1000 for number in range(8)]
+    threads = [threading.Thread(target=lambda text=text: [write_atomically(tmp_path / "a.txt", text) for _ in range(20)]) for text in contents]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert (tmp_path / "a.txt").read_text() in contents and os.listdir(tmp_path) == ["a.txt"]

@@ -1,12 +1,22 @@
-"""Writing results: to a temporary name beside the target, then rename, so that nobody ever sees half a file."""
+"""Writing results: to a temporary name beside the target, then rename, so that nobody ever sees half a file.
+
+A process that is killed in between leaves its temporary file behind; the next write to the same target removes it. Such a file's name says which
+process on which machine wrote it, and a writer holds a lock on its file: only what a dead process of this machine left, unlocked, is removed.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
+import re
+import socket
 import tempfile
 from pathlib import Path
 
 from tvm_ergo.target.errors import OutputError
+
+SUFFIX = ".ergo-part"
 
 
 def write_atomically(path: str | Path, data: bytes | str) -> Path:
@@ -26,13 +36,16 @@ def write_atomically(path: str | Path, data: bytes | str) -> Path:
                 _write_all(file, payload)
             return path
         target = Path(os.path.realpath(path))
-        handle, temporary = tempfile.mkstemp(prefix=f".{target.name[:40]}.", dir=target.parent)
+        _sweep(target)
+        handle, temporary = tempfile.mkstemp(prefix=_prefix(target) + f"{os.getpid()}.", suffix=SUFFIX, dir=target.parent)
         with os.fdopen(handle, "wb") as file:
+            with contextlib.suppress(OSError):  # file systems without locks
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             file.write(payload)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, target)
+            os.chmod(temporary, 0o666 & ~_umask())
+            os.replace(temporary, target)
     except (OSError, ValueError) as error:  # ValueError: a name no file can have
         raise OutputError(f"cannot write {path}", where=str(path), available=str(getattr(error, "strerror", None) or error),
                           remedy="give a path in an existing folder you may write to, with enough free space") from error
@@ -40,6 +53,38 @@ def write_atomically(path: str | Path, data: bytes | str) -> Path:
         if temporary is not None and os.path.exists(temporary):
             os.unlink(temporary)
     return path
+
+
+def _prefix(target: Path) -> str:
+    """How the names of all temporary files of a target begin that this machine writes."""
+    return f".{target.name[:40]}.{re.sub('[^A-Za-z0-9-]', '-', socket.gethostname())[:40]}."
+
+
+def _sweep(target: Path) -> None:
+    """Removes what writes to ``target`` left behind whose process was killed."""
+    name = re.compile(re.escape(_prefix(target)) + r"(\d{1,9})\.[a-z0-9_]+" + re.escape(SUFFIX))
+    with contextlib.suppress(OSError), os.scandir(target.parent) as entries:
+        for entry in entries:
+            found = name.fullmatch(entry.name)
+            if found and entry.is_file(follow_symlinks=False) and not _is_alive(int(found[1])):
+                _remove_unlocked(entry.path)
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # somebody else's
+        pass
+    return True
+
+
+def _remove_unlocked(path: str) -> None:
+    """Removes a file that nobody holds a lock on (another container's process may be unknown here)."""
+    with contextlib.suppress(OSError), open(path, "rb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.unlink(path)
 
 
 def _is_special(path: Path) -> bool:
