@@ -191,6 +191,7 @@ def test_a_result_never_overwrites_an_input_or_another_result(refused, tmp_path,
     refused(["run", model, "--input", f"image={image}", "--output", image], "OutputError", "input")
     refused(["report", model, "--json", tmp_path / "r", "--html", tmp_path / "r"], "OutputError", "another result")
     refused(["run", model, "--random", "-1"], "InputError", "--random")
+    refused(["report", model, "--json", ""], "OutputError", "no name")
     assert model.read_bytes() == before and not os.listdir(tmp_path)
 
 
@@ -206,3 +207,18 @@ def test_compiled_models_with_a_true_checksum_and_false_content(refused, tmp_pat
     head = container.HEAD.pack(container.MAGIC, container.VERSION, container._digest(container.VERSION, payload))
     (tmp_path / "tail.ergo").write_bytes(head + payload)
     refused(["report", tmp_path / "tail.ergo"], "ProgramError")
+
+
+def test_standard_output_takes_one_text(refused, tmp_path, workspace, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    model = workspace / "digits.ergo"
+    refused(["report", model, "--html", "-", "--trace", "-"], "OutputError", "standard output", "another result")
+    refused(["explore", MODEL, "--html", "-", "--json", "-"], "OutputError", "standard output", "another result")
+    refused(["run", model, "--random", "0", "-o", "-"], "OutputError", "no text", "./-")
+    refused(["compile", MODEL, "--calibration", workspace / "cal.npz", "-o", "-"], "OutputError", "no text")
+    assert not os.listdir(tmp_path)
+
+
+def test_an_unknown_suffix_names_the_known_ones(refused, tmp_path):
+    for name in ("net.pt", "net", "net.ergo.xz"):
+        refused(["run", tmp_path / name, "--random", "0"], "ModelError", ".onnx, .onnx.xz, .tflite", ".ergo")

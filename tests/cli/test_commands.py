@@ -110,3 +110,13 @@ def test_quantization_options_reach_the_compiler(workspace, capsys):
         assert main(["report", MODEL, "--calibration", str(workspace / "cal.npz"), *options, "--compare", "--json", "-"]) == 0
         sqnr_db.append(json.loads(capsys.readouterr().out)["errors"][-1]["sqnr_db"])
     assert sqnr_db[1] < sqnr_db[0]  # clipping a tenth of all values costs accuracy
+
+
+@pytest.mark.parametrize("option, begins", [("--html", "<!doctype html>"), ("--trace", "{"), ("--json", "{")])
+def test_a_result_alone_on_standard_output(workspace, tmp_path, monkeypatch, capsys, option, begins):
+    """The tables go to standard error then, and no file is called "-"."""
+    monkeypatch.chdir(tmp_path)
+    assert main(["report", str(workspace / "digits.ergo"), option, "-"]) == 0
+    out, err = capsys.readouterr()
+    assert out.startswith(begins) and "mW" in err and not list(tmp_path.iterdir())
+    assert option == "--html" or json.loads(out)

@@ -93,21 +93,36 @@ def add_quantize_arguments(parser: argparse.ArgumentParser, model: str, calibrat
 def add_result_arguments(parser: argparse.ArgumentParser, *, pictures: bool = True) -> None:
     parser.add_argument("--json", metavar="FILE", help="write the result as JSON ('-' for standard output)")
     if pictures:
-        parser.add_argument("--html", metavar="FILE", help="write the report as one self-contained HTML page")
-        parser.add_argument("--trace", metavar="FILE", help="write a Chrome/Perfetto trace of the engines")
+        parser.add_argument("--html", metavar="FILE", help="write the report as one self-contained HTML page ('-' for standard output)")
+        parser.add_argument("--trace", metavar="FILE", help="write a Chrome/Perfetto trace of the engines ('-' for standard output)")
         parser.add_argument("--fps", type=parse_rate, action="append", metavar="N", help="a frame rate to state the power at; may be repeated (default 1 and 30)")
 
 
-def check_result_paths(arguments: argparse.Namespace, *extra: str | None) -> None:
-    """Errors: OutputError for a result that could not be written, or would overwrite an input or another result."""
+def check_result_paths(arguments: argparse.Namespace, *binary: str | None) -> None:
+    """``binary`` : results that are no text, which standard output does not take.
+
+    Errors: OutputError for a result that could not be written, or would overwrite an input or another result.
+    """
     taken = {os.path.realpath(path): "an input of this command" for path in _files_read(arguments)}
-    for path in (*extra, arguments.json, getattr(arguments, "html", None), getattr(arguments, "trace", None)):
-        if path and path != "-":
-            check_writable(path)
-            real = os.path.realpath(path)
-            if real in taken and (os.path.isfile(real) or not os.path.exists(real)):
-                raise OutputError(f"{path} would be overwritten", where=str(path), available=f"it is {taken[real]}", remedy="give another path")
+    for path in (*binary, *_texts(arguments)):
+        if path == "-" and path in binary:
+            raise OutputError("this result is no text: it is not written to standard output", available="-", remedy="give a file (./- for one of this name)")
+        if path == "":
+            raise OutputError("a result has no name", remedy="give a file, or - for standard output")
+        if path:
+            real = path if path == "-" else os.path.realpath(path)
+            if path != "-":
+                check_writable(path)
+            if real in taken and (path == "-" or os.path.isfile(real) or not os.path.exists(real)):
+                name = "standard output" if path == "-" else path
+                raise OutputError(f"{name} would be overwritten" if path != "-" else "two results cannot both go to standard output", where=name,
+                                  available=f"it is {taken[real]}", remedy="give another path")
             taken[real] = "another result of this command"
+
+
+def _texts(arguments: argparse.Namespace) -> list[str | None]:
+    """Where the results that are text go: files, or "-"."""
+    return [getattr(arguments, name, None) for name in ("json", "html", "trace", "text")]
 
 
 def _files_read(arguments: argparse.Namespace) -> list[str]:
@@ -116,7 +131,8 @@ def _files_read(arguments: argparse.Namespace) -> list[str]:
     return [path for path in (*single, *listed, *getattr(arguments, "chip", [])) if path and os.path.isfile(path)]
 
 
-def write_json(path: str | None, text: str) -> None:
+def write_text(path: str | None, text: str) -> None:
+    """To a file, to standard output ("-"), or nowhere (None)."""
     if path == "-":
         print(text)
     elif path:
@@ -124,8 +140,8 @@ def write_json(path: str | None, text: str) -> None:
 
 
 def console(arguments: argparse.Namespace) -> Console:
-    """Standard output, or standard error where standard output carries JSON."""
-    return report_console(stderr=getattr(arguments, "json", None) == "-")
+    """Standard output, or standard error where standard output carries a result."""
+    return report_console(stderr="-" in _texts(arguments))
 
 
 def report_console(stderr: bool = False) -> Console:

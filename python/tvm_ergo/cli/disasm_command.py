@@ -6,8 +6,7 @@
 
 from __future__ import annotations
 
-from tvm_ergo.cli.common import check_result_paths
-from tvm_ergo.files import write_atomically
+from tvm_ergo.cli.common import check_result_paths, write_text
 from tvm_ergo.target.errors import InputError
 
 HELP = "show a compiled model as assembler text"
@@ -17,14 +16,13 @@ def add_arguments(parser) -> None:
     parser.add_argument("model", help="a compiled model (.ergo)")
     parser.add_argument("--symbol", help="only this program (a network with host operators in its middle has several)")
     parser.add_argument("--full", action="store_true", help="with the data sections (base64)")
-    parser.add_argument("-o", "--output", metavar="FILE", help="write to a file")
-    parser.set_defaults(json=None)
+    parser.add_argument("-o", "--output", dest="text", metavar="FILE", help="write to a file (default, and '-': standard output)")
 
 
 def run(arguments) -> None:
     import tvm_ergo
 
-    check_result_paths(arguments, arguments.output)
+    check_result_paths(arguments)
     programs = tvm_ergo.load(arguments.model).programs
     if arguments.symbol and arguments.symbol not in programs:
         raise InputError(f"no program {arguments.symbol!r} in this model", where=arguments.model, available=", ".join(programs))
@@ -33,10 +31,7 @@ def run(arguments) -> None:
         if arguments.symbol in (None, symbol):
             text = program.to_text()
             texts.append(text if arguments.full else without_data(text))
-    if arguments.output:
-        write_atomically(arguments.output, "\n".join(texts))
-    else:
-        print("\n".join(texts))
+    write_text(arguments.text or "-", "\n".join(texts))
 
 
 def without_data(text: str) -> str:

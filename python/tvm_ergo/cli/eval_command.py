@@ -14,7 +14,7 @@ import json
 import numpy as np
 from rich.table import Table
 
-from tvm_ergo.cli.common import add_model_arguments, check_result_paths, console, progress_bar, read_arrays, write_json
+from tvm_ergo.cli.common import add_model_arguments, check_result_paths, console, progress_bar, read_arrays, write_text
 from tvm_ergo.target.errors import InputError
 
 HELP = "accuracy on the emulated chip, over a whole data set"
@@ -74,7 +74,7 @@ def list_tasks(arguments) -> None:
     for row in rows:
         table.add_row(row["task"], ", ".join(row["tests"]), "; ".join(_figures(f) for f in row["float figures"].values()), row["calibration"])
     console(arguments).print(table)
-    write_json(arguments.json, json.dumps(rows, indent=1))
+    write_text(arguments.json, json.dumps(rows, indent=1))
 
 
 def open_for_eval(arguments: argparse.Namespace, task):
@@ -121,7 +121,7 @@ def show(arguments, rows: list[dict]) -> None:
         table.add_row(row["test"], row["network"], str(row["samples"]), _figures(row["figures"]),
                       *((_figures(row["float reference"]), loss) if known else ()))
     console(arguments).print(table)
-    write_json(arguments.json, json.dumps(rows, indent=1))
+    write_text(arguments.json, json.dumps(rows, indent=1))
 
 
 def _figures(figures: dict) -> str:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import argparse
 
-from tvm_ergo.cli.common import add_quantize_arguments, check_result_paths, console, progress_bar, read_calibration, write_json
+from tvm_ergo.cli.common import add_quantize_arguments, check_result_paths, console, progress_bar, read_calibration, write_text
 
 HELP = "the memory, time and energy a network can be had for, as table, picture and JSON"
 
@@ -24,7 +24,7 @@ def add_arguments(parser) -> None:
     parser.add_argument("--points", type=_count, default=POINTS, metavar="N", help=f"limits tried between least memory and whole layers (default {POINTS})")
     parser.add_argument("--point", help="operating point of the chip (see 'targets'); default: the chip's first")
     parser.add_argument("--json", metavar="FILE", help="write the result as JSON ('-' for standard output)")
-    parser.add_argument("--html", metavar="FILE", help="write the picture as one self-contained HTML page")
+    parser.add_argument("--html", metavar="FILE", help="write the picture as one self-contained HTML page ('-' for standard output)")
 
 
 def _count(text: str) -> int:
@@ -38,7 +38,6 @@ def run(arguments) -> None:
 
     import tvm_ergo
     from tvm_ergo.cli.models import is_compiled, quantize_options
-    from tvm_ergo.files import write_atomically
     from tvm_ergo.report.front_html import front_page
     from tvm_ergo.report.terminal import front_table
     from tvm_ergo.target.errors import InputError
@@ -52,7 +51,7 @@ def run(arguments) -> None:
                                  point=arguments.point, quantize=quantize_options(arguments), input_shapes=dict(arguments.input_shape) or None,
                                  progress=lambda step, done, total: advance(done, total, description=step))
     if arguments.html:
-        write_atomically(arguments.html, front_page(front))
-    write_json(arguments.json, front.model_dump_json(indent=1))
+        write_text(arguments.html, front_page(front))
+    write_text(arguments.json, front.model_dump_json(indent=1))
     for series in front.series:
         console(arguments).print(front_table(front, series))

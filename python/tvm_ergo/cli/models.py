@@ -7,8 +7,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from tvm_ergo.cli.common import DEFAULT_TARGET, console, progress_bar, read_calibration, write_json
-from tvm_ergo.files import write_atomically
+from tvm_ergo.cli.common import DEFAULT_TARGET, console, progress_bar, read_calibration, write_text
 from tvm_ergo.target.errors import InputError
 
 
@@ -71,10 +70,10 @@ def write_results(arguments: argparse.Namespace, compiled, report) -> None:
     from tvm_ergo.report.html import html_page
 
     if arguments.html:
-        write_atomically(arguments.html, html_page(report))
+        write_text(arguments.html, html_page(report))
     if arguments.trace:
-        write_atomically(arguments.trace, json.dumps(merged_chrome_trace(compiled.programs, compiled.chip, getattr(arguments, "point", None))))
-    write_json(arguments.json, report.model_dump_json(indent=1))
+        write_text(arguments.trace, json.dumps(merged_chrome_trace(compiled.programs, compiled.chip, getattr(arguments, "point", None))))
+    write_text(arguments.json, report.model_dump_json(indent=1))
 
 
 def model_name(compiled, path: str) -> str:

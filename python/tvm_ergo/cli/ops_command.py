@@ -10,7 +10,7 @@ import json
 
 from rich.table import Table
 
-from tvm_ergo.cli.common import check_result_paths, console, write_json
+from tvm_ergo.cli.common import check_result_paths, console, write_text
 from tvm_ergo.target.errors import InputError
 
 HELP = "list the supported operators and their constraints"
@@ -46,4 +46,4 @@ def run(arguments) -> None:
     for row in found:
         table.add_row(row["rule"], ", ".join(row["operators"]), "\n".join(f"- {c}" for c in row["constraints"]), row["otherwise"])
     console(arguments).print(table)
-    write_json(arguments.json, json.dumps(found, indent=1))
+    write_text(arguments.json, json.dumps(found, indent=1))

@@ -10,7 +10,7 @@ import io
 
 import numpy as np
 
-from tvm_ergo.cli.common import add_model_arguments, add_result_arguments, check_result_paths, console, read_arrays, write_json
+from tvm_ergo.cli.common import add_model_arguments, add_result_arguments, check_result_paths, console, read_arrays, write_text
 from tvm_ergo.files import write_atomically
 from tvm_ergo.target.errors import InputError
 
@@ -51,7 +51,7 @@ def run(arguments) -> None:
     values = {name: {"dtype": str(a.dtype), "shape": list(a.shape), "data": a.ravel().tolist()} for name, a in named.items()}
     if result.compressed:  # a list, where outputs are objects
         values.setdefault("compressed", result.compressed)
-    write_json(arguments.json, json.dumps(values))
+    write_text(arguments.json, json.dumps(values))
 
 
 def compression_lines(compressed: list[dict]) -> list[str]:

@@ -9,7 +9,7 @@ import json
 
 from rich.table import Table
 
-from tvm_ergo.cli.common import add_result_arguments, check_result_paths, console, write_json
+from tvm_ergo.cli.common import add_result_arguments, check_result_paths, console, write_text
 
 HELP = "list the chips, or check a chip file"
 
@@ -34,4 +34,4 @@ def run(arguments) -> None:
         table.add_row(chip.name, f"{chip.memory_bytes / 1024:,.0f} KiB", f"{chip.process_nm} nm", points, f"{chip.leakage_mw} mW")
     out.print(table)
     described = [chip.to_json() for chip in found]
-    write_json(arguments.json, json.dumps(described[0] if len(arguments.chip) == 1 else described, indent=1))  # one: a chip file
+    write_text(arguments.json, json.dumps(described[0] if len(arguments.chip) == 1 else described, indent=1))  # one: a chip file

@@ -44,7 +44,8 @@ def load(model, *, input_shapes: dict | None = None, batch: int = 1) -> Imported
                          required="a path, bytes, onnx.ModelProto or a Relax IRModule")
     path = Path(model)
     if not path.name.endswith(_SUFFIXES):
-        raise ModelError("the file name does not say what it is", where=str(path), required=f"a suffix of {', '.join(_SUFFIXES)}")
+        raise ModelError("the file name does not say what it is", where=str(path), required=f"a suffix of {', '.join(_SUFFIXES)}",
+                         remedy="a compiled model (.ergo) is opened by tvm_ergo.load, or by the commands run, eval, report and disasm")
     try:
         data = path.read_bytes()
     except OSError as error:
