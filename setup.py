@@ -57,6 +57,13 @@ CONTEXT = Extension(
     language="c++",
     extra_compile_args=["-std=c++17", "-O3", "-fvisibility=hidden"],
 )
+# the coders of weights, likewise
+WEIGHTS = Extension(
+    "tvm_ergo.target.codecs.weights",
+    sources=["target/codecs/weights.cc"],
+    language="c++",
+    extra_compile_args=["-std=c++17", "-O3", "-fvisibility=hidden"],
+)
 
 setup(
     name="tvm-ergo",
@@ -65,7 +72,7 @@ setup(
     python_requires=">=3.11,<3.13",
     package_dir={"tvm_ergo": "python/tvm_ergo", **{f"tvm_ergo.{p}": f for p, f in FOLDERS.items()}},
     packages=packages(),
-    ext_modules=[RUNTIME, SKYLINE, CONTEXT],
+    ext_modules=[RUNTIME, SKYLINE, CONTEXT, WEIGHTS],
     cmdclass={"build_ext": BuildRuntime},
     package_data={"tvm_ergo": ["**/*.json", "**/*.html", "**/*.onnx"], "tvm_ergo.target": ["**/*.json", "**/*.cc"], "tvm_ergo.codegen": ["**/*.cc"]},
     install_requires=[

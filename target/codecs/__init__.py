@@ -19,3 +19,8 @@ class Codec(IntEnum):
     STATIC = 5  # entropy code with fixed tables
     PREDICT = 6  # prediction in space and time, residuals in the static code
     KLT = 8  # projection of the channels to a few coordinates (lossy, bounded)
+    # of constant weights (weights.py): codes into a table of values
+    HUFFMAN = 9  # canonical Huffman code, one symbol a weight
+    HUFFMAN_RUNS = 10  # canonical Huffman codes of the run of defaults before a value, and of the value
+    RUNS = 11  # fields of fixed width: run and code, padding entries where a run is longer (relative index)
+    CABAC = 12  # adaptive binary arithmetic code, logistic mixing of neighbouring contexts
