@@ -159,6 +159,19 @@ class Interpreter:
             pairs.append((p, array))
         return pairs
 
+    @property
+    def steps(self) -> list[_Step]:
+        """The bindings that depend on an input, in order: ``var``, ``value``, ``last_use_of``."""
+        return self._steps
+
+    def evaluate(self, expr: Expr, env: dict):
+        """The value of an expression whose variables are in ``env`` (or depend on no input)."""
+        return self._evaluate(expr, env)
+
+    def replace(self, constant: Constant, array: np.ndarray) -> None:
+        """From now on ``constant`` stands for ``array``, in bindings that depend on an input."""
+        self._constants[constant] = array
+
     def _run_one(self, env: dict, observe: Observer | None) -> list[np.ndarray]:
         if observe:
             for var, value in (*env.items(), *self._fixed.items()):

@@ -32,23 +32,24 @@ Rounded = Mapping[str, tuple[np.ndarray, np.ndarray]]
 """Name of a linear call's binding -> (int8 weight in the layout of its constant, float32 scale [O])."""
 
 
-def sampled_windows(call: Call, x: np.ndarray, kernel_shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
-    """At most ``WINDOWS_PER_SAMPLE`` input windows float32 [n, K] of a linear call, K in the order of OHWI weights (or [N, K])."""
+def sampled_windows(call: Call, x: np.ndarray, kernel_shape: tuple[int, ...], rng: np.random.Generator,
+                    most: int = WINDOWS_PER_SAMPLE) -> np.ndarray:
+    """At most ``most`` input windows float32 [n, K] of a linear call, K in the order of OHWI weights (or [N, K]) of one group."""
     if op_name(call) == "relax.matmul":
         rows = x.reshape(-1, x.shape[-1])
-        return rows[_some(rng, len(rows))]
+        return rows[_some(rng, len(rows), most)]
     (kh, kw), (sh, sw), (dh, dw) = kernel_shape[1:3], pair(call.attrs.strides), pair(call.attrs.dilation)
     top, left, bottom, right = pad4(call.attrs.padding)
     if any((top, left, bottom, right)):
         x = pad_nhwc(x, (top, left, bottom, right), 0.0)
     rows, columns = (x.shape[1] - (kh - 1) * dh - 1) // sh + 1, (x.shape[2] - (kw - 1) * dw - 1) // sw + 1
-    image, row, column = np.unravel_index(_some(rng, x.shape[0] * rows * columns), (x.shape[0], rows, columns))
+    image, row, column = np.unravel_index(_some(rng, x.shape[0] * rows * columns, most), (x.shape[0], rows, columns))
     parts = [x[image, row * sh + i * dh, column * sw + j * dw] for i in range(kh) for j in range(kw)]
     return np.concatenate(parts, axis=1)
 
 
-def _some(rng: np.random.Generator, count: int) -> np.ndarray:
-    return np.arange(count) if count <= WINDOWS_PER_SAMPLE else rng.choice(count, WINDOWS_PER_SAMPLE, replace=False)
+def _some(rng: np.random.Generator, count: int, most: int) -> np.ndarray:
+    return np.arange(count) if count <= most else rng.choice(count, most, replace=False)
 
 
 class WindowMoments:

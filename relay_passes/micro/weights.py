@@ -28,20 +28,20 @@ def weight_channels(call: Call) -> int:
     return 1 if op_name(call) == "relax.matmul" else str(call.attrs.kernel_layout).index("O")
 
 
-def channel_scales(weight: np.ndarray, axis: int, method: WeightScale = WeightScale.MAX) -> np.ndarray:
-    """Scale of each output channel, float32 [O]; 1.0 for channels that are all zero."""
+def channel_scales(weight: np.ndarray, axis: int, method: WeightScale = WeightScale.MAX, levels: int = 127) -> np.ndarray:
+    """Scale of each output channel, float32 [O], for ints -levels..levels; 1.0 for channels that are all zero."""
     rows = np.moveaxis(np.asarray(weight, np.float64), axis, 0).reshape(weight.shape[axis], -1)
     top = np.abs(rows).max(axis=1, initial=0.0)
-    scales = np.where(top > 0, np.maximum(top / 127, 2.0**-60), 1.0)
+    scales = np.where(top > 0, np.maximum(top / levels, 2.0**-60), 1.0)
     if method is WeightScale.MSE:
-        errors = np.stack([np.square(fake_quantize(rows, (scales * f)[:, None]) - rows).sum(axis=1) for f in SHRINK])
+        errors = np.stack([np.square(fake_quantize(rows, (scales * f)[:, None], levels) - rows).sum(axis=1) for f in SHRINK])
         scales = scales * np.where(top > 0, SHRINK[np.argmin(errors, axis=0)], 1.0)
     return scales.astype(np.float32)
 
 
-def fake_quantize(values: np.ndarray, scale: np.ndarray) -> np.ndarray:
-    """Symmetric 8-bit quantization (-127..127) and back, float64; ``scale`` broadcasts."""
-    return np.clip(np.rint(values / scale), -127, 127) * scale
+def fake_quantize(values: np.ndarray, scale: np.ndarray, levels: int = 127) -> np.ndarray:
+    """Symmetric quantization (-levels..levels) and back, float64; ``scale`` broadcasts."""
+    return np.clip(np.rint(values / scale), -levels, levels) * scale
 
 
 def quantize_weight(weight: np.ndarray, axis: int, method: WeightScale = WeightScale.MAX, bias: np.ndarray | None = None,
