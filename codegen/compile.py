@@ -17,8 +17,9 @@ from tvm_ergo.codegen.planned import remade
 from tvm_ergo.codegen.schedule import schedule
 from tvm_ergo.codegen.space import Objective, SpacePlan, choose
 from tvm_ergo.codegen.space.bound import least_possible_bytes
+from tvm_ergo.codegen.space.paths import Paths
 from tvm_ergo.codegen.space.rolling import Shift
-from tvm_ergo.codegen.stream import graph_of, streamed
+from tvm_ergo.codegen.stream import graph_of, streamed, symbol_of
 from tvm_ergo.relay_passes import dialect
 from tvm_ergo.target.chip import Chip
 from tvm_ergo.target.isa import DType, Halt, contiguous
@@ -40,8 +41,7 @@ def compile_function(func: relax.Function, chip: Chip, *, memory_bytes: int | No
     stream : pictures are received row by row as they are needed (`codegen.stream`), which a function's attribute STREAM asks for as well.
     Errors: ModelError (not a chip function), UnsupportedError, OutOfMemoryError.
     """
-    if name is None:
-        name = str(func.attrs["global_symbol"]) if func.attrs is not None and "global_symbol" in func.attrs else "main"
+    name = symbol_of(func) if name is None else name
     attrs = {} if func.attrs is None else func.attrs
     decided = json.loads(str(attrs[PLAN])) if PLAN in attrs else None
     program = compile_graph(graph_of(func, name), chip, memory_bytes=memory_bytes, options=options, objective=objective, stream=stream, decided=decided)
@@ -60,6 +60,8 @@ def compile_graph(graph: Graph, chip: Chip, *, memory_bytes: int | None = None, 
     plan = None if decided is None else remade(graph, decided, options)
     if plan is None or plan.memory_bytes > memory:
         plan = choose(graph, chip, memory, options, objective)
+    elif isinstance(plan, SpacePlan):
+        plan = replace(plan, subproblems=Paths(plan.graph, chip, options).parts_of(plan, decided["ways"]))
     return emit_program(plan, chip, memory)
 
 

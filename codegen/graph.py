@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -85,6 +86,18 @@ class Graph:
             for t in dict.fromkeys(node.inputs):
                 found[t].append(node)
         return {t: tuple(nodes) for t, nodes in found.items()}
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Equal for graphs that are equal in everything: names, ops, types, constants' values. Searches are remembered by it."""
+        digest = hashlib.blake2b(repr((self.name, self.inputs, self.outputs, sorted(self.streams))).encode())
+        for node in self.nodes:
+            digest.update(repr((node.id, node.name, node.op, node.inputs, node.outputs, node.again)).encode())
+        for t in self.tensors:
+            digest.update(repr((t.id, t.name, t.shape, t.dtype, t.data is None)).encode())
+            if t.data is not None:
+                digest.update(np.ascontiguousarray(t.data).data)
+        return digest.hexdigest()
 
     def shapes(self, node: Node) -> list[tuple[int, ...]]:
         """Shapes of a node's inputs."""

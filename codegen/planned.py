@@ -13,10 +13,11 @@ NO_LIMIT = 1 << 40
 
 
 def described(plan: Plan | SpacePlan) -> dict:
-    """JSON: ``nodes`` (how many the graph has) and ``whole``, or ``bands`` and ``stages`` by node id and ``barriers``."""
+    """JSON: ``nodes`` (how many the graph has) and ``whole``, or ``bands`` and ``stages`` by node id, ``barriers``, and the ``ways`` each subproblem had."""
     if isinstance(plan, Plan):
         return {"nodes": len(plan.graph.nodes), "whole": True}
     return {"nodes": len(plan.graph.nodes), "whole": False, "bands": {str(n): rows for n, rows in plan.bands.items()}, "barriers": sorted(plan.barriers),
+            "ways": [part.ways for part in plan.subproblems],
             "stages": {str(n): [list(s.inner), s.columns, s.channels] for n, s in plan.stages.items()}}
 
 

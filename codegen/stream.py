@@ -12,10 +12,15 @@ STREAM = "ergo_stream"
 """Attribute of a chip function whose pictures are streamed: 1."""
 
 
-def graph_of(func: relax.Function, name: str = "main") -> Graph:
-    """The graph of a chip function, its pictures streamed if the function says so. Errors: ModelError."""
-    graph = from_function(func, name)
+def graph_of(func: relax.Function, name: str | None = None) -> Graph:
+    """The graph of a chip function, its pictures streamed if the function says so. name : its global_symbol unless given. Errors: ModelError."""
+    graph = from_function(func, symbol_of(func) if name is None else name)
     return streamed(graph) if func.attrs is not None and STREAM in func.attrs and int(func.attrs[STREAM]) else graph
+
+
+def symbol_of(func: relax.Function) -> str:
+    """The global_symbol, "main" where there is none."""
+    return str(func.attrs["global_symbol"]) if func.attrs is not None and "global_symbol" in func.attrs else "main"
 
 
 def streamed(graph: Graph) -> Graph:

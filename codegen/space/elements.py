@@ -60,10 +60,10 @@ class Element:
 class Elements:
     """Every element of a graph worth considering, found by running the first rows of each; equal runs of layers are looked at once."""
 
-    def __init__(self, graph: Graph, units: Sequence[tuple[Node, ...]], options: Options, needs: Needs, costs: StepCosts, like: Elements | None = None):
+    def __init__(self, graph: Graph, units: Sequence[tuple[Node, ...]], options: Options, needs: Needs, costs: StepCosts, footprints: dict | None = None):
         self.graph, self.units, self.options, self.needs, self.costs = graph, tuple(units), options, needs, costs
         self.tileable = {node.id: tileable(graph, node) for node in graph.nodes}
-        self._footprints: dict[tuple, tuple] = {} if like is None else like._footprints
+        self._footprints: dict[tuple, tuple | None] = {} if footprints is None else footprints
         self.simulated = 0
 
     def of(self, first: int, last: int) -> list[Element]:
@@ -171,8 +171,10 @@ class Elements:
         """Equal for runs of layers that differ in names, quantization and weights only."""
         number = {t: i for i, t in enumerate(dict.fromkeys(t for node in nodes for t in (*node.inputs, *node.outputs)))}
         place = {node.id: i for i, node in enumerate(nodes)}
-        layers = tuple((type(n.op), tuple(getattr(n.op, f.name) for f in fields(n.op) if f.name in SHAPING),
-                        tuple((number[t], self.graph.tensors[t].shape, self.graph.tensors[t].data is None) for t in (*n.inputs, *n.outputs)))
+        layers = tuple((type(n.op), getattr(n.op, "expands", ()), getattr(n.op, "shrinks", None),
+                        type(n.inner), tuple(getattr(n.inner, f.name) for f in fields(n.inner) if f.name in SHAPING),
+                        tuple((number[t], self.graph.tensors[t].shape, self.graph.tensors[t].dtype, self.graph.tensors[t].data is None,
+                               t in self.graph.streams) for t in (*n.inputs, *n.outputs)))
                        for n in nodes)
         return (layers, tuple((place[n], rows) for n, rows in bands.items()),
                 tuple((place[n], replace(s, inner=tuple(place[i] for i in s.inner))) for n, s in stages.items()))

@@ -6,14 +6,13 @@ placed plan.) Ways are measured only when a path wants them: a search with estim
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
 from tvm_ergo.codegen.graph import Graph
 from tvm_ergo.codegen.options import Options
 from tvm_ergo.codegen.plan import place_constants
-from tvm_ergo.codegen.space.elements import Elements
 from tvm_ergo.codegen.space.plan import SpacePlan, Subproblem, make_space_plan
 from tvm_ergo.codegen.space.segments import FEAR, HOPE, Segment, Segments, Way
 from tvm_ergo.codegen.views import resolve
@@ -59,10 +58,9 @@ class Path:
 class Paths:
     """The paths of one graph."""
 
-    def __init__(self, graph: Graph, chip: Chip, options: Options = Options(), like: Elements | None = None):
-        """like : the elements of a similar graph, whose figures for equal runs of layers are taken over."""
+    def __init__(self, graph: Graph, chip: Chip, options: Options = Options()):
         self.graph, self.options = graph, options
-        self.segments = Segments(graph, chip, options, like)
+        self.segments = Segments(graph, chip, options)
         self.constant_bytes = place_constants(graph, resolve(graph, options), options.alignment_bytes)[1]
 
     def smallest(self) -> Path:
@@ -100,19 +98,28 @@ class Paths:
         stages = {node: stage for _, way in path.parts for node, stage in way.stages.items()}
         plan = make_space_plan(self.graph, bands, self.options, barriers={s.last_node for s, _ in path.parts}, stages=stages,
                                needs=self.segments.needs)
-        return replace(plan, subproblems=tuple(self._subproblem(segment, way) for segment, way in path.parts))
+        return replace(plan, subproblems=tuple(self._subproblem(segment, way, len(segment.ways)) for segment, way in path.parts))
 
-    def _whole(self, unit: int) -> Way:
-        """The way to run one unit whole, also where another is as good and stands in its place."""
-        segment = self.segments.segment(unit, unit)
-        return next((way for way in segment.ways if not way.bands and not way.stages), None) or self.segments.measure(segment, Way({}, {}, 0, 0, 0.0, 0))
-
-    def _subproblem(self, segment: Segment, way: Way) -> Subproblem:
+    def _subproblem(self, segment: Segment, way: Way, ways: int) -> Subproblem:
         units = range(segment.first, segment.last + 1)
         nodes = tuple(node.id for u in units for node in self.segments.units[u])
-        whole = max((self._whole(u).peak_bytes for u in units), default=0)
+        whole = max((self.segments.whole(u).peak_bytes for u in units), default=0)
         how = "tiles" if way.stages else "rows" if way.bands else "whole"
-        return Subproblem(nodes, how, way.top_bytes, whole, way.cycles, way.energy_pj, way.macs, len(segment.ways))
+        return Subproblem(nodes, how, way.top_bytes, whole, way.cycles, way.energy_pj, way.macs, ways)
+
+    def parts_of(self, plan: SpacePlan, ways: Sequence[int]) -> tuple[Subproblem, ...]:
+        """The subproblems of a plan that another search made, its barriers where they end. ways : how many there were to choose from, in order; 1 where
+        nobody knows."""
+        found, first = [], 0
+        for last, unit in enumerate(self.segments.units):
+            if unit[-1].id not in plan.barriers and last < len(self.segments.units) - 1:
+                continue
+            nodes = {node.id for u in self.segments.units[first:last + 1] for node in u}
+            way = Way({n: rows for n, rows in plan.bands.items() if n in nodes}, {n: stage for n, stage in plan.stages.items() if n in nodes}, 0, 0, 0.0, 0)
+            segment = Segment(first, last, unit[-1].id)
+            found.append(self._subproblem(segment, self.segments.measure(segment, way), ways[len(found)] if len(found) < len(ways) else 1))
+            first = last + 1
+        return tuple(found)
 
     def _settled(self, price: Callable[[Way], tuple], join: Callable[[tuple, tuple], tuple], limit_bytes: int | None) -> Path | None:
         """The best path, all of its ways measured, those near the limit placed. What may decide is looked at first: the rest often leaves the path

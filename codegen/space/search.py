@@ -16,6 +16,7 @@ from tvm_ergo.codegen.space.advice import too_large
 from tvm_ergo.codegen.space.again import Site, computed_again, sites
 from tvm_ergo.codegen.space.paths import Path, Paths
 from tvm_ergo.codegen.space.plan import SpacePlan, make_space_plan, tighter
+from tvm_ergo.codegen.space.remembered import costs_only, remembered
 from tvm_ergo.codegen.views import resolve
 from tvm_ergo.target.chip import Chip
 from tvm_ergo.target.errors import OutOfMemoryError
@@ -68,7 +69,12 @@ def choose(graph: Graph, chip: Chip, memory_bytes: int, options: Options = Optio
 
 
 def _best_plan(graph: Graph, chip: Chip, memory_bytes: int, options: Options, objective: Objective) -> SpacePlan:
-    """The smallest plan, or one that fits, of the first variant that has it."""
+    """The smallest plan, or one that fits, of the first variant that has it; equal questions are answered once (`remembered`)."""
+    limit = None if objective is Objective.MEMORY else memory_bytes
+    return remembered((graph.fingerprint, costs_only(chip), options, objective, limit), lambda: _looked_for(graph, chip, memory_bytes, options, objective))
+
+
+def _looked_for(graph: Graph, chip: Chip, memory_bytes: int, options: Options, objective: Objective) -> SpacePlan:
     best: SpacePlan | None = None
     for paths in variants(graph, chip, options):
         plan = smallest_plan(paths) if objective is Objective.MEMORY else fitting_plan(paths, memory_bytes, objective)
@@ -97,7 +103,7 @@ def variants(graph: Graph, chip: Chip, options: Options) -> Iterator[Paths]:
         if not more:
             return
         chosen += more
-        paths = Paths(computed_again(graph, chosen), chip, options, paths.segments.elements)
+        paths = Paths(computed_again(graph, chosen), chip, options)
 
 
 def smallest_plan(paths: Paths) -> SpacePlan:

@@ -19,6 +19,7 @@ from tvm_ergo.codegen.space.order import Needs, band_steps
 from tvm_ergo.codegen.space.place import Profiles, place
 from tvm_ergo.codegen.space.place_exact import tightened
 from tvm_ergo.codegen.space.plan import arranged
+from tvm_ergo.codegen.space.remembered import costs_only, footprints
 from tvm_ergo.codegen.space.rolling import Shift
 from tvm_ergo.codegen.space.stages import Stage
 from tvm_ergo.target.chip import Chip
@@ -82,15 +83,16 @@ class Segment:
 class Segments:
     """Every segment of one graph with its ways; what is asked for is worked out once."""
 
-    def __init__(self, graph: Graph, chip: Chip, options: Options, like: Elements | None = None):
+    def __init__(self, graph: Graph, chip: Chip, options: Options):
         self.graph, self.options = graph, options
         self.needs = Needs(graph)
         self.costs = StepCosts(graph, chip, self.needs)
         self.units = units_of(graph)
-        self.elements = Elements(graph, self.units, options, self.needs, self.costs, like)
+        self.elements = Elements(graph, self.units, options, self.needs, self.costs, footprints(costs_only(chip), options))
         self.simulated = 0
         self._chains: dict[int, dict[int, list[tuple[Element, ...]]]] = {}
         self._segments: dict[tuple[int, int], Segment] = {}
+        self._wholes: dict[int, Way] = {}
         self._found: dict[tuple[int, int], list[Element]] = {}
 
     def segment(self, first: int, last: int) -> Segment:
@@ -99,12 +101,18 @@ class Segments:
         if key not in self._segments:
             segment = Segment(first, last, self.units[last][-1].id)
             if first == last:
-                segment.ways.append(self._exact(segment, Way({}, {}, 0, 0, 0.0, 0)))
+                segment.ways.append(self.whole(first))
             self._chained_from(first)
             segment.ways += [self._way(segment, chain) for chain in self._chains[first].get(last, ())]
             segment.ways = _undominated(segment.ways)
             self._segments[key] = segment
         return self._segments[key]
+
+    def whole(self, unit: int) -> Way:
+        """The way to run one unit whole, measured."""
+        if unit not in self._wholes:
+            self._wholes[unit] = self._exact(Segment(unit, unit, self.units[unit][-1].id), Way({}, {}, 0, 0, 0.0, 0))
+        return self._wholes[unit]
 
     def _way(self, segment: Segment, chain: tuple[Element, ...]) -> Way:
         """A chain as a way of its segment, its figures estimated."""

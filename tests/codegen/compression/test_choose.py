@@ -87,6 +87,9 @@ def test_the_least_memory_is_less_than_without(net):
     annotated = found.annotated(rows_of(found.decisions, measured))
     program = compile_function(annotated, CHIP, objective=Objective.MEMORY)
     assert program.meta["activation_bytes"] == found.plan.activation_bytes
+    parts = program.meta["space"]["subproblems"]
+    assert [layer for part in parts for layer in part["layers"]] == [node.op.name or node.name for node in found.plan.graph.nodes]
+    assert max(part["peak_bytes"] for part in parts) >= found.plan.live_bytes > 0 and all(part["cycles"] > 0 for part in parts)
 
 
 def test_data_unlike_the_calibration_data_are_reduced_and_counted(net):
