@@ -59,9 +59,13 @@ class Paths:
     """The paths of one graph."""
 
     def __init__(self, graph: Graph, chip: Chip, options: Options = Options()):
-        self.graph, self.options = graph, options
+        self.graph, self.chip, self.options = graph, chip, options
         self.segments = Segments(graph, chip, options)
         self.constant_bytes = place_constants(graph, resolve(graph, options), options.alignment_bytes)[1]
+
+    def anew(self) -> Paths:
+        """The same with no way measured yet: what a search finds depends on what others had measured before it."""
+        return Paths(self.graph, self.chip, self.options)
 
     def smallest(self) -> Path:
         """The path of least peak found, multiply-accumulates unlimited; of equal peaks the one of fewest. Looked for once."""

@@ -21,7 +21,10 @@ from tvm_ergo.codegen.views import resolve
 from tvm_ergo.target.chip import Chip
 from tvm_ergo.target.errors import OutOfMemoryError
 
-TIGHTER = (1.0, 0.97, 0.94, 0.9, 0.86, 0.82, 0.75)
+WIDER = (1.3, 1.2, 1.1, 1.05, 1.0)
+"""Multiples of the limit looked at first: a way whose peak is estimated too high would never be measured at the limit itself, and a plan may need less
+than its subproblems each by itself."""
+TIGHTER = (0.97, 0.94, 0.9, 0.86, 0.82, 0.75)
 """Shares of the limit asked of the live bytes, as a placement may need somewhat more than is live."""
 NEARLY = 0.8
 """Subproblems whose peak is at least this share of the largest hold the peak."""
@@ -136,20 +139,30 @@ def _small_paths(paths: Paths, macs: float) -> Iterator[Path]:
 def fitting_plan(paths: Paths, memory_bytes: int, objective: Objective = Objective.LATENCY) -> SpacePlan:
     """The first plan that fits, from cheap to small; the smallest there is, whatever it multiplies, where none does: whatever fits with
     `smallest_plan` fits here."""
+    room = memory_bytes - paths.constant_bytes
     tried: set[tuple] = set()
     smallest: SpacePlan | None = None
-    for share in TIGHTER:
-        path = paths.cheapest(int(share * (memory_bytes - paths.constant_bytes)), objective.cost)
-        if path is None:
-            break
+    for path in _cheap_to_small(paths, room, objective.cost):
         if path.key in tried:
             continue
         tried.add(path.key)
         plan = paths.plan(path)
-        if plan.memory_bytes > memory_bytes:
+        if plan.activation_bytes > room >= plan.live_bytes:
             plan = tighter(plan)
         if plan.memory_bytes <= memory_bytes:
             return plan
         smallest = plan if smallest is None or plan.memory_bytes < smallest.memory_bytes else smallest
-    last = (tighter(paths.plan(paths.smallest())), smallest_plan(paths), *([smallest] if smallest else []))
+    fresh = paths.anew()
+    last = (smallest_plan(fresh), tighter(fresh.plan(fresh.smallest())), *([smallest] if smallest else []))
     return min(last, key=lambda plan: plan.memory_bytes)
+
+
+def _cheap_to_small(paths: Paths, room_bytes: int, cost: str) -> Iterator[Path]:
+    """Paths whose plans might fit: those at the limit and somewhat above it by rising cost, then those of smaller and smaller peaks."""
+    near = [path for share in WIDER if (path := paths.cheapest(int(share * room_bytes), cost)) is not None]
+    yield from sorted(near, key=lambda path: getattr(path, cost))
+    for share in TIGHTER:
+        path = paths.cheapest(int(share * room_bytes), cost)
+        if path is None:
+            return
+        yield path

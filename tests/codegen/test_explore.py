@@ -12,7 +12,7 @@ from tvm import relax
 from tvm_ergo.codegen.compile import compile_graph, emit_program
 from tvm_ergo.codegen.explore import Point, combined, pareto, undominated
 from tvm_ergo.codegen.graph import from_function
-from tvm_ergo.codegen.space import make_space_plan
+from tvm_ergo.codegen.space import Objective, make_space_plan
 from tvm_ergo.codegen.space.bound import least_possible_bytes
 from tvm_ergo.codegen.space.order import Needs
 from tvm_ergo.codegen.space.stages import Stage
@@ -90,6 +90,17 @@ def test_every_point_is_a_program_that_computes_the_same(graph, stream):
         assert point.activation_bytes >= least_possible_bytes(graph).size_bytes
     whole = front[-1]
     assert whole.how == "whole layers" and whole.cycles == min(p.cycles for p in front) and whole.mac_overhead == 1.0
+
+
+@pytest.mark.parametrize("rows, width, wide, stream", [(12, 6, 16, False), (12, 6, 16, True), (16, 8, 24, True)])
+def test_a_points_own_memory_as_the_limit_costs_no_more_than_the_point(rows, width, wide, stream):
+    """The limit is met inclusively, and what the front found is found again."""
+    graph = expanding_chain(rows, width, wide)
+    graph = streamed(graph) if stream else graph
+    for point in pareto(graph, CHIP, points=6):
+        for objective, figure in ((Objective.LATENCY, "cycles"), (Objective.ENERGY, "energy_pj")):
+            program = compile_graph(graph, CHIP, memory_bytes=point.memory_bytes, objective=objective)
+            assert program.meta["peak_bytes"] <= point.memory_bytes and getattr(Trace(program, CHIP), figure) <= getattr(point, figure) * (1 + 1e-9), point
 
 
 FIGURES = st.tuples(st.integers(1, 6), st.integers(1, 6), st.integers(1, 6))
