@@ -32,6 +32,7 @@ import tvm
 
 from tvm_ergo.relay_passes.micro.calibrate import Ranges
 from tvm_ergo.relay_passes.micro.channel_sets import ChannelSet, channel_sets, is_depthwise
+from tvm_ergo.relay_passes.micro.structured_scales import has_structure
 from tvm_ergo.relay_passes.micro.weights import ReplaceConstants, bias_position
 from tvm_ergo.relay_passes.relax_utils import main_of, op_name
 from tvm_ergo.relay_passes.support import FunctionView, Group, Kind, analyse
@@ -166,8 +167,15 @@ def _allowed(view: FunctionView, group_set: ChannelSet, peaks: Mapping[str, np.n
     return scale
 
 
+def _keeps_structure(view: FunctionView, writers, readers) -> bool:
+    """Whether scaling may touch these layers: weights with a structure (`structured_scales`) would lose it."""
+    weights = [g.rule.parts(view, g).weight.real() for g in (*writers, *readers)]
+    return not any(has_structure(w) for w in weights)
+
+
 def equalize(mod: tvm.IRModule, ranges: Ranges) -> tvm.IRModule:
-    """A float normal-form module of the same function, channels equalized between pairs of linear layers.
+    """A float normal-form module of the same function, channels equalized between pairs of linear layers. Layers whose weights have a
+    structure (grids, few shared values) are left as they are.
 
     Parameters: ranges, from ``calibrate`` on the same module (its ``peaks`` and ``powers`` are used). The very same module where nothing
     is worth it. Errors: none of its own.
@@ -177,6 +185,8 @@ def equalize(mod: tvm.IRModule, ranges: Ranges) -> tvm.IRModule:
     outputs: dict = {}
     inputs: dict = {}
     for group_set in channel_sets(view, analysis.groups):
+        if not _keeps_structure(view, group_set.writers, group_set.readers):
+            continue
         scale = factors(view, group_set, ranges)
         if scale is not None:
             outputs.update({g.root: scale[group_set.index[g.output]] for g in group_set.writers})
@@ -185,6 +195,8 @@ def equalize(mod: tvm.IRModule, ranges: Ranges) -> tvm.IRModule:
     for triple in find_triples(view, analysis.groups):
         before, after = (ranges.peaks.get(g.output.name) for g in (triple.first, triple.table))
         if before is None or after is None or before.max() == 0 or triple.first.root in outputs or triple.second.root in inputs:
+            continue
+        if not _keeps_structure(view, [triple.first], [triple.second]):
             continue
         outputs[triple.first.root] = share = np.where(before > 0, np.clip(before / before.max(), 1 / LIMIT, 1.0), 1.0)
         inputs[triple.second.root] = into = balance(view, triple.second, after)

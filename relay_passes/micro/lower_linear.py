@@ -14,6 +14,7 @@ from tvm import relax
 
 from tvm_ergo.relay_passes import dialect
 from tvm_ergo.relay_passes.micro.lower_context import CannotLower, Context, Note, Quant, clamp_codes, lowers, multiplier
+from tvm_ergo.relay_passes.micro.structured_scales import structured_scale
 from tvm_ergo.relay_passes.support import linear
 from tvm_ergo.relay_passes.support.view import ConstTensor, static_shape
 from tvm_ergo.target.numerics import quantize_multipliers
@@ -38,14 +39,14 @@ class Weights:
 def quantize_weights(weight: ConstTensor, bias: ConstTensor | None, in_scale: float, in_zp: int = 0) -> Weights:
     """int8 weights per output channel (axis 0) and the bias at ``in_scale * scale``.
 
-    Float weights become symmetric int8 over each channel's largest magnitude. A channel that would overflow int32 because of its bias
+    Float weights become symmetric int8 over each channel's largest magnitude, or on the grid they lie on (`structured_scales`). A channel that would overflow int32 because of its bias
     (its weights are nearly nothing beside it) gets a coarser scale: its weights lose low bits that cannot reach the output.
     """
     channels = weight.shape[0]
     if weight.scale is None:
         real = weight.real()
-        peak = np.abs(real.reshape(channels, -1)).max(axis=1)
-        scale = np.where(peak > 0, peak / 127, 1.0).astype(np.float32).astype(np.float64)
+        peak, structured = np.abs(real.reshape(channels, -1)).max(axis=1), structured_scale(real)
+        scale = (np.where(peak > 0, peak / 127, 1.0) if structured is None else structured).astype(np.float32).astype(np.float64)
         ints, zero_point = np.clip(np.rint(real / _spread(scale, real)), -127, 127).astype(np.int64), 0
     else:
         shift = 128 if weight.stored.dtype == np.uint8 else 0

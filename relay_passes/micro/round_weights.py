@@ -4,7 +4,7 @@ not rounded yet, so that the layer's output on calibration data, not each weight
 Optimal brain quantization in a fixed order: Frantar et al., "GPTQ" (ICLR 2023), equations 2 and 3, with the Cholesky factor of the
 inverse of H, in blocks of columns. H is the covariance of the layer's input windows rather than their second moment: the mean of
 the error goes into the bias (``bias_correct``). For windows of at most ``MAX_WINDOW`` values (H is square in that);
-the other layers (depthwise, grouped, wide 3 x 3) keep rounding to nearest.
+the other layers (depthwise, grouped, wide 3 x 3) and those whose weights have a structure (`structured_scales`) keep rounding to nearest.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import tvm
 from tvm_ergo.relay_passes.interpreter_ops_nn import pad4, pair
 from tvm_ergo.relay_passes.micro.insert_qdq import plan
 from tvm_ergo.relay_passes.micro.observe import QuantParams
+from tvm_ergo.relay_passes.micro.structured_scales import has_structure
 from tvm_ergo.relay_passes.micro.weights import WeightScale, quantize_weight, weight_channels
 from tvm_ergo.relay_passes.relax_utils import Call, main_of, op_name
 from tvm_ergo.relay_passes.support import Group, Kind, analyse
@@ -122,6 +123,8 @@ def round_weights(mod: tvm.IRModule, moments: WindowMoments, ranges, *, weight_s
             continue
         call, parts = view.value[group.root], group.rule.parts(view, group)
         weight, axis = view.const(call.args[1]).real(), weight_channels(call)
+        if has_structure(weight, axis):
+            continue  # equal weights keep equal codes
         bias = None if parts.bias is None else np.broadcast_to(parts.bias.real(), (weight.shape[axis],))
         _, scale = quantize_weight(weight, axis, weight_scale, bias, quant_plan.params[parts.x].scale)
         order = (1, 0) if op_name(call) == "relax.matmul" else [str(call.attrs.kernel_layout).index(c) for c in "OHWI"]

@@ -9,6 +9,7 @@ import numpy as np
 import tvm
 from tvm import relax
 
+from tvm_ergo.relay_passes.micro.structured_scales import structured_scale
 from tvm_ergo.relay_passes.relax_utils import Call, Rewriter, const, op_name
 from tvm_ergo.relay_passes.support import FunctionView, Group
 
@@ -46,8 +47,12 @@ def fake_quantize(values: np.ndarray, scale: np.ndarray, levels: int = 127) -> n
 
 def quantize_weight(weight: np.ndarray, axis: int, method: WeightScale = WeightScale.MAX, bias: np.ndarray | None = None,
                     input_scale: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
-    """``(int8 weight, float32 scale [O])``. A channel whose bias would leave int32 at input_scale * scale gets a larger scale."""
-    scale = channel_scales(weight, axis, method).astype(np.float64)
+    """``(int8 weight, float32 scale [O])``. A channel whose bias would leave int32 at input_scale * scale gets a larger scale.
+
+    Weights with a structure (`structured_scales`) get the scale that keeps it, whatever the method.
+    """
+    structured = structured_scale(weight, axis)
+    scale = (channel_scales(weight, axis, method) if structured is None else structured).astype(np.float64)
     if bias is not None:
         scale = np.maximum(scale, np.abs(bias) / (BIAS_LIMIT * input_scale))
     scale = scale.astype(np.float32)

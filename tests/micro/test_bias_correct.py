@@ -78,7 +78,7 @@ def test_weight_scales_are_per_channel_and_mse_is_never_worse(seed, method, axis
 
 def test_dead_channels_and_enormous_biases_stay_within_int32():
     weight = np.zeros((3, 1, 1, 2))
-    weight[1], weight[2] = 1e-12, 1.0
+    weight[1], weight[2] = 1e-12, [[[1.0, 0.6234]]]
     bias = np.array([5.0, 5.0, 5.0])
     stored, scale = quantize_weight(weight, 0, WeightScale.MAX, bias, input_scale=1e-3)
     assert np.isfinite(scale).all() and (np.abs(bias / (1e-3 * scale)) <= 2**30 * (1 + 1e-6)).all() and stored[2].max() == 127

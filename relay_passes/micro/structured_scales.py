@@ -1,0 +1,96 @@
+"""Scales under which int8 keeps what is special about a layer's weights: a grid, few shared values, ternary rows.
+
+A scale per output channel (max / 127) would turn sixteen shared values into as many different codes per channel. Where the float weights have
+a structure, the scale follows it instead, so that equal weights get equal codes, zeros stay zero, and weights on a grid are exact.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+LARGEST = 127
+MOST_SHARED = 255
+"""Distinct nonzero values of a codebook: int8 has no more codes."""
+SHARED_TIMES = 2  # a codebook's value stands for at least so many weights on average; else it is no codebook
+REACH = 12
+"""Levels times the root of a row's weights, at least: with fewer the accumulator is so coarse that rounding the bias shows in the output."""
+FINEST = 4  # the smallest gap between neighbours of a grid is one step, or up to so many
+ROUGH, EXACT = 0.05, 3e-4  # of a step: float32 noise before and after the step is fitted
+SAMPLE = 4096
+
+
+def structured_scale(weight: np.ndarray, axis: int = 0) -> np.ndarray | None:
+    """Scale float32 [O] for weights whose output channels are ``axis``; None where nothing is special about them.
+
+    One scale for all channels where the layer lies on one grid or shares few values; one each where every channel lies on a grid of its
+    own (ternary channels, weights of few bits).
+    """
+    rows = np.moveaxis(np.asarray(weight), axis, 0).reshape(weight.shape[axis], -1)
+    shared = shared_values(rows)
+    step = grid_step(shared[0]) if shared is not None else None
+    if step is None:
+        steps = row_steps(rows)
+        if steps is not None or shared is None:
+            return steps
+        return np.full(len(rows), codebook_scale(*shared), np.float32)
+    return np.full(len(rows), step / multiple(shared[0][-1] / step, rows.shape[1]), np.float32)
+
+
+def multiple(levels: float, weights: int) -> int:
+    """Codes are so many times their level (1 for all but short rows of few levels)."""
+    levels = round(levels)
+    return max(1, min(LARGEST // levels, int(np.ceil(REACH / (levels * np.sqrt(weights))))))
+
+
+def shared_values(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
+    """(distinct magnitudes float64, ascending, how often each occurs) of the nonzero weights, if they are few; else None."""
+    some = rows.reshape(-1)[: SAMPLE]
+    if rows.size > SAMPLE and len(np.unique(some)) > MOST_SHARED + 1:
+        return None
+    distinct = np.unique(rows)
+    if (distinct != 0).sum() > MOST_SHARED or len(distinct) * SHARED_TIMES > rows.size:
+        return None
+    values, counts = np.unique(np.abs(rows[rows != 0]).astype(np.float64), return_counts=True)
+    return (values, counts) if len(values) else None
+
+
+def grid_step(values: np.ndarray) -> float | None:
+    """The step of which all of ``values`` (distinct, positive, ascending) are multiples, at most 127 times; None if there is none."""
+    values = np.asarray(values, np.float64)
+    gap = np.diff(values, prepend=0.0).min()
+    for part in range(1, FINEST + 1):
+        step = gap / part
+        if values[-1] > (LARGEST + 0.5) * step:
+            return None
+        index = np.rint(values / step)
+        if np.abs(values / step - index).max() > ROUGH:
+            continue
+        step = float(values @ index / (index @ index))
+        if np.abs(values / step - index).max() <= EXACT and index[-1] <= LARGEST:
+            return step
+    return None
+
+
+def codebook_scale(values: np.ndarray, counts: np.ndarray) -> float:
+    """The scale under which the largest value has a code of 64 to 127 and the weights are rounded with the least squared error."""
+    scales = values[-1] / np.arange(64, LARGEST + 1)[::-1, None]
+    errors = np.square(np.rint(values / scales) * scales - values) @ counts
+    return float(scales[np.argmin(errors), 0])
+
+
+def row_steps(rows: np.ndarray) -> np.ndarray | None:
+    """The step of each row's own grid, float32 [O] (1 for rows of zeros); None unless every row lies on one."""
+    steps = np.ones(len(rows), np.float32)
+    for number, row in enumerate(rows):
+        values = np.unique(np.abs(row[row != 0]))
+        if not len(values):
+            continue
+        if len(values) > LARGEST or (step := grid_step(values)) is None:
+            return None
+        steps[number] = step / multiple(values[-1] / step, len(row))
+    return steps
+
+
+def has_structure(weight: np.ndarray, axis: int = 0) -> bool:
+    """Whether `structured_scale` finds something."""
+    return structured_scale(weight, axis) is not None
