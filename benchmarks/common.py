@@ -36,5 +36,10 @@ def show(title: str, rows: list[dict], json_path: str | None = None, hidden: Col
         table.add_row(*(f"{v:,.4g}" if isinstance(v, float) else "" if v is None else str(v) for key, v in row.items() if key not in hidden))
     Console(width=150).print(table)
     if json_path:
-        machine = {"machine": platform.machine(), "python": platform.python_version(), "cpus": len(os.sched_getaffinity(0))}
-        write_atomically(json_path, json.dumps({"title": title, **machine, "rows": rows}, indent=1))
+        save(title, rows, json_path)
+
+
+def save(title: str, rows: list[dict], json_path: str) -> None:
+    """The rows as JSON, with the machine they were measured on."""
+    machine = {"machine": platform.machine(), "python": platform.python_version(), "cpus": len(os.sched_getaffinity(0))}
+    write_atomically(json_path, json.dumps({"title": title, **machine, "rows": rows}, indent=1))
