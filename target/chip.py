@@ -36,6 +36,7 @@ class TensorEngine:
     read_bytes_per_cycle: int  # unified memory to engine
     write_bytes_per_cycle: int
     issue_cycles: int  # fixed start-up and drain of one instruction
+    weight_decoder_lanes: int = 0  # decoders of coded weights between the memory and the weight buffer, one step each per cycle; 0: none
 
     @property
     def macs_per_cycle(self) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import MISSING, fields
 from typing import get_type_hints
 
 from tvm_ergo.target.chip import UNSOURCED, Chip, Cpu, DataMover, Energy, Point, TensorEngine, VectorEngine
@@ -11,7 +11,7 @@ from tvm_ergo.target.isa.cost import Event
 
 PARTS = {"tensor": TensorEngine, "vector": VectorEngine, "dma": DataMover, "cpu": Cpu}
 LARGEST = 2**63  # of any number in a chip file; also refuses NaN and infinity
-MAY_BE_ZERO = {"issue_cycles", "leakage_mw", "idle_mw", "pj"}
+MAY_BE_ZERO = {"issue_cycles", "leakage_mw", "idle_mw", "pj", "weight_decoder_lanes"}
 
 
 def chip_to_json(chip: Chip) -> dict:
@@ -79,7 +79,10 @@ class _File:
         return value
 
     def part(self, path: str, cls, data):
+        """Keys whose field has a default may be missing, as in chip files older than they are."""
         hints = get_type_hints(cls)
+        if isinstance(data, dict):
+            data = {**{f.name: f.default for f in fields(cls) if f.default is not MISSING}, **data}
         self.keys(path, data, list(hints))
         return cls(**{key: self.text(f"{path}.{key}", data[key]) if kind is str else self.number(f"{path}.{key}", data[key], kind)
                       for key, kind in hints.items()})

@@ -29,6 +29,7 @@ from tvm_ergo.target.isa.coded import check_coded, with_coding
 from tvm_ergo.target.isa.cost import Cost
 from tvm_ergo.target.isa.fields import Field, Reader, Tensor, Tensors, parse_int
 from tvm_ergo.target.isa.operand import Operand, overlap
+from tvm_ergo.target.isa.weights import check_weights
 
 HEADER = struct.Struct("<BBHI")
 
@@ -75,6 +76,7 @@ class Instruction:
     engine: ClassVar[Engine]
     IN_PLACE: ClassVar[tuple[str, ...]] = ()  # inputs whose place the output may take exactly
     CODED: ClassVar[dict[str, str]] = {}  # operands that may stand compressed, and the field with each one's zero point
+    WEIGHTS: ClassVar[tuple[str, ...]] = ()  # operands that may be a stream of coded weights
 
     waits: dict[Engine, int]
     node: int
@@ -140,7 +142,7 @@ class Instruction:
         self.require(operand.addr % size == 0 and all(s % size == 0 for s in operand.strides), f"{name} is not aligned",
                      f"address and strides divisible by {size}")
         if operand.codec != Codec.RAW:
-            check_coded(self, name, operand)
+            (check_weights if operand.codec.of_weights else check_coded)(self, name, operand)
         self.require(not spec.out or operand.is_injective, f"{name} is written but overlaps itself")
         if spec.dims == "*":
             return

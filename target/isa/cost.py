@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from tvm_ergo.target.events import Event
 from tvm_ergo.target.isa.operand import DType, Operand
+from tvm_ergo.target.isa.weights import stream_of
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,23 @@ def engine_cost(engine, compute_cycles: int, read_bytes: int, write_bytes: int, 
     cycles = max(compute_cycles, ceil_div(read_bytes, engine.read_bytes_per_cycle), ceil_div(write_bytes, engine.write_bytes_per_cycle))
     counted = {**events, Event.SRAM_READ_BYTE: read_bytes, Event.SRAM_WRITE_BYTE: write_bytes, Event.INSTRUCTION: 1}
     return Cost(engine.issue_cycles + cycles, {event: int(n) for event, n in counted.items() if n})
+
+
+def weight_reading(array, weights: Operand, filled_bytes: int) -> tuple[int, int, dict[Event, int]]:
+    """``(bytes read, decoder cycles, decoder events)`` for filling the weight buffer with so many bytes, whole readings of the operand.
+
+    Plain weights are read as they are; of coded ones the stream is read and decoded as often, beside the arithmetic.
+    """
+    stream = stream_of(weights)
+    if stream is None:
+        return filled_bytes, 0, {}
+    times = ceil_div(filled_bytes, weights.elements)
+    return times * stream.stored_bytes, times * stream.cycles(array), {event: math.ceil(times * count) for event, count in stream.events.items()}
+
+
+def plus(a: dict[Event, int], b: dict[Event, int]) -> dict[Event, int]:
+    """Both counts together."""
+    return {event: a.get(event, 0) + b.get(event, 0) for event in (*a, *b)}
 
 
 @dataclass(frozen=True)
@@ -80,8 +99,8 @@ class MatrixWork:
         inputs, weights = min(weights_outside, pixels_outside, key=sum)
         return inputs * self.repeat, weights * self.repeat
 
-    def cost(self, array, parameter_bytes: int, out: Operand) -> Cost:
-        """Cycles and events. parameter_bytes : biases, multipliers, shifts, read once. out : the result, written once.
+    def cost(self, array, parameter_bytes: int, weights: Operand, out: Operand) -> Cost:
+        """Cycles and events. parameter_bytes : biases, multipliers, shifts, read once. weights : where they may stand coded. out : the result, written once.
 
         Per product one MAC_8X8 and one ACC_ADD_32. Every cycle's inputs leave the input buffer once for all output lanes and its
         weights the weight buffer once for all pixel lanes; idle lanes read nothing. Sums stay in the array's registers, except
@@ -89,11 +108,12 @@ class MatrixWork:
         """
         macs = self.repeat * self.pixels * self.channels * self.depth
         results = self.repeat * self.pixels * self.channels
-        inputs, weights = self.traffic(array)
+        inputs, filled = self.traffic(array)
+        read, decode_cycles, decode_events = weight_reading(array, weights, filled)
         local_reads = self.repeat * self.depth * (self.pixels * ceil_div(self.channels, array.output_lanes)
                                                   + self.channels * ceil_div(self.pixels, array.pixel_lanes))
         spilled = 4 * results * (self.weight_chunks(array) - 1)
         events = {Event.MAC_8X8: macs, Event.ACC_ADD_32: macs, Event.REQUANT: requantizations(out),
                   Event.LOCAL_READ_BYTE: local_reads + spilled,
-                  Event.LOCAL_WRITE_BYTE: inputs + weights + spilled}
-        return engine_cost(array, self.cycles(array), inputs + weights + parameter_bytes, out.size_bytes, events)
+                  Event.LOCAL_WRITE_BYTE: inputs + filled + spilled}
+        return engine_cost(array, max(self.cycles(array), decode_cycles), inputs + read + parameter_bytes, out.size_bytes, plus(events, decode_events))

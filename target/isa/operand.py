@@ -62,7 +62,7 @@ class Operand:
 
     addr : byte address of element (0, ..., 0). dtype : DType. shape : 1 to 6 dimensions, each >= 1.
     strides : bytes from one index to the next per axis; 0 repeats (broadcasts) the axis. codec : how elements are coded: with any but
-    RAW the operand is rows in slots, see `target.isa.coded`, and ``stored`` says which bytes those are.
+    RAW the operand is rows in slots (`target.isa.coded`) or a stream of weights (`target.isa.weights`); ``stored`` says which bytes those are.
     Errors: ProgramError when a value cannot be encoded.
     """
 
@@ -95,7 +95,9 @@ class Operand:
 
     @cached_property
     def stored(self) -> "Operand":
-        """What lies in memory: the operand itself, or its slots uint8[H, S]."""
+        """What lies in memory: the operand itself, its slots uint8[H, S], or its stream uint8[S]."""
+        if self.codec.of_weights and self.rank >= 2:
+            return Operand(self.addr, DType.U8, (max(1, self.strides[0]),), (1,))
         if self.codec == Codec.RAW or self.rank != 4:
             return self
         return Operand(self.addr, DType.U8, (self.shape[1], max(1, self.strides[1])), (self.strides[1], 1))
@@ -114,7 +116,7 @@ class Operand:
     def distinct_bytes(self) -> int:
         """Bytes of the elements without broadcast repetitions: what one reading of the tensor moves."""
         if self.codec != Codec.RAW:
-            return self.elements  # costs count elements; `coded.with_coding` puts slots in their place
+            return self.elements  # costs count elements; `coded.with_coding` puts slots in their place, the tensor engine streams
         return math.prod(d for d, s in zip(self.shape, self.strides) if s) * self.dtype.itemsize
 
     @cached_property

@@ -30,7 +30,9 @@ and then holds its fields in the order of its table. An *operand* is
 `dtype u8, codec u8, rank u8, 0 u8, addr u32, shape u32 x rank, strides i32 x rank` (8 + 8 * rank bytes):
 element `i` stands at `addr + sum(i[k] * strides[k])`; stride 0 repeats an axis; rank 1 to 6. With any codec but RAW it is int8[1,H,W,C] with
 strides 0,S,0,0: row h is a tile in the slot of S bytes at `addr + h * S` (`target/codecs/slots.py`). An engine expands such rows as it reads
-them and shrinks those it writes, where the instruction says that the operand may be compressed; the arithmetic is the same.
+them and shrinks those it writes, where the instruction says that the operand may be compressed; the arithmetic is the same. The codecs HUFFMAN,
+HUFFMAN_RUNS, RUNS and CABAC are of weights (`target/codecs/weights.py`): such an operand is int8 of rank 2 or more with strides `S, steps << 4 | lanes - 1, 0, ...`: a
+stream in the S bytes from `addr`, whose busiest of so many lanes takes so many steps; the first axis are its rows.
 
 ## Text
 One line: the mnemonic, then `field=value` in any order, then `waits=ENGINE:count,...` and `node=n` where not empty. Operands read
@@ -56,6 +58,7 @@ def instruction_section(cls: type[Instruction]) -> list[str]:
     """Meaning, field table and cost model of one instruction."""
     in_place = f", in place of {' or '.join(cls.IN_PLACE)}" if cls.IN_PLACE else ""
     coded = f"; may be compressed: {', '.join(f'{name} (zero point {zp})' for name, zp in cls.CODED.items())}" if cls.CODED else ""
+    coded += f"; may be coded weights: {', '.join(cls.WEIGHTS)}" if cls.WEIGHTS else ""
     lines = [f"### {cls.MNEMONIC}", "", f"opcode {cls.OPCODE:#04x}, engine {cls.engine.name}{in_place}{coded}", "", inspect.getdoc(cls), ""]
     if cls.FIELDS:
         lines += ["| field | encoding | type and range | meaning |", "|---|---|---|---|"]

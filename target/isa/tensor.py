@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from tvm_ergo.target.isa.base import Engine, Instruction, instruction
-from tvm_ergo.target.isa.cost import Cost, Event, MatrixWork, ceil_div, engine_cost, requantizations
+from tvm_ergo.target.isa.cost import Cost, Event, MatrixWork, ceil_div, engine_cost, plus, requantizations, weight_reading
 from tvm_ergo.target.isa.fields import I8, U8, U16, U32, Flag, Int, Ints, Tensor
 from tvm_ergo.target.isa.geometry import broadcast_to, transposed_shape, window_shape
 from tvm_ergo.target.isa.operand import DType
@@ -23,7 +23,9 @@ PARAMETER_BYTES = 9  # of one output channel: bias i32, multiplier i32, shift i8
 
 
 class _PerChannel(Instruction):
-    """What the three convolutions share: constant weights, prepared once."""
+    """What the three convolutions share: constant weights, prepared once; they may be a stream of coded ones."""
+
+    WEIGHTS = ("w",)
 
     def run(self, memory, prepared_kernel: type, *scalars: str) -> None:
         """Execute with a kernel object that unpacked the weights; the memory keeps it while they are constant."""
@@ -73,7 +75,7 @@ class Conv(_PerChannel):
     def cost(self, chip) -> Cost:
         """Array: K = kh*kw*CG products, a kernel row's kw*CG neighbouring bytes filling the input lanes (dilation 1), so few
         channels still use them; output pixels of all rows fill the pixel lanes. Each group runs on its own. Traffic: MatrixWork."""
-        return self._work(chip.tensor).cost(chip.tensor, PARAMETER_BYTES * self.w.shape[0], self.out)
+        return self._work(chip.tensor).cost(chip.tensor, PARAMETER_BYTES * self.w.shape[0], self.w, self.out)
 
     def read_again(self, chip) -> int:
         work = self._work(chip.tensor)
@@ -126,7 +128,8 @@ class Depthwise(_PerChannel):
         events = {Event.MAC_8X8: macs, Event.ACC_ADD_32: macs, Event.REQUANT: requantizations(self.out),
                   Event.LOCAL_READ_BYTE: macs + c * kh * kw * groups,
                   Event.LOCAL_WRITE_BYTE: inputs + self.w.size_bytes}
-        return engine_cost(array, cycles, inputs + self.w.size_bytes + PARAMETER_BYTES * c, self.out.size_bytes, events)
+        read, decode_cycles, decode_events = weight_reading(array, self.w, self.w.size_bytes)
+        return engine_cost(array, max(cycles, decode_cycles), inputs + read + PARAMETER_BYTES * c, self.out.size_bytes, plus(events, decode_events))
 
     def read_again(self, chip) -> int:
         (kh, _, c), array = self.w.shape, chip.tensor
@@ -167,7 +170,7 @@ class ConvTranspose(_PerChannel):
         array, (o, kh, kw, c), (n, h, w, _) = chip.tensor, self.w.shape, self.x.shape
         work = MatrixWork(pixels=n * h * w, channels=o, depth=kh * kw * c, steps=kh * kw * ceil_div(c, array.input_lanes),
                           input_bytes=n * h * w * c, weight_bytes=o * kh * kw * c, halo_bytes=ceil_div(kh - 1, self.strides[0]) * w * c)
-        return work.cost(array, PARAMETER_BYTES * o, self.out)
+        return work.cost(array, PARAMETER_BYTES * o, self.w, self.out)
 
 
 @instruction(0x04, Engine.TENSOR)
@@ -182,6 +185,8 @@ class MatMul(Instruction):
     b_zp = I8("zero point of b")
     mult, shift = MULT, SHIFT
     out_zp, lo, hi = OUT_ZP, LO, HI
+
+    WEIGHTS = ("b",)
 
     def check_rules(self, dims):
         self.check_clip()
@@ -208,4 +213,4 @@ class MatMul(Instruction):
         array, (m, n), k = chip.tensor, self.out.shape[-2:], self.a.shape[-1]
         work = MatrixWork(pixels=m, channels=n, depth=k, steps=ceil_div(k, array.input_lanes), input_bytes=m * k, weight_bytes=k * n,
                           repeat=math.prod(self.out.shape[:-2]))
-        return work.cost(array, 0, self.out)
+        return work.cost(array, 0, self.b, self.out)

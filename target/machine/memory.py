@@ -10,6 +10,7 @@ from tvm_ergo.target.codecs import Codec
 from tvm_ergo.target.errors import MachineError
 from tvm_ergo.target.isa import Instruction, Operand
 from tvm_ergo.target.isa.coded import CodedOperand
+from tvm_ergo.target.isa.weights import decoded
 
 POISON = 0xA5  # what memory holds before anything is written, in strict mode
 
@@ -27,6 +28,7 @@ class Memory:
         self.constant = tuple(constant)
         self._views: dict[int, tuple[Operand, np.ndarray]] = {}
         self._prepared: dict[int, tuple[Instruction, object]] = {}
+        self._weights: dict[tuple, np.ndarray] = {}  # decoded, of constant streams
         self._plain: list[tuple[CodedOperand, np.ndarray]] = []  # of the running instruction
         self.tiles: dict[int, np.ndarray] = {}
         self.streams: dict[int, np.ndarray] = {}  # the arrays of streamed ports in this run, dense, by port number
@@ -42,8 +44,11 @@ class Memory:
 
         Writable; in strict mode only for the operands the running instruction declares as written. Errors: MachineError when any byte is
         outside the memory, the address or a stride is not aligned to the element, or (strict) the running instruction does not
-        declare the operand. Of a compressed operand it is the expanded rows, while the instruction that `open`ed it runs.
+        declare the operand. Of a compressed operand it is the expanded rows, while the instruction that `open`ed it runs; of coded weights
+        the decoded ones, read-only, kept while they are constant.
         """
+        if operand.codec.of_weights:
+            return self._decoded(operand)
         if operand.codec != Codec.RAW:
             return self._expanded(operand)
         known = self._views.get(id(operand))
@@ -84,6 +89,18 @@ class Memory:
         if found is None:
             raise MachineError("a compressed operand is touched by an instruction that does not expand it", where=str(operand))
         return found
+
+    def _decoded(self, operand: Operand) -> np.ndarray:
+        if self._readable is not None and not any(operand is declared for declared in self._readable):
+            raise MachineError("an instruction touches an operand that it does not declare", where=str(operand))
+        key = (operand.addr, operand.shape, operand.strides, operand.codec)
+        known = self._weights.get(key)
+        if known is None:
+            known = decoded(operand, self._make_view(operand.stored))
+            known.flags.writeable = False
+            if self.is_constant(operand):
+                self._weights[key] = known
+        return known
 
     def open(self, operands: Sequence[CodedOperand]) -> None:
         """Expands what an instruction reads compressed, and makes room for what it writes. Errors: MachineError."""
