@@ -17,6 +17,7 @@ from tvm_ergo.frontend import TensorInfo
 from tvm_ergo.relay_passes import compat
 from tvm_ergo.relay_passes.macro.choose_ranks import Projection
 from tvm_ergo.relay_passes.micro.lower_quantized import HostFallback
+from tvm_ergo.relay_passes.port_scales import how_to_quantize
 from tvm_ergo.target.chip import Chip
 from tvm_ergo.target.errors import InputError, ProgramError
 from tvm_ergo.target.program import Program
@@ -69,7 +70,7 @@ class CompiledModel:
 
     def __repr__(self) -> str:
         def listed(tensors):
-            return ", ".join(f"{t.name}: {t.dtype}{list(t.shape)}" for t in tensors)
+            return ", ".join(map(str, tensors))
 
         return (f"CompiledModel({self.source or 'module'} for {self.chip.name}: ({listed(self.inputs)}) -> ({listed(self.outputs)}); "
                 f"{len(self.programs)} programs, {len(self.fallbacks)} operators on the host CPU)")
@@ -97,7 +98,7 @@ class CompiledModel:
 
     def check_inputs(self, inputs: dict[str, np.ndarray] | np.ndarray) -> list[np.ndarray]:
         """The inputs in the model's order. Errors: InputError."""
-        listing = ", ".join(f"{i.name}: {i.dtype}{list(i.shape)}" for i in self.inputs)
+        listing = ", ".join(map(str, self.inputs))
         if not isinstance(inputs, dict):
             if len(self.inputs) != 1:
                 raise InputError("the model has several inputs", required=f"a dict by name: {listing}", available=type(inputs).__name__)
@@ -140,7 +141,7 @@ class CompiledModel:
         sections = container.read(Path(path))
         try:
             meta = json.loads(sections["meta"])
-            tensors = {key: tuple(TensorInfo(t["name"], tuple(t["shape"]), t["dtype"]) for t in meta[key]) for key in ("inputs", "outputs")}
+            tensors = {key: tuple(map(_tensor_of, meta[key])) for key in ("inputs", "outputs")}
             fallbacks = tuple(HostFallback(**f) for f in meta["fallbacks"])
             chip, source, library = Chip.from_json(meta["chip"], str(path)), meta["source"], sections["library"]
         except (KeyError, TypeError, AttributeError, ValueError, RecursionError) as error:
@@ -153,9 +154,18 @@ def load(path: str | Path) -> CompiledModel:
     return CompiledModel.load(path)
 
 
+def _tensor_of(described: dict) -> TensorInfo:
+    """A TensorInfo out of a file. Errors: KeyError, TypeError, ValueError."""
+    scale, zero_point = described.get("scale"), described.get("zero_point")
+    quantized = scale is not None and zero_point is not None
+    return TensorInfo(described["name"], tuple(described["shape"]), described["dtype"], float(scale) if quantized else None, int(zero_point) if quantized else None)
+
+
 def _remedy(info: TensorInfo, array: np.ndarray) -> str | None:
     want = tuple(info.shape)
     if array.shape == want:
+        if np.dtype(info.dtype).kind in "iu" and array.dtype.kind == "f":
+            return how_to_quantize(info.dtype, info.scale, info.zero_point)
         return f"array.astype({info.dtype!r})"
     if array.shape == want[1:]:
         return "the first axis is missing: array[None]"
@@ -172,7 +182,7 @@ def _checked(info: TensorInfo, value, finite: bool) -> np.ndarray:
                          available=str(error)) from None
     array = array.astype(array.dtype.newbyteorder("="), copy=False)
     if array.dtype.name != info.dtype or array.shape != tuple(info.shape):
-        raise InputError("an input has the wrong shape or dtype", where=f"input {info.name!r}", required=f"{info.dtype}{list(info.shape)}",
+        raise InputError("an input has the wrong shape or dtype", where=f"input {info.name!r}", required=info.content,
                          available=f"{array.dtype.name}{list(array.shape)}", remedy=_remedy(info, array))
     if finite and array.dtype.kind == "f" and not np.isfinite(array).all():
         raise InputError("an input holds NaN or infinite values", where=f"input {info.name!r}",

@@ -47,7 +47,8 @@ def main(argv: list[str] | None = None) -> None:
     in_float = accuracy(compiled.run_float, test_images, test_labels, "float network")
     console.print(f"accuracy on {len(test_labels)} test images: emulated chip (int8) {on_chip:.1f} %, float network {in_float:.1f} %\n")
 
-    report = build_report(zoo.DIGITS_MODEL.name, compiled.programs, compiled.chip, host=compiled.fallbacks)
+    report = build_report(zoo.DIGITS_MODEL.name, compiled.programs, compiled.chip, host=compiled.fallbacks, inputs=compiled.inputs,
+                          outputs=compiled.outputs)
     report = report.model_copy(update={"errors": compare_layers(compiled, {"image": test_images[:1]})})
     print_report(report, console)
 

@@ -21,6 +21,7 @@ from tvm_ergo.relay_passes.cpu import LegalizeForCPU, ScheduleForCPU
 from tvm_ergo.relay_passes.dialect import is_ergo_call
 from tvm_ergo.relay_passes.macro import normalize
 from tvm_ergo.relay_passes.macro.choose_ranks import Projection
+from tvm_ergo.relay_passes.micro.calibrate import samples_of
 from tvm_ergo.relay_passes.micro.lower_quantized import HostFallback, LowerQuantized, host_fallbacks
 from tvm_ergo.relay_passes.micro.quantize import QuantizeOptions, is_quantized
 from tvm_ergo.relay_passes.micro.quantize import quantize as quantize_module
@@ -76,6 +77,9 @@ def _normalize(mod: tvm.IRModule, options: PipelineOptions) -> tvm.IRModule:
 
 def _quantize(mod: tvm.IRModule, options: PipelineOptions) -> tvm.IRModule:
     if is_integer(mod) or is_quantized(mod) or not analyse(main_of(mod)).groups:
+        if options.calibration is not None:  # it may be measured on later, or not at all: what is wrong with it is said now
+            for _ in samples_of(mod, options.calibration):
+                pass
         return mod
     if options.calibration is None:
         raise CalibrationError("the model is in floating point and there is no calibration data to quantize it with",

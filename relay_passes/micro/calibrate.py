@@ -19,6 +19,7 @@ import tvm
 
 from tvm_ergo.relay_passes.interpreter import Interpreter
 from tvm_ergo.relay_passes.micro.observe import Histogram, Range
+from tvm_ergo.relay_passes.port_scales import how_to_quantize, input_scales, meaning
 from tvm_ergo.relay_passes.relax_utils import dtype_of, main_of, shape_of
 from tvm_ergo.target.errors import CalibrationError
 
@@ -78,8 +79,8 @@ def _as_mapping(item, names: list[str], number: int) -> dict[str, np.ndarray]:
     return given
 
 
-def _checked(name: str, value, shape: tuple[int, ...], dtype: str, number: int) -> np.ndarray:
-    """The array of one input, [n, *shape[1:]] with n >= 1, in the net's dtype and finite."""
+def _checked(name: str, value, shape: tuple[int, ...], dtype: str, number: int, scale: tuple = (None, None)) -> np.ndarray:
+    """The array of one input, [n, *shape[1:]] with n >= 1, in the net's dtype and finite. scale : and zero point of an integer input, if known."""
     where = f"input {name}, calibration sample {number}"
     try:
         array = np.asarray(value)
@@ -97,11 +98,22 @@ def _checked(name: str, value, shape: tuple[int, ...], dtype: str, number: int) 
         raise CalibrationError("calibration data is empty", where=where, required="at least one sample", remedy=REMEDY)
     if array.dtype.kind == "f" and not np.isfinite(array).all():
         raise CalibrationError("calibration data holds NaN or infinity", where=where, required="finite values")
+    if np.dtype(dtype).kind in "iu" and array.dtype != dtype:
+        _require_integers(array, dtype, where, scale)
     with np.errstate(over="ignore"):
         cast = array.astype(dtype)
     if cast.dtype.kind == "f" and not np.isfinite(cast).all():
         raise CalibrationError(f"calibration data does not fit {dtype}", where=where, required="finite values")
     return cast
+
+
+def _require_integers(array: np.ndarray, dtype: str, where: str, scale: tuple) -> None:
+    """Errors: CalibrationError for what an integer input does not take: real numbers, and integers beyond its range."""
+    limits, low, high = np.iinfo(dtype), array.min(), array.max()
+    if array.dtype.kind == "f" or low < limits.min or high > limits.max:
+        raise CalibrationError(f"calibration data is not what an input of {dtype} takes", where=where,
+                               required=f"integers from {limits.min} to {limits.max}{meaning(*scale)}", available=f"{array.dtype} from {low:g} to {high:g}",
+                               remedy=how_to_quantize(dtype, *scale))
 
 
 def _load(path: str | Path) -> np.ndarray | dict[str, np.ndarray]:
@@ -138,10 +150,10 @@ def samples_of(mod: tvm.IRModule, data, limit: int | None = None) -> Iterator[di
     Forms: one array [n, ...] (single-input nets), a dict of arrays [n, ...], the path of an .npz or .npy file, or an iterable
     of arrays or dicts, each a sample with or without batch axis, or a batch. Errors: CalibrationError naming input and sample.
     """
-    shapes, count = input_shapes(mod), 0
+    shapes, scales, count = input_shapes(mod), input_scales(main_of(mod)), 0
     for number, item in enumerate(_items(data, list(shapes))):
         given = _as_mapping(item, list(shapes), number)
-        arrays = {n: _checked(n, given[n], *shapes[n], number) for n in shapes}
+        arrays = {n: _checked(n, given[n], *shapes[n], number, scales.get(n, (None, None))) for n in shapes}
         lengths = {n: len(a) if shapes[n][0][:1] == (1,) else 1 for n, a in arrays.items()}
         if len(set(lengths.values())) > 1:
             raise CalibrationError(f"calibration sample {number} has inputs of different batch sizes",

@@ -5,10 +5,10 @@ import re
 
 from rich.console import Console
 
-from tvm_ergo.report.figures import host_rows
+from tvm_ergo.report.figures import host_rows, size
 from tvm_ergo.report.html import html_page
 from tvm_ergo.report.pictures import live_bytes, memory_map
-from tvm_ergo.report.model import BufferRow, HostRow, InputRow, KindRow, LayerError, LayerRow, MemoryRow, PlanReport, PowerRow, ProgramReport, Report, SubproblemRow, TensorRow
+from tvm_ergo.report.model import BufferRow, HostRow, InputRow, KindRow, LayerError, LayerRow, MemoryRow, PlanReport, PortRow, PowerRow, ProgramReport, Report, SubproblemRow, TensorRow
 from tvm_ergo.report.terminal import print_report
 
 
@@ -28,7 +28,9 @@ def small_report() -> Report:
                   energy_by_event_uj={"MAC_8X8": 0.2, "SRAM_READ_BYTE": 0.05}, energy_by_engine_uj={"TENSOR": 0.25}, macs=5000,
                   power=[PowerRow(frames_per_s=30, power_mw=1.5), PowerRow(frames_per_s=1e9, power_mw=None)], programs=[program],
                   host=[HostRow(name="nms", op="topk", reason="data dependent", remedy="leave it out")],
-                  errors=[LayerError(name="stem", op="conv2d", sqnr_db=31.5, rmse=0.1, max_error=0.4, float_min=-1, float_max=3, scale=0.02)])
+                  errors=[LayerError(name="stem", op="conv2d", sqnr_db=31.5, rmse=0.1, max_error=0.4, float_min=-1, float_max=3, scale=0.02)],
+                  ports=[PortRow(name="image", direction="input", dtype="int8", shape=(1, 8), scale=0.5, zero_point=-128),
+                         PortRow(name="logits", direction="output", dtype="float32", shape=(1, 10), scale=None, zero_point=None)])
 
 
 def small_plan() -> PlanReport:
@@ -55,8 +57,9 @@ def test_terminal_tells_the_figures():
     out = io.StringIO()
     print_report(small_report(), Console(file=out, width=160))
     text = out.getvalue()
-    for expected in ("0.26 uJ", "1.500 mW", "not reachable", "50.0 %", "<stem>", "topk", "leave it out", "31.5", "peak 0.9 KiB: image 0.6 KiB", "not counted", "mW idle",
-                     "input frame 0.6 KiB", "CPU and scratch none", "3 subproblems, of which 0 in rows, 1 in tiles, 2 whole", "5.0 % above", "all in tiles of 2 of 8 rows",
+    for expected in ("0.26 uJ", "1.500 mW", "not reachable", "50.0 %", "<stem>", "topk", "leave it out", "31.5", "peak 960 bytes: image 640 bytes", "not counted", "mW idle",
+                     "input frame 640 bytes", "740 bytes, fits in 4,096 KiB", "1,008 bytes, input frame included; at most 960 bytes alive at once",
+                     "image: int8[1, 8], real = 0.5 * (q + 128)", "logits: float32[1, 10]", "CPU and scratch none", "3 subproblems, of which 0 in rows, 1 in tiles, 2 whole", "5.0 % above", "all in tiles of 2 of 8 rows",
                      "a .. c (2 layers)", "CONTEXT", "1.53", "1.97", "2 steps", "1 to 2"):
         assert expected in text, expected
 
@@ -100,3 +103,15 @@ def test_compressed_buffers_are_drawn_with_what_they_would_take():
     assert lines == {"input frame": [640, 0], "compressed activations": [0, 320], "without compression": [640, 1280]}
     page = html_page(small_report())
     assert "Compressed while they wait" in page and "What was decided, and why" in page and "image" in page
+
+
+def test_sizes_never_round_to_another_size():
+    assert [size(n) for n in (0, 490, 1024, 98_304, 98_305, 98_816, 2**32)] == [
+        "0 bytes", "490 bytes", "1 KiB", "96 KiB", "96.0 KiB (98,305 bytes)", "96.5 KiB (98,816 bytes)", "4,194,304 KiB"]
+
+
+def test_a_memory_that_is_one_byte_too_small_is_seen():
+    report = small_report().model_copy(update={"chip_memory_bytes": 739})
+    out = io.StringIO()
+    print_report(report, Console(file=out, width=160))
+    assert "740 bytes, DOES NOT FIT in 739 bytes" in out.getvalue() and "DOES NOT FIT in 739 bytes" in html_page(report)

@@ -85,4 +85,4 @@ def report_of(arguments: argparse.Namespace, compiled):
     from tvm_ergo.report.build import DEFAULT_FPS, build_report
 
     return build_report(model_name(compiled, arguments.model), compiled.programs, compiled.chip, point=getattr(arguments, "point", None),
-                        host=compiled.fallbacks, frames_per_s=arguments.fps or DEFAULT_FPS)
+                        host=compiled.fallbacks, frames_per_s=arguments.fps or DEFAULT_FPS, inputs=compiled.inputs, outputs=compiled.outputs)

@@ -20,6 +20,7 @@ def add_arguments(parser) -> None:
 
 
 def run(arguments) -> None:
+    from tvm_ergo.report.figures import size
     from tvm_ergo.target import chip as chips
     from tvm_ergo.target.tags import chip_of_target
 
@@ -31,7 +32,7 @@ def run(arguments) -> None:
         table.add_column(name, overflow="fold")
     for chip in found:
         points = ", ".join(f"{p.name}: {p.clock_hz / 1e6:.0f} MHz at {p.voltage_v} V" for p in chip.points)
-        table.add_row(chip.name, f"{chip.memory_bytes / 1024:,.0f} KiB", f"{chip.process_nm} nm", points, f"{chip.leakage_mw} mW")
+        table.add_row(chip.name, size(chip.memory_bytes), f"{chip.process_nm} nm", points, f"{chip.leakage_mw} mW")
     out.print(table)
     described = [chip.to_json() for chip in found]
     write_text(arguments.json, json.dumps(described[0] if len(arguments.chip) == 1 else described, indent=1))  # one: a chip file

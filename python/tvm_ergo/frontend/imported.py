@@ -9,6 +9,7 @@ from enum import Enum
 import numpy as np
 import tvm
 
+from tvm_ergo.relay_passes.port_scales import input_scales, meaning, output_scales
 from tvm_ergo.relay_passes.relax_utils import bindings_of, body_of, dtype_of, main_of, op_name, shape_of
 from tvm_ergo.target.errors import ModelError
 
@@ -24,11 +25,24 @@ class SourceFormat(Enum):
 
 @dataclass(frozen=True)
 class TensorInfo:
-    """An input or output of the model: its name in the source, static shape, NumPy dtype."""
+    """An input or output of the model: its name in the source, static shape, NumPy dtype.
+
+    scale, zero_point : of integers, ``real = scale * (q - zero_point)``; None for other dtypes and where the model does not say.
+    """
 
     name: str
     shape: tuple[int, ...]
     dtype: str
+    scale: float | None = None
+    zero_point: int | None = None
+
+    @property
+    def content(self) -> str:
+        """"int8[1, 10], real = 0.5 * (q - 3)"."""
+        return f"{self.dtype}{list(self.shape)}{meaning(self.scale, self.zero_point)}"
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.content}"
 
 
 @dataclass(frozen=True)
@@ -58,8 +72,9 @@ def describe(mod: tvm.IRModule, source: str, source_format: SourceFormat, input_
     body = body_of(func)
     results = list(body.ty.fields) if isinstance(body.ty, tvm.ir.TupleType) else [body.ty]
     output_names = output_names or [f"output_{i}" for i in range(len(results))] if len(results) > 1 else output_names or ["output"]
-    inputs = [TensorInfo(n, shape_of(p), dtype_of(p)) for n, p in zip(input_names or [p.name for p in func.params], func.params)]
-    outputs = [TensorInfo(n, shape_of(_Typed(n, t)), str(t.dtype)) for n, t in zip(output_names, results)]
+    scales = input_scales(func)
+    inputs = [TensorInfo(n, shape_of(p), dtype_of(p), *scales.get(p.name, ())) for n, p in zip(input_names or [p.name for p in func.params], func.params)]
+    outputs = [TensorInfo(n, shape_of(_Typed(n, t)), str(t.dtype), *(scale or ())) for n, t, scale in zip(output_names, results, output_scales(func))]
     return Imported(mod, tuple(inputs), tuple(outputs), source, source_format)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from tvm_ergo.report.buffers import buffer_rows, kind_rows, tensor_rows
 from tvm_ergo.report.inputs import input_rows, streamed_buffers
-from tvm_ergo.report.model import HostRow, LayerRow, MemoryRow, PowerRow, ProgramReport, Report
+from tvm_ergo.report.model import HostRow, LayerRow, MemoryRow, PortRow, PowerRow, ProgramReport, Report
 from tvm_ergo.report.plan import plan_report
 from tvm_ergo.target.chip import Chip
 from tvm_ergo.target.isa.cost import Event
@@ -19,10 +19,11 @@ DEFAULT_FPS = (1.0, 30.0)
 
 
 def build_report(model: str, programs: dict[str, Program], chip: Chip, *, point: str | None = None, host: Iterable = (),
-                 frames_per_s: Iterable[float] = DEFAULT_FPS) -> Report:
+                 frames_per_s: Iterable[float] = DEFAULT_FPS, inputs: Iterable = (), outputs: Iterable = ()) -> Report:
     """The cost of one inference of a network whose chip parts are ``programs`` (each run once, one after another).
 
-    host : operators left to the host CPU (objects with node, op, reason, remedy); their time and energy are not counted.
+    host : operators left to the host CPU (objects with node, op, reason, remedy); their time and energy are not counted. inputs, outputs : of the
+    network (objects with name, dtype, shape, scale, zero_point).
     Errors: TargetError for an unknown operating point.
     """
     traces = {symbol: Trace(program, chip, point) for symbol, program in programs.items()}
@@ -39,7 +40,9 @@ def build_report(model: str, programs: dict[str, Program], chip: Chip, *, point:
         macs=sum(trace.macs for trace in traces.values()),
         power=[_power(rate, seconds, energy_pj, chip) for rate in frames_per_s],
         programs=[_program(symbol, trace) for symbol, trace in traces.items()],
-        host=[HostRow(name=h.node, op=h.op, reason=h.reason, remedy=h.remedy) for h in host])
+        host=[HostRow(name=h.node, op=h.op, reason=h.reason, remedy=h.remedy) for h in host],
+        ports=[PortRow(name=t.name, direction=direction, dtype=t.dtype, shape=t.shape, scale=t.scale, zero_point=t.zero_point)
+               for direction, tensors in (("input", inputs), ("output", outputs)) for t in tensors])
 
 
 def merged_chrome_trace(programs: dict[str, Program], chip: Chip, point: str | None = None) -> dict:

@@ -2,10 +2,30 @@
 
 from __future__ import annotations
 
-from tvm_ergo.report.model import BufferRow, InputRow, PlanReport, PowerRow, ProgramReport, Report, SubproblemRow
+from tvm_ergo.relay_passes.port_scales import meaning
+from tvm_ergo.report.model import BufferRow, InputRow, PlanReport, PortRow, PowerRow, ProgramReport, Report, SubproblemRow
 
 KIB = 1024.0
 HOST_NOTE = "time and energy are those of the chip alone: the operators on the host CPU are not counted"
+
+
+def size(count: int) -> str:
+    """"43.3 KiB (44,312 bytes)"; "96 KiB" and "490 bytes" where that says it exactly."""
+    if count < KIB:
+        return f"{count:,} bytes"
+    return f"{count // 1024:,} KiB" if count % 1024 == 0 else f"{count / KIB:,.1f} KiB ({count:,} bytes)"
+
+
+def memory_text(report: Report) -> tuple[str, str]:
+    """What the addresses reach, and of how much: "fits in 96 KiB"."""
+    fits = "fits in" if report.memory_bytes <= report.chip_memory_bytes else "DOES NOT FIT in"
+    return size(report.memory_bytes), f"{fits} {size(report.chip_memory_bytes)}"
+
+
+def activation_text(report: Report) -> tuple[str, str]:
+    """What the addresses of activations reach, and how much of it is ever alive at one time: gaps between buffers make the difference."""
+    frame = "rows of the streamed frame included" if report.streamed else "input frame included"
+    return size(report.placed_activation_bytes), f"{frame}; at most {report.peak_activation_bytes:,} bytes alive at once"
 
 
 def energy(value_uj: float) -> str:
@@ -27,11 +47,15 @@ def idle_mw(report: Report, row: PowerRow) -> float:
 
 
 def input_text(row: InputRow) -> str:
-    """"image 147.0 KiB, streamed: at most 3.5 KiB of it in the memory at once"."""
-    size, held = f"{row.size_bytes / KIB:,.1f} KiB", f"{row.held_bytes / KIB:,.1f} KiB"
+    """"image 147 KiB, streamed: its rows are received as they are needed, at most 3.5 KiB (3,584 bytes) at once"."""
     if row.streamed:
-        return f"{row.name} {size}, streamed: its rows are received as they are needed, at most {held} at once"
-    return f"{row.name} {size}, in the memory when the chip starts, its last bytes given over to others after {row.end_us / 1e3:,.3f} ms"
+        return f"{row.name} {size(row.size_bytes)}, streamed: its rows are received as they are needed, at most {size(row.held_bytes)} at once"
+    return f"{row.name} {size(row.size_bytes)}, in the memory when the chip starts, its last bytes given over to others after {row.end_us / 1e3:,.3f} ms"
+
+
+def port_text(row: PortRow) -> str:
+    """"image: int8[1, 32, 32, 3], real = 0.5 * (q + 128)"."""
+    return f"{row.name}: {row.dtype}{list(row.shape)}{meaning(row.scale, row.zero_point)}"
 
 
 KIND_NAMES = {"constant": "weights and other constants", "input": "input frame", "activation": "activations", "compressed": "compressed activations",
@@ -40,7 +64,7 @@ KIND_NAMES = {"constant": "weights and other constants", "input": "input frame",
 
 def kind_texts(program: ProgramReport) -> list[tuple[str, str]]:
     """Each kind of content of the unified memory with its own peak."""
-    return [(KIND_NAMES[row.kind], f"{row.peak_bytes / KIB:,.1f} KiB" if row.peak_bytes else "none") for row in program.kinds]
+    return [(KIND_NAMES[row.kind], f"{row.peak_bytes:,} bytes" if row.peak_bytes else "none") for row in program.kinds]
 
 
 def plan_texts(plan: PlanReport) -> list[tuple[str, str]]:
@@ -59,7 +83,7 @@ def plan_texts(plan: PlanReport) -> list[tuple[str, str]]:
 
 
 def subproblem_rows(plan: PlanReport) -> list[tuple[str, str, str, str, str, str, str]]:
-    """Layers, how, peak KiB, KiB if whole, MACs, cycles, uJ; neighbours that run whole are one row."""
+    """Layers, how, peak bytes, bytes if whole, MACs, cycles, uJ; neighbours that run whole are one row."""
     rows: list[list[SubproblemRow]] = []
     for part in plan.subproblems:
         if rows and part.how == rows[-1][-1].how == "whole":
@@ -73,16 +97,16 @@ def _subproblem_row(parts: list[SubproblemRow]) -> tuple[str, str, str, str, str
     layers = list(dict.fromkeys(layer for part in parts for layer in part.layers))
     span = layers[0] if len(layers) == 1 else f"{layers[0]} .. {layers[-1]} ({len(layers)} layers)"
     how = "; ".join(text for part in parts for text in part.decisions) or "whole layers"
-    return (span, how, f"{max(p.peak_bytes for p in parts) / KIB:,.1f}", f"{max(p.whole_bytes for p in parts) / KIB:,.1f}",
+    return (span, how, f"{max(p.peak_bytes for p in parts):,}", f"{max(p.whole_bytes for p in parts):,}",
             f"{max(p.mac_overhead for p in parts):.2f}x", f"{sum(p.cycles for p in parts):,}", f"{sum(p.energy_uj for p in parts):,.2f}")
 
 
-SUBPROBLEM_HEADER = ("layers", "how", "peak KiB", "KiB if whole", "MACs", "cycles", "uJ")
-COMPRESSED_HEADER = ("tensor", "codec", "bits/value mean", "worst", "KiB held", "KiB raw", "lossy by at most", "instructions")
+SUBPROBLEM_HEADER = ("layers", "how", "peak bytes", "if whole", "MACs", "cycles", "uJ")
+COMPRESSED_HEADER = ("tensor", "codec", "bits/value mean", "worst", "bytes held", "bytes raw", "lossy by at most", "instructions")
 
 
 def compressed_rows(program: ProgramReport) -> list[tuple[str, str, str, str, str, str, str, str]]:
-    return [(t.name, t.codec, f"{t.bits_mean:.2f}", f"{t.bits_worst:.2f}", f"{t.held_bytes / KIB:,.1f}", f"{t.whole_bytes / KIB:,.1f}",
+    return [(t.name, t.codec, f"{t.bits_mean:.2f}", f"{t.bits_worst:.2f}", f"{t.held_bytes:,}", f"{t.whole_bytes:,}",
              f"{t.max_error} steps" if t.max_error else "exact", f"{t.first} to {t.last}") for t in program.tensors if t.codec]
 
 
@@ -97,9 +121,9 @@ def at_peak(program: ProgramReport) -> list[BufferRow]:
 
 
 def peak_text(program: ProgramReport, most: int = 4) -> str:
-    """"a 36.0 KiB, b 18.0 KiB, ...": what makes the peak, and so what has to become smaller to lower it."""
+    """"a 36,864 bytes, b 18,432 bytes, ...": what makes the peak, and so what has to become smaller to lower it."""
     alive = at_peak(program)
-    names = [f"{b.name} {b.size_bytes / KIB:,.1f} KiB" for b in alive[:most]]
+    names = [f"{b.name} {b.size_bytes:,} bytes" for b in alive[:most]]
     return ", ".join(names + ([f"{len(alive) - most} more"] if len(alive) > most else []))
 
 

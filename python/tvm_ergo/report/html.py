@@ -7,8 +7,8 @@ import html
 import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 
-from tvm_ergo.report.figures import (COMPRESSED_HEADER, HOST_NOTE, KIB, SUBPROBLEM_HEADER, compressed_rows, energy, host_rows, idle_mw, input_text,
-                                     kind_texts, latency, peak_text, plan_texts, rate, subproblem_rows)
+from tvm_ergo.report.figures import (COMPRESSED_HEADER, HOST_NOTE, SUBPROBLEM_HEADER, activation_text, compressed_rows, energy, host_rows, idle_mw, input_text,
+                                     kind_texts, latency, memory_text, peak_text, plan_texts, port_text, rate, size, subproblem_rows)
 from tvm_ergo.report.model import ProgramReport, Report
 from tvm_ergo.report.pictures import energy_bars, error_bars, live_bytes, memory_map, tensor_lives
 
@@ -24,6 +24,7 @@ def html_page(report: Report) -> str:
     if report.host:
         body.append(f"<p>{len(report.host)} operators run on the host CPU; {HOST_NOTE}.</p>")
     body += [f"<p>Input: {html.escape(input_text(row))}.</p>" for row in report.inputs]
+    body += [f"<p>{'Takes' if row.direction == 'input' else 'Gives'} {html.escape(port_text(row))}.</p>" for row in report.ports]
     for program in report.programs:
         label = html.escape(program.symbol)
         body += [f"<h2>Memory map over time: {label}</h2>", _kinds(program), plot(memory_map(program)),
@@ -42,10 +43,8 @@ def html_page(report: Report) -> str:
 
 
 def _headline(report: Report) -> str:
-    fits = "fits in" if report.memory_bytes <= report.chip_memory_bytes else "DOES NOT FIT in"
-    cells = [("unified memory", f"{report.memory_bytes / KIB:,.1f} KiB", f"{fits} {report.chip_memory_bytes / KIB:,.0f} KiB"),
-             ("constants", f"{report.constant_bytes / KIB:,.1f} KiB", "weights, biases, tables"),
-             ("peak activations", f"{report.peak_activation_bytes / KIB:,.1f} KiB", "rows of the streamed frame included" if report.streamed else "input frame included"),
+    cells = [("unified memory", *memory_text(report)), ("constants", size(report.constant_bytes), "weights, biases, tables"),
+             ("activations", *activation_text(report)),
              ("latency", latency(report), f"{rate(report.inferences_per_s)} inferences/s at {report.clock_hz / 1e6:,.0f} MHz"),
              ("energy per inference", energy(report.energy_uj), f"at {report.voltage_v} V, {energy(report.leakage_uj)} leakage")]
     cells += [(f"power at {row.frames_per_s:,g} fps", "too slow", "at this operating point") if row.power_mw is None else

@@ -129,6 +129,11 @@ class ProgramReport(Row):
     buffers: list[BufferRow]
     memory_over_time: list[MemoryRow]
 
+    @property
+    def placed_activation_bytes(self) -> int:
+        """What the addresses of activations reach: the live bytes and the gaps between them."""
+        return self.plan.activation_bytes if self.plan else self.peak_activation_bytes
+
 
 class HostRow(Row):
     """An operator that runs on the host CPU, and what to do about it."""
@@ -137,6 +142,17 @@ class HostRow(Row):
     op: str
     reason: str
     remedy: str
+
+
+class PortRow(Row):
+    """An input or output of the network as its user gives and gets it."""
+
+    name: str
+    direction: str  # input | output
+    dtype: str
+    shape: tuple[int, ...]
+    scale: float | None  # of integers: real = scale * (q - zero_point); None where the model does not say
+    zero_point: int | None
 
 
 class PowerRow(Row):
@@ -180,10 +196,15 @@ class Report(Row):
     programs: list[ProgramReport]
     host: list[HostRow]
     errors: list[LayerError] = []
+    ports: list[PortRow] = []
 
     @property
     def peak_activation_bytes(self) -> int:
         return max((p.peak_activation_bytes for p in self.programs), default=0)
+
+    @property
+    def placed_activation_bytes(self) -> int:
+        return max((p.placed_activation_bytes for p in self.programs), default=0)
 
     @property
     def inputs(self) -> list[InputRow]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
-from tvm_ergo.report.figures import (COMPRESSED_HEADER, HOST_NOTE, KIB, SUBPROBLEM_HEADER, compressed_rows, energy, host_rows, idle_mw, input_text,
-                                     kind_texts, latency, peak_text, plan_texts, rate, subproblem_rows)
+from tvm_ergo.report.figures import (COMPRESSED_HEADER, HOST_NOTE, SUBPROBLEM_HEADER, activation_text, compressed_rows, energy, host_rows, idle_mw, input_text,
+                                     kind_texts, latency, memory_text, peak_text, plan_texts, port_text, rate, size, subproblem_rows)
 from tvm_ergo.report.front import Front, Series
 from tvm_ergo.report.model import ProgramReport, Report
 
@@ -31,13 +32,13 @@ def print_report(report: Report, console: Console | None = None, *, layers: bool
 
 def _summary(report: Report) -> Table:
     table = Table(title=f"{report.model} on {report.chip}", show_header=False, title_justify="left")
-    fits = "fits" if report.memory_bytes <= report.chip_memory_bytes else "DOES NOT FIT"
-    table.add_row("unified memory", f"{report.memory_bytes / KIB:,.1f} KiB of {report.chip_memory_bytes / KIB:,.0f} KiB ({fits})")
-    table.add_row("  constants / peak activations",
-                  f"{report.constant_bytes / KIB:,.1f} KiB / {report.peak_activation_bytes / KIB:,.1f} KiB"
-                  + ("" if report.streamed else " (input frame included)"))
+    table.add_row("unified memory", "{}, {}".format(*memory_text(report)))
+    table.add_row("  constants", size(report.constant_bytes))
+    table.add_row("  activations", "{}, {}".format(*activation_text(report)))
     for row in report.inputs:
-        table.add_row("  input", input_text(row))
+        table.add_row("  input", escape(input_text(row)))
+    for row in report.ports:
+        table.add_row("takes" if row.direction == "input" else "gives", escape(port_text(row)))
     table.add_row("time", f"{report.cycles:,} cycles, {latency(report)} at {report.clock_hz / 1e6:,.0f} MHz, "
                           f"{rate(report.inferences_per_s)} inferences/s")
     table.add_row("energy", f"{energy(report.energy_uj)} per inference at {report.voltage_v} V (leakage {energy(report.leakage_uj)})")
@@ -86,7 +87,7 @@ def _memory_line(program: ProgramReport, width: int) -> str:
                for i in range(width)]
     line = "".join(BLOCKS[round(8 * value / peak)] for value in columns)
     made = peak_text(program)
-    return f"live activations over time, peak {program.peak_activation_bytes / KIB:,.1f} KiB{': ' + made if made else ''}\n{line}"
+    return f"live activations over time, peak {size(program.peak_activation_bytes)}{': ' + made if made else ''}\n{line}"
 
 
 def _print_plan(program: ProgramReport, console: Console, subproblems: bool) -> None:
@@ -110,11 +111,11 @@ def front_table(front: Front, series: Series) -> Table:
     """The points of one Pareto front."""
     table = Table(title=f"{front.model} on {front.chip}, frame {series.name}, above {front.constant_bytes:,} bytes of constants", title_justify="left",
                   caption=f"no order in time or space goes below {series.bound_bytes:,} activation bytes: {series.bound_reason}", caption_justify="left")
-    for name in ("activation KiB", "unified KiB", "cycles", "ms", "uJ", "MACs"):
+    for name in ("activation bytes", "unified bytes", "cycles", "ms", "uJ", "MACs"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("chosen for", overflow="fold")
     for p in series.points:
-        table.add_row(f"{p.activation_bytes / KIB:,.1f}", f"{p.memory_bytes / KIB:,.1f}", f"{p.cycles:,}", f"{p.latency_ms:,.3f}", f"{p.energy_uj:,.2f}",
+        table.add_row(f"{p.activation_bytes:,}", f"{p.memory_bytes:,}", f"{p.cycles:,}", f"{p.latency_ms:,.3f}", f"{p.energy_uj:,.2f}",
                       f"{p.mac_overhead:.2f}x", p.how)
     return table
 
