@@ -25,7 +25,8 @@ PASSES = 2
 
 @dataclass(frozen=True)
 class Target:
-    """What the weights of a layer become; exactly one of bits, step and values is given, or none (then only zeros are chosen).
+    """What the weights of a layer become; exactly one of bits, step and values is given, or none (then only zeros are chosen, and without a mask
+    and a density the weights stay as they are).
 
     bits: 2 to 8, a grid of ``2**bits - 1`` levels about zero, a scale per output channel (max / largest level, or of least squared error).
     step: one grid of that step for the whole layer, -127 to 127 steps. values: a codebook of at most so many nonzero values for the whole layer.
@@ -39,6 +40,11 @@ class Target:
     rate: float = 0.0
     density: float | None = None
     mask: np.ndarray | None = None
+
+    @property
+    def changes(self) -> bool:
+        """Whether it asks for other weights at all."""
+        return any(option is not None for option in (self.bits, self.step, self.values, self.density, self.mask))
 
     def check(self, layer: WeightLayer) -> None:
         """Errors: ModelError."""
@@ -104,7 +110,7 @@ class Reconstruct:
         parts = [slice(b, min(b + self.widest, size)) for b in range(0, size, self.widest)]
         solvers = [self._solver(moments.part(p)) for p in parts]
         start = given.copy()
-        if self.asymmetric:
+        if self.asymmetric and target.changes:
             for part in parts:
                 start[:, :, part] = self._start(given[:, :, part], moments.part(part))
         price = np.concatenate([s.price for s in solvers], axis=1)
