@@ -56,6 +56,19 @@ class VectorEngine:
 
 
 @dataclass(frozen=True)
+class SparseEngine:
+    """Processing elements that each take one nonzero weight a cycle, for nonzero inputs only (`target/sparse`)."""
+
+    elements: int  # processing elements
+    queue: int  # nonzero inputs an element may be behind
+    ahead: int  # columns an element looks up ahead
+    sums: int  # int32 sums of an element: output channels it can compute
+    read_bytes_per_cycle: int  # unified memory to engine
+    write_bytes_per_cycle: int
+    issue_cycles: int
+
+
+@dataclass(frozen=True)
 class DataMover:
     """Strided copies inside the unified memory."""
 
@@ -104,6 +117,7 @@ class Chip:
     bank_bytes: int
     tensor: TensorEngine
     vector: VectorEngine
+    sparse: SparseEngine
     dma: DataMover
     cpu: Cpu
     points: tuple[Point, ...]

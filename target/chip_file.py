@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import MISSING, fields
 from typing import get_type_hints
 
-from tvm_ergo.target.chip import UNSOURCED, Chip, Cpu, DataMover, Energy, Point, TensorEngine, VectorEngine
+from tvm_ergo.target.chip import UNSOURCED, Chip, Cpu, DataMover, Energy, Point, SparseEngine, TensorEngine, VectorEngine
 from tvm_ergo.target.errors import TargetError
 from tvm_ergo.target.isa.cost import Event
 
-PARTS = {"tensor": TensorEngine, "vector": VectorEngine, "dma": DataMover, "cpu": Cpu}
+PARTS = {"tensor": TensorEngine, "vector": VectorEngine, "sparse": SparseEngine, "dma": DataMover, "cpu": Cpu}
 LARGEST = 2**63  # of any number in a chip file; also refuses NaN and infinity
 MAY_BE_ZERO = {"issue_cycles", "leakage_mw", "idle_mw", "pj", "weight_decoder_lanes"}
 

@@ -22,8 +22,7 @@ from enum import Enum
 import numpy as np
 
 from tvm_ergo.target.codecs import eie_sections as parts
-from tvm_ergo.target.codecs.bits import Sections
-from tvm_ergo.target.codecs.eie_sections import BASE_BITS, LINE_BITS, broken, padded, section, take
+from tvm_ergo.target.codecs.eie_sections import BASE_BITS, LINE_BITS, Sections, broken, padded, section, take
 from tvm_ergo.target.errors import InputError
 
 HEADER = struct.Struct("<HBBBBBBII")

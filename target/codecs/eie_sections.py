@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from tvm_ergo.target.codecs.bits import Sections
 from tvm_ergo.target.errors import ProgramError
 
 LINE_BITS = 64
@@ -15,6 +14,22 @@ MOST_LENGTH_BITS = LINE_BITS - BASE_BITS
 def broken(what: str) -> ProgramError:
     """The error of bytes that no encoder wrote."""
     return ProgramError(f"a sparse matrix is broken: {what}", remedy="check shape and address of the operand")
+
+
+class Sections:
+    """Cuts the bytes into consecutive parts. Errors: ProgramError when one would lie beyond the end."""
+
+    def __init__(self, data: bytes):
+        self.data, self.at = data, 0
+
+    def take(self, count: int) -> bytes:
+        if self.at + count > len(self.data):
+            raise broken("it ends too early")
+        self.at += count
+        return self.data[self.at - count:self.at]
+
+    def rest(self) -> bytes:
+        return self.data[self.at:]
 
 
 def padded(count: int) -> int:

@@ -10,6 +10,7 @@ from tvm_ergo.target.isa.elementwise import Add, MaxMin, MaxMinKind, Mul, Table
 from tvm_ergo.target.isa.movement import Copy, Fill, Receive
 from tvm_ergo.target.isa.operand import DType, Operand, contiguous, contiguous_strides, overlap
 from tvm_ergo.target.isa.running import Accumulate, Requantize
+from tvm_ergo.target.isa.sparse import Spmv
 from tvm_ergo.target.isa.tensor import Conv, ConvTranspose, Depthwise, MatMul
 from tvm_ergo.target.isa.vector import Pool, PoolKind, Reduce, ReduceKind, Resize, Softmax
 
@@ -18,5 +19,5 @@ __all__ = [
     "Event",
     "Accumulate", "Requantize", "Decode", "Encode",
     "Copy", "Fill", "Receive", "DType", "Operand", "contiguous", "contiguous_strides", "overlap", "Conv", "ConvTranspose", "Depthwise", "MatMul",
-    "Add", "MaxMin", "MaxMinKind", "Mul", "Pool", "PoolKind", "Reduce", "ReduceKind", "Resize", "Softmax", "Table",
+    "Add", "MaxMin", "MaxMinKind", "Mul", "Pool", "PoolKind", "Reduce", "ReduceKind", "Resize", "Softmax", "Spmv", "Table",
 ]

@@ -15,6 +15,7 @@ count per engine in the mask in ascending order, then the fields in order.
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass
 from dataclasses import field as dataclass_field
 from enum import IntEnum
@@ -41,7 +42,7 @@ class Engine(IntEnum):
     VECTOR = 1
     DMA = 2
     CPU = 3
-    SPARSE = 4  # reserved
+    SPARSE = 4
     BINARY = 5  # reserved
 
 
@@ -75,6 +76,7 @@ class Instruction:
     FIELDS: ClassVar[dict[str, Field]]
     engine: ClassVar[Engine]
     IN_PLACE: ClassVar[tuple[str, ...]] = ()  # inputs whose place the output may take exactly
+    DEPENDS_ON_DATA: ClassVar[bool] = False  # what it takes; then ``spent`` says it
     CODED: ClassVar[dict[str, str]] = {}  # operands that may stand compressed, and the field with each one's zero point
     WEIGHTS: ClassVar[tuple[str, ...]] = ()  # operands that may be a stream of coded weights
 
@@ -161,7 +163,14 @@ class Instruction:
         raise NotImplementedError(self.MNEMONIC)
 
     def cost(self, chip) -> Cost:
-        """Cycles the engine is busy and events, on ``chip`` (target.chip.Chip)."""
+        """Cycles the engine is busy and events, on ``chip`` (target.chip.Chip); what is expected, where it depends on data."""
+        raise NotImplementedError(self.MNEMONIC)
+
+    def spent(self, memory: Memory, chip) -> Callable[[], Cost]:
+        """Of an instruction that DEPENDS_ON_DATA, right after it was executed: a function that gives what this run of it took.
+
+        Errors: MachineError where ``chip`` cannot execute what lies in the memory.
+        """
         raise NotImplementedError(self.MNEMONIC)
 
     def read_again(self, chip) -> int:

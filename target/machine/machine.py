@@ -12,9 +12,11 @@ from tvm_ergo.target.chip import chip as chip_by_name
 from tvm_ergo.target.errors import InputError, MachineError
 from tvm_ergo.target.isa import Instruction
 from tvm_ergo.target.isa.coded import coded_operands
+from tvm_ergo.target.isa.cost import Cost
 from tvm_ergo.target.machine.hazards import HazardCheck, describe
 from tvm_ergo.target.machine.kernels.workers import single_threaded_blas
 from tvm_ergo.target.machine.memory import Memory
+from tvm_ergo.target.machine.timeline import simulate
 from tvm_ergo.target.machine.trace import Trace
 from tvm_ergo.target.program import Port, Program
 
@@ -62,8 +64,8 @@ class Machine:
     point : operating point (name or Point) for seconds and energy; None is the chip's default.
 
     Instructions are executed in program order: validation lets them wait only for earlier ones, so it is one of the orders the chip may
-    take, and without races all orders give the same result. Everything that does not depend on inputs (timeline, energy, prepared
-    weights) is computed once. Not thread-safe. Errors: ProgramError, TargetError, MachineError.
+    take, and without races all orders give the same result. Everything that does not depend on inputs (prepared weights, and
+    timeline and energy but for SPMV) is computed once. Not thread-safe. Errors: ProgramError, TargetError, MachineError.
     """
 
     def __init__(self, program: Program, chip: Chip | str | None = None, strict: bool = False, point: Point | str | None = None):
@@ -76,6 +78,7 @@ class Machine:
         if strict:
             HazardCheck(program).run()
         self.trace = Trace(program, self.chip, point)
+        self._spent: dict[int, Callable[[], Cost]] = {}  # by instruction whose cost depends on data, of the latest run
         self._coded = {i: c for i, instruction in enumerate(program.instructions) if (c := coded_operands(instruction))}
         written = _written_spans(program)
         mutable = [_meets(addr, addr + len(content), written) for addr, content in program.data]
@@ -103,7 +106,19 @@ class Machine:
                 self._execute(index, instruction)
                 if watch is not None:
                     watch(index, instruction, self.memory)
-        return Result({port.name: self.memory.view(port.operand).copy() for port in self.program.outputs}, self.trace, self._compressed())
+        return Result({port.name: self.memory.view(port.operand).copy() for port in self.program.outputs}, self._trace(), self._compressed())
+
+    def _trace(self) -> Trace:
+        """What this run took: the trace of every run, unless an instruction's time depends on its data."""
+        if not self._spent:
+            return self.trace
+        spent = dict(self._spent)
+
+        def timeline():
+            costs = [spent[i]() if i in spent else cost for i, cost in enumerate(self.trace.timeline.costs)]
+            return simulate(self.program, self.chip, costs)
+
+        return Trace(self.program, self.chip, self.trace.point, timeline)
 
     def _compressed(self) -> tuple[TileCount, ...]:
         names = [node.name for node in self.program.nodes] or [""]
@@ -117,6 +132,8 @@ class Machine:
             if self.strict:
                 self.memory.restrict(instruction)
             instruction.execute(self.memory)
+            if instruction.DEPENDS_ON_DATA:
+                self._spent[index] = instruction.spent(self.memory, self.chip)
             if coded:
                 self.memory.close(instruction)
         except MachineError as error:
@@ -127,6 +144,7 @@ class Machine:
 
     def _reset(self) -> None:
         self.memory.tiles.clear()
+        self._spent.clear()
         if self.strict:
             self.memory.poison()
         for addr, content in self.program.data if self.strict else self._reload:

@@ -1,7 +1,8 @@
-"""When each instruction runs: engines side by side, each in program order, ordered only by waits. Independent of the data."""
+"""When each instruction runs: engines side by side, each in program order, ordered only by waits."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tvm_ergo.target.chip import Chip
@@ -25,13 +26,16 @@ class Timeline:
         return max(self.ends_cycles, default=0)
 
 
-def simulate(program: Program, chip: Chip) -> Timeline:
+def simulate(program: Program, chip: Chip, costs: Sequence[Cost] | None = None) -> Timeline:
     """``start = max(end of the engine's previous instruction, ends of the instructions waited for)``; HALT waits for all.
+
+    costs : of each instruction; None: what each expects (`Instruction.cost`).
 
     Errors: MachineError for a wait on instructions that do not precede the waiting one.
     """
     done: dict[Engine, list[int]] = {engine: [] for engine in Engine}  # completion cycle per engine, in order
-    starts, ends, costs = [], [], []
+    costs = [instruction.cost(chip) for instruction in program.instructions] if costs is None else costs
+    starts, ends = [], []
     for index, instruction in enumerate(program.instructions):
         waits = {engine: len(ends) for engine, ends in done.items()} if isinstance(instruction, Halt) else instruction.waits
         start = done[instruction.engine][-1] if done[instruction.engine] else 0
@@ -41,9 +45,7 @@ def simulate(program: Program, chip: Chip) -> Timeline:
                                    available=f"{len(done[engine])} precede it: it would wait for ever")
             if count:
                 start = max(start, done[engine][count - 1])
-        cost = instruction.cost(chip)
         starts.append(start)
-        ends.append(start + cost.cycles)
-        costs.append(cost)
-        done[instruction.engine].append(start + cost.cycles)
+        ends.append(start + costs[index].cycles)
+        done[instruction.engine].append(ends[-1])
     return Timeline(tuple(starts), tuple(ends), tuple(costs))

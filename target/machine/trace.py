@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -56,11 +57,20 @@ class NodeTotal:
 
 
 class Trace:
-    """The cost of one inference of ``program`` on ``chip`` at ``point``. Depends on no data: every run has the same."""
+    """The cost of one inference of ``program`` on ``chip`` at ``point``.
 
-    def __init__(self, program: Program, chip: Chip, point: Point | str | None = None, timeline: Timeline | None = None):
-        self.program, self.chip, self.point = program, chip, chip.point(point)
-        self.timeline = timeline or simulate(program, chip)
+    Without ``timeline`` it is what is expected: exact for instructions whose cost depends on no data, which are all but SPMV; a run's trace has what that run took.
+    timeline : or a function that gives it, called when it is first needed.
+    """
+
+    def __init__(self, program: Program, chip: Chip, point: Point | str | None = None, timeline: Callable[[], Timeline] | None = None):
+        self.program, self.chip, self.point, self._timeline = program, chip, chip.point(point), timeline
+        if timeline is None:
+            self.timeline = simulate(program, chip)
+
+    @cached_property
+    def timeline(self) -> Timeline:
+        return self._timeline()
 
     @cached_property
     def entries(self) -> tuple[TraceEntry, ...]:

@@ -10,7 +10,7 @@ EIE, as its authors' simulator has it (github.com/RalphMao/EIE-simulator, read, 
 * a column without entries on a PE costs it a cycle; the next column is looked up only when the last entry of the one before is taken.
 
 Ours looks columns up ahead of the multiplier, one a cycle, and keeps the begin and length of up to ``ahead`` columns that have entries, so that a column without
-entries costs nothing while there is other work; the queue uses its whole depth and rows of activations follow each other without a gap.
+entries costs nothing while there is other work; the queue uses its whole depth; of rows of activations only those in which nothing is found take a cycle.
 
 No read-after-write hazard costs time in either: sums are forwarded, as the authors do. The pipelines' length is ``latency_cycles``. The recurrences below take the
 columns in order; each step treats all PEs at once. The tests hold them to a simulation cycle by cycle.
@@ -91,13 +91,10 @@ class Work:
 
 def _offers(columns: np.ndarray, pes: int, row_gap: bool) -> Iterator[int]:
     """Cycles that pass before each column is found, beyond one a column."""
-    if not row_gap:
-        yield from (0 for _ in columns)
-        return
-    row, full = -1, False
+    row, full = -1, not row_gap
     for column in columns.tolist():
         gaps = column // pes - row - full if column // pes > row else 0
-        row, full = column // pes, column % pes == pes - 1
+        row, full = column // pes, not row_gap or column % pes == pes - 1
         yield gaps
 
 

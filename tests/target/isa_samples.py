@@ -1,12 +1,15 @@
 """One small valid instruction of each kind, and the smallest memory that can execute it."""
 
 import numpy as np
+from tvm_ergo.target.codecs.eie import EieFormat, encode
 from tvm_ergo.target.isa import (
     Accumulate, Add, Codec, Conv, ConvTranspose, Copy, CpuCall, CpuFunction, Decode, Depthwise, DType, Encode, Fill, Halt, MatMul, MaxMin, MaxMinKind, Mul, Operand, Pool,
-    PoolKind, Receive, Reduce, ReduceKind, Requantize, Resize, Softmax, Table, contiguous,
+    PoolKind, Receive, Reduce, ReduceKind, Requantize, Resize, Softmax, Spmv, Table, contiguous,
 )
 
 MEMORY_BYTES = 1 << 16
+SPARSE_DENSE = np.where(np.arange(1400).reshape(70, 20) * 7 % 23 < 3, 5 - 2 * (np.arange(20) % 4), 0).astype(np.int8)
+SPARSE = np.frombuffer(encode(SPARSE_DENSE, EieFormat(64, 3, 2)).data, np.uint8)  # as it is stored
 
 
 class TestMemory:
@@ -91,6 +94,8 @@ def samples() -> dict:
         "accumulate": Accumulate(x=p((2, 3, 4, 5), wider=2), acc=p((2, 1, 1, 5), "int32", wider=1), first=False, in_zp=-7),
         "accumulate first": Accumulate(x=p((1, 3, 4, 5)), acc=p((1, 1, 1, 5), "int32"), first=True, in_zp=9),
         "requantize": Requantize(x=p((3, 5), "int32", wider=1), out=p((3, 5), wider=2), mult=9_000_000, shift=53, **REQUANT),
+        "spmv": Spmv(x=p((2, 20), wider=3), w=p((SPARSE.size,), "uint8"), **per_channel(p, 70), out=p((2, 70), wider=5), in_zp=-5, entries=210, entry_bits=5,
+                     columns_per_word=0, expected=400, **REQUANT),
         "receive": Receive(port=0, offset=5, steps=(300, 1, 100, 0, 0, 0), out=p((3, 4, 5), wider=2)),
         "argmax": CpuCall(function=CpuFunction.ARGMAX, inputs=[p((3, 10))], outputs=[p((3,), "int32")], params=()),
         "gather_rows": CpuCall(function=CpuFunction.GATHER_ROWS, inputs=[p((7, 4)), p((2, 3), "int32")], outputs=[p((2, 3, 4))], params=()),
@@ -117,6 +122,8 @@ def fill_parameters(ins, memory, seed=0):
         for taps, size in ((ins.rows, ins.x.shape[1]), (ins.cols, ins.x.shape[2])):
             memory.view(taps)[...] = np.stack([rng.integers(0, size, taps.shape[0]) for _ in range(2)] + [rng.integers(0, 2049,
                                                                                                                        taps.shape[0])], 1)
+    if isinstance(ins, Spmv):
+        memory.view(ins.w)[...] = SPARSE
     if isinstance(ins, Decode):
         plain = rng.integers(-128, 128, (ins.rows, *ins.out.shape[1:])).astype(np.int8)
         memory.view(ins.x)[...] = ins.layout.encode(plain)

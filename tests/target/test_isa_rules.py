@@ -15,7 +15,7 @@ from tvm_ergo.target.isa.cost import MatrixWork
 from tvm_ergo.target.isa.geometry import every_window_meets_input, transposed_shape, window_positions
 
 from . import slots_twin
-from .isa_samples import TestMemory, fill_parameters, samples
+from .isa_samples import SPARSE_DENSE, TestMemory, fill_parameters, samples
 
 SAMPLES = samples()
 both = pytest.mark.parametrize("name", SAMPLES)
@@ -81,6 +81,9 @@ def meaning(name, ins, view):
             return numerics.requantize(acc[:, 1:7, 0:4] + view(ins.bias), view(ins.mult), view(ins.shift), ins.out_zp, ins.lo, ins.hi)
         case "matmul":
             return requant((wide(ins.a) - ins.a_zp) @ np.swapaxes(wide(ins.b) - ins.b_zp, -1, -2))
+        case "spmv":
+            acc = (wide(ins.x) - ins.in_zp) @ SPARSE_DENSE.astype(np.int64).T + view(ins.bias)
+            return numerics.requantize(acc, view(ins.mult), view(ins.shift), ins.out_zp, ins.lo, ins.hi)
         case "add":
             acc = (wide(ins.a) - ins.a_zp) * ins.a_mult + (wide(ins.b) - ins.b_zp) * ins.b_mult
             return numerics.requantize(acc, 1, ins.shift, ins.out_zp, ins.lo, ins.hi)

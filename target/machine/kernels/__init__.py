@@ -9,6 +9,7 @@ from tvm_ergo.target.machine.kernels.depthwise import PreparedDepthwise, depthwi
 from tvm_ergo.target.machine.kernels.elementwise import add, maximum, minimum, mul, softmax, table
 from tvm_ergo.target.machine.kernels.matmul import matmul
 from tvm_ergo.target.machine.kernels.pool import avg_pool2d, max_pool2d, reduce_max, reduce_min, reduce_sum, resize2d
+from tvm_ergo.target.machine.kernels.sparse import PreparedSparse
 
-__all__ = ["PreparedConv", "PreparedConvTranspose", "PreparedDepthwise", "add", "avg_pool2d", "conv2d", "conv2d_transpose", "depthwise_conv2d",
+__all__ = ["PreparedConv", "PreparedConvTranspose", "PreparedDepthwise", "PreparedSparse", "add", "avg_pool2d", "conv2d", "conv2d_transpose", "depthwise_conv2d",
            "matmul", "max_pool2d", "maximum", "minimum", "mul", "reduce_max", "reduce_min", "reduce_sum", "resize2d", "softmax", "table"]

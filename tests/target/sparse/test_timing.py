@@ -43,8 +43,8 @@ def finds(active, pes, row_gap):
     found = []
     for row in range(0, active.size, pes):
         here = [row + int(c) for c in np.flatnonzero(active[row:row + pes])]
-        found += here + [None] * (not here or here[-1] != row + pes - 1)
-    return [None] + found if row_gap else [c for c in found if c is not None]
+        found += here + [None] * (not here or row_gap and here[-1] != row + pes - 1)
+    return [None] + found if row_gap else found
 
 
 def cycle_by_cycle(work, active, timing):
