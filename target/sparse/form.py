@@ -11,8 +11,9 @@ MOST_PADDING = 0.01
 """Padding entries for each nonzero: each takes a cycle and the bits of an entry; below this, shorter runs save more bits than padding costs time."""
 
 
-def stored(matrix: np.ndarray, pes: int, density: float = DENSITY) -> EieMatrix:
-    """int8 or int16 [rows, columns] for an engine of ``pes`` processing elements. density : of nonzero inputs, as far as known.
+def stored(matrix: np.ndarray, pes: int, density: float | np.ndarray = DENSITY) -> EieMatrix:
+    """int8 or int16 [rows, columns] for an engine of ``pes`` processing elements. density : of nonzero inputs, as far as known, of all or
+    of each.
 
     Errors: InputError where the matrix has more than 255 different nonzero values or cannot be stored otherwise.
     """

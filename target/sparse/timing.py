@@ -24,6 +24,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tvm_ergo.target.codecs.eie import EieMatrix, Pointers
+from tvm_ergo.target.codecs.eie_sections import LINE_BITS
 
 LATENCY_CYCLES = 6
 """From a column's broadcast to its last sum: queue, look-up, line, decoded entry, product, sum; with the authors' counting of the start and end of a run."""
@@ -49,7 +50,7 @@ EIE = Timing()
 @dataclass(frozen=True)
 class Activity:
     """What one product did. cycles : until the last sum. columns : nonzero activations. entries : taken, padding included; macs : those that are not padding.
-    pointer_reads : of all PEs, each of both banks or of one word; pointer_bytes : in these. line_reads : of all PEs, 8 bytes each."""
+    pointer_reads : of all PEs, each of both banks or of one word; pointer_bytes : in these. line_reads : of all PEs, of ``line_bits`` each."""
 
     cycles: int
     columns: int
@@ -63,8 +64,9 @@ class Activity:
 class Work:
     """A stored matrix as the engine sees it: prepared once, timed with any input."""
 
-    def __init__(self, matrix: EieMatrix):
-        self.counts, self.pes, self.per_line = matrix.counts, matrix.format.pes, matrix.format.entries_per_line
+    def __init__(self, matrix: EieMatrix, line_bits: int = LINE_BITS):
+        """line_bits : of the entries' memory; their number in a line decides how often it is read, not how long the product takes."""
+        self.counts, self.pes, self.per_line = matrix.counts, matrix.format.pes, line_bits // matrix.format.entry_bits
         self.ends = np.cumsum(self.counts, 0)
         self.per_word = matrix.columns_per_word if matrix.format.pointers is Pointers.WORDS else 0
         self.pointer_bytes = 8 if self.per_word else 2 * (2 if self.ends[-1].max() < 1 << 16 else 4)

@@ -11,7 +11,7 @@ def expected_excess(nonzero, place, pes, density):
     """The sum that the exchange lowers, from its definition."""
     loads = np.stack([nonzero[place % pes == pe].sum(0) for pe in range(pes)]).astype(float)
     off = loads - loads.mean(0)
-    return (density * (1 - density) * (off**2).sum(1) + density**2 * off.sum(1) ** 2).sum()
+    return ((density * (1 - density) * off**2).sum(1) + (density * off).sum(1) ** 2).sum()
 
 
 def uneven(seed, rows=70, columns=90):
@@ -28,14 +28,15 @@ def test_places_are_different_positions(rows, pes):
     assert all((np.diff(np.flatnonzero(place % pes == pe)) > 0).all() and (place % pes == pe).sum() <= slots for pe in range(pes))
 
 
-def test_no_exchange_of_two_rows_gains():
+@pytest.mark.parametrize("density", [0.35, np.linspace(0, 1, 40)])
+def test_no_exchange_of_two_rows_gains(density):
     nonzero = uneven(3, 24, 40)
-    place = even_places(nonzero, 4)
-    reached = expected_excess(nonzero, place, 4, 0.35)
+    place = even_places(nonzero, 4, density)
+    reached = expected_excess(nonzero, place, 4, density)
     for a, b in itertools.combinations(range(24), 2):
         other = place.copy()
         other[[a, b]] = other[[b, a]]
-        assert expected_excess(nonzero, other, 4, 0.35) > reached - 1e-2
+        assert expected_excess(nonzero, other, 4, density) > reached - 1e-2
 
 
 def test_loads_with_inputs_never_seen():
@@ -49,6 +50,14 @@ def test_loads_with_inputs_never_seen():
             slowest["even"] += np.bincount(place % 16, work).max()
             slowest["in order"] += np.bincount(np.arange(200) % 16, work).max()
         assert slowest["even"] < 0.85 * slowest["in order"]
+
+
+def test_columns_that_are_never_active_do_not_count():
+    """Half of the columns are always zero: only the other half is made even."""
+    nonzero, used = uneven(4, 96, 200), np.arange(200) % 2 == 0
+    knowing, not_knowing = (even_places(nonzero, 8, density) for density in (0.5 * used, 0.5))
+    loads = [np.bincount(place % 8, nonzero[:, used].sum(1)) for place in (knowing, not_knowing)]
+    assert np.ptp(loads[0]) < np.ptp(loads[1])
 
 
 def test_blocks_of_many_rows(monkeypatch):

@@ -84,7 +84,8 @@ def test_cycles_are_those_of_the_simulation(seed):
 def test_counts_are_those_of_a_walk(seed):
     """Entry by entry: lines are read when the next entry is not in the one at hand, words when another is needed."""
     matrix, active, timing = random_case(seed)
-    counts, per_line = matrix.counts, matrix.format.entries_per_line
+    line_bits = 64 if seed % 2 else 128
+    counts, per_line = matrix.counts, line_bits // matrix.format.entry_bits
     first = np.concatenate([[0], np.cumsum(counts.sum(0))[:-1]])
     macs = entries = lines = words = 0
     for pe in range(matrix.format.pes):
@@ -96,7 +97,7 @@ def test_counts_are_those_of_a_walk(seed):
             for entry in range(begin, begin + int(counts[column, pe])):
                 lines, line = lines + (entry // per_line != line), entry // per_line
                 entries, macs = entries + 1, macs + bool(matrix.codes[first[pe] + entry])
-    found = Work(matrix).run(active, timing)
+    found = Work(matrix, line_bits).run(active, timing)
     assert (found.columns, found.entries, found.macs, found.line_reads, found.pointer_reads) == (active.sum(), entries, macs, lines, words)
     assert found.pointer_bytes == words * (8 if matrix.format.pointers is Pointers.WORDS else 4)
 
