@@ -5,6 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 JOBS ?= 2
 OUT ?= demo-out
+EXTRAS ?= test
 
 # BLAS threads of parallel test workers would fight for the cores
 ifneq ($(filter test,$(MAKECMDGOALS)),)
@@ -30,7 +31,7 @@ install: $(STAMP)
 
 # editable, with the native runtime module compiled; again when what defines the installation changes
 $(STAMP): setup.py pyproject.toml codegen/runtime/program_module.cc | $(BIN)/pip
-	$(BIN)/pip install --disable-pip-version-check -q -e '.[test]'
+	$(BIN)/pip install --disable-pip-version-check -q -e '.[$(EXTRAS)]'
 	@touch $@
 
 $(BIN)/pip:

@@ -90,6 +90,7 @@ setup(
         "pillow>=10,<13",  # decoding JPEG evaluation sets and images
     ],
     extras_require={
+        "retrain": ["torch==2.13.0"],  # training the compressed network; its importer in TVM is tested with this version
         "test": [
             "pytest>=8,<10",
             "pytest-xdist>=3.5,<4",

@@ -21,6 +21,8 @@ class SourceFormat(Enum):
     ONNX = "onnx"
     TFLITE = "tflite"
     RELAX = "relax"
+    PYTORCH = "pytorch"
+    COMPRESSED = "ergoz"
 
 
 @dataclass(frozen=True)

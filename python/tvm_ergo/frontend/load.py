@@ -10,13 +10,14 @@ import tvm
 from google.protobuf.message import DecodeError
 from tvm import relax
 
+from tvm_ergo import compressed
 from tvm_ergo.frontend.imported import Imported, SourceFormat, describe, require_finite, resolve_shapes
 from tvm_ergo.frontend.onnx_import import import_onnx
 from tvm_ergo.relay_passes.relax_utils import (LINEAR_OPS, Constant, array_of, bindings_of, children, main_of, op_name,
                                                require_static_inputs)
 from tvm_ergo.target.errors import ModelError
 
-_SUFFIXES = (".onnx", ".onnx.xz", ".tflite")
+_SUFFIXES = (".onnx", ".onnx.xz", ".tflite", compressed.SUFFIX)
 
 
 def load(model, *, input_shapes: dict | None = None, batch: int = 1) -> Imported:
@@ -24,7 +25,8 @@ def load(model, *, input_shapes: dict | None = None, batch: int = 1) -> Imported
 
     Parameters
     ----------
-    model : path (``.onnx``, ``.onnx.xz``, ``.tflite``), bytes of such a file, ``onnx.ModelProto``, or a Relax ``IRModule``.
+    model : path (``.onnx``, ``.onnx.xz``, ``.tflite``, ``.ergoz``), bytes of such a file, ``onnx.ModelProto``, ``torch.export.ExportedProgram``, or a
+    Relax ``IRModule``.
     input_shapes : {input name: shape} for models with dynamic dimensions (symbolic ones of a Relax module too).
     batch : size of an unknown first dimension.
 
@@ -37,6 +39,10 @@ def load(model, *, input_shapes: dict | None = None, batch: int = 1) -> Imported
         return describe(_with_static_inputs(model, input_shapes, batch), "Relax module", SourceFormat.RELAX)
     if isinstance(model, onnx.ModelProto):
         return import_onnx(model, "ONNX model in memory", input_shapes, batch)
+    if type(model).__module__.startswith("torch."):
+        from tvm_ergo.frontend.torch_import import import_exported  # torch is an extra
+
+        return import_exported(model)
     if isinstance(model, (bytes, bytearray, memoryview)):
         return _from_bytes(bytes(model), "bytes in memory", input_shapes, batch)
     if not isinstance(model, (str, Path)):
@@ -50,6 +56,9 @@ def load(model, *, input_shapes: dict | None = None, batch: int = 1) -> Imported
         data = path.read_bytes()
     except OSError as error:
         raise ModelError("the model file cannot be read", where=str(path), available=error.strerror or str(error)) from error
+    if path.name.endswith(compressed.SUFFIX) != compressed.is_compressed(data):
+        raise ModelError("the file's content is not what its name says", where=str(path),
+                         available="a compressed network" if compressed.is_compressed(data) else "no compressed network")
     if path.name.endswith(".tflite") != (data[4:8] == b"TFL3"):
         raise ModelError("the file's content is not what its name says", where=str(path),
                          available="a TFLite file" if data[4:8] == b"TFL3" else "no TFLite mark inside")
@@ -96,6 +105,9 @@ def _from_bytes(data: bytes, source: str, input_shapes: dict | None, batch: int,
             data = lzma.decompress(data)
         except (lzma.LZMAError, EOFError) as error:
             raise ModelError("the compressed file is truncated or damaged", where=source, available=str(error)) from error
+    if compressed.is_compressed(data):
+        mod, inputs, outputs = compressed.unpack(data, source)
+        return describe(_with_static_inputs(mod, input_shapes, batch), source, SourceFormat.COMPRESSED, inputs, outputs)
     if data[4:8] == b"TFL3":
         from tvm_ergo.frontend.tflite_import import import_tflite  # heavy; only for TFLite files
 

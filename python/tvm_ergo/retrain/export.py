@@ -8,12 +8,13 @@ import torch
 import tvm
 from torch import nn
 
+from tvm_ergo.frontend.torch_import import import_exported
 from tvm_ergo.retrain.structured import finish
 from tvm_ergo.target.errors import ModelError
 
 
 def exported(module: nn.Module, example: tuple) -> torch.export.ExportedProgram:
-    """The module as ``torch.export`` sees it, its weights plain (the module itself stays as it is). example : a tuple of inputs.
+    """The module as ``torch.export`` sees it, for `tvm_ergo.compile`; its weights plain (the module itself stays as it is). example : a tuple of inputs.
 
     Errors: ModelError where torch cannot export it.
     """
@@ -27,12 +28,5 @@ def exported(module: nn.Module, example: tuple) -> torch.export.ExportedProgram:
 
 
 def to_relax(module: nn.Module, example: tuple) -> tvm.IRModule:
-    """The module for `tvm_ergo.compile` and `tvm_ergo.quantize`, weights as constants. Errors: ModelError."""
-    from tvm.relax.frontend.torch import from_exported_program
-
-    program = exported(module, example)
-    try:
-        return from_exported_program(program, keep_params_as_input=False, unwrap_unit_return_tuple=True)
-    except (AssertionError, KeyError, NotImplementedError, ValueError, RuntimeError) as error:
-        raise ModelError("TVM cannot import the module", where=type(module).__name__, available=(str(error).splitlines() or [""])[0][:300],
-                         remedy="export it to ONNX and give that file") from error
+    """The module in Relax, weights as constants. Errors: ModelError, UnsupportedError."""
+    return import_exported(exported(module, example)).mod

@@ -73,14 +73,16 @@ class Structured(nn.Module):
 
     @torch.no_grad()
     def cluster(self, weight: torch.Tensor, values: int, rounds: int = 30) -> None:
-        """The codebook: k-means of what the mask left, started linearly over its range (Han et al., ICLR 2016, section 3.2); sorted, distinct."""
+        """The codebook: k-means of what the mask left, started linearly over its range (Han et al., ICLR 2016, section 3.2); sorted. A value that no
+        weight is nearest to goes to the weight that is farthest from its own."""
         left = weight[self.mask]
         book = torch.linspace(float(left.min()), float(left.max()), values, dtype=weight.dtype)
         for _ in range(rounds):
             places = nearest(left, book)
             counts = torch.zeros(len(book)).index_add_(0, places, torch.ones(len(left)))
             sums = torch.zeros(len(book), dtype=weight.dtype).index_add_(0, places, left)
-            book = torch.where(counts > 0, sums / counts.clamp_min(1), book).sort().values
+            farthest = left[(left - book[places]).abs().argmax()]
+            book = torch.where(counts > 0, sums / counts.clamp_min(1), farthest).sort().values
         self.codebook = nn.Parameter(book)
 
 
@@ -119,10 +121,14 @@ def structures(module: nn.Module) -> dict[str, tuple[Structured, torch.Tensor]]:
 
 
 def finish(module: nn.Module) -> nn.Module:
-    """The same module with plain dense weights, which have the structure as values."""
+    """The same module with plain dense weights, which have the structure as values. (A copy of a module shares the class that torch made for the
+    parametrized layer, so `parametrize.remove_parametrizations` on one would break the other.)"""
     for layer in module.modules():
         if isinstance(layer, WEIGHTED) and parametrize.is_parametrized(layer, "weight"):
-            parametrize.remove_parametrizations(layer, "weight", leave_parametrized=True)
+            weight = layer.weight.detach().clone()
+            layer.__class__ = type(layer).__bases__[0]
+            del layer.parametrizations
+            layer.weight = nn.Parameter(weight)
     return module
 
 
