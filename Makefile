@@ -20,7 +20,7 @@ demo: $(STAMP)  ## compile and run a network, show the report
 test: $(STAMP)  ## the test suite
 	$(BIN)/python -P -m pytest -n $(JOBS) --dist worksteal $(ARGS)
 
-BENCHMARKS := $(filter-out __init__ common,$(basename $(notdir $(wildcard benchmarks/*.py))))
+BENCHMARKS := $(filter-out __init__ common eie_on_chip,$(basename $(notdir $(wildcard benchmarks/*.py))))
 benchmark: $(STAMP)  ## every benchmark, one table each (the shared models are found through ERGO_SHARED)
 	@set -e; for name in $(BENCHMARKS); do echo "== $$name"; $(BIN)/python -m benchmarks.$$name; done
 

@@ -4,7 +4,8 @@ fc8: codes, codebook and activations of one image from the authors' repository; 
 queues. The other tables: for each layer so many weights and activations as published are nonzero, at random positions (--seed), stored and timed in EIE's way, with
 EIE's parameters (64 processing elements, queues of 8, 800 MHz), beside the published times. "same floor": as many activations are nonzero as give the published
 theoretical time. Then what each step from EIE to our engine brings, in cycles, at equal elements, clock and width of the memory, and what deeper queues or less looking ahead would change;
-stored bytes, everything counted; energy of memory, queues, tables and arithmetic, with one table (ergo/1) for both.
+stored bytes, everything counted; energy of memory, queues, tables and arithmetic, with one table (ergo/1) for both. At last the layers as instructions of
+the emulated chip: the dense convolution and SPMV, whose outputs are compared with the dense product.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.common import parse, parser, save, show
+from benchmarks.eie_on_chip import dense_cost, run_sparse
 from tvm_ergo.target.chip import chip
 from tvm_ergo.target.codecs.eie import EieFormat, EieMatrix, decode, encode
 from tvm_ergo.target.sparse.events import events
@@ -36,7 +38,7 @@ LAYERS = {  # inputs, outputs, share of nonzero weights, of nonzero activations,
     "NT-LSTM": (1201, 2400, 0.10, 1.0, 6.5, 7.5),
 }
 REAL, PAPER = "AlexNet fc8 with its real activations, EIE's parameters", "Nine layers, EIE's parameters, beside the published times"
-CYCLES, BYTES = "Cycles, step by step from EIE to ours", "Ours beside EIE: bytes and energy"
+CYCLES, BYTES, ON_CHIP = "Cycles, step by step from EIE to ours", "Ours beside EIE: bytes and energy", f"On {CHIP}: dense convolution and SPMV"
 OURS = Timing(fifo_depth=32, ahead=4, row_gap=False)
 
 
@@ -77,6 +79,10 @@ def compare(tables: dict[str, list[dict]], name: str, matrix: np.ndarray, bias: 
     tables[BYTES].append({"layer": name, "int8 bytes": matrix.size, "EIE bytes": len(plain.data), "our bytes": len(ours.data), "bits an entry": ours.format.entry_bits,
                           "bytes": len(ours.data) / len(plain.data), "EIE uJ": energy_uj(theirs), "our uJ": energy_uj(mine),
                           "energy": energy_uj(mine) / energy_uj(theirs)})
+    on, dense, trace = chip(CHIP), dense_cost(*matrix.shape, chip(CHIP)), run_sparse(matrix, active[:-1], chip(CHIP), len(name))
+    dense_uj = on.energy_pj(dense.events) / 1e6
+    tables[ON_CHIP].append({"layer": name, "dense cycles": dense.cycles, "SPMV cycles": trace.cycles, "faster": dense.cycles / trace.cycles, "dense uJ": dense_uj,
+                            "SPMV uJ": trace.dynamic_pj / 1e6, "less energy": dense_uj / (trace.dynamic_pj / 1e6), "us": trace.seconds * 1e6})
 
 
 def published(name: str, plain: EieMatrix, seed: int) -> dict:
@@ -118,7 +124,7 @@ def main(argv=None) -> None:
     arguments.add_argument("--seed", type=int, default=1, help="of the random positions")
     options = parse(arguments, argv)
     names = options.nets or ["fc8", *LAYERS]
-    tables: dict[str, list[dict]] = {REAL: [], PAPER: [], CYCLES: [], BYTES: []}
+    tables: dict[str, list[dict]] = {REAL: [], PAPER: [], CYCLES: [], BYTES: [], ON_CHIP: []}
     if "fc8" in names:
         tables[REAL] = real_layer()
         codes, activations, _ = fc8()
