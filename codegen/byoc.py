@@ -13,7 +13,7 @@ from tvm_ergo.codegen.relocate import share_memory
 from tvm_ergo.codegen.runtime.native import create_module
 from tvm_ergo.codegen.options import Options
 from tvm_ergo.codegen.space import Objective
-from tvm_ergo.codegen.space.advice import stream_advice
+from tvm_ergo.codegen.space.stream_advice import stream_advice
 from tvm_ergo.codegen.stream import graph_of
 from tvm_ergo.target.chip import Chip, chip_names
 from tvm_ergo.target.errors import OutOfMemoryError

@@ -5,6 +5,8 @@ An error says what was wrong, where, what is required against what is available,
 
 from __future__ import annotations
 
+LABELS = ("where", "required", "available", "remedy")
+
 
 class ErgoError(Exception):
     """Base of every error this product raises on purpose.
@@ -24,7 +26,7 @@ class ErgoError(Exception):
 
     def __str__(self) -> str:
         lines = [self.what]
-        for label in ("where", "required", "available", "remedy"):
+        for label in LABELS:
             value = getattr(self, label)
             if value:
                 lines.append(f"  {label}: {value}")
@@ -32,6 +34,18 @@ class ErgoError(Exception):
 
     def __reduce__(self):
         return _rebuild, (type(self), self.__dict__.copy())
+
+
+def restored(error: ErgoError) -> ErgoError:
+    """The error with its parts, where only its text came through (TVM's function boundary hands over the text alone)."""
+    head, *rest = error.what.split("\n")
+    parts: dict[str, str] = {}
+    for line in rest:
+        label = next((label for label in LABELS if line.startswith(f"  {label}: ") and label not in parts), None)
+        if label is None:
+            return error
+        parts[label] = line[len(label) + 4:]
+    return type(error)(head, **parts) if parts and not any(getattr(error, label) for label in LABELS) else error
 
 
 def _rebuild(cls: type, state: dict) -> ErgoError:

@@ -5,13 +5,9 @@ from __future__ import annotations
 from math import sqrt
 
 from tvm_ergo.codegen.graph import Graph
-from tvm_ergo.codegen.options import Options
 from tvm_ergo.codegen.space.bound import least_possible_bytes
-from tvm_ergo.codegen.space.paths import Paths
 from tvm_ergo.codegen.space.plan import SpacePlan
 from tvm_ergo.codegen.space.rolling import Shift
-from tvm_ergo.codegen.stream import streamed
-from tvm_ergo.target.chip import Chip
 from tvm_ergo.target.errors import OutOfMemoryError
 
 KIB = 1024
@@ -38,18 +34,6 @@ def too_large(plan: SpacePlan, memory_bytes: int) -> OutOfMemoryError:
                  f"{plan.live_bytes} live at once (whole layers: {plan.bound_bytes}; no order in time or space goes below {least.size_bytes}: {least.reason})",
         available=f"{memory_bytes} bytes ({memory_bytes / KIB:.1f} KiB) for constants, frame and activations together",
         remedy="; ".join([f"a chip with more memory, or the memory option with at least {peak} bytes", *_advice(plan, memory_bytes)]))
-
-
-def stream_advice(graph: Graph, chip: Chip, options: Options, memory_bytes: int) -> str | None:
-    """What streaming the frame would do, by trying it; None where there is nothing to stream. Takes as long as planning does."""
-    stream = streamed(graph)
-    if stream.streams == graph.streams:
-        return None
-    paths = Paths(stream, chip, options)
-    plan = paths.plan(paths.smallest())
-    needed = plan.memory_bytes
-    fits = "fits" if needed <= memory_bytes else f"is still {needed - memory_bytes} too many"
-    return f"the frame streamed row by row (stream=True, --stream) needs {needed} bytes ({plan.activation_bytes} of them activations), which {fits}"
 
 
 def _advice(plan: SpacePlan, memory_bytes: int) -> list[str]:

@@ -61,17 +61,17 @@ def choose(graph: Graph, chip: Chip, memory_bytes: int, options: Options = Optio
             raise
         if place_constants(graph, resolve(graph, options), options.alignment_bytes)[1] >= memory_bytes:  # no plan makes them smaller: none is looked for
             raise too_large(make_space_plan(graph, dict.fromkeys((node.id for node in graph.nodes), 1), options), memory_bytes) from None
-    best = _best_plan(graph, chip, memory_bytes, options, objective)
+    best = best_plan(graph, chip, memory_bytes, options, objective)
     if objective is Objective.MEMORY and whole is not None and whole.memory_bytes <= best.memory_bytes:
         return whole
     if objective is Objective.MEMORY and best.memory_bytes > memory_bytes:  # the limit counts for more than multiply-accumulates
-        best = _best_plan(graph, chip, memory_bytes, options, Objective.LATENCY)
+        best = best_plan(graph, chip, memory_bytes, options, Objective.LATENCY)
     if best.memory_bytes > memory_bytes:
         raise too_large(best, memory_bytes)
     return best
 
 
-def _best_plan(graph: Graph, chip: Chip, memory_bytes: int, options: Options, objective: Objective) -> SpacePlan:
+def best_plan(graph: Graph, chip: Chip, memory_bytes: int, options: Options, objective: Objective) -> SpacePlan:
     """The smallest plan, or one that fits, of the first variant that has it; equal questions are answered once (`remembered`)."""
     limit = None if objective is Objective.MEMORY else memory_bytes
     return remembered((graph.fingerprint, costs_only(chip), options, objective, limit), lambda: _looked_for(graph, chip, memory_bytes, options, objective))

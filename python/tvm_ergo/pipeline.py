@@ -16,7 +16,7 @@ from tvm_ergo.codegen.byoc import OBJECTIVE
 from tvm_ergo.codegen.space import Objective
 from tvm_ergo.codegen.stream import STREAM, graph_of
 from tvm_ergo.relay_passes import compat
-from tvm_ergo.relay_passes.compile.partition import Partition, is_chip_function
+from tvm_ergo.relay_passes.compile.partition import Partition, chip_functions, is_chip_function
 from tvm_ergo.relay_passes.cpu import LegalizeForCPU, ScheduleForCPU
 from tvm_ergo.relay_passes.dialect import is_ergo_call
 from tvm_ergo.relay_passes.macro import normalize
@@ -28,9 +28,9 @@ from tvm_ergo.relay_passes.micro.quantize import quantize as quantize_module
 from tvm_ergo.relay_passes.relax_utils import bindings_of, main_of
 from tvm_ergo.relay_passes.support import analyse
 from tvm_ergo.target.chip import Chip
-from tvm_ergo.target.errors import CalibrationError, ModelError, UnsupportedError
+from tvm_ergo.target.errors import CalibrationError, InputError, ModelError, OutOfMemoryError, UnsupportedError, restored
 from tvm_ergo.target.tags import DEFAULT_CHIP, chip_of_target, is_ergo, target_of_chip
-from tvm_ergo.waiting import Compression, compress_waiting
+from tvm_ergo.waiting import Compression, compress_waiting, compression_advice
 
 Progress = Callable[[str, int, int], None]
 
@@ -80,6 +80,10 @@ def _quantize(mod: tvm.IRModule, options: PipelineOptions) -> tvm.IRModule:
         if options.calibration is not None:  # it may be measured on later, or not at all: what is wrong with it is said now
             for _ in samples_of(mod, options.calibration):
                 pass
+        if options.quantize.project_channels is not None:
+            raise InputError("no channels are projected: " + ("nothing of the model runs on the chip" if not is_integer(mod) and not is_quantized(mod)
+                                                             else "the model is quantized already, and it is done before that"),
+                             where="option project_channels (--project-channels)", remedy="give the float model and calibration data, or leave the option out")
         return mod
     if options.calibration is None:
         raise CalibrationError("the model is in floating point and there is no calibration data to quantize it with",
@@ -134,8 +138,13 @@ def _codegen(mod: tvm.IRModule, options: PipelineOptions) -> tvm.IRModule:
     for gvar, func in list(mod.functions_items()):
         if isinstance(func, relax.Function) and is_chip_function(func):
             mod[gvar] = func.with_attr(OBJECTIVE, options.objective.value)
-    with options.target:
-        return relax.transform.RunCodegen()(mod)
+    try:
+        with options.target:
+            return relax.transform.RunCodegen()(mod)
+    except OutOfMemoryError as error:
+        error, advice = restored(error), compression_advice(dict(chip_functions(mod)), options)
+        remedy = "; ".join(filter(None, (error.remedy, advice)))
+        raise OutOfMemoryError(error.what, where=error.where, required=error.required, available=error.available, remedy=remedy) from None
 
 
 @contextlib.contextmanager

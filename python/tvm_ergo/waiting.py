@@ -12,14 +12,14 @@ import numpy as np
 import tvm
 from tvm import relax
 from tvm_ergo.codegen.compression import Collector, compress, needs_compression, rows_of
+from tvm_ergo.codegen.graph import Graph
 from tvm_ergo.codegen.plan import make_plan
 from tvm_ergo.codegen.runtime.recording import watch
-from tvm_ergo.codegen.space import choose
+from tvm_ergo.codegen.space.bound import least_possible_bytes
 from tvm_ergo.codegen.stream import graph_of
 from tvm_ergo.relay_passes import compat
 from tvm_ergo.relay_passes.compile.partition import chip_functions
 from tvm_ergo.relay_passes.micro.calibrate import samples_of
-from tvm_ergo.target.errors import OutOfMemoryError
 from tvm_ergo.target.tags import target_of_chip
 
 if TYPE_CHECKING:
@@ -41,8 +41,6 @@ class Compression(Enum):
 
 def compress_waiting(mod: tvm.IRModule, options: PipelineOptions) -> tvm.IRModule:
     """A partitioned module with compression in the chip functions that need it and gain by it, each with its decided plan.
-
-    Errors: OutOfMemoryError where compression would have been tried and there is no calibration data to measure it on.
     """
     if options.compression is Compression.OFF:
         return mod
@@ -52,8 +50,7 @@ def compress_waiting(mod: tvm.IRModule, options: PipelineOptions) -> tvm.IRModul
     if not wanting:
         return mod
     if options.calibration is None:
-        _explain(functions, wanting, limits, options)
-        return mod
+        return mod  # code generation says so where it does not fit (`compression_advice`)
     collector = measure(mod, {name: functions[name] for name in wanting}, options)
     mod = mod.clone()
     for name in wanting:
@@ -73,15 +70,27 @@ def _limits(functions: dict[str, relax.Function], options: PipelineOptions) -> d
     return {name: options.chip.memory_bytes - (together - constants[name]) for name in functions}
 
 
-def _explain(functions: dict[str, relax.Function], wanting: list[str], limits: dict[str, int], options: PipelineOptions) -> None:
-    """Raises the planner's own error with one more remedy, where a function does not fit as it is."""
-    for name in wanting:
-        try:
-            choose(graph_of(functions[name], name), options.chip, limits[name], objective=options.objective)
-        except OutOfMemoryError as error:
-            raise OutOfMemoryError(error.what, where=error.where, required=error.required, available=error.available,
-                                   remedy=f"{error.remedy}; or calibration data (calibration=..., --calibration), on which the tensors that wait could be "
-                                          "measured: then they are compressed, with a bound") from None
+def compression_advice(functions: dict[str, relax.Function], options: PipelineOptions) -> str | None:
+    """For networks that do not fit: what compression might do or did; None where it can do nothing.
+
+    It makes no constant smaller, nor the frame or the outputs, nor what an operator reads or writes that only runs whole; and there has to be
+    a tensor between layers.
+    """
+    if not any(limit > 0 and _might_help(graph_of(functions[name]), limit) for name, limit in _limits(functions, options).items()):
+        return None
+    if options.compression is Compression.OFF:
+        return "compression of what waits was off: compression=\"auto\" (--compression auto) with calibration data might do"
+    if options.calibration is None:
+        return "calibration data (calibration=..., --calibration) might do: tensors that wait are measured on them and then compressed, with a bound"
+    if options.compression is Compression.LOSSLESS:
+        return "compression with room for the worst case was tried and is not enough: compression=\"auto\" (--compression auto) saves more"
+    return "compression of what waits was tried on the calibration data and is not enough"
+
+
+def _might_help(graph: Graph, limit_bytes: int) -> bool:
+    plan = make_plan(graph, NO_LIMIT)
+    between = [t for node in graph.nodes for t in node.outputs if t not in graph.outputs and len(graph.tensors[t].shape) == 4]
+    return bool(between) and least_possible_bytes(graph).size_bytes <= limit_bytes - plan.constant_bytes < plan.activation_bytes
 
 
 def measure(mod: tvm.IRModule, functions: dict[str, relax.Function], options: PipelineOptions) -> Collector:

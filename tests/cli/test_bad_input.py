@@ -8,9 +8,11 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+import tvm_ergo
 from tvm_ergo import container, zoo
 from tvm_ergo.cli import main
 from tvm_ergo.target.chip import bytes_of
+from tvm_ergo.target.errors import InputError
 
 MODEL = str(zoo.DIGITS_MODEL)
 
@@ -222,3 +224,24 @@ def test_standard_output_takes_one_text(refused, tmp_path, workspace, monkeypatc
 def test_an_unknown_suffix_names_the_known_ones(refused, tmp_path):
     for name in ("net.pt", "net", "net.ergo.xz"):
         refused(["run", tmp_path / name, "--random", "0"], "ModelError", ".onnx, .onnx.xz, .tflite", ".ergo")
+
+
+def test_quantizing_options_of_a_model_that_is_quantized_already(refused, tmp_path, workspace):
+    refused(["compile", MODEL, "--project-channels", "0.1"], "CalibrationError")
+    onnx.save(qdq_model(), tmp_path / "qdq.onnx")
+    for option in (["--project-channels", "0.1"], ["--method", "mse"], ["--percentile", "99"], ["--equalize", "off"]):
+        for command in ("compile", "report", "explore"):
+            refused([command, tmp_path / "qdq.onnx", *option], "InputError", option[0], "quantized already")
+    with pytest.raises(InputError, match="no channels are projected"):
+        tvm_ergo.compile(qdq_model(), quantize=tvm_ergo.QuantizeOptions(project_channels=0.1))
+
+
+def qdq_model() -> onnx.ModelProto:
+    """float [1, 4] -> quantize -> dequantize -> relu -> quantize -> dequantize."""
+    pairs = [("x", "q"), ("q", "d"), ("d", "r"), ("r", "p"), ("p", "y")]
+    kinds = ["QuantizeLinear", "DequantizeLinear", "Relu", "QuantizeLinear", "DequantizeLinear"]
+    nodes = [helper.make_node(kind, [a] if kind == "Relu" else [a, "scale", "zero"], [b]) for kind, (a, b) in zip(kinds, pairs)]
+    graph = helper.make_graph(nodes, "qdq", [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 4])],
+                              [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 4])],
+                              [numpy_helper.from_array(np.array(0.1, np.float32), "scale"), numpy_helper.from_array(np.array(3, np.int8), "zero")])
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)

@@ -130,6 +130,19 @@ def test_several_chip_functions_share_one_activation_area(fronts):
             assert min(p.figures[figure] for p in found if p.figures[0] <= limit) == min(e[figure] for e in every if e[0] <= limit)
 
 
+def test_no_plan_goes_below_the_bound_also_where_sums_see_their_input_row_by_row():
+    """Random nets, and one that ends in a global sum over rows: its input never exists as a whole, and its sums are one row."""
+    summed = RandomFunction(Random(3))
+    summed.params = [relax.Var("x", relax.TensorType((1, 16, 8, 4), "int8"))]
+    summed.values = list(summed.params)
+    x = summed.emit(dialect.Conv2d(padding=(1, 1, 1, 1)), summed.params[0], summed.constant((16, 3, 3, 4)), *summed._channel_vectors(16, 36))
+    summed.emit(dialect.ReduceSum((1, 2), True, 0, 2**22, 30), x)
+    functions = [summed.finish()] + [RandomFunction(Random(seed), 1).grow(8).finish(1) for seed in range(12)]
+    for graph in (streamed(g) if stream else g for function in functions for g in [from_function(function["main"])] for stream in (False, True)):
+        program = compile_graph(graph, CHIP, objective=Objective.MEMORY)
+        assert least_possible_bytes(graph).size_bytes <= program.meta["live_bytes"] and program.meta["least_bytes"] <= program.meta["live_bytes"]
+
+
 def test_a_graph_without_layers_is_one_point():
     function = RandomFunction(Random(1))
     assert len(pareto(from_function(function.finish()["main"]), CHIP)) == 1

@@ -55,14 +55,30 @@ def test_a_limit_below_what_fits_without(plain, small):
     assert program(tvm_ergo.compile(camera_net(), **options)).meta["peak_bytes"] <= options["memory"]
 
 
-def test_without_data_the_error_says_what_would_help(small):
-    options = dict(stream=True, memory=program(small).meta["constant_bytes"] + 400)
+def refused(model, **options) -> OutOfMemoryError:
     with pytest.raises(OutOfMemoryError) as caught:
-        tvm_ergo.compile(small.quantized, **options)
-    assert "calibration" in caught.value.remedy
-    with pytest.raises(OutOfMemoryError) as caught:
-        tvm_ergo.compile(small.quantized, compression="off", **options)
-    assert "measured" not in str(caught.value)
+        tvm_ergo.compile(model, **options)
+    error = caught.value
+    assert error.where and error.required and error.available and error.remedy and "\n" not in error.what, error
+    return error
+
+
+def test_the_advice_is_of_what_was_not_tried(small):
+    """And says of what was tried that it was."""
+    limit = program(small).meta["constant_bytes"] + 400
+    assert "calibration=..." in refused(small.quantized, stream=True, memory=limit).remedy
+    off = refused(small.quantized, stream=True, memory=limit, compression="off").remedy
+    assert "was off" in off and "measured" not in off
+    assert "was tried" in refused(small.quantized, stream=True, memory=limit, calibration=CALIBRATION).remedy
+    resident = refused(small.quantized, memory=limit + 200, compression="off").remedy
+    assert "--stream" in resident and "compression" not in resident  # the frame alone does not fit, and it is not compressed
+
+
+def test_no_advice_where_nothing_of_it_can_help(small):
+    constants = program(small).meta["constant_bytes"]
+    for options in ({}, {"stream": True}, {"calibration": CALIBRATION}):
+        remedy = refused(small.quantized, memory=constants - 1, **options).remedy
+        assert "constants alone exceed" in remedy and not any(word in remedy for word in ("stream", "compress", "calibration"))
 
 
 def test_lossless_loses_nothing_whatever_comes(plain):

@@ -37,7 +37,7 @@ def run(arguments) -> None:
     from pathlib import Path
 
     import tvm_ergo
-    from tvm_ergo.cli.models import is_compiled, quantize_options
+    from tvm_ergo.cli.models import imported_model, is_compiled, quantize_options
     from tvm_ergo.report.front_html import front_page
     from tvm_ergo.report.terminal import front_table
     from tvm_ergo.target.errors import InputError
@@ -47,8 +47,8 @@ def run(arguments) -> None:
         raise InputError("a compiled model's plan does not change any more", where=arguments.model, remedy="give the model file (.onnx, .tflite)")
     calibration = read_calibration(arguments.calibration)
     with progress_bar(f"exploring {Path(arguments.model).name}") as advance:
-        front = tvm_ergo.explore(arguments.model, target=arguments.target, calibration=calibration, stream=arguments.stream, points=arguments.points,
-                                 point=arguments.point, quantize=quantize_options(arguments), input_shapes=dict(arguments.input_shape) or None,
+        front = tvm_ergo.explore(imported_model(arguments), target=arguments.target, calibration=calibration, stream=arguments.stream, points=arguments.points,
+                                 point=arguments.point, quantize=quantize_options(arguments),
                                  progress=lambda step, done, total: advance(done, total, description=step))
     if arguments.html:
         write_text(arguments.html, front_page(front))

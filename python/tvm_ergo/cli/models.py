@@ -36,14 +36,27 @@ def open_model(arguments: argparse.Namespace):
     start = time.perf_counter()
     with progress_bar(f"compiling {Path(arguments.model).name}") as advance:
         compiled = tvm_ergo.compile(
-            arguments.model, target=arguments.target, memory=arguments.memory, objective=arguments.objective or "latency",
-            calibration=calibration, stream=arguments.stream, strict=arguments.strict, input_shapes=dict(arguments.input_shape) or None,
+            imported_model(arguments), target=arguments.target, memory=arguments.memory, objective=arguments.objective or "latency",
+            calibration=calibration, stream=arguments.stream, strict=arguments.strict,
             progress=lambda stage, done, total: advance(done, total, description=stage), quantize=quantize_options(arguments),
             compression=compression(arguments))
     console(arguments).print(f"compiled {arguments.model} for {compiled.chip.name} in {time.perf_counter() - start:.1f} s")
     if compiled.projection:
         console(arguments).print(str(compiled.projection))
     return compiled
+
+
+def imported_model(arguments: argparse.Namespace):
+    """The model file, imported. Errors: those of `frontend.load`; InputError for options that a model which is quantized already could not heed."""
+    from tvm_ergo import frontend
+    from tvm_ergo.relay_passes.micro.quantize import is_quantized
+
+    imported = frontend.load(arguments.model, input_shapes=dict(arguments.input_shape) or None)
+    given = [f"--{name.replace('_', '-')}" for name in ("method", "percentile", "equalize", "project_channels") if getattr(arguments, name) is not None]
+    if given and is_quantized(imported.mod):
+        raise InputError(f"the model is quantized already: {', '.join(given)} would have no effect", where=arguments.model,
+                         remedy="leave them out, or give the float model")
+    return imported
 
 
 def compression(arguments: argparse.Namespace) -> str:
