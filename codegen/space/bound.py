@@ -47,7 +47,7 @@ def least_possible_bytes(graph: Graph) -> Bound:
     for node in graph.nodes:
         if not bandable(graph, node) and not tileable(graph, node) and not isinstance(node.op, FREE):
             size = together(node.inputs) + sum(sizes.get(t, 0) for t in node.outputs)
-            bounds.append(Bound(size, f"{node.name} ({type(node.op).op_name}) runs whole"))
+            bounds.append(Bound(size, f"{node.name} ({node.op.op_name}) runs whole"))
     return max(bounds, key=lambda b: b.size_bytes)
 
 
