@@ -6,10 +6,18 @@ import numpy as np
 import pytest
 import tvm_ergo
 from tvm_ergo import zoo
+from tvm_ergo.codegen.compile import compile_function
+from tvm_ergo.codegen.compression import compress, rows_of
+from tvm_ergo.codegen.graph import from_function
+from tvm_ergo.codegen.space import Objective, choose
 from tvm_ergo.report.build import build_report
 from tvm_ergo.report.buffers import bytes_over_time
+from tvm_ergo.report.figures import COMPRESSED_HEADER, compressed_rows
 from tvm_ergo.target.chip import chip
+from tvm_ergo.target.machine import Machine
 from tvm_ergo.target.machine.trace import Trace
+
+from ..codegen.compression.nets import Waits, statistics
 
 CHIP = chip("ergo/1")
 
@@ -68,3 +76,47 @@ def test_compressed_tensors_are_known_by_their_slots(program):
     assert (tensor.name, tensor.whole_bytes, tensor.bits_mean, tensor.bits_worst, tensor.kind) == ("wide", 400, 1.5, 2.0, "compressed")
     boxes = [b for b in report.buffers if b.kind == "compressed"]
     assert boxes and all(b.raw_bytes == 4 * b.size_bytes for b in boxes) and {"compressed"} < {k.kind for k in report.kinds}
+
+
+@pytest.fixture(scope="module")
+def waiting():
+    """The Program of a small net compiled for the least memory with compression, and pictures like the measured ones."""
+    function = Waits()
+    func = function.finish()["main"]
+    limit = choose(from_function(func), CHIP, 1 << 30, objective=Objective.MEMORY).memory_bytes
+    measured = statistics(func, function.pictures(6))
+    found = compress(func, CHIP, limit, Objective.MEMORY, measured)
+    assert found is not None and found.decisions
+    return compile_function(found.annotated(rows_of(found.decisions, measured)), CHIP), function.pictures(2)
+
+
+def test_compressed_buffers_of_a_real_compile(waiting):
+    """Names, sizes and lives in the report against the Program's own instructions and map."""
+    program, _ = waiting
+    report, meta = report_of(program), program.meta["compression"]
+    coded = {t.name: t for t in report.tensors if t.codec}
+    assert set(coded) == {row["name"] for row in meta} and coded
+    for row in meta:
+        tensor, slots = coded[row["name"]], [b for b in report.buffers if b.name.startswith(row["name"] + "_slots")]
+        assert slots and all(b.kind == "compressed" and b.raw_bytes >= b.size_bytes for b in slots)
+        assert (tensor.kind, tensor.codec, tensor.whole_bytes, tensor.max_error) == ("compressed", row["codec"], row["raw_bytes"], row["max_error"])
+        assert 0 < tensor.held_bytes <= row["stored_bytes"] == row["tiles"] * row["slot_bytes"] < row["raw_bytes"]
+        assert 0 < tensor.bits_mean <= tensor.bits_worst <= 8 * row["stored_bytes"] / row["raw_bytes"]
+        assert 0 <= tensor.first < tensor.last <= report.instructions
+    kinds = {row.kind: row.peak_bytes for row in report.kinds}
+    assert 0 < kinds["compressed"] <= sum(row["stored_bytes"] for row in meta)
+    assert compressed_rows(report) and all(len(line) == len(COMPRESSED_HEADER) for line in compressed_rows(report))
+
+
+def test_subproblems_of_a_plan_with_compression(waiting):
+    plan = report_of(waiting[0]).plan
+    if plan.in_space:
+        assert plan.subproblems and {layer for part in plan.subproblems for layer in part.layers} <= {n.layer for n in waiting[0].nodes}
+
+
+def test_a_run_of_it_counts_the_tiles_the_report_names(waiting):
+    program, pictures = waiting
+    result = Machine(program, CHIP).run(pictures[0])
+    noise = {"x": np.random.default_rng(0).integers(-128, 128, pictures[0]["x"].shape).astype(np.int8)}
+    noisy = Machine(program, CHIP).run(noise)
+    assert sum(c.tiles for c in result.compressed) == sum(c.tiles for c in noisy.compressed) >= sum(row["tiles"] for row in program.meta["compression"])

@@ -15,6 +15,7 @@ import numpy as np
 from rich.table import Table
 
 from tvm_ergo.cli.common import add_model_arguments, check_result_paths, console, progress_bar, read_arrays, write_text
+from tvm_ergo.cli.run_command import compression_lines
 from tvm_ergo.target.errors import InputError
 
 HELP = "accuracy on the emulated chip, over a whole data set"
@@ -98,7 +99,14 @@ def measure(arguments, compiled, test) -> list[dict]:
     """One row for the chip and, with --float, one for the float network."""
     from tvm_ergo import evaluation
 
-    runs = {"chip int8": lambda feeds: list(compiled.run(feeds).outputs.values())}
+    counted = Counted()
+
+    def on_chip(feeds):
+        result = compiled.run(feeds)
+        counted.add(result.compressed)
+        return list(result.outputs.values())
+
+    runs = {"chip int8": on_chip}
     if arguments.float:
         runs["float"] = compiled.run_float
     rows = []
@@ -107,8 +115,29 @@ def measure(arguments, compiled, test) -> list[dict]:
             outcome = evaluation.evaluate(test, call, limit=arguments.limit, progress=advance)
         whole = outcome.samples == len(test.source.indices())  # a part is not comparable with the figures over all samples
         rows.append({"test": outcome.test, "network": kind, "samples": outcome.samples, "figures": outcome.figures,
-                     "float reference": outcome.reference, "loss": outcome.loss if whole else None, "primary": outcome.primary})
+                     "float reference": outcome.reference, "loss": outcome.loss if whole else None, "primary": outcome.primary,
+                     "compressed": counted.rows() if kind == "chip int8" else []})
     return rows
+
+
+class Counted:
+    """The tensors that waited compressed, summed over runs: how many of their tiles lost low bits, as in `RunResult.compressed`, and in how many runs."""
+
+    def __init__(self):
+        self._runs, self._rows = 0, {}
+
+    def add(self, compressed: list[dict]) -> None:
+        self._runs += 1
+        for row in compressed:
+            total = self._rows.setdefault((row["symbol"], row["node"], row["name"]), {**row, "tiles": 0, "reduced": 0, "by_dropped": [0] * len(row["by_dropped"]),
+                                                                         "runs_reduced": 0})
+            total["tiles"] += row["tiles"]
+            total["reduced"] += row["reduced"]
+            total["runs_reduced"] += row["reduced"] > 0
+            total["by_dropped"] = [sum(pair) for pair in zip(total["by_dropped"], row["by_dropped"], strict=True)]
+
+    def rows(self) -> list[dict]:
+        return [{**row, "runs": self._runs} for row in self._rows.values()]
 
 
 def show(arguments, rows: list[dict]) -> None:
@@ -120,7 +149,11 @@ def show(arguments, rows: list[dict]) -> None:
         loss = "" if row["loss"] is None else f"{row['loss']:+.2f} {row['primary']}"
         table.add_row(row["test"], row["network"], str(row["samples"]), _figures(row["figures"]),
                       *((_figures(row["float reference"]), loss) if known else ()))
-    console(arguments).print(table)
+    out = console(arguments)
+    out.print(table)
+    for row in rows:
+        for line in compression_lines(row["compressed"]):
+            out.print(f"{row['test']}: {line}" if not line.startswith(" ") else line, markup=False)
     write_text(arguments.json, json.dumps(rows, indent=1))
 
 
