@@ -2,12 +2,14 @@
 
 For every chip part of every net of the manifest: limits between the least activation memory and that of whole layers, least memory and
 least energy, the inputs resident and streamed. Each plan is judged by labels (`codegen.space.check`) too. Before that, the whole net in whole
-layers is compared with TVM's own build of the same module for the CPU. ``--compression``: instead, plans with tensors that wait compressed, through
-the front door, against whole layers: least memory, and a limit between that and the least without. Ends with status 1 if anything is wrong.
+layers is compared with TVM's own build of the same module for the CPU. Instead of these, ``--slots``: every tensor that can waits
+compressed without loss, by every codec; ``--compression``: what the front door makes with compression, of least memory and within the limit that this
+reached. Ends with status 1 if anything is wrong.
 """
 
 from __future__ import annotations
 
+import itertools
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -17,15 +19,22 @@ import numpy as np
 import tvm_ergo
 from benchmarks.common import parse, parser, show
 from tvm_ergo import evaluation
+from tvm import relax
 from tvm_ergo.codegen.compile import emit_program
-from tvm_ergo.codegen.graph import Graph
+from tvm_ergo.codegen.compression.statistics import candidates
+from tvm_ergo.codegen.fuse import fuse
+from tvm_ergo.codegen.graph import Graph, from_function
 from tvm_ergo.codegen.options import Options
 from tvm_ergo.codegen.space import Objective, SpacePlan, choose
 from tvm_ergo.codegen.space.check import check
 from tvm_ergo.codegen.stream import streamed
 from tvm_ergo.evaluation.nets import BIG_MEMORY_BYTES, TFLITE, ChipPart, compile_net, inputs_of, parts_of
+from tvm_ergo.relay_passes.compile.insert_compression import Decision, insert
+from tvm_ergo.relay_passes.compile.partition import Partition, chip_functions
 from tvm_ergo.relay_passes.cpu import build_cpu
 from tvm_ergo.target.chip import Chip, chip
+from tvm_ergo.target.codecs import Codec
+from tvm_ergo.target.codecs.slots import SLOT_CODECS, lossless_slot_bytes
 from tvm_ergo.target.errors import OutOfMemoryError
 from tvm_ergo.target.machine import Machine
 
@@ -106,6 +115,23 @@ def against_tvm(name: str, compiled, count: int) -> dict:
     return {**_NOTHING, "net": name, "part": "all", "plan": "TVM", "inputs": count, "wrong": wrong}
 
 
+def measure_slots(part: ChipPart, func: relax.Function, on: Chip, codecs: Sequence[Codec] = SLOT_CODECS) -> Iterator[dict]:
+    """A row for every codec and shape of plan with every tensor that can wait in slots that hold anything, and every reader reading from them: far more
+    is compressed than any limit asks for. Whole layers with tiles of two rows, least memory with single rows (in the engines where they can)."""
+    expected = [_strict(emit_program(choose(part.graph, on, BIG_MEMORY_BYTES), on), on, inputs) for inputs in part.inputs]
+    for codec, rows in itertools.product(codecs, (2, 1)):
+        decisions = {t.name: Decision(codec.name, min(rows, t.shape[1]), lossless_slot_bytes((min(rows, t.shape[1]), *t.shape[2:])),
+                                      part.graph.producer[t.id].op.out_zp, keep_plain=False) for t in candidates(part.graph)}
+        if not decisions:
+            return
+        graph = from_function(insert(func, decisions), part.symbol)
+        graph, objective = (fuse(graph), Objective.MEMORY) if rows == 1 else (graph, Objective.LATENCY)
+        for stream in (False, True) if rows == 1 else (False,):
+            name = f"slots {codec.name.lower()} {'rows' if rows == 1 else 'whole'}"
+            row = _planned(part, streamed(graph) if stream else graph, on, expected, name, BIG_MEMORY_BYTES, objective)[1]
+            yield {**row, "tensors": len(decisions)}
+
+
 def measure_compressed(name: str, count: int, samples: int, hows: Sequence[str], quantize) -> Iterator[dict]:
     """A row for every compressed plan of a net: ``auto`` may lose low bits where a tile does not fit (counted), ``lossless`` never."""
     whole = compile_net(name, calibration_samples=samples, quantize=quantize, compression="off")
@@ -119,7 +145,7 @@ def measure_compressed(name: str, count: int, samples: int, hows: Sequence[str],
             least, row = _compressed(name, f"{how} least", inputs[:count], expected, objective="memory", **options)
             yield row
             if least is not None and len(least.programs) == 1 and _peak(least) < plain:
-                yield _compressed(name, f"{how} limit", inputs[:count], expected, memory=(_peak(least) + plain) // 2, **options)[1]
+                yield _compressed(name, f"{how} limit", inputs[:count], expected, memory=_peak(least), **options)[1]
 
 
 def _compressed(name: str, plan: str, inputs: Sequence[dict], expected: Sequence[dict], **options):
@@ -163,10 +189,13 @@ def rows_of(name: str, arguments) -> Iterator[dict]:
     if arguments.compression:
         yield from measure_compressed(name, arguments.inputs, 4, arguments.compression, quantize)
         return
+    on = chip("ergo/1").with_memory(BIG_MEMORY_BYTES)
     compiled = compile_net(name, calibration_samples=4, quantize=quantize)
-    yield against_tvm(name, compiled, arguments.inputs)
+    functions = dict(chip_functions(Partition()(compiled.lowered)))
+    if not arguments.slots:
+        yield against_tvm(name, compiled, arguments.inputs)
     for part in parts_of(name, compiled, arguments.inputs):
-        yield from measure(part, chip("ergo/1").with_memory(BIG_MEMORY_BYTES), arguments.shares)
+        yield from measure_slots(part, functions[part.symbol], on) if arguments.slots else measure(part, on, arguments.shares)
 
 
 def main(argv=None) -> None:
@@ -174,6 +203,7 @@ def main(argv=None) -> None:
     options.add_argument("--inputs", type=int, default=2, metavar="N", help="real inputs per net (default: 2)")
     options.add_argument("--shares", type=float, nargs="*", default=SHARES, metavar="X", help="limits, as shares of the activation memory of whole layers")
     options.add_argument("--compression", nargs="*", choices=("auto", "lossless"), metavar="HOW", help="instead: plans compressed in these ways, auto or lossless")
+    options.add_argument("--slots", action="store_true", help="instead: every tensor that can waits compressed, in slots that hold anything")
     arguments = parse(options, argv)
     rows = []
     for name in arguments.nets or [*TFLITE, *evaluation.TASKS]:
