@@ -291,7 +291,7 @@ class _Chooser:
     def _sensitivity(self, name: str) -> float:
         """Squared error of the outputs per share of energy lost at this site, tried with a loss about as large as the bound allows."""
         site = self.sites[name]
-        rank = min(site.spectrum.rank_for(1 - self.options.error**2 / 2), self.limits[name])
+        rank = min(site.spectrum.rank_for(1 - min(self.options.error, 1.0)**2 / 2), self.limits[name])
         return self.error(self.module({name: rank}), TRIAL_SAMPLES) ** 2 / max(float(site.spectrum.lost[rank]), 1e-12)
 
     def _least(self, name: str, sensitivity: float, multiplier: float) -> int | None:

@@ -245,3 +245,16 @@ def qdq_model() -> onnx.ModelProto:
                               [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 4])],
                               [numpy_helper.from_array(np.array(0.1, np.float32), "scale"), numpy_helper.from_array(np.array(3, np.int8), "zero")])
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
+
+
+def test_options_that_contradict_each_other_or_would_be_ignored(refused, tmp_path, workspace):
+    model, image = workspace / "digits.ergo", workspace / "image.npy"
+    calibrated = ["compile", MODEL, "--calibration", workspace / "cal.npz"]
+    refused([*calibrated, "--percentile", "99"], "InputError", "--method percentile")
+    refused(["run", model, "--input", image, "--random", "3"], "InputError", "one of the two")
+    refused(["run", model, "--input", image, "--input", f"image={image}"], "InputError", "twice: image")
+    refused(["eval", model, "--data", workspace / "data.npz", "--test", "foo"], "InputError", "--test")
+    refused(["eval", "nothere", "--data", workspace / "data.npz"], "InputError", "no file and no evaluation task")
+    np.savez(tmp_path / "scalar.npz", x=np.float32(3), y=np.array([0]))
+    refused(["eval", model, "--data", tmp_path / "scalar.npz"], "InputError", "does not fit together")
+    assert main([str(a) for a in [*calibrated, "--project-channels", "1e308"]]) == 0

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from pathlib import Path
 
 import numpy as np
 from rich.table import Table
@@ -35,6 +36,7 @@ def add_arguments(parser) -> None:
 
 def run(arguments) -> None:
     from tvm_ergo import evaluation
+    from tvm_ergo.evaluation import lookup
 
     check_result_paths(arguments)
     if arguments.list:
@@ -45,6 +47,10 @@ def run(arguments) -> None:
         raise InputError("--limit must be at least 1", available=str(arguments.limit))
     task = evaluation.find_task(arguments.model)
     own = read_arrays(arguments.data) if arguments.data else None
+    if own and arguments.test:
+        raise InputError("--test names a test of a task, and --data is your own", available=arguments.test, remedy="give one of the two")
+    if not task and not Path(arguments.model).exists():
+        lookup.task(arguments.model)  # says that it is neither a file nor a task
     if own:
         tests = []
     elif task:

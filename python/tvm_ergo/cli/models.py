@@ -70,6 +70,9 @@ def quantize_options(arguments: argparse.Namespace):
     """The QuantizeOptions of ``--method``, ``--percentile``, ``--equalize`` and ``--project-channels``; what is not given keeps its default."""
     import tvm_ergo
 
+    if arguments.percentile is not None and arguments.method != "percentile":
+        raise InputError("--percentile has an effect with --method percentile only", available=f"--method {arguments.method or 'not given'}",
+                         remedy="write --method percentile, or leave it out")
     given = {"method": arguments.method, "percentile": arguments.percentile, "project_channels": arguments.project_channels,
              "equalize": {"auto": "auto", "on": True, "off": False}.get(arguments.equalize)}
     return replace(tvm_ergo.QuantizeOptions(), **{name: value for name, value in given.items() if value is not None})

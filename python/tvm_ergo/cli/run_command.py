@@ -33,6 +33,8 @@ def run(arguments) -> None:
     check_result_paths(arguments, arguments.output)
     if not arguments.input and arguments.random is None:
         raise InputError("no input given", remedy="give --input FILE, or --random SEED for a seeded random input")
+    if arguments.input and arguments.random is not None:
+        raise InputError("--input and --random are two inputs", remedy="give one of the two")
     if arguments.random is not None and arguments.random < 0:
         raise InputError("--random must be at least 0", available=str(arguments.random))
     compiled = open_model(arguments)
@@ -82,9 +84,11 @@ def gather_inputs(arguments, compiled) -> dict[str, np.ndarray]:
             if not name and len(compiled.inputs) != 1:
                 raise InputError("which input is this?", where=path, available=", ".join(p.name for p in compiled.inputs),
                                  remedy="write --input NAME=FILE")
-            found[name or compiled.inputs[0].name] = next(iter(arrays.values()))
-        else:
-            found.update(arrays)
+            arrays = {name or compiled.inputs[0].name: next(iter(arrays.values()))}
+        twice = sorted(set(found) & set(arrays))
+        if twice:
+            raise InputError(f"an input is given twice: {', '.join(twice)}", where=path, remedy="give each input once")
+        found.update(arrays)
     return found
 
 

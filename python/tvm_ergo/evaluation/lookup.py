@@ -51,7 +51,7 @@ def own_test(arrays: dict[str, np.ndarray], path: str, input_name: str) -> Test:
         raise InputError("evaluation data needs the arrays x (inputs) and y (labels)", where=path, available=", ".join(arrays) or "one unnamed array",
                          remedy="numpy.savez(file, x=inputs, y=labels)")
     x, y = arrays["x"], arrays["y"]
-    if y.ndim != 1 or len(x) != len(y) or not len(y) or y.dtype.kind not in "iu":
+    if y.ndim != 1 or not x.ndim or len(x) != len(y) or not len(y) or y.dtype.kind not in "iu":
         raise InputError("evaluation data does not fit together", where=path, required="x [n, ...] and integer y [n], n >= 1",
                          available=f"x {list(x.shape)}, y {y.dtype} {list(y.shape)}")
     samples = Samples(Path(path).stem, len(y), lambda i: (x[i], int(y[i])))
