@@ -87,5 +87,9 @@ class MachineError(ErgoError):
     """The emulated chip was asked for something undefined (bounds, unwritten read, unordered overlap)."""
 
 
+class CompressionError(ErgoError):
+    """A network cannot be made as small, or as small at so little loss, as was asked."""
+
+
 class OutputError(ErgoError):
     """A result cannot be written."""

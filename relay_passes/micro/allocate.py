@@ -25,7 +25,7 @@ from tvm_ergo.relay_passes.micro.structured_scales import has_structure
 from tvm_ergo.relay_passes.micro.weight_layers import WeightLayer, with_weights
 from tvm_ergo.relay_passes.micro.weight_sizes import estimated_bytes
 from tvm_ergo.relay_passes.micro.weights import bias_position
-from tvm_ergo.target.errors import OutOfMemoryError
+from tvm_ergo.target.errors import CompressionError
 
 STEPS = tuple(0.25 * 2 ** (k / 2) for k in range(9))
 """The default ways: one grid a layer, its step so many times the rms of the weights (entropy coded, 4.1 to 0.7 bits a normal weight)."""
@@ -130,11 +130,11 @@ def _output_error(walk: Lockstep, layer: WeightLayer, new: NewLayer, samples, wa
 def choose(ways: Mapping[str, tuple[Way, ...]], size_bytes: float) -> dict[str, Way]:
     """One way a layer, together at most ``size_bytes``, with the least sum of errors (exact up to a billionth of the largest).
 
-    Errors: OutOfMemoryError if even the smallest ways are larger.
+    Errors: CompressionError if even the smallest ways are larger.
     """
     least = sum(min(w.bytes for w in some) for some in ways.values())
     if least > size_bytes:
-        raise OutOfMemoryError("the weights cannot be made so small with these ways", required=f"{size_bytes:,.0f} bytes",
+        raise CompressionError("the weights cannot be made so small with these ways", required=f"{size_bytes:,.0f} bytes",
                                available=f"{least:,.0f} bytes at least", remedy="coarser ways (AllocateOptions.ways), or a larger size")
     model, unit = cp_model.CpModel(), max((w.error for some in ways.values() for w in some), default=0.0) / SCALE or 1.0
     taken = {name: [model.new_bool_var("") for _ in some] for name, some in ways.items()}
@@ -155,7 +155,7 @@ class Allocate:
     """The weights of a net in at most ``size_bytes`` (estimated: streams and what belongs to channels), with the least error of its outputs.
 
     Measures (`measure`), chooses (`choose`), and makes the layers so (`Reconstruct`). Deterministic as long as the choice is proven optimal.
-    Expects the float normal form. Errors: CalibrationError, OutOfMemoryError.
+    Expects the float normal form. Errors: CalibrationError, CompressionError.
     """
 
     calibration: object
@@ -183,7 +183,7 @@ def smallest_within(mod: tvm.IRModule, calibration, evaluate: Callable[[tvm.IRMo
     """The smallest net found whose figure (higher is better) is at most ``max_drop`` below the float one's.
 
     Bisects the size (geometrically) in so many attempts, each a `Reconstruct` and an evaluation. ways: from `measure`, if there.
-    Errors: CalibrationError; OutOfMemoryError if not even the largest ways stay within the drop.
+    Errors: CalibrationError; CompressionError if not even the largest ways stay within the drop.
     """
     ways = measure(mod, calibration, options) if ways is None else ways
     before = evaluate(mod)
@@ -207,6 +207,6 @@ def smallest_within(mod: tvm.IRModule, calibration, evaluate: Callable[[tvm.IRMo
         else:
             size = (low * high) ** 0.5
     if best is None:
-        raise OutOfMemoryError("no way of these layers stays within the drop", required=f"{before - max_drop:g} at least", available=f"{tried[-1][1]:g}",
+        raise CompressionError("no way of these layers stays within the drop", required=f"{before - max_drop:g} at least", available=f"{tried[-1][1]:g}",
                                remedy="finer ways (AllocateOptions.ways), or a larger drop")
     return Allocated(best.mod, best.ways, best.figure, before, tuple(tried))

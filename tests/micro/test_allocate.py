@@ -11,7 +11,7 @@ from tvm_ergo.relay_passes.micro.allocate import Allocate, AllocateOptions, Way,
 from tvm_ergo.relay_passes.micro.reconstruct import Reconstruct, Target
 from tvm_ergo.relay_passes.micro.weight_layers import weight_layers
 from tvm_ergo.relay_passes.micro.weight_sizes import estimated_bytes
-from tvm_ergo.target.errors import OutOfMemoryError
+from tvm_ergo.target.errors import CompressionError
 
 from .float_nets import digits, digits_mlp, images, small_cnn
 
@@ -29,7 +29,7 @@ def test_the_choice_against_all_combinations():
         budget = r.uniform(0.9, 1.1) * sum(np.mean([w.bytes for w in some]) for some in ways.values())
         fitting = [c for c in itertools.product(*ways.values()) if sum(w.bytes for w in c) <= budget]
         if not fitting:
-            with pytest.raises(OutOfMemoryError):
+            with pytest.raises(CompressionError):
                 choose(ways, budget)
             continue
         found = choose(ways, budget)
@@ -55,7 +55,7 @@ def test_a_size_is_kept_and_used_better_than_by_one_step_for_all():
 
 
 def test_too_small_a_size_is_refused_with_the_least():
-    with pytest.raises(OutOfMemoryError, match="at least"):
+    with pytest.raises(CompressionError, match="at least"):
         Allocate(images(4), 50, OPTIONS)(small_cnn())
 
 
@@ -75,7 +75,7 @@ def test_the_smallest_net_within_a_drop():
 
 def test_nothing_stays_within_an_impossible_drop():
     figures = iter([100.0, *[0.0] * 9])
-    with pytest.raises(OutOfMemoryError, match="drop"):
+    with pytest.raises(CompressionError, match="drop"):
         smallest_within(digits_mlp(), digits()[0][:20], lambda mod: next(figures), 0.5, OPTIONS, attempts=2)
 
 

@@ -1,0 +1,231 @@
+"""``tvm_ergo.compress``: a trained network in, the same network in fewer bytes out, at a stated size or a stated loss.
+
+No training: weights are rounded, shared and pruned layer by layer by reconstruction from calibration data (`relay_passes.micro.reconstruct`), the form of every
+layer chosen by what it costs and what it does to the outputs (`relay_passes.micro.allocate`). What comes out is quantized, ready for `tvm_ergo.compile` without
+calibration data; what is said of its accuracy is measured on it, integer arithmetic included, against the float network.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import tvm
+
+from tvm_ergo import frontend
+from tvm_ergo import options as given
+from tvm_ergo.api import renamed
+from tvm_ergo.compressed.file import Contents, pack, write
+from tvm_ergo.compressed.layers import LayerRow, layer_rows
+from tvm_ergo.compressed.report import Attempt, CompressionReport
+from tvm_ergo.evaluation import metrics
+from tvm_ergo.evaluation.runner import evaluate
+from tvm_ergo.evaluation.tasks import Source, Test
+from tvm_ergo.pipeline import Progress, is_integer
+from tvm_ergo.relay_passes.interpreter import Interpreter
+from tvm_ergo.relay_passes.macro import normalize
+from tvm_ergo.relay_passes.micro.allocate import AllocateOptions, Way, choose, measure, smallest_within
+from tvm_ergo.relay_passes.micro.quantize import QuantizeOptions, is_quantized
+from tvm_ergo.relay_passes.micro.quantize import quantize as quantize_module
+from tvm_ergo.relay_passes.micro.weight_layers import weight_layers
+from tvm_ergo.relay_passes.relax_utils import Constant, array_of, bindings_of, children, main_of
+from tvm_ergo.target.chip import bytes_of
+from tvm_ergo.target.errors import CalibrationError, CompressionError, InputError
+
+SIZE_ATTEMPTS = 5
+CLOSE = 0.98
+"""A file of at least this share of the size asked for is as good as one that fills it."""
+
+
+@dataclass(frozen=True, eq=False)
+class CompressedNetwork:
+    """mod : quantized (QDQ). contents : its file. report : sizes, layers, accuracy."""
+
+    mod: tvm.IRModule
+    contents: Contents
+    report: CompressionReport
+
+    @property
+    def size_bytes(self) -> int:
+        return len(self.contents.data)
+
+    def save(self, path: str | Path) -> None:
+        """Writes the file (``.ergoz``), which every command takes in place of the network. Errors: OutputError."""
+        write(path, self.contents)
+
+
+def compress(model, calibration=None, *, evaluation: Test | tuple[np.ndarray, np.ndarray] | None = None, max_drop: float | None = None,
+             size: int | str | None = None, limit: int | None = None, quantize: QuantizeOptions = QuantizeOptions(), allocate: AllocateOptions = AllocateOptions(),
+             input_shapes: dict | None = None, batch: int = 1, progress: Progress | None = None) -> CompressedNetwork:
+    """A network in as few bytes as a loss of accuracy allows, or as accurate as a size allows.
+
+    Parameters
+    ----------
+    model : whatever `tvm_ergo.frontend.load` reads, in float or quantized. One that is quantized, or for which neither ``max_drop`` nor ``size`` is given, keeps
+    its values: zeros, shared values and codes are found and coded, nothing is lost. calibration : as in `tvm_ergo.quantize`. evaluation : labelled
+    data, ``(inputs [n, ...], labels [n])`` or a Test; limit : at most so many of its samples. max_drop : of the test's first figure (top-1 in percent for
+    labelled data), from the float network. size : of the file, bytes or "500KB". quantize, allocate : choices of quantization and of what layers may become.
+
+    Errors: InputError (both or unusable targets, max_drop without evaluation), CalibrationError, ModelError, UnsupportedError, CompressionError (no such size,
+    or nothing within the drop).
+    """
+    quantize, progress = given.quantization("quantize", quantize), given.callback("progress", progress)
+    imported = frontend.load(model, input_shapes=given.shapes(input_shapes), batch=given.whole_number("batch", batch))
+    size_bytes = bytes_of(size) if isinstance(size, str) else size
+    test = _test(evaluation, imported)
+    _check(max_drop, size_bytes, test, limit)
+    if hasattr(calibration, "__next__"):
+        calibration = list(calibration)
+    work = _Work(imported, renamed(calibration, imported), test, limit, quantize, allocate, progress)
+    lossy = max_drop is not None or size_bytes is not None
+    if is_integer(work.float_mod) or is_quantized(work.float_mod) or not lossy:
+        return work.lossless(size_bytes, max_drop)
+    if work.calibration is None:
+        raise CalibrationError("there is no calibration data", required="a few typical inputs (about 100)", remedy="calibration=..., --calibration FILE.npz")
+    if not weight_layers(work.float_mod):
+        raise InputError("the network has no float weights that could be made smaller", where=imported.source)
+    return work.within(max_drop) if max_drop is not None else work.of_size(size_bytes)
+
+
+def _check(max_drop, size_bytes, test, limit) -> None:
+    if max_drop is not None and size_bytes is not None:
+        raise InputError("a size and a drop are two targets", required="one of max_drop (--max-drop) and size (--size)")
+    if max_drop is not None and (isinstance(max_drop, bool) or not isinstance(max_drop, (int, float)) or not 0 <= max_drop < 1e6):
+        raise InputError(f"max_drop cannot be {max_drop!r}", required="a number of at least 0, in the unit of the figure (percent points of top-1)")
+    if size_bytes is not None and (isinstance(size_bytes, bool) or not isinstance(size_bytes, (int, np.integer)) or size_bytes < 1):
+        raise InputError(f"size cannot be {size_bytes!r}", required="bytes, or a text such as 500KB")
+    if limit is not None:
+        given.whole_number("limit", limit)
+    if max_drop is not None and test is None:
+        raise InputError("a largest drop needs something to measure it on", remedy="evaluation=(inputs, labels), --data FILE.npz with arrays x and y")
+
+
+def _test(evaluation, imported: frontend.Imported) -> Test | None:
+    if evaluation is None or isinstance(evaluation, Test):
+        return evaluation
+    from tvm_ergo.evaluation import own_test
+
+    if not isinstance(evaluation, (tuple, list)) or len(evaluation) != 2:
+        raise InputError("the evaluation data are not a pair", required="(inputs [n, ...], labels [n])", available=type(evaluation).__name__)
+    return own_test({"x": np.asarray(evaluation[0]), "y": np.asarray(evaluation[1])}, "evaluation", imported.inputs[0].name)
+
+
+@dataclass(eq=False)
+class _Work:
+    """One compression: the float network in normal form, and what is measured of it."""
+
+    imported: frontend.Imported
+    calibration: object
+    test: Test | None
+    limit: int | None
+    quantize: QuantizeOptions
+    allocate: AllocateOptions
+    progress: Progress | None
+    attempts: list[Attempt] = field(default_factory=list)
+    quantized: dict[int, tvm.IRModule] = field(default_factory=dict)
+
+    def __post_init__(self):
+        mod = self.imported.mod
+        self.float_mod = mod if is_integer(mod) else normalize(mod)
+        self.float_bytes = sum(a.size * 4 for a in _constants(self.float_mod) if a.dtype.kind == "f" or a.dtype.itemsize == 1)
+
+    def say(self, step: str, done: int = 0, total: int = 1) -> None:
+        if self.progress:
+            self.progress(step, done, total)
+
+    def figure(self, mod: tvm.IRModule, step: str) -> float:
+        """The test's first figure, higher better. ``mod`` : float, or quantized, as it is to be measured."""
+        run, names = Interpreter(mod), [p.name for p in main_of(mod).params]
+        by_name = dict(zip((i.name for i in self.imported.inputs), names))
+        outcome = evaluate(self.test, lambda feeds: run.run({by_name[k]: v for k, v in feeds.items()}), limit=self.limit,
+                           progress=lambda done, total: self.say(step, done, total))
+        self.samples, self.primary = outcome.samples, outcome.primary
+        return outcome.figures[outcome.primary] * (1 if outcome.higher_is_better else -1)
+
+    def integer(self, mod: tvm.IRModule) -> tvm.IRModule:
+        """A float network as the chip computes it; made once."""
+        if id(mod) not in self.quantized:
+            self.quantized = {id(mod): quantize_module(mod, self.calibration, self.quantize)}
+        return self.quantized[id(mod)]
+
+    def measured(self, mod: tvm.IRModule) -> float:
+        """What `smallest_within` asks: the float network's figure, and those of attempts after quantization."""
+        if mod is self.float_mod:
+            self.before = self.figure(mod, "evaluate the float network")
+            return self.before
+        packed = self.packed(self.integer(mod))
+        figure = self.figure(self.integer(mod), f"evaluate {len(packed.data):,} bytes")
+        self.attempts.append(Attempt(size_bytes=len(packed.data), figure=figure))
+        return figure
+
+    def packed(self, mod: tvm.IRModule) -> Contents:
+        return pack(mod, [i.name for i in self.imported.inputs], [o.name for o in self.imported.outputs])
+
+    def ways(self) -> dict[str, tuple[Way, ...]]:
+        return measure(self.float_mod, self.calibration, self.allocate, lambda done, total: self.say("measure layers", done, total))
+
+    def within(self, max_drop: float) -> CompressedNetwork:
+        found = smallest_within(self.float_mod, self.calibration, self.measured, max_drop, self.allocate, ways=self.ways())
+        return self.result(self.integer(found.mod), found.ways, found.figure, max_drop, None)
+
+    def of_size(self, size_bytes: int) -> CompressedNetwork:
+        """The estimate of a size and the file's differ: the size asked of the weights is corrected until the file fits."""
+        ways, best, asked = self.ways(), None, float(size_bytes)
+        low = sum(min(w.bytes for w in some) for some in ways.values())
+        for attempt in range(SIZE_ATTEMPTS):
+            self.say("allocate", attempt, SIZE_ATTEMPTS)
+            picked = choose(ways, max(asked, low))
+            mod = self.allocate.pass_for(self.calibration, {name: way.target for name, way in picked.items()})(self.float_mod)
+            packed = self.packed(quantized := self.integer(mod))
+            if len(packed.data) <= size_bytes and (best is None or len(packed.data) > len(best[1].data)):
+                best = quantized, packed, picked
+            if CLOSE * size_bytes <= len(packed.data) <= size_bytes or asked <= low and len(packed.data) > size_bytes:
+                break
+            asked = max(asked + (0.995 * size_bytes - len(packed.data)), low)
+        if best is None:
+            raise CompressionError("the network cannot be made so small without training", where=self.imported.source, required=f"{size_bytes:,} bytes",
+                                   available=f"{len(packed.data):,} bytes at least", remedy="a larger size, or retraining (tvm_ergo.retrain)")
+        figure = None
+        if self.test is not None:
+            self.before = self.figure(self.float_mod, "evaluate the float network")
+            figure = self.figure(best[0], f"evaluate {len(best[1].data):,} bytes")
+        return self.result(best[0], best[2], figure, None, size_bytes)
+
+    def lossless(self, size_bytes: int | None, max_drop: float | None) -> CompressedNetwork:
+        """The network as it is, coded; a float network is quantized first if there is calibration data."""
+        mod, figure = self.float_mod, None
+        if not is_integer(mod) and not is_quantized(mod) and self.calibration is not None:
+            mod = self.integer(mod)
+        if self.test is not None:
+            self.before = self.figure(self.float_mod, "evaluate the network as it is")
+            figure = self.before if mod is self.float_mod else self.figure(mod, "evaluate the quantized network")
+        found = self.result(mod, {}, figure, max_drop, size_bytes)
+        if size_bytes is not None and found.size_bytes > size_bytes:
+            raise CompressionError("a quantized network is only coded, its values stay: it does not become so small", where=self.imported.source,
+                                   required=f"{size_bytes:,} bytes", available=f"{found.size_bytes:,} bytes", remedy="give the float network")
+        return found
+
+    def result(self, mod, ways, figure, max_drop, size_bytes) -> CompressedNetwork:
+        contents = self.packed(mod)
+        total = sum(way.error for way in ways.values())
+        errors = {name: way.error / total if total else 0.0 for name, way in ways.items()}
+        layers: Sequence[LayerRow] = layer_rows(mod, contents, errors)
+        int8 = sum(a.nbytes for a in _constants(self.quantized[next(iter(self.quantized))] if self.quantized else mod))
+        report = CompressionReport(
+            model=Path(str(self.imported.source)).name, file_bytes=len(contents.data), graph_bytes=contents.graph_bytes,
+            weight_bytes=sum(row.stored_bytes for row in layers), float_bytes=self.float_bytes, int8_bytes=int8, max_drop=max_drop, asked_bytes=size_bytes,
+            figure=getattr(self, "primary", None), samples=getattr(self, "samples", 0), before=getattr(self, "before", None), after=figure,
+            attempts=list(self.attempts), layers=list(layers))
+        return CompressedNetwork(mod, contents, report)
+
+
+def _constants(mod: tvm.IRModule) -> list[np.ndarray]:
+    """Each constant of main once."""
+    found: dict[int, np.ndarray] = {}
+    for _, value in bindings_of(main_of(mod)):
+        for operand in children(value):
+            if isinstance(operand, Constant):
+                found[hash(operand)] = array_of(operand)
+    return list(found.values())

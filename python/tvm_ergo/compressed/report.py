@@ -1,0 +1,94 @@
+"""What a compression reports: plain values, from which the table, the JSON and the page are made."""
+
+from __future__ import annotations
+
+import html
+
+import plotly.graph_objects as go
+from plotly.offline import get_plotlyjs
+from rich.table import Table
+
+from tvm_ergo.compressed.layers import LayerRow
+from tvm_ergo.report.html import STYLE, plot, table
+from tvm_ergo.report.model import Row
+
+HEADER = ("layer", "op", "weights", "density", "values", "weight bits", "index bits", "bits", "bytes", "codec", "error")
+
+
+class Attempt(Row):
+    """One try on the way: the file's bytes and the figure."""
+
+    size_bytes: int
+    figure: float
+
+
+class CompressionReport(Row):
+    """file_bytes : everything. graph_bytes : of them, what is no constant. weight_bytes : of them, streams of weights with their tables. float_bytes : the float
+    network's constants. int8_bytes : the quantized network's constants uncoded. figure : the name of what was measured, before (float network) and after."""
+
+    model: str
+    file_bytes: int
+    graph_bytes: int
+    weight_bytes: int
+    float_bytes: int
+    int8_bytes: int
+    max_drop: float | None
+    asked_bytes: int | None
+    figure: str | None
+    samples: int
+    before: float | None
+    after: float | None
+    attempts: list[Attempt]
+    layers: list[LayerRow]
+
+    @property
+    def ratio(self) -> float:
+        """Times smaller than the float network."""
+        return self.float_bytes / self.file_bytes
+
+
+def summary(report: CompressionReport) -> list[str]:
+    """The headline in a few lines."""
+    lines = [f"{report.file_bytes:,} bytes, {report.ratio:.1f}x smaller than float ({report.float_bytes:,} bytes), {report.int8_bytes / report.file_bytes:.1f}x than "
+             f"int8 ({report.int8_bytes:,}); weights {report.weight_bytes:,}, structure {report.graph_bytes:,}, biases, scales and the rest "
+             f"{report.file_bytes - report.weight_bytes - report.graph_bytes:,}"]
+    if report.before is not None and report.after is not None:
+        lines.append(f"{report.figure}: {report.after:.2f} after, {report.before:.2f} of the float network ({report.after - report.before:+.2f}), on {report.samples} samples")
+    return lines
+
+
+def cells(row: LayerRow) -> tuple[str, ...]:
+    """A layer's cells under `HEADER`."""
+    return (row.name, row.op, f"{row.weights:,}", f"{100 * row.density:.1f} %", str(row.values), f"{row.weight_bits:.1f} > {row.weight_bits_coded:.1f}",
+            f"{row.index_bits:.1f} > {row.index_bits_coded:.1f}", f"{row.bits:.2f}", f"{row.stored_bytes:,}", row.codec,
+            "" if row.error is None else f"{100 * row.error:.1f} %")
+
+
+def layer_table(report: CompressionReport) -> Table:
+    found = Table(title=f"layers of {report.model}", title_justify="left",
+                  caption="weight bits, index bits: of a nonzero weight and of its distance to the last one, at fixed width > Huffman coded; bits: of the "
+                          "stream in the file, per weight; error: share of the outputs' error that the allocation expects of it", caption_justify="left")
+    for i, name in enumerate(HEADER):
+        found.add_column(name, justify="left" if i < 2 or name == "codec" else "right", overflow="fold")
+    for row in report.layers:
+        found.add_row(*cells(row))
+    return found
+
+
+def page(report: CompressionReport) -> str:
+    """The whole report as one self-contained HTML page."""
+    figure = go.Figure([go.Bar(name="int8", x=[r.name for r in report.layers], y=[r.weights for r in report.layers], marker_color="#cbd2d9"),
+                        go.Bar(name="stored", x=[r.name for r in report.layers], y=[r.stored_bytes for r in report.layers], marker_color="#2f7ed8")])
+    figure.update_layout(template="plotly_white", barmode="overlay", height=420, yaxis={"type": "log", "title": "bytes of the weights"},
+                         margin={"l": 65, "r": 20, "t": 20, "b": 120}, legend={"orientation": "h", "y": 1.08, "x": 0})
+    name = html.escape(report.model)
+    body = [f"<h1>{name}, compressed</h1>", *(f"<p>{html.escape(line)}.</p>" for line in summary(report)), plot(figure)]
+    if len(report.attempts) > 1:
+        tried = sorted(report.attempts, key=lambda a: a.size_bytes)
+        curve = go.Figure(go.Scatter(x=[a.size_bytes for a in tried], y=[a.figure for a in tried], mode="lines+markers", line={"color": "#d9822b"}))
+        curve.update_layout(template="plotly_white", height=380, xaxis={"title": "bytes of the file", "type": "log"}, yaxis={"title": report.figure},
+                            margin={"l": 65, "r": 20, "t": 20, "b": 50})
+        body += ["<h2>What was tried</h2>", plot(curve)]
+    body += ["<h2>Layers</h2>", table(HEADER, [cells(row) for row in report.layers], text_columns=2)]
+    return (f"<!doctype html><html><head><meta charset='utf-8'><title>{name}</title><style>{STYLE}</style>"
+            f"<script>{get_plotlyjs()}</script></head><body>{''.join(body)}</body></html>")

@@ -1,0 +1,131 @@
+"""Compressing: targets are met and measured on what comes out, nothing is lost where nothing may be, wrong requests are refused."""
+
+import json
+
+import numpy as np
+import pytest
+
+import tvm_ergo
+from tvm_ergo import compressed, frontend, zoo
+from tvm_ergo.cli import main
+from tvm_ergo.compressed.layers import _huffman_bits
+from tvm_ergo.relay_passes.interpreter import Interpreter
+from tvm_ergo.relay_passes.micro.allocate import AllocateOptions
+from tvm_ergo.target.errors import CalibrationError, CompressionError, InputError
+
+QUICK = AllocateOptions(samples=48, compared=4, probes=1)
+
+
+@pytest.fixture(scope="module")
+def data():
+    train, _, test, labels = zoo.digits()
+    return train[:64], (test[:150], labels[:150])
+
+
+@pytest.fixture(scope="module")
+def within(data):
+    told = []
+    found = tvm_ergo.compress(str(zoo.DIGITS_MODEL), data[0], evaluation=data[1], max_drop=2.0, allocate=QUICK, progress=lambda *row: told.append(row))
+    return found, told
+
+
+def top1(mod, images, labels) -> float:
+    run = Interpreter(mod)
+    return 100 * np.mean([int(np.argmax(run.run({run_name(mod): x[None]})[0])) == y for x, y in zip(images, labels)])
+
+
+def run_name(mod) -> str:
+    return mod["main"].params[0].name
+
+
+def test_the_drop_is_met_by_what_comes_out(within, data):
+    found, told = within
+    report = found.report
+    assert report.after == pytest.approx(top1(found.mod, *data[1])) and report.before - report.after <= 2.0 and report.samples == 150
+    assert report.file_bytes == found.size_bytes == len(found.contents.data) and report.ratio > 5
+    assert min(a.size_bytes for a in report.attempts if report.before - a.figure <= 2.0) == report.file_bytes
+    assert any("measure layers" in row[0] for row in told) and any("evaluate" in row[0] for row in told)
+
+
+def test_rows_are_true(within):
+    found, _ = within
+    report = found.report
+    assert sum(row.stored_bytes for row in report.layers) == report.weight_bytes < report.file_bytes
+    assert sum(row.error or 0 for row in report.layers) == pytest.approx(1)
+    arrays = {array.tobytes(): array for array, _ in found.contents.constants if array.dtype == np.int8 and array.ndim > 1}
+    assert sorted(row.weights for row in report.layers) == sorted(a.size for a in arrays.values())
+    for row in report.layers:
+        assert 0 < row.density <= 1 and row.weight_bits_coded <= row.weight_bits + 1 and row.bits * row.weights == pytest.approx(8 * row.stored_bytes)
+
+
+def test_the_file_compiles_without_calibration_to_the_same_figures(within, data, tmp_path):
+    found, _ = within
+    path = tmp_path / "digits.ergoz"
+    found.save(path)
+    compiled = tvm_ergo.compile(path)
+    images, labels = data[1]
+    right = [int(np.argmax(next(iter(compiled.run({"image": x[None]}).outputs.values())))) == y for x, y in zip(images, labels)]
+    assert 100 * np.mean(right) == pytest.approx(found.report.after, abs=0.7)  # the chip's requantization rounds ties otherwise
+    assert path.stat().st_size == found.report.file_bytes
+
+
+@pytest.mark.parametrize("size", [8000, "9KB"])
+def test_a_size_is_kept(data, size):
+    found = tvm_ergo.compress(str(zoo.DIGITS_MODEL), data[0], size=size, allocate=QUICK)
+    limit = 9000 if size == "9KB" else size
+    assert 0.85 * limit < found.size_bytes <= limit and found.report.asked_bytes == limit and found.report.after is None
+
+
+def test_nothing_is_lost_where_nothing_is_asked(data):
+    quantized = tvm_ergo.quantize(str(zoo.DIGITS_MODEL), data[0])
+    found = tvm_ergo.compress(quantized, evaluation=data[1])
+    assert found.report.before == found.report.after and found.report.ratio > 1
+    again = compressed.unpack(found.contents.data)[0]
+    x = data[1][0][:1]
+    np.testing.assert_array_equal(Interpreter(again).run({run_name(again): x})[0], Interpreter(quantized).run({run_name(quantized): x})[0])
+    in_float = tvm_ergo.compress(str(zoo.DIGITS_MODEL))
+    mod = frontend.load(in_float.contents.data).mod
+    np.testing.assert_allclose(Interpreter(mod).run({run_name(mod): x})[0], Interpreter(compressed.unpack(in_float.contents.data)[0]).run({run_name(mod): x})[0])
+
+
+@pytest.mark.parametrize("error, options", [
+    (InputError, {"size": 5000, "max_drop": 1.0}), (InputError, {"max_drop": 1.0}), (InputError, {"max_drop": -1.0}), (InputError, {"size": 0}),
+    (InputError, {"size": True}), (CompressionError, {"size": 500}), (InputError, {"size": 9000, "evaluation": 7}), (InputError, {"size": 9000, "limit": 0})])
+def test_wrong_requests(data, error, options):
+    with pytest.raises(error):
+        tvm_ergo.compress(str(zoo.DIGITS_MODEL), data[0], allocate=QUICK, **options)
+
+
+def test_wrong_models(data):
+    with pytest.raises(CalibrationError):
+        tvm_ergo.compress(str(zoo.DIGITS_MODEL), size=9000)
+    with pytest.raises(CompressionError, match="stay"):
+        tvm_ergo.compress(tvm_ergo.quantize(str(zoo.DIGITS_MODEL), data[0]), size=3000)
+
+
+def test_huffman_bits_are_those_of_a_huffman_code():
+    import heapq
+
+    symbols = np.random.default_rng(0).geometric(0.3, 500)
+    heap = list(np.unique(symbols, return_counts=True)[1])
+    total = 0
+    heapq.heapify(heap)
+    while len(heap) > 1:
+        pair = heapq.heappop(heap) + heapq.heappop(heap)
+        total += pair
+        heapq.heappush(heap, pair)
+    assert _huffman_bits(symbols) == total
+
+
+def test_the_command(data, tmp_path, capsys):
+    np.save(tmp_path / "calibration.npy", data[0])
+    np.savez(tmp_path / "test.npz", x=data[1][0], y=data[1][1])
+    common = ["compress", str(zoo.DIGITS_MODEL), "--calibration", str(tmp_path / "calibration.npy")]
+    assert main([*common, "--data", str(tmp_path / "test.npz"), "--limit", "60", "--size", "8KB", "-o", str(tmp_path / "a.ergoz"), "--json",
+                 str(tmp_path / "a.json"), "--html", str(tmp_path / "a.html")]) == 0
+    written = json.loads((tmp_path / "a.json").read_text())
+    assert written["file_bytes"] == (tmp_path / "a.ergoz").stat().st_size <= 8000 and written["samples"] == 60 and "<h2>Layers</h2>" in (tmp_path / "a.html").read_text()
+    assert "x smaller than float" in capsys.readouterr().out
+    for wrong in (["--max-drop", "1", "--size", "1KB"], ["-o", str(tmp_path / "x.ergo")], ["--max-drop", "1"], ["--size", "100", "-o", str(tmp_path / "b.ergoz")]):
+        assert main([*common, *wrong]) == 2
+    assert not (tmp_path / "b.ergoz").exists() and "Traceback" not in capsys.readouterr().err
