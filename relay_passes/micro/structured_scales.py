@@ -1,12 +1,17 @@
 """Scales under which int8 keeps what is special about a layer's weights: a grid, few shared values, ternary rows.
 
 A scale per output channel (max / 127) would turn sixteen shared values into as many different codes per channel. Where the float weights have
-a structure, the scale follows it instead, so that equal weights get equal codes, zeros stay zero, and weights on a grid are exact.
+a structure, the scale follows it instead, so that equal weights get equal codes, zeros stay zero, and weights on a grid are exact. Where a factor of each channel
+(batch norm, folded) stands before shared blocks, the factor goes into the scale, and the codes are those of the blocks.
 """
 
 from __future__ import annotations
 
+import hashlib
+
 import numpy as np
+
+from tvm_ergo.relay_passes.micro.shared_blocks import SharedBlocks, find_shared_blocks
 
 LARGEST = 127
 MOST_SHARED = 255
@@ -17,23 +22,54 @@ REACH = 12
 FINEST = 4  # the smallest gap between neighbours of a grid is one step, or up to so many
 ROUGH, EXACT = 0.05, 3e-4  # of a step: float32 noise before and after the step is fitted
 SAMPLE = 4096
+TIE = 1e-4  # of a code: so far from halves must shared blocks lie that rounding of float32 cannot part them
+REMEMBERED = 4096  # answers; the steps of the quantization ask for the same weights again and again
+_answers: dict[tuple, np.ndarray | None] = {}
 
 
 def structured_scale(weight: np.ndarray, axis: int = 0) -> np.ndarray | None:
     """Scale float32 [O] for weights whose output channels are ``axis``; None where nothing is special about them.
 
     One scale for all channels where the layer lies on one grid or shares few values; one each where every channel lies on a grid of its
-    own (ternary channels, weights of few bits).
+    own (ternary channels, weights of few bits); common blocks times a factor of the channel (`shared_blocks`): a common scale times its magnitude.
     """
-    rows = np.moveaxis(np.asarray(weight), axis, 0).reshape(weight.shape[axis], -1)
+    moved = np.ascontiguousarray(np.moveaxis(np.asarray(weight), axis, 0))
+    key = moved.shape, moved.dtype.str, hashlib.blake2b(moved, digest_size=16).digest()
+    if key not in _answers:
+        if len(_answers) >= REMEMBERED:
+            _answers.clear()
+        _answers[key] = _scale_of(moved)
+    return None if _answers[key] is None else _answers[key].copy()
+
+
+def _scale_of(weight: np.ndarray) -> np.ndarray | None:
+    rows = weight.reshape(len(weight), -1)
     shared = shared_values(rows)
     step = grid_step(shared[0]) if shared is not None else None
-    if step is None:
-        steps = row_steps(rows)
-        if steps is not None or shared is None:
-            return steps
+    if step is not None:
+        return np.full(len(rows), step / multiple(shared[0][-1] / step, rows.shape[1]), np.float32)
+    steps = row_steps(rows)
+    if steps is not None:
+        return steps
+    if shared is not None:
         return np.full(len(rows), codebook_scale(*shared), np.float32)
-    return np.full(len(rows), step / multiple(shared[0][-1] / step, rows.shape[1]), np.float32)
+    blocks = find_shared_blocks(weight)
+    return None if blocks is None else block_scales(blocks)
+
+
+def block_scales(blocks: SharedBlocks) -> np.ndarray:
+    """float32 [O]: the factor's magnitude times a scale under which the centroids have codes up to 64 to 127, none of them near a half."""
+    values = np.abs(blocks.centroids).reshape(-1)
+    counts = np.repeat(np.bincount(blocks.index.reshape(-1), minlength=len(blocks.centroids)), blocks.centroids.shape[1])
+    best, least = values.max() / LARGEST, np.inf
+    for scale in values.max() / np.linspace(LARGEST, LARGEST / 2, 4 * LARGEST):
+        codes = values / scale
+        near = np.rint(codes)
+        error = float(np.square((codes - near) * scale) @ counts)
+        if error < least and np.abs(np.abs(codes - near) - 0.5).min() > TIE:
+            best, least = scale, error
+    factor = np.abs(blocks.factor)
+    return np.where(factor > 0, factor * best, 1.0).astype(np.float32)
 
 
 def multiple(levels: float, weights: int) -> int:
