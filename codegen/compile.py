@@ -20,6 +20,7 @@ from tvm_ergo.codegen.space.bound import least_possible_bytes
 from tvm_ergo.codegen.space.paths import Paths
 from tvm_ergo.codegen.space.rolling import Shift
 from tvm_ergo.codegen.stream import graph_of, streamed, symbol_of
+from tvm_ergo.codegen.weights.report import rows_of
 from tvm_ergo.relay_passes import dialect
 from tvm_ergo.target.chip import Chip
 from tvm_ergo.target.isa import DType, Halt, contiguous
@@ -108,7 +109,7 @@ def _dtype(plan: Plan, t: int) -> DType:
 
 def _constant_data(plan: Plan) -> list[tuple[int, bytes]]:
     """Each used constant once, by address."""
-    sections = {addr: plan.graph.tensors[t].data.tobytes() for t, addr in plan.constants.items()}
+    sections = {addr: plan.panels.content(t) or plan.graph.tensors[t].data.tobytes() for t, addr in plan.constants.items()}
     return sorted(sections.items())
 
 
@@ -118,7 +119,7 @@ def _buffers(plan: Plan, starts: list[int], end: int) -> list[Buffer]:
     for t, addr in sorted(plan.constants.items(), key=lambda item: item[1]):
         tensor = graph.tensors[t]
         if not found or found[-1].addr != addr:
-            found.append(Buffer(tensor.name, addr, tensor.size_bytes, 0, end, BufferKind.CONSTANT))
+            found.append(Buffer(tensor.name, addr, len(plan.panels.content(t) or b"") or tensor.size_bytes, 0, end, BufferKind.CONSTANT))
     output_roots = {plan.views[t].root for t in graph.outputs}
     for life in plan.lives():
         is_output = life.root in output_roots
@@ -138,7 +139,8 @@ def _meta(plan: Plan | SpacePlan, written: dict[int, tuple[int, int]]) -> dict:
     """Figures for reports, and where each activation can be read: complete once ``instructions`` of the program have run.
 
     ``tensors`` leaves out those that never exist as a whole, and slots; ``space`` tells what runs in bands, None where nothing does;
-    ``compression`` has a row for each tensor that waits compressed (`codegen.compression.rows_of`).
+    ``compression`` has a row for each tensor that waits compressed (`codegen.compression.rows_of`), ``weights`` one for each constant that is
+    a layer's weights (`codegen.weights.report.rows_of`).
     """
     graph = plan.graph
     tensors = []
@@ -158,4 +160,5 @@ def _meta(plan: Plan | SpacePlan, written: dict[int, tuple[int, int]]) -> dict:
         "peak_bytes": plan.memory_bytes, "live_bytes": plan.live_bytes, "bound_bytes": plan.bound_bytes, "tensors": tensors,
         "least_bytes": least.size_bytes, "least_reason": least.reason, "order_bound_bytes": ordering.bound_bytes if ordering else None,
         "order_optimal": ordering is not None and plan.live_bytes <= ordering.bound_bytes,
-        "space": plan.report() if isinstance(plan, SpacePlan) else None, "compression": []}
+        "space": plan.report() if isinstance(plan, SpacePlan) else None, "compression": [],
+        "weights": rows_of(graph, plan.panels)}

@@ -11,6 +11,7 @@ import numpy as np
 
 from tvm import relax
 from tvm.ir import GenericConst as Constant
+from tvm_ergo.codegen.weights.coding import Coding, digest
 from tvm_ergo.relay_passes.compat import static_tensor_type
 from tvm_ergo.relay_passes.dialect import ErgoOp, from_call, is_ergo_call
 from tvm_ergo.target.errors import ModelError
@@ -20,13 +21,15 @@ Region = tuple[tuple[int, int], ...]  # half-open (begin, end) per axis
 
 @dataclass(frozen=True, eq=False)
 class Tensor:
-    """A value: ``data`` is set for constants and None otherwise. dtype is a NumPy name (``int8``)."""
+    """A value: ``data`` is set for constants and None otherwise. dtype is a NumPy name (``int8``). coding : how a constant that only
+    instructions' weight operands read stands in memory, None: plain."""
 
     id: int
     name: str
     shape: tuple[int, ...]
     dtype: str
     data: np.ndarray | None = None
+    coding: Coding | None = None
 
     @property
     def itemsize(self) -> int:
@@ -35,6 +38,11 @@ class Tensor:
     @cached_property
     def size_bytes(self) -> int:
         return math.prod(self.shape) * self.itemsize
+
+    @cached_property
+    def digest(self) -> str:
+        """Names a constant by dtype, shape and content."""
+        return digest(self.data)
 
     @cached_property
     def region(self) -> Region:
@@ -94,7 +102,7 @@ class Graph:
         for node in self.nodes:
             digest.update(repr((node.id, node.name, node.op, node.inputs, node.outputs, node.again)).encode())
         for t in self.tensors:
-            digest.update(repr((t.id, t.name, t.shape, t.dtype, t.data is None)).encode())
+            digest.update(repr((t.id, t.name, t.shape, t.dtype, t.data is None, t.coding)).encode())
             if t.data is not None:
                 digest.update(np.ascontiguousarray(t.data).data)
         return digest.hexdigest()

@@ -17,7 +17,9 @@ from tvm_ergo.codegen.order import Ordering, best_order, reordered
 from tvm_ergo.codegen.strided import View, elements
 from tvm_ergo.codegen.validate import validate
 from tvm_ergo.codegen.views import NodeTime, resolve
+from tvm_ergo.codegen.weights.panels import Panels
 from tvm_ergo.target.errors import ErgoError, OutOfMemoryError
+from tvm_ergo.target.isa import Operand
 
 KIB = 1024
 NOTHING_SHARED = Options(view_slice=False, view_transpose=False, concat_in_place=False, pad_in_place=False, in_place=False)
@@ -89,6 +91,15 @@ class Plan:
         view = self.views[t]
         return view.moved(-1, self.addresses[view.root])
 
+    @cached_property
+    def panels(self) -> Panels:
+        """The coded constants."""
+        return Panels(self.graph, self.steps)
+
+    def panel(self, t: int, box: Region) -> Operand | None:
+        """A box of coded weights as an operand; None for a tensor that is not coded."""
+        return self.panels.operand(t, box, self.constants.get(t, 0))
+
     def is_whole(self, t: int, time: int) -> bool:
         """Whether all of a tensor can be read just after the step ``time`` that completes it: here always."""
         return True
@@ -153,7 +164,7 @@ def _variants(options: Options) -> list[Options]:
 def _solved(graph: Graph, steps: tuple[Step, ...], times: Sequence[NodeTime], options: Options, bound_bytes: int) -> Plan:
     """A plan under one set of options, whatever memory it needs. Errors: ErgoError when the validator refuses the placement."""
     views = resolve(graph, options, times)
-    constants, constant_bytes = place_constants(graph, views, options.alignment_bytes)
+    constants, constant_bytes = place_constants(graph, views, options.alignment_bytes, steps)
     problem = memory_problem(graph, steps, views, options.alignment_bytes)
     solution = solve(problem)
     violation = validate(problem, solution)
@@ -188,8 +199,10 @@ def node_times(graph: Graph, steps: Sequence[Step], optional: Set[int] = frozens
     return [NodeTime(at[n.id][0], at[n.id][-1], computed[n.id] <= elements(graph.tensors[n.outputs[0]].region)) for n in graph.nodes]
 
 
-def place_constants(graph: Graph, views: Sequence[View], alignment_bytes: int) -> tuple[dict[int, int], int]:
-    """``(address of each used constant's buffer, bytes of them all)``; constants of equal bytes share one place."""
+def place_constants(graph: Graph, views: Sequence[View], alignment_bytes: int, steps: Sequence | None = None) -> tuple[dict[int, int], int]:
+    """``(address of each used constant's buffer, bytes of them all)``; constants of equal bytes share one place. steps : they decide into which
+    panels coded constants are divided; one each without."""
+    panels = Panels(graph, steps)
     used = {views[t].root for t in (*(t for n in graph.nodes for t in n.inputs), *graph.outputs)}
     addresses: dict[int, int] = {}
     known: dict[bytes, int] = {}
@@ -197,7 +210,7 @@ def place_constants(graph: Graph, views: Sequence[View], alignment_bytes: int) -
     for tensor in graph.tensors:
         if tensor.data is None or tensor.id not in used:
             continue
-        content = tensor.data.tobytes()
+        content = panels.content(tensor.id) or tensor.data.tobytes()
         if content not in known:
             known[content] = -(-top // 4) * 4  # the widest element type
             top = known[content] + len(content)

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from tvm import relax
 from tvm_ergo.codegen.graph import Graph, Node, Tensor, from_function
+from tvm_ergo.codegen.weights.apply import coded, codings_of
 from tvm_ergo.relay_passes import dialect
 
 STREAM = "ergo_stream"
@@ -13,8 +14,8 @@ STREAM = "ergo_stream"
 
 
 def graph_of(func: relax.Function, name: str | None = None) -> Graph:
-    """The graph of a chip function, its pictures streamed if the function says so. name : its global_symbol unless given. Errors: ModelError."""
-    graph = from_function(func, symbol_of(func) if name is None else name)
+    """The graph of a chip function, its pictures streamed and its constants coded where it says so. name : its global_symbol unless given. Errors: ModelError."""
+    graph = coded(from_function(func, symbol_of(func) if name is None else name), codings_of(func))
     return streamed(graph) if func.attrs is not None and STREAM in func.attrs and int(func.attrs[STREAM]) else graph
 
 

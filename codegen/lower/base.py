@@ -72,6 +72,10 @@ class Emitter:
         """A box of a tensor as an operand of the tensor's own rank."""
         return self.view(t, region).operand(self.dtype(t))
 
+    def weights(self, t: int, region: Region) -> Operand:
+        """A box of constant weights as an operand, coded where the plan has them so."""
+        return self.plan.panel(t, region) or self.operand(t, region)
+
     def inputs(self, node: Node, region: Region) -> list[Region]:
         """The boxes of the inputs that a box of output 0 needs."""
         values = [self.graph.tensors[t].data for t in node.inputs]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tvm_ergo.codegen.graph import Node, Region
 from tvm_ergo.codegen.lower.base import Emitter, lowers, window
+from tvm_ergo.codegen.weights.panels import WEIGHTS, group_runs
 from tvm_ergo.relay_passes import dialect
 from tvm_ergo.target.isa import Conv, ConvTranspose, Depthwise, MatMul
 
@@ -20,15 +21,6 @@ def _requantize(op) -> dict[str, int]:
     return {"in_zp": op.in_zp, "w_zp": op.w_zp, "out_zp": op.out_zp, "lo": op.lo, "hi": op.hi}
 
 
-def _group_runs(begin: int, end: int, per_group: int) -> list[tuple[int, int]]:
-    """Cuts the output channels ``[begin, end)`` so that each piece lies in one group or is made of whole groups."""
-    first_whole, last_whole = -(-begin // per_group) * per_group, end // per_group * per_group
-    if first_whole > last_whole:
-        return [(begin, end)]
-    pieces = [(begin, first_whole), (first_whole, last_whole), (last_whole, end)]
-    return [(a, b) for a, b in pieces if a < b]
-
-
 @lowers(dialect.Conv2dAccumulate)  # the same instruction: its ``out`` is int32, that is all the difference
 @lowers(dialect.Conv2d)
 def conv2d(node: Node, region: Region, emit: Emitter) -> None:
@@ -37,12 +29,12 @@ def conv2d(node: Node, region: Region, emit: Emitter) -> None:
     x_shape, w_shape = emit.graph.shapes(node)[:2]
     rows, cols, padding = _windows(node, region, x_shape, w_shape[1:3])
     per_group_out, per_group_in = w_shape[0] // op.groups, w_shape[3]
-    for begin, end in _group_runs(*region[3], per_group_out):
+    for begin, end in group_runs(*region[3], per_group_out):
         groups = (begin // per_group_out, (end - 1) // per_group_out + 1)
         channels = (groups[0] * per_group_in, groups[1] * per_group_in)
         bias, mult, shift = (emit.operand(t, ((begin, end),)) for t in vectors)
         emit(Conv, x=emit.operand(x, (region[0], rows, cols, channels)),
-             w=emit.operand(w, ((begin, end), (0, w_shape[1]), (0, w_shape[2]), (0, w_shape[3]))), bias=bias, mult=mult, shift=shift,
+             w=emit.weights(w, ((begin, end), (0, w_shape[1]), (0, w_shape[2]), (0, w_shape[3]))), bias=bias, mult=mult, shift=shift,
              out=emit.operand(node.outputs[0], (*region[:3], (begin, end))), strides=op.strides, padding=padding,
              dilation=op.dilation, groups=groups[1] - groups[0], **_requantize(op))
 
@@ -56,7 +48,7 @@ def depthwise_conv2d(node: Node, region: Region, emit: Emitter) -> None:
     channels = region[3]
     bias, mult, shift = (emit.operand(t, (channels,)) for t in vectors)
     emit(Depthwise, x=emit.operand(x, (region[0], rows, cols, channels)),
-         w=emit.operand(w, ((0, w_shape[0]), (0, w_shape[1]), channels)), bias=bias, mult=mult, shift=shift,
+         w=emit.weights(w, ((0, w_shape[0]), (0, w_shape[1]), channels)), bias=bias, mult=mult, shift=shift,
          out=emit.operand(node.outputs[0], region), strides=op.strides, padding=padding, dilation=op.dilation, **_requantize(op))
 
 
@@ -85,7 +77,7 @@ def conv2d_transpose(node: Node, region: Region, emit: Emitter) -> None:
     channels = region[3]
     bias, mult, shift = (emit.operand(t, (channels,)) for t in vectors)
     emit(ConvTranspose, x=emit.operand(x, (region[0], rows, cols, (0, x_shape[3]))),
-         w=emit.operand(w, (channels, *((0, extent) for extent in w_shape[1:]))), bias=bias, mult=mult, shift=shift,
+         w=emit.weights(w, (channels, *((0, extent) for extent in w_shape[1:]))), bias=bias, mult=mult, shift=shift,
          out=emit.operand(node.outputs[0], region), strides=op.strides, padding=(top, left, bottom, right),
          output_padding=(more_rows, more_cols), dilation=op.dilation, **_requantize(op))
 
@@ -97,7 +89,11 @@ def matmul(node: Node, region: Region, emit: Emitter) -> None:
     op = node.op
     out = emit.view(node.outputs[0], region)
     operands = []
-    for t, box in zip(node.inputs, emit.inputs(node, region), strict=True):
+    for place, (t, box) in enumerate(zip(node.inputs, emit.inputs(node, region), strict=True)):
+        panel = emit.plan.panel(t, tuple(box)) if place == WEIGHTS else None
+        if panel is not None:
+            operands.append(panel)
+            continue
         view = emit.view(t, box)
         operands.append(view.broadcast((*out.shape[:-2], *view.shape[-2:])).operand(emit.dtype(t)))
     emit(MatMul, a=operands[0], b=operands[1], out=out.operand(emit.dtype(node.outputs[0])), transpose_b=op.transpose_b, a_zp=op.a_zp,

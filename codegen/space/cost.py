@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
+from dataclasses import replace
 
 from tvm_ergo.codegen.graph import Graph, Region
 from tvm_ergo.codegen.lower import Emitter
@@ -10,15 +12,19 @@ from tvm_ergo.codegen.plan import Step
 from tvm_ergo.codegen.space.order import Needs
 from tvm_ergo.codegen.space.rolling import Shift
 from tvm_ergo.codegen.strided import View, elements
+from tvm_ergo.codegen.weights.coding import stream
 from tvm_ergo.target.chip import Chip
-from tvm_ergo.target.isa import Event
+from tvm_ergo.target.codecs.weights import CodedWeights
+from tvm_ergo.target.isa import Event, Operand
+from tvm_ergo.target.isa.weights import coded_weights
 
 
-class _Apart:
-    """Stands for a plan: every tensor in a place of its own."""
+class Apart:
+    """Stands for a plan: every tensor in a place of its own. codings : of the constants, those of the graph unless changed."""
 
     def __init__(self, graph: Graph):
         self.graph, self._views, top = graph, [], 0
+        self.codings = {tensor.id: tensor.coding for tensor in graph.tensors if tensor.coding is not None}
         for tensor in graph.tensors:
             top = -(-top // 4) * 4
             self._views.append(View.dense(-1, tensor.shape, tensor.itemsize, top))
@@ -26,6 +32,21 @@ class _Apart:
 
     def placed(self, t: int, time: int = 0) -> View:
         return self._views[t]
+
+    def panel(self, t: int, box: Region) -> Operand | None:
+        """Of coded weights: the box's share of the whole stream."""
+        tensor = self.graph.tensors[t]
+        if t not in self.codings:
+            return None
+        return share_of(stream(tensor, tensor.region, self.codings[t]), tensor.shape, _lengths(box))
+
+
+def share_of(coded: CodedWeights, shape: tuple[int, ...], box: tuple[int, ...]) -> Operand:
+    """The operand of a box that takes its share of a stream's bytes and steps: what a panel of its own would take, nearly."""
+    share = math.prod(box) / math.prod(shape)
+    lanes = min(coded.lanes, box[0])
+    steps = max(1, math.ceil(coded.steps * coded.lanes * share / lanes))
+    return coded_weights(0, box, replace(coded, data=coded.data[:max(1, math.ceil(len(coded.data) * share))], lanes=lanes, steps=steps))
 
 
 def _lengths(box: Region) -> tuple[int, ...]:
@@ -41,7 +62,7 @@ class StepCosts:
 
     def __init__(self, graph: Graph, chip: Chip, needs: Needs):
         self.graph, self.chip, self.needs = graph, chip, needs
-        self._plan = _Apart(graph)
+        self._plan = Apart(graph)
         self._known: dict[tuple, tuple[int, float]] = {}
         self._macs: dict[int, tuple[int, int]] = {}  # of the whole node, and how many results they are for
 

@@ -20,6 +20,7 @@ from tvm_ergo.codegen.space.order import Needs, first_steps, tileable
 from tvm_ergo.codegen.space.plan import inner_tensors, times_by_id
 from tvm_ergo.codegen.space.stages import Stage, widened
 from tvm_ergo.codegen.views import resolve
+from tvm_ergo.codegen.weights.coding import figures
 
 ROLL_ROWS = (1, 2, 4, 8, 16)
 """Rows a step of a rolling element makes, tried in this order."""
@@ -168,13 +169,13 @@ class Elements:
         return shape[1] if len(shape) == 4 else 1
 
     def _signature(self, nodes, bands, stages) -> tuple:
-        """Equal for runs of layers that differ in names, quantization and weights only."""
+        """Equal for runs of layers that differ in names, quantization and weights only; of coded weights the streams are as long."""
         number = {t: i for i, t in enumerate(dict.fromkeys(t for node in nodes for t in (*node.inputs, *node.outputs)))}
         place = {node.id: i for i, node in enumerate(nodes)}
         layers = tuple((type(n.op), getattr(n.op, "expands", ()), getattr(n.op, "shrinks", None),
                         type(n.inner), tuple(getattr(n.inner, f.name) for f in fields(n.inner) if f.name in SHAPING),
                         tuple((number[t], self.graph.tensors[t].shape, self.graph.tensors[t].dtype, self.graph.tensors[t].data is None,
-                               t in self.graph.streams) for t in (*n.inputs, *n.outputs)))
+                               t in self.graph.streams, figures(self.graph.tensors[t])) for t in (*n.inputs, *n.outputs)))
                        for n in nodes)
         return (layers, tuple((place[n], rows) for n, rows in bands.items()),
                 tuple((place[n], replace(s, inner=tuple(place[i] for i in s.inner))) for n, s in stages.items()))

@@ -9,7 +9,7 @@ from types import MappingProxyType
 
 import numpy as np
 
-from tvm_ergo.codegen.graph import Graph, Node
+from tvm_ergo.codegen.graph import Graph, Node, Region
 from tvm_ergo.codegen.options import Options
 from tvm_ergo.codegen.plan import NOTHING_SHARED, Life, Step, memory_problem, node_times, place_constants, whole_steps
 from tvm_ergo.codegen.space.extents import boxes_of_inner, compact, extents, interval
@@ -21,6 +21,8 @@ from tvm_ergo.codegen.space.rolling import Rolled, Shift, roll
 from tvm_ergo.codegen.space.stages import Stage
 from tvm_ergo.codegen.strided import View, elements
 from tvm_ergo.codegen.views import IN_PLACE_OPS, NodeTime, resolve
+from tvm_ergo.codegen.weights.panels import Panels
+from tvm_ergo.target.isa import Operand
 
 
 @dataclass(frozen=True)
@@ -104,6 +106,15 @@ class SpacePlan:
         if i is None:  # a tensor without elements or readers
             return view.moved(-1, self.constant_bytes)
         return view.moved(-1, self.constant_bytes + int(self.offsets[i] - self.rolled.origin[i, time]))
+
+    @cached_property
+    def panels(self) -> Panels:
+        """The coded constants."""
+        return Panels(self.graph, self.steps)
+
+    def panel(self, t: int, box: Region) -> Operand | None:
+        """As `Plan.panel`."""
+        return self.panels.operand(t, box, self.constants.get(t, 0))
 
     def is_whole(self, t: int, time: int) -> bool:
         """Whether all of a tensor can be read just after the step ``time`` that completes it."""
@@ -215,7 +226,7 @@ def make_space_plan(graph: Graph, bands: Mapping[int, int], options: Options = O
     whole = whole_steps(graph)
     bound = memory_problem(graph, whole, resolve(graph, NOTHING_SHARED, node_times(graph, whole)), 1).lower_bound()
     alignment = _alignment(graph, bands, options, rolled)
-    constants, constant_bytes = place_constants(graph, views, max(options.alignment_bytes, alignment))
+    constants, constant_bytes = place_constants(graph, views, max(options.alignment_bytes, alignment), rolled.steps)
     offsets = place(Profiles.of(rolled.low, rolled.high), alignment, random_orders)
     return SpacePlan(graph, dict(bands), frozenset(barriers), rolled, views, offsets, constants, constant_bytes, bound, options, dict(stages))
 

@@ -9,6 +9,7 @@ import tvm
 from tvm_ergo import frontend
 from tvm_ergo import options as given
 from tvm_ergo.codegen.space import Objective
+from tvm_ergo.codegen.weights.choose import Weights
 from tvm_ergo.compiled import CompiledModel
 from tvm_ergo.pipeline import PipelineOptions, Progress, fallbacks_of, host_build, run_stages, walk
 from tvm_ergo.relay_passes.macro import normalize
@@ -42,7 +43,7 @@ def quantize(model, calibration, options: QuantizeOptions = QuantizeOptions(), *
 
 
 def compile(model, *, target: str | Path | tvm.target.Target | Chip = "ergo", calibration=None, memory: int | str | None = None,  # noqa: A001
-            objective: str = "latency", compression: str = "auto", stream: bool = False, strict: bool = False,
+            objective: str = "latency", compression: str = "auto", weights: str = "auto", stream: bool = False, strict: bool = False,
             quantize: QuantizeOptions = QuantizeOptions(), input_shapes: dict | None = None, batch: int = 1,
             progress: Progress | None = None) -> CompiledModel:
     """A model compiled for the chip, with what does not fit it on the host CPU.
@@ -61,6 +62,9 @@ def compile(model, *, target: str | Path | tvm.target.Target | Chip = "ergo", ca
     compression : "auto" compresses tensors that wait where the network does not fit otherwise, or objective="memory" gains by it; it measures
     them on the calibration data (give some for quantized models too). Data denser than those lose low bits, tile by tile, and a run counts
     that. "lossless" reserves the worst case instead, so that nothing is ever lost. "off" compresses nothing.
+    weights : "auto" codes constant weights where their decoder keeps up with the layer, so that it costs no time, and more of them where the
+    network does not fit otherwise or objective="memory" asks for it; "coded" takes the fewest bytes, whatever time that costs; "dense" codes
+    nothing. Results are the same to the bit.
     progress : ``progress(step, done, total)``, called on long work.
 
     Errors: ModelError (model unreadable), CalibrationError (missing or unusable data), OutOfMemoryError (does not fit),
@@ -69,6 +73,7 @@ def compile(model, *, target: str | Path | tvm.target.Target | Chip = "ergo", ca
     quantize, progress = given.quantization("quantize", quantize), given.callback("progress", progress)
     stream, strict = given.flag("stream", stream), given.flag("strict", strict)
     objective, compression = given.choice("objective", objective, Objective), given.choice("compression", compression, Compression)
+    weights = given.choice("weights", weights, Weights)
     input_shapes, batch = given.shapes(input_shapes), given.whole_number("batch", batch)
     chip = chip_of_target(target)
     if memory is not None:
@@ -77,7 +82,7 @@ def compile(model, *, target: str | Path | tvm.target.Target | Chip = "ergo", ca
     if hasattr(calibration, "__next__"):
         calibration = list(calibration)  # quantizing and measuring both look at it
     options = PipelineOptions(chip, renamed(calibration, imported), quantize, strict, progress, (equalized := []).append,
-                              objective, (projected := []).append, stream, compression)
+                              objective, (projected := []).append, stream, compression, weights)
     reference = run_stages(imported.mod, options, until="normalize")
     quantized = run_stages(reference, options, start="quantize", until="quantize")
     lowered, mod = None, quantized

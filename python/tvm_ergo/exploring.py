@@ -47,7 +47,7 @@ def explore(model, *, target: str | Path | tvm.target.Target | Chip = "ergo", ca
     at = chip.point(point)
     name, lowered = _lowered(model, chip, calibration, quantize, input_shapes, batch, progress)
     # all before the first is planned, which takes long: a model without a picture to stream is refused here
-    partitioned = {label: run_stages(lowered, PipelineOptions(chip, stream=label == STREAMED), start="partition", until="partition")
+    partitioned = {label: run_stages(lowered, PipelineOptions(chip, stream=label == STREAMED), start="partition", until="code_weights")
                    for label in (RESIDENT, *((STREAMED,) if stream else ()))}
     series, constants = [], 0
     for label, mod in partitioned.items():

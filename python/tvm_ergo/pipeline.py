@@ -15,6 +15,7 @@ from tvm import relax, tirx
 from tvm_ergo.codegen.byoc import OBJECTIVE
 from tvm_ergo.codegen.space import Objective
 from tvm_ergo.codegen.stream import STREAM, graph_of
+from tvm_ergo.codegen.weights.choose import Weights
 from tvm_ergo.relay_passes import compat
 from tvm_ergo.relay_passes.compile.partition import Partition, chip_functions, is_chip_function
 from tvm_ergo.relay_passes.cpu import LegalizeForCPU, ScheduleForCPU
@@ -31,6 +32,7 @@ from tvm_ergo.target.chip import Chip
 from tvm_ergo.target.errors import CalibrationError, InputError, ModelError, OutOfMemoryError, UnsupportedError, restored
 from tvm_ergo.target.tags import DEFAULT_CHIP, chip_of_target, is_ergo, target_of_chip
 from tvm_ergo.waiting import Compression, compress_waiting, compression_advice
+from tvm_ergo.weights import code_weights
 
 Progress = Callable[[str, int, int], None]
 
@@ -43,7 +45,7 @@ class PipelineOptions:
     are none. quantize : choices of the quantization. strict : refuse models of which anything stays on the host.
     progress : ``progress(step, done, total)``. on_equalized, on_projected : see ``micro.quantize.quantize``.
     objective : what the memory plans are chosen for. stream : the chip receives the picture row by row as it needs it.
-    compression : see `tvm_ergo.waiting`.
+    compression : see `tvm_ergo.waiting`. weights : see `tvm_ergo.weights`.
     """
 
     chip: Chip
@@ -56,6 +58,7 @@ class PipelineOptions:
     on_projected: Callable[[Projection], None] | None = None
     stream: bool = False
     compression: Compression = Compression.AUTO
+    weights: Weights = Weights.AUTO
 
     @property
     def target(self) -> tvm.target.Target:
@@ -185,6 +188,7 @@ STAGES = (
     Stage("lower_quantized", "integer ops relax.ergo.* where the chip can, the source's ops elsewhere", _lower_quantized),
     Stage("check_strict", "the same; refuses host operators if asked to", _check_strict),
     Stage("partition", "functions with Codegen=\"ergo\"", _partition),
+    Stage("code_weights", "the same; constant weights coded where that costs no time or the memory demands it (tvm_ergo.weights)", code_weights),
     Stage("compress", "the same; tensors that wait are compressed where the memory demands it (tvm_ergo.waiting)", compress_waiting),
     Stage("codegen", "Programs in runtime modules, called by their symbols", _codegen),
     Stage("host", "PrimFuncs for the host CPU", _host),

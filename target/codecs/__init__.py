@@ -24,8 +24,9 @@ class Codec(IntEnum):
     HUFFMAN_RUNS = 10  # canonical Huffman codes of the run of defaults before a value, and of the value
     RUNS = 11  # fields of fixed width: run and code, padding entries where a run is longer (relative index)
     CABAC = 12  # adaptive binary arithmetic code, logistic mixing of neighbouring contexts
+    PACKED = 13  # codes in fields of as many bits as the table of values needs
 
     @property
     def of_weights(self) -> bool:
         """Whether it codes constant weights (`isa.weights`), not tensors in slots."""
-        return Codec.HUFFMAN <= self <= Codec.CABAC
+        return Codec.HUFFMAN <= self <= Codec.PACKED

@@ -6,11 +6,12 @@ from tvm_ergo.target.codecs import Codec
 from tvm_ergo.target.codecs.cabac import CabacCodec
 from tvm_ergo.target.codecs.huffman import HuffmanCodec
 from tvm_ergo.target.codecs.huffman_runs import HuffmanRunsCodec
+from tvm_ergo.target.codecs.packed import PackedCodec
 from tvm_ergo.target.codecs.runs import RunsCodec
 from tvm_ergo.target.codecs.weights import WeightCodec
 from tvm_ergo.target.errors import ProgramError
 
-WEIGHT_CODECS: dict[Codec, WeightCodec] = {cls.codec: cls() for cls in (HuffmanCodec, HuffmanRunsCodec, RunsCodec, CabacCodec)}
+WEIGHT_CODECS: dict[Codec, WeightCodec] = {cls.codec: cls() for cls in (PackedCodec, HuffmanCodec, HuffmanRunsCodec, RunsCodec, CabacCodec)}
 
 
 def weight_codec(codec: Codec) -> WeightCodec:

@@ -31,7 +31,7 @@ and then holds its fields in the order of its table. An *operand* is
 element `i` stands at `addr + sum(i[k] * strides[k])`; stride 0 repeats an axis; rank 1 to 6. With any codec but RAW it is int8[1,H,W,C] with
 strides 0,S,0,0: row h is a tile in the slot of S bytes at `addr + h * S` (`target/codecs/slots.py`). An engine expands such rows as it reads
 them and shrinks those it writes, where the instruction says that the operand may be compressed; the arithmetic is the same. The codecs HUFFMAN,
-HUFFMAN_RUNS, RUNS and CABAC are of weights (`target/codecs/weights.py`): such an operand is int8 of rank 2 or more with strides `S, steps << 4 | lanes - 1, 0, ...`: a
+HUFFMAN_RUNS, RUNS, CABAC and PACKED are of weights (`target/codecs/weights.py`): such an operand is int8 of rank 2 or more with strides `S, steps << 4 | lanes - 1, 0, ...`: a
 stream in the S bytes from `addr`, whose busiest of so many lanes takes so many steps; the first axis are its rows.
 
 ## Text

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from tvm_ergo.codegen.space import Objective
+from tvm_ergo.codegen.weights.choose import Weights
 from tvm_ergo.files import check_writable, write_atomically
 from tvm_ergo.target.chip import bytes_of
 from tvm_ergo.target.errors import CalibrationError, ErgoError, InputError, OutputError, TargetError
@@ -71,6 +72,9 @@ def add_model_arguments(parser: argparse.ArgumentParser, *, compiling: bool = Fa
                         help="the input picture arrives row by row as the network needs it, and never lies in the memory as a whole")
     parser.add_argument("--compression", choices=["auto", "off", "lossless"],
                         help="auto: tensors that wait are compressed where the network does not fit otherwise (needs --calibration)")
+    parser.add_argument("--weights", choices=[form.value for form in Weights],
+                        help="auto (default): constant weights are coded where that costs no time or the memory needs it; coded: as few bytes as possible; "
+                             "dense: plain. Results are the same")
     parser.add_argument("--lossless", action="store_true", help="as --compression lossless: room for the worst case, no data is ever reduced")
     parser.add_argument("--strict", action="store_true", help="refuse operators that would run on the host CPU")
 

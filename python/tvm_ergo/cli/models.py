@@ -18,7 +18,7 @@ def is_compiled(path: str) -> bool:
 def refuse_compile_options(arguments: argparse.Namespace) -> None:
     """Errors: InputError if an option is given that only compiling would heed."""
     given = [f"--{name.replace('_', '-')}" for name in ("target", "memory", "objective", "calibration", "method", "percentile", "equalize",
-                                                        "project_channels", "input_shape", "strict", "stream", "compression", "lossless")
+                                                        "project_channels", "input_shape", "strict", "stream", "compression", "weights", "lossless")
              if getattr(arguments, name) not in (None, [], False, DEFAULT_TARGET)]
     if given:
         raise InputError(f"a compiled model does not change any more: {', '.join(given)} would have no effect", where=arguments.model,
@@ -39,7 +39,7 @@ def open_model(arguments: argparse.Namespace):
             imported_model(arguments), target=arguments.target, memory=arguments.memory, objective=arguments.objective or "latency",
             calibration=calibration, stream=arguments.stream, strict=arguments.strict,
             progress=lambda stage, done, total: advance(done, total, description=stage), quantize=quantize_options(arguments),
-            compression=compression(arguments))
+            compression=compression(arguments), weights=arguments.weights or "auto")
     console(arguments).print(f"compiled {arguments.model} for {compiled.chip.name} in {time.perf_counter() - start:.1f} s")
     if compiled.projection:
         console(arguments).print(str(compiled.projection))

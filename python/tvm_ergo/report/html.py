@@ -11,6 +11,7 @@ from tvm_ergo.report.figures import (COMPRESSED_HEADER, HOST_NOTE, SUBPROBLEM_HE
                                      kind_texts, latency, memory_text, peak_text, plan_texts, port_text, rate, size, subproblem_rows)
 from tvm_ergo.report.model import ProgramReport, Report
 from tvm_ergo.report.pictures import energy_bars, error_bars, live_bytes, memory_map, tensor_lives
+from tvm_ergo.report.weights import WEIGHTS_HEADER, weights_table, weights_text
 
 STYLE = """body{font:15px/1.45 system-ui,sans-serif;margin:2em auto;max-width:1150px;color:#1f2933}
 table{border-collapse:collapse;font-size:13px;width:100%}td,th{padding:3px 8px;border-bottom:1px solid #e4e7eb;text-align:right}
@@ -30,7 +31,7 @@ def html_page(report: Report) -> str:
         body += [f"<h2>Memory map over time: {label}</h2>", _kinds(program), plot(memory_map(program)),
                  f"<p>At the peak: {html.escape(peak_text(program, most=8))}.</p>", "<h2>Live bytes over time</h2>", plot(live_bytes(program)),
                  *_decisions(program), "<h2>Lives of the tensors</h2>", plot(tensor_lives(program)), *_compressed(program),
-                 "<h2>Energy by layer</h2>", plot(energy_bars(program)), "<h2>Layers</h2>", _layers(program)]
+                 *_weights(program), "<h2>Energy by layer</h2>", plot(energy_bars(program)), "<h2>Layers</h2>", _layers(program)]
     body.append("<h2>Energy by event</h2>" + table(("event", "uJ"), [
         (name, f"{value:,.3f}") for name, value in sorted(report.energy_by_event_uj.items(), key=lambda item: -item[1])]))
     if report.host:
@@ -71,6 +72,11 @@ def _decisions(program: ProgramReport) -> list[str]:
 def _compressed(program: ProgramReport) -> list[str]:
     rows = compressed_rows(program)
     return ["<h2>Compressed while they wait</h2>", table(COMPRESSED_HEADER, rows, text_columns=2)] if rows else []
+
+
+def _weights(program: ProgramReport) -> list[str]:
+    rows = weights_table(program)
+    return [f"<h2>Weights</h2><p>{html.escape(weights_text(program))}.</p>", table(WEIGHTS_HEADER, rows, text_columns=3)] if rows else []
 
 
 def _layers(program: ProgramReport) -> str:

@@ -61,6 +61,24 @@ class TensorRow(Row):
     max_error: int | None  # steps; what the slots certify for any data
 
 
+class WeightsRow(Row):
+    """The constant weights of a layer, as they stand in the memory."""
+
+    name: str
+    layers: list[str]  # that read them
+    shape: list[int]
+    density: float  # share that is not zero, 0..1
+    distinct: int  # different values
+    entropy_bits: float  # per weight, order 0
+    bits_per_weight: float  # as they stand, everything counted
+    dense_bytes: int
+    coded_bytes: int  # dense_bytes where they are plain
+    codec: str | None  # None: plain
+    panels: int  # streams, each readable by itself
+    lanes: int  # decoders that share a stream
+    steps: int  # decoder cycles of reading all once
+
+
 class SubproblemRow(Row):
     """Layers between two cuts of the graph, and the way chosen to carry them out."""
 
@@ -125,6 +143,7 @@ class ProgramReport(Row):
     kinds: list[KindRow]
     plan: PlanReport | None
     tensors: list[TensorRow]
+    weights: list[WeightsRow] = []
     layers: list[LayerRow]
     buffers: list[BufferRow]
     memory_over_time: list[MemoryRow]

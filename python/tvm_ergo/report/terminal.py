@@ -10,6 +10,7 @@ from tvm_ergo.report.figures import (COMPRESSED_HEADER, HOST_NOTE, SUBPROBLEM_HE
                                      kind_texts, latency, memory_text, peak_text, plan_texts, port_text, rate, size, subproblem_rows)
 from tvm_ergo.report.front import Front, Series
 from tvm_ergo.report.model import ProgramReport, Report
+from tvm_ergo.report.weights import WEIGHTS_HEADER, weights_table, weights_text
 
 WIDE_COLUMNS = 110  # what the whole layer table needs
 BLOCKS = " ▁▂▃▄▅▆▇█"
@@ -96,7 +97,10 @@ def _print_plan(program: ProgramReport, console: Console, subproblems: bool) -> 
         return
     for name, text in plan_texts(program.plan):
         console.print(f"{name}: {text}", markup=False)
+    if (text := weights_text(program)) is not None:
+        console.print(f"weights: {text}", markup=False)
     for title, header, rows in (("subproblems", SUBPROBLEM_HEADER, subproblem_rows(program.plan) if subproblems else []),
+                                ("weights", WEIGHTS_HEADER, weights_table(program) if subproblems else []),
                                 ("compressed while they wait", COMPRESSED_HEADER, compressed_rows(program))):
         if rows:
             table = Table(title=title, title_justify="left")

@@ -1,0 +1,146 @@
+"""Which codec each constant takes, by cost: what costs no time, or as few bytes as there can be.
+
+Candidates are priced by the instructions of the layers run whole, on the chip that is compiled for. Constants that anything but an instruction's
+weight operand reads are never coded (`apply`). How they are coded does not change a value of any layer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import Enum
+from math import inf
+
+import numpy as np
+
+from tvm_ergo.codegen.graph import Graph, Tensor
+from tvm_ergo.codegen.lower import Emitter
+from tvm_ergo.codegen.space.cost import Apart
+from tvm_ergo.codegen.weights.apply import codable
+from tvm_ergo.codegen.weights.coding import Coding, stream
+from tvm_ergo.target.chip import Chip
+from tvm_ergo.target.codecs import Codec
+from tvm_ergo.target.codecs.packed import PER_STEP
+from tvm_ergo.target.codecs.weights import MAX_LANES
+
+WORTHWHILE = 0.95
+"""A stream takes less than this share of the plain bytes: chunks of channels could not be read out of one that saves little."""
+RUNS_FROM = 0.3
+"""Share of the most frequent value from which codes of runs are tried."""
+SLOWER = 4.0
+"""Of the least memory: a layer takes at most so many times the cycles for having coded weights, as plans of least memory do for computing again."""
+ALL = (Codec.PACKED, Codec.HUFFMAN, Codec.HUFFMAN_RUNS, Codec.RUNS, Codec.CABAC)
+
+
+class Weights(Enum):
+    """AUTO: coded where that costs no time, or the memory needs it. CODED: as few bytes as possible, whatever time that takes. DENSE: plain."""
+
+    AUTO = "auto"
+    DENSE = "dense"
+    CODED = "coded"
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One way for a constant to stand in memory. cycles, energy_pj : of the layers that read it, run whole."""
+
+    coding: Coding | None
+    size_bytes: int
+    cycles: int
+    energy_pj: float
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A constant and what was decided."""
+
+    digest: str
+    plain: Candidate
+    chosen: Candidate
+
+
+class Candidates:
+    """Prices the ways of each codable constant of a graph."""
+
+    def __init__(self, graph: Graph, chip: Chip):
+        self.graph, self.chip = graph, chip
+        self.lanes = min(MAX_LANES, chip.tensor.weight_decoder_lanes)
+        self.readers = codable(graph) if self.lanes else {}
+        self._apart = Apart(graph)
+
+    def free(self, by_energy: bool = False) -> list[Choice]:
+        """Per constant the fewest bytes at no more cycles than plain weights take; by_energy: the least energy (leakage included) instead."""
+        return [self._choice(t, self._free(t, by_energy)) for t in self.readers]
+
+    def least(self, slower: float = inf, share: float = WORTHWHILE) -> list[Choice]:
+        """Per constant the fewest bytes with which its layers take at most ``slower`` times the cycles; less than ``share`` of the plain ones."""
+        return [self._choice(t, self._least(t, slower, share)) for t in self.readers]
+
+    def _least(self, t: int, slower: float, share: float) -> Candidate | None:
+        limit = slower * self.plain(t).cycles
+        return min((c for c in self._coded(t, ALL, share) if c.cycles <= limit), key=lambda c: (c.size_bytes, c.cycles), default=None)
+
+    def _choice(self, t: int, coded: Candidate | None) -> Choice:
+        plain = self.plain(t)
+        return Choice(self.graph.tensors[t].digest, plain, coded or plain)
+
+    def _free(self, t: int, by_energy: bool) -> Candidate | None:
+        plain = self.plain(t)
+        if by_energy:
+            found = [c for c in self._coded(t, ALL) if self._energy(c) <= self._energy(plain)]
+            return min(found, key=lambda c: (self._energy(c), c.size_bytes), default=None)
+        found = [c for c in self._coded(t, self._keeping_up(t, plain)) if c.cycles <= plain.cycles]
+        return min(found, key=lambda c: (c.size_bytes, c.energy_pj), default=None)
+
+    def _energy(self, candidate: Candidate) -> float:
+        return candidate.energy_pj + self.chip.leakage_pj(candidate.cycles)
+
+    def plain(self, t: int) -> Candidate:
+        return self._priced(t, None, self.graph.tensors[t].size_bytes)
+
+    def _keeping_up(self, t: int, plain: Candidate) -> list[Codec]:
+        """Codecs whose decoders may be fast enough, from the counts alone."""
+        tensor = self.graph.tensors[t]
+        default, entries = _most_frequent(tensor)
+        steps = {Codec.PACKED: 1 / PER_STEP, Codec.HUFFMAN: 1.0, Codec.HUFFMAN_RUNS: min(1.0, 2 * (1 - default)), Codec.RUNS: 1 - default,
+                 Codec.CABAC: 1 + (1 - default) * np.log2(max(1, entries - 1))}
+        return [codec for codec in ALL if steps[codec] * tensor.size_bytes / self.lanes <= 1.1 * plain.cycles]
+
+    def _coded(self, t: int, codecs: Iterable[Codec], share: float = WORTHWHILE) -> list[Candidate]:
+        """Those that take less than so much of the plain bytes."""
+        tensor, found = self.graph.tensors[t], []
+        default, _ = _most_frequent(tensor)
+        for codec in codecs:
+            if codec in (Codec.HUFFMAN_RUNS, Codec.RUNS) and default < RUNS_FROM:
+                continue
+            coding = Coding(codec, self.lanes)
+            size = len(stream(tensor, tensor.region, coding).data)
+            if size < share * tensor.size_bytes:
+                found.append(self._priced(t, coding, size))
+        return found
+
+    def _priced(self, t: int, coding: Coding | None, size_bytes: int) -> Candidate:
+        """The layers that read a constant, as they are if it is coded so."""
+        self._apart.codings = {} if coding is None else {t: coding}
+        emit = Emitter(self._apart)
+        for node in self.readers[t]:
+            emit.lower(node, self.graph.tensors[node.outputs[0]].region)
+        costs = [instruction.cost(self.chip) for instruction in emit.instructions]
+        return Candidate(coding, size_bytes, sum(c.cycles for c in costs), sum(self.chip.energy_pj(c.events) for c in costs))
+
+
+def _most_frequent(tensor: Tensor) -> tuple[float, int]:
+    """The share of the most frequent value, and how many values there are."""
+    counts = np.bincount(tensor.data.view(np.uint8).ravel() if tensor.data.flags.c_contiguous else tensor.data.astype(np.uint8).ravel(), minlength=256)
+    return float(counts.max() / tensor.size_bytes), int((counts > 0).sum())
+
+
+def enough(free: list[Choice], least: list[Choice], saved_bytes: int) -> list[Choice]:
+    """The free choices with as many of the smallest ones in their place as save so many bytes, those of fewest cycles per byte first; all of them if these are too few."""
+    chosen = list(free)
+    gains = [(l.chosen.cycles - f.chosen.cycles, f.chosen.size_bytes - l.chosen.size_bytes, i) for i, (f, l) in enumerate(zip(free, least, strict=True))]
+    for _, gain, i in sorted((g for g in gains if g[1] > 0), key=lambda g: g[0] / g[1]):
+        if saved_bytes <= 0:
+            break
+        chosen[i], saved_bytes = least[i], saved_bytes - gain
+    return chosen
