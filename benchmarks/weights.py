@@ -4,18 +4,24 @@ The networks: SqueezeNet 1.0 as Deep Compression published it (26 layers, 8-bit 
 a matrix of 4,097 columns). Counted is everything that is needed to get the float32 weights back: headers, shapes, the codebooks as float32, tables of the
 codes, lengths of lanes, and the biases as plain float32. Beside it the anchors: the published file, Huffman, and NNC's context coder, each for the same network.
 Every stream is decoded and compared.
+
+--compiled: instead, what the chip does with it: nets compiled with plain weights, with weights="auto" (coded where it costs no time) and "coded" (fewest bytes), on
+the emulated chip: constants and what of them is weights, cycles and energy; the outputs on --inputs inputs must be the same to the bit.
 """
 
 from __future__ import annotations
 
 import math
 import time
+from collections import Counter
 from dataclasses import dataclass
 
 import numpy as np
 
 from benchmarks.common import parse, parser, show
+from tvm_ergo.codegen.weights.choose import Weights
 from tvm_ergo.evaluation.datasets import shared_root
+from tvm_ergo.evaluation.nets import compile_net, inputs_of
 from tvm_ergo.target.codecs import Codec
 from tvm_ergo.target.codecs.weights import CodedWeights, WeightCodes, decode, encode
 from tvm_ergo.target.codecs.weights_registry import WEIGHT_CODECS
@@ -25,6 +31,11 @@ ANCHORS = {"squeezenet_deepcompression": {"fp32": 4_993_696, "file": 675_763, "H
 """Bytes, measured on these very codes."""
 CHOICES = {**{codec.name.lower(): (codec,) for codec in WEIGHT_CODECS}, "best Huffman of each layer": (Codec.HUFFMAN, Codec.HUFFMAN_RUNS),
            "best of each layer": tuple(WEIGHT_CODECS)}
+
+
+COMPILED = ("bnn_lfc_w1a1_mnist", "tfc_1w1a_mnist", "bnn_cnv_w1a1_cifar10", "bnn_cnv_w1a2_cifar10", "squeezenet1.0_deepcompression_fp32", "resnet18_ktb_small",
+            "mobilenet_v2_1.0_224_fp32", "ic_resnet8_qdq_int8", "ad01_autoencoder_qdq_int8")
+CALIBRATION_SAMPLES = 16
 
 
 @dataclass(frozen=True)
@@ -81,11 +92,38 @@ def measure(net: str, lanes: int) -> tuple[list[dict], list[dict]]:
     return rows, detail
 
 
+def measure_compiled(name: str, inputs: int) -> list[dict]:
+    """A row per form of the weights of a net."""
+    rows, expected = [], None
+    for how in (Weights.DENSE, Weights.AUTO, Weights.CODED):
+        compiled = compile_net(name, calibration_samples=CALIBRATION_SAMPLES, weights=how.value)
+        results = [compiled.run(feeds) for feeds in inputs_of(name, compiled, inputs)]
+        outputs = [value for result in results for value in result.outputs.values()]
+        expected = outputs if expected is None else expected
+        if not all(map(np.array_equal, outputs, expected)):
+            raise AssertionError(f"{name} computes something else with weights={how.value}")
+        weights = [row for program in compiled.programs.values() for row in program.meta["weights"]]
+        count, traces = sum(math.prod(row["shape"]) for row in weights), results[0].traces.values()
+        codecs = Counter(row["codec"] for row in weights if row["codec"])
+        rows.append({"net": name, "weights": how.value, "density": sum(row["density"] * math.prod(row["shape"]) for row in weights) / count,
+                     "constants": sum(program.meta["constant_bytes"] for program in compiled.programs.values()),
+                     "of them weights": sum(row["coded_bytes"] for row in weights), "bits/weight": 8 * sum(row["coded_bytes"] for row in weights) / count,
+                     "coded": f"{codecs.total()} of {len(weights)}", "cycles": sum(trace.cycles for trace in traces),
+                     "uJ": sum(trace.energy_pj for trace in traces) / 1e6, "codecs": dict(codecs)})
+    return rows
+
+
 def main(argv=None) -> None:
     arguments = parser(__doc__)
     arguments.add_argument("--lanes", type=int, default=1, help="decoder lanes that each layer is divided among")
     arguments.add_argument("--layers", action="store_true", help="one row per layer instead")
+    arguments.add_argument("--compiled", action="store_true", help="instead: nets compiled with their weights in each form")
+    arguments.add_argument("--inputs", type=int, default=2, help="with --compiled: inputs of each net whose outputs are compared")
     options = parse(arguments, argv)
+    if options.compiled:
+        found = [row for name in options.nets or COMPILED for row in measure_compiled(name, options.inputs)]
+        show("Weights in the compiled network: bytes, cycles and energy of one inference", found, options.json, hidden=("codecs",))
+        return
     rows, detail = [], []
     for net in options.nets or ANCHORS:
         found = measure(net, options.lanes)

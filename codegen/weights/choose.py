@@ -22,9 +22,12 @@ from tvm_ergo.target.chip import Chip
 from tvm_ergo.target.codecs import Codec
 from tvm_ergo.target.codecs.packed import PER_STEP
 from tvm_ergo.target.codecs.weights import MAX_LANES
+from tvm_ergo.target.codecs.weights_native import library
 
 WORTHWHILE = 0.95
 """A stream takes less than this share of the plain bytes: chunks of channels could not be read out of one that saves little."""
+PYTHON_BYTES = 1 << 14
+"""Larger constants do not try CABAC where the compiled coder was not built: Python takes some 90 us a weight."""
 RUNS_FROM = 0.3
 """Share of the most frequent value from which codes of runs are tried."""
 SLOWER = 4.0
@@ -111,7 +114,7 @@ class Candidates:
         tensor, found = self.graph.tensors[t], []
         default, _ = _most_frequent(tensor)
         for codec in codecs:
-            if codec in (Codec.HUFFMAN_RUNS, Codec.RUNS) and default < RUNS_FROM:
+            if codec in (Codec.HUFFMAN_RUNS, Codec.RUNS) and default < RUNS_FROM or codec == Codec.CABAC and not library() and tensor.size_bytes > PYTHON_BYTES:
                 continue
             coding = Coding(codec, self.lanes)
             size = len(stream(tensor, tensor.region, coding).data)
