@@ -9,6 +9,7 @@ from enum import IntEnum
 
 import numpy as np
 
+from tvm_ergo.compressed import blocks
 from tvm_ergo.target.codecs.weights import Reader, WeightCodes, decode, varint
 from tvm_ergo.target.codecs.weights_choice import best_codec
 from tvm_ergo.target.errors import InputError, ProgramError
@@ -26,6 +27,7 @@ class Form(IntEnum):
     CODED = 4  # a stream of a weight codec, rows along the first axis
     CODED_TRANSPOSED = 5  # rows along the last axis
     DEFLATED = 6
+    BLOCKS = 7  # a product codebook (`blocks`)
 
 
 _STORED = {Form.HALF: "<f2", Form.NARROW_8: "<i1", Form.NARROW_16: "<i2"}
@@ -48,6 +50,8 @@ def store(array: np.ndarray) -> Stored:
     found = [(Form.PLAIN, _little(array, array.dtype).tobytes(), "")]
     found += [(form, _little(array, np.dtype(dtype)).tobytes(), "") for form, dtype in _STORED.items() if _holds(array, np.dtype(dtype))]
     found += _coded(array)
+    if found_blocks := blocks.find(array):
+        found.append((Form.BLOCKS, blocks.to_bytes(found_blocks, store), "product codebook"))
     deflated = zlib.compress(found[0][1], 9)
     found.append((Form.DEFLATED, varint(len(deflated)) + deflated, ""))
     form, body, codec = min(found, key=lambda f: len(f[1]))
@@ -96,6 +100,8 @@ def restore(reader: Reader) -> np.ndarray:
         raise _broken("its form is unknown or its size impossible")
     if form in (Form.CODED, Form.CODED_TRANSPOSED):
         return _decoded(reader.take(reader.varint()), dtype, shape, form == Form.CODED_TRANSPOSED)
+    if form == Form.BLOCKS:
+        return blocks.from_bytes(reader, shape, restore)
     stored = np.dtype(_STORED.get(form, dtype)).newbyteorder("<")
     size = math.prod(shape) * stored.itemsize
     if form == Form.DEFLATED:
