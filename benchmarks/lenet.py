@@ -30,7 +30,7 @@ GOALS = {"LeNet-300-100": (82, 1.64), "LeNet-5": (82, 0.80)}
 PHASES = {
     "LeNet-300-100": [Phase(12, lr=2e-3), Phase(50, lr=1e-3, density={"1": 0.02, "3": 0.05, "5": 0.25}), Phase(20, lr=5e-4, values={"5": 9, "*": 5}),
                       Phase(2, lr=1e-5, bits=8)],
-    "LeNet-5": [Phase(8, lr=2e-3), Phase(20, lr=1e-3, density={"0": 0.4, "2": 0.06, "5": 0.008, "7": 0.1}), Phase(8, lr=5e-4, values={"0": 9, "*": 5}),
+    "LeNet-5": [Phase(10, lr=2e-3), Phase(20, lr=1e-3, density={"0": 0.5, "2": 0.12, "5": 0.02, "7": 0.2}), Phase(8, lr=5e-4, values={"0": 9, "*": 5}),
                 Phase(1, lr=1e-5, bits=8)]}
 
 
