@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from tvm_ergo.codegen.graph import Graph, Node, Region
 from tvm_ergo.relay_passes import dialect
 from tvm_ergo.relay_passes.dialect import Compress, Decompress, ErgoOp
+from tvm_ergo.target.codecs import Codec
 
 FUSIBLE: dict[type[ErgoOp], tuple[dict[int, str | None], str | None]] = {
     dialect.Conv2d: ({0: "in_zp"}, "out_zp"), dialect.DepthwiseConv2d: ({0: "in_zp"}, "out_zp"), dialect.AvgPool2d: ({0: "in_zp"}, "out_zp"),
@@ -121,7 +122,7 @@ def _into_readers(graph: Graph, node: Node, made: dict[int, Node]) -> None:
 def expands_itself(graph: Graph, reader: Node, i: int, op: Decompress) -> bool:
     """Whether a reader's input can be rows that it expands: same zero point, and whole rows are read whatever rows are made."""
     inputs, _ = FUSIBLE.get(type(reader.inner), ({}, None))
-    if i not in inputs or (inputs[i] is not None and getattr(reader.inner, inputs[i]) != op.out_zp):
+    if i not in inputs or is_sparse(graph, reader) or (inputs[i] is not None and getattr(reader.inner, inputs[i]) != op.out_zp):
         return False
     out = graph.tensors[reader.outputs[0]]
     if len(out.shape) != 4 or out.shape[0] != 1:
@@ -132,19 +133,24 @@ def expands_itself(graph: Graph, reader: Node, i: int, op: Decompress) -> bool:
     return box[2:] == ((0, op.shape[2]), (0, op.shape[3])) and (type(reader.inner) not in (dialect.Add, dialect.Mul) or shape == op.shape)
 
 
-def shrinks_itself(producer: Node, op: Compress) -> bool:
+def shrinks_itself(graph: Graph, producer: Node, op: Compress) -> bool:
     """Whether a node's result can be rows that it shrinks: same zero point."""
-    if type(producer.inner) not in FUSIBLE:
+    if type(producer.inner) not in FUSIBLE or is_sparse(graph, producer):
         return False
     field = FUSIBLE[type(producer.inner)][1]
     return field is None or getattr(producer.inner, field) == op.out_zp
+
+
+def is_sparse(graph: Graph, node: Node) -> bool:
+    """Whether the sparse engine computes a node: it has no coders of rows."""
+    return any(graph.tensors[t].coding is not None and graph.tensors[t].coding.codec is Codec.EIE for t in node.inputs)
 
 
 def _into_producer(graph: Graph, node: Node, made: dict[int, Node]) -> None:
     """The producer writes the slots, if nobody reads what it made otherwise."""
     (plain,) = node.inputs
     producer = graph.producer.get(plain)
-    if producer is None or plain in graph.outputs or len(graph.consumers[plain]) != 1 or not shrinks_itself(producer, node.op):
+    if producer is None or plain in graph.outputs or len(graph.consumers[plain]) != 1 or not shrinks_itself(graph, producer, node.op):
         return
     now = made[producer.id]
     op = replace(_coded(now.op), shrinks=node.op, shape=graph.tensors[plain].shape)

@@ -18,6 +18,7 @@ from tvm_ergo.codegen.strided import View, elements
 from tvm_ergo.codegen.validate import validate
 from tvm_ergo.codegen.views import NodeTime, resolve
 from tvm_ergo.codegen.weights.panels import Panels
+from tvm_ergo.codegen.weights.sparse import SparseWeights
 from tvm_ergo.target.errors import ErgoError, OutOfMemoryError
 from tvm_ergo.target.isa import Operand
 
@@ -99,6 +100,10 @@ class Plan:
     def panel(self, t: int, box: Region) -> Operand | None:
         """A box of coded weights as an operand; None for a tensor that is not coded."""
         return self.panels.operand(t, box, self.constants.get(t, 0))
+
+    def sparse(self, t: int, box: Region) -> tuple[Operand, SparseWeights] | None:
+        """A box of weights that the sparse engine computes on; None for any others."""
+        return self.panels.sparse(t, box, self.constants.get(t, 0))
 
     def is_whole(self, t: int, time: int) -> bool:
         """Whether all of a tensor can be read just after the step ``time`` that completes it: here always."""

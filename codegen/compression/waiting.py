@@ -159,7 +159,7 @@ class _Model:
         decision = Decision(spec.codec.name, 1, layout.slot_bytes, layout.zero_point, keep_plain=False, one_copy=True)
         fields = dict(codec=decision.codec, tile_rows=1, slot_bytes=decision.slot_bytes, bound=255, out_zp=decision.zero_point)
         span, plain = self.timeline.span[producer.id], []
-        if not shrinks_itself(producer, dialect.Compress(**fields)):
+        if not shrinks_itself(self.graph, producer, dialect.Compress(**fields)):
             plain.append(_Group(3 * span.first + 1, 3 * span.last + 2, min(shape[1], 1 + self._band(producer))))
         for node in readers:
             if t in node.inputs and all(expands_itself(self.graph, node, i, dialect.Decompress(**fields, shape=shape))

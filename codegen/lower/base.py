@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from tvm_ergo.codegen.graph import Graph, Node, Region
 from tvm_ergo.codegen.plan import Plan
 from tvm_ergo.codegen.strided import View, collapse
+from tvm_ergo.codegen.weights.sparse import SparseWeights
 from tvm_ergo.relay_passes.dialect import ErgoOp
 from tvm_ergo.target.errors import UnsupportedError
 from tvm_ergo.target.isa import Copy, DType, Fill, Instruction, Operand
@@ -75,6 +76,10 @@ class Emitter:
     def weights(self, t: int, region: Region) -> Operand:
         """A box of constant weights as an operand, coded where the plan has them so."""
         return self.plan.panel(t, region) or self.operand(t, region)
+
+    def sparse(self, t: int, region: Region) -> tuple[Operand, SparseWeights] | None:
+        """A box of constant weights in the sparse engine's form, where the plan has them so."""
+        return self.plan.sparse(t, region)
 
     def inputs(self, node: Node, region: Region) -> list[Region]:
         """The boxes of the inputs that a box of output 0 needs."""

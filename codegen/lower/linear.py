@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tvm_ergo.codegen.graph import Node, Region
 from tvm_ergo.codegen.lower.base import Emitter, lowers, window
+from tvm_ergo.codegen.lower.sparse import spmv
 from tvm_ergo.codegen.weights.panels import WEIGHTS, group_runs
 from tvm_ergo.relay_passes import dialect
 from tvm_ergo.target.isa import Conv, ConvTranspose, Depthwise, MatMul
@@ -24,9 +25,13 @@ def _requantize(op) -> dict[str, int]:
 @lowers(dialect.Conv2dAccumulate)  # the same instruction: its ``out`` is int32, that is all the difference
 @lowers(dialect.Conv2d)
 def conv2d(node: Node, region: Region, emit: Emitter) -> None:
-    """One CONV, or up to three where the box cuts through channel groups."""
+    """One CONV, or up to three where the box cuts through channel groups; SPMV where the weights are in the sparse engine's form."""
     op, (x, w, *vectors) = node.op, node.inputs
     x_shape, w_shape = emit.graph.shapes(node)[:2]
+    sparse = emit.sparse(w, (region[3], *((0, extent) for extent in w_shape[1:])))
+    if sparse is not None:
+        spmv(node, region, emit, *sparse)
+        return
     rows, cols, padding = _windows(node, region, x_shape, w_shape[1:3])
     per_group_out, per_group_in = w_shape[0] // op.groups, w_shape[3]
     for begin, end in group_runs(*region[3], per_group_out):

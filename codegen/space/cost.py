@@ -13,9 +13,11 @@ from tvm_ergo.codegen.space.order import Needs
 from tvm_ergo.codegen.space.rolling import Shift
 from tvm_ergo.codegen.strided import View, elements
 from tvm_ergo.codegen.weights.coding import stream
+from tvm_ergo.codegen.weights.sparse import SparseWeights
 from tvm_ergo.target.chip import Chip
+from tvm_ergo.target.codecs import Codec
 from tvm_ergo.target.codecs.weights import CodedWeights
-from tvm_ergo.target.isa import Event, Operand
+from tvm_ergo.target.isa import DType, Event, Operand, contiguous
 from tvm_ergo.target.isa.weights import coded_weights
 
 
@@ -39,6 +41,16 @@ class Apart:
         if t not in self.codings:
             return None
         return share_of(stream(tensor, tensor.region, self.codings[t]), tensor.shape, _lengths(box))
+
+
+    def sparse(self, t: int, box: Region) -> tuple[Operand, SparseWeights] | None:
+        """Of weights in the sparse engine's form: the box's share of all of them."""
+        if t not in self.codings or self.codings[t].codec is not Codec.EIE:
+            return None
+        tensor = self.graph.tensors[t]
+        whole, share = stream(tensor, tensor.region, self.codings[t]), math.prod(_lengths(box)) / math.prod(tensor.shape)
+        size = max(1, math.ceil(len(whole.data) * share))
+        return contiguous(0, DType.U8, (size,)), replace(whole, data=whole.data[:size], entries=int(whole.entries * share))
 
 
 def share_of(coded: CodedWeights, shape: tuple[int, ...], box: tuple[int, ...]) -> Operand:

@@ -22,6 +22,7 @@ from tvm_ergo.codegen.space.stages import Stage
 from tvm_ergo.codegen.strided import View, elements
 from tvm_ergo.codegen.views import IN_PLACE_OPS, NodeTime, resolve
 from tvm_ergo.codegen.weights.panels import Panels
+from tvm_ergo.codegen.weights.sparse import SparseWeights
 from tvm_ergo.target.isa import Operand
 
 
@@ -115,6 +116,10 @@ class SpacePlan:
     def panel(self, t: int, box: Region) -> Operand | None:
         """As `Plan.panel`."""
         return self.panels.operand(t, box, self.constants.get(t, 0))
+
+    def sparse(self, t: int, box: Region) -> tuple[Operand, SparseWeights] | None:
+        """As `Plan.sparse`."""
+        return self.panels.sparse(t, box, self.constants.get(t, 0))
 
     def is_whole(self, t: int, time: int) -> bool:
         """Whether all of a tensor can be read just after the step ``time`` that completes it."""

@@ -18,6 +18,7 @@ from tvm_ergo.codegen.lower import Emitter
 from tvm_ergo.codegen.space.cost import Apart
 from tvm_ergo.codegen.weights.apply import codable
 from tvm_ergo.codegen.weights.coding import Coding, stream
+from tvm_ergo.codegen.weights.sparse import runs_sparse
 from tvm_ergo.target.chip import Chip
 from tvm_ergo.target.codecs import Codec
 from tvm_ergo.target.codecs.packed import PER_STEP
@@ -72,7 +73,7 @@ class Candidates:
         self._apart = Apart(graph)
 
     def free(self, by_energy: bool = False) -> list[Choice]:
-        """Per constant the fewest bytes at no more cycles than plain weights take; by_energy: the least energy (leakage included) instead."""
+        """Per constant the fewest bytes at no more cycles than plain weights take, or the sparse engine where that is faster; by_energy: the least energy (leakage included) instead."""
         return [self._choice(t, self._free(t, by_energy)) for t in self.readers]
 
     def least(self, slower: float = inf, share: float = WORTHWHILE) -> list[Choice]:
@@ -81,19 +82,20 @@ class Candidates:
 
     def _least(self, t: int, slower: float, share: float) -> Candidate | None:
         limit = slower * self.plain(t).cycles
-        return min((c for c in self._coded(t, ALL, share) if c.cycles <= limit), key=lambda c: (c.size_bytes, c.cycles), default=None)
+        return min((c for c in [*self._coded(t, ALL, share), *self._sparse(t, share)] if c.cycles <= limit), key=lambda c: (c.size_bytes, c.cycles), default=None)
 
     def _choice(self, t: int, coded: Candidate | None) -> Choice:
         plain = self.plain(t)
         return Choice(self.graph.tensors[t].digest, plain, coded or plain)
 
     def _free(self, t: int, by_energy: bool) -> Candidate | None:
-        plain = self.plain(t)
+        plain, sparse = self.plain(t), self._sparse(t)
         if by_energy:
-            found = [c for c in self._coded(t, ALL) if self._energy(c) <= self._energy(plain)]
+            found = [c for c in [*self._coded(t, ALL), *sparse] if self._energy(c) <= self._energy(plain)]
             return min(found, key=lambda c: (self._energy(c), c.size_bytes), default=None)
         found = [c for c in self._coded(t, self._keeping_up(t, plain)) if c.cycles <= plain.cycles]
-        return min(found, key=lambda c: (c.size_bytes, c.energy_pj), default=None)
+        dense = min(found, key=lambda c: (c.size_bytes, c.energy_pj), default=None)
+        return next((c for c in sparse if c.cycles < (dense or plain).cycles), dense)
 
     def _energy(self, candidate: Candidate) -> float:
         return candidate.energy_pj + self.chip.leakage_pj(candidate.cycles)
@@ -121,6 +123,15 @@ class Candidates:
             if size < share * tensor.size_bytes:
                 found.append(self._priced(t, coding, size))
         return found
+
+    def _sparse(self, t: int, share: float = WORTHWHILE) -> list[Candidate]:
+        """The sparse engine's form where it can do the layers and takes less than so much of the plain bytes."""
+        tensor = self.graph.tensors[t]
+        if not runs_sparse(self.graph, tensor, self.readers[t], self.chip):
+            return []
+        coding = Coding(Codec.EIE, self.chip.sparse.elements)
+        size = len(stream(tensor, tensor.region, coding).data)
+        return [self._priced(t, coding, size)] if size < share * tensor.size_bytes else []
 
     def _priced(self, t: int, coding: Coding | None, size_bytes: int) -> Candidate:
         """The layers that read a constant, as they are if it is coded so."""

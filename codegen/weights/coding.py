@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from tvm_ergo.codegen.weights.sparse import sparse_weights
 from tvm_ergo.target.codecs import Codec
 from tvm_ergo.target.codecs.weights import CodedWeights, WeightCodes, encode
 
@@ -23,7 +24,8 @@ MOST_KNOWN = 4096
 
 @dataclass(frozen=True)
 class Coding:
-    """codec : of weights. lanes : decoders that a stream may be divided among; small ones get fewer."""
+    """codec : of weights, or EIE: the sparse engine computes on them. lanes : decoders that a stream may be divided among; small ones get fewer; of EIE the
+    processing elements."""
 
     codec: Codec
     lanes: int
@@ -37,11 +39,12 @@ def stream(tensor: Tensor, box: Region, coding: Coding | None = None) -> CodedWe
     ``MOST_KNOWN`` streams are remembered."""
     coding = coding or tensor.coding
     shape = [end - begin for begin, end in box]
-    lanes = max(1, min(coding.lanes, math.prod(shape) // LANE_SYMBOLS[coding.codec], shape[0]))
+    sparse = coding.codec is Codec.EIE
+    lanes = coding.lanes if sparse else max(1, min(coding.lanes, math.prod(shape) // LANE_SYMBOLS[coding.codec], shape[0]))
     key = tensor.digest, box, coding.codec, lanes
     if key not in _known:
         values = np.ascontiguousarray(tensor.data[tuple(slice(begin, end) for begin, end in box)])
-        _known[key] = encode(WeightCodes.of(values, inner_of(values.shape)), coding.codec, lanes)
+        _known[key] = sparse_weights(values, lanes) if sparse else encode(WeightCodes.of(values, inner_of(values.shape)), coding.codec, lanes)
         if len(_known) > MOST_KNOWN:
             _known.popitem(last=False)
     _known.move_to_end(key)

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 
 from tvm_ergo.codegen.graph import Graph, Node, Region
 from tvm_ergo.codegen.weights.coding import stream
+from tvm_ergo.codegen.weights.sparse import SparseWeights
 from tvm_ergo.relay_passes import dialect
 from tvm_ergo.target.codecs.weights import CodedWeights
-from tvm_ergo.target.isa import Operand
+from tvm_ergo.target.isa import DType, Operand, contiguous
 from tvm_ergo.target.isa.weights import MOST_STEPS, coded_weights
 
 WEIGHTS = 1
@@ -87,6 +88,14 @@ class Panels:
             return None
         panel = self.of[t][box]
         return coded_weights(addr + panel.offset, tuple(end - begin for begin, end in box), panel.coded)
+
+
+    def sparse(self, t: int, box: Region, addr: int) -> tuple[Operand, SparseWeights] | None:
+        """The bytes of a box of a constant in the sparse engine's form; None for any other."""
+        panel = self.of.get(t, {}).get(box)
+        if panel is None or not isinstance(panel.coded, SparseWeights):
+            return None
+        return contiguous(addr + panel.offset, DType.U8, (len(panel.coded.data),)), panel.coded
 
 
 def _boxes(graph: Graph, steps: Sequence | None) -> dict[int, list[Region]]:
