@@ -1,21 +1,29 @@
 """The stage that codes constant weights: per chip function, which constants stand coded in memory and how.
 
-"auto": what costs no cycles (for the objective energy: what takes least energy); for the objective memory the fewest bytes at a bounded loss of time; and where
-the network does not fit with whole layers, as many more as it takes, those first that cost least time for what they save. Results never change.
+"auto": what costs no cycles (for the objective energy: what takes least energy; for the objective memory the fewest bytes at a bounded loss of time). Where the network does not
+fit with whole layers and those, the cheaper of two ways: more constants coded, those first that cost least time for what they save, until whole layers fit;
+or rows and tiles, with no more constants coded than these need. Results never change.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import inf
 from typing import TYPE_CHECKING
 
 import tvm
 from tvm import relax
-from tvm_ergo.codegen.plan import make_plan
-from tvm_ergo.codegen.space import Objective
+from tvm_ergo.codegen.compile import emit_program
+from tvm_ergo.codegen.plan import Plan, make_plan
+from tvm_ergo.codegen.space import Objective, SpacePlan, choose
+from tvm_ergo.codegen.space.bound import least_possible_bytes
 from tvm_ergo.codegen.stream import graph_of
 from tvm_ergo.codegen.weights.apply import annotated
 from tvm_ergo.codegen.weights.choose import SLOWER, Candidates, Choice, Weights, enough
 from tvm_ergo.relay_passes.compile.partition import chip_functions
+from tvm_ergo.target.errors import OutOfMemoryError
+from tvm_ergo.target.machine import Trace
 
 if TYPE_CHECKING:
     from tvm_ergo.pipeline import PipelineOptions
@@ -23,6 +31,10 @@ if TYPE_CHECKING:
 NO_LIMIT = 1 << 40
 SLACK_BYTES = 256
 """For the alignment of constants."""
+CHEAP = 0.03
+"""Share of all cycles that decoding may cost before rows and tiles are looked for instead, which takes long."""
+Chosen = dict[str, list[Choice]]
+"""By chip function."""
 
 
 def code_weights(mod: tvm.IRModule, options: PipelineOptions) -> tvm.IRModule:
@@ -30,14 +42,7 @@ def code_weights(mod: tvm.IRModule, options: PipelineOptions) -> tvm.IRModule:
     functions = dict(chip_functions(mod))
     if options.weights is Weights.DENSE or not functions:
         return mod
-    candidates = {name: Candidates(graph_of(func), options.chip) for name, func in functions.items()}
-    if options.weights is Weights.CODED:
-        chosen = {name: c.least(share=1) for name, c in candidates.items()}
-    elif options.objective is Objective.MEMORY:
-        chosen = {name: c.least(SLOWER) for name, c in candidates.items()}
-    else:
-        chosen = {name: c.free(options.objective is Objective.ENERGY) for name, c in candidates.items()}
-    chosen = _as_needed(functions, candidates, chosen, options)
+    chosen = _Decision(functions, options).made()
     mod = mod.clone()
     for name, choices in chosen.items():
         mod[mod.get_global_var(name)] = _with(functions[name], choices)
@@ -48,14 +53,79 @@ def _with(func: relax.Function, choices: list[Choice]) -> relax.Function:
     return annotated(func, {c.digest: c.chosen.coding for c in choices if c.chosen.coding is not None})
 
 
-def _as_needed(functions: dict[str, relax.Function], candidates: dict[str, Candidates], chosen: dict[str, list[Choice]],
-               options: PipelineOptions) -> dict[str, list[Choice]]:
-    """The choices, and more bytes saved where whole layers do not fit the memory otherwise."""
-    plans = [make_plan(graph_of(_with(func, chosen[name])), NO_LIMIT) for name, func in functions.items()]
-    missing = sum(plan.constant_bytes for plan in plans) + max(plan.activation_bytes for plan in plans) - options.chip.memory_bytes
-    if missing <= 0 or options.weights is Weights.CODED:
-        return chosen
-    names = list(functions)
-    least = [choice for name in names for choice in candidates[name].least()]
-    found = iter(enough([choice for name in names for choice in chosen[name]], least, missing + SLACK_BYTES))
-    return {name: [next(found) for _ in chosen[name]] for name in names}
+@dataclass(frozen=True, eq=False)
+class _Decision:
+    functions: Mapping[str, relax.Function]
+    options: PipelineOptions
+
+    def made(self) -> Chosen:
+        candidates = {name: Candidates(graph_of(func), self.options.chip) for name, func in self.functions.items()}
+        if self.options.weights is Weights.CODED:
+            return {name: c.least(share=1) for name, c in candidates.items()}
+        if self.options.objective is Objective.MEMORY:
+            first = {name: c.least(SLOWER) for name, c in candidates.items()}
+        else:
+            first = {name: c.free(self.options.objective is Objective.ENERGY) for name, c in candidates.items()}
+        plans = self.whole_layers(first)
+        missing = sum(plan.constant_bytes for plan in plans.values()) + max(p.activation_bytes for p in plans.values()) - self.options.chip.memory_bytes
+        if missing <= 0:
+            return first
+        return self.as_needed(candidates, first, missing)
+
+    def as_needed(self, candidates: Mapping[str, Candidates], first: Chosen, missing: int) -> Chosen:
+        """The choices where ``first`` lacks so many bytes for whole layers."""
+        least = {name: c.least() for name, c in candidates.items()}
+        more = self.enough(first, least, missing)
+        if more is not None and _cycles(more) <= _cycles(first) + CHEAP * _plain_cycles(first):
+            return more
+        ways = [more] if more is not None else []
+        bounded = {name: c.least(SLOWER) for name, c in candidates.items()}
+        in_space = next((level for level in (first, bounded, least) if self.cost(level) < inf), None)
+        ways += [in_space] if in_space is not None else []
+        return min(ways, key=self.cost, default=least)
+
+    def enough(self, first: Chosen, least: Chosen, missing: int) -> Chosen | None:
+        """``first`` with as many of the smallest streams as whole layers need; None where even all are too few."""
+        flat = [[choice for name in self.functions for choice in chosen[name]] for chosen in (first, least)]
+        found = enough(*flat, missing + SLACK_BYTES)
+        if _bytes(flat[0]) - _bytes(found) < missing:
+            return None
+        left = iter(found)
+        return {name: [next(left) for _ in first[name]] for name in self.functions}
+
+    def whole_layers(self, chosen: Chosen) -> dict[str, Plan]:
+        return {name: make_plan(graph_of(_with(func, chosen[name])), NO_LIMIT) for name, func in self.functions.items()}
+
+    def cost(self, chosen: Chosen) -> float:
+        """Cycles (for the objective energy: pJ) of the plans that code generation will make; infinity where a function does not fit beside the others' constants."""
+        constants = {name: plan.constant_bytes for name, plan in self.whole_layers(chosen).items()}
+        total = 0.0
+        for name, func in self.functions.items():
+            limit = self.options.chip.memory_bytes - sum(constants.values()) + constants[name]
+            plan = self._plan(_with(func, chosen[name]), limit, constants[name])
+            if plan is None:
+                return inf
+            trace = Trace(emit_program(plan, self.options.chip), self.options.chip)
+            total += trace.energy_pj if self.options.objective is Objective.ENERGY else trace.cycles
+        return total
+
+    def _plan(self, func: relax.Function, limit: int, constant_bytes: int) -> Plan | SpacePlan | None:
+        graph = graph_of(func)
+        if constant_bytes + least_possible_bytes(graph).size_bytes > limit:
+            return None
+        try:
+            return choose(graph, self.options.chip, limit, objective=self.options.objective)
+        except OutOfMemoryError:
+            return None
+
+
+def _bytes(choices: list[Choice]) -> int:
+    return sum(c.chosen.size_bytes for c in choices)
+
+
+def _cycles(chosen: Chosen) -> int:
+    return sum(c.chosen.cycles for choices in chosen.values() for c in choices)
+
+
+def _plain_cycles(chosen: Chosen) -> int:
+    return sum(c.plain.cycles for choices in chosen.values() for c in choices)
