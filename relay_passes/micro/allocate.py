@@ -33,8 +33,14 @@ SOLVE_SECONDS = 20.0
 SCALE = 10**9  # errors are integers for the solver, in units of the largest / SCALE
 
 
+DEPTHWISE_BITS = (8, 7, 6, 5, 4, 3)
+"""The default ways of depthwise layers: their channels differ by orders of magnitude, so that each has a step of its own."""
+
+
 def steps_of(layer: WeightLayer) -> tuple[Target, ...]:
-    """`STEPS` for one layer."""
+    """`STEPS` for one layer, `DEPTHWISE_BITS` for a depthwise one."""
+    if layer.depthwise:
+        return tuple(Target(bits=bits) for bits in DEPTHWISE_BITS)
     rms = float(np.sqrt(np.mean(np.square(layer.weight, dtype=np.float64)))) or 1.0
     return tuple(Target(step=step * rms) for step in STEPS)
 
