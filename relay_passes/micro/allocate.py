@@ -33,7 +33,7 @@ SOLVE_SECONDS = 20.0
 SCALE = 10**9  # errors are integers for the solver, in units of the largest / SCALE
 
 
-DEPTHWISE_BITS = (8, 7, 6, 5, 4, 3)
+DEPTHWISE_BITS = (8, 7, 6, 5, 4, 3, 2)
 """The default ways of depthwise layers: their channels differ by orders of magnitude, so that each has a step of its own."""
 
 
