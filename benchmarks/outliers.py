@@ -12,7 +12,7 @@ from benchmarks.one_shot import Net
 from tvm_ergo.relay_passes.micro.clip import Clip, ClipMethod
 from tvm_ergo.relay_passes.micro.reduce_bits import ReduceBits
 from tvm_ergo.relay_passes.micro.split_outliers import SplitOutliers
-from tvm_ergo.relay_passes.micro.structured_scales import has_structure
+from tvm_ergo.relay_passes.micro.structured_scales import row_steps, shared_values
 from tvm_ergo.relay_passes.micro.weight_layers import weight_layers
 from tvm_ergo.relay_passes.micro.weights import WeightScale
 
@@ -23,7 +23,7 @@ BITS = (8, 7, 6, 5, 4)
 
 def forms(mod, bits: int) -> dict:
     """Name -> the float net with weights of so many bits."""
-    some = {name: bits for name, layer in weight_layers(mod).items() if not has_structure(layer.weight)}
+    some = {name: bits for name, layer in weight_layers(mod).items() if shared_values(layer.rows) is None and row_steps(layer.rows) is None}
     grid = ReduceBits(some, WeightScale.MAX, per_channel=False)
     made = {f"clip {method.value}": grid(Clip(method, some)(mod)) for method in ClipMethod}
     made["r = 0"] = made.pop("clip none")  # the same thing

@@ -11,6 +11,7 @@ from tvm_ergo.cli import main
 from tvm_ergo.compressed.layers import _huffman_bits
 from tvm_ergo.relay_passes.interpreter import Interpreter
 from tvm_ergo.relay_passes.micro.allocate import AllocateOptions
+from tvm_ergo.relay_passes.micro.reconstruct import Target
 from tvm_ergo.target.errors import CalibrationError, CompressionError, InputError
 
 QUICK = AllocateOptions(samples=48, compared=4, probes=1)
@@ -74,6 +75,15 @@ def test_a_size_is_kept(data, size):
     found = tvm_ergo.compress(str(zoo.DIGITS_MODEL), data[0], size=size, allocate=QUICK)
     limit = 10000 if size == "10KB" else size
     assert 0.85 * limit < found.size_bytes <= limit and found.report.asked_bytes == limit and found.report.after is None
+
+
+def test_more_room_than_int8_needs_loses_nothing_else(data):
+    plain = tvm_ergo.compress(tvm_ergo.quantize(str(zoo.DIGITS_MODEL), data[0]))
+    found = tvm_ergo.compress(str(zoo.DIGITS_MODEL), data[0], size="1MB", evaluation=data[1], limit=40, allocate=QUICK)
+    assert found.report.weight_bytes == plain.report.weight_bytes and found.report.samples == 40 and found.report.before is not None
+    coarse = AllocateOptions(ways=lambda layer: (Target(bits=2),), samples=16, compared=2, probes=1)
+    within = tvm_ergo.compress(str(zoo.DIGITS_MODEL), data[0], max_drop=1.0, evaluation=data[1], allocate=coarse)
+    assert within.report.weight_bytes == plain.report.weight_bytes and within.report.before - within.report.after <= 1.0
 
 
 def test_nothing_is_lost_where_nothing_is_asked(data):

@@ -124,7 +124,7 @@ class _Work:
     allocate: AllocateOptions
     progress: Progress | None
     attempts: list[Attempt] = field(default_factory=list)
-    quantized: dict[int, tvm.IRModule] = field(default_factory=dict)
+    last: tuple[tvm.IRModule, tvm.IRModule] | None = None
 
     def __post_init__(self):
         mod = self.imported.mod
@@ -145,10 +145,10 @@ class _Work:
         return outcome.figures[outcome.primary] * (1 if outcome.higher_is_better else -1)
 
     def integer(self, mod: tvm.IRModule) -> tvm.IRModule:
-        """A float network as the chip computes it; made once."""
-        if id(mod) not in self.quantized:
-            self.quantized = {id(mod): quantize_module(mod, self.calibration, self.quantize)}
-        return self.quantized[id(mod)]
+        """A float network as the chip computes it; the last one is kept."""
+        if self.last is None or self.last[0] is not mod:
+            self.last = mod, quantize_module(mod, self.calibration, self.quantize)
+        return self.last[1]
 
     def measured(self, mod: tvm.IRModule) -> float:
         """What `smallest_within` asks: the float network's figure, and those of attempts after quantization."""
@@ -167,11 +167,22 @@ class _Work:
         return measure(self.float_mod, self.calibration, self.allocate, lambda done, total: self.say("measure layers", done, total))
 
     def within(self, max_drop: float) -> CompressedNetwork:
-        found = smallest_within(self.float_mod, self.calibration, self.measured, max_drop, self.allocate, ways=self.ways())
+        try:
+            found = smallest_within(self.float_mod, self.calibration, self.measured, max_drop, self.allocate, ways=self.ways())
+        except CompressionError as error:  # int8 without more is the finest there is
+            plain = self.integer(self.float_mod)
+            figure = self.figure(plain, "evaluate int8")
+            if self.before - figure <= max_drop:
+                return self.result(plain, {}, figure, max_drop, None)
+            raise CompressionError("no form of the network stays within the drop", where=self.imported.source, required=f"a {self.primary} of {self.before - max_drop:g} at least",
+                                   available=f"{figure:g} with int8 weights and nothing else, {error.available} with smaller ones",
+                                   remedy="a larger drop, more samples to measure on (one of few counts much), or retraining (tvm_ergo.retrain)") from None
         return self.result(self.integer(found.mod), found.ways, found.figure, max_drop, None)
 
     def of_size(self, size_bytes: int) -> CompressedNetwork:
-        """The estimate of a size and the file's differ: the size asked of the weights is corrected until the file fits."""
+        """Int8 weights as they are where these fit. The estimate of a size and the file's differ: the size asked of the weights is corrected until the file fits."""
+        if len(self.packed(plain := self.integer(self.float_mod)).data) <= size_bytes:
+            return self.result(plain, {}, self.compared(plain), None, size_bytes)
         ways, best, asked = self.ways(), None, float(size_bytes)
         low = sum(min(w.bytes for w in some) for some in ways.values())
         for attempt in range(SIZE_ATTEMPTS):
@@ -187,11 +198,14 @@ class _Work:
         if best is None:
             raise CompressionError("the network cannot be made so small without training", where=self.imported.source, required=f"{size_bytes:,} bytes",
                                    available=f"{len(packed.data):,} bytes at least", remedy="a larger size, or retraining (tvm_ergo.retrain)")
-        figure = None
-        if self.test is not None:
-            self.before = self.figure(self.float_mod, "evaluate the float network")
-            figure = self.figure(best[0], f"evaluate {len(best[1].data):,} bytes")
-        return self.result(best[0], best[2], figure, None, size_bytes)
+        return self.result(best[0], best[2], self.compared(best[0]), None, size_bytes)
+
+    def compared(self, mod: tvm.IRModule) -> float | None:
+        """The figure of a quantized network, that of the float one noted beside it; None without a test."""
+        if self.test is None:
+            return None
+        self.before = self.figure(self.float_mod, "evaluate the float network")
+        return self.figure(mod, "evaluate the compressed network")
 
     def lossless(self, size_bytes: int | None, max_drop: float | None) -> CompressedNetwork:
         """The network as it is, coded; a float network is quantized first if there is calibration data."""
@@ -212,7 +226,7 @@ class _Work:
         total = sum(way.error for way in ways.values())
         errors = {name: way.error / total if total else 0.0 for name, way in ways.items()}
         layers: Sequence[LayerRow] = layer_rows(mod, contents, errors)
-        int8 = sum(a.nbytes for a in _constants(self.quantized[next(iter(self.quantized))] if self.quantized else mod))
+        int8 = sum(a.nbytes for a in _constants(mod))
         report = CompressionReport(
             model=Path(str(self.imported.source)).name, file_bytes=len(contents.data), graph_bytes=contents.graph_bytes,
             weight_bytes=sum(row.stored_bytes for row in layers), float_bytes=self.float_bytes, int8_bytes=int8, max_drop=max_drop, asked_bytes=size_bytes,
