@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from math import sqrt
 
-from tvm_ergo.codegen.graph import Graph
+from tvm_ergo.codegen.graph import Graph, Tensor
 from tvm_ergo.codegen.space.bound import least_possible_bytes
 from tvm_ergo.codegen.space.plan import SpacePlan
 from tvm_ergo.codegen.space.rolling import Shift
+from tvm_ergo.codegen.weights.coding import stream
 from tvm_ergo.target.errors import OutOfMemoryError
 
 KIB = 1024
@@ -55,8 +56,13 @@ def _constants_by_layer(graph: Graph) -> list[tuple[int, str]]:
     sizes: dict[str, int] = {}
     for node in graph.nodes:
         layer = node.op.name or node.name
-        sizes[layer] = sizes.get(layer, 0) + sum(graph.tensors[t].size_bytes for t in set(node.inputs) if graph.tensors[t].data is not None)
+        sizes[layer] = sizes.get(layer, 0) + sum(_stored_bytes(graph.tensors[t]) for t in set(node.inputs) if graph.tensors[t].data is not None)
     return sorted(((size, layer) for layer, size in sizes.items() if size), reverse=True)
+
+
+def _stored_bytes(tensor: Tensor) -> int:
+    """Of a constant in memory, coded or not."""
+    return tensor.size_bytes if tensor.coding is None else len(stream(tensor, tensor.region).data)
 
 
 def _listed(sizes: list[tuple[int, str]]) -> str:

@@ -80,7 +80,7 @@ def _normalize(mod: tvm.IRModule, options: PipelineOptions) -> tvm.IRModule:
 
 def _quantize(mod: tvm.IRModule, options: PipelineOptions) -> tvm.IRModule:
     if is_integer(mod) or is_quantized(mod) or not analyse(main_of(mod)).groups:
-        if options.calibration is not None:  # it may be measured on later, or not at all: what is wrong with it is said now
+        if options.calibration is not None and (is_integer(mod) or is_quantized(mod)):  # it may be measured on later: what is wrong with it is said now
             for _ in samples_of(mod, options.calibration):
                 pass
         if options.quantize.project_channels is not None:
