@@ -9,7 +9,7 @@ from tvm_ergo.retrain import Phase, finish, retrain, structures  # noqa: E402
 from tvm_ergo.retrain.checkpoint import NAME  # noqa: E402
 from tvm_ergo.target.errors import InputError  # noqa: E402
 
-PHASES = (Phase(3, lr=1e-2), Phase(4, lr=1e-2, density={"0": 0.2, "2": 0.5}), Phase(3, lr=3e-3, values=4), Phase(2, lr=1e-3, bits=8))
+PHASES = (Phase(3, lr=1e-2), Phase(4, lr=1e-2, density={"0": 0.2, "2": 0.5}), Phase(3, lr=3e-3, values=4), Phase(2, lr=1e-3, bits=8, activation_bits={"2": 5}))
 
 
 def test_phases_become_what_they_say_and_the_network_still_works(blobs, make_module):

@@ -12,6 +12,7 @@ from torch import nn
 from torch.nn import functional
 
 from tvm_ergo.retrain import checkpoint as checkpoints
+from tvm_ergo.retrain.activations import NAME, round_inputs
 from tvm_ergo.retrain.phases import Phase
 from tvm_ergo.retrain.structured import attach, density_of, structures
 from tvm_ergo.target.errors import InputError
@@ -43,8 +44,7 @@ def retrain(module: nn.Module, loader: Iterable, phases: Sequence[Phase], *, los
     """
     if not phases:
         raise InputError("there is nothing to do", required="at least one Phase")
-    attach(module)
-    run = _Run(module, loader, list(phases), loss, teacher, temperature, taught, optimizer, seed)
+    run = _Run(module, attach(module), loader, list(phases), loss, teacher, temperature, taught, optimizer, seed)
     folder = None if checkpoint is None else Path(checkpoint)
     if folder is not None:
         run.restore(checkpoints.load(folder, run.key))
@@ -61,8 +61,8 @@ def retrain(module: nn.Module, loader: Iterable, phases: Sequence[Phase], *, los
 
 
 class _Run:
-    def __init__(self, module, loader, phases, loss, teacher, temperature, taught, optimizer, seed):
-        self.module, self.loader, self.phases, self.loss = module, loader, phases, loss
+    def __init__(self, module, layers, loader, phases, loss, teacher, temperature, taught, optimizer, seed):
+        self.module, self.layers, self.loader, self.phases, self.loss = module, layers, loader, phases, loss
         self.teacher = None if teacher is None else teacher.eval()
         self.temperature, self.taught, self.make, self.seed = temperature, taught, optimizer, seed
         self.done, self.history = 0, History()
@@ -86,6 +86,9 @@ class _Run:
     def restore(self, state: dict | None) -> None:
         if state is None:
             return
+        for name, layer in self.layers.items():
+            if f"{name}.{NAME}.bits" in state["module"]:
+                round_inputs(layer, int(state["module"][f"{name}.{NAME}.bits"]))
         self.module.load_state_dict(state["module"])
         self.done, self.before, self.history = state["done"], state["before"], History(state["rows"])
         number, epoch = self.place()
@@ -102,6 +105,9 @@ class _Run:
 
     def _begin(self, phase: Phase) -> None:
         """The structures of a phase, then its optimizer, as codebooks are parameters."""
+        for name, layer in self.layers.items():
+            if (bits := phase.of("activation_bits", name)) is not None:
+                round_inputs(layer, int(bits))
         for name, (structure, weight) in structures(self.module).items():
             self.before[name] = float(structure.mask.float().mean())
             values, bits = phase.of("values", name), phase.of("bits", name)

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 from torch.nn.utils import parametrize
 
+from tvm_ergo.retrain.activations import stop_rounding
 from tvm_ergo.target.errors import InputError
 
 WEIGHTED = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.ConvTranspose1d, nn.ConvTranspose2d)
@@ -121,9 +122,10 @@ def structures(module: nn.Module) -> dict[str, tuple[Structured, torch.Tensor]]:
 
 
 def finish(module: nn.Module) -> nn.Module:
-    """The same module with plain dense weights, which have the structure as values. (A copy of a module shares the class that torch made for the
+    """The same module with plain dense weights, which have the structure as values, and inputs as they come. (A copy of a module shares the class that torch made for the
     parametrized layer, so `parametrize.remove_parametrizations` on one would break the other.)"""
     for layer in module.modules():
+        stop_rounding(layer)
         if isinstance(layer, WEIGHTED) and parametrize.is_parametrized(layer, "weight"):
             weight = layer.weight.detach().clone()
             layer.__class__ = type(layer).__bases__[0]
