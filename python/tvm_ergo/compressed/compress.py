@@ -8,7 +8,8 @@ calibration data; what is said of its accuracy is measured on it, integer arithm
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -150,10 +151,19 @@ class _Work:
             self.last = mod, quantize_module(mod, self.calibration, self.quantize)
         return self.last[1]
 
+    @cached_property
+    def plain(self) -> tvm.IRModule:
+        """Int8 and nothing else. Making it also finds ``base``: the float network, its channels equalized where that helps, which is done before weights get a
+        structure, as afterwards nobody touches them."""
+        found: list[tvm.IRModule] = []
+        made = quantize_module(self.float_mod, self.calibration, self.quantize, on_equalized=found.append)
+        self.base = found[-1] if found else self.float_mod
+        return made
+
     def measured(self, mod: tvm.IRModule) -> float:
         """What `smallest_within` asks: the float network's figure, and those of attempts after quantization."""
-        if mod is self.float_mod:
-            self.before = self.figure(mod, "evaluate the float network")
+        if mod is self.base:
+            self.before = self.figure(self.float_mod, "evaluate the float network")
             return self.before
         packed = self.packed(self.integer(mod))
         figure = self.figure(self.integer(mod), f"evaluate {len(packed.data):,} bytes")
@@ -164,16 +174,18 @@ class _Work:
         return pack(mod, [i.name for i in self.imported.inputs], [o.name for o in self.imported.outputs])
 
     def ways(self) -> dict[str, tuple[Way, ...]]:
-        return measure(self.float_mod, self.calibration, self.allocate, lambda done, total: self.say("measure layers", done, total))
+        self.say("quantize")
+        _ = self.plain
+        return measure(self.base, self.calibration, self.allocate, lambda done, total: self.say("measure layers", done, total))
 
     def within(self, max_drop: float) -> CompressedNetwork:
         try:
-            found = smallest_within(self.float_mod, self.calibration, self.measured, max_drop, self.allocate, ways=self.ways())
+            ways = self.ways()
+            found = smallest_within(self.base, self.calibration, self.measured, max_drop, self.allocate, ways=ways)
         except CompressionError as error:  # int8 without more is the finest there is
-            plain = self.integer(self.float_mod)
-            figure = self.figure(plain, "evaluate int8")
+            figure = self.figure(self.plain, "evaluate int8")
             if self.before - figure <= max_drop:
-                return self.result(plain, {}, figure, max_drop, None)
+                return self.result(self.plain, {}, figure, max_drop, None)
             raise CompressionError("no form of the network stays within the drop", where=self.imported.source, required=f"a {self.primary} of {self.before - max_drop:g} at least",
                                    available=f"{figure:g} with int8 weights and nothing else, {error.available} with smaller ones",
                                    remedy="a larger drop, more samples to measure on (one of few counts much), or retraining (tvm_ergo.retrain)") from None
@@ -181,14 +193,14 @@ class _Work:
 
     def of_size(self, size_bytes: int) -> CompressedNetwork:
         """Int8 weights as they are where these fit. The estimate of a size and the file's differ: the size asked of the weights is corrected until the file fits."""
-        if len(self.packed(plain := self.integer(self.float_mod)).data) <= size_bytes:
-            return self.result(plain, {}, self.compared(plain), None, size_bytes)
+        if len(self.packed(self.plain).data) <= size_bytes:
+            return self.result(self.plain, {}, self.compared(self.plain), None, size_bytes)
         ways, best, asked = self.ways(), None, float(size_bytes)
         low = sum(min(w.bytes for w in some) for some in ways.values())
         for attempt in range(SIZE_ATTEMPTS):
             self.say("allocate", attempt, SIZE_ATTEMPTS)
             picked = choose(ways, max(asked, low))
-            mod = self.allocate.pass_for(self.calibration, {name: way.target for name, way in picked.items()})(self.float_mod)
+            mod = self.allocate.pass_for(self.calibration, {name: way.target for name, way in picked.items()})(self.base)
             packed = self.packed(quantized := self.integer(mod))
             if len(packed.data) <= size_bytes and (best is None or len(packed.data) > len(best[1].data)):
                 best = quantized, packed, picked
@@ -211,7 +223,7 @@ class _Work:
         """The network as it is, coded; a float network is quantized first if there is calibration data."""
         mod, figure = self.float_mod, None
         if not is_integer(mod) and not is_quantized(mod) and self.calibration is not None:
-            mod = self.integer(mod)
+            mod = self.plain
         if self.test is not None:
             self.before = self.figure(self.float_mod, "evaluate the network as it is")
             figure = self.before if mod is self.float_mod else self.figure(mod, "evaluate the quantized network")
