@@ -139,3 +139,10 @@ def test_the_command(data, tmp_path, capsys):
     for wrong in (["--max-drop", "1", "--size", "1KB"], ["-o", str(tmp_path / "x.ergo")], ["--max-drop", "1"], ["--size", "100", "-o", str(tmp_path / "b.ergoz")]):
         assert main([*common, *wrong]) == 2
     assert not (tmp_path / "b.ergoz").exists() and "Traceback" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("spoil", [lambda x, y: (x * np.nan, y), lambda x, y: (x, y + 100), lambda x, y: (x, y - 1), lambda x, y: (x, y[:-1])])
+def test_evaluation_data_that_say_nothing_are_refused(data, spoil):
+    images, labels = data[1]
+    with pytest.raises(InputError):
+        tvm_ergo.compress(str(zoo.DIGITS_MODEL), data[0], evaluation=spoil(images[:30], labels[:30]), max_drop=1.0, allocate=QUICK)

@@ -54,5 +54,7 @@ def own_test(arrays: dict[str, np.ndarray], path: str, input_name: str) -> Test:
     if y.ndim != 1 or not x.ndim or len(x) != len(y) or not len(y) or y.dtype.kind not in "iu":
         raise InputError("evaluation data does not fit together", where=path, required="x [n, ...] and integer y [n], n >= 1",
                          available=f"x {list(x.shape)}, y {y.dtype} {list(y.shape)}")
+    if x.dtype.kind == "f" and not np.isfinite(x).all():
+        raise InputError("evaluation data holds NaN or infinity", where=f"{path}, array x", required="finite values")
     samples = Samples(Path(path).stem, len(y), lambda i: (x[i], int(y[i])))
     return Test(Path(path).stem, Source(lambda: samples, lambda raw: [{input_name: raw[None]}]), metrics.TopK)

@@ -11,6 +11,7 @@ import numpy as np
 
 from tvm_ergo.evaluation import detection
 from tvm_ergo.evaluation.datasets import Boxes
+from tvm_ergo.target.errors import InputError
 
 
 class Metric:
@@ -30,7 +31,8 @@ class Metric:
 
 
 class TopK(Metric):
-    """Top-1 and top-5 accuracy, %. Output [1, classes]; ``class_offset`` is subtracted from the class index (1 for 1001 classes)."""
+    """Top-1 and top-5 accuracy, %. Output [1, classes]; ``class_offset`` is subtracted from the class index (1 for 1001 classes).
+    Errors: InputError for a label that is no class."""
 
     def __init__(self, class_offset: int = 0, head: tuple[np.ndarray, np.ndarray] | None = None):
         super().__init__()
@@ -41,6 +43,9 @@ class TopK(Metric):
         if self.head is not None:
             scores = self.head[0] @ scores + self.head[1]
             scores = np.array([0.0, scores[0]]) if len(scores) == 1 else scores
+        if not -self.class_offset <= label < len(scores) - self.class_offset:
+            raise InputError("a label is not one of the network's classes", where=f"sample {self.count}", available=str(label),
+                             required=f"{-self.class_offset} to {len(scores) - self.class_offset - 1}, as the network has {len(scores)} outputs")
         order = np.argsort(-scores, kind="stable") - self.class_offset
         self.hits += (order[0] == label, label in order[:5])
         self.count += 1
