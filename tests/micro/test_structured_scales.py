@@ -60,6 +60,18 @@ def test_a_codebook_gets_one_scale_and_as_few_codes():
     assert np.abs(ints * np.float64(scale[0]) - weight).max() <= 0.5 * np.abs(book).max() / 63
 
 
+def test_many_values_get_one_scale_only_where_no_channel_suffers():
+    """Weights that once were uint8 of one scale a layer: channels far smaller than the largest would be left with a few codes."""
+    rng = np.random.default_rng(3)
+    book = np.sort(rng.standard_normal(120)).astype(np.float32)
+    even = rng.choice(book, (16, 3, 3, 8))
+    uneven = even.copy()
+    uneven[5] = rng.choice(book[np.abs(book) < 0.05 * np.abs(book).max()], (3, 3, 8))
+    assert len(np.unique(structured_scale(even))) == 1 and structured_scale(uneven) is None
+    few = np.append(np.sort(book)[::12], np.float32(0.004))
+    assert len(np.unique(structured_scale(rng.choice(few, (16, 3, 3, 8))))) == 1
+
+
 def test_the_codebook_scale_is_no_worse_than_the_plain_one():
     rng = np.random.default_rng(1)
     for _ in range(20):
