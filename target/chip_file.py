@@ -103,6 +103,8 @@ class _File:
         return Chip(name=self.text("name", data["name"]), **values, energy=self.energy(data["energy"]), sources=self.sources)
 
     def energy(self, data) -> dict[Event, Energy]:
+        if isinstance(data, dict) and "mul_8x8" not in data and "mac_8x8" in data:  # files older than the distinction
+            data = {**data, "mul_8x8": data["mac_8x8"]}
         table = {}
         for key, entry in self.keys("energy", data, [event.value for event in Event]).items():
             path = f"energy.{key}"

@@ -45,7 +45,7 @@ class CabacCodec(WeightCodec):
 
     codec: ClassVar[Codec] = Codec.CABAC
     COST: ClassVar[SymbolCost] = SymbolCost(
-        1.0, {Event.LOCAL_READ_BYTE: 4 * 4 + 4 * 2, Event.LOCAL_WRITE_BYTE: 4 * 4 + 4 * 2, Event.LUT_READ: 5, Event.MAC_8X8: 4 * 2 * 4, Event.ALU_8: 16},
+        1.0, {Event.LOCAL_READ_BYTE: 4 * 4 + 4 * 2, Event.LOCAL_WRITE_BYTE: 4 * 4 + 4 * 2, Event.LUT_READ: 5, Event.MUL_8X8: 4 * 2 * 4, Event.ALU_8: 16},
         "assumption: one decision per lane and cycle, pipelined; per decision four 4-byte states and four 2-byte weights read and written, four stretch and one "
         "squash look-up, eight 16 x 16 bit products (four 8 x 8 each)")
 

@@ -56,7 +56,7 @@ class ContextCodec(ActivationCodec):
 
     codec: ClassVar[Codec] = Codec.CONTEXT
     COST: ClassVar[SymbolCost] = SymbolCost(
-        5.0, {Event.LOCAL_READ_BYTE: 5 * 17, Event.LOCAL_WRITE_BYTE: 5 * 17, Event.LUT_READ: 5 * 4, Event.MAC_8X8: 5 * 4 * 2 * 4, Event.ALU_8: 5 * 16},
+        5.0, {Event.LOCAL_READ_BYTE: 5 * 17, Event.LOCAL_WRITE_BYTE: 5 * 17, Event.LUT_READ: 5 * 4, Event.MUL_8X8: 5 * 4 * 2 * 4, Event.ALU_8: 5 * 16},
         "assumption: one decision per lane and cycle, pipelined; 5 decisions a value (counted at 7 bits: SqueezeNet 1.0 3.6, ResNet-18 5.8, MobileNetV1 0.25 8.4); per decision three "
         "3-byte states and four 2-byte weights read and written, three stretch and one squash look-up, eight 16 x 16 bit products (four 8 x 8 each)")
 

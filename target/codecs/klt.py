@@ -64,7 +64,7 @@ class KltCodec(ActivationCodec):
 
     codec: ClassVar[Codec] = Codec.KLT
     lossless: ClassVar[bool] = False
-    COST: ClassVar[SymbolCost] = SymbolCost(1 / 64, {Event.MAC_8X8: 2, Event.ACC_ADD_32: 2}, "assumption: per value and coordinate; the matrix array does "
+    COST: ClassVar[SymbolCost] = SymbolCost(1 / 64, {Event.MUL_8X8: 2, Event.ACC_ADD_32: 2}, "assumption: per value and coordinate; the matrix array does "
                                             "64 products a cycle for the codec; encoding is a projection and a trial expansion, decoding half of it")
     tile_rows: int = 1
     coordinates: tuple[Coordinate, ...] = ()

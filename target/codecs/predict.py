@@ -34,7 +34,7 @@ class PredictCodec(ActivationCodec):
     codec: ClassVar[Codec] = Codec.PREDICT
     predicts_in_time: ClassVar[bool] = True
     COST: ClassVar[SymbolCost] = SymbolCost(
-        1.0, {Event.LUT_READ: 1, Event.MAC_8X8: 6, Event.LOCAL_READ_BYTE: 6, Event.LOCAL_WRITE_BYTE: 2, Event.ALU_8: 22},
+        1.0, {Event.LUT_READ: 1, Event.MUL_8X8: 6, Event.LOCAL_READ_BYTE: 6, Event.LOCAL_WRITE_BYTE: 2, Event.ALU_8: 22},
         "assumption: the static code's value (see `static`) and per value three neighbours and two residuals read, value and residual kept, eight byte operations of "
         "the predictor; an encoder that tries all six predictions does these six times")
 

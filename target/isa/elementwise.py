@@ -79,7 +79,7 @@ class Mul(Instruction):
     def cost(self, chip) -> Cost:
         """One pass. Per element: two zero points, one product, one requantization. A broadcast operand is read once."""
         n = self.out.elements
-        return _elementwise_cost(chip.vector, self, {Event.ALU_8: 2 * n, Event.MAC_8X8: n, Event.REQUANT: n})
+        return _elementwise_cost(chip.vector, self, {Event.ALU_8: 2 * n, Event.MUL_8X8: n, Event.REQUANT: n})
 
 
 @instruction(0x12, Engine.VECTOR)

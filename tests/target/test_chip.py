@@ -18,7 +18,7 @@ shipped = pytest.mark.parametrize("name", NAMES)
 # Horowitz, ISSCC 2014, 45 nm, 0.9 V, pJ (the project's anchors); the derivations are those stated in the chip files
 ADD8, ADD32, MUL8, MUL32, SRAM_8K, SRAM_32K = 0.03, 0.1, 0.2, 3.1, 10.0, 20.0
 AT_45_NM_PJ = {
-    Event.MAC_8X8: MUL8, Event.ACC_ADD_32: ADD32, Event.ALU_8: ADD8, Event.DIVIDE: 32 * ADD32,
+    Event.MAC_8X8: MUL8, Event.MUL_8X8: MUL8, Event.ACC_ADD_32: ADD32, Event.ALU_8: ADD8, Event.DIVIDE: 32 * ADD32,
     Event.REQUANT: MUL32 * (32 * 24) / (32 * 32) + 2 * ADD32, Event.RESCALE_9X22: MUL32 * (9 * 22) / (32 * 32),
     Event.LUT_READ: SRAM_8K / 8 * math.sqrt(256 / 8192), Event.LOCAL_READ_BYTE: SRAM_8K / 8, Event.LOCAL_WRITE_BYTE: SRAM_8K / 8,
     Event.SRAM_READ_BYTE: SRAM_32K / 8 * (1 + 2 / 6), Event.SRAM_WRITE_BYTE: SRAM_32K / 8 * (1 + 2 / 6),
@@ -157,3 +157,9 @@ def test_memory_sizes_as_people_write_them():
     for wrong in ("", "lots", "64KiBB", "-1", "9" * 400, "0", "8GiB", True, 65536.0, None):
         with pytest.raises(TargetError):
             made.with_memory(wrong)
+
+
+def test_a_chip_file_older_than_multiplications_outside_the_array_prices_them_as_those_inside():
+    data = chip("ergo").to_json()
+    del data["energy"]["mul_8x8"]
+    assert Chip.from_json(data).energy[Event.MUL_8X8] == chip("ergo").energy[Event.MAC_8X8]
