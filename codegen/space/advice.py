@@ -34,15 +34,15 @@ def too_large(plan: SpacePlan, memory_bytes: int) -> OutOfMemoryError:
         required=f"{plan.constant_bytes} constant bytes (weights, biases, tables) + {plan.activation_bytes} activation bytes, of which "
                  f"{plan.live_bytes} live at once (whole layers: {plan.bound_bytes}; no order in time or space goes below {least.size_bytes}: {least.reason})",
         available=f"{memory_bytes} bytes ({memory_bytes / KIB:.1f} KiB) for constants, frame and activations together",
-        remedy="; ".join([f"a chip with more memory, or the memory option with at least {peak} bytes", *_advice(plan, memory_bytes)]))
+        remedy="; ".join([f"a chip with more memory (memory={peak}, --memory {peak}, is the least that was found to do)", *_advice(plan, memory_bytes)]))
 
 
 def _advice(plan: SpacePlan, memory_bytes: int) -> list[str]:
     room = memory_bytes - plan.constant_bytes
     if room < 0:
-        advice = ["constants alone exceed the memory: a network with fewer weights"]
+        advice = ["constants alone exceed the memory: a smaller network (`tvm-ergo compress` makes one)"]
     elif plan.constant_bytes > plan.activation_bytes:
-        advice = ["constants are the larger part: a network with fewer weights"]
+        advice = ["constants are the larger part: a network with fewer weights (`tvm-ergo compress` makes one)"]
     else:
         advice = ["activations are the larger part: a smaller input or narrower layers there"]
     if room > 0 and any(len(shape) == 4 and max(shape[1:3]) > 1 for shape in (plan.graph.tensors[t].shape for t in plan.graph.inputs)):

@@ -16,7 +16,7 @@ from tvm_ergo.codegen.options import Options
 from tvm_ergo.target.chip import Chip
 
 T = TypeVar("T")
-PLANS = 16
+PLANS = 32
 _plans: OrderedDict[Hashable, object] = OrderedDict()
 
 

@@ -5,19 +5,19 @@ Subproblems and their Pareto sets: `segments`; their combination: `paths`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from enum import Enum
+from math import inf
 
 from tvm_ergo.codegen.graph import Graph
 from tvm_ergo.codegen.options import Options
-from tvm_ergo.codegen.plan import Plan, make_plan, place_constants
+from tvm_ergo.codegen.plan import Plan, make_plan
 from tvm_ergo.codegen.space.accumulate import accumulated
 from tvm_ergo.codegen.space.advice import too_large
 from tvm_ergo.codegen.space.again import Site, computed_again, sites
 from tvm_ergo.codegen.space.paths import Path, Paths
-from tvm_ergo.codegen.space.plan import SpacePlan, make_space_plan, tighter
+from tvm_ergo.codegen.space.plan import SpacePlan, tighter
 from tvm_ergo.codegen.space.remembered import costs_only, remembered
-from tvm_ergo.codegen.views import resolve
 from tvm_ergo.target.chip import Chip
 from tvm_ergo.target.errors import OutOfMemoryError
 
@@ -30,6 +30,9 @@ NEARLY = 0.8
 """Subproblems whose peak is at least this share of the largest hold the peak."""
 LOOSER = (1.0, 1.03)
 """Multiples of the least live bytes tried for the least memory: where more lives, the placement may still be smaller."""
+
+LARGER = (1.05, 1.1, 1.2, 1.35, 1.5, 1.75, 2.0, 2.5, 3.0)
+"""Multiples of the least live bytes at which plans are looked for whose coded constants take fewer bytes."""
 
 
 class Objective(Enum):
@@ -59,8 +62,6 @@ def choose(graph: Graph, chip: Chip, memory_bytes: int, options: Options = Optio
     except OutOfMemoryError:
         if not graph.nodes:
             raise
-        if place_constants(graph, resolve(graph, options), options.alignment_bytes)[1] >= memory_bytes:  # no plan makes them smaller: none is looked for
-            raise too_large(make_space_plan(graph, dict.fromkeys((node.id for node in graph.nodes), 1), options), memory_bytes) from None
     best = best_plan(graph, chip, memory_bytes, options, objective)
     if objective is Objective.MEMORY and whole is not None and whole.memory_bytes <= best.memory_bytes:
         return whole
@@ -110,19 +111,44 @@ def variants(graph: Graph, chip: Chip, options: Options) -> Iterator[Paths]:
 
 
 def smallest_plan(paths: Paths) -> SpacePlan:
-    """The least activation bytes found with at most ``options.mac_overhead`` times the multiply-accumulates; of equal ones the fewest cycles.
+    """The fewest bytes found with at most ``options.mac_overhead`` times the multiply-accumulates; of equal ones the fewest cycles.
 
     Several paths of few live bytes are placed, as another may leave smaller gaps; those that cannot win any more are not.
     """
     macs = paths.graph.macs() * paths.options.mac_overhead
-    found = {path.key: path for path in _small_paths(paths, macs)}
+    return _smallest_of(paths, _small_paths(paths, macs), macs)
+
+
+def least_plan(paths: Paths) -> SpacePlan:
+    """The fewest bytes found, whatever is computed again for that; looked for once."""
+    def look() -> SpacePlan:
+        fresh = paths.anew()
+        return min(smallest_plan(fresh), _smallest_of(fresh, [fresh.smallest()]), key=lambda plan: plan.memory_bytes)
+
+    return remembered(("least", paths.graph.fingerprint, costs_only(paths.chip), paths.options), look)
+
+
+def _smallest_of(paths: Paths, small: Iterable[Path], macs: float = inf) -> SpacePlan:
+    """Of the plans of some paths, and of those with fewer panels of coded constants, the one of fewest bytes."""
+    found = {path.key: path for path in small}
     best: tuple[tuple[int, int], SpacePlan] | None = None
-    for path in sorted(found.values(), key=lambda p: (p.peak_bytes, p.cycles)):
-        if best is None or path.peak_bytes < best[0][0]:
+    for path in (*sorted(found.values(), key=lambda p: (p.peak_bytes, p.cycles)), *_larger_tiles(paths, macs)):
+        if best is None or paths.constant_bytes + path.peak_bytes < best[0][0]:
             plan = tighter(paths.plan(path))
-            figures = (plan.activation_bytes, path.cycles)
+            figures = (plan.memory_bytes, path.cycles)
             best = min(best or (figures, plan), (figures, plan), key=lambda b: b[0])
     return best[1]
+
+
+def _larger_tiles(paths: Paths, macs: float) -> Iterator[Path]:
+    """Paths of larger peaks where constants are coded: their tiles read them in fewer panels, which take fewer bytes."""
+    if all(t.coding is None for t in paths.graph.tensors):
+        return
+    least = paths.smallest().peak_bytes
+    for factor in LARGER:
+        path = paths.cheapest(int(least * factor), "cycles")
+        if path is not None and path.macs <= macs:
+            yield path
 
 
 def _small_paths(paths: Paths, macs: float) -> Iterator[Path]:
@@ -152,9 +178,7 @@ def fitting_plan(paths: Paths, memory_bytes: int, objective: Objective = Objecti
         if plan.memory_bytes <= memory_bytes:
             return plan
         smallest = plan if smallest is None or plan.memory_bytes < smallest.memory_bytes else smallest
-    fresh = paths.anew()
-    last = (smallest_plan(fresh), tighter(fresh.plan(fresh.smallest())), *([smallest] if smallest else []))
-    return min(last, key=lambda plan: plan.memory_bytes)
+    return min((least_plan(paths), *([smallest] if smallest else [])), key=lambda plan: plan.memory_bytes)
 
 
 def _cheap_to_small(paths: Paths, room_bytes: int, cost: str) -> Iterator[Path]:

@@ -32,7 +32,7 @@ from tvm_ergo.target.chip import Chip
 from tvm_ergo.target.errors import CalibrationError, InputError, ModelError, OutOfMemoryError, UnsupportedError, restored
 from tvm_ergo.target.tags import DEFAULT_CHIP, chip_of_target, is_ergo, target_of_chip
 from tvm_ergo.waiting import Compression, compress_waiting, compression_advice
-from tvm_ergo.weights import code_weights
+from tvm_ergo.weights import code_weights, weights_advice
 
 Progress = Callable[[str, int, int], None]
 
@@ -145,8 +145,8 @@ def _codegen(mod: tvm.IRModule, options: PipelineOptions) -> tvm.IRModule:
         with options.target:
             return relax.transform.RunCodegen()(mod)
     except OutOfMemoryError as error:
-        error, advice = restored(error), compression_advice(dict(chip_functions(mod)), options)
-        remedy = "; ".join(filter(None, (error.remedy, advice)))
+        error, functions = restored(error), dict(chip_functions(mod))
+        remedy = "; ".join(filter(None, (error.remedy, weights_advice(functions, options), compression_advice(functions, options))))
         raise OutOfMemoryError(error.what, where=error.where, required=error.required, available=error.available, remedy=remedy) from None
 
 

@@ -8,16 +8,18 @@ or rows and tiles, with no more constants coded than these need. Results never c
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import inf
 from typing import TYPE_CHECKING
 
 import tvm
 from tvm import relax
 from tvm_ergo.codegen.compile import emit_program
+from tvm_ergo.codegen.options import Options
 from tvm_ergo.codegen.plan import Plan, make_plan
 from tvm_ergo.codegen.space import Objective, SpacePlan, choose
 from tvm_ergo.codegen.space.bound import least_possible_bytes
+from tvm_ergo.codegen.space.search import best_plan
 from tvm_ergo.codegen.stream import graph_of
 from tvm_ergo.codegen.weights.apply import annotated
 from tvm_ergo.codegen.weights.choose import SLOWER, Candidates, Choice, Weights, enough
@@ -33,6 +35,8 @@ SLACK_BYTES = 256
 """For the alignment of constants."""
 CHEAP = 0.03
 """Share of all cycles that decoding may cost before rows and tiles are looked for instead, which takes long."""
+NEARLY = 0.9
+"""Where a function is known not to get below so many live bytes, plans with other constants are not looked for unless this share of them fits."""
 Chosen = dict[str, list[Choice]]
 """By chip function."""
 
@@ -55,8 +59,11 @@ def _with(func: relax.Function, choices: list[Choice]) -> relax.Function:
 
 @dataclass(frozen=True, eq=False)
 class _Decision:
+    """reached : live bytes of the smallest plan found of each function that did not fit; constants are all that another coding of them changes much."""
+
     functions: Mapping[str, relax.Function]
     options: PipelineOptions
+    reached: dict[str, int] = field(default_factory=dict)
 
     def made(self) -> Chosen:
         candidates = {name: Candidates(graph_of(func), self.options.chip) for name, func in self.functions.items()}
@@ -78,11 +85,9 @@ class _Decision:
         more = self.enough(first, least, missing)
         if more is not None and _cycles(more) <= _cycles(first) + CHEAP * _plain_cycles(first):
             return more
-        ways = [more] if more is not None else []
-        bounded = {name: c.least(SLOWER) for name, c in candidates.items()}
-        in_space = next((level for level in (first, bounded, least) if self.cost(level) < inf), None)
-        ways += [in_space] if in_space is not None else []
-        return min(ways, key=self.cost, default=least)
+        levels = [first, {name: c.least(SLOWER) for name, c in candidates.items()}, least, {name: c.least(share=1) for name, c in candidates.items()}]
+        in_space = next((level for level in levels if self.cost(level) < inf), None)
+        return min([level for level in (more, in_space) if level is not None], key=self.cost, default=levels[-1])
 
     def enough(self, first: Chosen, least: Chosen, missing: int) -> Chosen | None:
         """``first`` with as many of the smallest streams as whole layers need; None where even all are too few."""
@@ -102,21 +107,33 @@ class _Decision:
         total = 0.0
         for name, func in self.functions.items():
             limit = self.options.chip.memory_bytes - sum(constants.values()) + constants[name]
-            plan = self._plan(_with(func, chosen[name]), limit, constants[name])
+            plan = self._plan(name, _with(func, chosen[name]), limit, constants[name])
             if plan is None:
                 return inf
             trace = Trace(emit_program(plan, self.options.chip), self.options.chip)
             total += trace.energy_pj if self.options.objective is Objective.ENERGY else trace.cycles
         return total
 
-    def _plan(self, func: relax.Function, limit: int, constant_bytes: int) -> Plan | SpacePlan | None:
+    def _plan(self, name: str, func: relax.Function, limit: int, constant_bytes: int) -> Plan | SpacePlan | None:
         graph = graph_of(func)
-        if constant_bytes + least_possible_bytes(graph).size_bytes > limit:
+        if constant_bytes + max(least_possible_bytes(graph).size_bytes, NEARLY * self.reached.get(name, 0)) > limit:
             return None
         try:
             return choose(graph, self.options.chip, limit, objective=self.options.objective)
         except OutOfMemoryError:
+            self.reached[name] = best_plan(graph, self.options.chip, limit, Options(), Objective.LATENCY).live_bytes  # remembered: nothing is looked for again
             return None
+
+
+def weights_advice(functions: Mapping[str, relax.Function], options: PipelineOptions) -> str | None:
+    """For networks that do not fit: what coding the constants would do, None where it was done or saves nothing."""
+    if options.weights is not Weights.DENSE:
+        return None
+    decision = _Decision(functions, options)
+    plain = {name: [] for name in functions}
+    coded = {name: Candidates(graph_of(func), options.chip).least(share=1) for name, func in functions.items()}
+    before, after = (sum(plan.constant_bytes for plan in decision.whole_layers(chosen).values()) for chosen in (plain, coded))
+    return f"coded weights (weights=\"coded\", --weights coded) take {after} constant bytes instead of {before}" if after < before else None
 
 
 def _bytes(choices: list[Choice]) -> int:
