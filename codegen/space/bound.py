@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tvm_ergo.codegen.graph import Graph
-from tvm_ergo.codegen.space.accumulate import accumulated
+from tvm_ergo.codegen.space.prepare import prepared
 from tvm_ergo.codegen.space.order import bandable, tileable
 from tvm_ergo.codegen.views import IN_PLACE_OPS
 from tvm_ergo.relay_passes import dialect
@@ -26,7 +26,7 @@ class Bound:
 def least_possible_bytes(graph: Graph) -> Bound:
     """The largest of: inputs that are in the memory before anything runs; outputs, all of which exist at the end; what an operator that can only
     run whole reads and writes. Of tensors that may share bytes only the largest counts; global sums see their input row by row."""
-    graph = accumulated(graph)
+    graph = prepared(graph)
     sizes = {t.id: t.size_bytes for t in graph.tensors if t.data is None and t.id not in graph.streams}
     for node in graph.nodes:
         if isinstance(node.op, dialect.RunningSum):  # all rows of sums lie in one place

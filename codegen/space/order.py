@@ -38,10 +38,10 @@ def bandable(graph: Graph, node: Node) -> bool:
         # rows joined from several tensors, or spread from one row, stay whole
         ranks = all(len(graph.tensors[t].shape) == 4 or graph.tensors[t].data is not None for t in node.inputs)
         return ranks and not (isinstance(op, dialect.Concat) and op.axis == ROWS)
-    return type(op) in _WINDOWED and _sees_input(graph, node)
+    return type(op) in _WINDOWED and sees_input(graph, node)
 
 
-def _sees_input(graph: Graph, node: Node, axis: int = ROWS) -> bool:
+def sees_input(graph: Graph, node: Node, axis: int = ROWS) -> bool:
     """No row (column) of output whose whole window lies in the padding (legal, but no instruction can compute it alone)."""
     op, extent = node.inner, graph.tensors[node.inputs[0]].shape[axis]
     if hasattr(op, "pool"):
@@ -68,7 +68,7 @@ def tileable(graph: Graph, node: Node) -> bool:
         return True
     if type(op) in _POINTWISE:
         return all(len(graph.tensors[t].shape) == 4 or graph.tensors[t].data is not None for t in node.inputs)
-    return type(op) in _WINDOWED and _sees_input(graph, node) and _sees_input(graph, node, axis=COLUMNS)
+    return type(op) in _WINDOWED and sees_input(graph, node) and sees_input(graph, node, axis=COLUMNS)
 
 
 class Needs:

@@ -12,7 +12,7 @@ from math import inf
 from tvm_ergo.codegen.graph import Graph
 from tvm_ergo.codegen.options import Options
 from tvm_ergo.codegen.plan import Plan, make_plan
-from tvm_ergo.codegen.space.accumulate import accumulated
+from tvm_ergo.codegen.space.prepare import prepared
 from tvm_ergo.codegen.space.advice import too_large
 from tvm_ergo.codegen.space.again import Site, computed_again, sites
 from tvm_ergo.codegen.space.paths import Path, Paths
@@ -93,9 +93,9 @@ def _looked_for(graph: Graph, chip: Chip, memory_bytes: int, options: Options, o
 def variants(graph: Graph, chip: Chip, options: Options) -> Iterator[Paths]:
     """The paths of the graph, then those of the graph with producers computed again where they hold the peak, as long as there are such places.
 
-    In all of them global sums see their input row by row.
+    All of them are of the graph as `prepared` gives it.
     """
-    graph = accumulated(graph)
+    graph = prepared(graph)
     paths = Paths(graph, chip, options)
     chosen: list[Site] = []
     while True:

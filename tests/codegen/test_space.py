@@ -16,7 +16,6 @@ from tvm_ergo.codegen.graph import from_function
 from tvm_ergo.codegen.options import Options
 from tvm_ergo.codegen.plan import make_plan
 from tvm_ergo.codegen.space import Objective, SpacePlan, choose, make_space_plan
-from tvm_ergo.codegen.space.accumulate import accumulated
 from tvm_ergo.codegen.space.again import computed_again, sites
 from tvm_ergo.codegen.space.check import check
 from tvm_ergo.codegen.space.order import ROWS, Needs, band_steps, tileable
@@ -24,6 +23,7 @@ from tvm_ergo.codegen.space.place import NEVER, Profiles, place, separations
 from tvm_ergo.codegen.space.plan import macs_of, tighter
 from tvm_ergo.codegen.space.rolling import Shift, runs_of
 from tvm_ergo.codegen.space.paths import Paths
+from tvm_ergo.codegen.space.prepare import prepared
 from tvm_ergo.codegen.space.segments import linear_cuts
 from tvm_ergo.codegen.space.stages import Stage, widened
 from tvm_ergo.codegen.stream import streamed
@@ -351,7 +351,7 @@ def test_the_largest_of_the_segments_peaks_is_the_plans(wide_chain):
 def test_streams_running_sums_and_nodes_computed_again_change_no_value(random):
     function = tall(random)
     resident, inputs = from_function(function.finish(random.randint(1, 2))["main"]), function.arrays_for_inputs()
-    graph = accumulated(streamed(resident))
+    graph = prepared(streamed(resident))
     graph = computed_again(graph, [site for site in sites(graph) if random.random() < 0.8])
     graph.validate()
     expected = run(emit_program(make_plan(resident, 1 << 20), CHIP), inputs)
@@ -359,6 +359,25 @@ def test_streams_running_sums_and_nodes_computed_again_change_no_value(random):
         program = emit_program(plan, CHIP)
         assert Program.from_bytes(program.to_bytes()) == program == Program.from_text(program.to_text())
         assert_same(run(program, inputs).values(), expected.values())
+
+
+@settings(max_examples=15, **SLOW)
+@given(RANDOMS)
+def test_windows_that_lie_in_the_padding_run_in_rows(random):
+    """1x1 and 3x3 kernels with more padding than kernel: with its padding apart the layer can be cut, and nothing changes."""
+    function = TallFunction(random)
+    x = function.pick(4)
+    kernel, channels, outputs = random.choice([1, 3]), int(x.ty.shape[3]), random.randint(1, 4)
+    padding = tuple(random.randint(kernel, kernel + 2) for _ in range(4))
+    op = dialect.Conv2d(strides=(random.randint(1, 2), random.randint(1, 2)), padding=padding, in_zp=function.zero_point(), **function.clip())
+    function.emit(op, x, function.constant((outputs, kernel, kernel, channels)), *function._channel_vectors(outputs, kernel * kernel * channels))
+    resident, inputs = from_function(function.grow(2, ("conv2d", "table", "add")).finish()["main"]), function.arrays_for_inputs()
+    graph = prepared(resident)
+    assert all(tileable(graph, node) for node in graph.nodes if isinstance(node.op, dialect.Conv2d))
+    expected = run(emit_program(make_plan(resident, 1 << 20), CHIP), inputs)
+    for plan in (random_plan(random, graph), make_space_plan(graph, dict.fromkeys(range(len(graph.nodes)), 1))):
+        assert check(plan) is None
+        assert_same(run(emit_program(plan, CHIP), inputs).values(), expected.values())
 
 
 def test_a_stream_is_never_in_memory_as_a_whole():

@@ -1,0 +1,36 @@
+"""Windows that lie wholly in the padding: such a convolution gets its padding as a node of its own.
+
+Legal in every model format (a 1x1 convolution with padding 1 has a frame of outputs that see no input), but no instruction computes a row alone that reads
+nothing. With the padding written out, rows of it are read, and the layer can run in rows and tiles as any other. Exact: padded taps contribute 0, as zero points do.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from tvm_ergo.codegen.graph import Graph, Node, Tensor
+from tvm_ergo.codegen.space.order import COLUMNS, ROWS, sees_input
+from tvm_ergo.relay_passes import dialect
+
+WINDOWED = (dialect.Conv2d, dialect.DepthwiseConv2d)
+
+
+def padded_apart(graph: Graph) -> Graph:
+    """The graph with a `Pad` before every such convolution; ids of tensors stay, those of nodes are places again."""
+    tensors, nodes = list(graph.tensors), []
+    for node in graph.nodes:
+        if type(node.op) in WINDOWED and not all(sees_input(graph, node, axis) for axis in (ROWS, COLUMNS)):
+            pad, node = _apart(graph, node, len(tensors))
+            tensors.append(pad[0])
+            nodes.append(pad[1])
+        nodes.append(node)
+    return replace(graph, tensors=tuple(tensors), nodes=tuple(replace(node, id=place) for place, node in enumerate(nodes)))
+
+
+def _apart(graph: Graph, node: Node, t: int) -> tuple[tuple[Tensor, Node], Node]:
+    op, x = node.op, graph.tensors[node.inputs[0]]
+    top, left, bottom, right = op.padding
+    n, h, w, c = x.shape
+    tensor = Tensor(t, f"{node.name}_padded", (n, h + top + bottom, w + left + right, c), x.dtype)
+    pad = dialect.Pad((0, 0, top, bottom, left, right, 0, 0), op.in_zp, name=op.name)
+    return (tensor, Node(-1, tensor.name, pad, node.inputs[:1], (t,))), replace(node, op=replace(op, padding=(0, 0, 0, 0)), inputs=(t, *node.inputs[1:]))
