@@ -7,6 +7,7 @@ from tvm_ergo.codegen.graph import Graph
 from tvm_ergo.codegen.options import Options
 from tvm_ergo.codegen.plan import Plan, make_plan
 from tvm_ergo.codegen.space.plan import SpacePlan, make_space_plan, tighter
+from tvm_ergo.codegen.space.prepare import prepared
 from tvm_ergo.codegen.space.stages import Stage
 
 NO_LIMIT = 1 << 40
@@ -22,7 +23,9 @@ def described(plan: Plan | SpacePlan) -> dict:
 
 
 def remade(graph: Graph, decided: dict, options: Options = Options()) -> Plan | SpacePlan | None:
-    """The plan that `described` told of; None if the graph has another number of nodes, or codecs inside of stages."""
+    """The plan that `described` told of, of the graph or of what the search in space makes of it; None if the number of nodes differs, or codecs are
+    inside of stages."""
+    graph = graph if decided["whole"] or decided["nodes"] == len(graph.nodes) else prepared(graph)
     if decided["nodes"] != len(graph.nodes):
         return None
     if decided["whole"]:

@@ -9,7 +9,7 @@ producer and expanded before their readers; and bands of rows, where single rows
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 
@@ -24,6 +24,7 @@ from tvm_ergo.codegen.options import Options
 from tvm_ergo.codegen.plan import Plan, make_plan
 from tvm_ergo.codegen.planned import described, same_plan
 from tvm_ergo.codegen.space import Objective, SpacePlan, choose
+from tvm_ergo.codegen.space.search import best_plan
 from tvm_ergo.codegen.stream import graph_of
 from tvm_ergo.relay_passes.compile.insert_compression import insert
 from tvm_ergo.target.chip import Chip
@@ -66,8 +67,8 @@ def needs_compression(func: relax.Function, chip: Chip, memory_bytes: int, objec
 
 
 def compress(func: relax.Function, chip: Chip, memory_bytes: int, objective: Objective, statistics: Mapping[str, TensorStatistics], *,
-             lossless: bool = False, options: Options = Options()) -> Compressed | None:
-    """The best function with compression, None where it gains nothing.
+             lossless: bool = False, options: Options = Options()) -> tuple[Compressed | None, int]:
+    """The best function with compression, None where it gains nothing; and the fewest bytes of the plans looked at.
 
     For the least memory: the smallest plan, if it is smaller than without. Else: of those that fit the one of least cycles (or energy).
     """
@@ -75,9 +76,13 @@ def compress(func: relax.Function, chip: Chip, memory_bytes: int, objective: Obj
     if objective is Objective.MEMORY:
         found = list(search.rows())
         best = min(found, key=lambda c: (c.plan.memory_bytes, c.cycles), default=None)
-        return best if best is not None and best.plan.memory_bytes <= min(memory_bytes, search.without - 1) else None
-    fitting = [c for c in (*search.whole_layers(), *search.rows()) if c.plan.memory_bytes <= memory_bytes]
-    return min(fitting, key=lambda c: c.energy_pj if objective is Objective.ENERGY else c.cycles, default=None)
+        wanted = best is not None and best.plan.memory_bytes <= min(memory_bytes, search.without - 1)
+        return best if wanted else None, search.least_of(found)
+    found = [*search.whole_layers(), *search.rows()]
+    if all(c.plan.memory_bytes > memory_bytes for c in found):
+        found += search.rows(best_plan(search.graph, chip, memory_bytes, options, objective))
+    fitting = [c for c in found if c.plan.memory_bytes <= memory_bytes]
+    return min(fitting, key=lambda c: c.energy_pj if objective is Objective.ENERGY else c.cycles, default=None), search.least_of(found)
 
 
 class _Search:
@@ -87,16 +92,20 @@ class _Search:
         self.graph = graph_of(func)
         self.without = NO_LIMIT  # bytes of the smallest plan without compression
 
+    def least_of(self, found: list[Compressed]) -> int:
+        """Bytes of the smallest plan, uncompressed ones included."""
+        return min([self.without, *(c.plan.memory_bytes for c in found)])
+
     def problem(self, plan: Plan | SpacePlan, graph: Graph, decided: Mapping[str, Waiting], rows: bool) -> Problem:
         """Of the tensors that are not decided yet."""
         left = {name: s for name, s in self.statistics.items() if name not in decided}
         return problem_of(plan, graph, left, self.chip, self.lossless, rows)
 
-    def made(self, decisions: Mapping[str, Waiting], *plans) -> Compressed | None:
-        """The function with its real plan: of the first of ``plans`` that makes one of the graph; None where none does."""
+    def made(self, decisions: Mapping[str, Waiting], make: Callable[[Graph], Plan | SpacePlan | None]) -> Compressed | None:
+        """The function with its real plan, as ``make`` makes it of the graph; None where it makes none."""
         changed = insert(self.func, {name: w.decision for name, w in decisions.items()})
         graph = fuse(graph_of(changed, self.graph.name)) if self.options.fuse_coding else graph_of(changed, self.graph.name)
-        real = next((p for make in plans if (p := make(graph)) is not None), None)
+        real = make(graph)
         if real is None:
             return None
         roomy = self.chip.with_memory(max(self.chip.memory_bytes, real.memory_bytes))
@@ -116,10 +125,10 @@ class _Search:
             if found.plan.memory_bytes <= self.memory_bytes:
                 return
 
-    def rows(self) -> Iterator[Compressed]:
-        """Bands of rows of the least memory, with the rows that wait compressed; then once more with what that left plain."""
-        plan: Plan | SpacePlan = choose(self.graph, self.chip, NO_LIMIT, self.options, Objective.MEMORY)
-        graph, decided, self.without = self.graph, {}, plan.memory_bytes
+    def rows(self, plan: Plan | SpacePlan | None = None) -> Iterator[Compressed]:
+        """Bands of rows of the least memory, with the rows that wait compressed; then once more with what that left plain. plan : the bands, if not those."""
+        plan = plan or choose(self.graph, self.chip, NO_LIMIT, self.options, Objective.MEMORY)
+        graph, decided, self.without = self.graph, {}, min(self.without, plan.memory_bytes)
         for _ in range(ROUNDS):
             found = list(self._selections(plan, graph, decided))
             yield from found
@@ -129,8 +138,8 @@ class _Search:
             plan, graph, decided = least.plan, least.plan.graph, least.decisions
 
     def _selections(self, plan: Plan | SpacePlan, graph: Graph, decided: Mapping[str, Waiting]) -> Iterator[Compressed]:
-        """The least peak, and the cheapest of somewhat larger ones, whose placement may be better; in the same bands, or the first in new ones
-        where the graph has nodes besides (some reader cannot expand)."""
+        """The least peak, and the cheapest of somewhat larger ones, whose placement may be better; in the same bands (unless the graph has nodes besides:
+        some reader cannot expand), the first in new ones as well."""
         problem = self.problem(plan, graph, decided, rows=True)
         least = solve(problem)
         if not least.chosen:
@@ -140,11 +149,11 @@ class _Search:
             selection = least if factor == 1 else solve(problem, int(least.peak_bytes * factor))
             if not selection.chosen or selection.chosen in seen:
                 continue
-            again = (self._small_plan,) if not seen else ()
+            for make in (partial(same_plan, plan), *(() if seen else (self._small_plan,))):
+                found = self.made({**decided, **_chosen(problem, selection)}, make)
+                if found is not None:
+                    yield found
             seen.add(selection.chosen)
-            found = self.made({**decided, **_chosen(problem, selection)}, partial(same_plan, plan), *again)
-            if found is not None:
-                yield found
 
     def _small_plan(self, graph: Graph) -> Plan | SpacePlan:
         """The plan that code generation will make."""

@@ -29,6 +29,8 @@ MOST_SAMPLES, FEWEST_SAMPLES = 32, 4
 MEASURED_VALUES = 16_000_000
 """Values coded for statistics, about: networks of large tensors are measured on fewer inputs."""
 NO_LIMIT = 1 << 40
+LEAST = "ergo_compression_least"
+"""Attribute of a chip function that compression did not make fit: bytes of memory with which it does."""
 
 
 class Compression(Enum):
@@ -55,9 +57,12 @@ def compress_waiting(mod: tvm.IRModule, options: PipelineOptions) -> tvm.IRModul
     mod = mod.clone()
     for name in wanting:
         statistics = collector.statistics(name)
-        found = compress(functions[name], options.chip, limits[name], options.objective, statistics, lossless=options.compression is Compression.LOSSLESS)
+        found, least_bytes = compress(functions[name], options.chip, limits[name], options.objective, statistics,
+                                      lossless=options.compression is Compression.LOSSLESS)
         if found is not None:
             mod[mod.get_global_var(name)] = found.annotated(rows_of(found.decisions, statistics))
+        elif least_bytes > limits[name]:  # for the message
+            mod[mod.get_global_var(name)] = functions[name].with_attr(LEAST, options.chip.memory_bytes - limits[name] + least_bytes)
     return relax.transform.Normalize()(mod)
 
 
@@ -82,9 +87,11 @@ def compression_advice(functions: dict[str, relax.Function], options: PipelineOp
         return "compression of what waits was off: compression=\"auto\" (--compression auto) with calibration data might do"
     if options.calibration is None:
         return "calibration data (calibration=..., --calibration) might do: tensors that wait are measured on them and then compressed, with a bound"
+    least = max((int(func.attrs[LEAST]) for func in functions.values() if func.attrs is not None and LEAST in func.attrs), default=None)
+    reached = "" if least is None else f": the least with it is --memory {least}"
     if options.compression is Compression.LOSSLESS:
-        return "compression with room for the worst case was tried and is not enough: compression=\"auto\" (--compression auto) saves more"
-    return "compression of what waits was tried on the calibration data and is not enough"
+        return f"compression with room for the worst case was tried and is not enough{reached}; compression=\"auto\" (--compression auto) saves more"
+    return f"compression of what waits was tried on the calibration data and is not enough{reached}"
 
 
 def _might_help(graph: Graph, limit_bytes: int) -> bool:

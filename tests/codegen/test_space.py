@@ -15,6 +15,7 @@ from tvm_ergo.codegen.compile import compile_function, compile_graph, emit_progr
 from tvm_ergo.codegen.graph import from_function
 from tvm_ergo.codegen.options import Options
 from tvm_ergo.codegen.plan import make_plan
+from tvm_ergo.codegen.planned import described, remade
 from tvm_ergo.codegen.space import Objective, SpacePlan, choose, make_space_plan
 from tvm_ergo.codegen.space.again import computed_again, sites
 from tvm_ergo.codegen.space.check import check
@@ -396,3 +397,14 @@ def test_the_least_memory_meets_a_limit_that_takes_more_multiply_accumulates_tha
     assert tight.memory_bytes < least.memory_bytes
     plan = choose(graph, CHIP, tight.memory_bytes, Options(mac_overhead=1.0), Objective.MEMORY)
     assert plan.memory_bytes <= tight.memory_bytes and check(plan) is None
+
+
+def test_a_described_plan_is_made_again_of_the_graph_as_it_was_before_the_search():
+    """Plans of rows are of the prepared graph, which may have more nodes."""
+    function = TallFunction(Random(5)).grow(2, ("conv2d",))
+    x = function.pick(4)
+    function.emit(dialect.ReduceSum((1, 2), True, 0, **function.scale(200), **function.clip()), x)
+    graph = from_function(function.finish()["main"])
+    plan = tighter(Paths(prepared(graph), CHIP).plan(Paths(prepared(graph), CHIP).smallest()))
+    again = remade(graph, described(plan))
+    assert len(plan.graph.nodes) > len(graph.nodes) and again.memory_bytes == plan.memory_bytes and str(again) == str(plan)

@@ -85,7 +85,7 @@ def waiting():
     func = function.finish()["main"]
     limit = choose(from_function(func), CHIP, 1 << 30, objective=Objective.MEMORY).memory_bytes
     measured = statistics(func, function.pictures(6))
-    found = compress(func, CHIP, limit, Objective.MEMORY, measured)
+    found, _ = compress(func, CHIP, limit, Objective.MEMORY, measured)
     assert found is not None and found.decisions
     return compile_function(found.annotated(rows_of(found.decisions, measured)), CHIP), function.pictures(2)
 

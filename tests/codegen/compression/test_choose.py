@@ -68,7 +68,7 @@ def test_a_limit_that_only_compression_of_whole_layers_meets(net):
     least = solve(problem_of(whole, graph, measured, CHIP)).peak_bytes
     assert least < whole.activation_bytes
     limit = whole.constant_bytes + least + 64
-    found = compress(func, CHIP, limit, Objective.LATENCY, measured)
+    found = compress(func, CHIP, limit, Objective.LATENCY, measured)[0]
     assert found.plan.memory_bytes <= limit and found.decisions
     program = compile_function(found.annotated(rows_of(found.decisions, measured)), CHIP, memory_bytes=limit)
     assert program.memory_bytes == limit and program.meta["activation_bytes"] == found.plan.activation_bytes
@@ -82,7 +82,7 @@ def test_a_limit_that_only_compression_of_whole_layers_meets(net):
 def test_the_least_memory_is_less_than_without(net):
     function, mod, func, measured = net
     without = choose(from_function(func), CHIP, NO_LIMIT, objective=Objective.MEMORY)
-    found = compress(func, CHIP, NO_LIMIT, Objective.MEMORY, measured)
+    found = compress(func, CHIP, NO_LIMIT, Objective.MEMORY, measured)[0]
     assert found.plan.memory_bytes < without.memory_bytes
     annotated = found.annotated(rows_of(found.decisions, measured))
     program = compile_function(annotated, CHIP, objective=Objective.MEMORY)
@@ -96,7 +96,7 @@ def test_data_unlike_the_calibration_data_are_reduced_and_counted(net):
     """Slots made for constant pictures, fed with others and with noise: the CPU computes the same, and the run says what was lost."""
     function, mod, func, _ = net
     measured = statistics(func, [{"x": np.full((1, 16, 6, 4), value, np.int8)} for value in (-128, -127)])
-    found = compress(func, CHIP, NO_LIMIT, Objective.MEMORY, measured)
+    found = compress(func, CHIP, NO_LIMIT, Objective.MEMORY, measured)[0]
     program = compile_function(found.annotated(rows_of(found.decisions, measured)), CHIP, objective=Objective.MEMORY)
     changed = mod.clone()
     changed[changed.get_global_var("main")] = found.function
@@ -112,7 +112,7 @@ def test_data_unlike_the_calibration_data_are_reduced_and_counted(net):
 
 def test_rows_for_reports(net):
     function, mod, func, measured = net
-    found = compress(func, CHIP, NO_LIMIT, Objective.MEMORY, measured)
+    found = compress(func, CHIP, NO_LIMIT, Objective.MEMORY, measured)[0]
     rows = rows_of(found.decisions, measured)
     assert json.loads(json.dumps(rows)) == rows and {r["name"] for r in rows} == set(found.decisions)
     for row in rows:
@@ -122,7 +122,7 @@ def test_rows_for_reports(net):
 
 def test_lossless_reserves_the_worst_case_and_so_gains_nothing(net):
     function, mod, func, measured = net
-    assert compress(func, CHIP, NO_LIMIT, Objective.MEMORY, measured, lossless=True) is None
+    assert compress(func, CHIP, NO_LIMIT, Objective.MEMORY, measured, lossless=True)[0] is None
 
 
 def test_it_is_only_needed_where_nothing_else_fits(net):
@@ -169,7 +169,7 @@ def test_random_functions_under_random_limits(random, objective, share):
     measured = statistics(func, [{name: np.full_like(value, -9) for name, value in inputs.items()}])
     whole = make_plan(from_function(func), NO_LIMIT)
     limit = whole.constant_bytes + int(share * whole.activation_bytes)
-    found = compress(func, CHIP, limit, objective, measured)
+    found = compress(func, CHIP, limit, objective, measured)[0]
     if found is None:
         return
     assert found.plan.memory_bytes <= limit
