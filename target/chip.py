@@ -85,6 +85,43 @@ class Cpu:
 
 
 @dataclass(frozen=True)
+class Gating:
+    """Leakage by part at the reference voltage, and what can be switched off. What ``leakage_mw`` has beyond these parts is the memory's.
+
+    ``..._wake_pj``: energy of switching a part on again, at the reference voltage.
+    """
+
+    tensor_mw: float
+    vector_mw: float
+    dma_mw: float
+    cpu_mw: float
+    sparse_mw: float
+    always_on_mw: float  # clock, wake-up logic, memory ports: never off
+    bank_mw: float  # one bank of the unified memory
+    retention: float  # share of a bank's leakage while it keeps its content and is not read, 0..1
+    wake_cycles: int  # a part is switched on so long before it is needed, and leaks
+    tensor_wake_pj: float
+    vector_wake_pj: float
+    dma_wake_pj: float
+    cpu_wake_pj: float
+    sparse_wake_pj: float
+    bank_wake_pj: float
+
+    def part_mw(self, part: str) -> float:
+        """part : "tensor", "vector", "dma", "cpu", "sparse", "bank" or "always_on"."""
+        return getattr(self, f"{part}_mw")
+
+    def wake_pj(self, part: str) -> float:
+        """As `part_mw`; what is always on is never switched on."""
+        return getattr(self, f"{part}_wake_pj")
+
+    @property
+    def logic_mw(self) -> float:
+        """All but the memory."""
+        return self.tensor_mw + self.vector_mw + self.dma_mw + self.cpu_mw + self.sparse_mw + self.always_on_mw
+
+
+@dataclass(frozen=True)
 class Point:
     """One clock and voltage setting."""
 
@@ -108,7 +145,8 @@ class Chip:
 
     process_nm : feature size. memory_bytes : the unified memory. bank_bytes : one bank of it. points : settings, the first
     is the default. reference_v : voltage of ``energy`` and ``leakage_mw``. leakage_mw : static power while running.
-    idle_mw : total power between inferences with the memory retained. sources : text per number, by path in the file.
+    idle_mw : total power between inferences with the memory retained, nothing switched off. gating : what can be (`target/machine/power`); None: nothing,
+    as in chip files older than it. sources : text per number, by path in the file.
     """
 
     name: str
@@ -126,12 +164,13 @@ class Chip:
     idle_mw: float
     energy: dict[Event, Energy]
     sources: dict[str, str]
+    gating: Gating | None = None
 
     def __hash__(self) -> int:
         return hash((self.name, self.memory_bytes))
 
     def with_memory(self, memory_bytes: int | str) -> "Chip":
-        """The same chip with another size of unified memory, in bytes or as in "64KiB". Errors: TargetError outside 1 to 2**32 bytes."""
+        """The same chip with another size of unified memory, in bytes or as in "64KiB"; its leakage stays that of the chip as it is made. Errors: TargetError outside 1 to 2**32 bytes."""
         if isinstance(memory_bytes, str):
             memory_bytes = bytes_of(memory_bytes)
         memory_bytes = int(memory_bytes) if isinstance(memory_bytes, Integral) and not isinstance(memory_bytes, bool) else memory_bytes

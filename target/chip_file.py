@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import MISSING, fields
 from typing import get_type_hints
 
-from tvm_ergo.target.chip import UNSOURCED, Chip, Cpu, DataMover, Energy, Point, SparseEngine, TensorEngine, VectorEngine
+from tvm_ergo.target.chip import UNSOURCED, Chip, Cpu, DataMover, Energy, Gating, Point, SparseEngine, TensorEngine, VectorEngine
 from tvm_ergo.target.errors import TargetError
 from tvm_ergo.target.isa.cost import Event
 
 PARTS = {"tensor": TensorEngine, "vector": VectorEngine, "sparse": SparseEngine, "dma": DataMover, "cpu": Cpu}
 LARGEST = 2**63  # of any number in a chip file; also refuses NaN and infinity
-MAY_BE_ZERO = {"issue_cycles", "leakage_mw", "idle_mw", "pj", "weight_decoder_lanes"}
+MAY_BE_ZERO = {"issue_cycles", "leakage_mw", "idle_mw", "pj", "weight_decoder_lanes", *(f.name for f in fields(Gating))}
+ROUNDING = 1 + 1e-9
 
 
 def chip_to_json(chip: Chip) -> dict:
@@ -23,7 +24,7 @@ def chip_to_json(chip: Chip) -> dict:
     data: dict = {"name": chip.name}
     for field in fields(Chip):
         value = getattr(chip, field.name)
-        if field.name in PARTS:
+        if field.name in PARTS or (field.name == "gating" and value is not None):
             data[field.name] = {f.name: sourced(f"{field.name}.{f.name}", getattr(value, f.name)) for f in fields(value)}
         elif isinstance(value, (int, float)):
             data[field.name] = sourced(field.name, value)
@@ -89,11 +90,14 @@ class _File:
 
     def chip(self, data) -> Chip:
         hints = get_type_hints(Chip)
+        if isinstance(data, dict):
+            data = {"gating": None, **data}
         self.keys("", data, [f.name for f in fields(Chip) if f.name != "sources"])
         values = {key: self.number(key, data[key], kind) for key, kind in hints.items() if kind in (int, float)}
         values |= {key: self.part(key, cls, data[key]) for key, cls in PARTS.items()}
         if values["memory_bytes"] > 2**32:
             self.fail("memory_bytes", "at most 2**32: addresses have 32 bits", values["memory_bytes"])
+        values["gating"] = self.gating(data["gating"], values["leakage_mw"])
         points = data["points"]
         if not isinstance(points, list) or not points:
             self.fail("points", "a list of at least one operating point", points)
@@ -101,6 +105,17 @@ class _File:
         if len({p.name for p in values["points"]}) != len(points):
             self.fail("points", "a different name for each point", [p.name for p in values["points"]])
         return Chip(name=self.text("name", data["name"]), **values, energy=self.energy(data["energy"]), sources=self.sources)
+
+    def gating(self, data, leakage_mw: float) -> Gating | None:
+        """None where the file has none, as those older than it."""
+        if data is None:
+            return None
+        found = self.part("gating", Gating, data)
+        if found.retention > 1:
+            self.fail("gating.retention", "a share, 0 to 1", found.retention)
+        if found.logic_mw > leakage_mw * ROUNDING:
+            self.fail("leakage_mw", f"at least {found.logic_mw:g}, the sum of the logic's parts in 'gating'; what is above is the memory's", leakage_mw)
+        return found
 
     def energy(self, data) -> dict[Event, Energy]:
         if isinstance(data, dict) and "mul_8x8" not in data and "mac_8x8" in data:  # files older than the distinction

@@ -10,13 +10,18 @@ from functools import cached_property
 import numpy as np
 
 from tvm_ergo.target.chip import Chip, Point
-from tvm_ergo.target.errors import MachineError
 from tvm_ergo.target.isa import Engine
 from tvm_ergo.target.isa.cost import Event
+from tvm_ergo.target.machine import power
+from tvm_ergo.target.machine.peak import WINDOW_S, Peak, peak_power
+from tvm_ergo.target.machine.power import PJ_PER_S_IN_MW
 from tvm_ergo.target.machine.timeline import Timeline, simulate
 from tvm_ergo.target.program import BufferKind, Node, Program
 
-PJ_PER_S_IN_MW = 1e-9
+PLACES = {Event.LOCAL_READ_BYTE: "local buffers", Event.LOCAL_WRITE_BYTE: "local buffers", Event.LUT_READ: "local buffers",
+          Event.SRAM_READ_BYTE: "memory reads", Event.SRAM_WRITE_BYTE: "memory writes", Event.INSTRUCTION: "control"}
+ARITHMETIC = "arithmetic"
+"""Where an event takes its energy; what `PLACES` has not is arithmetic."""
 
 
 @dataclass(frozen=True)
@@ -151,17 +156,35 @@ class Trace:
         """Energy of one inference: dynamic and leakage."""
         return self.dynamic_pj + self.leakage_pj
 
-    def power_mw(self, frames_per_s: float) -> float:
-        """Average power at a frame rate: the inferences' energy, and idle power in the time between them.
+    @cached_property
+    def energy_split_pj(self) -> dict[Engine, dict[str, float]]:
+        """Dynamic energy per engine and place: "arithmetic", "local buffers", "memory reads" and "memory writes" (of the unified memory), "control"."""
+        split: dict[Engine, Counter] = {}
+        for entry in self.entries:
+            places = split.setdefault(entry.engine, Counter())
+            for event, count in entry.events.items():
+                places[PLACES.get(event, ARITHMETIC)] += self.chip.energy_pj({event: count}, self.point)
+        return {engine: dict(places) for engine, places in sorted(split.items())}
+
+    @cached_property
+    def work(self) -> power.Work:
+        """What average power at any point and rate follows from (`target.machine.power`)."""
+        return power.work_of(self.program, self.chip, self.timeline)
+
+    def leakage_by_part_pj(self, gating: bool = False) -> dict[str, float]:
+        """Static energy while the inference runs, by engine name, "memory" and "always on"; with ``gating`` what is not switched off, and switching on."""
+        return power.leakage_pj(self.work, self.chip, self.point, gating)
+
+    def power_mw(self, frames_per_s: float, gating: bool = False) -> float:
+        """Average power at a frame rate: the inferences' energy, and the power between them (idle_mw; with ``gating`` what is not switched off).
 
         Errors: MachineError when the rate is not positive or higher than ``inferences_per_s``.
         """
-        active = frames_per_s * self.seconds
-        if not frames_per_s > 0 or active > 1:
-            raise MachineError(f"the chip cannot run this network at {frames_per_s:g} frames per second", where=f"point {self.point.name}",
-                               required=f"{active:.3g} s of computation per second", available=f"{self.inferences_per_s:.4g} frames per second",
-                               remedy="a lower frame rate, or a faster operating point: " + ", ".join(p.name for p in self.chip.points))
-        return self.energy_pj * frames_per_s * PJ_PER_S_IN_MW + self.chip.idle_mw * (1 - active)
+        return power.average_power_mw(self.work, self.chip, self.point, frames_per_s=frames_per_s, gating=gating)
+
+    def peak_power(self, window_s: float = WINDOW_S, frames_per_s: float | None = None, gating: bool = False) -> Peak:
+        """The worst window of so many seconds; without a rate, inferences follow one another without a pause."""
+        return peak_power([self], window_s=window_s, frames_per_s=frames_per_s, gating=gating)
 
     # ---- nodes and memory ------------------------------------------------------------------------------------------
     @cached_property
@@ -202,6 +225,8 @@ class Trace:
             "energy_pj": self.energy_pj, "dynamic_pj": self.dynamic_pj, "leakage_pj": self.leakage_pj, "idle_mw": self.chip.idle_mw,
             "energy_by_event_pj": {e.value: pj for e, pj in self.energy_by_event_pj.items()},
             "energy_by_engine_pj": {e.name: pj for e, pj in self.energy_by_engine_pj.items()},
+            "energy_split_pj": {e.name: places for e, places in self.energy_split_pj.items()},
+            "leakage_by_part_pj": self.leakage_by_part_pj(), "leakage_by_part_gated_pj": self.leakage_by_part_pj(gating=True),
             "events": _event_names(self.events),
             "busy_cycles": {e.name: c for e, c in self.busy_cycles.items()}, "occupancy": {e.name: o for e, o in self.occupancy.items()},
             "peak_bytes": self.peak_bytes,

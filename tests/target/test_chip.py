@@ -127,6 +127,8 @@ def broken(change):
     ("points[1].name", lambda d: d["points"][1].update(name=3)),
     ("energy.mac_8x8", lambda d: d["energy"].pop("mac_8x8")), ("energy.mac_8x8.pj", lambda d: d["energy"]["mac_8x8"].update(pj=True)),
     ("energy.alu_8.source", lambda d: d["energy"]["alu_8"].update(source=" ")), ("name", lambda d: d.update(name="")),
+    ("leakage_mw", lambda d: d.update(leakage_mw=0.1)), ("gating.bank_mw", lambda d: d["gating"].pop("bank_mw")),
+    ("gating.retention", lambda d: d["gating"].update(retention=1.5)), ("gating", lambda d: d.update(gating=[])),
     ("leakage_mw.source", lambda d: d["leakage_mw"].pop("source")), ("energy.magic", lambda d: d["energy"].update(magic=1))])
 def test_wrong_chip_files_name_the_key(key, change, tmp_path):
     path = tmp_path / "mine.json"
@@ -137,8 +139,22 @@ def test_wrong_chip_files_name_the_key(key, change, tmp_path):
 
 
 def test_bare_numbers_are_accepted_in_a_users_file():
-    mine = Chip.from_json(broken(lambda d: d.update(memory_bytes=4096, leakage_mw=0)))
+    mine = Chip.from_json(broken(lambda d: d.update(memory_bytes=4096, leakage_mw=0, gating=None)))
     assert mine.memory_bytes == 4096 and "without a source" in mine.sources["memory_bytes"]
+
+
+def test_a_file_older_than_gating_is_read_and_gates_nothing():
+    old = Chip.from_json(broken(lambda d: d.pop("gating")))
+    assert old.gating is None and old.leakage_mw == chip("ergo/1").leakage_mw
+    assert Chip.from_json(old.to_json()) == old
+
+
+@shipped
+def test_the_parts_leakage_is_all_of_it(name):
+    ergo = chip(name)
+    banks = ergo.memory_bytes // ergo.bank_bytes
+    assert ergo.gating.logic_mw + banks * ergo.gating.bank_mw == pytest.approx(ergo.leakage_mw, rel=1e-4)
+    assert ergo.gating.part_mw("tensor") == ergo.gating.tensor_mw and ergo.gating.wake_pj("bank") == ergo.gating.bank_wake_pj
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe", b"[1, 2]", b"3"])

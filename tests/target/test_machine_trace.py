@@ -89,6 +89,8 @@ def test_totals_agree_with_each_other(compiled, point):
     assert sum(t.cycles for t in trace.by_node) == sum(trace.busy_cycles.values())
     assert trace.macs == sum(t.macs for t in trace.by_node) == sum(e.events.get(Event.MAC_8X8, 0) for e in trace.entries)
     assert trace.energy_pj == pytest.approx(trace.dynamic_pj + CHIP.leakage_pj(trace.cycles, point))
+    assert {e: sum(places.values()) for e, places in trace.energy_split_pj.items()} == pytest.approx(trace.energy_by_engine_pj)
+    assert sum(trace.leakage_by_part_pj().values()) == pytest.approx(trace.leakage_pj, rel=1e-4)
     assert trace.seconds == trace.cycles / CHIP.point(point).clock_hz
     assert all(0 <= share <= 1 for share in trace.occupancy.values()) and 0 <= trace.mac_utilisation <= 1
     assert all(0 <= trace.entry_utilisation(e) <= 1 for e in trace.entries)
