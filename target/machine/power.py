@@ -45,8 +45,9 @@ def work_of(program: Program, chip: Chip, timeline: Timeline) -> Work:
             busy.setdefault(instruction.engine, []).append((start, end))
     dynamic = sum(chip.energy[event].pj * count for cost in timeline.costs for event, count in cost.events.items())
     kept = max((addr + len(content) for addr, content in program.data), default=0)
+    used = max([kept, *(operand.extent[1] for instruction in program.instructions for operand in (*instruction.reads(), *instruction.writes()))])
     return Work(timeline.cycles, dynamic, ({engine: np.array(spans, np.int64) for engine, spans in busy.items()},),
-                -(-program.memory_bytes // chip.bank_bytes), -(-kept // chip.bank_bytes))
+                -(-used // chip.bank_bytes), -(-kept // chip.bank_bytes))
 
 
 def work_at(cycles: int, dynamic_pj: float, chip: Chip, point: Point | str | None = None, memory_bytes: int | None = None, constant_bytes: int | None = None) -> Work:

@@ -5,10 +5,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.target.test_machine_trace import CHIP, programs, small
 from tvm_ergo.target.errors import MachineError
 from tvm_ergo.target.machine import Trace, power
 from tvm_ergo.target.machine.peak import Spans, most_in_window, peak_power
+
+from .test_machine_trace import CHIP, programs, small
 
 
 def by_cycle(spans, period):

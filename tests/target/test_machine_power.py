@@ -94,7 +94,7 @@ def test_programs_of_one_network_add_up(work):
 
 def test_work_of_a_program_and_of_figures_alone():
     fills = [Fill(out=contiguous(address, DType.I8, (size,)), value=1) for address, size in ((0, 5000), (70_000, 10))]
-    program = Program(chip_name="ergo/1", instructions=[*fills, Halt()], data=[(100, b"x" * 32768)], inputs=[], outputs=[], memory_bytes=70_010, nodes=[])
+    program = Program(chip_name="ergo/1", instructions=[*fills, Halt()], data=[(100, b"x" * 32768)], inputs=[], outputs=[], memory_bytes=1 << 20, nodes=[])
     trace = Trace(program, CHIP, "eco")
     work = trace.work
     assert (work.cycles, work.banks, work.kept_banks) == (trace.cycles, 3, 2)

@@ -50,6 +50,17 @@ def parse_rate(text: str) -> float:
     return rate
 
 
+def parse_window(text: str) -> float:
+    """``"100"`` microseconds -> 100e-6 seconds."""
+    try:
+        window = float(text)
+    except ValueError:
+        window = 0.0
+    if not 0 < window < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not the length of a window; write microseconds, for instance 100")
+    return window * 1e-6
+
+
 def parse_error(text: str) -> float:
     """``"0.05"`` -> 0.05, a relative error."""
     try:

@@ -97,8 +97,10 @@ def model_name(compiled, path: str) -> str:
 
 
 def report_of(arguments: argparse.Namespace, compiled):
-    """The Report of a compiled model under the command's ``--fps`` and ``--point``."""
+    """The Report of a compiled model under the command's ``--fps``, ``--point`` and ``--window``."""
     from tvm_ergo.report.build import DEFAULT_FPS, build_report
+    from tvm_ergo.target.machine.peak import WINDOW_S
 
     return build_report(model_name(compiled, arguments.model), compiled.programs, compiled.chip, point=getattr(arguments, "point", None),
-                        host=compiled.fallbacks, frames_per_s=arguments.fps or DEFAULT_FPS, inputs=compiled.inputs, outputs=compiled.outputs)
+                        host=compiled.fallbacks, frames_per_s=arguments.fps or DEFAULT_FPS,
+                        window_s=getattr(arguments, "window", None) or WINDOW_S, inputs=compiled.inputs, outputs=compiled.outputs)

@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from tvm_ergo.cli.common import add_model_arguments, add_result_arguments, check_result_paths, console, read_arrays
+from tvm_ergo.cli.common import add_model_arguments, add_result_arguments, check_result_paths, console, parse_window, read_arrays
 
 HELP = "what a network costs: layers, memory, energy, power"
 
@@ -16,6 +16,7 @@ def add_arguments(parser) -> None:
     parser.add_argument("--point", help="operating point of the chip (see 'targets'); default: the chip's first")
     parser.add_argument("--compare", nargs="?", const="", metavar="INPUT", help="also compare each layer with the float network, on an "
                         "input (.npz/.npy) or on the first calibration sample; needs the model file, not an .ergo")
+    parser.add_argument("--window", type=parse_window, metavar="US", help="microseconds over which the peak power is taken: the worst window of this length (default 100)")
     add_result_arguments(parser)
 
 

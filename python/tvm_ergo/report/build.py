@@ -7,12 +7,14 @@ from collections.abc import Iterable
 
 from tvm_ergo.report.buffers import buffer_rows, kind_rows, tensor_rows
 from tvm_ergo.report.inputs import input_rows, streamed_buffers
-from tvm_ergo.report.model import HostRow, LayerRow, MemoryRow, PortRow, PowerRow, ProgramReport, Report
+from tvm_ergo.report.model import HostRow, LayerRow, MemoryRow, PortRow, ProgramReport, Report
 from tvm_ergo.report.plan import plan_report
+from tvm_ergo.report.power import power_parts
 from tvm_ergo.report.weights import weights_rows
 from tvm_ergo.target.chip import Chip
 from tvm_ergo.target.isa.cost import Event
-from tvm_ergo.target.machine.trace import PJ_PER_S_IN_MW, Trace
+from tvm_ergo.target.machine.peak import WINDOW_S
+from tvm_ergo.target.machine.trace import Trace
 from tvm_ergo.target.program import BufferKind, Program
 
 PJ_PER_UJ = 1e6
@@ -20,18 +22,19 @@ DEFAULT_FPS = (1.0, 30.0)
 
 
 def build_report(model: str, programs: dict[str, Program], chip: Chip, *, point: str | None = None, host: Iterable = (),
-                 frames_per_s: Iterable[float] = DEFAULT_FPS, inputs: Iterable = (), outputs: Iterable = ()) -> Report:
+                 frames_per_s: Iterable[float] = DEFAULT_FPS, window_s: float = WINDOW_S, inputs: Iterable = (), outputs: Iterable = ()) -> Report:
     """The cost of one inference of a network whose chip parts are ``programs`` (each run once, one after another).
 
-    host : operators left to the host CPU (objects with node, op, reason, remedy); their time and energy are not counted. inputs, outputs : of the
-    network (objects with name, dtype, shape, scale, zero_point).
-    Errors: TargetError for an unknown operating point.
+    host : operators left to the host CPU (objects with node, op, reason, remedy); their time and energy are not counted. window_s : of the peak power. inputs, outputs : of
+    the network (objects with name, dtype, shape, scale, zero_point).
+    Errors: TargetError for an unknown operating point, MachineError for a window that is not positive.
     """
     traces = {symbol: Trace(program, chip, point) for symbol, program in programs.items()}
     at = chip.point(point)
     cycles = sum(trace.cycles for trace in traces.values())
     seconds = cycles / at.clock_hz
     energy_pj = sum(trace.energy_pj for trace in traces.values())
+    parts = power_parts(list(traces.values()), chip, list(frames_per_s), window_s)
     return Report(
         model=model, chip=chip.name, point=at.name, clock_hz=at.clock_hz, voltage_v=at.voltage_v, chip_memory_bytes=chip.memory_bytes,
         cycles=cycles, latency_ms=seconds * 1e3, inferences_per_s=1 / seconds if seconds else 0.0, energy_uj=energy_pj / PJ_PER_UJ,
@@ -39,7 +42,7 @@ def build_report(model: str, programs: dict[str, Program], chip: Chip, *, point:
         energy_by_event_uj=_summed(trace.energy_by_event_pj for trace in traces.values()),
         energy_by_engine_uj=_summed(trace.energy_by_engine_pj for trace in traces.values()),
         macs=sum(trace.macs for trace in traces.values()),
-        power=[_power(rate, seconds, energy_pj, chip) for rate in frames_per_s],
+        power=parts.power, parts=parts.parts, peak=parts.peak, points=parts.points, gates=parts.gates,
         programs=[_program(symbol, trace) for symbol, trace in traces.items()],
         host=[HostRow(name=h.node, op=h.op, reason=h.reason, remedy=h.remedy) for h in host],
         ports=[PortRow(name=t.name, direction=direction, dtype=t.dtype, shape=t.shape, scale=t.scale, zero_point=t.zero_point)
@@ -68,13 +71,6 @@ def _summed(tables: Iterable[dict]) -> dict[str, float]:
         for key, pj in table.items():
             total[key.name] += pj / PJ_PER_UJ
     return dict(total)
-
-
-def _power(frames_per_s: float, seconds: float, energy_pj: float, chip: Chip) -> PowerRow:
-    active = frames_per_s * seconds
-    if active > 1:
-        return PowerRow(frames_per_s=frames_per_s, power_mw=None)
-    return PowerRow(frames_per_s=frames_per_s, power_mw=energy_pj * frames_per_s * PJ_PER_S_IN_MW + chip.idle_mw * (1 - active))
 
 
 def _program(symbol: str, trace: Trace) -> ProgramReport:

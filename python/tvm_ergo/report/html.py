@@ -11,6 +11,8 @@ from tvm_ergo.report.figures import (COMPRESSED_HEADER, HOST_NOTE, SUBPROBLEM_HE
                                      kind_texts, latency, memory_text, peak_text, plan_texts, port_text, rate, size, subproblem_rows)
 from tvm_ergo.report.model import ProgramReport, Report
 from tvm_ergo.report.pictures import energy_bars, error_bars, live_bytes, memory_map, tensor_lives
+from tvm_ergo.report.power import PART_HEADER, part_table, point_table
+from tvm_ergo.report.power import peak_text as peak_power_text
 from tvm_ergo.report.weights import WEIGHTS_HEADER, weights_table, weights_text
 
 STYLE = """body{font:15px/1.45 system-ui,sans-serif;margin:2em auto;max-width:1150px;color:#1f2933}
@@ -26,6 +28,9 @@ def html_page(report: Report) -> str:
         body.append(f"<p>{len(report.host)} operators run on the host CPU; {HOST_NOTE}.</p>")
     body += [f"<p>Input: {html.escape(input_text(row))}.</p>" for row in report.inputs]
     body += [f"<p>{'Takes' if row.direction == 'input' else 'Gives'} {html.escape(port_text(row))}.</p>" for row in report.ports]
+    if report.points:
+        body += ["<h2>Every operating point</h2>", table(*point_table(report)), f"<h2>Energy by part at {html.escape(report.point)}, uJ</h2>",
+                 table(PART_HEADER, part_table(report))]
     for program in report.programs:
         label = html.escape(program.symbol)
         body += [f"<h2>Memory map over time: {label}</h2>", _kinds(program), plot(memory_map(program)),
@@ -49,8 +54,10 @@ def _headline(report: Report) -> str:
              ("latency", latency(report), f"{rate(report.inferences_per_s)} inferences/s at {report.clock_hz / 1e6:,.0f} MHz"),
              ("energy per inference", energy(report.energy_uj), f"at {report.voltage_v} V, {energy(report.leakage_uj)} leakage")]
     cells += [(f"power at {row.frames_per_s:,g} fps", "too slow", "at this operating point") if row.power_mw is None else
-              (f"power at {row.frames_per_s:,g} fps", f"{row.power_mw:,.3f} mW", f"{idle_mw(report, row):,.3f} mW of it idle")
+              (f"power at {row.frames_per_s:,g} fps", f"{row.power_mw:,.3f} mW", f"{idle_mw(report, row):,.3f} mW of it idle" + (f"; {row.gated_mw:,.3f} mW with gating" if row.gated_mw is not None else ""))
               for row in report.power]
+    if report.peak is not None:
+        cells.append(("peak power", *(html.escape(text) for text in peak_power_text(report.peak))))
     return "<div class='big'>" + "".join(f"<div>{name}<b>{value}</b>{note}</div>" for name, value, note in cells) + "</div>"
 
 

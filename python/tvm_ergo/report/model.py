@@ -179,6 +179,43 @@ class PowerRow(Row):
 
     frames_per_s: float
     power_mw: float | None  # None: the chip is too slow for this rate at this operating point
+    gated_mw: float | None = None  # with what the chip can switch off switched off; None too where its file names nothing
+
+
+class PartRow(Row):
+    """Energy of one inference in one part of the chip: an engine, the unified memory (its leakage: its accesses stand with the engines), what is always on."""
+
+    part: str
+    arithmetic_uj: float
+    local_uj: float  # local buffers
+    read_uj: float  # out of the unified memory
+    write_uj: float
+    control_uj: float  # fetch and decoding of instructions
+    leakage_uj: float
+    gated_leakage_uj: float  # with gating: what leaks on, and switching on
+
+
+class PeakRow(Row):
+    """The worst window, inferences following one another without a pause."""
+
+    window_us: float
+    power_mw: float
+    begin_us: float  # in the inference
+    layer: str  # that takes most in it
+
+
+class PointRow(Row):
+    """The same inference at one operating point."""
+
+    point: str
+    clock_hz: float
+    voltage_v: float
+    latency_ms: float
+    energy_uj: float
+    gated_energy_uj: float
+    inferences_per_s_per_w: float
+    peak_mw: float
+    power: list[PowerRow]
 
 
 class LayerError(Row):
@@ -216,6 +253,10 @@ class Report(Row):
     host: list[HostRow]
     errors: list[LayerError] = []
     ports: list[PortRow] = []
+    parts: list[PartRow] = []
+    peak: PeakRow | None = None
+    points: list[PointRow] = []
+    gates: bool = False  # whether the chip can switch parts off
 
     @property
     def peak_activation_bytes(self) -> int:

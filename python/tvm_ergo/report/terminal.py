@@ -10,6 +10,8 @@ from tvm_ergo.report.figures import (COMPRESSED_HEADER, HOST_NOTE, SUBPROBLEM_HE
                                      kind_texts, latency, memory_text, peak_text, plan_texts, port_text, rate, size, subproblem_rows)
 from tvm_ergo.report.front import Front, Series
 from tvm_ergo.report.model import ProgramReport, Report
+from tvm_ergo.report.power import PART_HEADER, part_table, point_table, power_text
+from tvm_ergo.report.power import peak_text as peak_power_text
 from tvm_ergo.report.weights import WEIGHTS_HEADER, weights_table, weights_text
 
 WIDE_COLUMNS = 110  # what the whole layer table needs
@@ -19,6 +21,8 @@ BLOCKS = " ▁▂▃▄▅▆▇█"
 def print_report(report: Report, console: Console | None = None, *, layers: bool = True) -> None:
     console = console or Console()
     console.print(_summary(report))
+    if report.points:
+        _print_power(report, console)
     for program in report.programs:
         if layers:
             console.print(_layer_table(program, wide=console.width >= WIDE_COLUMNS))
@@ -46,14 +50,30 @@ def _summary(report: Report) -> Table:
     for row in report.power:
         power = "not reachable at this operating point"
         if row.power_mw is not None:
-            power = f"{row.power_mw:,.3f} mW, of it {idle_mw(report, row):,.3f} mW idle between frames"
+            power = power_text(row, idle_mw(report, row))
         table.add_row(f"power at {row.frames_per_s:,g} fps", power)
+    if report.peak is not None:
+        table.add_row("peak power", escape("{} {}".format(*peak_power_text(report.peak))))
     shares = sorted(report.energy_by_engine_uj.items(), key=lambda item: -item[1])
     table.add_row("dynamic energy by engine", ", ".join(f"{name} {energy(value)}" for name, value in shares))
     table.add_row("work", f"{report.macs / 1e6:,.2f} M MAC on the chip; {len(report.host)} operators on the host CPU")
     if report.host:
         table.add_row("not counted", HOST_NOTE)
     return table
+
+
+def _print_power(report: Report, console: Console) -> None:
+    """Operating points and, where they fit the window, energy by part."""
+    tables = [("every operating point", *point_table(report))]
+    if console.width >= WIDE_COLUMNS:
+        tables.append((f"energy by part at {report.point}, uJ", PART_HEADER, part_table(report)))
+    for title, header, rows in tables:
+        table = Table(title=title, title_justify="left")
+        for i, name in enumerate(header):
+            table.add_column(name, justify="right" if i else "left", overflow="fold")
+        for row in rows:
+            table.add_row(*row)
+        console.print(table)
 
 
 def _layer_table(program: ProgramReport, wide: bool) -> Table:
