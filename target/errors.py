@@ -91,5 +91,9 @@ class CompressionError(ErgoError):
     """A network cannot be made as small, or as small at so little loss, as was asked."""
 
 
+class RemoteError(ErgoError):
+    """Other machines that were to help cannot be reached, or failed."""
+
+
 class OutputError(ErgoError):
     """A result cannot be written."""
