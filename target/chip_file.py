@@ -11,7 +11,7 @@ from tvm_ergo.target.isa.cost import Event
 
 PARTS = {"tensor": TensorEngine, "vector": VectorEngine, "sparse": SparseEngine, "dma": DataMover, "cpu": Cpu}
 LARGEST = 2**63  # of any number in a chip file; also refuses NaN and infinity
-MAY_BE_ZERO = {"issue_cycles", "leakage_mw", "idle_mw", "pj", "weight_decoder_lanes", *(f.name for f in fields(Gating))}
+MAY_BE_ZERO = {"issue_cycles", "leakage_mw", "idle_mw", "pj", "weight_decoder_lanes", "zero_gating", *(f.name for f in fields(Gating))}
 ROUNDING = 1 + 1e-9
 
 
@@ -95,6 +95,8 @@ class _File:
         self.keys("", data, [f.name for f in fields(Chip) if f.name != "sources"])
         values = {key: self.number(key, data[key], kind) for key, kind in hints.items() if kind in (int, float)}
         values |= {key: self.part(key, cls, data[key]) for key, cls in PARTS.items()}
+        if values["tensor"].zero_gating > 1:
+            self.fail("tensor.zero_gating", "a share, 0 to 1", values["tensor"].zero_gating)
         if values["memory_bytes"] > 2**32:
             self.fail("memory_bytes", "at most 2**32: addresses have 32 bits", values["memory_bytes"])
         values["gating"] = self.gating(data["gating"], values["leakage_mw"])

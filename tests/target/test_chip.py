@@ -129,6 +129,7 @@ def broken(change):
     ("energy.alu_8.source", lambda d: d["energy"]["alu_8"].update(source=" ")), ("name", lambda d: d.update(name="")),
     ("leakage_mw", lambda d: d.update(leakage_mw=0.1)), ("gating.bank_mw", lambda d: d["gating"].pop("bank_mw")),
     ("gating.retention", lambda d: d["gating"].update(retention=1.5)), ("gating", lambda d: d.update(gating=[])),
+    ("tensor.zero_gating", lambda d: d["tensor"].update(zero_gating=2)),
     ("leakage_mw.source", lambda d: d["leakage_mw"].pop("source")), ("energy.magic", lambda d: d["energy"].update(magic=1))])
 def test_wrong_chip_files_name_the_key(key, change, tmp_path):
     path = tmp_path / "mine.json"

@@ -141,7 +141,7 @@ def _texts(arguments: argparse.Namespace) -> list[str | None]:
 
 
 def _files_read(arguments: argparse.Namespace) -> list[str]:
-    single = [getattr(arguments, name, None) for name in ("model", "target", "calibration", "compare", "data")]
+    single = [getattr(arguments, name, None) for name in ("model", "target", "calibration", "compare", "zeros", "data")]
     listed = [text.rpartition("=")[2] for text in getattr(arguments, "input", [])]
     return [path for path in (*single, *listed, *getattr(arguments, "chip", [])) if path and os.path.isfile(path)]
 

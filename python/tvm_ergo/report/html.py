@@ -14,6 +14,7 @@ from tvm_ergo.report.pictures import energy_bars, error_bars, live_bytes, memory
 from tvm_ergo.report.power import PART_HEADER, part_table, point_table
 from tvm_ergo.report.power import peak_text as peak_power_text
 from tvm_ergo.report.weights import WEIGHTS_HEADER, weights_table, weights_text
+from tvm_ergo.report.zeros import zeros_text
 
 STYLE = """body{font:15px/1.45 system-ui,sans-serif;margin:2em auto;max-width:1150px;color:#1f2933}
 table{border-collapse:collapse;font-size:13px;width:100%}td,th{padding:3px 8px;border-bottom:1px solid #e4e7eb;text-align:right}
@@ -29,6 +30,7 @@ def html_page(report: Report) -> str:
     body += [f"<p>Input: {html.escape(input_text(row))}.</p>" for row in report.inputs]
     body += [f"<p>{'Takes' if row.direction == 'input' else 'Gives'} {html.escape(port_text(row))}.</p>" for row in report.ports]
     if report.points:
+        body += [f"<p>Zeros: {html.escape(zeros_text(report))}.</p>"] if report.zeros else []
         body += ["<h2>Every operating point</h2>", table(*point_table(report)), f"<h2>Energy by part at {html.escape(report.point)}, uJ</h2>",
                  table(PART_HEADER, part_table(report))]
     for program in report.programs:

@@ -204,6 +204,14 @@ class PeakRow(Row):
     layer: str  # that takes most in it
 
 
+class ZeroRow(Row):
+    """Products with a zero operand in one run, and what an array that isolates its multipliers from zeros saves; every other figure counts all products in full."""
+
+    share: float  # of the tensor engine's products, 0..1
+    saved_uj: float  # at the report's operating point
+    sample: str  # the input
+
+
 class PointRow(Row):
     """The same inference at one operating point."""
 
@@ -216,6 +224,7 @@ class PointRow(Row):
     inferences_per_s_per_w: float
     peak_mw: float
     power: list[PowerRow]
+    zeros_saved_uj: float | None = None  # by isolating zero operands, in the run of `Report.zeros`
 
 
 class LayerError(Row):
@@ -257,6 +266,7 @@ class Report(Row):
     peak: PeakRow | None = None
     points: list[PointRow] = []
     gates: bool = False  # whether the chip can switch parts off
+    zeros: ZeroRow | None = None
 
     @property
     def peak_activation_bytes(self) -> int:

@@ -104,8 +104,10 @@ def part_table(report: Report) -> list[tuple[str, ...]]:
 def point_table(report: Report) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
     """Header and cells: what the inference takes at every operating point."""
     rates = [row.frames_per_s for row in report.points[0].power] if report.points else []
-    header = ("point", "MHz", "V", "ms", "uJ", "per s and W", "peak mW", *(text for rate in rates for text in (f"mW at {rate:g} fps", *(["gated"] if report.gates else []))))
+    header = ("point", "MHz", "V", "ms", "uJ", "per s and W", "peak mW", *(text for rate in rates for text in (f"mW at {rate:g} fps", *(["gated"] if report.gates else []))),
+              *(("uJ, zeros isolated", "per s and W") if report.zeros else ()))
     return header, [(p.point, f"{p.clock_hz / 1e6:g}", f"{p.voltage_v:g}", number(p.latency_ms), number(p.energy_uj), number(p.inferences_per_s_per_w), number(p.peak_mw),
                      *(text for row in p.power for text in ("too slow" if row.power_mw is None else number(row.power_mw),
-                                                            *(["" if row.gated_mw is None else number(row.gated_mw)] if report.gates else []))))
+                                                            *(["" if row.gated_mw is None else number(row.gated_mw)] if report.gates else []))),
+                     *((number(p.energy_uj - p.zeros_saved_uj), number(1e6 / (p.energy_uj - p.zeros_saved_uj))) if report.zeros else ()))
                     for p in report.points]

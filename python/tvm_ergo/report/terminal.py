@@ -13,6 +13,7 @@ from tvm_ergo.report.model import ProgramReport, Report
 from tvm_ergo.report.power import PART_HEADER, part_table, point_table, power_text
 from tvm_ergo.report.power import peak_text as peak_power_text
 from tvm_ergo.report.weights import WEIGHTS_HEADER, weights_table, weights_text
+from tvm_ergo.report.zeros import zeros_text
 
 WIDE_COLUMNS = 110  # what the whole layer table needs
 BLOCKS = " ▁▂▃▄▅▆▇█"
@@ -54,6 +55,8 @@ def _summary(report: Report) -> Table:
         table.add_row(f"power at {row.frames_per_s:,g} fps", power)
     if report.peak is not None:
         table.add_row("peak power", escape("{} {}".format(*peak_power_text(report.peak))))
+    if report.zeros is not None:
+        table.add_row("zero operands", escape(zeros_text(report)))
     shares = sorted(report.energy_by_engine_uj.items(), key=lambda item: -item[1])
     table.add_row("dynamic energy by engine", ", ".join(f"{name} {energy(value)}" for name, value in shares))
     table.add_row("work", f"{report.macs / 1e6:,.2f} M MAC on the chip; {len(report.host)} operators on the host CPU")
