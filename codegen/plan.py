@@ -255,6 +255,6 @@ def _too_large(plan: Plan, memory_bytes: int) -> OutOfMemoryError:
         where=f"step {time} ({at}), where these tensors are alive: {', '.join(alive)}",
         required=f"{plan.constant_bytes} constant bytes (weights, biases, tables) + {plan.activation_bytes} activation bytes",
         available=f"{memory_bytes} bytes ({memory_bytes / KIB:.1f} KiB)",
-        remedy=f"a chip with more memory, or the memory option with at least {peak} bytes; "
+        remedy=f"a chip with more memory (memory={peak}, --memory {peak}, is the least that was found to do); "
         + ("constants are the larger part: a network with fewer weights" if mostly_constants
            else "activations are the larger part: a smaller input or narrower layers there"))

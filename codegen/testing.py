@@ -90,6 +90,15 @@ class RandomFunction:
         self.emit(dialect.Conv2d(**fields, groups=groups, in_zp=self.zero_point(), w_zp=self.random.choice([0, 0, 3]), **self.clip()),
                   x, weights, *self._channel_vectors(out, math.prod(kernel) * channels // groups))
 
+    def overpadded(self) -> None:
+        """A convolution with more padding than kernel: outputs at its edges see no input."""
+        x = self.pick(4)
+        kernel, channels, out = self.random.choice([1, 3]), shape_of(x)[3], self.random.randint(1, 4)
+        padding = tuple(self.random.randint(kernel, kernel + 2) for _ in range(4))
+        strides = (self.random.randint(1, 2), self.random.randint(1, 2))
+        self.emit(dialect.Conv2d(strides=strides, padding=padding, in_zp=self.zero_point(), **self.clip()), x, self.constant((out, kernel, kernel, channels)),
+                  *self._channel_vectors(out, kernel * kernel * channels))
+
     def depthwise(self) -> None:
         x = self.pick(4)
         kernel, fields = self._window(shape_of(x))

@@ -128,7 +128,7 @@ class _Search:
     def rows(self, plan: Plan | SpacePlan | None = None) -> Iterator[Compressed]:
         """Bands of rows of the least memory, with the rows that wait compressed; then once more with what that left plain. plan : the bands, if not those."""
         plan = plan or choose(self.graph, self.chip, NO_LIMIT, self.options, Objective.MEMORY)
-        graph, decided, self.without = self.graph, {}, min(self.without, plan.memory_bytes)
+        graph, decided, self.without = plan.graph, {}, min(self.without, plan.memory_bytes)
         for _ in range(ROUNDS):
             found = list(self._selections(plan, graph, decided))
             yield from found

@@ -19,13 +19,14 @@ from tvm_ergo.codegen.space.paths import Path, Paths
 from tvm_ergo.codegen.space.plan import SpacePlan, tighter
 from tvm_ergo.codegen.space.remembered import costs_only, remembered
 from tvm_ergo.target.chip import Chip
-from tvm_ergo.target.errors import OutOfMemoryError
+from tvm_ergo.target.errors import LABELS, OutOfMemoryError
 
 WIDER = (1.3, 1.2, 1.1, 1.05, 1.0)
 """Multiples of the limit looked at first: a way whose peak is estimated too high would never be measured at the limit itself, and a plan may need less
 than its subproblems each by itself."""
 TIGHTER = (0.97, 0.94, 0.9, 0.86, 0.82, 0.75)
 """Shares of the limit asked of the live bytes, as a placement may need somewhat more than is live."""
+NO_LIMIT = 1 << 40
 NEARLY = 0.8
 """Subproblems whose peak is at least this share of the largest hold the peak."""
 LOOSER = (1.0, 1.03)
@@ -54,12 +55,13 @@ def choose(graph: Graph, chip: Chip, memory_bytes: int, options: Options = Optio
 
     Errors: OutOfMemoryError; where rows and tiles were tried, with the best peak they reach, the lower bound, and the tensors that hold it.
     """
-    whole: Plan | None = None
+    whole, too_small = None, None
     try:
         whole = make_plan(graph, memory_bytes, options)
         if objective is not Objective.MEMORY or not graph.nodes:
             return whole
-    except OutOfMemoryError:
+    except OutOfMemoryError as error:
+        too_small = error
         if not graph.nodes:
             raise
     best = best_plan(graph, chip, memory_bytes, options, objective)
@@ -68,6 +70,8 @@ def choose(graph: Graph, chip: Chip, memory_bytes: int, options: Options = Optio
     if objective is Objective.MEMORY and best.memory_bytes > memory_bytes:  # the limit counts for more than multiply-accumulates
         best = best_plan(graph, chip, memory_bytes, options, Objective.LATENCY)
     if best.memory_bytes > memory_bytes:
+        if too_small and make_plan(graph, NO_LIMIT, options).memory_bytes <= best.memory_bytes:
+            raise OutOfMemoryError(f"{too_small.what}, with whole layers; rows and tiles need no less", **{label: getattr(too_small, label) for label in LABELS})
         raise too_large(best, memory_bytes)
     return best
 

@@ -102,7 +102,7 @@ def test_out_of_memory_names_peak_limit_and_tensors(mobilenet_v2):
     plan = make_plan(mobilenet_v2, 16 << 20)
     expansion = 112 * 112 * 96
     for part in (f"{plan.memory_bytes} bytes", "4000000 bytes", f"conv2d_3 {expansion} bytes", f"depthwise_conv2d_4 {expansion // 4} bytes",
-                 f"{plan.constant_bytes} constant bytes", f"{1470 * KIB} activation bytes", "memory option"):
+                 f"{plan.constant_bytes} constant bytes", f"{1470 * KIB} activation bytes", f"--memory {plan.memory_bytes}"):
         assert part in text
     assert "where: step 4 (depthwise_conv2d_4)" in text
 

@@ -39,7 +39,7 @@ from tvm_ergo.target.program import Program
 CHIP = chip("ergo/1")
 SLOW = {"deadline": None, "suppress_health_check": list(HealthCheck)}
 RANDOMS = st.randoms(use_true_random=False)
-SPATIAL = ("conv2d", "depthwise", "depthwise", "pool", "add", "add", "mul", "table", "concat", "pad", "reduce", "excite", "compress", "compress")
+SPATIAL = ("conv2d", "overpadded", "depthwise", "depthwise", "pool", "add", "add", "mul", "table", "concat", "pad", "reduce", "excite", "compress", "compress")
 
 
 class TallFunction(RandomFunction):
@@ -367,11 +367,7 @@ def test_streams_running_sums_and_nodes_computed_again_change_no_value(random):
 def test_windows_that_lie_in_the_padding_run_in_rows(random):
     """1x1 and 3x3 kernels with more padding than kernel: with its padding apart the layer can be cut, and nothing changes."""
     function = TallFunction(random)
-    x = function.pick(4)
-    kernel, channels, outputs = random.choice([1, 3]), int(x.ty.shape[3]), random.randint(1, 4)
-    padding = tuple(random.randint(kernel, kernel + 2) for _ in range(4))
-    op = dialect.Conv2d(strides=(random.randint(1, 2), random.randint(1, 2)), padding=padding, in_zp=function.zero_point(), **function.clip())
-    function.emit(op, x, function.constant((outputs, kernel, kernel, channels)), *function._channel_vectors(outputs, kernel * kernel * channels))
+    function.overpadded()
     resident, inputs = from_function(function.grow(2, ("conv2d", "table", "add")).finish()["main"]), function.arrays_for_inputs()
     graph = prepared(resident)
     assert all(tileable(graph, node) for node in graph.nodes if isinstance(node.op, dialect.Conv2d))
@@ -408,3 +404,19 @@ def test_a_described_plan_is_made_again_of_the_graph_as_it_was_before_the_search
     plan = tighter(Paths(prepared(graph), CHIP).plan(Paths(prepared(graph), CHIP).smallest()))
     again = remade(graph, described(plan))
     assert len(plan.graph.nodes) > len(graph.nodes) and again.memory_bytes == plan.memory_bytes and str(again) == str(plan)
+
+
+def test_a_refusal_names_whole_layers_where_rows_and_tiles_need_more():
+    """Averages over a large input run early or late: whole layers take another order, the search in space keeps the given one."""
+    function = TallFunction(Random(1))
+    x = function.pick(4)
+    for _ in range(2):
+        function.emit(dialect.Table(), x, function.constant((256,)))
+    function.emit(dialect.ReduceSum((1, 2), True, 0, **function.scale(200), **function.clip()), x)
+    graph = from_function(function.finish(3)["main"])
+    with pytest.raises(OutOfMemoryError) as caught:
+        choose(graph, CHIP, 1)
+    peak = int(re.search(r"a peak of (\d+) bytes", str(caught.value))[1])
+    assert peak <= make_plan(graph, 1 << 30).memory_bytes and choose(graph, CHIP, peak).memory_bytes == peak
+    with pytest.raises(OutOfMemoryError):
+        choose(graph, CHIP, peak - 1)

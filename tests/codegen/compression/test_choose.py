@@ -159,11 +159,11 @@ class OneZeroPoint(RandomFunction):
         return -9
 
 
-@settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.randoms(use_true_random=False), st.sampled_from(list(Objective)), st.floats(0.5, 1.2))
 def test_random_functions_under_random_limits(random, objective, share):
     """Measured on one input and run on another: the strict machine equals the CPU to the bit, reduced tiles included."""
-    function = OneZeroPoint(random).grow(random.randint(3, 9), ("conv2d", "depthwise", "pool", "add", "mul", "table", "concat"))
+    function = OneZeroPoint(random).grow(random.randint(3, 9), ("conv2d", "overpadded", "depthwise", "pool", "add", "mul", "table", "concat", "reduce"))
     mod, inputs = function.finish(random.randint(1, 2)), function.arrays_for_inputs()
     func = mod["main"]
     measured = statistics(func, [{name: np.full_like(value, -9) for name, value in inputs.items()}])
