@@ -84,6 +84,7 @@ setup(
         "ortools>=9.10,<10",  # CP-SAT: addresses and choices that heuristics leave open
         "tflite>=2.10,<3",  # TFLite schema, needed by TVM's importer
         "psutil>=5.9,<8",  # needed by TVM
+        "xgboost-cpu>=2.1,<4",  # the tuner's cost model; as xgboost, without the GPU libraries that it brings
         "rich>=13,<16",  # terminal tables and progress
         "plotly>=5.20,<8",  # the HTML report's pictures, self-contained
         "pydantic>=2.6,<3",  # chip files and JSON results validated in one place

@@ -5,7 +5,9 @@ from __future__ import annotations
 from tvm_ergo.codegen.fuse import Coded
 from tvm_ergo.codegen.graph import Graph
 from tvm_ergo.codegen.options import Options
+from tvm_ergo.codegen.order import reordered
 from tvm_ergo.codegen.plan import Plan, make_plan
+from tvm_ergo.codegen.space.again import Site, computed_again, sites
 from tvm_ergo.codegen.space.plan import SpacePlan, make_space_plan, tighter
 from tvm_ergo.codegen.space.prepare import prepared
 from tvm_ergo.codegen.space.stages import Stage
@@ -25,6 +27,7 @@ def described(plan: Plan | SpacePlan) -> dict:
 def remade(graph: Graph, decided: dict, options: Options = Options()) -> Plan | SpacePlan | None:
     """The plan that `described` told of, of the graph or of what the search in space makes of it; None if the number of nodes differs, or codecs are
     inside of stages."""
+    graph = recast(graph, decided)
     graph = graph if decided["whole"] or decided["nodes"] == len(graph.nodes) else prepared(graph)
     if decided["nodes"] != len(graph.nodes):
         return None
@@ -35,6 +38,24 @@ def remade(graph: Graph, decided: dict, options: Options = Options()) -> Plan | 
         return None  # tiles of a stage are not whole rows
     bands = {int(n): rows for n, rows in decided["bands"].items()}
     return tighter(make_space_plan(graph, bands, options, barriers=set(decided["barriers"]), stages=stages))
+
+
+def recast(graph: Graph, decided: dict) -> Graph:
+    """The graph in the order (``order``: places), or with the producers computed again (``again``: sites), that a plan may have been made for."""
+    if "order" in decided and sorted(decided["order"]) == list(range(len(graph.nodes))):
+        graph = reordered(graph, decided["order"])
+    if decided.get("again"):
+        graph = computed_again(prepared(graph), [Site(tensor, reader, tuple(chain)) for tensor, reader, chain in decided["again"]])
+    return graph
+
+
+def recasting(graph: Graph, plan: Plan | SpacePlan) -> dict:
+    """What `recast` needs to know to make the plan's graph of the one it was asked for."""
+    if isinstance(plan, Plan):
+        place = {node.outputs: i for i, node in enumerate(graph.nodes)}
+        return {"order": [place[node.outputs] for node in plan.graph.nodes]}
+    names, ready = {node.name for node in plan.graph.nodes if node.again}, prepared(graph)
+    return {"again": [[s.tensor, s.reader, list(s.chain)] for s in sites(ready) if names.issuperset(f"{ready.nodes[i].name}_again" for i in s.chain)]}
 
 
 def same_plan(plan: Plan | SpacePlan, graph: Graph) -> Plan | SpacePlan | None:

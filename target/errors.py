@@ -95,5 +95,13 @@ class RemoteError(ErgoError):
     """Other machines that were to help cannot be reached, or failed."""
 
 
+class BudgetError(ErgoError):
+    """A network cannot meet the power or the frame rate that was asked for."""
+
+
+class DatabaseError(ErgoError):
+    """Tuning results were made for something else: another chip, model, compiler or memory."""
+
+
 class OutputError(ErgoError):
     """A result cannot be written."""

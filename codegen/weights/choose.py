@@ -100,6 +100,15 @@ class Candidates:
     def _energy(self, candidate: Candidate) -> float:
         return candidate.energy_pj + self.chip.leakage_pj(candidate.cycles)
 
+    def worthwhile(self, t: int, slower: float = inf) -> list[Candidate]:
+        """The plain form, then those of which none is beaten or equalled by another in bytes, cycles and energy, at most ``slower`` times as slow as plain."""
+        plain = self.plain(t)
+        kept = [plain]
+        for c in sorted([*self._coded(t, ALL), *self._sparse(t)], key=lambda c: (c.size_bytes, c.cycles, c.energy_pj)):
+            if c.cycles <= slower * plain.cycles and not any(o.size_bytes <= c.size_bytes and o.cycles <= c.cycles and o.energy_pj <= c.energy_pj for o in kept):
+                kept.append(c)
+        return kept
+
     def plain(self, t: int) -> Candidate:
         return self._priced(t, None, self.graph.tensors[t].size_bytes)
 

@@ -19,6 +19,8 @@ _PUBLIC = {
     "compile": "tvm_ergo.api",
     "quantize": "tvm_ergo.api",
     "explore": "tvm_ergo.exploring",
+    "tune": "tvm_ergo.tuning.tune",
+    "database": "tvm_ergo.tuning.store",
     "compress": "tvm_ergo.compressed.compress",
     "CompressedNetwork": "tvm_ergo.compressed.compress",
     "CompiledModel": "tvm_ergo.compiled",

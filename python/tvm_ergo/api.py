@@ -17,6 +17,7 @@ from tvm_ergo.relay_passes.micro.quantize import QuantizeOptions
 from tvm_ergo.target.chip import Chip
 from tvm_ergo.target.errors import CalibrationError
 from tvm_ergo.target.tags import chip_of_target, target_of_chip
+from tvm_ergo.tuning.store import Database, current
 from tvm_ergo.waiting import Compression
 
 
@@ -45,7 +46,7 @@ def quantize(model, calibration, options: QuantizeOptions = QuantizeOptions(), *
 def compile(model, *, target: str | Path | tvm.target.Target | Chip = "ergo", calibration=None, memory: int | str | None = None,  # noqa: A001
             objective: str = "latency", compression: str = "auto", weights: str = "auto", stream: bool = False, strict: bool = False,
             quantize: QuantizeOptions = QuantizeOptions(), input_shapes: dict | None = None, batch: int = 1,
-            progress: Progress | None = None) -> CompiledModel:
+            database: str | Path | None = None, progress: Progress | None = None) -> CompiledModel:
     """A model compiled for the chip, with what does not fit it on the host CPU.
 
     Parameters
@@ -65,9 +66,11 @@ def compile(model, *, target: str | Path | tvm.target.Target | Chip = "ergo", ca
     weights : "auto" codes constant weights where their decoder keeps up with the layer, so that it costs no time, and more of them where the
     network does not fit otherwise or objective="memory" asks for it; "coded" takes the fewest bytes, whatever time that costs; "dense" codes
     nothing. Results are the same to the bit.
+    database : folder that `tvm_ergo.tune` (``tvm-ergo tune --out``) wrote: chip functions found in it are carried out as planned there, with the same
+    results; others as ever. Made for another chip, compiler, model or for more memory, it is refused.
     progress : ``progress(step, done, total)``, called on long work.
 
-    Errors: ModelError (model unreadable), CalibrationError (missing or unusable data), OutOfMemoryError (does not fit),
+    Errors: DatabaseError (see database), ModelError (model unreadable), CalibrationError (missing or unusable data), OutOfMemoryError (does not fit),
     UnsupportedError (strict, or stream without a picture), TargetError (unknown chip), InputError (an option of a wrong type or value).
     """
     quantize, progress = given.quantization("quantize", quantize), given.callback("progress", progress)
@@ -78,11 +81,14 @@ def compile(model, *, target: str | Path | tvm.target.Target | Chip = "ergo", ca
     chip = chip_of_target(target)
     if memory is not None:
         chip = chip.with_memory(memory)
+    tuned = current() if database is None else Database.read(database)
+    if tuned is not None:
+        tuned.check(chip)
     imported = frontend.load(model, input_shapes=input_shapes, batch=batch)
     if hasattr(calibration, "__next__"):
         calibration = list(calibration)  # quantizing and measuring both look at it
     options = PipelineOptions(chip, renamed(calibration, imported), quantize, strict, progress, (equalized := []).append,
-                              objective, (projected := []).append, stream, compression, weights)
+                              objective, (projected := []).append, stream, compression, weights, tuned)
     reference = run_stages(imported.mod, options, until="normalize")
     quantized = run_stages(reference, options, start="quantize", until="quantize")
     lowered, mod = None, quantized

@@ -31,6 +31,7 @@ from tvm_ergo.relay_passes.support import analyse
 from tvm_ergo.target.chip import Chip
 from tvm_ergo.target.errors import CalibrationError, InputError, ModelError, OutOfMemoryError, UnsupportedError, restored
 from tvm_ergo.target.tags import DEFAULT_CHIP, chip_of_target, is_ergo, target_of_chip
+from tvm_ergo.tuning.store import Database, current
 from tvm_ergo.waiting import Compression, compress_waiting, compression_advice
 from tvm_ergo.weights import code_weights, weights_advice
 
@@ -45,7 +46,7 @@ class PipelineOptions:
     are none. quantize : choices of the quantization. strict : refuse models of which anything stays on the host.
     progress : ``progress(step, done, total)``. on_equalized, on_projected : see ``micro.quantize.quantize``.
     objective : what the memory plans are chosen for. stream : the chip receives the picture row by row as it needs it.
-    compression : see `tvm_ergo.waiting`. weights : see `tvm_ergo.weights`.
+    compression : see `tvm_ergo.waiting`. weights : see `tvm_ergo.weights`. database : tuning results (`tvm_ergo.tuning.store`) that plans are taken from.
     """
 
     chip: Chip
@@ -59,6 +60,7 @@ class PipelineOptions:
     stream: bool = False
     compression: Compression = Compression.AUTO
     weights: Weights = Weights.AUTO
+    database: Database | None = None
 
     @property
     def target(self) -> tvm.target.Target:
@@ -134,6 +136,10 @@ def _streamed(mod: tvm.IRModule) -> tvm.IRModule:
                            available=shapes, remedy="compile without stream (--stream)")
 
 
+def _tuned(mod: tvm.IRModule, options: PipelineOptions) -> tvm.IRModule:
+    return mod if options.database is None else options.database.applied(mod, options.chip)
+
+
 def _codegen(mod: tvm.IRModule, options: PipelineOptions) -> tvm.IRModule:
     if not any(isinstance(f, relax.Function) and is_chip_function(f) for f in mod.functions.values()):
         return mod
@@ -188,6 +194,7 @@ STAGES = (
     Stage("lower_quantized", "integer ops relax.ergo.* where the chip can, the source's ops elsewhere", _lower_quantized),
     Stage("check_strict", "the same; refuses host operators if asked to", _check_strict),
     Stage("partition", "functions with Codegen=\"ergo\"", _partition),
+    Stage("tuned", "the same; functions of which there are tuning results carry their plans (tvm_ergo.tuning)", _tuned),
     Stage("code_weights", "the same; constant weights coded where that costs no time or the memory demands it (tvm_ergo.weights)", code_weights),
     Stage("compress", "the same; tensors that wait are compressed where the memory demands it (tvm_ergo.waiting)", compress_waiting),
     Stage("codegen", "Programs in runtime modules, called by their symbols", _codegen),
@@ -235,6 +242,6 @@ def build_pipeline() -> tvm.transform.Pass:
         target = tvm.target.Target.current()
         if not any(gv.name_hint == "main" for gv in mod.get_global_vars()):
             raise ModelError("the module has no function main", available=", ".join(gv.name_hint for gv in mod.get_global_vars()))
-        return run_stages(mod, PipelineOptions(chip_of_target(target if is_ergo(target) else DEFAULT_CHIP)))
+        return run_stages(mod, PipelineOptions(chip_of_target(target if is_ergo(target) else DEFAULT_CHIP), database=current()))
 
     return _pipeline

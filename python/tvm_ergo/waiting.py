@@ -21,6 +21,7 @@ from tvm_ergo.relay_passes import compat
 from tvm_ergo.relay_passes.compile.partition import chip_functions
 from tvm_ergo.relay_passes.micro.calibrate import samples_of
 from tvm_ergo.target.tags import target_of_chip
+from tvm_ergo.tuning.store import undecided
 
 if TYPE_CHECKING:
     from tvm_ergo.pipeline import PipelineOptions
@@ -46,7 +47,7 @@ def compress_waiting(mod: tvm.IRModule, options: PipelineOptions) -> tvm.IRModul
     """
     if options.compression is Compression.OFF:
         return mod
-    functions = dict(chip_functions(mod))
+    functions = undecided(mod)
     limits = _limits(functions, options)
     wanting = [name for name, func in functions.items() if limits[name] > 0 and needs_compression(func, options.chip, limits[name], options.objective)]
     if not wanting:

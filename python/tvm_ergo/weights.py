@@ -23,9 +23,9 @@ from tvm_ergo.codegen.space.search import best_plan
 from tvm_ergo.codegen.stream import graph_of
 from tvm_ergo.codegen.weights.apply import annotated
 from tvm_ergo.codegen.weights.choose import SLOWER, Candidates, Choice, Weights, enough
-from tvm_ergo.relay_passes.compile.partition import chip_functions
 from tvm_ergo.target.errors import OutOfMemoryError
 from tvm_ergo.target.machine import Trace
+from tvm_ergo.tuning.store import undecided
 
 if TYPE_CHECKING:
     from tvm_ergo.pipeline import PipelineOptions
@@ -43,7 +43,7 @@ Chosen = dict[str, list[Choice]]
 
 def code_weights(mod: tvm.IRModule, options: PipelineOptions) -> tvm.IRModule:
     """A partitioned module whose chip functions carry the codings of their constants."""
-    functions = dict(chip_functions(mod))
+    functions = undecided(mod)
     if options.weights is Weights.DENSE or not functions:
         return mod
     chosen = _Decision(functions, options).made()

@@ -1,4 +1,4 @@
-"""``tvm-ergo``: compile, compress, run, eval, report, explore, worker, disasm, targets, ops.
+"""``tvm-ergo``: compile, compress, run, eval, report, explore, tune, worker, disasm, targets, ops.
 
 Exit codes: 0 done, 2 wrong input of any kind (one clear message on stderr, no traceback), 130 interrupted.
 """
@@ -10,7 +10,7 @@ import sys
 
 from tvm_ergo.target.errors import ErgoError
 
-COMMANDS = ("compile", "compress", "run", "eval", "report", "explore", "worker", "disasm", "targets", "ops")
+COMMANDS = ("compile", "compress", "run", "eval", "report", "explore", "tune", "worker", "disasm", "targets", "ops")
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -137,7 +137,7 @@ def check_result_paths(arguments: argparse.Namespace, *binary: str | None) -> No
 
 def _texts(arguments: argparse.Namespace) -> list[str | None]:
     """Where the results that are text go: files, or "-"."""
-    return [getattr(arguments, name, None) for name in ("json", "html", "trace", "text")]
+    return [getattr(arguments, name, None) for name in ("json", "html", "trace", "text", "plot")]
 
 
 def _files_read(arguments: argparse.Namespace) -> list[str]:

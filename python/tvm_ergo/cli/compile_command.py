@@ -14,6 +14,7 @@ HELP = "compile a model for the chip"
 def add_arguments(parser) -> None:
     add_model_arguments(parser, compiling=True)
     parser.add_argument("-o", "--output", metavar="FILE", help="the compiled model (.ergo), for 'run', 'eval', 'report' and 'disasm'")
+    parser.add_argument("--database", metavar="DIR", help="folder that 'tune --out' wrote: its plans are taken")
     add_result_arguments(parser)
 
 

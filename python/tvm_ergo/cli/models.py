@@ -39,7 +39,7 @@ def open_model(arguments: argparse.Namespace):
             imported_model(arguments), target=arguments.target, memory=arguments.memory, objective=arguments.objective or "latency",
             calibration=calibration, stream=arguments.stream, strict=arguments.strict,
             progress=lambda stage, done, total: advance(done, total, description=stage), quantize=quantize_options(arguments),
-            compression=compression(arguments), weights=arguments.weights or "auto")
+            compression=compression(arguments), weights=arguments.weights or "auto", database=getattr(arguments, "database", None))
     console(arguments).print(f"compiled {arguments.model} for {compiled.chip.name} in {time.perf_counter() - start:.1f} s")
     if compiled.projection:
         console(arguments).print(str(compiled.projection))

@@ -1,0 +1,169 @@
+"""One schedule for each part, so that the network meets its budgets at the least cost: exact over what was measured, then carried out as whole Programs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from math import inf
+
+from ortools.sat.python import cp_model
+
+from tvm_ergo.codegen.tuning.figures import PJ_PER_S_IN_MW, Budget, Figures, Goal, best_point, cost, together
+from tvm_ergo.codegen.tuning.network import Decided, Function, carried_out, default_of, joined
+from tvm_ergo.codegen.tuning.task import Task
+from tvm_ergo.target.chip import Chip, Point
+from tvm_ergo.target.errors import UnsupportedError
+
+SHARES = (1.0, 0.97, 0.94, 0.9, 0.85, 0.8)
+"""Of memory and power asked of a selection whose whole plan needed more."""
+EFFORT = 4.0
+"""Deterministic seconds of CP-SAT for one selection."""
+FIXPOINT = 4
+"""Rounds in which the product of energy and time is made linear about the last solution."""
+
+
+@dataclass(frozen=True)
+class Record:
+    """A measured way of a task."""
+
+    key: str
+    figures: Figures
+
+
+@dataclass(frozen=True, eq=False)
+class Network:
+    """A plan of the whole network. decided : by function. point : the operating point it does best at, None where it meets the budget at none."""
+
+    how: str
+    decided: dict[str, Decided]
+    figures: Figures
+    point: Point | None
+
+
+def undominated(task: Task, chip: Chip) -> list[Record]:
+    """The measured ways of which no other is better in cycles, energy, constants and activations."""
+    first, last = chip.points[0].name, chip.points[-1].name
+    kept: list[tuple[tuple, Record]] = []
+    for key, f in task.records.items():
+        if f is not None:
+            kept.append(((f.cycles, f.energy_pj[first], f.energy_pj[last], f.constant_bytes, f.activation_bytes), Record(key, f)))
+    kept.sort(key=lambda pair: (pair[0], pair[1].key))
+    found: list[tuple[tuple, Record]] = []
+    for figures, record in kept:
+        if not any(all(a <= b for a, b in zip(other, figures)) for other, _ in found):
+            found.append((figures, record))
+    return [record for _, record in found]
+
+
+def best_network(functions: Sequence[Function], tasks: Sequence[Task], goal: Goal, budget: Budget, chip: Chip,
+                 stopped: Callable[[], bool] = lambda: False) -> Network:
+    """The best of: the plans compilation would choose, and selections of measured ways at every operating point, all carried out as whole Programs."""
+    default = {f.name: default_of(f) for f in functions}
+    figures = together([f.figures(chip) for f in functions])
+    best = Network("default", default, figures, best_point(goal, figures, budget, chip))
+    places = {(name, part.first): task for task in tasks for name, part in task.parts}
+    records = {task.digest: undominated(task, chip) for task in tasks}
+    seen: set[tuple] = set()
+    for point in chip.points:
+        for share in SHARES:
+            if stopped():
+                return best
+            chosen = select([records[places[f.name, part.first].digest] for f in functions for part in f.parts], goal, budget, chip, point, share, figures)
+            if chosen is None:
+                break
+            key = tuple(record.key for record in chosen)
+            found = None if key in seen else _carried_out(functions, places, chosen, goal, budget, chip)
+            seen.add(key)
+            best = best if found is None else min(best, found, key=lambda network: _rank(network, goal, budget, chip))
+            if found is not None and found.point is not None:
+                break
+    return best
+
+
+def _rank(network: Network, goal: Goal, budget: Budget, chip: Chip) -> tuple:
+    """What is compared: those within the budget first, then the cost; of those that are not, what they exceed it by."""
+    if network.point is not None:
+        return 0, cost(goal, network.figures, network.point)
+    over = max(0, network.figures.memory_bytes - budget.memory_bytes)
+    return 1 + (over > 0), over + min(budget.power(network.figures.cycles, network.figures.energy_pj[p.name], chip, p) for p in chip.points)
+
+
+def _carried_out(functions: Sequence[Function], places: dict, chosen: Sequence[Record], goal: Goal, budget: Budget, chip: Chip) -> Network | None:
+    left, decided, figures = iter(chosen), {}, []
+    for function in functions:
+        ways = []
+        for part in function.parts:
+            task = places[function.name, part.first]
+            ways.append((task.space, task.space.way(task.ways[next(left).key])))
+        decided[function.name] = joined(function, ways)
+        try:
+            figures.append(carried_out(function, decided[function.name], chip)[1])
+        except UnsupportedError:
+            return None
+    whole = together(figures)
+    return Network("tuned", decided, whole, best_point(goal, whole, budget, chip))
+
+
+def select(options: Sequence[Sequence[Record]], goal: Goal, budget: Budget, chip: Chip, point: Point, share: float = 1.0,
+           about: Figures | None = None) -> list[Record] | None:
+    """One record of each list: of those that meet the budget at the point, if figures add up, the selection of least cost; None if there is none.
+
+    share : of memory and power that may be used. about : figures near which the product of energy and time is made linear; the solution replaces them.
+    """
+    found = None
+    for _ in range(FIXPOINT if goal is Goal.EDP else 1):
+        chosen = _solved(options, goal, budget, chip, point, share, about)
+        if chosen is None or chosen == found:
+            break
+        found, about = chosen, together([record.figures for record in chosen])
+    return found
+
+
+def _solved(options, goal: Goal, budget: Budget, chip: Chip, point: Point, share: float, about: Figures | None) -> list[Record] | None:
+    model = cp_model.CpModel()
+    taken = [[model.new_bool_var(f"{i}_{k}") for k in range(len(records))] for i, records in enumerate(options)]
+    flat = [(x, record.figures) for xs, records in zip(taken, options) for x, record in zip(xs, records)]
+    for xs in taken:
+        model.add_exactly_one(xs)
+    peak = model.new_int_var(0, 1 << 40, "peak")
+    for x, f in flat:
+        model.add(peak >= f.activation_bytes).only_enforce_if(x)
+    constants = sum(x * f.constant_bytes for x, f in flat)
+    model.add(constants + peak <= int(share * budget.memory_bytes))
+    nanojoules = sum(x * round(f.energy_pj[point.name] / 1000) for x, f in flat)
+    cycles = sum(x * f.cycles for x, f in flat)
+    if budget.frames_per_s:
+        model.add(cycles <= int(point.clock_hz / budget.frames_per_s))
+    if budget.power_mw < inf:
+        _within_power(model, nanojoules, cycles, budget, chip, point, share)
+    model.minimize(_objective(goal, nanojoules, cycles, constants + peak, about, point))
+    solver = cp_model.CpSolver()
+    solver.parameters.num_workers, solver.parameters.random_seed, solver.parameters.max_deterministic_time = 1, 0, EFFORT
+    if solver.solve(model) not in (cp_model.OPTIMAL, cp_model.FEASIBLE):
+        return None
+    return [next(record for x, record in zip(xs, records) if solver.value(x)) for xs, records in zip(taken, options)]
+
+
+def _within_power(model, nanojoules, cycles, budget: Budget, chip: Chip, point: Point, share: float) -> None:
+    """energy x rate + idle x (1 - rate x time) <= budget, in femtowatts; without a rate energy / time <= budget."""
+    scale = 1e6
+    if budget.frames_per_s:
+        per_nj = budget.frames_per_s * 1000 * PJ_PER_S_IN_MW * scale
+        per_cycle = chip.idle_mw * budget.frames_per_s / point.clock_hz * scale
+        limit = (share * budget.power_mw - chip.idle_mw) * scale
+    else:
+        per_nj, per_cycle, limit = 1000 * PJ_PER_S_IN_MW * scale, share * budget.power_mw / point.clock_hz * scale, 0.0
+    fine = 1e6
+    model.add(round(per_nj * fine) * nanojoules - round(per_cycle * fine) * cycles <= int(limit * fine))
+
+
+def _objective(goal: Goal, nanojoules, cycles, memory, about: Figures | None, point: Point):
+    if goal is Goal.LATENCY:
+        return cycles * 1000 + nanojoules
+    if goal is Goal.ENERGY:
+        return nanojoules * 1000 + cycles
+    if goal is Goal.MEMORY:
+        return memory * 100000 + cycles
+    total = max(1.0, about.energy_pj[point.name] / 1000)
+    return round(1e9 / total) * nanojoules + round(1e9 / max(1, about.cycles)) * cycles
+

@@ -1,0 +1,92 @@
+"""What no schedule goes below: told before anything is searched."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import inf
+
+from tvm_ergo.codegen.lower import Emitter
+from tvm_ergo.codegen.space.cost import Apart
+from tvm_ergo.codegen.tuning.figures import PJ_PER_S_IN_MW, Budget
+from tvm_ergo.codegen.tuning.task import Task
+from tvm_ergo.target.chip import Chip, Point
+from tvm_ergo.target.errors import BudgetError
+from tvm_ergo.target.isa import Event
+
+ARITHMETIC = (Event.MAC_8X8, Event.ACC_ADD_32, Event.REQUANT, Event.RESCALE_9X22, Event.DIVIDE)
+"""What has to be computed at least once, however it is scheduled."""
+
+
+@dataclass(frozen=True)
+class Floor:
+    """Least average power at a point, mW: idle between inferences, leakage while the array computes, arithmetic. reached : whether the rate can be."""
+
+    point: Point
+    idle_mw: float
+    leakage_mw: float
+    arithmetic_mw: float
+    reached: bool
+
+    @property
+    def power_mw(self) -> float:
+        return self.idle_mw + self.leakage_mw + self.arithmetic_mw if self.reached else inf
+
+    def __str__(self) -> str:
+        return f"{self.power_mw:.4g} mW at {self.point.name}: idle {self.idle_mw:.3g}, leakage {self.leakage_mw:.3g}, arithmetic {self.arithmetic_mw:.3g}"
+
+
+def floors(tasks: Sequence[Task], budget: Budget, chip: Chip) -> list[Floor]:
+    """Of every point of the chip; no schedule of these parts is below the least of them."""
+    events, cycles = {event: 0.0 for event in ARITHMETIC}, 0.0
+    for task in tasks:
+        for count in _least(task, chip):
+            for event in ARITHMETIC:
+                events[event] += task.weight * count.get(event, 0)
+    cycles = events[Event.MAC_8X8] / chip.tensor.macs_per_cycle
+    return [_floor(events, cycles, budget, chip, point) for point in chip.points]
+
+
+def _floor(events: dict, cycles: float, budget: Budget, chip: Chip, point: Point) -> Floor:
+    seconds = cycles / point.clock_hz
+    arithmetic, leakage = chip.energy_pj(events, point), chip.leakage_pj(cycles, point)
+    if not budget.frames_per_s:
+        return Floor(point, 0.0, leakage / seconds * PJ_PER_S_IN_MW if seconds else 0.0, 0.0, True)
+    active, rate = budget.frames_per_s * seconds, budget.frames_per_s * PJ_PER_S_IN_MW
+    return Floor(point, chip.idle_mw * max(0.0, 1 - active), leakage * rate, arithmetic * rate, active <= 1)
+
+
+def _least(task: Task, chip: Chip):
+    """Events of each node run whole, of its constants' forms the one of least arithmetic."""
+    graph, apart = task.space.graph, Apart(task.space.graph)
+    for node in graph.nodes:
+        forms = [(t, form) for t in node.inputs for form in task.space.forms.get(t, ())] or [(None, None)]
+        counts = []
+        for t, form in forms:
+            apart.codings = {} if form is None else {t: form}
+            emit = Emitter(apart)
+            emit.lower(node, graph.tensors[node.outputs[0]].region)
+            found: dict[Event, float] = {}
+            for instruction in emit.instructions:
+                for event, count in instruction.cost(chip).events.items():
+                    found[event] = found.get(event, 0) + count
+            counts.append(found)
+        yield min(counts, key=lambda c: chip.energy_pj({e: c.get(e, 0) for e in ARITHMETIC}))
+
+
+def check_feasible(tasks: Sequence[Task], budget: Budget, chip: Chip) -> None:
+    """Errors: BudgetError where no schedule can meet the power or the rate, with the least power reachable and what it is made of."""
+    if budget.power_mw == inf and not budget.frames_per_s:
+        return
+    found = floors(tasks, budget, chip)
+    best = min(found, key=lambda floor: floor.power_mw)
+    if best.power_mw <= budget.power_mw and best.reached:
+        return
+    rate = f"{budget.frames_per_s:g} frames per second" if budget.frames_per_s else "one inference after another"
+    if not any(floor.reached for floor in found):
+        raise BudgetError(f"no schedule reaches {rate}: the multiply-accumulates alone take longer at every operating point", required=rate,
+                          available="; ".join(f"{f.point.name}: {f.point.clock_hz / 1e6:g} MHz" for f in found), remedy="a lower frame rate, or a smaller network")
+    largest = max(("idle", best.idle_mw), ("leakage", best.leakage_mw), ("arithmetic", best.arithmetic_mw), key=lambda item: item[1])
+    raise BudgetError(f"no schedule meets {budget.power_mw:g} mW at {rate}; the largest part of the least power is {largest[0]}",
+                      required=f"at least {best}", available=f"{budget.power_mw:g} mW",
+                      remedy="a larger budget, a lower frame rate, or a smaller network (tvm-ergo compress)")

@@ -1,0 +1,75 @@
+"""Finished trials on disk: a line of JSON each, appended and synced a batch at a time, so that a kill loses none that was reported."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from tvm_ergo.codegen.tuning.figures import Figures
+from tvm_ergo.target.errors import OutputError
+
+
+@dataclass(frozen=True)
+class Trial:
+    """task : its digest. way : its key. figures : None for a way that could not be carried out. values : the decisions."""
+
+    task: str
+    way: str
+    values: tuple[int, ...]
+    figures: Figures | None
+    predicted: float | None = None
+
+    def to_json(self) -> str:
+        return json.dumps({"task": self.task, "way": self.way, "values": list(self.values), "figures": self.figures and self.figures.to_json(),
+                           "predicted": self.predicted})
+
+    @classmethod
+    def from_json(cls, line: str) -> Trial:
+        data = json.loads(line)
+        return cls(data["task"], data["way"], tuple(data["values"]), data["figures"] and Figures.from_json(data["figures"]), data["predicted"])
+
+
+class Log:
+    """``trials.jsonl`` of a work directory. known : what it held when it was opened, by task and way; a torn last line is dropped."""
+
+    def __init__(self, path: Path, resume: bool):
+        self.path = path
+        self.known: dict[tuple[str, str], Trial] = {}
+        if resume and path.exists():
+            whole = self._read()
+            if whole < path.stat().st_size:
+                os.truncate(path, whole)
+        elif path.exists():
+            path.unlink()
+        self.written = set(self.known)
+
+    def _read(self) -> int:
+        """Reads what is whole; how many bytes that is."""
+        size = 0
+        for line in self.path.read_bytes().splitlines(keepends=True):
+            try:
+                trial = Trial.from_json(line.decode())
+            except (ValueError, KeyError, TypeError, AttributeError):
+                break
+            if not line.endswith(b"\n"):
+                break
+            self.known[trial.task, trial.way] = trial
+            size += len(line)
+        return size
+
+    def append(self, trials: Iterable[Trial]) -> None:
+        """Writes those that are not there yet; returns when they are on disk. Errors: OutputError."""
+        new = [t for t in trials if (t.task, t.way) not in self.written]
+        if not new:
+            return
+        try:
+            with open(self.path, "a", encoding="utf-8") as file:
+                file.write("".join(trial.to_json() + "\n" for trial in new))
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise OutputError(f"cannot write {self.path}", where=str(self.path), available=str(error.strerror or error), remedy="free some space and resume") from error
+        self.written.update((t.task, t.way) for t in new)

@@ -1,0 +1,38 @@
+"""What a task contributes to the network's goal, as one number the search makes small; estimated from counts, or measured."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tvm_ergo.codegen.tuning.figures import Figures, Goal
+from tvm_ergo.codegen.tuning.measure import Looked
+from tvm_ergo.target.chip import Chip, Point
+
+
+@dataclass(frozen=True)
+class Score:
+    """At one operating point, the one at which the network did best at the start.
+
+    seconds, energy_pj : of that network: the product of energy and time is not a sum over tasks, but small changes of it are, each weighted by the other.
+    """
+
+    goal: Goal
+    chip: Chip
+    point: Point
+    seconds: float
+    energy_pj: float
+
+    def measured(self, figures: Figures) -> float:
+        return self._of(figures.cycles, figures.energy_pj[self.point.name], figures.memory_bytes)
+
+    def estimated(self, looked: Looked) -> float:
+        """As if engines never ran side by side."""
+        cycles = max(1.0, float(looked.counts.busy_cycles.sum()))
+        energy = self.chip.energy_pj(looked.counts.events, self.point) + self.chip.leakage_pj(cycles, self.point)
+        return self._of(cycles, energy, looked.live_bytes + looked.constant_bytes)
+
+    def _of(self, cycles: float, energy_pj: float, memory_bytes: int) -> float:
+        seconds = cycles / self.point.clock_hz
+        if self.goal is Goal.EDP:
+            return (seconds * self.energy_pj + energy_pj * self.seconds) * 1e-12
+        return {Goal.LATENCY: seconds, Goal.ENERGY: energy_pj * 1e-12, Goal.MEMORY: memory_bytes * 1e-9}[self.goal]

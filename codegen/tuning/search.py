@@ -1,0 +1,242 @@
+"""The search: TVM's evolutionary search on every task, trials where they pay most, every finished trial on disk.
+
+The loop is ours and not TVM's task scheduler (C++): it must stop between two batches, say how far it is, and take the same course again when it is resumed;
+space generators, traces, search strategies, database, cost model, postprocessor, mutator, builder and runner are TVM's.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from math import inf
+from pathlib import Path
+
+from tvm.s_tir import meta_schedule as ms
+from tvm_ergo.codegen.tuning.budget import Gate
+from tvm_ergo.codegen.tuning.context import tune_context
+from tvm_ergo.codegen.tuning.figures import Figures
+from tvm_ergo.codegen.tuning.log import Log, Trial
+from tvm_ergo.codegen.tuning.model import Model, rank_correlation, tvm_model
+from tvm_ergo.codegen.tuning.rules import FAILED_S, Measure, artifact, builder, mutator, postproc, runner
+from tvm_ergo.codegen.tuning.task import Task
+from tvm_ergo.codegen.tuning.workload import schedule_fn
+from tvm_ergo.target.tags import target_of_chip
+
+BATCH = 16
+POPULATION, FRESH, GENERATIONS = 32, 16, 2
+WINDOW, BACKWARD = 2 * BATCH, 0.2
+"""Of the gradient: trials over which a task's gain is looked at, and the share of that in what it promises."""
+EMPTY = 3
+"""Rounds without a new schedule after which a task has no more."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """trials : of all tasks together. seconds : when to stop. strategy : "evolutionary", or "random" (TVM's replay of traces with decisions drawn anew).
+    early_stop : trials without any gain after which it ends, 0 for never."""
+
+    trials: int = 256
+    seconds: float = inf
+    seed: int = 0
+    strategy: str = "evolutionary"
+    early_stop: int = 0
+
+
+@dataclass(eq=False)
+class Course:
+    """One task on its way: TVM's context, the best score after each trial, rounds that brought nothing."""
+
+    task: Task
+    context: ms.TuneContext
+    workload: object
+    best: list[float] = field(default_factory=list)
+    empty: int = 0
+
+    @property
+    def done(self) -> bool:
+        return self.empty >= EMPTY or not self.task.space.choices
+
+    @property
+    def gain(self) -> float:
+        """What another trial promises: the gains of the last ones, and what would be left if all were as good as the trials there were."""
+        if not self.best:
+            return inf
+        lately = self.best[-WINDOW:]
+        return self.task.weight * (BACKWARD * (lately[0] - lately[-1]) / len(lately) + (1 - BACKWARD) * self.best[-1] / len(self.best))
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A trial as plots show it: seconds since the start, score of the schedule, of its task's first one, and what was predicted (None before trees)."""
+
+    task: str
+    seconds: float
+    score: float
+    base: float
+    predicted: float | None
+
+
+class Search:
+    """Searches the schedules of ``tasks``. folder : where TVM's database is kept. stopped : asked between batches."""
+
+    def __init__(self, tasks: Sequence[Task], gate: Gate, model: Model, log: Log, measure: Measure, settings: Settings, folder: Path,
+                 stopped: Callable[[], bool] = lambda: False, progress: Callable[[Search], None] | None = None):
+        self.tasks = {task.digest: task for task in tasks}
+        self.gate, self.model, self.log, self.settings, self.stopped, self.progress = gate, model, log, settings, stopped, progress
+        self.measure = measure
+        self.samples: list[Sample] = []
+        self.found: dict[tuple[str, str], Figures | None] = {}
+        self.start, self.since_gain = time.monotonic(), 0
+        self.target = target_of_chip(gate.chip)
+        self.database = _database(folder)
+        self.builder = builder(self.tasks)
+        self.runner = runner(self.tasks, self._measured, model.score.measured, self.found)
+        self.courses: list[Course] = []
+
+    @property
+    def trials(self) -> int:
+        return len(self.samples)
+
+    def run(self) -> None:
+        """Seeds first, then rounds of a batch, each for the task that promises most."""
+        for task in self.tasks.values():
+            self._seed(task)
+        self.courses = [self._course(task, number) for number, task in enumerate(self.tasks.values())]
+        while not self._over():
+            open_courses = [course for course in self.courses if not course.done]
+            if not open_courses:
+                return
+            self._round(max(open_courses, key=lambda course: course.gain))
+
+    def _over(self) -> bool:
+        early = self.settings.early_stop and self.since_gain >= self.settings.early_stop
+        return self.trials >= self.settings.trials or time.monotonic() - self.start >= self.settings.seconds or early or self.stopped()
+
+    def _seed(self, task: Task) -> None:
+        """The schedules the search starts from. Errors: those of carrying out the plan that was given."""
+        for number, values in enumerate(task.seeds):
+            way = task.met(values)
+            if way.key in task.records:
+                continue
+            if number == 0:
+                self.found[task.digest, way.key] = self._measured(task, values)
+            else:
+                self.runner.run([ms.runner.RunnerInput(_text(task, way.key), "cpu", [])])[0].result()
+            self._take(task, [way.key], [None])
+
+    def _course(self, task: Task, number: int) -> Course:
+        seed = self.settings.seed * 1009 + number + 1
+        space = ms.space_generator.ScheduleFn(schedule_fn(task.space, task.seeds[0]), sch_rules=[], postprocs=[postproc(task, self.gate)],
+                                              mutator_probs={mutator(task, seed): 1.0})
+        if self.settings.strategy == "random":
+            strategy = ms.search_strategy.ReplayTrace(max_fail_count=100)
+        else:
+            strategy = ms.search_strategy.EvolutionarySearch(population_size=POPULATION, init_min_unmeasured=FRESH, genetic_num_iters=GENERATIONS,
+                                                             eps_greedy=0.1)
+        context = tune_context(task.module, self.target, space, strategy, task.digest, seed)
+        workload = self.database.commit_workload(task.module)
+        for key, figures in task.records.items():
+            if figures is not None:
+                self._commit(task, workload, task.trace(task.ways[key]), self.model.score.measured(figures))
+        if task.space.choices:
+            context.pre_tuning(1 << 30, BATCH, context.generate_design_space(), self.database, tvm_model(self.model, self.tasks))
+        course = Course(task, context, workload)
+        course.best = [min(self.model.score.measured(f) for f in task.records.values() if f is not None)]
+        return course
+
+    def _round(self, course: Course) -> None:
+        candidates = course.context.generate_measure_candidates()
+        if candidates is None:
+            course.empty = EMPTY
+            return
+        task, left = course.task, max(0, self.settings.trials - self.trials)
+        keys = [artifact(candidate.sch.mod, self.tasks) for candidate in candidates]
+        inputs = [ms.builder.BuilderInput(candidate.sch.mod, self.target) for candidate in candidates]
+        results = self.builder.build(inputs)
+        predicted = self._predicted(task, keys)
+        futures = self.runner.run([ms.runner.RunnerInput(result.artifact_path, "cpu", candidate.args_info)
+                                   for result, candidate in zip(results, candidates)][:left])
+        outcomes = [future.result() for future in futures]
+        for candidate, outcome in zip(candidates, outcomes):
+            if float(outcome.run_secs[0]) < FAILED_S:
+                self._commit(task, course.workload, candidate.sch.trace, float(outcome.run_secs[0]))
+        rest = [ms.runner.RunnerResult([FAILED_S], None)] * (len(candidates) - len(outcomes))
+        course.context.notify_runner_results(candidates, [*outcomes, *rest])
+        self._taken(course, [_key(k) for k in keys[:len(outcomes)]], predicted)
+
+    def _taken(self, course: Course, keys: list[str], predicted: list[float | None]) -> None:
+        before, task = course.best[-1], course.task
+        new = self._take(task, keys, predicted)
+        best = min(self.model.score.measured(f) for f in task.records.values() if f is not None)
+        course.best += [best] * max(new, 1)
+        course.empty = 0 if new else course.empty + 1
+        self.since_gain = 0 if best < before else self.since_gain + new
+        self.model.grow()
+        if self.progress:
+            self.progress(self)
+
+    def _take(self, task: Task, keys: list[str], predicted: list[float | None]) -> int:
+        """Takes in what was measured, on disk first; how many of it are new."""
+        trials = []
+        for key, guess in zip(keys, predicted):
+            if key in task.records:
+                continue
+            figures = self.found.pop((task.digest, key))
+            trials.append(Trial(task.digest, key, task.ways[key], figures, guess))
+        self.log.append(trials)
+        for trial in trials:
+            task.records[trial.way] = trial.figures
+            if trial.figures is None:
+                continue
+            score = self.model.score.measured(trial.figures)
+            way = task.space.way(trial.values)
+            self.model.learn(task, way, task.bench.look(way), score)
+            self.samples.append(Sample(task.digest, time.monotonic() - self.start, score, self.model.score.measured(task.default), trial.predicted))
+        return len(trials)
+
+    def _predicted(self, task: Task, keys: list[str]) -> list[float | None]:
+        """What the trees expect of schedules they have not seen."""
+        if not self.model.grown:
+            return [None] * len(keys)
+        ways = [task.space.way(task.ways[_key(k)]) for k in keys]
+        return [float(p) for p in self.model.predict([(task, way, task.bench.look(way)) for way in ways])]
+
+    def _measured(self, task: Task, values: Sequence[int]) -> Figures:
+        """From the log where it is there: a search that is resumed takes the same course."""
+        key = task.space.way(values).key
+        known = self.log.known.get((task.digest, key))
+        return known.figures if known is not None and known.figures is not None else self.measure(task, values)
+
+    def _commit(self, task: Task, workload, trace, seconds: float) -> None:
+        self.database.commit_tuning_record(ms.database.TuningRecord(trace.simplified(True), workload, [seconds], self.target, None))
+
+    def correlation(self) -> float | None:
+        """Spearman's rank correlation of predictions with what was measured afterwards, averaged over the tasks' schedules."""
+        total, weight = 0.0, 0
+        for name in self.tasks:
+            pairs = [(s.predicted, s.score) for s in self.samples if s.task == name and s.predicted is not None]
+            found = rank_correlation([p for p, _ in pairs], [m for _, m in pairs])
+            if found is not None:
+                total, weight = total + found * len(pairs), weight + len(pairs)
+        return total / weight if weight else None
+
+
+def _key(text: str) -> str:
+    import json
+
+    return json.loads(text)["way"]
+
+
+def _text(task: Task, key: str) -> str:
+    import json
+
+    return json.dumps({"task": task.digest, "way": key, "values": task.ways[key]})
+
+
+def _database(folder: Path) -> ms.database.JSONDatabase:
+    """TVM's database of this run, empty: what a run that ended early left is in the log, and written again as it is met again."""
+    paths = folder / "database_workload.json", folder / "database_tuning_record.json"
+    for path in paths:
+        path.unlink(missing_ok=True)
+    return ms.database.JSONDatabase(*map(str, paths), allow_missing=True)

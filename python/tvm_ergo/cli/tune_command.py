@@ -1,0 +1,76 @@
+"""Searches how a network is carried out on the chip, under budgets of memory and power, and keeps the best for 'compile --database'.
+
+  tvm-ergo tune net.onnx --power-budget 75mW --fps 30 --out tuned
+  tvm-ergo tune net.tflite --memory 256KiB --objective energy --trials 1000 --time 600 --out tuned --plot search.html
+  tvm-ergo tune net.tflite --memory 256KiB --objective energy --trials 2000 --out tuned --resume
+  tvm-ergo compile net.tflite --memory 256KiB --database tuned
+
+Every schedule is measured by the emulator's model, what is over a budget costs no trial. Ctrl-C ends it with the best so far; a run that was interrupted or
+killed goes on with --resume and loses nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+
+from tvm_ergo.cli.common import add_quantize_arguments, check_result_paths, console, parse_rate, parse_size, read_calibration, write_text
+
+HELP = "search for the best plan under budgets of memory and power"
+UNITS = {"mw": 1.0, "w": 1000.0, "uw": 0.001, "": 1.0}
+
+
+def add_arguments(parser) -> None:
+    add_quantize_arguments(parser, "an ONNX (.onnx, .onnx.xz) or TFLite file")
+    parser.add_argument("--memory", type=parse_size, metavar="SIZE", help="unified memory of the chip, e.g. 512KiB (default: the chip's own)")
+    parser.add_argument("--power-budget", type=parse_power, metavar="POWER", help="most average power, e.g. 75mW, idle and leakage included")
+    parser.add_argument("--fps", type=parse_rate, metavar="N", help="frames per second that are reached, and that the power is stated at")
+    parser.add_argument("--objective", choices=["latency", "energy", "edp", "memory"], default="latency",
+                        help="what is made least (default latency); edp: energy times time")
+    parser.add_argument("--stream", action="store_true", help="the input picture arrives row by row (see 'compile')")
+    parser.add_argument("--weights", choices=["auto", "coded", "dense"], default="auto", help="as in 'compile'; dense: no coded weights are tried")
+    parser.add_argument("--trials", type=parse_count, default=256, metavar="N", help="schedules measured, of all parts of the network together (default 256)")
+    parser.add_argument("--time", type=parse_rate, metavar="S", help="seconds after which the search ends")
+    parser.add_argument("--early-stop", type=parse_count, default=0, metavar="N", help="end after so many trials without any gain")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="the same seed gives the same result (default 0)")
+    parser.add_argument("--strategy", choices=["evolutionary", "random"], default="evolutionary", help="random: for comparison")
+    parser.add_argument("--out", required=True, metavar="DIR", help="folder for trials and results")
+    parser.add_argument("--resume", action="store_true", help="go on with the run in --out")
+    parser.add_argument("--json", metavar="FILE", help="write the summary as JSON ('-' for standard output)")
+    parser.add_argument("--plot", metavar="FILE.html", help="write a picture of the search as one self-contained HTML page ('-' for standard output)")
+
+
+def parse_power(text: str) -> float:
+    """``"75mW"`` -> 75.0 mW."""
+    match = re.fullmatch(r"\s*([0-9]*\.?[0-9]+(?:[eE][-+]?[0-9]+)?)\s*([a-zA-Z]*)\s*", text)
+    if match is None or match[2].lower() not in UNITS or not 0 < float(match[1]) < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is no power; write for instance 75mW, 0.5W or 800uW")
+    return float(match[1]) * UNITS[match[2].lower()]
+
+
+def parse_count(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) <= 10**7:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of trials; write 1 to 10000000")
+    return int(text)
+
+
+def run(arguments) -> None:
+    import tvm_ergo
+    from tvm_ergo.cli.models import imported_model, is_compiled, quantize_options
+    from tvm_ergo.target.errors import InputError
+    from tvm_ergo.tuning.shown import live, plot_page, summary
+
+    check_result_paths(arguments)
+    if is_compiled(arguments.model):
+        raise InputError("a compiled model's plan does not change any more", where=arguments.model, remedy="give the model file (.onnx, .tflite)")
+    calibration = read_calibration(arguments.calibration)
+    with live(arguments.trials) as progress:
+        result = tvm_ergo.tune(
+            imported_model(arguments), out=arguments.out, target=arguments.target, calibration=calibration, memory=arguments.memory,
+            power_budget_mw=arguments.power_budget, frames_per_s=arguments.fps, objective=arguments.objective, trials=arguments.trials, seconds=arguments.time,
+            early_stop=arguments.early_stop, seed=arguments.seed, resume=arguments.resume, strategy=arguments.strategy, stream=arguments.stream,
+            weights=arguments.weights, quantize=quantize_options(arguments), progress=progress)
+    if arguments.plot:
+        write_text(arguments.plot, plot_page(result))
+    write_text(arguments.json, result.model_dump_json(indent=1))
+    summary(result, console(arguments))

@@ -1,0 +1,153 @@
+"""The work directory of a tuning run: what it was made for, its trials, and the best plans, which compilation takes."""
+
+from __future__ import annotations
+
+import contextlib
+import contextvars
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import tvm
+from tvm import relax
+from tvm_ergo.codegen.compile import PLAN
+from tvm_ergo.codegen.stream import graph_of
+from tvm_ergo.codegen.weights.apply import annotated
+from tvm_ergo.codegen.weights.coding import Coding
+from tvm_ergo.files import write_atomically
+from tvm_ergo.relay_passes.compile.partition import chip_functions
+from tvm_ergo.target.chip import Chip
+from tvm_ergo.target.codecs import Codec
+from tvm_ergo.target.errors import DatabaseError, OutputError
+
+FORMAT = 1
+MANIFEST, BEST, TRIALS, SUMMARY = "manifest.json", "best.json", "trials.jsonl", "summary.json"
+_scope: contextvars.ContextVar = contextvars.ContextVar("tvm_ergo_database", default=None)
+
+
+def chip_digest(chip: Chip) -> str:
+    """Equal for chips on which the same Program costs the same, whatever memory they have."""
+    data = chip.to_json()
+    data.pop("memory_bytes", None)
+    return hashlib.sha1(json.dumps(data, sort_keys=True).encode(), usedforsecurity=False).hexdigest()[:16]
+
+
+def version() -> str:
+    from tvm_ergo import __version__
+
+    return __version__
+
+
+def fingerprint(func: relax.Function) -> str:
+    """Names a chip function as it is before its constants are coded."""
+    return graph_of(func).fingerprint
+
+
+def undecided(mod: tvm.IRModule) -> dict[str, relax.Function]:
+    """The chip functions whose plan is not decided yet, by name."""
+    return {name: func for name, func in chip_functions(mod) if func.attrs is None or PLAN not in func.attrs}
+
+
+def prepare(folder: Path, manifest: dict, resume: bool) -> None:
+    """Makes the directory, or enters it again.
+
+    Errors: OutputError where it cannot be written, or holds another run and ``resume`` was not asked for; DatabaseError for resuming what was begun with other
+    settings.
+    """
+    path = folder / MANIFEST
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"cannot make the folder {folder}", where=str(folder), available=str(error.strerror or error)) from error
+    if not path.exists():
+        if any(folder.iterdir()):
+            raise OutputError("the folder for the tuning results holds something else", where=str(folder), remedy="give an empty or a new folder")
+        write_atomically(path, json.dumps(manifest, indent=1))
+        return
+    old = read_json(path)
+    differing = [f"{key}: {old.get(key)} there, {manifest.get(key)} asked" for key in sorted({*old, *manifest}) if old.get(key) != manifest.get(key)]
+    if differing:
+        raise DatabaseError("the folder holds a tuning run of something else", where=str(folder), available="; ".join(differing),
+                            remedy="give another folder, or the settings it was begun with")
+    if not resume:
+        raise OutputError("the folder holds a tuning run already", where=str(folder), remedy="--resume to go on with it, or another folder")
+
+
+def read_json(path: Path) -> dict:
+    """Errors: DatabaseError for a file that is missing or no JSON object."""
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+        if isinstance(data, dict):
+            return data
+        reason = "not a JSON object"
+    except FileNotFoundError:
+        reason = "there is no such file"
+    except (OSError, ValueError) as error:
+        reason = str(error)[:200]
+    raise DatabaseError(f"{path} cannot be read as part of tuning results", where=str(path), available=reason, remedy="give the folder that `tvm-ergo tune --out` wrote")
+
+
+@dataclass(frozen=True)
+class Database:
+    """The best plans of a run. functions : by fingerprint. point : operating point they were chosen for."""
+
+    folder: str
+    manifest: Mapping
+    functions: Mapping[str, Mapping]
+    point: str | None
+
+    @classmethod
+    def read(cls, folder: str | Path) -> Database:
+        """Errors: DatabaseError."""
+        folder = Path(folder)
+        manifest, best = read_json(folder / MANIFEST), read_json(folder / BEST)
+        if manifest.get("format") != FORMAT:
+            raise DatabaseError("tuning results of another format", where=str(folder), required=f"format {FORMAT}", available=str(manifest.get("format")),
+                                remedy="tune again")
+        return cls(str(folder), manifest, best["functions"], best.get("point"))
+
+    def check(self, chip: Chip) -> None:
+        """Errors: DatabaseError where it was made by another compiler, for another chip or for more memory."""
+        def refuse(what: str, required, available, remedy: str) -> None:
+            raise DatabaseError(f"the tuning results are for another {what}", where=self.folder, required=str(required), available=str(available), remedy=remedy)
+
+        if self.manifest["version"] != version():
+            refuse("version of the compiler", version(), self.manifest["version"], "tune again with this version")
+        if self.manifest["chip"] != chip.name or self.manifest["chip_digest"] != chip_digest(chip):
+            refuse("chip", chip.name, f"{self.manifest['chip']} (its figures differ)" if self.manifest["chip"] == chip.name else self.manifest["chip"],
+                   "tune for this chip, or give the one of the results as target")
+        if self.manifest["memory_bytes"] > chip.memory_bytes:
+            refuse("memory", f"at most {chip.memory_bytes} bytes", f"{self.manifest['memory_bytes']} bytes", "tune again with this memory limit")
+
+    def applied(self, mod: tvm.IRModule, chip: Chip) -> tvm.IRModule:
+        """A partitioned module whose chip functions carry the plans there are of them. Errors: DatabaseError, also where there is none of any."""
+        self.check(chip)
+        functions = dict(chip_functions(mod))
+        found = {name: self.functions[key] for name, func in functions.items() if (key := fingerprint(func)) in self.functions}
+        if functions and not found:
+            raise DatabaseError("the tuning results are of another model", where=self.folder, required="results for a chip function of this model",
+                                available=f"results for {len(self.functions)} others",
+                                remedy="give the same model, calibration data and options (stream among them) as in tuning")
+        mod = mod.clone()
+        for name, record in found.items():
+            codings = {digest: Coding(Codec[codec], lanes) for digest, (codec, lanes) in record["codings"].items()}
+            mod[mod.get_global_var(name)] = annotated(functions[name], codings).with_attr(PLAN, json.dumps(record["plan"]))
+        return mod
+
+
+@contextlib.contextmanager
+def database(folder: str | Path) -> Iterator[Database]:
+    """Within it ``tvm.compile`` (and `tvm_ergo.compile` without a database of its own) takes plans from these tuning results. Errors: DatabaseError."""
+    found = Database.read(folder)
+    token = _scope.set(found)
+    try:
+        yield found
+    finally:
+        _scope.reset(token)
+
+
+def current() -> Database | None:
+    """The database whose scope this is."""
+    return _scope.get()

@@ -1,0 +1,234 @@
+"""``tvm_ergo.tune``: the plan of a network searched under budgets, kept in a folder that compilation takes."""
+
+from __future__ import annotations
+
+import json
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from math import inf
+from pathlib import Path
+
+import tvm
+from tvm_ergo import frontend
+from tvm_ergo import options as given
+from tvm_ergo.api import renamed
+from tvm_ergo.codegen.fuse import fuse
+from tvm_ergo.codegen.plan import make_plan
+from tvm_ergo.codegen.space import Objective, choose
+from tvm_ergo.codegen.stream import graph_of
+from tvm_ergo.codegen.tuning.budget import Gate
+from tvm_ergo.codegen.tuning.combine import Network, best_network
+from tvm_ergo.codegen.tuning.feasible import check_feasible
+from tvm_ergo.codegen.tuning.figures import Budget, Figures, Goal, best_point, together
+from tvm_ergo.codegen.tuning.log import Log
+from tvm_ergo.codegen.tuning.model import Model
+from tvm_ergo.codegen.tuning.network import Function
+from tvm_ergo.codegen.tuning.rules import Measure
+from tvm_ergo.codegen.tuning.score import Score
+from tvm_ergo.codegen.tuning.search import Search, Settings
+from tvm_ergo.codegen.tuning.task import Task, tasks_of
+from tvm_ergo.codegen.weights.choose import Weights
+from tvm_ergo.files import write_atomically
+from tvm_ergo.pipeline import PipelineOptions, run_stages
+from tvm_ergo.relay_passes.compile.partition import chip_functions
+from tvm_ergo.relay_passes.micro.quantize import QuantizeOptions
+from tvm_ergo.target.chip import Chip
+from tvm_ergo.target.errors import InputError, UnsupportedError
+from tvm_ergo.target.tags import chip_of_target
+from tvm_ergo.tuning import store
+from tvm_ergo.tuning.result import Cost, SampleRow, TaskRow, TuningResult
+
+NO_LIMIT = 1 << 40
+STRATEGIES = ("evolutionary", "random")
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a search is. best : what the objective would be if the best schedules of all tasks were put together, as a share of the default's."""
+
+    trials: int
+    of_trials: int
+    seconds: float
+    best: float
+    rejected: dict[str, int]
+
+
+def tune(model, *, out: str | Path, target: str | Path | tvm.target.Target | Chip = "ergo", calibration=None, memory: int | str | None = None,
+         power_budget_mw: float | None = None, frames_per_s: float | None = None, objective: str = "latency", trials: int = 256,
+         seconds: float | None = None, early_stop: int = 0, seed: int = 0, resume: bool = False, strategy: str = "evolutionary", stream: bool = False,
+         weights: str = "auto", quantize: QuantizeOptions = QuantizeOptions(), input_shapes: dict | None = None, batch: int = 1,
+         measure: Measure | None = None, progress: Callable[[Progress], None] | None = None) -> TuningResult:
+    """Searches the plan of a network and writes the best into the folder ``out``, for ``tvm_ergo.compile(model, database=out)``.
+
+    Parameters
+    ----------
+    model, target, calibration, memory, stream, weights, quantize, input_shapes, batch : as in `tvm_ergo.compile`.
+    power_budget_mw : most average power, idle and leakage included, at ``frames_per_s`` (without: while one inference follows the other).
+    frames_per_s : a rate that has to be reached. objective : what is made least: "latency", "energy", "edp" (energy times time) or "memory".
+    trials : schedules measured, of all tasks together. seconds : after which it ends. early_stop : trials without any gain after which it ends; 0: never.
+    seed : the same gives the same result (with ``trials``; time does not repeat). resume : go on with what the folder holds.
+    strategy : "evolutionary", or "random" for comparison. measure : ``measure(task, decisions) -> Figures`` in place of this process's own.
+    progress : called after every batch with a `Progress`.
+
+    Ctrl-C ends the search after the batch it is at; what was found until then is written.
+
+    Errors: those of `compile`; BudgetError (no schedule can meet the power or the rate; said before the search); DatabaseError, OutputError (the folder).
+    """
+    budget, goal, settings = _asked(memory, target, power_budget_mw, frames_per_s, objective, trials, seconds, early_stop, seed, strategy)
+    chip = chip_of_target(target) if memory is None else chip_of_target(target).with_memory(memory)
+    budget = replace(budget, memory_bytes=chip.memory_bytes)
+    imported = frontend.load(model, input_shapes=given.shapes(input_shapes), batch=given.whole_number("batch", batch))
+    options = PipelineOptions(chip, renamed(calibration, imported), given.quantization("quantize", quantize), stream=given.flag("stream", stream),
+                              weights=given.choice("weights", weights, Weights),
+                              objective=Objective(goal.value) if goal is not Goal.EDP else Objective.LATENCY)
+    mod = run_stages(imported.mod, options, until="partition")
+    keys = {name: store.fingerprint(func) for name, func in chip_functions(mod)}
+    if not keys:
+        raise UnsupportedError("nothing of the model runs on the chip: there is nothing to tune", remedy="`tvm-ergo ops` lists what the chip supports")
+    folder, name = Path(out), Path(imported.source or "model").name
+    store.prepare(folder, _manifest(chip, goal, budget, settings, options, keys), given.flag("resume", resume))
+    functions = _functions(run_stages(mod, options, start="code_weights", until="code_weights"), options)
+    return _Run(name, chip, goal, budget, settings, functions, keys, folder, resume, measure, progress, options.weights is not Weights.DENSE).result()
+
+
+def _asked(memory, target, power_mw, rate, objective, trials, seconds, early_stop, seed, strategy) -> tuple[Budget, Goal, Settings]:
+    """The options checked. Errors: InputError."""
+    goal = given.choice("objective", objective, Goal)
+    numbers = {name: _positive(name, value) for name, value in (("power_budget_mw", power_mw), ("frames_per_s", rate), ("seconds", seconds))}
+    if strategy not in STRATEGIES:
+        raise InputError(f"the option strategy cannot be {strategy!r:.60}", required="one of " + ", ".join(map(repr, STRATEGIES)))
+    budget = Budget(0, numbers["power_budget_mw"] or inf, numbers["frames_per_s"] or 0.0)
+    return budget, goal, Settings(given.whole_number("trials", trials), numbers["seconds"] or inf, given.whole_number("seed", seed, least=0), strategy,
+                                  given.whole_number("early_stop", early_stop, least=0))
+
+
+def _positive(name: str, value) -> float | None:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < inf:
+        raise InputError(f"the option {name} cannot be {value!r:.60}", required="a positive number, or None", remedy=f"for instance {name}=30")
+    return float(value)
+
+
+def _manifest(chip: Chip, goal: Goal, budget: Budget, settings: Settings, options: PipelineOptions, keys: dict[str, str]) -> dict:
+    return {"format": store.FORMAT, "version": store.version(), "chip": chip.name, "chip_digest": store.chip_digest(chip), "memory_bytes": chip.memory_bytes,
+            "power_mw": None if budget.power_mw == inf else budget.power_mw, "frames_per_s": budget.frames_per_s or None, "objective": goal.value,
+            "seed": settings.seed, "strategy": settings.strategy, "stream": options.stream, "weights": options.weights.value, "model": sorted(keys.values())}
+
+
+def _functions(mod: tvm.IRModule, options: PipelineOptions) -> list[Function]:
+    """The chip functions with the plans compilation would choose. Errors: OutOfMemoryError."""
+    graphs = {name: fuse(graph_of(func, name)) for name, func in chip_functions(mod)}
+    constants = {name: make_plan(graph, NO_LIMIT).constant_bytes for name, graph in graphs.items()}
+    found = []
+    for name, graph in graphs.items():
+        limit = max(1, options.chip.memory_bytes - sum(constants.values()) + constants[name])
+        found.append(Function.of(name, graph, choose(graph, options.chip, limit, objective=options.objective)))
+    return found
+
+
+@dataclass(eq=False)
+class _Run:
+    name: str
+    chip: Chip
+    goal: Goal
+    budget: Budget
+    settings: Settings
+    functions: list[Function]
+    keys: dict[str, str]
+    folder: Path
+    resume: bool
+    measure: Measure | None
+    progress: Callable[[Progress], None] | None
+    forms: bool
+
+    def result(self) -> TuningResult:
+        tasks = tasks_of([(f.name, part) for f in self.functions for part in f.parts], self.chip, forms=self.forms)
+        check_feasible(tasks, self.budget, self.chip)
+        default = together([f.figures(self.chip) for f in self.functions])
+        point = best_point(self.goal, default, self.budget, self.chip) or min(
+            self.chip.points, key=lambda p: self.budget.power(default.cycles, default.energy_pj[p.name], self.chip, p))
+        score = Score(self.goal, self.chip, point, default.cycles / point.clock_hz, default.energy_pj[point.name])
+        log = Log(self.folder / store.TRIALS, self.resume)
+        start = time.monotonic()
+        with _interruptible() as interrupted:
+            search = Search(tasks, Gate(tasks, self.budget, self.chip), Model(score, self.settings.seed, self.settings.strategy != "random"), log,
+                            self.measure or _here, self.settings, self.folder, interrupted, self._reporting(start))
+            search.run()
+            elapsed = time.monotonic() - start
+            network = best_network(self.functions, tasks, self.goal, self.budget, self.chip)
+        result = self._result(search, tasks, network, default, elapsed, interrupted())
+        write_atomically(self.folder / store.BEST, json.dumps(self._best(network), indent=1))
+        write_atomically(self.folder / store.SUMMARY, result.model_dump_json(indent=1))
+        return result
+
+    def _reporting(self, start: float) -> Callable[[Search], None] | None:
+        if self.progress is None:
+            return None
+
+        def report(search: Search) -> None:
+            best = sum(c.task.weight * c.best[-1] for c in search.courses)
+            first = sum(c.task.weight * search.model.score.measured(c.task.default) for c in search.courses)
+            self.progress(Progress(search.trials, self.settings.trials, time.monotonic() - start, best / first if first else 1.0, search.gate.rejected))
+
+        return report
+
+    def _best(self, network: Network) -> dict:
+        return {"how": network.how, "point": network.point.name if network.point else None, "figures": network.figures.to_json(),
+                "functions": {self.keys[name]: decided.to_json() for name, decided in network.decided.items()}}
+
+    def _result(self, search: Search, tasks: list[Task], network: Network, default: Figures, seconds: float, interrupted: bool) -> TuningResult:
+        stopped = "interrupted" if interrupted else "trials" if search.trials >= self.settings.trials else "time" if seconds >= self.settings.seconds else \
+            "no gain" if self.settings.early_stop and search.since_gain >= self.settings.early_stop else "nothing new to try"
+        return TuningResult(
+            name=self.name, chip=self.chip.name, objective=self.goal.value, memory_bytes=self.chip.memory_bytes,
+            power_mw=None if self.budget.power_mw == inf else self.budget.power_mw, frames_per_s=self.budget.frames_per_s or None, seed=self.settings.seed,
+            strategy=self.settings.strategy, trials=search.trials, seconds=seconds, trials_per_s=search.trials / seconds if seconds else 0.0, stopped=stopped,
+            rejected=search.gate.rejected, rank_correlation=search.correlation(), how=network.how, default=self._cost(default), tuned=self._cost(network.figures),
+            tasks=[self._task(search, task) for task in tasks],
+            samples=[SampleRow(task=s.task, seconds=s.seconds, share=s.score / s.base, predicted_share=None if s.predicted is None else s.predicted / s.base)
+                     for s in search.samples], folder=str(self.folder))
+
+    def _cost(self, figures: Figures) -> Cost:
+        allowed = best_point(self.goal, figures, self.budget, self.chip)
+        point = allowed or self.chip.points[0]
+        power = self.budget.power(figures.cycles, figures.energy_pj[point.name], self.chip, point)
+        return Cost(cycles=figures.cycles, seconds=figures.cycles / point.clock_hz, energy_pj=figures.energy_pj[point.name], constant_bytes=figures.constant_bytes,
+                    activation_bytes=figures.activation_bytes, memory_bytes=figures.memory_bytes, point=point.name, power_mw=None if power == inf else power,
+                    meets_budget=allowed is not None)
+
+    def _task(self, search: Search, task: Task) -> TaskRow:
+        score = search.model.score
+        return TaskRow(task=task.digest, layers=list(dict.fromkeys(n.op.name or n.name for n in task.space.graph.nodes)), weight=task.weight,
+                       choices=len(task.space.choices), space_size=float(task.space.size), trials=len(task.records), first=score.measured(task.default),
+                       best=min(score.measured(f) for f in task.records.values() if f is not None))
+
+
+def _here(task: Task, decisions) -> Figures:
+    """Measured in this process."""
+    return task.bench.measure(task.space.way(decisions))
+
+
+@contextmanager
+def _interruptible() -> Iterator[Callable[[], bool]]:
+    """Yields whether Ctrl-C was pressed: it ends the search between two batches instead of anywhere; pressed again it interrupts at once."""
+    pressed = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield pressed.is_set
+        return
+    before = signal.getsignal(signal.SIGINT)
+
+    def press(number, frame) -> None:
+        if pressed.is_set():
+            raise KeyboardInterrupt
+        pressed.set()
+
+    signal.signal(signal.SIGINT, press)
+    try:
+        yield pressed.is_set
+    finally:
+        signal.signal(signal.SIGINT, before)
