@@ -6,12 +6,14 @@ space generators, traces, search strategies, database, cost model, postprocessor
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from math import inf
 from pathlib import Path
 
+import tvm
 from tvm.s_tir import meta_schedule as ms
 from tvm_ergo.codegen.tuning.budget import Gate
 from tvm_ergo.codegen.tuning.context import tune_context
@@ -21,7 +23,7 @@ from tvm_ergo.codegen.tuning.model import Model, rank_correlation, tvm_model
 from tvm_ergo.codegen.tuning.rules import FAILED_S, Measure, artifact, builder, mutator, postproc, runner
 from tvm_ergo.codegen.tuning.task import Task
 from tvm_ergo.codegen.tuning.workload import schedule_fn
-from tvm_ergo.target.tags import target_of_chip
+from tvm_ergo.target.tags import DEFAULT_CHIP
 
 BATCH = 16
 POPULATION, FRESH, GENERATIONS = 32, 16, 2
@@ -88,7 +90,7 @@ class Search:
         self.samples: list[Sample] = []
         self.found: dict[tuple[str, str], Figures | None] = {}
         self.start, self.since_gain = time.monotonic(), 0
-        self.target = target_of_chip(gate.chip)
+        self.target = tvm.target.Target(DEFAULT_CHIP)  # the chip itself is told in the manifest: in every record it would be most of it
         self.database = _database(folder)
         self.builder = builder(self.tasks)
         self.runner = runner(self.tasks, self._measured, model.score.measured, self.found)
@@ -100,14 +102,18 @@ class Search:
 
     def run(self) -> None:
         """Seeds first, then rounds of a batch, each for the task that promises most."""
-        for task in self.tasks.values():
-            self._seed(task)
+        self.run_seeds()
         self.courses = [self._course(task, number) for number, task in enumerate(self.tasks.values())]
         while not self._over():
             open_courses = [course for course in self.courses if not course.done]
             if not open_courses:
                 return
             self._round(max(open_courses, key=lambda course: course.gain))
+
+    def run_seeds(self) -> None:
+        """Measures the schedules the search starts from."""
+        for task in self.tasks.values():
+            self._seed(task)
 
     def _over(self) -> bool:
         early = self.settings.early_stop and self.since_gain >= self.settings.early_stop
@@ -158,8 +164,8 @@ class Search:
         futures = self.runner.run([ms.runner.RunnerInput(result.artifact_path, "cpu", candidate.args_info)
                                    for result, candidate in zip(results, candidates)][:left])
         outcomes = [future.result() for future in futures]
-        for candidate, outcome in zip(candidates, outcomes):
-            if float(outcome.run_secs[0]) < FAILED_S:
+        for candidate, key, outcome in zip(candidates, keys, outcomes):
+            if float(outcome.run_secs[0]) < FAILED_S and _key(key) not in task.records:
                 self._commit(task, course.workload, candidate.sch.trace, float(outcome.run_secs[0]))
         rest = [ms.runner.RunnerResult([FAILED_S], None)] * (len(candidates) - len(outcomes))
         course.context.notify_runner_results(candidates, [*outcomes, *rest])
@@ -223,14 +229,10 @@ class Search:
 
 
 def _key(text: str) -> str:
-    import json
-
     return json.loads(text)["way"]
 
 
 def _text(task: Task, key: str) -> str:
-    import json
-
     return json.dumps({"task": task.digest, "way": key, "values": task.ways[key]})
 
 
