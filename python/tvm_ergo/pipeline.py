@@ -30,6 +30,7 @@ from tvm_ergo.relay_passes.relax_utils import bindings_of, main_of
 from tvm_ergo.relay_passes.support import analyse
 from tvm_ergo.target.chip import Chip
 from tvm_ergo.target.errors import CalibrationError, InputError, ModelError, OutOfMemoryError, UnsupportedError, restored
+from tvm_ergo.target.machine.kernels.workers import single_threaded_blas
 from tvm_ergo.target.tags import DEFAULT_CHIP, chip_of_target, is_ergo, target_of_chip
 from tvm_ergo.tuning.store import Database, current
 from tvm_ergo.waiting import Compression, compress_waiting, compression_advice
@@ -217,7 +218,8 @@ def walk(mod: tvm.IRModule, options: PipelineOptions, *, start: str = STAGES[0].
     for stage in STAGES[names.index(start): names.index(until) + 1]:
         if options.progress:
             options.progress(stage.name, names.index(stage.name), len(names))
-        mod = stage.run(mod, options)
+        with single_threaded_blas():  # small products: threads that wait for each other cost more than they gain, on a busy machine many times
+            mod = stage.run(mod, options)
         yield stage.name, mod
 
 

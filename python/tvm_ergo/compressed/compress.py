@@ -34,6 +34,7 @@ from tvm_ergo.relay_passes.micro.weight_layers import weight_layers
 from tvm_ergo.relay_passes.relax_utils import Constant, array_of, bindings_of, children, main_of
 from tvm_ergo.target.chip import bytes_of
 from tvm_ergo.target.errors import CalibrationError, CompressionError, InputError
+from tvm_ergo.target.machine.kernels.workers import single_threaded_blas
 
 SIZE_ATTEMPTS = 5
 CLOSE = 0.98
@@ -87,7 +88,8 @@ def compress(model, calibration=None, *, evaluation: Test | tuple[np.ndarray, np
         raise CalibrationError("there is no calibration data", required="a few typical inputs (about 100)", remedy="calibration=..., --calibration FILE.npz")
     if not weight_layers(work.float_mod):
         raise InputError("the network has no float weights that could be made smaller", where=imported.source)
-    return work.within(max_drop) if max_drop is not None else work.of_size(size_bytes)
+    with single_threaded_blas():
+        return work.within(max_drop) if max_drop is not None else work.of_size(size_bytes)
 
 
 def _check(max_drop, size_bytes, test, limit) -> None:

@@ -10,7 +10,7 @@ from tvm_ergo.report.inputs import input_rows, streamed_buffers
 from tvm_ergo.report.model import HostRow, LayerRow, MemoryRow, PortRow, ProgramReport, Report
 from tvm_ergo.report.plan import plan_report
 from tvm_ergo.report.power import power_parts
-from tvm_ergo.report.weights import weights_rows
+from tvm_ergo.report.weights import decoding_cycles, weights_rows
 from tvm_ergo.target.chip import Chip
 from tvm_ergo.target.isa.cost import Event
 from tvm_ergo.target.machine.peak import WINDOW_S
@@ -90,7 +90,7 @@ def _program(symbol: str, trace: Trace) -> ProgramReport:
         memory_bytes=max((b.addr + b.size_bytes for b in program.buffers), default=0),
         constant_bytes=int(constant.max(initial=0)), peak_activation_bytes=min(int(activation.max(initial=0)), program.meta.get("live_bytes", 1 << 62)),  # the map's boxes may be coarser
         inputs=input_rows(program, time_us), kinds=kind_rows(buffers, len(starts)), plan=plan_report(program), tensors=tensor_rows(program, buffers),
-        weights=weights_rows(program),
+        weights=weights_rows(program), decoding_cycles=decoding_cycles(trace),
         layers=_layers(trace), buffers=buffers,
         memory_over_time=[MemoryRow(time_us=start * us, constant_bytes=int(c), activation_bytes=int(a))
                           for start, c, a in zip(starts, constant, activation)])

@@ -144,6 +144,7 @@ class ProgramReport(Row):
     plan: PlanReport | None
     tensors: list[TensorRow]
     weights: list[WeightsRow] = []
+    decoding_cycles: int = 0  # by which instructions take longer as their weights are coded
     layers: list[LayerRow]
     buffers: list[BufferRow]
     memory_over_time: list[MemoryRow]
