@@ -6,8 +6,8 @@ weight operand reads are never coded (`apply`). How they are coded does not chan
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 from enum import Enum
 from math import inf
 
@@ -91,13 +91,14 @@ class Candidates:
     def _free(self, t: int, by_energy: bool) -> Candidate | None:
         plain, sparse = self.plain(t), self._sparse(t)
         if by_energy:
-            found = [c for c in [*self._coded(t, ALL), *sparse] if self._energy(c) <= self._energy(plain)]
-            return min(found, key=lambda c: (self._energy(c), c.size_bytes), default=None)
+            found = [c for c in [*self._coded(t, ALL), *sparse] if self.energy(c) <= self.energy(plain)]
+            return min(found, key=lambda c: (self.energy(c), c.size_bytes), default=None)
         found = [c for c in self._coded(t, self._keeping_up(t, plain)) if c.cycles <= plain.cycles]
         dense = min(found, key=lambda c: (c.size_bytes, c.energy_pj), default=None)
         return next((c for c in sparse if c.cycles < (dense or plain).cycles), dense)
 
-    def _energy(self, candidate: Candidate) -> float:
+    def energy(self, candidate: Candidate) -> float:
+        """pJ of the layers that read the constant, leakage included."""
         return candidate.energy_pj + self.chip.leakage_pj(candidate.cycles)
 
     def worthwhile(self, t: int, slower: float = inf) -> list[Candidate]:
@@ -158,12 +159,20 @@ def _most_frequent(tensor: Tensor) -> tuple[float, int]:
     return float(counts.max() / tensor.size_bytes), int((counts > 0).sum())
 
 
-def enough(free: list[Choice], least: list[Choice], saved_bytes: int) -> list[Choice]:
-    """The free choices with as many of the smallest ones in their place as save so many bytes, those of fewest cycles per byte first; all of them if these are too few."""
-    chosen = list(free)
-    gains = [(l.chosen.cycles - f.chosen.cycles, f.chosen.size_bytes - l.chosen.size_bytes, i) for i, (f, l) in enumerate(zip(free, least, strict=True))]
-    for _, gain, i in sorted((g for g in gains if g[1] > 0), key=lambda g: g[0] / g[1]):
-        if saved_bytes <= 0:
+def enough(choices: list[Choice], ways: list[list[Candidate]], saved_bytes: int, price: Callable[[Candidate], float]) -> list[Choice]:
+    """The choices with others of each constant's ways in their place that save so many bytes: step by step what adds least to the price for a byte, then what is saved in excess
+    given back where that lowers the price most. As many as there are where these are too few."""
+    chosen = [choice.chosen for choice in choices]
+    while saved_bytes > 0:
+        steps = [((price(way) - price(now)) / (now.size_bytes - way.size_bytes), way.size_bytes, i, way)
+                 for i, now in enumerate(chosen) for way in ways[i] if way.size_bytes < now.size_bytes]
+        if not steps:
             break
-        chosen[i], saved_bytes = least[i], saved_bytes - gain
-    return chosen
+        _, size_bytes, i, way = min(steps, key=lambda step: step[:3])
+        saved_bytes, chosen[i] = saved_bytes - (chosen[i].size_bytes - size_bytes), way
+    for i in sorted(range(len(chosen)), key=lambda i: price(choices[i].chosen) - price(chosen[i])):
+        room = chosen[i].size_bytes + max(0, -saved_bytes)
+        cheaper = min((way for way in (choices[i].chosen, *ways[i]) if way.size_bytes <= room), key=price, default=chosen[i])
+        if price(cheaper) < price(chosen[i]):
+            saved_bytes, chosen[i] = saved_bytes + cheaper.size_bytes - chosen[i].size_bytes, cheaper
+    return [replace(choice, chosen=way) for choice, way in zip(choices, chosen, strict=True)]

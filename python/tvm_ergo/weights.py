@@ -7,7 +7,7 @@ or rows and tiles, with no more constants coded than these need. Results never c
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from math import inf
 from typing import TYPE_CHECKING
@@ -22,7 +22,7 @@ from tvm_ergo.codegen.space.bound import least_possible_bytes
 from tvm_ergo.codegen.space.search import best_plan
 from tvm_ergo.codegen.stream import graph_of
 from tvm_ergo.codegen.weights.apply import annotated
-from tvm_ergo.codegen.weights.choose import SLOWER, Candidates, Choice, Weights, enough
+from tvm_ergo.codegen.weights.choose import SLOWER, Candidate, Candidates, Choice, Weights, enough
 from tvm_ergo.target.errors import OutOfMemoryError
 from tvm_ergo.target.machine import Trace
 from tvm_ergo.tuning.store import undecided
@@ -34,7 +34,7 @@ NO_LIMIT = 1 << 40
 SLACK_BYTES = 256
 """For the alignment of constants."""
 CHEAP = 0.03
-"""Share of all cycles that decoding may cost before rows and tiles are looked for instead, which takes long."""
+"""Share of all cycles (objective energy: of all pJ) that decoding may cost before rows and tiles are looked for instead, which takes long."""
 NEARLY = 0.9
 """Where a function is known not to get below so many live bytes, plans with other constants are not looked for unless this share of them fits."""
 Chosen = dict[str, list[Choice]]
@@ -82,21 +82,34 @@ class _Decision:
     def as_needed(self, candidates: Mapping[str, Candidates], first: Chosen, missing: int) -> Chosen:
         """The choices where ``first`` lacks so many bytes for whole layers."""
         least = {name: c.least() for name, c in candidates.items()}
-        more = self.enough(first, least, missing)
-        if more is not None and _cycles(more) <= _cycles(first) + CHEAP * _plain_cycles(first):
+        price = self.price(candidates)
+        more = self.enough(candidates, first, missing)
+        if more is not None and price(more) <= price(first) + CHEAP * price(first, plain=True):
             return more
         levels = [first, {name: c.least(SLOWER) for name, c in candidates.items()}, least, {name: c.least(share=1) for name, c in candidates.items()}]
         in_space = next((level for level in levels if self.cost(level) < inf), None)
         return min([level for level in (more, in_space) if level is not None], key=self.cost, default=levels[-1])
 
-    def enough(self, first: Chosen, least: Chosen, missing: int) -> Chosen | None:
-        """``first`` with as many of the smallest streams as whole layers need; None where even all are too few."""
-        flat = [[choice for name in self.functions for choice in chosen[name]] for chosen in (first, least)]
-        found = enough(*flat, missing + SLACK_BYTES)
-        if _bytes(flat[0]) - _bytes(found) < missing:
+    def enough(self, candidates: Mapping[str, Candidates], first: Chosen, missing: int) -> Chosen | None:
+        """``first`` with as many other streams as whole layers need, those first that cost least for what they save; None where even all are too few."""
+        flat = [choice for name in self.functions for choice in first[name]]
+        ways = [c.worthwhile(t) for c in candidates.values() for t in c.readers]
+        found = enough(flat, ways, missing + SLACK_BYTES, self._price(candidates))
+        if _bytes(flat) - _bytes(found) < missing:
             return None
         left = iter(found)
         return {name: [next(left) for _ in first[name]] for name in self.functions}
+
+    def _price(self, candidates: Mapping[str, Candidates]) -> Callable[[Candidate], float]:
+        """Cycles of a candidate's layers, or for the objective energy pJ."""
+        if self.options.objective is Objective.ENERGY and candidates:
+            return next(iter(candidates.values())).energy
+        return lambda candidate: candidate.cycles
+
+    def price(self, candidates: Mapping[str, Candidates]) -> Callable[..., float]:
+        """Of all choices together, as they are chosen or plain."""
+        price = self._price(candidates)
+        return lambda chosen, plain=False: sum(price(c.plain if plain else c.chosen) for choices in chosen.values() for c in choices)
 
     def whole_layers(self, chosen: Chosen) -> dict[str, Plan]:
         return {name: make_plan(graph_of(_with(func, chosen[name])), NO_LIMIT) for name, func in self.functions.items()}
@@ -139,10 +152,3 @@ def weights_advice(functions: Mapping[str, relax.Function], options: PipelineOpt
 def _bytes(choices: list[Choice]) -> int:
     return sum(c.chosen.size_bytes for c in choices)
 
-
-def _cycles(chosen: Chosen) -> int:
-    return sum(c.chosen.cycles for choices in chosen.values() for c in choices)
-
-
-def _plain_cycles(chosen: Chosen) -> int:
-    return sum(c.plain.cycles for choices in chosen.values() for c in choices)
