@@ -49,14 +49,14 @@ def main(argv: list[str] | None = None) -> None:
 
     report = build_report(zoo.DIGITS_MODEL.name, compiled.programs, compiled.chip, host=compiled.fallbacks, inputs=compiled.inputs,
                           outputs=compiled.outputs)
+    print_report(report, console, layers=False)  # what the report files hold besides would fill some pages of a terminal
     report = report.model_copy(update={"errors": compare_layers(compiled, {"image": test_images[:1]})})
-    print_report(report, console)
 
     compiled.save(arguments.out / "digits.ergo")
     write_atomically(arguments.out / "report.html", html_page(report))
     write_atomically(arguments.out / "report.json", report.model_dump_json(indent=1))
     write_atomically(arguments.out / "trace.json", json.dumps(merged_chrome_trace(compiled.programs, compiled.chip)))
-    console.print(f"\n{arguments.out}/report.html   the same with the memory map over time\n{arguments.out}/report.json   the figures\n"
+    console.print(f"\n{arguments.out}/report.html   the same, layer by layer, with the memory map over time and where quantization errors enter\n{arguments.out}/report.json   the figures\n"
                   f"{arguments.out}/trace.json    for ui.perfetto.dev\n{arguments.out}/digits.ergo   for: tvm-ergo run {arguments.out}/digits.ergo --random 0")
 
 

@@ -11,6 +11,9 @@ from tvm_ergo.target.errors import InputError
 
 HELP = "show a compiled model as assembler text"
 
+LONGEST_META = 160
+"""Characters of a line about the program that people may want to read."""
+
 
 def add_arguments(parser) -> None:
     parser.add_argument("model", help="a compiled model (.ergo)")
@@ -35,7 +38,7 @@ def run(arguments) -> None:
 
 
 def without_data(text: str) -> str:
-    """The text without the base64 lines of its data sections and without the table of tensors, which is one very long line."""
+    """The text without the base64 lines of its data sections and without the tables of tensors, weights and so on, each of which is one very long line."""
     from tvm_ergo.target.program_text import strip_data
 
-    return "\n".join(line for line in strip_data(text).split("\n") if not line.startswith('.meta "tensors" '))
+    return "\n".join(line for line in strip_data(text).split("\n") if not line.startswith(".meta ") or len(line) <= LONGEST_META)

@@ -31,12 +31,12 @@ class Metric:
 
 
 class TopK(Metric):
-    """Top-1 and top-5 accuracy, %. Output [1, classes]; ``class_offset`` is subtracted from the class index (1 for 1001 classes).
+    """Top-1 and (of more than five classes) top-5 accuracy, %. Output [1, classes]; ``class_offset`` is subtracted from the class index (1 for 1001 classes).
     Errors: InputError for a label that is no class."""
 
     def __init__(self, class_offset: int = 0, head: tuple[np.ndarray, np.ndarray] | None = None):
         super().__init__()
-        self.class_offset, self.head, self.hits = class_offset, head, np.zeros(2)
+        self.class_offset, self.head, self.hits, self.classes = class_offset, head, np.zeros(2), 0
 
     def update(self, outputs, label):
         scores = np.asarray(outputs[0][0], np.float64).reshape(-1)
@@ -46,13 +46,14 @@ class TopK(Metric):
         if not -self.class_offset <= label < len(scores) - self.class_offset:
             raise InputError("a label is not one of the network's classes", where=f"sample {self.count}", available=str(label),
                              required=f"{-self.class_offset} to {len(scores) - self.class_offset - 1}, as the network has {len(scores)} outputs")
+        self.classes = len(scores) - self.class_offset
         order = np.argsort(-scores, kind="stable") - self.class_offset
         self.hits += (order[0] == label, label in order[:5])
         self.count += 1
 
     def result(self):
         top1, top5 = 100 * self.hits / max(self.count, 1)
-        return {"top1": float(top1), "top5": float(top5)}
+        return {"top1": float(top1), "top5": float(top5)} if self.classes > 5 else {"top1": float(top1)}
 
 
 def ranks(values: np.ndarray) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import TYPE_CHECKING
 
 from tvm_ergo.frontend.imported import Imported, SourceFormat, describe, require_finite
@@ -22,7 +23,9 @@ def import_exported(program: torch.export.ExportedProgram) -> Imported:
     from tvm.relax.frontend.torch import from_exported_program
 
     try:
-        mod = from_exported_program(program, keep_params_as_input=False, unwrap_unit_return_tuple=True)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*LeafSpec", category=FutureWarning)  # of PyTorch to PyTorch
+            mod = from_exported_program(program, keep_params_as_input=False, unwrap_unit_return_tuple=True)
     except (AssertionError, KeyError, NotImplementedError, RuntimeError, TypeError, ValueError) as error:
         raise UnsupportedError("TVM cannot import an operator of the PyTorch model", available=(str(error).strip().splitlines() or [""])[0][:300],
                                remedy="export it to ONNX and give that file") from error
