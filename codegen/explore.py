@@ -1,9 +1,12 @@
-"""What a network can be had for: the Pareto front of memory, cycles and energy, every point a plan that was lowered and priced."""
+"""What a network can be had for: the Pareto front of memory, cycles and energy, every point a plan that was lowered and priced.
+
+Memory is what a limit means: constants and activations together. Limits lie between the smallest plan found, whatever it computes again, and whole layers.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from tvm_ergo.codegen.compile import emit_program
 from tvm_ergo.codegen.graph import Graph
@@ -11,7 +14,7 @@ from tvm_ergo.codegen.options import Options
 from tvm_ergo.codegen.plan import Plan, make_plan
 from tvm_ergo.codegen.space.paths import Path, Paths
 from tvm_ergo.codegen.space.plan import SpacePlan, macs_of, tighter
-from tvm_ergo.codegen.space.search import Objective, smallest_plan, variants
+from tvm_ergo.codegen.space.search import Objective, least_plan, smallest_plan, variants
 from tvm_ergo.target.chip import Chip
 from tvm_ergo.target.chip import Point as OperatingPoint
 from tvm_ergo.target.machine.trace import Trace
@@ -21,13 +24,14 @@ NO_LIMIT = 1 << 40
 POINTS = 12
 GAP = 1.01
 """A placement this much above its live bytes is looked at for longer."""
+WHOLE, LEAST = "whole layers", "least memory"
 
 
 @dataclass(frozen=True)
 class Point:
-    """One plan. how : "whole layers", or what it was chosen for within which limit of activation bytes. activation_bytes : reached, the frame (or
-    its rows) included. cycles, energy_pj : of one inference, from the Program's trace, leakage included. mac_overhead : 1.0 where nothing is
-    computed twice. programs : one a chip function."""
+    """One plan. how : "whole layers", "least memory", or the objective it was chosen for. activation_bytes : reached, the frame (or its rows)
+    included. cycles, energy_pj : of one inference, from the Program's trace, leakage included. mac_overhead : 1.0 where nothing is computed twice.
+    programs : one a chip function. compressed : tensors that wait compressed. weights : how constant weights stand in memory."""
 
     how: str
     constant_bytes: int
@@ -37,6 +41,8 @@ class Point:
     macs: int
     mac_overhead: float
     programs: tuple[Program, ...] = field(repr=False, compare=False)
+    compressed: int = 0
+    weights: str = "plain"
 
     @property
     def memory_bytes(self) -> int:
@@ -46,21 +52,21 @@ class Point:
     @property
     def figures(self) -> tuple[int, int, float]:
         """What is to be small."""
-        return self.activation_bytes, self.cycles, self.energy_pj
+        return self.memory_bytes, self.cycles, self.energy_pj
 
 
 def pareto(graph: Graph, chip: Chip, options: Options = Options(), *, points: int = POINTS, at: OperatingPoint | str | None = None,
            progress: Callable[[int, int], None] | None = None) -> list[Point]:
-    """The plans of which no other is better in activation bytes, cycles and energy, by rising bytes.
+    """The plans of which no other is better in memory, cycles and energy, by rising bytes.
 
     From the smallest plan found to whole layers, ``points`` limits a cost between them, whatever memory the chip has. at : operating point
     for the energy. progress : ``progress(done, total)``. Errors: UnsupportedError from the lowering rules.
     """
-    total, done = 2 * points + 2, 0
+    total, done = 2 * points + 3, 0
     found: list[Point] = []
     for how, plan in candidates(graph, chip, options, points):
         if plan is not None:
-            found.append(_priced(how, plan, graph, chip, at))
+            found.append(priced(how, plan, graph.macs(), chip, at))
         done += 1
         if progress:
             progress(done, total)
@@ -70,11 +76,12 @@ def pareto(graph: Graph, chip: Chip, options: Options = Options(), *, points: in
 def candidates(graph: Graph, chip: Chip, options: Options, points: int) -> Iterator[tuple[str, Plan | SpacePlan | None]]:
     """``(how, plan)``; None in place of one that was there already. All limits share one search."""
     whole = make_plan(graph, NO_LIMIT, options)
-    yield "whole layers", whole
+    yield WHOLE, whole
     if not graph.nodes:
         return
     searches = list(variants(graph, chip, options))
-    yield "least memory", min((smallest_plan(paths) for paths in searches), key=lambda plan: plan.activation_bytes)
+    for smallest in (smallest_plan, least_plan):  # within the multiply-accumulates that the objective memory allows, and whatever they are
+        yield LEAST, min((smallest(paths) for paths in searches), key=lambda plan: plan.memory_bytes)
     seen: set[tuple] = set()
     for objective in (Objective.LATENCY, Objective.ENERGY):
         top = whole.activation_bytes
@@ -87,7 +94,7 @@ def candidates(graph: Graph, chip: Chip, options: Options, points: int) -> Itera
                 yield "", None
                 continue
             seen.add(path.key)
-            yield f"{objective.value} within {limit} bytes", _placed(paths, path)
+            yield objective.value, _placed(paths, path)
 
 
 def _placed(paths: Paths, path: Path) -> SpacePlan:
@@ -95,11 +102,12 @@ def _placed(paths: Paths, path: Path) -> SpacePlan:
     return tighter(plan) if plan.activation_bytes > GAP * plan.live_bytes else plan
 
 
-def _priced(how: str, plan: Plan | SpacePlan, graph: Graph, chip: Chip, at: OperatingPoint | str | None) -> Point:
+def priced(how: str, plan: Plan | SpacePlan, useful_macs: int, chip: Chip, at: OperatingPoint | str | None, compressed: int = 0) -> Point:
+    """A plan, lowered. useful_macs : multiply-accumulates of the network, for the overhead."""
     program = emit_program(plan, chip)
     trace = Trace(program, chip, at)
-    macs = macs_of(plan) if isinstance(plan, SpacePlan) else graph.macs()
-    return Point(how, plan.constant_bytes, plan.activation_bytes, trace.cycles, trace.energy_pj, macs, macs / max(graph.macs(), 1), (program,))
+    macs = macs_of(plan) if isinstance(plan, SpacePlan) else plan.graph.macs()
+    return Point(how, plan.constant_bytes, plan.activation_bytes, trace.cycles, trace.energy_pj, macs, macs / max(useful_macs, 1), (program,), compressed)
 
 
 def undominated(points: Iterable[Point]) -> list[Point]:
@@ -111,6 +119,19 @@ def undominated(points: Iterable[Point]) -> list[Point]:
     return kept
 
 
+def labelled(points: Sequence[Point], mac_overhead: float = Options().mac_overhead) -> list[Point]:
+    """A front whose labels are true of it: the least memory is that of its first point; where that computes more again than the objective memory allows,
+    the smallest point that does not says so."""
+    found = [replace(p, how=p.how.replace(LEAST, Objective.LATENCY.value)) for p in points]
+    if found and WHOLE not in found[0].how:
+        found[0] = replace(found[0], how=LEAST)
+    if found and found[0].mac_overhead > mac_overhead:
+        within = next((i for i, p in enumerate(found) if p.mac_overhead <= mac_overhead), None)
+        if within is not None and WHOLE not in found[within].how:
+            found[within] = replace(found[within], how=f"{LEAST} with at most {mac_overhead:g}x MACs")
+    return found
+
+
 def combined(fronts: Sequence[Sequence[Point]]) -> list[Point]:
     """The front of a network whose chip functions, each with its front, run one after another in one activation area above all constants."""
     if len(fronts) == 1:
@@ -119,7 +140,7 @@ def combined(fronts: Sequence[Sequence[Point]]) -> list[Point]:
     for limit in sorted({point.activation_bytes for front in fronts for point in front}):
         fitting = [[point for point in front if point.activation_bytes <= limit] for front in fronts]
         if all(fitting):
-            for figure in ("cycles", "energy_pj"):
+            for figure in ("memory_bytes", "cycles", "energy_pj"):
                 found.append(_together([min(front, key=lambda p: getattr(p, figure)) for front in fitting]))
     return undominated(found)
 
@@ -129,4 +150,5 @@ def _together(parts: Sequence[Point]) -> Point:
     macs = sum(part.macs for part in parts)
     return Point("; ".join(dict.fromkeys(part.how for part in parts)), sum(part.constant_bytes for part in parts),
                  max(part.activation_bytes for part in parts), sum(part.cycles for part in parts), sum(part.energy_pj for part in parts), macs,
-                 macs / max(useful, 1), tuple(program for part in parts for program in part.programs))
+                 macs / max(useful, 1), tuple(program for part in parts for program in part.programs),
+                 sum(part.compressed for part in parts), parts[0].weights)

@@ -2,80 +2,137 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import tvm
+from tvm import relax
 from tvm_ergo import frontend
 from tvm_ergo import options as given
 from tvm_ergo.api import renamed
-from tvm_ergo.codegen.explore import POINTS, Point, combined, pareto
+from tvm_ergo.codegen.compression import Collector
+from tvm_ergo.codegen.explore import POINTS, Point, combined, labelled, pareto, undominated
+from tvm_ergo.codegen.explore_waiting import waiting_front
 from tvm_ergo.codegen.space.bound import Bound, least_possible_bytes
 from tvm_ergo.codegen.stream import graph_of
+from tvm_ergo.codegen.weights.choose import Weights
+from tvm_ergo.codegen.weights.levels import levels
 from tvm_ergo.compiled import CompiledModel
 from tvm_ergo.pipeline import PipelineOptions, Progress, run_stages
 from tvm_ergo.relay_passes.compile.partition import chip_functions
 from tvm_ergo.relay_passes.micro.quantize import QuantizeOptions
-from tvm_ergo.report.front import Front, front_of, series_of
+from tvm_ergo.frontend.imported import SourceFormat
+from tvm_ergo.report.front import Front, Series, front_of, series_of
 from tvm_ergo.target.chip import Chip
 from tvm_ergo.target.errors import InputError, UnsupportedError
 from tvm_ergo.target.tags import chip_of_target
+from tvm_ergo.waiting import Compression, measure
 
-RESIDENT, STREAMED = "resident", "streamed"
+RESIDENT, STREAMED, COMPRESSED = "resident", "streamed", "compressed"
 MOST_POINTS = 1000
+Functions = Mapping[str, relax.Function]
 
 
 def explore(model, *, target: str | Path | tvm.target.Target | Chip = "ergo", calibration=None, stream: bool = False, points: int = POINTS,
-            point: str | None = None, quantize: QuantizeOptions = QuantizeOptions(), input_shapes: dict | None = None, batch: int = 1,
-            progress: Progress | None = None) -> Front:
-    """The Pareto front of activation bytes, cycles and energy, from the smallest plan to whole layers, whatever memory the chip has.
+            point: str | None = None, weights: str = "auto", compression: str = "auto", quantize: QuantizeOptions = QuantizeOptions(),
+            input_shapes: dict | None = None, batch: int = 1, progress: Progress | None = None) -> Front:
+    """The Pareto front of memory (constants and activations), cycles and energy, from the smallest plan to whole layers, whatever memory the chip has.
 
-    Every point is a plan that was lowered to a Program and priced by its trace. Nothing is compressed.
+    Every point is a plan that was lowered to a Program and priced by its trace; its memory is what to give `tvm_ergo.compile` as ``memory``.
 
     Parameters
     ----------
     model : as in `tvm_ergo.compile`, or a CompiledModel that was compiled in this process. stream : also with the frame received row by row, as a
     second series. points : limits tried between the smallest plan and whole layers, for latency and for energy. point : operating point of
-    the chip. Others : as in `tvm_ergo.compile`.
+    the chip. weights : "auto": plans with the weights coded where that costs no time, where a layer gets at most four times slower, and in as few bytes as there can be, whichever is best
+    for a limit; "dense" and "coded" as in `compile`. compression : "auto" or "lossless" give a further series of each frame, below the smallest plan without, in which tensors wait
+    compressed, as `compile` does it with each limit: where there are calibration data. Others : as in `tvm_ergo.compile`.
 
     Errors: those of `compile` but OutOfMemoryError; InputError for fewer than two points or a CompiledModel that was loaded. A model without a
     picture to stream is refused before anything is planned.
     """
     quantize, progress, stream = given.quantization("quantize", quantize), given.callback("progress", progress), given.flag("stream", stream)
     points, point = given.whole_number("points", points, least=2, most=MOST_POINTS), given.text("point", point)
+    weights, compression = given.choice("weights", weights, Weights), given.choice("compression", compression, Compression)
     input_shapes, batch = given.shapes(input_shapes), given.whole_number("batch", batch)
     chip = chip_of_target(target)
     at = chip.point(point)
-    name, lowered = _lowered(model, chip, calibration, quantize, input_shapes, batch, progress)
+    if hasattr(calibration, "__next__"):
+        calibration = list(calibration)  # quantizing and measuring both look at it
+    name, lowered, samples = _lowered(model, chip, calibration, quantize, input_shapes, batch, progress)
     # all before the first is planned, which takes long: a model without a picture to stream is refused here
-    partitioned = {label: run_stages(lowered, PipelineOptions(chip, stream=label == STREAMED), start="partition", until="code_weights")
+    options = PipelineOptions(chip, samples, stream=False, progress=progress)
+    partitioned = {label: run_stages(lowered, replace(options, stream=label == STREAMED, progress=None), start="partition", until="partition")
                    for label in (RESIDENT, *((STREAMED,) if stream else ()))}
-    series, constants = [], 0
+    statistics = None
+    if compression is not Compression.OFF and samples is not None and chip_functions(partitioned[RESIDENT]):
+        statistics = measure(partitioned[RESIDENT], dict(chip_functions(partitioned[RESIDENT])), options)
+    series: list[Series] = []
     for label, mod in partitioned.items():
-        found, bound = _front(mod, chip, points, point, label, progress)
-        constants = found[0].constant_bytes
+        work = _Work(dict(chip_functions(mod)), chip, points, point, label, weights, progress)
+        found, bound = work.plain(), work.bound()
         series.append(series_of(label, found, bound, at.clock_hz))
-    return front_of(name, chip, point, constants, series)
+        waiting = work.waiting(statistics, found[0].memory_bytes, compression is Compression.LOSSLESS) if statistics else []
+        if waiting:
+            series.append(series_of(f"{label}, {COMPRESSED}", waiting, None, at.clock_hz))
+    return front_of(name, chip, point, weights.value, series)
 
 
-def _lowered(model, chip: Chip, calibration, quantize: QuantizeOptions, input_shapes, batch: int, progress) -> tuple[str, tvm.IRModule]:
-    """The model's name and its module in the integer dialect."""
+def _lowered(model, chip: Chip, calibration, quantize: QuantizeOptions, input_shapes, batch: int, progress) -> tuple[str, tvm.IRModule, object]:
+    """The model's name, its module in the integer dialect, and the calibration data by the names of its parameters."""
     if isinstance(model, CompiledModel):
         if model.lowered is None:
             raise InputError("a loaded model does not hold the network to plan again", where=model.source, remedy="give the model file")
-        return Path(model.source or "model").name, model.lowered
+        compiled = frontend.Imported(model.lowered, model.inputs, model.outputs, model.source, SourceFormat.RELAX)
+        return Path(model.source or "model").name, model.lowered, renamed(calibration, compiled)
     imported = frontend.load(model, input_shapes=input_shapes, batch=batch)
-    options = PipelineOptions(chip, renamed(calibration, imported), quantize, progress=progress)
-    return Path(imported.source or "model").name, run_stages(imported.mod, options, until="lower_quantized")
+    samples = renamed(calibration, imported)
+    options = PipelineOptions(chip, samples, quantize, progress=progress)
+    return Path(imported.source or "model").name, run_stages(imported.mod, options, until="lower_quantized"), samples
 
 
-def _front(mod: tvm.IRModule, chip: Chip, points: int, at: str | None, label: str, progress: Progress | None) -> tuple[list[Point], Bound]:
-    graphs = [graph_of(func, name) for name, func in chip_functions(mod)]
-    if not graphs:
-        raise UnsupportedError("nothing of the model runs on the chip", remedy="`tvm-ergo ops` lists what the chip supports")
-    fronts = []
-    for number, graph in enumerate(graphs):
-        def advance(done, total, number=number):
-            progress(f"plans, frame {label}", number * total + done, total * len(graphs))
+@dataclass(frozen=True, eq=False)
+class _Work:
+    """The fronts of one way the frame comes in."""
 
-        fronts.append(pareto(graph, chip, points=points, at=at, progress=advance if progress else None))
-    return combined(fronts), max((least_possible_bytes(graph) for graph in graphs), key=lambda bound: bound.size_bytes)
+    functions: Functions
+    chip: Chip
+    points: int
+    point: str | None
+    label: str
+    weights: Weights
+    progress: Progress | None
+
+    def __post_init__(self):
+        if not self.functions:
+            raise UnsupportedError("nothing of the model runs on the chip", remedy="`tvm-ergo ops` lists what the chip supports")
+        object.__setattr__(self, "levels", levels(self.functions, self.chip, self.weights))
+
+    def bound(self) -> Bound:
+        return max((least_possible_bytes(graph_of(func, name)) for name, func in self.functions.items()), key=lambda bound: bound.size_bytes)
+
+    def plain(self) -> list[Point]:
+        """Nothing compressed; all forms of the weights together."""
+        found: list[Point] = []
+        for number, (form, functions) in enumerate(self.levels.items()):
+            fronts = [pareto(graph_of(func, name), self.chip, points=self.points, at=self.point, progress=self._advance("plans", number * len(functions) + i))
+                      for i, (name, func) in enumerate(functions.items())]
+            found += [replace(p, weights=form) for p in combined(fronts)]
+        return labelled(undominated(found))
+
+    def waiting(self, statistics: Collector, below_bytes: int, lossless: bool) -> list[Point]:
+        """Tensors wait compressed; weights in as few bytes as the option allows, as compiling takes them where nothing else fits."""
+        form, functions = list(self.levels.items())[-1]
+        fronts = []
+        for i, (name, func) in enumerate(functions.items()):
+            found = waiting_front(func, self.chip, statistics.statistics(name), below_bytes, points=max(2, self.points // 3), lossless=lossless, at=self.point,
+                                  progress=self._advance("compressed plans", i, len(functions)))
+            fronts.append(found or pareto(graph_of(func, name), self.chip, points=2, at=self.point))
+        points = [replace(p, weights=form) for p in combined(fronts) if p.compressed and p.memory_bytes < below_bytes]
+        return labelled(undominated(points))
+
+    def _advance(self, step: str, number: int, count: int | None = None):
+        """progress : of one of so many searches."""
+        count = count or len(self.levels) * len(self.functions)
+        return (lambda done, total: self.progress(f"{step}, frame {self.label}", number * total + done, total * count)) if self.progress else None

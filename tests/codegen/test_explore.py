@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from tvm import relax
 from tvm_ergo.codegen.compile import compile_graph, emit_program
-from tvm_ergo.codegen.explore import Point, combined, pareto, undominated
+from tvm_ergo.codegen.explore import LEAST, WHOLE, Point, combined, labelled, pareto, undominated
 from tvm_ergo.codegen.graph import from_function
 from tvm_ergo.codegen.space import Objective, make_space_plan
 from tvm_ergo.codegen.space.bound import least_possible_bytes
@@ -20,6 +20,7 @@ from tvm_ergo.codegen.stream import streamed
 from tvm_ergo.codegen.testing import RandomFunction
 from tvm_ergo.relay_passes import dialect
 from tvm_ergo.target.chip import chip
+from tvm_ergo.target.errors import OutOfMemoryError
 from tvm_ergo.target.machine import Machine, Trace
 
 CHIP = chip("ergo/1")
@@ -47,7 +48,7 @@ def graph():
 
 def priced(plan) -> tuple[int, int, float]:
     trace = Trace(emit_program(plan, CHIP), CHIP)
-    return plan.activation_bytes, trace.cycles, trace.energy_pj
+    return plan.memory_bytes, trace.cycles, trace.energy_pj
 
 
 def every_plan(graph):
@@ -68,7 +69,7 @@ def test_brute_force_finds_nothing_much_better(graph):
     """Every plan there is has a point beside it that is at most a quarter worse in any figure, and none is smaller than the smallest point."""
     front = pareto(graph, CHIP, points=24)
     rivals = {priced(plan) for plan in every_plan(graph)}
-    assert len(rivals) > 60 and front[0].activation_bytes <= min(bytes_ for bytes_, _, _ in rivals)
+    assert len(rivals) > 60 and front[0].memory_bytes <= min(bytes_ for bytes_, _, _ in rivals)
     for rival in rivals:
         assert min(max(a / b for a, b in zip(point.figures, rival)) for point in front) <= 1.25, rival
 
@@ -81,7 +82,7 @@ def test_every_point_is_a_program_that_computes_the_same(graph, stream):
     (expected,) = Machine(compile_graph(graph, CHIP), CHIP).run(inputs).outputs.values()
     steps = []
     front = pareto(graph, CHIP, points=5, progress=lambda done, total: steps.append((done, total)))
-    assert len(front) >= 4 and steps[-1] == (12, 12) and len(steps) == 12
+    assert len(front) >= 4 and steps[-1] == (13, 13) and len(steps) == 13
     for point in front:
         (program,) = point.programs
         result = Machine(program, CHIP, strict=True).run(inputs)
@@ -107,7 +108,7 @@ FIGURES = st.tuples(st.integers(1, 6), st.integers(1, 6), st.integers(1, 6))
 
 
 def point_of(figures, constant_bytes=1) -> Point:
-    return Point(str(figures), constant_bytes, figures[0], figures[1], float(figures[2]), 10, 1.0, ())
+    return Point(str(figures), constant_bytes, figures[0] - constant_bytes, figures[1], float(figures[2]), 10, 1.0, ())
 
 
 @given(st.lists(FIGURES, max_size=40))
@@ -123,7 +124,7 @@ def test_several_chip_functions_share_one_activation_area(fronts):
     """Against all choices of one point a function: the combination of least cycles (energy) within every limit is found, and costs add up."""
     fronts = [undominated(map(point_of, front)) for front in fronts]
     found = combined(fronts)
-    every = [(max(p.activation_bytes for p in choice), sum(p.cycles for p in choice), sum(p.energy_pj for p in choice)) for choice in itertools.product(*fronts)]
+    every = [(len(fronts) + max(p.activation_bytes for p in choice), sum(p.cycles for p in choice), sum(p.energy_pj for p in choice)) for choice in itertools.product(*fronts)]
     assert all(p.figures[0] in {e[0] for e in every} and p.constant_bytes == len(fronts) and p.macs == 10 * len(fronts) for p in found)
     for limit in {e[0] for e in every}:
         for figure in (1, 2):
@@ -146,3 +147,22 @@ def test_no_plan_goes_below_the_bound_also_where_sums_see_their_input_row_by_row
 def test_a_graph_without_layers_is_one_point():
     function = RandomFunction(Random(1))
     assert len(pareto(from_function(function.finish()["main"]), CHIP)) == 1
+
+
+def test_labels_are_true_of_their_rows():
+    """The least memory is the first row's; where that computes more again than the objective allows, the smallest that does not says so."""
+    def named(*rows):
+        return [Point(how, 10, memory, 100 - memory, 1.0, 10, macs, ()) for how, memory, macs in rows]
+
+    found = labelled(named(("latency", 5, 1.9), ("energy", 6, 1.5), (LEAST, 8, 1.3), ("latency", 9, 1.2), (WHOLE, 20, 1.0)), 1.35)
+    assert [p.how for p in found] == [LEAST, "energy", f"{LEAST} with at most 1.35x MACs", "latency", WHOLE]
+    found = labelled(named(("latency", 5, 1.2), (LEAST, 8, 1.3), (WHOLE, 20, 1.0)), 1.35)
+    assert [p.how for p in found] == [LEAST, "latency", WHOLE]
+    assert [p.how for p in labelled(named((WHOLE, 5, 1.0)))] == [WHOLE]
+
+
+def test_the_front_includes_what_a_limit_reaches_beyond_the_objectives_multiplications(graph):
+    """No limit that compiling meets is below the first point."""
+    front = pareto(graph, CHIP, points=4)
+    with pytest.raises(OutOfMemoryError):
+        compile_graph(graph, CHIP, memory_bytes=front[0].memory_bytes - 1)

@@ -2,9 +2,11 @@
 
   tvm-ergo explore net.tflite --html front.html
   tvm-ergo explore net.onnx --calibration images.npz --stream --points 20 --json -
+  tvm-ergo explore net.onnx --calibration images.npz --weights dense --compression off
 
-The memory of a point is what to give 'compile' as --memory. Nothing is compressed here: with calibration data 'compile' may need
-less than the least memory shown.
+The memory of a point, constants and activations together, is what to give 'compile' as --memory. With calibration data a further series of each frame has
+the plans below that in which tensors wait compressed (--compression off: not looked for). 'compile --objective memory' computes at most 1.35 times the
+network's multiply-accumulates; a limit may need more, and the front shows what a limit reaches, with its multiply-accumulates.
 """
 
 from __future__ import annotations
@@ -18,8 +20,14 @@ HELP = "the memory, time and energy a network can be had for, as table, picture 
 
 def add_arguments(parser) -> None:
     from tvm_ergo.codegen.explore import POINTS
+    from tvm_ergo.codegen.weights.choose import Weights
 
-    add_quantize_arguments(parser, "an ONNX (.onnx, .onnx.xz) or TFLite file")
+    add_quantize_arguments(parser, "an ONNX (.onnx, .onnx.xz) or TFLite file", "float models, and to measure what can wait compressed")
+    parser.add_argument("--weights", choices=[form.value for form in Weights], default=Weights.AUTO.value,
+                        help="auto (default): plans with constant weights coded for free, at some loss of time, and in as few bytes as possible, whichever suits a limit; "
+                             "coded: as few bytes as possible; dense: plain")
+    parser.add_argument("--compression", choices=["auto", "off", "lossless"], default="auto",
+                        help="auto (default): also plans in which tensors wait compressed, measured on the calibration data; lossless: with room for the worst case")
     parser.add_argument("--stream", action="store_true", help="also with the frame received row by row, as a second series")
     parser.add_argument("--points", type=_count, default=POINTS, metavar="N", help=f"limits tried between least memory and whole layers (default {POINTS})")
     parser.add_argument("--point", help="operating point of the chip (see 'targets'); default: the chip's first")
@@ -48,7 +56,7 @@ def run(arguments) -> None:
     calibration = read_calibration(arguments.calibration)
     with progress_bar(f"exploring {Path(arguments.model).name}") as advance:
         front = tvm_ergo.explore(imported_model(arguments), target=arguments.target, calibration=calibration, stream=arguments.stream, points=arguments.points,
-                                 point=arguments.point, quantize=quantize_options(arguments),
+                                 point=arguments.point, weights=arguments.weights, compression=arguments.compression, quantize=quantize_options(arguments),
                                  progress=lambda step, done, total: advance(done, total, description=step))
     if arguments.html:
         write_text(arguments.html, front_page(front))

@@ -1,4 +1,4 @@
-"""The Pareto front as one self-contained HTML page: activation bytes against time and against energy."""
+"""The Pareto front as one self-contained HTML page: memory, constants and activations, against time and against energy."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 from plotly.subplots import make_subplots
 
-from tvm_ergo.report.front import Front, Series
+from tvm_ergo.report.front import FRONT_HEADER, Front, Series, front_caption, front_cells
 from tvm_ergo.report.html import STYLE, plot, table
 
-COLOURS = {"resident": "#2f7ed8", "streamed": "#d9822b"}
+COLOURS = {"resident": "#2f7ed8", "streamed": "#d9822b", "resident, compressed": "#8e6bbf", "streamed, compressed": "#3a9b7a"}
 KIB = 1024
 FIGURES = (("cycles", "cycles of one inference"), ("energy_uj", "uJ of one inference"))
 
@@ -23,10 +23,8 @@ def front_figure(front: Front) -> go.Figure:
         colour = COLOURS.get(series.name, "#52606d")
         for column, (figure_name, title) in enumerate(FIGURES, 1):
             figure.add_trace(_step_line(series, figure_name, colour, column == 1), 1, column)
-            if series.bound_bytes >= 0.1 * series.points[0].activation_bytes:  # else it says nothing
-                figure.add_vline(series.bound_bytes / KIB, line={"color": colour, "width": 1, "dash": "dot"}, row=1, col=column)
             figure.update_yaxes(title=title, type="log", row=1, col=column)
-    figure.update_xaxes(title="activation memory, KiB", type="log", dtick="D2")
+    figure.update_xaxes(title="unified memory (constants and activations), KiB")
     figure.update_layout(template="plotly_white", height=470, margin={"l": 65, "r": 20, "t": 30, "b": 50}, hovermode="closest",
                          legend={"orientation": "h", "y": 1.09, "x": 0})
     return figure
@@ -42,25 +40,20 @@ def _step_line(series: Series, figure_name: str, colour: str, legend: bool) -> g
             shown.append(point)
     return go.Scatter(
         name=f"frame {series.name}", legendgroup=series.name, showlegend=legend, mode="lines+markers", line={"shape": "hv", "color": colour, "width": 1.5},
-        marker={"size": 7, "color": colour}, x=[p.activation_bytes / KIB for p in shown], y=[getattr(p, figure_name) for p in shown],
-        customdata=[[p.how, p.activation_bytes, p.memory_bytes, p.cycles, p.energy_uj, p.mac_overhead, p.latency_ms] for p in shown],
-        hovertemplate="%{customdata[0]}<br>%{customdata[1]:,} activation bytes (%{customdata[2]:,} of the unified memory)<br>%{customdata[3]:,} cycles, "
-                      "%{customdata[6]:.3f} ms<br>%{customdata[4]:,.2f} uJ, %{customdata[5]:.2f}x MACs<extra></extra>")
+        marker={"size": 7, "color": colour}, x=[p.memory_bytes / KIB for p in shown], y=[getattr(p, figure_name) for p in shown],
+        customdata=[[p.how, p.memory_bytes, p.constant_bytes, p.activation_bytes, p.cycles, p.energy_uj, p.mac_overhead, p.latency_ms, p.weights] for p in shown],
+        hovertemplate="%{customdata[0]}<br>%{customdata[1]:,} bytes (%{customdata[2]:,} of constants, weights %{customdata[8]}; %{customdata[3]:,} of activations)"
+                      "<br>%{customdata[4]:,} cycles, %{customdata[7]:.3f} ms<br>%{customdata[5]:,.2f} uJ, %{customdata[6]:.2f}x MACs<extra></extra>")
 
 
 def front_page(front: Front) -> str:
     """The whole page as text."""
     name = html.escape(front.model)
-    bounds = "; ".join(f"frame {s.name}: {s.bound_bytes:,} bytes, {s.bound_reason}" for s in front.series)
     body = [f"<h1>What {name} can be had for on {html.escape(front.chip)}</h1>",
-            f"<p>Every point is a plan that was lowered to a Program and priced at {front.clock_hz / 1e6:,.0f} MHz ({html.escape(front.point)}). "
-            f"{front.constant_bytes:,} bytes of constants (weights, biases, tables) come on top of the activations; the chip has "
-            f"{front.chip_memory_bytes:,} bytes. No order in time or space goes below (dotted): {html.escape(bounds)}.</p>",
-            plot(front_figure(front))]
+            f"<p>Every point is a plan that was lowered to a Program and priced at {front.clock_hz / 1e6:,.0f} MHz ({html.escape(front.point)}). Memory is constants (weights, "
+            f"biases, tables) and activations together; the chip has {front.chip_memory_bytes:,} bytes.</p>", plot(front_figure(front))]
     for series in front.series:
-        body += [f"<h2>Frame {series.name}</h2>", table(
-            ("chosen for", "activation bytes", "unified memory, bytes", "cycles", "ms", "uJ", "MACs"),
-            [(p.how, f"{p.activation_bytes:,}", f"{p.memory_bytes:,}", f"{p.cycles:,}", f"{p.latency_ms:,.3f}", f"{p.energy_uj:,.2f}",
-              f"{p.mac_overhead:.2f}x") for p in series.points])]
+        body += [f"<h2>Frame {series.name}</h2>", f"<p>{html.escape(front_caption(front, series))}.</p>",
+                 table(FRONT_HEADER, [front_cells(p) for p in series.points])]
     return (f"<!doctype html><html><head><meta charset='utf-8'><title>{name}</title><style>{STYLE}</style>"
             f"<script>{get_plotlyjs()}</script></head><body>{''.join(body)}</body></html>")

@@ -8,7 +8,7 @@ from rich.table import Table
 
 from tvm_ergo.report.figures import (COMPRESSED_HEADER, HOST_NOTE, SUBPROBLEM_HEADER, activation_text, compressed_rows, energy, host_rows, idle_mw, input_text,
                                      kind_texts, latency, memory_text, peak_text, plan_texts, port_text, rate, size, subproblem_rows)
-from tvm_ergo.report.front import Front, Series
+from tvm_ergo.report.front import FRONT_HEADER, Front, Series, front_caption, front_cells
 from tvm_ergo.report.model import ProgramReport, Report
 from tvm_ergo.report.power import PART_HEADER, part_table, point_table, power_text
 from tvm_ergo.report.power import peak_text as peak_power_text
@@ -136,14 +136,13 @@ def _print_plan(program: ProgramReport, console: Console, subproblems: bool) -> 
 
 def front_table(front: Front, series: Series) -> Table:
     """The points of one Pareto front."""
-    table = Table(title=f"{front.model} on {front.chip}, frame {series.name}, above {front.constant_bytes:,} bytes of constants", title_justify="left",
-                  caption=f"no order in time or space goes below {series.bound_bytes:,} activation bytes: {series.bound_reason}", caption_justify="left")
-    for name in ("activation bytes", "unified bytes", "cycles", "ms", "uJ", "MACs"):
+    table = Table(title=f"{front.model} on {front.chip}, frame {series.name}", title_justify="left", caption=front_caption(front, series), caption_justify="left")
+    for name in FRONT_HEADER[:-2]:
         table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("chosen for", overflow="fold")
-    for p in series.points:
-        table.add_row(f"{p.activation_bytes:,}", f"{p.memory_bytes:,}", f"{p.cycles:,}", f"{p.latency_ms:,.3f}", f"{p.energy_uj:,.2f}",
-                      f"{p.mac_overhead:.2f}x", p.how)
+    for name in FRONT_HEADER[-2:]:
+        table.add_column(name, overflow="fold")
+    for point in series.points:
+        table.add_row(*front_cells(point))
     return table
 
 
