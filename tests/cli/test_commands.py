@@ -49,10 +49,20 @@ def test_points_differ(workspace, capsys):
     assert energies[1] < energies[0]
 
 
+def test_report_of_power_and_zeros(workspace, capsys):
+    assert main(["report", str(workspace / "digits.ergo"), "--fps", "30", "--point", "low", "--window", "5", "--zeros", str(workspace / "image.npy"), "--json", "-"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["point"], found["peak"]["window_us"], found["zeros"]["sample"]) == ("low", 5.0, "image.npy") and 0 < found["zeros"]["share"] < 1
+    assert [row["point"] for row in found["points"]] == ["nominal", "low", "eco"] and found["points"][1]["power"] == found["power"]
+    assert found["power"][0]["gated_mw"] < found["power"][0]["power_mw"] and {row["part"] for row in found["parts"]} >= {"TENSOR", "memory", "always on"}
+
+
 def test_compare_from_the_model_file(workspace, capsys):
     assert main(["report", MODEL, "--calibration", str(workspace / "cal.npz"), "--compare", "--json", "-"]) == 0
     errors = json.loads(capsys.readouterr().out)["errors"]
     assert len(errors) >= 10 and all(row["sqnr_db"] is None or row["sqnr_db"] > 15 for row in errors)
+    assert main(["report", MODEL, "--calibration", str(workspace / "cal.npz"), "--compare", str(workspace / "image.npy"), "--json", "-"]) == 0
+    assert 10 <= len(json.loads(capsys.readouterr().out)["errors"])
 
 
 def test_run_equals_the_python_api(workspace, tmp_path, capsys):

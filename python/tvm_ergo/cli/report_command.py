@@ -35,10 +35,16 @@ def run(arguments) -> None:
     compiled = open_model(arguments)
     report = report_of(arguments, compiled)
     if arguments.compare is not None:
-        sample = read_arrays(arguments.compare) if arguments.compare else None
+        sample = _sample(arguments.compare) if arguments.compare else None
         report = report.model_copy(update={"errors": compare_layers(compiled, sample)})
     if arguments.zeros is not None:
-        sample = (read_arrays(arguments.zeros), Path(arguments.zeros).name) if arguments.zeros else ()
+        sample = (_sample(arguments.zeros), Path(arguments.zeros).name) if arguments.zeros else ()
         report = with_zeros(report, compiled, *sample)
     write_results(arguments, compiled, report)  # before printing: the reader of a pipe may go away
     print_report(report, console(arguments))
+
+
+def _sample(path: str):
+    """Arrays by input name, or the one unnamed array of an .npy."""
+    arrays = read_arrays(path)
+    return arrays[""] if set(arrays) == {""} else arrays
