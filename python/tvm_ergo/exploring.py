@@ -12,12 +12,13 @@ from tvm_ergo import frontend
 from tvm_ergo import options as given
 from tvm_ergo.api import renamed
 from tvm_ergo.codegen.compression import Collector
-from tvm_ergo.codegen.explore import POINTS, Point, combined, labelled, pareto, undominated
+from tvm_ergo.codegen.explore import NO_LIMIT, POINTS, WHOLE, Point, combined, labelled, pareto, priced, undominated
 from tvm_ergo.codegen.explore_waiting import waiting_front
+from tvm_ergo.codegen.plan import make_plan
 from tvm_ergo.codegen.space.bound import Bound, least_possible_bytes
 from tvm_ergo.codegen.stream import graph_of
 from tvm_ergo.codegen.weights.choose import Weights
-from tvm_ergo.codegen.weights.levels import levels
+from tvm_ergo.codegen.weights.levels import AS_NEEDED, as_needed, levels
 from tvm_ergo.compiled import CompiledModel
 from tvm_ergo.pipeline import PipelineOptions, Progress, run_stages
 from tvm_ergo.relay_passes.compile.partition import chip_functions
@@ -45,8 +46,8 @@ def explore(model, *, target: str | Path | tvm.target.Target | Chip = "ergo", ca
     ----------
     model : as in `tvm_ergo.compile`, or a CompiledModel that was compiled in this process. stream : also with the frame received row by row, as a
     second series. points : limits tried between the smallest plan and whole layers, for latency and for energy. point : operating point of
-    the chip. weights : "auto": plans with the weights coded where that costs no time, where a layer gets at most four times slower, and in as few bytes as there can be, whichever is best
-    for a limit; "dense" and "coded" as in `compile`. compression : "auto" or "lossless" give a further series of each frame, below the smallest plan without, in which tensors wait
+    the chip. weights : "auto": plans with the weights coded where that costs no time, where a layer gets at most four times slower, and in as few bytes as there can be, and whole layers
+    with as many coded as some limits between need, whichever is best; "dense" and "coded" as in `compile`. compression : "auto" or "lossless" give a further series of each frame, below the smallest plan without, in which tensors wait
     compressed, as `compile` does it with each limit: where there are calibration data. Others : as in `tvm_ergo.compile`.
 
     Errors: those of `compile` but OutOfMemoryError; InputError for fewer than two points or a CompiledModel that was loaded. A model without a
@@ -119,7 +120,14 @@ class _Work:
             fronts = [pareto(graph_of(func, name), self.chip, points=self.points, at=self.point, progress=self._advance("plans", number * len(functions) + i))
                       for i, (name, func) in enumerate(functions.items())]
             found += [replace(p, weights=form) for p in combined(fronts)]
+        if self.weights is Weights.AUTO:  # between these forms whole layers, which are planned at once
+            found += [self._whole(functions) for functions in as_needed(self.functions, self.chip, self.points)]
         return labelled(undominated(found))
+
+    def _whole(self, functions: Functions) -> Point:
+        graphs = [graph_of(func, name) for name, func in functions.items()]
+        (point,) = combined([[priced(WHOLE, make_plan(graph, NO_LIMIT), graph.macs(), self.chip, self.point)] for graph in graphs])
+        return replace(point, weights=AS_NEEDED)
 
     def waiting(self, statistics: Collector, below_bytes: int, lossless: bool) -> list[Point]:
         """Tensors wait compressed; weights in as few bytes as the option allows, as compiling takes them where nothing else fits."""
