@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from tvm import relax
 from tvm_ergo.codegen.graph import Graph, Node, Tensor, from_function
+from tvm_ergo.codegen.space.padding import padded_apart
 from tvm_ergo.codegen.weights.apply import coded, codings_of
 from tvm_ergo.relay_passes import dialect
 
@@ -15,7 +16,7 @@ STREAM = "ergo_stream"
 
 def graph_of(func: relax.Function, name: str | None = None) -> Graph:
     """The graph of a chip function, its pictures streamed and its constants coded where it says so. name : its global_symbol unless given. Errors: ModelError."""
-    graph = coded(from_function(func, symbol_of(func) if name is None else name), codings_of(func))
+    graph = padded_apart(coded(from_function(func, symbol_of(func) if name is None else name), codings_of(func)), only_blind=True)
     return streamed(graph) if func.attrs is not None and STREAM in func.attrs and int(func.attrs[STREAM]) else graph
 
 

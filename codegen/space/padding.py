@@ -15,16 +15,23 @@ from tvm_ergo.relay_passes import dialect
 WINDOWED = (dialect.Conv2d, dialect.DepthwiseConv2d)
 
 
-def padded_apart(graph: Graph) -> Graph:
-    """The graph with a `Pad` before every such convolution; ids of tensors stay, those of nodes are places again."""
+def padded_apart(graph: Graph, only_blind: bool = False) -> Graph:
+    """The graph with a `Pad` before every such convolution; ids of tensors stay, those of nodes are places again. only_blind : before those of which along some
+    axis no window sees any input, which cannot run whole either."""
     tensors, nodes = list(graph.tensors), []
     for node in graph.nodes:
-        if type(node.op) in WINDOWED and not all(sees_input(graph, node, axis) for axis in (ROWS, COLUMNS)):
+        if type(node.op) in WINDOWED and (is_blind(graph, node) if only_blind else not all(sees_input(graph, node, axis) for axis in (ROWS, COLUMNS))):
             pad, node = _apart(graph, node, len(tensors))
             tensors.append(pad[0])
             nodes.append(pad[1])
         nodes.append(node)
     return replace(graph, tensors=tuple(tensors), nodes=tuple(replace(node, id=place) for place, node in enumerate(nodes)))
+
+
+def is_blind(graph: Graph, node: Node) -> bool:
+    """Whether along the rows or the columns all windows lie in the padding."""
+    shapes, whole = graph.shapes(node), graph.tensors[node.outputs[0]].region
+    return any(begin >= end for begin, end in node.op.input_regions(whole, shapes, [graph.tensors[t].data for t in node.inputs])[0])
 
 
 def _apart(graph: Graph, node: Node, t: int) -> tuple[tuple[Tensor, Node], Node]:

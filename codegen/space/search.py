@@ -32,6 +32,8 @@ NEARLY = 0.8
 LOOSER = (1.0, 1.03)
 """Multiples of the least live bytes tried for the least memory: where more lives, the placement may still be smaller."""
 
+ONE_LESS = 3
+"""Times that the least memory is asked for with one byte less."""
 LARGER = (1.05, 1.1, 1.2, 1.35, 1.5, 1.75, 2.0, 2.5, 3.0)
 """Multiples of the least live bytes at which plans are looked for whose coded constants take fewer bytes."""
 
@@ -124,10 +126,16 @@ def smallest_plan(paths: Paths) -> SpacePlan:
 
 
 def least_plan(paths: Paths) -> SpacePlan:
-    """The fewest bytes found, whatever is computed again for that; looked for once."""
+    """The fewest bytes found, whatever is computed again for that; looked for once. That includes what a limit of one byte less leads to."""
     def look() -> SpacePlan:
         fresh = paths.anew()
-        return min(smallest_plan(fresh), _smallest_of(fresh, [fresh.smallest()]), key=lambda plan: plan.memory_bytes)
+        best = min(smallest_plan(fresh), _smallest_of(fresh, [fresh.smallest()]), key=lambda plan: plan.memory_bytes)
+        for _ in range(ONE_LESS):
+            found, less = _first_fitting(fresh, best.memory_bytes - 1, Objective.LATENCY)
+            if not found:
+                break
+            best = less
+        return best
 
     return remembered(("least", paths.graph.fingerprint, costs_only(paths.chip), paths.options), look)
 
@@ -169,6 +177,12 @@ def _small_paths(paths: Paths, macs: float) -> Iterator[Path]:
 def fitting_plan(paths: Paths, memory_bytes: int, objective: Objective = Objective.LATENCY) -> SpacePlan:
     """The first plan that fits, from cheap to small; the smallest there is, whatever it multiplies, where none does: whatever fits with
     `smallest_plan` fits here."""
+    found, plan = _first_fitting(paths, memory_bytes, objective)
+    return plan if found else min((least_plan(paths), *([plan] if plan else [])), key=lambda plan: plan.memory_bytes)
+
+
+def _first_fitting(paths: Paths, memory_bytes: int, objective: Objective) -> tuple[bool, SpacePlan | None]:
+    """``(True, the first that fits)``, or ``(False, the smallest of those looked at)``."""
     room = memory_bytes - paths.constant_bytes
     tried: set[tuple] = set()
     smallest: SpacePlan | None = None
@@ -180,9 +194,9 @@ def fitting_plan(paths: Paths, memory_bytes: int, objective: Objective = Objecti
         if plan.activation_bytes > room >= plan.live_bytes:
             plan = tighter(plan)
         if plan.memory_bytes <= memory_bytes:
-            return plan
+            return True, plan
         smallest = plan if smallest is None or plan.memory_bytes < smallest.memory_bytes else smallest
-    return min((least_plan(paths), *([smallest] if smallest else [])), key=lambda plan: plan.memory_bytes)
+    return False, smallest
 
 
 def _cheap_to_small(paths: Paths, room_bytes: int, cost: str) -> Iterator[Path]:

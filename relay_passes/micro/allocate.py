@@ -115,7 +115,7 @@ def spread(count: int, most: int) -> list[int]:
 
 def sensitivity(inner: list[float], outer: list[float]) -> float:
     """Geometric mean of outer / inner, both positive ones only; 0 where the net's outputs do not depend on the layer."""
-    ratios = [np.log(o / i) for i, o in zip(inner, outer) if i > 0 and o > 0]
+    ratios = [np.log(o / i) for i, o in zip(inner, outer) if 0 < i < np.inf and 0 < o < np.inf]
     return float(np.exp(np.mean(ratios))) if ratios else 0.0
 
 
@@ -145,13 +145,15 @@ def choose(ways: Mapping[str, tuple[Way, ...]], size_bytes: float) -> dict[str, 
     if least > size_bytes:
         raise CompressionError("the weights cannot be made so small with these ways", required=f"{size_bytes:,.0f} bytes",
                                available=f"{least:,.0f} bytes at least", remedy="coarser ways (AllocateOptions.ways), or a larger size")
-    model, unit = cp_model.CpModel(), max((w.error for some in ways.values() for w in some), default=0.0) / SCALE or 1.0
+    known = [w.error for some in ways.values() for w in some if np.isfinite(w.error)]
+    model, unit = cp_model.CpModel(), max(known, default=0.0) / SCALE or 1.0
     taken = {name: [model.new_bool_var("") for _ in some] for name, some in ways.items()}
     for variables in taken.values():
         model.add_exactly_one(variables)
     flat = [(v, w) for name, some in ways.items() for v, w in zip(taken[name], some)]
     model.add(sum(v * int(np.ceil(w.bytes)) for v, w in flat) <= int(size_bytes) + len(ways))
-    model.minimize(sum(v * round(w.error / unit) for v, w in flat))
+    # an error beyond float64 (weights of 1e19 and more) is worse than any that can be told
+    model.minimize(sum(v * (round(w.error / unit) if np.isfinite(w.error) else 2 * SCALE) for v, w in flat))
     solver = cp_model.CpSolver()
     solver.parameters.max_time_in_seconds, solver.parameters.num_workers, solver.parameters.random_seed = SOLVE_SECONDS, 1, 0
     solver.solve(model)
@@ -187,11 +189,16 @@ class Allocated:
     tried: tuple[tuple[float, float], ...]
 
 
+SMALLER = (0.96, 0.91, 0.85)
+"""Shares of the smallest size that bisection found at which it is tried once more."""
+
+
 def smallest_within(mod: tvm.IRModule, calibration, evaluate: Callable[[tvm.IRModule], float], max_drop: float,
                     options: AllocateOptions = AllocateOptions(), attempts: int = 6, ways: Mapping[str, tuple[Way, ...]] | None = None) -> Allocated:
     """The smallest net found whose figure (higher is better) is at most ``max_drop`` below the float one's.
 
-    Bisects the size (geometrically) in so many attempts, each a `Reconstruct` and an evaluation. ways: from `measure`, if there.
+    Bisects the size (geometrically) in so many attempts, each a `Reconstruct` and an evaluation; then, as figures are not monotone in the size, looks at some
+    smaller ones. ways: from `measure`, if there.
     Errors: CalibrationError; CompressionError if not even the largest ways stay within the drop.
     """
     ways = measure(mod, calibration, options) if ways is None else ways
@@ -200,13 +207,17 @@ def smallest_within(mod: tvm.IRModule, calibration, evaluate: Callable[[tvm.IRMo
     tried: list[tuple[float, float]] = []
     best: Allocated | None = None
     size = low * (high / low) ** 0.5
-    for attempt in range(attempts + 1):
+
+    def attempted(size: float) -> Allocated | None:
         picked = choose(ways, size)
         made = options.pass_for(calibration, {name: way.target for name, way in picked.items()})(mod)
         figure = evaluate(made)
         tried.append((size, figure))
-        if before - figure <= max_drop:
-            best, high = Allocated(made, picked, figure, before, ()), size
+        return Allocated(made, picked, figure, before, ()) if before - figure <= max_drop else None
+
+    for attempt in range(attempts + 1):
+        if (found := attempted(size)) is not None:
+            best, high = found, size
         else:
             low = size
         if attempt == attempts - 1 and best is None:
@@ -218,4 +229,8 @@ def smallest_within(mod: tvm.IRModule, calibration, evaluate: Callable[[tvm.IRMo
     if best is None:
         raise CompressionError("no way of these layers stays within the drop", required=f"{before - max_drop:g} at least", available=f"{tried[-1][1]:g}",
                                remedy="finer ways (AllocateOptions.ways), or a larger drop")
+    smallest = sum(min(w.bytes for w in some) for some in ways.values())
+    for share in SMALLER[:attempts // 2]:
+        if share * high >= smallest and (found := attempted(share * high)) is not None:
+            best = found
     return Allocated(best.mod, best.ways, best.figure, before, tuple(tried))

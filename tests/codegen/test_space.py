@@ -420,3 +420,17 @@ def test_a_refusal_names_whole_layers_where_rows_and_tiles_need_more():
     assert peak <= make_plan(graph, 1 << 30).memory_bytes and choose(graph, CHIP, peak).memory_bytes == peak
     with pytest.raises(OutOfMemoryError):
         choose(graph, CHIP, peak - 1)
+
+
+def test_layers_of_which_no_window_sees_any_input_run():
+    """1x1, stride 4, padding 1, one column wide: every output is the bias, requantized."""
+    function = TallFunction(Random(2))
+    x = function.pick(4)
+    one = function.emit(dialect.Slice((0, 0, 0, 0), (1, int(x.ty.shape[1]), 1, int(x.ty.shape[3])), (1, 1, 1, 1)), x)
+    op = dialect.Conv2d(strides=(1, 4), padding=(0, 1, 0, 0), in_zp=3, **function.clip())
+    channels = int(x.ty.shape[3])
+    function.emit(op, one, function.constant((2, 1, 1, channels)), *function._channel_vectors(2, channels))
+    mod = function.finish()
+    inputs = function.arrays_for_inputs()
+    program = compile_function(mod["main"], CHIP)
+    assert_same(run(program, inputs).values(), build_cpu(mod)(*inputs.values()))

@@ -9,6 +9,7 @@ import tvm_ergo
 from tvm_ergo import compressed, frontend, zoo
 from tvm_ergo.cli import main
 from tvm_ergo.compressed.layers import _huffman_bits
+from tvm_ergo.compressed.report import summary
 from tvm_ergo.relay_passes.interpreter import Interpreter
 from tvm_ergo.relay_passes.micro.allocate import AllocateOptions
 from tvm_ergo.relay_passes.micro.reconstruct import Target
@@ -146,3 +147,33 @@ def test_evaluation_data_that_say_nothing_are_refused(data, spoil):
     images, labels = data[1]
     with pytest.raises(InputError):
         tvm_ergo.compress(str(zoo.DIGITS_MODEL), data[0], evaluation=spoil(images[:30], labels[:30]), max_drop=1.0, allocate=QUICK)
+
+
+def test_sizes_are_met_or_refused_with_one_that_is(data):
+    """Whatever is asked for: a file of at most that size, or the least there is, which is then given."""
+    reached = set()
+    for size in (3000, 8000, 8600, 9300, 12000):
+        try:
+            found = tvm_ergo.compress(str(zoo.DIGITS_MODEL), data[0], size=size, allocate=QUICK)
+            assert found.size_bytes <= size
+            reached.add(found.size_bytes)
+        except CompressionError as error:
+            least = int(error.available.split()[0].replace(",", ""))
+            assert least > size and all(least <= other for other in reached)
+            assert tvm_ergo.compress(str(zoo.DIGITS_MODEL), data[0], size=least, allocate=QUICK).size_bytes == least
+    assert reached
+
+
+def test_samples_kept_apart_choose_nothing_and_are_measured(data):
+    images, labels = data[1]
+    kept = {int(n / 0.25) for n in range(20)}  # every fourth has a wrong label: if these chose anything, no drop of some points would be met
+    test = images[:80], np.array([(label + 1) % 10 if place in kept else label for place, label in enumerate(labels[:80])])
+    found = tvm_ergo.compress(str(zoo.DIGITS_MODEL), data[0], evaluation=test, max_drop=4.0, holdout=0.25, allocate=QUICK)
+    held = found.report.held
+    assert (held.samples, found.report.samples) == (20, 60) and held.before < 20 < 80 < found.report.before
+    assert any("20 samples kept apart" in line for line in summary(found.report))
+    for share in (-0.1, 0.95, True, "half"):
+        with pytest.raises(InputError, match="holdout"):
+            tvm_ergo.compress(str(zoo.DIGITS_MODEL), data[0], evaluation=test, max_drop=4.0, holdout=share)
+    with pytest.raises(InputError, match="too few"):
+        tvm_ergo.compress(str(zoo.DIGITS_MODEL), data[0], evaluation=(images[:1], labels[:1]), max_drop=4.0, holdout=0.4)

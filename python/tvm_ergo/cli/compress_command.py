@@ -23,6 +23,8 @@ def add_arguments(parser) -> None:
     parser.add_argument("--data", metavar="FILE", help=".npz with arrays x and y of your own, to measure the accuracy on; default: the task's")
     parser.add_argument("--test", metavar="NAME", help="the test of the task (default: its first)")
     parser.add_argument("--limit", type=int, metavar="N", help="measure on the first N samples only")
+    parser.add_argument("--holdout", type=_share, default=0.0, metavar="SHARE", help="keep this share of the samples apart: nothing is chosen by them, and the result is "
+                                                                                     "measured on them as well (default 0)")
     parser.add_argument("--max-drop", type=_drop, metavar="POINTS", help="largest loss of the test's figure (points of top-1), as small a file as that allows")
     parser.add_argument("--size", type=parse_size, metavar="SIZE", help="largest file, e.g. 500KB, as accurate as that allows")
     parser.add_argument("-o", "--output", metavar="FILE", help="the compressed network (.ergoz)")
@@ -38,6 +40,16 @@ def _drop(text: str) -> float:
     if not 0 <= drop < float("inf"):
         raise argparse.ArgumentTypeError(f"{text!r} is no drop; write a number of points, for instance 0.5")
     return drop
+
+
+def _share(text: str) -> float:
+    try:
+        share = float(text)
+    except ValueError:
+        share = -1.0
+    if not 0 <= share <= 0.9:
+        raise argparse.ArgumentTypeError(f"{text!r} is no share; write a number from 0 to 0.9")
+    return share
 
 
 def run(arguments) -> None:
@@ -62,7 +74,7 @@ def run(arguments) -> None:
     test = _test(arguments, task, evaluation)
     with progress_bar(f"compressing {arguments.model}") as advance:
         found = compress(arguments.model, read_calibration(arguments.calibration), evaluation=test, max_drop=arguments.max_drop, size=arguments.size,
-                         limit=arguments.limit, quantize=quantize_options(arguments), input_shapes=shapes or None,
+                         limit=arguments.limit, holdout=arguments.holdout, quantize=quantize_options(arguments), input_shapes=shapes or None,
                          progress=lambda step, done, total: advance(done, total, description=step))
     if arguments.output:
         found.save(arguments.output)
@@ -77,6 +89,10 @@ def run(arguments) -> None:
 
 def _test(arguments, task, evaluation):
     """What the accuracy is measured on; None where there is nothing."""
+    if arguments.data and arguments.test:
+        raise InputError("--test names a test of a task, and --data is your own", available=arguments.test, remedy="give one of the two")
+    if not arguments.data and task is None and (arguments.limit is not None or arguments.holdout or arguments.test):
+        raise InputError("there is nothing to measure the accuracy on", where="--limit, --holdout, --test", remedy="--data FILE.npz with arrays x and y")
     if arguments.data:
         arrays = read_arrays(arguments.data)
         if not {"x", "y"} <= set(arrays):

@@ -19,14 +19,16 @@ from tvm_ergo import frontend
 from tvm_ergo import options as given
 from tvm_ergo.api import renamed
 from tvm_ergo.compressed.file import Contents, pack, write
+from tvm_ergo.compressed.holdout import apart
 from tvm_ergo.compressed.layers import LayerRow, layer_rows
-from tvm_ergo.compressed.report import Attempt, CompressionReport
+from tvm_ergo.compressed.report import Attempt, CompressionReport, Held
 from tvm_ergo.evaluation import metrics
-from tvm_ergo.evaluation.runner import evaluate
+from tvm_ergo.evaluation.runner import Outcome, evaluate
 from tvm_ergo.evaluation.tasks import Source, Test
 from tvm_ergo.pipeline import Progress, is_integer
 from tvm_ergo.relay_passes.interpreter import Interpreter
 from tvm_ergo.relay_passes.macro import normalize
+from tvm_ergo.relay_passes.micro.calibrate import samples_of
 from tvm_ergo.relay_passes.micro.allocate import AllocateOptions, Way, choose, measure, smallest_within
 from tvm_ergo.relay_passes.micro.quantize import QuantizeOptions, is_quantized
 from tvm_ergo.relay_passes.micro.quantize import quantize as quantize_module
@@ -59,7 +61,7 @@ class CompressedNetwork:
 
 
 def compress(model, calibration=None, *, evaluation: Test | tuple[np.ndarray, np.ndarray] | None = None, max_drop: float | None = None,
-             size: int | str | None = None, limit: int | None = None, quantize: QuantizeOptions = QuantizeOptions(), allocate: AllocateOptions = AllocateOptions(),
+             size: int | str | None = None, limit: int | None = None, holdout: float = 0.0, quantize: QuantizeOptions = QuantizeOptions(), allocate: AllocateOptions = AllocateOptions(),
              input_shapes: dict | None = None, batch: int = 1, progress: Progress | None = None) -> CompressedNetwork:
     """A network in as few bytes as a loss of accuracy allows, or as accurate as a size allows.
 
@@ -67,7 +69,8 @@ def compress(model, calibration=None, *, evaluation: Test | tuple[np.ndarray, np
     ----------
     model : whatever `tvm_ergo.frontend.load` reads, in float or quantized. One that is quantized, or for which neither ``max_drop`` nor ``size`` is given, keeps
     its values: zeros, shared values and codes are found and coded, nothing is lost. calibration : as in `tvm_ergo.quantize`. evaluation : labelled
-    data, ``(inputs [n, ...], labels [n])`` or a Test; limit : at most so many of its samples. max_drop : of the test's first figure (top-1 in percent for
+    data, ``(inputs [n, ...], labels [n])`` or a Test; limit : at most so many of its samples; holdout : share of them that nothing is chosen by and the result
+    is measured on as well. max_drop : of the test's first figure (top-1 in percent for
     labelled data), from the float network. size : of the file, bytes or "500KB". quantize, allocate : choices of quantization and of what layers may become.
 
     Errors: InputError (both or unusable targets, max_drop without evaluation), CalibrationError, ModelError, UnsupportedError, CompressionError (no such size,
@@ -80,7 +83,8 @@ def compress(model, calibration=None, *, evaluation: Test | tuple[np.ndarray, np
     _check(max_drop, size_bytes, test, limit)
     if hasattr(calibration, "__next__"):
         calibration = list(calibration)
-    work = _Work(imported, renamed(calibration, imported), test, limit, quantize, allocate, progress)
+    test, held = (test, None) if test is None else apart(test, holdout, limit)
+    work = _Work(imported, renamed(calibration, imported), test, limit, quantize, allocate, progress, held)
     lossy = max_drop is not None or size_bytes is not None
     if is_integer(work.float_mod) or is_quantized(work.float_mod) or not lossy:
         return work.lossless(size_bytes, max_drop)
@@ -115,6 +119,13 @@ def _test(evaluation, imported: frontend.Imported) -> Test | None:
     return own_test({"x": np.asarray(evaluation[0]), "y": np.asarray(evaluation[1])}, "evaluation", imported.inputs[0].name)
 
 
+@dataclass(frozen=True, eq=False)
+class _Allocated:
+    mod: tvm.IRModule
+    ways: dict[str, Way]
+    packed: Contents
+
+
 @dataclass(eq=False)
 class _Work:
     """One compression: the float network in normal form, and what is measured of it."""
@@ -126,8 +137,10 @@ class _Work:
     quantize: QuantizeOptions
     allocate: AllocateOptions
     progress: Progress | None
+    held: Test | None = None
     attempts: list[Attempt] = field(default_factory=list)
     last: tuple[tvm.IRModule, tvm.IRModule] | None = None
+    calibrated: int = 0
 
     def __post_init__(self):
         mod = self.imported.mod
@@ -140,12 +153,15 @@ class _Work:
 
     def figure(self, mod: tvm.IRModule, step: str) -> float:
         """The test's first figure, higher better. ``mod`` : float, or quantized, as it is to be measured."""
-        run, names = Interpreter(mod), [p.name for p in main_of(mod).params]
-        by_name = dict(zip((i.name for i in self.imported.inputs), names))
-        outcome = evaluate(self.test, lambda feeds: run.run({by_name[k]: v for k, v in feeds.items()}), limit=self.limit,
-                           progress=lambda done, total: self.say(step, done, total))
+        outcome = self.outcome(mod, step, self.test)
         self.samples, self.primary = outcome.samples, outcome.primary
         return outcome.figures[outcome.primary] * (1 if outcome.higher_is_better else -1)
+
+    def outcome(self, mod: tvm.IRModule, step: str, test: Test) -> Outcome:
+        run, names = Interpreter(mod), [p.name for p in main_of(mod).params]
+        by_name = dict(zip((i.name for i in self.imported.inputs), names))
+        return evaluate(test, lambda feeds: run.run({by_name[k]: v for k, v in feeds.items()}), limit=self.limit,
+                        progress=lambda done, total: self.say(step, done, total))
 
     def integer(self, mod: tvm.IRModule) -> tvm.IRModule:
         """A float network as the chip computes it; the last one is kept."""
@@ -178,6 +194,7 @@ class _Work:
     def ways(self) -> dict[str, tuple[Way, ...]]:
         self.say("quantize")
         _ = self.plain
+        self.calibrated = sum(1 for _ in samples_of(self.base, self.calibration, self.allocate.samples))
         return measure(self.base, self.calibration, self.allocate, lambda done, total: self.say("measure layers", done, total))
 
     def within(self, max_drop: float) -> CompressedNetwork:
@@ -197,22 +214,37 @@ class _Work:
         """Int8 weights as they are where these fit. The estimate of a size and the file's differ: the size asked of the weights is corrected until the file fits."""
         if len(self.packed(self.plain).data) <= size_bytes:
             return self.result(self.plain, {}, self.compared(self.plain), None, size_bytes)
-        ways, best, asked = self.ways(), None, float(size_bytes)
-        low = sum(min(w.bytes for w in some) for some in ways.values())
+        ways, found = self.ways(), []
+        low, high = (float(sum(f(w.bytes for w in some) for some in ways.values())) for f in (min, max))
+        asked = float(size_bytes)
         for attempt in range(SIZE_ATTEMPTS):
             self.say("allocate", attempt, SIZE_ATTEMPTS)
-            picked = choose(ways, max(asked, low))
-            mod = self.allocate.pass_for(self.calibration, {name: way.target for name, way in picked.items()})(self.base)
-            packed = self.packed(quantized := self.integer(mod))
-            if len(packed.data) <= size_bytes and (best is None or len(packed.data) > len(best[1].data)):
-                best = quantized, packed, picked
-            if CLOSE * size_bytes <= len(packed.data) <= size_bytes or asked <= low and len(packed.data) > size_bytes:
+            asked = min(max(asked, low), high)
+            found.append(self.allocated(ways, asked))
+            size = len(found[-1].packed.data)
+            if CLOSE * size_bytes <= size <= size_bytes or asked == low and size > size_bytes:
                 break
-            asked = max(asked + (0.995 * size_bytes - len(packed.data)), low)
+            low, high = (asked, high) if size <= size_bytes else (low, asked)
+            asked = self.next_size(found[-1], size_bytes, low, high, last=attempt == SIZE_ATTEMPTS - 2 and all(len(f.packed.data) > size_bytes for f in found))
+        best = max((f for f in found if len(f.packed.data) <= size_bytes), key=lambda f: len(f.packed.data), default=None)
         if best is None:
             raise CompressionError("the network cannot be made so small without training", where=self.imported.source, required=f"{size_bytes:,} bytes",
-                                   available=f"{len(packed.data):,} bytes at least", remedy="a larger size, or retraining (tvm_ergo.retrain)")
-        return self.result(best[0], best[2], self.compared(best[0]), None, size_bytes)
+                                   available=f"{min(len(f.packed.data) for f in found):,} bytes at least", remedy="a larger size, or retraining (tvm_ergo.retrain)")
+        return self.result(best.mod, best.ways, self.compared(best.mod), None, size_bytes)
+
+    def allocated(self, ways: dict[str, tuple[Way, ...]], asked: float) -> _Allocated:
+        """The network with weights of about so many bytes, and its file."""
+        picked = choose(ways, asked)
+        mod = self.integer(self.allocate.pass_for(self.calibration, {name: way.target for name, way in picked.items()})(self.base))
+        return _Allocated(mod, picked, self.packed(mod))
+
+    def next_size(self, made: _Allocated, size_bytes: int, low: float, high: float, last: bool) -> float:
+        """What to ask of the weights next: what the file has besides them is known now. Between what fitted and what did not; at last the least there is."""
+        if last:
+            return low
+        besides = len(made.packed.data) - sum(way.bytes for way in made.ways.values())
+        wanted = 0.995 * size_bytes - besides
+        return wanted if low < wanted < high else (low + high) / 2
 
     def compared(self, mod: tvm.IRModule) -> float | None:
         """The figure of a quantized network, that of the float one noted beside it; None without a test."""
@@ -235,6 +267,13 @@ class _Work:
                                    required=f"{size_bytes:,} bytes", available=f"{found.size_bytes:,} bytes", remedy="give the float network")
         return found
 
+    def held_rows(self, mod: tvm.IRModule, figure: float | None) -> Held | None:
+        """The float and the compressed network on the samples kept apart."""
+        if self.held is None or figure is None:
+            return None
+        before, after = (self.outcome(m, "evaluate what was kept apart", self.held) for m in (self.float_mod, mod))
+        return Held(samples=after.samples, before=before.figures[before.primary], after=after.figures[after.primary])
+
     def result(self, mod, ways, figure, max_drop, size_bytes) -> CompressedNetwork:
         contents = self.packed(mod)
         total = sum(way.error for way in ways.values())
@@ -245,7 +284,7 @@ class _Work:
             model=Path(str(self.imported.source)).name, file_bytes=len(contents.data), graph_bytes=contents.graph_bytes,
             weight_bytes=sum(row.stored_bytes for row in layers), float_bytes=self.float_bytes, int8_bytes=int8, max_drop=max_drop, asked_bytes=size_bytes,
             figure=getattr(self, "primary", None), samples=getattr(self, "samples", 0), before=getattr(self, "before", None), after=figure,
-            attempts=list(self.attempts), layers=list(layers))
+            attempts=list(self.attempts), layers=list(layers), calibration_samples=self.calibrated, held=self.held_rows(mod, figure))
         return CompressedNetwork(mod, contents, report)
 
 

@@ -22,6 +22,14 @@ class Attempt(Row):
     figure: float
 
 
+class Held(Row):
+    """The figure on samples that nothing was chosen by."""
+
+    samples: int
+    before: float
+    after: float
+
+
 class CompressionReport(Row):
     """file_bytes : everything. graph_bytes : of them, what is no constant. weight_bytes : of them, streams of weights with their tables. float_bytes : the float
     network's constants. int8_bytes : the quantized network's constants uncoded. figure : the name of what was measured, before (float network) and after."""
@@ -40,6 +48,8 @@ class CompressionReport(Row):
     after: float | None
     attempts: list[Attempt]
     layers: list[LayerRow]
+    calibration_samples: int = 0  # that layers were made with; 0 where none was made anew
+    held: Held | None = None
 
     @property
     def ratio(self) -> float:
@@ -53,7 +63,17 @@ def summary(report: CompressionReport) -> list[str]:
              f"int8 ({report.int8_bytes:,}); weights {report.weight_bytes:,}, structure {report.graph_bytes:,}, biases, scales and the rest "
              f"{report.file_bytes - report.weight_bytes - report.graph_bytes:,}"]
     if report.before is not None and report.after is not None:
-        lines.append(f"{report.figure}: {report.after:.2f} after, {report.before:.2f} of the float network ({report.after - report.before:+.2f}), on {report.samples} samples")
+        lines.append(f"{report.figure}: {report.after:.2f} after, {report.before:.2f} of the float network ({report.after - report.before:+.2f}), on {report.samples} samples"
+                     + (", by which it was chosen" if report.attempts else "") + ("; --holdout 0.3 would keep some apart" if report.attempts and not report.held else ""))
+    if report.held is not None:
+        held = report.held
+        lines.append(f"on {held.samples} samples kept apart: {held.after:.2f}, float {held.before:.2f} ({held.after - held.before:+.2f})")
+    if report.calibration_samples:
+        lines.append(f"layers were made with {report.calibration_samples} calibration inputs")
+    elif report.asked_bytes is None and report.max_drop is None:
+        lines.append("neither --size nor --max-drop was given: values stay as they are, zeros and shared values are coded")
+    else:
+        lines.append("int8 weights meet what was asked; they are coded, and nothing more was taken from them")
     return lines
 
 
