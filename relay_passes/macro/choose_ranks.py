@@ -87,6 +87,9 @@ class Projection:
     samples: int
 
     def __str__(self) -> str:
+        if not self.tensors:
+            within = f" within {100 * self.bound:g} % of the outputs' deviation" if self.bound is not None else ""
+            return f"no channels projected, nothing gained: no set of tensors can be kept in fewer channels{within}; the network is as without it"
         before, after = (sum(getattr(t, f"bytes_{w}") for t in self.tensors) for w in ("before", "after"))
         return (f"{len(self.tensors)} sets of tensors projected: {before:,} bytes waiting become {after:,}; error of the outputs "
                 f"{100 * self.error:.2f} % of their deviation on {self.samples} held-out calibration samples")

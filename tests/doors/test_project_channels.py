@@ -54,5 +54,7 @@ def test_on_the_command_line(tmp_path, capsys):
     arguments = ["compile", str(zoo.DIGITS_MODEL), "--calibration", str(tmp_path / "cal.npz")]
     assert main([*arguments, "--project-channels", "0.2"]) == 0
     assert "sets of tensors projected" in capsys.readouterr().out
+    assert main([*arguments, "--project-channels", "0.001"]) == 0
+    assert "nothing gained" in capsys.readouterr().out
     with pytest.raises(SystemExit):
         main([*arguments, "--project-channels", "-1"])

@@ -28,7 +28,9 @@ def compare_layers(compiled, sample: dict[str, np.ndarray] | np.ndarray | None =
                          remedy="give the model file itself: tvm-ergo report net.onnx --calibration images.npz --compare")
     feeds = sample if sample is not None else compiled.sample
     if feeds is None:
-        raise InputError("no input to compare the layers on", remedy="give one: --compare FILE, or compare_layers(compiled, inputs)")
+        raise InputError("there is no input to compare the layers on", where=compiled.source, required="one input of the network",
+                         available="no calibration data: a quantized network (.ergoz, int8 .tflite) needs none to be compiled",
+                         remedy="--compare FILE.npy (or .npz), or --calibration FILE, whose first input is taken; in Python compare_layers(compiled, inputs)")
     reals: dict[str, np.ndarray] = {}
     named = compiled.reference_inputs(feeds)
     Interpreter(compiled.equalized or compiled.reference).run(named, observe=reals.__setitem__)
