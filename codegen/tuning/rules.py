@@ -14,7 +14,7 @@ from tvm_ergo.codegen.tuning.context import LOGGER
 from tvm_ergo.codegen.tuning.figures import Figures
 from tvm_ergo.codegen.tuning.task import Task
 from tvm_ergo.codegen.tuning.workload import WAY, canonical, sampled, samplings
-from tvm_ergo.target.errors import ErgoError
+from tvm_ergo.target.errors import ErgoError, RemoteError
 
 Measure = Callable[[Task, Sequence[int]], Figures]
 """``measure(task, decisions)``: what the Program costs that carries them out; raises an ErgoError where there is none."""
@@ -124,6 +124,8 @@ def runner(tasks: Mapping[str, Task], measure: Measure, score: Callable[[Figures
             def result(self):
                 try:
                     figures = measure(tasks[given["task"]], given["values"])
+                except RemoteError:
+                    raise  # says nothing about the schedule
                 except ErgoError as error:
                     found[given["task"], given["way"]] = None
                     LOGGER.info("%s", error)

@@ -161,6 +161,7 @@ class Search:
         inputs = [ms.builder.BuilderInput(candidate.sch.mod, self.target) for candidate in candidates]
         results = self.builder.build(inputs)
         predicted = self._predicted(task, keys)
+        self._ahead(task, keys[:left])
         futures = self.runner.run([ms.runner.RunnerInput(result.artifact_path, "cpu", candidate.args_info)
                                    for result, candidate in zip(results, candidates)][:left])
         outcomes = [future.result() for future in futures]
@@ -207,6 +208,12 @@ class Search:
             return [None] * len(keys)
         ways = [task.space.way(task.ways[_key(k)]) for k in keys]
         return [float(p) for p in self.model.predict([(task, way, task.bench.look(way)) for way in ways])]
+
+    def _ahead(self, task: Task, keys: list[str]) -> None:
+        """Tells a measure that works on several at a time (`ahead`) what a batch will ask for."""
+        ways = [way for way in dict.fromkeys(map(_key, keys)) if way not in task.records and (task.digest, way) not in self.log.known]
+        if hasattr(self.measure, "ahead") and ways:
+            self.measure.ahead([(task, task.ways[way]) for way in ways])
 
     def _measured(self, task: Task, values: Sequence[int]) -> Figures:
         """From the log where it is there: a search that is resumed takes the same course."""

@@ -3,6 +3,7 @@
   tvm-ergo tune net.onnx --power-budget 75mW --fps 30 --out tuned
   tvm-ergo tune net.tflite --memory 256KiB --objective energy --trials 1000 --time 600 --out tuned --plot search.html
   tvm-ergo tune net.tflite --memory 256KiB --objective energy --trials 2000 --out tuned --resume
+  tvm-ergo tune net.tflite --memory 256KiB --tracker HOST:9190 --out tuned         measured by the workers of a tracker (see 'worker')
   tvm-ergo compile net.tflite --memory 256KiB --database tuned
 
 Every schedule is measured by the emulator's model, what is over a budget costs no trial. Ctrl-C ends it with the best so far; a run that was interrupted or
@@ -35,6 +36,8 @@ def add_arguments(parser) -> None:
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="the same seed gives the same result (default 0)")
     parser.add_argument("--strategy", choices=["evolutionary", "random"], default="evolutionary", help="random: for comparison")
     parser.add_argument("--out", required=True, metavar="DIR", help="folder for trials and results")
+    parser.add_argument("--tracker", metavar="HOST:PORT", help="measure on the workers of TVM's RPC tracker (see 'worker')")
+    parser.add_argument("--processes", type=parse_count, default=1, metavar="N", help="measure in so many processes of this machine (default 1: in this one)")
     parser.add_argument("--resume", action="store_true", help="go on with the run in --out")
     parser.add_argument("--json", metavar="FILE", help="write the summary as JSON ('-' for standard output)")
     parser.add_argument("--plot", metavar="FILE.html", help="write a picture of the search as one self-contained HTML page ('-' for standard output)")
@@ -58,18 +61,19 @@ def run(arguments) -> None:
     import tvm_ergo
     from tvm_ergo.cli.models import imported_model, is_compiled, quantize_options
     from tvm_ergo.target.errors import InputError
+    from tvm_ergo.tuning.distant import measuring
     from tvm_ergo.tuning.shown import live, plot_page, summary
 
     check_result_paths(arguments)
     if is_compiled(arguments.model):
         raise InputError("a compiled model's plan does not change any more", where=arguments.model, remedy="give the model file (.onnx, .tflite)")
     calibration = read_calibration(arguments.calibration)
-    with live(arguments.trials) as progress:
+    with live(arguments.trials) as progress, measuring(arguments.tracker, arguments.processes) as measure:
         result = tvm_ergo.tune(
             imported_model(arguments), out=arguments.out, target=arguments.target, calibration=calibration, memory=arguments.memory,
             power_budget_mw=arguments.power_budget, frames_per_s=arguments.fps, objective=arguments.objective, trials=arguments.trials, seconds=arguments.time,
             early_stop=arguments.early_stop, seed=arguments.seed, resume=arguments.resume, strategy=arguments.strategy, stream=arguments.stream,
-            weights=arguments.weights, quantize=quantize_options(arguments), progress=progress)
+            weights=arguments.weights, quantize=quantize_options(arguments), measure=measure, progress=progress)
     if arguments.plot:
         write_text(arguments.plot, plot_page(result))
     write_text(arguments.json, result.model_dump_json(indent=1))

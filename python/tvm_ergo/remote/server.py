@@ -18,7 +18,7 @@ from typing import Protocol
 
 from tvm_ergo.target.errors import ErgoError, InputError, RemoteError
 
-MEASURERS: dict[str, str | Callable] = {"schedule": "tvm_ergo.tuning.measure:measurer"}
+MEASURERS: dict[str, str | Callable] = {"schedule": "tvm_ergo.tuning.distant:measurer"}
 """Kind of work -> a function that makes a Measurer of what describes a task, or ``module:function``. A server runs these and nothing else."""
 PORTS = (9090, 9999)
 CONNECT_S = 5.0
