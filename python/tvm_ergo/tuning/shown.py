@@ -70,7 +70,12 @@ def _tasks(result: TuningResult) -> Table:
 
 
 def plot_page(result: TuningResult) -> str:
-    """HTML, self-contained: every trial and the best so far of each task, over trials and over time."""
+    """HTML, self-contained: `search_figure`."""
+    return search_figure(result).to_html(full_html=True, include_plotlyjs=True)
+
+
+def search_figure(result: TuningResult):
+    """A plotly figure: every trial, and the network's best so far, over trials and over time."""
     import plotly.graph_objects as go
     from plotly.subplots import make_subplots
 
@@ -91,4 +96,4 @@ def plot_page(result: TuningResult) -> str:
     figure.update_xaxes(title_text="seconds", row=2, col=1)
     figure.update_yaxes(title_text=f"{result.objective}, share of default")
     figure.update_layout(title=f"{result.name}: search for least {result.objective}, {result.trials} trials", template="plotly_white", height=800)
-    return figure.to_html(full_html=True, include_plotlyjs=True)
+    return figure
