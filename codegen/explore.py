@@ -119,16 +119,11 @@ def undominated(points: Iterable[Point]) -> list[Point]:
     return kept
 
 
-def labelled(points: Sequence[Point], mac_overhead: float = Options().mac_overhead) -> list[Point]:
-    """A front whose labels are true of it: the least memory is that of its first point; where that computes more again than the objective memory allows,
-    the smallest point that does not says so."""
-    found = [replace(p, how=p.how.replace(LEAST, Objective.LATENCY.value)) for p in points]
+def labelled(points: Sequence[Point]) -> list[Point]:
+    """A front whose labels are true of it: the least memory is that of its first point, others that were looked for as such are plans for the objective memory."""
+    found = [replace(p, how=p.how.replace(LEAST, Objective.MEMORY.value)) for p in points]
     if found and WHOLE not in found[0].how:
         found[0] = replace(found[0], how=LEAST)
-    if found and found[0].mac_overhead > mac_overhead:
-        within = next((i for i, p in enumerate(found) if p.mac_overhead <= mac_overhead), None)
-        if within is not None and WHOLE not in found[within].how:
-            found[within] = replace(found[within], how=f"{LEAST} with at most {mac_overhead:g}x MACs")
     return found
 
 
