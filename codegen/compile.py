@@ -23,7 +23,7 @@ from tvm_ergo.codegen.stream import graph_of, streamed, symbol_of
 from tvm_ergo.codegen.weights.report import rows_of
 from tvm_ergo.relay_passes import dialect
 from tvm_ergo.target.chip import Chip
-from tvm_ergo.target.isa import DType, Halt, contiguous
+from tvm_ergo.target.isa import DType, Halt, Instruction, contiguous
 from tvm_ergo.target.program import Buffer, BufferKind, Node, Port, Program
 
 PLAN = "ergo_plan"
@@ -66,11 +66,12 @@ def compile_graph(graph: Graph, chip: Chip, *, memory_bytes: int | None = None, 
     return emit_program(plan, chip, memory)
 
 
-def emit_program(plan: Plan | SpacePlan, chip: Chip, memory_bytes: int | None = None) -> Program:
-    """The Program that carries out a plan. Errors: UnsupportedError from the lowering rules."""
+def instructions_of(plan: Plan | SpacePlan) -> tuple[list[Instruction], list[int], dict[int, tuple[int, int]]]:
+    """The instructions that carry out a plan, HALT last; the first one of each step; and per tensor the step and the number of instructions after which it is
+    complete. Errors: UnsupportedError from the lowering rules."""
     emitter = Emitter(plan)
-    starts = []  # first instruction of each step
-    written: dict[int, int] = {}  # tensor -> one past the instruction after which it is complete
+    starts: list[int] = []
+    written: dict[int, tuple[int, int]] = {}
     for time, step in enumerate(plan.steps):
         starts.append(len(emitter.instructions))
         if isinstance(step, Shift):
@@ -79,7 +80,12 @@ def emit_program(plan: Plan | SpacePlan, chip: Chip, memory_bytes: int | None = 
         emitter.lower(step.node, step.region, time)
         written.update(dict.fromkeys(step.node.outputs, (time, len(emitter.instructions))))
     starts.append(len(emitter.instructions))
-    instructions = schedule([*emitter.instructions, Halt()], plan.constant_bytes)
+    return schedule([*emitter.instructions, Halt()], plan.constant_bytes), starts, written
+
+
+def emit_program(plan: Plan | SpacePlan, chip: Chip, memory_bytes: int | None = None) -> Program:
+    """The Program that carries out a plan. Errors: UnsupportedError from the lowering rules."""
+    instructions, starts, written = instructions_of(plan)
     graph = plan.graph
     return Program(
         chip_name=chip.name, instructions=instructions, data=_constant_data(plan),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tvm_ergo.codegen.codes import with_codes
 from tvm_ergo.codegen.fuse import Coded
 from tvm_ergo.codegen.graph import Graph
 from tvm_ergo.codegen.options import Options
@@ -41,11 +42,14 @@ def remade(graph: Graph, decided: dict, options: Options = Options()) -> Plan | 
 
 
 def recast(graph: Graph, decided: dict) -> Graph:
-    """The graph in the order (``order``: places), or with the producers computed again (``again``: sites), that a plan may have been made for."""
+    """The graph that a plan was made for: in another order (``order``: places), with producers computed again (``again``: sites), with tensors that
+    wait in slots (``codes``: see `codes.with_codes`)."""
     if "order" in decided and sorted(decided["order"]) == list(range(len(graph.nodes))):
         graph = reordered(graph, decided["order"])
     if decided.get("again"):
         graph = computed_again(prepared(graph), [Site(tensor, reader, tuple(chain)) for tensor, reader, chain in decided["again"]])
+    if decided.get("codes"):
+        graph = with_codes(prepared(graph) if decided["nodes"] != len(graph.nodes) else graph, decided["codes"])
     return graph
 
 

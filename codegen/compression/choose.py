@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 
 from tvm import relax
@@ -31,6 +31,8 @@ from tvm_ergo.target.chip import Chip
 from tvm_ergo.target.errors import OutOfMemoryError
 from tvm_ergo.target.machine import Trace
 
+WAITING = "ergo_waiting"
+"""Attribute of a chip function in which tensors wait compressed: JSON of the `Decision`s by name, from which it is made of the plain function again."""
 TIGHTER = (1.0, 0.97, 0.94, 0.9)
 """Shares of the limit asked of a model whose real plan needed more."""
 LOOSER = (1.0, 1.03, 1.07)
@@ -52,7 +54,8 @@ class Compressed:
 
     def annotated(self, rows: list[dict]) -> relax.Function:
         """The function with its plan, which code generation then carries out, and what reports show of it."""
-        return self.function.with_attrs({COMPRESSION: json.dumps(rows), PLAN: json.dumps(described(self.plan))})
+        waiting = {name: asdict(w.decision) for name, w in self.decisions.items()}
+        return self.function.with_attrs({COMPRESSION: json.dumps(rows), PLAN: json.dumps(described(self.plan)), WAITING: json.dumps(waiting)})
 
 
 def needs_compression(func: relax.Function, chip: Chip, memory_bytes: int, objective: Objective, options: Options = Options()) -> bool:

@@ -10,6 +10,7 @@ from math import inf
 from tvm_ergo.codegen.tuning.counts import Counts
 from tvm_ergo.codegen.tuning.figures import Budget
 from tvm_ergo.codegen.tuning.measure import Looked
+from tvm_ergo.codegen.tuning.space import Way
 from tvm_ergo.codegen.tuning.task import Task
 from tvm_ergo.target.chip import Chip, Point
 
@@ -25,24 +26,29 @@ class Gate:
     chip: Chip
     causes: dict[tuple[str, str], str] = field(default_factory=dict)
 
+    def room(self, task: Task) -> int:
+        """Memory for one occurrence of a task, its constants included, beside the constants of all else as the given plan has them."""
+        return self.budget.memory_bytes - sum(t.weight * t.first_constant_bytes for t in self.tasks) + task.first_constant_bytes
+
     @property
     def rejected(self) -> dict[str, int]:
         """How many different ways were rejected, by cause."""
         return dict(sorted(Counter(self.causes.values()).items()))
 
-    def passes(self, task: Task, key: str, looked: Looked | None) -> bool:
+    def passes(self, task: Task, way: Way) -> bool:
         """Whether a way may be measured."""
-        cause = self._cause(task, looked)
+        if (task.digest, way.key) in self.causes and self.causes[task.digest, way.key] in (LONG, MEMORY):
+            return False
+        cause = MEMORY if task.bench.least_bytes(way) > self.room(task) else self._cause(task, task.bench.look(way))
         if cause is None:
             return True
-        self.causes[task.digest, key] = cause
+        self.causes[task.digest, way.key] = cause
         return False
 
     def _cause(self, task: Task, looked: Looked | None) -> str | None:
         if looked is None:
             return LONG
-        others = sum(t.weight * t.default.constant_bytes for t in self.tasks) - task.default.constant_bytes
-        if others + looked.constant_bytes + looked.live_bytes > self.budget.memory_bytes:
+        if looked.constant_bytes + looked.live_bytes > self.room(task):
             return MEMORY
         if self.budget.power_mw == inf and not self.budget.frames_per_s:
             return None

@@ -16,6 +16,8 @@ from tvm_ergo.target.errors import UnsupportedError
 
 SHARES = (1.0, 0.97, 0.94, 0.9, 0.85, 0.8)
 """Of memory and power asked of a selection whose whole plan needed more."""
+HOPES = 6
+"""Selections carried out first that fit if the whole plan's addresses need no more than is live at once."""
 EFFORT = 4.0
 """Deterministic seconds of CP-SAT for one selection."""
 FIXPOINT = 4
@@ -46,7 +48,7 @@ def undominated(task: Task, chip: Chip) -> list[Record]:
     kept: list[tuple[tuple, Record]] = []
     for key, f in task.records.items():
         if f is not None:
-            kept.append(((f.cycles, f.energy_pj[first], f.energy_pj[last], f.constant_bytes, f.activation_bytes), Record(key, f)))
+            kept.append(((f.cycles, f.energy_pj[first], f.energy_pj[last], f.constant_bytes, f.activation_bytes, f.live_bytes), Record(key, f)))
     kept.sort(key=lambda pair: (pair[0], pair[1].key))
     found: list[tuple[tuple, Record]] = []
     for figures, record in kept:
@@ -64,16 +66,19 @@ def best_network(functions: Sequence[Function], tasks: Sequence[Task], goal: Goa
     places = {(name, part.first): task for task in tasks for name, part in task.parts}
     records = {task.digest: undominated(task, chip) for task in tasks}
     seen: set[tuple] = set()
+    options = [records[places[f.name, part.first].digest] for f in functions for part in f.parts]
     for point in chip.points:
-        for share in SHARES:
+        refused: list[tuple[str, ...]] = []
+        for live, share in (*((True, 1.0),) * HOPES, *((False, share) for share in SHARES)):
             if stopped():
                 return best
-            chosen = select([records[places[f.name, part.first].digest] for f in functions for part in f.parts], goal, budget, chip, point, share, figures)
+            chosen = select(options, goal, budget, chip, point, share, figures, live, refused)
             if chosen is None:
-                break
+                continue
             key = tuple(record.key for record in chosen)
             found = None if key in seen else _carried_out(functions, places, chosen, goal, budget, chip)
             seen.add(key)
+            refused.append(key)
             best = best if found is None else min(best, found, key=lambda network: _rank(network, goal, budget, chip))
             if found is not None and found.point is not None:
                 break
@@ -105,21 +110,22 @@ def _carried_out(functions: Sequence[Function], places: dict, chosen: Sequence[R
 
 
 def select(options: Sequence[Sequence[Record]], goal: Goal, budget: Budget, chip: Chip, point: Point, share: float = 1.0,
-           about: Figures | None = None) -> list[Record] | None:
+           about: Figures | None = None, live: bool = False, refused: Sequence[tuple[str, ...]] = ()) -> list[Record] | None:
     """One record of each list: of those that meet the budget at the point, if figures add up, the selection of least cost; None if there is none.
 
-    share : of memory and power that may be used. about : figures near which the product of energy and time is made linear; the solution replaces them.
+    live : activations count as if addresses left no gaps. refused : selections, as keys, that are not to be made again. share : of memory and power that may be used. about : figures near which the product of energy and time is made linear; the solution replaces them.
     """
     found = None
     for _ in range(FIXPOINT if goal is Goal.EDP else 1):
-        chosen = _solved(options, goal, budget, chip, point, share, about)
+        chosen = _solved(options, goal, budget, chip, point, share, about, live, refused)
         if chosen is None or chosen == found:
             break
         found, about = chosen, together([record.figures for record in chosen])
     return found
 
 
-def _solved(options, goal: Goal, budget: Budget, chip: Chip, point: Point, share: float, about: Figures | None) -> list[Record] | None:
+def _solved(options, goal: Goal, budget: Budget, chip: Chip, point: Point, share: float, about: Figures | None, live: bool,
+            refused: Sequence[tuple[str, ...]]) -> list[Record] | None:
     model = cp_model.CpModel()
     taken = [[model.new_bool_var(f"{i}_{k}") for k in range(len(records))] for i, records in enumerate(options)]
     flat = [(x, record.figures) for xs, records in zip(taken, options) for x, record in zip(xs, records)]
@@ -127,7 +133,9 @@ def _solved(options, goal: Goal, budget: Budget, chip: Chip, point: Point, share
         model.add_exactly_one(xs)
     peak = model.new_int_var(0, 1 << 40, "peak")
     for x, f in flat:
-        model.add(peak >= f.activation_bytes).only_enforce_if(x)
+        model.add(peak >= (f.live_bytes if live else f.activation_bytes)).only_enforce_if(x)
+    for keys in refused:
+        model.add_bool_or([~x for xs, records, key in zip(taken, options, keys) for x, record in zip(xs, records) if record.key == key])
     constants = sum(x * f.constant_bytes for x, f in flat)
     model.add(constants + peak <= int(share * budget.memory_bytes))
     nanojoules = sum(x * round(f.energy_pj[point.name] / 1000) for x, f in flat)

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from enum import Enum
 from math import inf
 
+from tvm_ergo.codegen.compile import instructions_of
+from tvm_ergo.codegen.plan import Plan
+from tvm_ergo.codegen.space.plan import SpacePlan
 from tvm_ergo.target.chip import Chip, Point
 from tvm_ergo.target.machine import Trace
+from tvm_ergo.target.machine.timeline import simulate
 from tvm_ergo.target.program import Program
 
 PJ_PER_S_IN_MW = 1e-9
@@ -25,19 +30,32 @@ class Goal(Enum):
 
 @dataclass(frozen=True)
 class Figures:
-    """Of one inference. energy_pj : by the name of the operating point, leakage included."""
+    """Of one inference. energy_pj : by the name of the operating point, leakage included. live_bytes : the least activation bytes of any placement."""
 
     cycles: int
     energy_pj: Mapping[str, float]
     constant_bytes: int
     activation_bytes: int
+    live_bytes: int = 0
 
     @classmethod
     def of(cls, program: Program, chip: Chip) -> Figures:
         """By the Program's trace, at every point of the chip: they differ in voltage and clock alone, so none costs a measurement of its own."""
         traces = [Trace(program, chip, point) for point in chip.points]
         return cls(traces[0].cycles, {trace.point.name: trace.energy_pj for trace in traces}, program.meta["constant_bytes"],
-                   program.meta["activation_bytes"])
+                   program.meta["activation_bytes"], program.meta["live_bytes"])
+
+    @classmethod
+    def of_plan(cls, plan: Plan | SpacePlan, chip: Chip) -> Figures:
+        """As `of` the plan's Program, but for the order in which energies are added up, and without what a Program is besides instructions."""
+        program = Program(chip_name=chip.name, instructions=instructions_of(plan)[0], data=[], inputs=[], outputs=[], nodes=[], buffers=[],
+                          memory_bytes=chip.memory_bytes, meta={})
+        run = simulate(program, chip)
+        events: Counter = Counter()
+        for spent in run.costs:
+            events.update(spent.events)
+        return cls(run.cycles, {p.name: chip.energy_pj(events, p) + chip.leakage_pj(run.cycles, p) for p in chip.points}, plan.constant_bytes,
+                   plan.activation_bytes, plan.live_bytes)
 
     @property
     def memory_bytes(self) -> int:
@@ -48,7 +66,8 @@ class Figures:
 
     @classmethod
     def from_json(cls, data: Mapping) -> Figures:
-        return cls(int(data["cycles"]), {str(k): float(v) for k, v in data["energy_pj"].items()}, int(data["constant_bytes"]), int(data["activation_bytes"]))
+        return cls(int(data["cycles"]), {str(k): float(v) for k, v in data["energy_pj"].items()}, int(data["constant_bytes"]), int(data["activation_bytes"]),
+                   int(data["live_bytes"]))
 
 
 def together(figures: Iterable[Figures]) -> Figures:
@@ -56,7 +75,7 @@ def together(figures: Iterable[Figures]) -> Figures:
     figures = list(figures)
     points = figures[0].energy_pj if figures else {}
     return Figures(sum(f.cycles for f in figures), {p: sum(f.energy_pj[p] for f in figures) for p in points}, sum(f.constant_bytes for f in figures),
-                   max((f.activation_bytes for f in figures), default=0))
+                   max((f.activation_bytes for f in figures), default=0), max((f.live_bytes for f in figures), default=0))
 
 
 @dataclass(frozen=True)

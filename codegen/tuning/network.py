@@ -13,6 +13,7 @@ from tvm_ergo.codegen.plan import Plan
 from tvm_ergo.codegen.planned import described, recasting, remade
 from tvm_ergo.codegen.space.plan import SpacePlan
 from tvm_ergo.codegen.tuning.figures import Figures
+from tvm_ergo.codegen.tuning.measure import told
 from tvm_ergo.codegen.tuning.parts import Part, parts_of
 from tvm_ergo.codegen.tuning.space import Space, Way
 from tvm_ergo.codegen.weights.coding import Coding
@@ -56,13 +57,14 @@ def default_of(function: Function) -> Decided:
 
 def joined(function: Function, ways: Sequence[tuple[Space, Way]]) -> Decided:
     """The plan that carries out each part its way."""
-    bands, stages, barriers, codings = {}, {}, set(), {}
+    bands, stages, barriers, codings, codes = {}, {}, set(), {}, {}
     for part, (space, way) in zip(function.parts, ways, strict=True):
         bands |= {str(part.nodes[n]): rows for n, rows in way.bands}
         stages |= {str(part.nodes[n]): [[part.nodes[i] for i in s.inner], s.columns, s.channels] for n, s in way.stages}
         barriers |= {part.nodes[n] for n in way.barriers}
         codings |= {part.graph.tensors[t].digest: space.forms[t][form] for t, form in way.forms}
-    plan = {"nodes": len(function.plan.graph.nodes), "whole": False, "bands": bands, "stages": stages, "barriers": sorted(barriers), "ways": [],
+        codes |= told({part.graph.tensors[t].name: space.codes[t][code] for t, code in way.codes})
+    plan = {"nodes": len(function.plan.graph.nodes), "whole": False, "bands": bands, "stages": stages, "barriers": sorted(barriers), "ways": [], "codes": codes,
             **recasting(function.graph, function.plan)}
     return Decided(plan, codings)
 

@@ -36,7 +36,7 @@ def postproc(task: Task, gate: Gate):
             try:
                 values = [c.candidates[place] for c, place in zip(task.space.choices, sampled(sch.trace), strict=True)]
                 way = task.met(values)
-                if way.key not in task.records and not gate.passes(task, way.key, task.bench.look(way)):
+                if way.key not in task.records and not gate.passes(task, way):
                     return False
                 canonical(sch, task.space, task.digest, way)
                 return True
@@ -80,8 +80,9 @@ def mutated(trace, task: Task, rng: random.Random):
     changed = {rng.randrange(len(choices))}
     while rng.random() < MORE:
         changed.add(rng.randrange(len(choices)))
+    instructions = samplings(trace)
     for i in sorted(changed):
-        instruction, count = samplings(trace)[i], len(choices[i].candidates)
+        instruction, count = instructions[i], len(choices[i].candidates)
         old = int(trace.get_decision(instruction))
         near = [place for place in (old - 1, old + 1) if 0 <= place < count]
         others = [place for place in range(count) if place != old]

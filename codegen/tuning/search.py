@@ -20,13 +20,13 @@ from tvm_ergo.codegen.tuning.context import tune_context
 from tvm_ergo.codegen.tuning.figures import Figures
 from tvm_ergo.codegen.tuning.log import Log, Trial
 from tvm_ergo.codegen.tuning.model import Model, rank_correlation, tvm_model
-from tvm_ergo.codegen.tuning.rules import FAILED_S, Measure, artifact, builder, mutator, postproc, runner
+from tvm_ergo.codegen.tuning.rules import FAILED_S, Measure, builder, mutator, postproc, runner
 from tvm_ergo.codegen.tuning.task import Task
 from tvm_ergo.codegen.tuning.workload import schedule_fn
 from tvm_ergo.target.tags import DEFAULT_CHIP
 
 BATCH = 16
-POPULATION, FRESH, GENERATIONS = 32, 16, 2
+POPULATION, FRESH, GENERATIONS, RETRIES = 24, 8, 2, 3
 WINDOW, BACKWARD = 2 * BATCH, 0.2
 """Of the gradient: trials over which a task's gain is looked at, and the share of that in what it promises."""
 EMPTY = 3
@@ -113,6 +113,7 @@ class Search:
     def run_seeds(self) -> None:
         """Measures the schedules the search starts from."""
         for task in self.tasks.values():
+            task.bench.limit_bytes = self.gate.room(task)
             self._seed(task)
 
     def _over(self) -> bool:
@@ -138,7 +139,7 @@ class Search:
         if self.settings.strategy == "random":
             strategy = ms.search_strategy.ReplayTrace(max_fail_count=100)
         else:
-            strategy = ms.search_strategy.EvolutionarySearch(population_size=POPULATION, init_min_unmeasured=FRESH, genetic_num_iters=GENERATIONS,
+            strategy = ms.search_strategy.EvolutionarySearch(population_size=POPULATION, init_min_unmeasured=FRESH, genetic_num_iters=GENERATIONS, genetic_max_fail_count=RETRIES,
                                                              eps_greedy=0.1)
         context = tune_context(task.module, self.target, space, strategy, task.digest, seed)
         workload = self.database.commit_workload(task.module)
@@ -157,9 +158,8 @@ class Search:
             course.empty = EMPTY
             return
         task, left = course.task, max(0, self.settings.trials - self.trials)
-        keys = [artifact(candidate.sch.mod, self.tasks) for candidate in candidates]
-        inputs = [ms.builder.BuilderInput(candidate.sch.mod, self.target) for candidate in candidates]
-        results = self.builder.build(inputs)
+        results = self.builder.build([ms.builder.BuilderInput(candidate.sch.mod, self.target) for candidate in candidates])
+        keys = [str(result.artifact_path) for result in results]
         predicted = self._predicted(task, keys)
         self._ahead(task, keys[:left])
         futures = self.runner.run([ms.runner.RunnerInput(result.artifact_path, "cpu", candidate.args_info)

@@ -11,6 +11,7 @@ inner    of a unit with branches: which of its nodes are the stage's
 rows     rows a step makes; 0: all of them
 tile     of a stage's band: 1 tile; n > 1: so many along the columns; n < -1: along the channels
 wait     1: everything up to here is finished before what follows begins
+code     of a tensor: 0 it waits as it is, else its rows wait in slots of one of the codecs there are statistics of
 form     how a constant stands in memory: 0 plain, else one of the codings worth it (or the sparse engine's form)
 =======  ===============================================================================================================================
 """
@@ -19,24 +20,30 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from types import MappingProxyType
 
+from tvm_ergo.codegen.codes import takes_codes
 from tvm_ergo.codegen.graph import Graph, Node
 from tvm_ergo.codegen.options import Options
 from tvm_ergo.codegen.space.elements import MAX_STAGE_NODES, MAX_STAGE_UNITS, PER_CHANNEL
 from tvm_ergo.codegen.space.order import Needs, tileable
 from tvm_ergo.codegen.space.segments import units_of
 from tvm_ergo.codegen.space.stages import Stage, widened
-from tvm_ergo.codegen.weights.choose import SLOWER, Candidates
+from tvm_ergo.codegen.weights.choose import SLOWER, WORTHWHILE, Candidates
 from tvm_ergo.codegen.weights.coding import Coding
 from tvm_ergo.target.chip import Chip
+from tvm_ergo.target.codecs import Codec
+from tvm_ergo.target.codecs.slots import SlotLayout
 
 ROWS = (0, 1, 2, 4, 8, 16, 32)
+KEPT = 4096
 TILES = (1, 2, 3, 4, 8, -2, -3, -4, -8)
 
 
 @dataclass(frozen=True)
 class Choice:
-    """One decision. name : of the table above. unit : which it is of (of a form: the constant). node : whose block carries it. candidates : its values."""
+    """One decision. name : of the table above. unit : which it is of (of a form or code: the tensor). node : whose block carries it. candidates : its values."""
 
     name: str
     unit: int
@@ -47,32 +54,37 @@ class Choice:
 @dataclass(frozen=True)
 class Way:
     """How to carry out a part; equal for decisions that mean the same. bands, stages, barriers : as in `band_steps`, ids of the part.
-    forms : ``(tensor, number of its form)`` of constants that do not stand plain."""
+    forms, codes : ``(tensor, number of its form or code)`` of constants that do not stand plain and tensors that do not wait plain."""
 
     bands: tuple[tuple[int, int], ...]
     stages: tuple[tuple[int, Stage], ...]
     barriers: tuple[int, ...]
     forms: tuple[tuple[int, int], ...]
+    codes: tuple[tuple[int, int], ...] = ()
 
-    @property
+    @cached_property
     def key(self) -> str:
         """A text that is equal for equal ways."""
         stages = ";".join(f"{n}:{','.join(map(str, s.inner))}/{s.columns}/{s.channels}" for n, s in self.stages)
         return "|".join((",".join(f"{n}:{rows}" for n, rows in self.bands), stages, ",".join(map(str, self.barriers)),
-                         ",".join(f"{t}:{form}" for t, form in self.forms)))
+                         ",".join(f"{t}:{form}" for t, form in self.forms), ",".join(f"{t}:{code}" for t, code in self.codes)))
 
 
 class Space:
     """The decisions of one part."""
 
-    def __init__(self, graph: Graph, chip: Chip, options: Options = Options(), forms: bool = True):
+    def __init__(self, graph: Graph, chip: Chip, options: Options = Options(), forms: bool = True,
+                 layouts: Mapping[str, Sequence[SlotLayout]] = MappingProxyType({})):
+        """forms : whether constants may be coded. layouts : in which slots tensors may wait, by name."""
         self.graph, self.options = graph, options
         self.needs = Needs(graph)
         self.units = units_of(graph)
         self.tileable = {node.id: tileable(graph, node) for node in graph.nodes}
         self.stages = {(u, n): list(self._stages(u, n)) for u in range(len(self.units)) for n in range(1, MAX_STAGE_UNITS + 1)}
         self.forms: dict[int, tuple[Coding | None, ...]] = _forms(graph, chip) if forms else {}
+        self.codes = _codes(graph, layouts)
         self.choices = tuple(choice for choice in self._choices() if len(choice.candidates) > 1)
+        self._ways: dict[tuple[int, ...], Way] = {}
         self._place = {(choice.name, choice.unit): i for i, choice in enumerate(self.choices)}
 
     @property
@@ -85,6 +97,14 @@ class Space:
 
     def way(self, values: Sequence[int]) -> Way:
         """What a value for each of ``choices`` means."""
+        values = tuple(values)
+        if values not in self._ways:
+            if len(self._ways) >= KEPT:
+                self._ways.clear()
+            self._ways[values] = self._way(values)
+        return self._ways[values]
+
+    def _way(self, values: tuple[int, ...]) -> Way:
         bands: dict[int, int] = {}
         stages: dict[int, Stage] = {}
         barriers, u = [], 0
@@ -97,7 +117,11 @@ class Space:
                 barriers.append(self.units[last][-1].id)
             u = last + 1
         forms = tuple((t, form) for t in self.forms if (form := self._value(values, "form", t)))
-        return Way(tuple(sorted(bands.items())), tuple(sorted(stages.items())), tuple(barriers), forms)
+        plain = {n for last, stage in stages.items() for n in (last, *stage.inner)}  # tiles are not whole rows, and the sparse engine has no coders
+        plain |= {node.id for t, form in forms if self.forms[t][form].codec is Codec.EIE for node in self.graph.consumers[t]}
+        codes = tuple((t, code) for t in self.codes if (code := self._value(values, "code", t))
+                      and not plain.intersection(n.id for n in (self.graph.producer[t], *self.graph.consumers[t])))
+        return Way(tuple(sorted(bands.items())), tuple(sorted(stages.items())), tuple(barriers), forms, codes)
 
     def values(self, bands: Mapping[int, int], stages: Mapping[int, Stage], barriers: frozenset[int], codings: Mapping[int, Coding]) -> list[int] | None:
         """The decisions that mean so much; None if none do."""
@@ -201,6 +225,19 @@ class Space:
             yield Choice("wait", u, end, (0,) if last else (0, 1))
         for t, forms in self.forms.items():
             yield Choice("form", t, self.graph.consumers[t][0].id, tuple(range(len(forms))))
+        for t, codes in self.codes.items():
+            yield Choice("code", t, self.graph.producer[t].id, tuple(range(len(codes))))
+
+
+def _codes(graph: Graph, layouts: Mapping[str, Sequence[SlotLayout]]) -> dict[int, tuple[SlotLayout | None, ...]]:
+    """Per tensor that may wait in slots: as it is, and the layouts that take less than it does."""
+    found = {}
+    for tensor in graph.tensors:
+        fitting = [layout for layout in layouts.get(tensor.name, ()) if takes_codes(graph, tensor.id, layout)
+                   and layout.stored_bytes(tensor.shape[1:]) < WORTHWHILE * tensor.size_bytes]
+        if fitting:
+            found[tensor.id] = (None, *fitting)
+    return found
 
 
 def _forms(graph: Graph, chip: Chip) -> dict[int, tuple[Coding | None, ...]]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from types import MappingProxyType
 
 import tvm
 from tvm.s_tir import Schedule
@@ -16,6 +17,7 @@ from tvm_ergo.codegen.tuning.parts import Part
 from tvm_ergo.codegen.tuning.space import Space, Way
 from tvm_ergo.codegen.tuning.workload import decided, digest, prim_func, schedule_fn
 from tvm_ergo.target.chip import Chip
+from tvm_ergo.target.codecs.slots import SlotLayout
 
 
 @dataclass(eq=False)
@@ -60,17 +62,23 @@ class Task:
         self.ways.setdefault(way.key, tuple(values))
         return way
 
+    @cached_property
+    def first_constant_bytes(self) -> int:
+        """Of the plan the search starts from."""
+        return self.bench.look(self.space.way(self.seeds[0])).constant_bytes
+
     @property
     def default(self) -> Figures:
         """Of the plan the search started from."""
         return self.records[self.space.way(self.seeds[0]).key]
 
 
-def tasks_of(parts: Sequence[tuple[str, Part]], chip: Chip, options: Options = Options(), forms: bool = True) -> list[Task]:
-    """The different tasks among the parts, in order of first appearance."""
+def tasks_of(parts: Sequence[tuple[str, Part]], chip: Chip, options: Options = Options(), forms: bool = True,
+             layouts: Mapping[str, Mapping[str, Sequence[SlotLayout]]] = MappingProxyType({})) -> list[Task]:
+    """The different tasks among the parts, in order of first appearance. forms, layouts : see `Space`; layouts by chip function."""
     found: dict[str, Task] = {}
     for function, part in parts:
-        space = Space(part.graph, chip, options, forms)
+        space = Space(part.graph, chip, options, forms, layouts.get(function, {}))
         name = digest(space)
         if name not in found:
             found[name] = Task(name, space, Bench(part.graph, space, chip, options))

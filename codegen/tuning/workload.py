@@ -47,6 +47,7 @@ def _of_node(graph: Graph, node: Node, space: Space) -> dict:
     tensors = [[t, list(graph.tensors[t].shape), graph.tensors[t].dtype, graph.tensors[t].data is not None] for t in (*node.inputs, *node.outputs)]
     coded = [[t, [[c.codec.name, c.lanes, *_lengths(graph, t, c)] for c in space.forms[t] if c is not None]] for t in node.inputs if t in space.forms]
     return {"op": inner.op_name, "shaping": shaping, "reads": len(node.inputs), "tensors": tensors, "forms": [c for c in coded if c[1]],
+            "codes": [[t, [[c.codec.name, c.slot_bytes] for c in space.codes[t] if c is not None]] for t in node.outputs if t in space.codes],
             "codecs": str(getattr(node.op, "expands", "")) + str(getattr(node.op, "shrinks", ""))}
 
 
@@ -124,8 +125,8 @@ def way_of(trace: Trace, space: Space) -> Way:
 
 def decided(trace: Trace, space: Space, values: Sequence[int]) -> Trace:
     """The trace with these values decided."""
-    for i, (choice, value) in enumerate(zip(space.choices, values, strict=True)):
-        trace = trace.with_decision(samplings(trace)[i], choice.candidates.index(value), True)
+    for instruction, choice, value in zip(samplings(trace), space.choices, values, strict=True):
+        trace = trace.with_decision(instruction, choice.candidates.index(value), True)
     return trace
 
 

@@ -42,8 +42,10 @@ class Compression(Enum):
     LOSSLESS = "lossless"
 
 
-def compress_waiting(mod: tvm.IRModule, options: PipelineOptions) -> tvm.IRModule:
+def compress_waiting(mod: tvm.IRModule, options: PipelineOptions, collector: Collector | None = None) -> tvm.IRModule:
     """A partitioned module with compression in the chip functions that need it and gain by it, each with its decided plan.
+
+    collector : statistics of the tensors (`measure`); measured here where they are needed and there are none.
     """
     if options.compression is Compression.OFF:
         return mod
@@ -54,7 +56,7 @@ def compress_waiting(mod: tvm.IRModule, options: PipelineOptions) -> tvm.IRModul
         return mod
     if options.calibration is None:
         return mod  # code generation says so where it does not fit (`compression_advice`)
-    collector = measure(mod, {name: functions[name] for name in wanting}, options)
+    collector = collector or measure(mod, {name: functions[name] for name in wanting}, options)
     mod = mod.clone()
     for name in wanting:
         statistics = collector.statistics(name)

@@ -30,6 +30,7 @@ def add_arguments(parser) -> None:
                         help="what is made least (default latency); edp: energy times time")
     parser.add_argument("--stream", action="store_true", help="the input picture arrives row by row (see 'compile')")
     parser.add_argument("--weights", choices=["auto", "coded", "dense"], default="auto", help="as in 'compile'; dense: no coded weights are tried")
+    parser.add_argument("--compression", choices=["auto", "off", "lossless"], default="auto", help="as in 'compile' (needs --calibration)")
     parser.add_argument("--trials", type=parse_count, default=256, metavar="N", help="schedules measured, of all parts of the network together (default 256)")
     parser.add_argument("--time", type=parse_rate, metavar="S", help="seconds after which the search ends")
     parser.add_argument("--early-stop", type=parse_count, default=0, metavar="N", help="end after so many trials without any gain")
@@ -73,7 +74,7 @@ def run(arguments) -> None:
             imported_model(arguments), out=arguments.out, target=arguments.target, calibration=calibration, memory=arguments.memory,
             power_budget_mw=arguments.power_budget, frames_per_s=arguments.fps, objective=arguments.objective, trials=arguments.trials, seconds=arguments.time,
             early_stop=arguments.early_stop, seed=arguments.seed, resume=arguments.resume, strategy=arguments.strategy, stream=arguments.stream,
-            weights=arguments.weights, quantize=quantize_options(arguments), measure=measure, progress=progress)
+            weights=arguments.weights, compression=arguments.compression, quantize=quantize_options(arguments), measure=measure, progress=progress)
     if arguments.plot:
         write_text(arguments.plot, plot_page(result))
     write_text(arguments.json, result.model_dump_json(indent=1))

@@ -12,11 +12,12 @@ from pathlib import Path
 
 import tvm
 from tvm import relax
-from tvm_ergo.codegen.compile import PLAN
+from tvm_ergo.codegen.compile import COMPRESSION, PLAN
 from tvm_ergo.codegen.stream import graph_of
 from tvm_ergo.codegen.weights.apply import annotated
 from tvm_ergo.codegen.weights.coding import Coding
 from tvm_ergo.files import write_atomically
+from tvm_ergo.relay_passes.compile.insert_compression import Decision, insert
 from tvm_ergo.relay_passes.compile.partition import chip_functions
 from tvm_ergo.target.chip import Chip
 from tvm_ergo.target.codecs import Codec
@@ -133,8 +134,10 @@ class Database:
         mod = mod.clone()
         for name, record in found.items():
             codings = {digest: Coding(Codec[codec], lanes) for digest, (codec, lanes) in record["codings"].items()}
-            mod[mod.get_global_var(name)] = annotated(functions[name], codings).with_attr(PLAN, json.dumps(record["plan"]))
-        return mod
+            waiting = {t: Decision(**told) for t, told in record["waiting"].items()}
+            func = annotated(insert(functions[name], waiting) if waiting else functions[name], codings).with_attr(PLAN, json.dumps(record["plan"]))
+            mod[mod.get_global_var(name)] = func.with_attr(COMPRESSION, json.dumps(record["compression"])) if record["compression"] else func
+        return relax.transform.Normalize()(mod)
 
 
 @contextlib.contextmanager

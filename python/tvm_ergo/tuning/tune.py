@@ -16,17 +16,13 @@ import tvm
 from tvm_ergo import frontend
 from tvm_ergo import options as given
 from tvm_ergo.api import renamed
-from tvm_ergo.codegen.fuse import fuse
-from tvm_ergo.codegen.plan import make_plan
-from tvm_ergo.codegen.space import Objective, choose
-from tvm_ergo.codegen.stream import graph_of
+from tvm_ergo.codegen.space import Objective
 from tvm_ergo.codegen.tuning.budget import Gate
 from tvm_ergo.codegen.tuning.combine import Network, best_network
 from tvm_ergo.codegen.tuning.feasible import check_feasible
 from tvm_ergo.codegen.tuning.figures import Budget, Figures, Goal, best_point, together
 from tvm_ergo.codegen.tuning.log import Log
 from tvm_ergo.codegen.tuning.model import Model
-from tvm_ergo.codegen.tuning.network import Function
 from tvm_ergo.codegen.tuning.rules import Measure
 from tvm_ergo.codegen.tuning.score import Score
 from tvm_ergo.codegen.tuning.search import Search, Settings
@@ -40,9 +36,10 @@ from tvm_ergo.target.chip import Chip
 from tvm_ergo.target.errors import InputError, UnsupportedError
 from tvm_ergo.target.tags import chip_of_target
 from tvm_ergo.tuning import store
+from tvm_ergo.tuning.prepare import Prepared, prepared
 from tvm_ergo.tuning.result import Cost, SampleRow, TaskRow, TuningResult
+from tvm_ergo.waiting import Compression
 
-NO_LIMIT = 1 << 40
 STRATEGIES = ("evolutionary", "random")
 
 
@@ -60,13 +57,14 @@ class Progress:
 def tune(model, *, out: str | Path, target: str | Path | tvm.target.Target | Chip = "ergo", calibration=None, memory: int | str | None = None,
          power_budget_mw: float | None = None, frames_per_s: float | None = None, objective: str = "latency", trials: int = 256,
          seconds: float | None = None, early_stop: int = 0, seed: int = 0, resume: bool = False, strategy: str = "evolutionary", stream: bool = False,
-         weights: str = "auto", quantize: QuantizeOptions = QuantizeOptions(), input_shapes: dict | None = None, batch: int = 1,
+         weights: str = "auto", compression: str = "auto", quantize: QuantizeOptions = QuantizeOptions(), input_shapes: dict | None = None, batch: int = 1,
          measure: Measure | None = None, progress: Callable[[Progress], None] | None = None) -> TuningResult:
     """Searches the plan of a network and writes the best into the folder ``out``, for ``tvm_ergo.compile(model, database=out)``.
 
     Parameters
     ----------
-    model, target, calibration, memory, stream, weights, quantize, input_shapes, batch : as in `tvm_ergo.compile`.
+    model, target, calibration, memory, stream, weights, compression, quantize, input_shapes, batch : as in `tvm_ergo.compile`. Where whole layers do not
+    fit (or memory is the objective), and there are calibration data, in which codec each tensor waits is searched as well.
     power_budget_mw : most average power, idle and leakage included, at ``frames_per_s`` (without: while one inference follows the other).
     frames_per_s : a rate that has to be reached. objective : what is made least: "latency", "energy", "edp" (energy times time) or "memory".
     trials : schedules measured, of all tasks together. seconds : after which it ends. early_stop : trials without any gain after which it ends; 0: never.
@@ -83,7 +81,7 @@ def tune(model, *, out: str | Path, target: str | Path | tvm.target.Target | Chi
     budget = replace(budget, memory_bytes=chip.memory_bytes)
     imported = frontend.load(model, input_shapes=given.shapes(input_shapes), batch=given.whole_number("batch", batch))
     options = PipelineOptions(chip, renamed(calibration, imported), given.quantization("quantize", quantize), stream=given.flag("stream", stream),
-                              weights=given.choice("weights", weights, Weights),
+                              weights=given.choice("weights", weights, Weights), compression=given.choice("compression", compression, Compression),
                               objective=Objective(goal.value) if goal is not Goal.EDP else Objective.LATENCY)
     mod = run_stages(imported.mod, options, until="partition")
     keys = {name: store.fingerprint(func) for name, func in chip_functions(mod)}
@@ -91,8 +89,7 @@ def tune(model, *, out: str | Path, target: str | Path | tvm.target.Target | Chi
         raise UnsupportedError("nothing of the model runs on the chip: there is nothing to tune", remedy="`tvm-ergo ops` lists what the chip supports")
     folder, name = Path(out), Path(imported.source or "model").name
     store.prepare(folder, _manifest(chip, goal, budget, settings, options, keys), given.flag("resume", resume))
-    functions = _functions(run_stages(mod, options, start="code_weights", until="code_weights"), options)
-    return _Run(name, chip, goal, budget, settings, functions, keys, folder, resume, measure, progress, options.weights is not Weights.DENSE).result()
+    return _Run(name, chip, goal, budget, settings, prepared(mod, options), keys, folder, resume, measure, progress, options.weights is not Weights.DENSE).result()
 
 
 def _asked(memory, target, power_mw, rate, objective, trials, seconds, early_stop, seed, strategy) -> tuple[Budget, Goal, Settings]:
@@ -117,18 +114,7 @@ def _positive(name: str, value) -> float | None:
 def _manifest(chip: Chip, goal: Goal, budget: Budget, settings: Settings, options: PipelineOptions, keys: dict[str, str]) -> dict:
     return {"format": store.FORMAT, "version": store.version(), "chip": chip.name, "chip_digest": store.chip_digest(chip), "memory_bytes": chip.memory_bytes,
             "power_mw": None if budget.power_mw == inf else budget.power_mw, "frames_per_s": budget.frames_per_s or None, "objective": goal.value,
-            "seed": settings.seed, "strategy": settings.strategy, "stream": options.stream, "weights": options.weights.value, "model": sorted(keys.values())}
-
-
-def _functions(mod: tvm.IRModule, options: PipelineOptions) -> list[Function]:
-    """The chip functions with the plans compilation would choose. Errors: OutOfMemoryError."""
-    graphs = {name: fuse(graph_of(func, name)) for name, func in chip_functions(mod)}
-    constants = {name: make_plan(graph, NO_LIMIT).constant_bytes for name, graph in graphs.items()}
-    found = []
-    for name, graph in graphs.items():
-        limit = max(1, options.chip.memory_bytes - sum(constants.values()) + constants[name])
-        found.append(Function.of(name, graph, choose(graph, options.chip, limit, objective=options.objective)))
-    return found
+            "seed": settings.seed, "strategy": settings.strategy, "stream": options.stream, "weights": options.weights.value, "compression": options.compression.value, "model": sorted(keys.values())}
 
 
 @dataclass(eq=False)
@@ -138,7 +124,7 @@ class _Run:
     goal: Goal
     budget: Budget
     settings: Settings
-    functions: list[Function]
+    prepared: Prepared
     keys: dict[str, str]
     folder: Path
     resume: bool
@@ -147,9 +133,9 @@ class _Run:
     forms: bool
 
     def result(self) -> TuningResult:
-        tasks = tasks_of([(f.name, part) for f in self.functions for part in f.parts], self.chip, forms=self.forms)
+        tasks = tasks_of([(f.name, part) for f in self.prepared.functions for part in f.parts], self.chip, forms=self.forms, layouts=self.prepared.layouts)
         check_feasible(tasks, self.budget, self.chip)
-        default = together([f.figures(self.chip) for f in self.functions])
+        default = together([f.figures(self.chip) for f in self.prepared.functions])
         point = best_point(self.goal, default, self.budget, self.chip) or min(
             self.chip.points, key=lambda p: self.budget.power(default.cycles, default.energy_pj[p.name], self.chip, p))
         score = Score(self.goal, self.chip, point, default.cycles / point.clock_hz, default.energy_pj[point.name])
@@ -160,7 +146,7 @@ class _Run:
                             self.measure or _here, self.settings, self.folder, interrupted, self._reporting(start))
             search.run()
             elapsed = time.monotonic() - start
-            network = best_network(self.functions, tasks, self.goal, self.budget, self.chip)
+            network = best_network(self.prepared.functions, tasks, self.goal, self.budget, self.chip)
         result = self._result(search, tasks, network, default, elapsed, interrupted())
         write_atomically(self.folder / store.BEST, json.dumps(self._best(network), indent=1))
         write_atomically(self.folder / store.SUMMARY, result.model_dump_json(indent=1))
@@ -179,7 +165,7 @@ class _Run:
 
     def _best(self, network: Network) -> dict:
         return {"how": network.how, "point": network.point.name if network.point else None, "figures": network.figures.to_json(),
-                "functions": {self.keys[name]: decided.to_json() for name, decided in network.decided.items()}}
+                "functions": {self.keys[name]: self.prepared.record(name, decided) for name, decided in network.decided.items()}}
 
     def _result(self, search: Search, tasks: list[Task], network: Network, default: Figures, seconds: float, interrupted: bool) -> TuningResult:
         stopped = "interrupted" if interrupted else "trials" if search.trials >= self.settings.trials else "time" if seconds >= self.settings.seconds else \
