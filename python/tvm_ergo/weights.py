@@ -8,7 +8,7 @@ or rows and tiles, with no more constants coded than these need. Results never c
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import inf
 from typing import TYPE_CHECKING
 
@@ -88,7 +88,9 @@ class _Decision:
             return more
         levels = [first, {name: c.least(SLOWER) for name, c in candidates.items()}, least, {name: c.least(share=1) for name, c in candidates.items()}]
         in_space = next((level for level in levels if self.cost(level) < inf), None)
-        return min([level for level in (more, in_space) if level is not None], key=self.cost, default=levels[-1])
+        # what costs nothing for whole layers may cost much in tiles, which read weights once each
+        plain = {name: [replace(choice, chosen=choice.plain) for choice in choices] for name, choices in first.items()} if in_space is first else None
+        return min([level for level in (more, in_space, plain) if level is not None], key=self.cost, default=levels[-1])
 
     def enough(self, candidates: Mapping[str, Candidates], first: Chosen, missing: int) -> Chosen | None:
         """``first`` with as many other streams as whole layers need, those first that cost least for what they save; None where even all are too few."""

@@ -103,6 +103,16 @@ def test_a_limit_that_needs_more_of_it(dense):
         compiled("dense", memory=constants(auto) + 500, compression="off")
 
 
+@pytest.mark.parametrize("share", [0.3, 0.6])
+def test_auto_is_never_slower_than_plain_weights_where_these_fit(dense, share):
+    """In tiles, too, which read weights once each."""
+    smallest = compiled("dense", objective="memory", compression="off")
+    low, high = (max(p.meta["peak_bytes"] for p in model.programs.values()) for model in (smallest, dense))
+    limit = int(low + share * (high - low))
+    plain, auto = (compiled(weights, memory=limit, compression="off") for weights in ("dense", "auto"))
+    assert cycles(auto) <= cycles(plain)
+
+
 def test_several_chip_functions_share_the_memory():
     split, plain = compiled("coded", host=True), compiled("dense", host=True)
     assert len(split.programs) == 2 and all(any(row["codec"] for row in p.meta["weights"]) for p in split.programs.values())
