@@ -88,6 +88,7 @@ def _solve(problem: Problem, limit_bytes: int | None) -> Selection | None:
         model.add(int(problem.base[time]) + sum(terms) <= (peak if limit_bytes is None else limit_bytes))
     model.minimize(peak if limit_bytes is None else sum(c.cost * use[i] for i, c in enumerate(problem.choices)))
     solver = cp_model.CpSolver()
+    solver.parameters.catch_sigint_signal = False  # else OR-tools leaves SIGINT at the system's default afterwards: Ctrl-C kills
     solver.parameters.max_deterministic_time, solver.parameters.num_workers, solver.parameters.random_seed = SECONDS, 1, 0
     status = solver.solve(model)
     if status not in (cp_model.OPTIMAL, cp_model.FEASIBLE):

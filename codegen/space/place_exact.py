@@ -40,6 +40,7 @@ def tightened(profiles: Profiles, alignment: int, offsets: np.ndarray, effort: f
                 model.AddHint(over, bool(offsets[i] - offsets[j] >= above[i, j]))
     model.Minimize(peak)
     solver = cp_model.CpSolver()
+    solver.parameters.catch_sigint_signal = False  # else OR-tools leaves SIGINT at the system's default afterwards: Ctrl-C kills
     solver.parameters.num_workers, solver.parameters.random_seed, solver.parameters.max_deterministic_time = 1, 0, effort
     if solver.Solve(model) not in (cp_model.OPTIMAL, cp_model.FEASIBLE):
         return offsets

@@ -113,7 +113,8 @@ def select(options: Sequence[Sequence[Record]], goal: Goal, budget: Budget, chip
            about: Figures | None = None, live: bool = False, refused: Sequence[tuple[str, ...]] = ()) -> list[Record] | None:
     """One record of each list: of those that meet the budget at the point, if figures add up, the selection of least cost; None if there is none.
 
-    live : activations count as if addresses left no gaps. refused : selections, as keys, that are not to be made again. share : of memory and power that may be used. about : figures near which the product of energy and time is made linear; the solution replaces them.
+    live : activations count as if addresses left no gaps. refused : selections, as keys, that are not to be made again. share : of memory and power that may be used.
+    about : figures near which the product of energy and time is made linear; the solution replaces them.
     """
     found = None
     for _ in range(FIXPOINT if goal is Goal.EDP else 1):
@@ -146,6 +147,7 @@ def _solved(options, goal: Goal, budget: Budget, chip: Chip, point: Point, share
         _within_power(model, nanojoules, cycles, budget, chip, point, share)
     model.minimize(_objective(goal, nanojoules, cycles, constants + peak, about, point))
     solver = cp_model.CpSolver()
+    solver.parameters.catch_sigint_signal = False  # else OR-tools leaves SIGINT at the system's default afterwards: Ctrl-C kills
     solver.parameters.num_workers, solver.parameters.random_seed, solver.parameters.max_deterministic_time = 1, 0, EFFORT
     if solver.solve(model) not in (cp_model.OPTIMAL, cp_model.FEASIBLE):
         return None

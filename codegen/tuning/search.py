@@ -70,12 +70,14 @@ class Course:
 
 @dataclass(frozen=True)
 class Sample:
-    """A trial as plots show it: seconds since the start, score of the schedule, of its task's first one, and what was predicted (None before trees)."""
+    """A trial as plots show it: seconds since the start, score of the schedule, of its task's first one, what its counts alone gave, and what
+    was predicted (None before trees)."""
 
     task: str
     seconds: float
     score: float
     base: float
+    estimated: float
     predicted: float | None
 
 
@@ -139,7 +141,8 @@ class Search:
         if self.settings.strategy == "random":
             strategy = ms.search_strategy.ReplayTrace(max_fail_count=100)
         else:
-            strategy = ms.search_strategy.EvolutionarySearch(population_size=POPULATION, init_min_unmeasured=FRESH, genetic_num_iters=GENERATIONS, genetic_max_fail_count=RETRIES,
+            strategy = ms.search_strategy.EvolutionarySearch(population_size=POPULATION, init_min_unmeasured=FRESH, genetic_num_iters=GENERATIONS,
+                                                             genetic_max_fail_count=RETRIES,
                                                              eps_greedy=0.1)
         context = tune_context(task.module, self.target, space, strategy, task.digest, seed)
         workload = self.database.commit_workload(task.module)
@@ -165,8 +168,9 @@ class Search:
         futures = self.runner.run([ms.runner.RunnerInput(result.artifact_path, "cpu", candidate.args_info)
                                    for result, candidate in zip(results, candidates)][:left])
         outcomes = [future.result() for future in futures]
-        for candidate, key, outcome in zip(candidates, keys, outcomes):
-            if float(outcome.run_secs[0]) < FAILED_S and _key(key) not in task.records:
+        first = {key: i for i, key in reversed(list(enumerate(map(_key, keys))))}
+        for i, (candidate, key, outcome) in enumerate(zip(candidates, map(_key, keys), outcomes)):
+            if float(outcome.run_secs[0]) < FAILED_S and key not in task.records and first[key] == i:
                 self._commit(task, course.workload, candidate.sch.trace, float(outcome.run_secs[0]))
         rest = [ms.runner.RunnerResult([FAILED_S], None)] * (len(candidates) - len(outcomes))
         course.context.notify_runner_results(candidates, [*outcomes, *rest])
@@ -186,7 +190,7 @@ class Search:
     def _take(self, task: Task, keys: list[str], predicted: list[float | None]) -> int:
         """Takes in what was measured, on disk first; how many of it are new."""
         trials = []
-        for key, guess in zip(keys, predicted):
+        for key, guess in dict(zip(keys, predicted)).items():  # TVM's replay of traces draws the same way twice
             if key in task.records:
                 continue
             figures = self.found.pop((task.digest, key))
@@ -199,7 +203,8 @@ class Search:
             score = self.model.score.measured(trial.figures)
             way = task.space.way(trial.values)
             self.model.learn(task, way, task.bench.look(way), score)
-            self.samples.append(Sample(task.digest, time.monotonic() - self.start, score, self.model.score.measured(task.default), trial.predicted))
+            self.samples.append(Sample(task.digest, time.monotonic() - self.start, score, self.model.score.measured(task.default),
+                                       self.model.score.estimated(task.bench.look(way)), trial.predicted))
         return len(trials)
 
     def _predicted(self, task: Task, keys: list[str]) -> list[float | None]:
@@ -224,11 +229,12 @@ class Search:
     def _commit(self, task: Task, workload, trace, seconds: float) -> None:
         self.database.commit_tuning_record(ms.database.TuningRecord(trace.simplified(True), workload, [seconds], self.target, None))
 
-    def correlation(self) -> float | None:
-        """Spearman's rank correlation of predictions with what was measured afterwards, averaged over the tasks' schedules."""
+    def correlation(self, counts_alone: bool = False) -> float | None:
+        """Spearman's rank correlation of predictions with what was measured afterwards, averaged over the tasks' schedules. counts_alone : of the estimates that
+        counts give without trees, over the same schedules."""
         total, weight = 0.0, 0
         for name in self.tasks:
-            pairs = [(s.predicted, s.score) for s in self.samples if s.task == name and s.predicted is not None]
+            pairs = [(s.estimated if counts_alone else s.predicted, s.score) for s in self.samples if s.task == name and s.predicted is not None]
             found = rank_correlation([p for p, _ in pairs], [m for _, m in pairs])
             if found is not None:
                 total, weight = total + found * len(pairs), weight + len(pairs)

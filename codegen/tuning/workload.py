@@ -140,6 +140,17 @@ def canonical(sch: Schedule, space: Space, task: str, way: Way) -> None:
     sch.annotate(sch.get_sblock("n0"), WAY, f"{task} {way.key}")
 
 
+def trace_json(trace: Trace) -> list:
+    """A trace as JSON (``Trace.as_json`` leaves TVM's numbers in it)."""
+    return _plain_json(trace.as_json(True))
+
+
+def _plain_json(value):
+    if isinstance(value, (list, tuple)):
+        return [_plain_json(v) for v in value]
+    return getattr(value, "value", value)
+
+
 def replayed(space: Space, trace: list | Trace) -> Schedule:
     """A schedule of the part from a trace (as JSON, or itself): what another process makes of a stored one."""
     sch = Schedule(tvm.IRModule({"main": prim_func(space)}), debug_mask="none", error_render_level="fast")

@@ -155,6 +155,7 @@ def choose(ways: Mapping[str, tuple[Way, ...]], size_bytes: float) -> dict[str, 
     # an error beyond float64 (weights of 1e19 and more) is worse than any that can be told
     model.minimize(sum(v * (round(w.error / unit) if np.isfinite(w.error) else 2 * SCALE) for v, w in flat))
     solver = cp_model.CpSolver()
+    solver.parameters.catch_sigint_signal = False  # else OR-tools leaves SIGINT at the system's default afterwards: Ctrl-C kills
     solver.parameters.max_time_in_seconds, solver.parameters.num_workers, solver.parameters.random_seed = SOLVE_SECONDS, 1, 0
     solver.solve(model)
     return {name: some[[bool(solver.value(v)) for v in taken[name]].index(True)] for name, some in ways.items()}

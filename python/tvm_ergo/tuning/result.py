@@ -44,7 +44,8 @@ class SampleRow(BaseModel):
 
 class TuningResult(BaseModel):
     """A run of the tuner. rejected : different schedules that were over a budget, by cause, which cost no trial. rank_correlation : Spearman's, of predictions
-    with what was measured afterwards. how : "tuned", or "default" where nothing better was found. stopped : why the search ended."""
+    with what was measured afterwards; counts_correlation : of the estimates from counts alone, without trees, for the same schedules. how : "tuned", or "default" where nothing
+    better was found. stopped : why the search ended."""
 
     name: str
     chip: str
@@ -60,6 +61,7 @@ class TuningResult(BaseModel):
     stopped: str
     rejected: dict[str, int]
     rank_correlation: float | None
+    counts_correlation: float | None
     how: str
     default: Cost
     tuned: Cost

@@ -45,7 +45,8 @@ def summary(result: TuningResult, console: Console) -> None:
         table.add_row(how, *_cells(cost))
     console.print(table)
     rejected = ", ".join(f"{cause} {count}" for cause, count in result.rejected.items()) or "none"
-    correlation = "" if result.rank_correlation is None else f", rank correlation of predictions {result.rank_correlation:.3f}"
+    correlation = "" if result.rank_correlation is None else f", rank correlation of predictions {result.rank_correlation:.3f} "\
+        f"(counts alone {result.counts_correlation:.3f})"
     console.print(f"{result.objective} {100 * result.gain:.2f} % of the default; {result.trials} trials in {result.seconds:.1f} s ({result.trials_per_s:.1f}/s), "
                   f"ended by: {result.stopped}; rejected over budget without a trial: {rejected}{correlation}")
     console.print(_tasks(result))

@@ -114,7 +114,8 @@ def _positive(name: str, value) -> float | None:
 def _manifest(chip: Chip, goal: Goal, budget: Budget, settings: Settings, options: PipelineOptions, keys: dict[str, str]) -> dict:
     return {"format": store.FORMAT, "version": store.version(), "chip": chip.name, "chip_digest": store.chip_digest(chip), "memory_bytes": chip.memory_bytes,
             "power_mw": None if budget.power_mw == inf else budget.power_mw, "frames_per_s": budget.frames_per_s or None, "objective": goal.value,
-            "seed": settings.seed, "strategy": settings.strategy, "stream": options.stream, "weights": options.weights.value, "compression": options.compression.value, "model": sorted(keys.values())}
+            "seed": settings.seed, "strategy": settings.strategy, "stream": options.stream, "weights": options.weights.value, "compression": options.compression.value,
+            "model": sorted(keys.values())}
 
 
 @dataclass(eq=False)
@@ -174,7 +175,8 @@ class _Run:
             name=self.name, chip=self.chip.name, objective=self.goal.value, memory_bytes=self.chip.memory_bytes,
             power_mw=None if self.budget.power_mw == inf else self.budget.power_mw, frames_per_s=self.budget.frames_per_s or None, seed=self.settings.seed,
             strategy=self.settings.strategy, trials=search.trials, seconds=seconds, trials_per_s=search.trials / seconds if seconds else 0.0, stopped=stopped,
-            rejected=search.gate.rejected, rank_correlation=search.correlation(), how=network.how, default=self._cost(default), tuned=self._cost(network.figures),
+            rejected=search.gate.rejected, rank_correlation=search.correlation(), counts_correlation=search.correlation(counts_alone=True),
+            how=network.how, default=self._cost(default), tuned=self._cost(network.figures),
             tasks=[self._task(search, task) for task in tasks],
             samples=[SampleRow(task=s.task, seconds=s.seconds, share=s.score / s.base, predicted_share=None if s.predicted is None else s.predicted / s.base)
                      for s in search.samples], folder=str(self.folder))
