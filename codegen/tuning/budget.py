@@ -50,10 +50,10 @@ class Gate:
             return LONG
         if looked.constant_bytes + looked.live_bytes > self.room(task):
             return MEMORY
-        if self.budget.power_mw == inf and not self.budget.frames_per_s:
+        if self.budget.average_mw == inf and not self.budget.frames_per_s:
             return None
         powers = [self._least_power(task, looked.counts, point) for point in self.chip.points]
-        return None if min(powers) <= self.budget.power_mw and min(powers) < inf else RATE if min(powers) == inf else POWER
+        return None if min(powers) <= self.budget.average_mw and min(powers) < inf else RATE if min(powers) == inf else POWER
 
     def _least_power(self, task: Task, counts: Counts, point: Point) -> float:
         """Average power with this way, no run of which is shorter than its busiest engine's work, and the best that is known of the others."""

@@ -8,7 +8,7 @@ from math import inf
 
 from ortools.sat.python import cp_model
 
-from tvm_ergo.codegen.tuning.figures import PJ_PER_S_IN_MW, Budget, Figures, Goal, best_point, cost, together
+from tvm_ergo.codegen.tuning.figures import PJ_PER_S_IN_MW, Budget, Figures, Goal, best_point, cost, together, with_peaks
 from tvm_ergo.codegen.tuning.network import Decided, Function, carried_out, default_of, joined
 from tvm_ergo.codegen.tuning.task import Task
 from tvm_ergo.target.chip import Chip, Point
@@ -61,7 +61,7 @@ def best_network(functions: Sequence[Function], tasks: Sequence[Task], goal: Goa
                  stopped: Callable[[], bool] = lambda: False) -> Network:
     """The best of: the plans compilation would choose, and selections of measured ways at every operating point, all carried out as whole Programs."""
     default = {f.name: default_of(f) for f in functions}
-    figures = together([f.figures(chip) for f in functions])
+    figures = default_figures(functions, chip, budget)
     best = Network("default", default, figures, best_point(goal, figures, budget, chip))
     places = {(name, part.first): task for task in tasks for name, part in task.parts}
     records = {task.digest: undominated(task, chip) for task in tasks}
@@ -85,16 +85,23 @@ def best_network(functions: Sequence[Function], tasks: Sequence[Task], goal: Goa
     return best
 
 
+def default_figures(functions: Sequence[Function], chip: Chip, budget: Budget) -> Figures:
+    """Of the plans compilation would choose."""
+    programs = [f.program(chip) for f in functions]
+    return with_peaks(together([Figures.of(program, chip) for program in programs]), programs, chip, budget)
+
+
 def _rank(network: Network, goal: Goal, budget: Budget, chip: Chip) -> tuple:
     """What is compared: those within the budget first, then the cost; of those that are not, what they exceed it by."""
     if network.point is not None:
         return 0, cost(goal, network.figures, network.point)
     over = max(0, network.figures.memory_bytes - budget.memory_bytes)
-    return 1 + (over > 0), over + min(budget.power(network.figures.cycles, network.figures.energy_pj[p.name], chip, p) for p in chip.points)
+    return 1 + (over > 0), over + min(max(budget.power(network.figures.cycles, network.figures.energy_pj[p.name], chip, p),
+                                          network.figures.peak_mw[p.name] if budget.peak_mw < inf else 0.0) for p in chip.points)
 
 
 def _carried_out(functions: Sequence[Function], places: dict, chosen: Sequence[Record], goal: Goal, budget: Budget, chip: Chip) -> Network | None:
-    left, decided, figures = iter(chosen), {}, []
+    left, decided, programs = iter(chosen), {}, []
     for function in functions:
         ways = []
         for part in function.parts:
@@ -102,10 +109,10 @@ def _carried_out(functions: Sequence[Function], places: dict, chosen: Sequence[R
             ways.append((task.space, task.space.way(task.ways[next(left).key])))
         decided[function.name] = joined(function, ways)
         try:
-            figures.append(carried_out(function, decided[function.name], chip)[1])
+            programs.append(carried_out(function, decided[function.name], chip)[1])
         except UnsupportedError:
             return None
-    whole = together(figures)
+    whole = with_peaks(together([Figures.of(program, chip) for program in programs]), programs, chip, budget)
     return Network("tuned", decided, whole, best_point(goal, whole, budget, chip))
 
 
@@ -143,7 +150,7 @@ def _solved(options, goal: Goal, budget: Budget, chip: Chip, point: Point, share
     cycles = sum(x * f.cycles for x, f in flat)
     if budget.frames_per_s:
         model.add(cycles <= int(point.clock_hz / budget.frames_per_s))
-    if budget.power_mw < inf:
+    if budget.average_mw < inf:
         _within_power(model, nanojoules, cycles, budget, chip, point, share)
     model.minimize(_objective(goal, nanojoules, cycles, constants + peak, about, point))
     solver = cp_model.CpSolver()
@@ -160,9 +167,9 @@ def _within_power(model, nanojoules, cycles, budget: Budget, chip: Chip, point: 
     if budget.frames_per_s:
         per_nj = budget.frames_per_s * 1000 * PJ_PER_S_IN_MW * scale
         per_cycle = chip.idle_mw * budget.frames_per_s / point.clock_hz * scale
-        limit = (share * budget.power_mw - chip.idle_mw) * scale
+        limit = (share * budget.average_mw - chip.idle_mw) * scale
     else:
-        per_nj, per_cycle, limit = 1000 * PJ_PER_S_IN_MW * scale, share * budget.power_mw / point.clock_hz * scale, 0.0
+        per_nj, per_cycle, limit = 1000 * PJ_PER_S_IN_MW * scale, share * budget.average_mw / point.clock_hz * scale, 0.0
     fine = 1e6
     model.add(round(per_nj * fine) * nanojoules - round(per_cycle * fine) * cycles <= int(limit * fine))
 

@@ -76,17 +76,17 @@ def _least(task: Task, chip: Chip):
 
 def check_feasible(tasks: Sequence[Task], budget: Budget, chip: Chip) -> None:
     """Errors: BudgetError where no schedule can meet the power or the rate, with the least power reachable and what it is made of."""
-    if budget.power_mw == inf and not budget.frames_per_s:
+    if budget.average_mw == inf and not budget.frames_per_s:
         return
     found = floors(tasks, budget, chip)
     best = min(found, key=lambda floor: floor.power_mw)
-    if best.power_mw <= budget.power_mw and best.reached:
+    if best.power_mw <= budget.average_mw and best.reached:
         return
     rate = f"{budget.frames_per_s:g} frames per second" if budget.frames_per_s else "one inference after another"
     if not any(floor.reached for floor in found):
         raise BudgetError(f"no schedule reaches {rate}: the multiply-accumulates alone take longer at every operating point", required=rate,
                           available="; ".join(f"{f.point.name}: {f.point.clock_hz / 1e6:g} MHz" for f in found), remedy="a lower frame rate, or a smaller network")
     largest = max(("idle", best.idle_mw), ("leakage", best.leakage_mw), ("arithmetic", best.arithmetic_mw), key=lambda item: item[1])
-    raise BudgetError(f"no schedule meets {budget.power_mw:g} mW at {rate}; the largest part of the least power is {largest[0]}",
-                      required=f"at least {best}", available=f"{budget.power_mw:g} mW",
+    raise BudgetError(f"no schedule meets {budget.average_mw:g} mW at {rate}; the largest part of the least power is {largest[0]}",
+                      required=f"at least {best}", available=f"{budget.average_mw:g} mW" + (" in the worst window, which no average exceeds" if budget.peak_mw < budget.power_mw else ""),
                       remedy="a larger budget, a lower frame rate, or a smaller network (tvm-ergo compress)")

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from enum import Enum
 from math import inf
 
@@ -13,6 +13,7 @@ from tvm_ergo.codegen.plan import Plan
 from tvm_ergo.codegen.space.plan import SpacePlan
 from tvm_ergo.target.chip import Chip, Point
 from tvm_ergo.target.machine import Trace
+from tvm_ergo.target.machine.peak import WINDOW_S, peak_power
 from tvm_ergo.target.machine.timeline import simulate
 from tvm_ergo.target.program import Program
 
@@ -30,13 +31,15 @@ class Goal(Enum):
 
 @dataclass(frozen=True)
 class Figures:
-    """Of one inference. energy_pj : by the name of the operating point, leakage included. live_bytes : the least activation bytes of any placement."""
+    """Of one inference. energy_pj : by the name of the operating point, leakage included. live_bytes : the least activation bytes of any placement. peak_mw : of a
+    whole network, by point: the worst window (`with_peaks`); a part has none, as windows span parts."""
 
     cycles: int
     energy_pj: Mapping[str, float]
     constant_bytes: int
     activation_bytes: int
     live_bytes: int = 0
+    peak_mw: Mapping[str, float] = field(default_factory=dict)
 
     @classmethod
     def of(cls, program: Program, chip: Chip) -> Figures:
@@ -67,7 +70,7 @@ class Figures:
     @classmethod
     def from_json(cls, data: Mapping) -> Figures:
         return cls(int(data["cycles"]), {str(k): float(v) for k, v in data["energy_pj"].items()}, int(data["constant_bytes"]), int(data["activation_bytes"]),
-                   int(data["live_bytes"]))
+                   int(data["live_bytes"]), dict(data.get("peak_mw", {})))
 
 
 def together(figures: Iterable[Figures]) -> Figures:
@@ -80,11 +83,22 @@ def together(figures: Iterable[Figures]) -> Figures:
 
 @dataclass(frozen=True)
 class Budget:
-    """What a network has to meet. power_mw : average power at ``frames_per_s``, idle and leakage included. frames_per_s : reached as well, 0: as fast as it goes."""
+    """What a network has to meet. power_mw : average power at ``frames_per_s``, idle and leakage included. frames_per_s : reached as well, 0: as fast as it goes.
+
+    peak_mw : power in the worst window of ``window_s`` seconds, of the whole network (`target.machine.peak`). It is judged where whole plans are put together: a window
+    spans parts. No window can be below the average, so that is held to both limits everywhere.
+    """
 
     memory_bytes: int
     power_mw: float = inf
     frames_per_s: float = 0.0
+    peak_mw: float = inf
+    window_s: float = WINDOW_S
+
+    @property
+    def average_mw(self) -> float:
+        """What the average power may be."""
+        return min(self.power_mw, self.peak_mw)
 
     def power(self, cycles: float, energy_pj: float, chip: Chip, point: Point) -> float:
         """Average mW of a network at the frame rate (without one: while it runs, one inference after another); infinite where the rate is not reached."""
@@ -95,7 +109,18 @@ class Budget:
         return energy_pj * self.frames_per_s * PJ_PER_S_IN_MW + chip.idle_mw * (1 - active) if active <= 1 else inf
 
     def allows(self, figures: Figures, chip: Chip, point: Point) -> bool:
-        return figures.memory_bytes <= self.memory_bytes and self.power(figures.cycles, figures.energy_pj[point.name], chip, point) <= self.power_mw
+        return (figures.memory_bytes <= self.memory_bytes and self.power(figures.cycles, figures.energy_pj[point.name], chip, point) <= self.average_mw
+                and figures.peak_mw.get(point.name, 0.0) <= self.peak_mw)
+
+
+def with_peaks(figures: Figures, programs: Sequence[Program], chip: Chip, budget: Budget) -> Figures:
+    """The figures of a network with its worst windows, at the frame rate where it is reached, else (and without a rate) one inference after another."""
+    peaks = {}
+    for point in chip.points:
+        reached = budget.frames_per_s and budget.frames_per_s * figures.cycles / point.clock_hz <= 1
+        peaks[point.name] = peak_power([Trace(program, chip, point) for program in programs], window_s=budget.window_s,
+                                       frames_per_s=budget.frames_per_s if reached else None).power_mw
+    return replace(figures, peak_mw=peaks)
 
 
 def cost(goal: Goal, figures: Figures, point: Point) -> float:

@@ -12,12 +12,12 @@ from tvm_ergo.codegen.options import Options
 from tvm_ergo.codegen.plan import Plan
 from tvm_ergo.codegen.planned import described, recasting, remade
 from tvm_ergo.codegen.space.plan import SpacePlan
-from tvm_ergo.codegen.tuning.figures import Figures
 from tvm_ergo.codegen.tuning.measure import told
 from tvm_ergo.codegen.tuning.parts import Part, parts_of
 from tvm_ergo.codegen.tuning.space import Space, Way
 from tvm_ergo.codegen.weights.coding import Coding
 from tvm_ergo.target.chip import Chip
+from tvm_ergo.target.program import Program
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,9 +33,9 @@ class Function:
     def of(cls, name: str, graph: Graph, plan: Plan | SpacePlan) -> Function:
         return cls(name, graph, plan, tuple(parts_of(plan)))
 
-    def figures(self, chip: Chip) -> Figures:
+    def program(self, chip: Chip) -> Program:
         """Of the plan compilation would choose."""
-        return Figures.of(emit_program(self.plan, chip), chip)
+        return emit_program(self.plan, chip)
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,8 +69,8 @@ def joined(function: Function, ways: Sequence[tuple[Space, Way]]) -> Decided:
     return Decided(plan, codings)
 
 
-def carried_out(function: Function, decided: Decided, chip: Chip, options: Options = Options()) -> tuple[Plan | SpacePlan, Figures]:
-    """The whole plan and its figures: those the compiled Program shows. Errors: UnsupportedError from the lowering rules."""
+def carried_out(function: Function, decided: Decided, chip: Chip, options: Options = Options()) -> tuple[Plan | SpacePlan, Program]:
+    """The whole plan and its Program, as compilation makes it. Errors: UnsupportedError from the lowering rules."""
     graph = replace(function.graph, tensors=tuple(replace(t, coding=decided.codings.get(t.digest)) if t.data is not None else t for t in function.graph.tensors))
     plan = remade(fuse(graph) if options.fuse_coding else graph, decided.plan, options)
-    return plan, Figures.of(emit_program(plan, chip.with_memory(1 << 32)), chip)
+    return plan, emit_program(plan, chip.with_memory(1 << 32))

@@ -11,7 +11,8 @@ from tvm_ergo.codegen.fuse import fuse
 from tvm_ergo.codegen.space import choose
 from tvm_ergo.codegen.stream import graph_of
 from tvm_ergo.codegen.tuning.budget import Gate
-from tvm_ergo.codegen.tuning.figures import Budget, Figures, Goal, together
+from tvm_ergo.codegen.tuning.combine import default_figures
+from tvm_ergo.codegen.tuning.figures import Budget, Figures, Goal
 from tvm_ergo.codegen.tuning.log import Log
 from tvm_ergo.codegen.tuning.model import Model
 from tvm_ergo.codegen.tuning.network import Function
@@ -67,7 +68,7 @@ class Bed:
     def search(self, folder, trials: int = 48, goal: Goal = Goal.LATENCY, resume: bool = False, seed: int = 0, fail_after: int | None = None,
                strategy: str = "evolutionary") -> Search:
         """A search, not run yet. fail_after : measurements after which one more is an error."""
-        default = together([self.function.figures(self.chip)])
+        default = default_figures([self.function], self.chip, Budget(1 << 32))
         point = self.chip.points[0]
         score = Score(goal, self.chip, point, default.cycles / point.clock_hz, default.energy_pj[point.name])
 

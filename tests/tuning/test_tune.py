@@ -16,6 +16,7 @@ from tvm_ergo.codegen.runtime.recording import record
 from tvm_ergo.target.chip import chip
 from tvm_ergo.target.errors import BudgetError, DatabaseError, InputError, OutputError
 from tvm_ergo.target.machine import Machine, Trace
+from tvm_ergo.target.machine.peak import peak_power
 
 MEMORY = 10 * 1024
 SETTINGS = {"memory": MEMORY, "trials": 48}
@@ -114,7 +115,20 @@ def test_the_point_is_chosen_so_that_the_power_is_met(make_net, tmp_path):
     assert bound.tuned.meets_budget and bound.tuned.power_mw <= 0.97 * free.tuned.power_mw < free.tuned.power_mw
 
 
-@pytest.mark.parametrize("wrong", [{"objective": "beauty"}, {"trials": 0}, {"power_budget_mw": -1}, {"frames_per_s": "30"}, {"strategy": "luck"}, {"seed": -1}])
+def test_the_worst_window_is_the_whole_programs_and_keeps_to_its_limit(make_net, tmp_path):
+    free = tvm_ergo.tune(make_net(), out=tmp_path / "a", frames_per_s=1000, window_s=5e-6, **SETTINGS).tuned
+    limit = 0.9 * free.peak_mw
+    bound = tvm_ergo.tune(make_net(), out=tmp_path / "b", frames_per_s=1000, window_s=5e-6, peak_power_mw=limit, **SETTINGS).tuned
+    assert bound.meets_budget and bound.peak_mw <= limit
+    for cost, folder in ((free, "a"), (bound, "b")):
+        model = tvm_ergo.compile(make_net(), memory=MEMORY, database=tmp_path / folder)
+        traces = [Trace(program, model.chip, cost.point) for program in model.programs.values()]
+        assert cost.peak_mw == peak_power(traces, window_s=5e-6, frames_per_s=1000).power_mw >= cost.power_mw
+    with pytest.raises(BudgetError, match="worst window"):
+        tvm_ergo.tune(make_net(), out=tmp_path / "c", frames_per_s=1000, peak_power_mw=0.5, **SETTINGS)
+
+
+@pytest.mark.parametrize("wrong", [{"objective": "beauty"}, {"peak_power_mw": 0}, {"window_s": "long"}, {"trials": 0}, {"power_budget_mw": -1}, {"frames_per_s": "30"}, {"strategy": "luck"}, {"seed": -1}])
 def test_options_are_checked(make_net, tmp_path, wrong):
     with pytest.raises(InputError):
         tvm_ergo.tune(make_net(), out=tmp_path / "a", **{**SETTINGS, **wrong})

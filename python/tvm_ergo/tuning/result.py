@@ -6,7 +6,8 @@ from pydantic import BaseModel
 
 
 class Cost(BaseModel):
-    """One inference of the whole network at an operating point. power_mw : average, at the frame rate; None where the rate is not reached."""
+    """One inference of the whole network at an operating point. power_mw : average, at the frame rate; None where the rate is not reached. peak_mw :
+    in the worst window."""
 
     cycles: int
     seconds: float
@@ -16,6 +17,7 @@ class Cost(BaseModel):
     memory_bytes: int
     point: str
     power_mw: float | None
+    peak_mw: float
     meets_budget: bool
 
 
@@ -53,6 +55,8 @@ class TuningResult(BaseModel):
     memory_bytes: int
     power_mw: float | None
     frames_per_s: float | None
+    peak_mw: float | None
+    window_s: float
     seed: int
     strategy: str
     trials: int

@@ -37,9 +37,10 @@ def live(trials: int) -> Iterator:
 def summary(result: TuningResult, console: Console) -> None:
     """The network before and after, and the tasks."""
     budget = [f"{result.memory_bytes / 1024:.0f} KiB", *([f"{result.power_mw:g} mW"] if result.power_mw else []),
+              *([f"{result.peak_mw:g} mW in any {result.window_s * 1e6:g} us"] if result.peak_mw else []),
               *([f"{result.frames_per_s:g} fps"] if result.frames_per_s else [])]
     table = Table(title=f"{result.name} on {result.chip}: least {result.objective} within {', '.join(budget)}")
-    for column in ("", "point", "cycles", "latency", "energy", "power", "memory", "budget"):
+    for column in ("", "point", "cycles", "latency", "energy", "power", "peak", "memory", "budget"):
         table.add_column(column, justify="left" if not column else "right")
     for how, cost in (("default", result.default), (result.how if result.how == "tuned" else "best: the default", result.tuned)):
         table.add_row(how, *_cells(cost))
@@ -57,7 +58,7 @@ def summary(result: TuningResult, console: Console) -> None:
 
 def _cells(cost: Cost) -> list[str]:
     return [cost.point, f"{cost.cycles:,}", f"{1e3 * cost.seconds:.4g} ms", f"{1e-6 * cost.energy_pj:.4g} uJ",
-            "rate not reached" if cost.power_mw is None else f"{cost.power_mw:.4g} mW", f"{cost.memory_bytes:,} B", "met" if cost.meets_budget else "not met"]
+            "rate not reached" if cost.power_mw is None else f"{cost.power_mw:.4g} mW", f"{cost.peak_mw:.4g} mW", f"{cost.memory_bytes:,} B", "met" if cost.meets_budget else "not met"]
 
 
 def _tasks(result: TuningResult) -> Table:

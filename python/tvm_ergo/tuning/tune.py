@@ -18,9 +18,9 @@ from tvm_ergo import options as given
 from tvm_ergo.api import renamed
 from tvm_ergo.codegen.space import Objective
 from tvm_ergo.codegen.tuning.budget import Gate
-from tvm_ergo.codegen.tuning.combine import Network, best_network
+from tvm_ergo.codegen.tuning.combine import Network, best_network, default_figures
 from tvm_ergo.codegen.tuning.feasible import check_feasible
-from tvm_ergo.codegen.tuning.figures import Budget, Figures, Goal, best_point, together
+from tvm_ergo.codegen.tuning.figures import Budget, Figures, Goal, best_point
 from tvm_ergo.codegen.tuning.log import Log
 from tvm_ergo.codegen.tuning.model import Model
 from tvm_ergo.codegen.tuning.rules import Measure
@@ -34,6 +34,7 @@ from tvm_ergo.relay_passes.compile.partition import chip_functions
 from tvm_ergo.relay_passes.micro.quantize import QuantizeOptions
 from tvm_ergo.target.chip import Chip
 from tvm_ergo.target.errors import InputError, UnsupportedError
+from tvm_ergo.target.machine.peak import WINDOW_S
 from tvm_ergo.target.tags import chip_of_target
 from tvm_ergo.tuning import store
 from tvm_ergo.tuning.prepare import Prepared, prepared
@@ -55,7 +56,7 @@ class Progress:
 
 
 def tune(model, *, out: str | Path, target: str | Path | tvm.target.Target | Chip = "ergo", calibration=None, memory: int | str | None = None,
-         power_budget_mw: float | None = None, frames_per_s: float | None = None, objective: str = "latency", trials: int = 256,
+         power_budget_mw: float | None = None, peak_power_mw: float | None = None, window_s: float = WINDOW_S, frames_per_s: float | None = None, objective: str = "latency", trials: int = 256,
          seconds: float | None = None, early_stop: int = 0, seed: int = 0, resume: bool = False, strategy: str = "evolutionary", stream: bool = False,
          weights: str = "auto", compression: str = "auto", quantize: QuantizeOptions = QuantizeOptions(), input_shapes: dict | None = None, batch: int = 1,
          measure: Measure | None = None, progress: Callable[[Progress], None] | None = None) -> TuningResult:
@@ -66,7 +67,7 @@ def tune(model, *, out: str | Path, target: str | Path | tvm.target.Target | Chi
     model, target, calibration, memory, stream, weights, compression, quantize, input_shapes, batch : as in `tvm_ergo.compile`. Where whole layers do not
     fit (or memory is the objective), and there are calibration data, in which codec each tensor waits is searched as well.
     power_budget_mw : most average power, idle and leakage included, at ``frames_per_s`` (without: while one inference follows the other).
-    frames_per_s : a rate that has to be reached. objective : what is made least: "latency", "energy", "edp" (energy times time) or "memory".
+    peak_power_mw : most power in the worst window of ``window_s`` seconds, judged on whole plans. frames_per_s : a rate that has to be reached. objective : what is made least: "latency", "energy", "edp" (energy times time) or "memory".
     trials : schedules measured, of all tasks together. seconds : after which it ends. early_stop : trials without any gain after which it ends; 0: never.
     seed : the same gives the same result (with ``trials``; time does not repeat). resume : go on with what the folder holds.
     strategy : "evolutionary", or "random" for comparison. measure : ``measure(task, decisions) -> Figures`` in place of this process's own.
@@ -76,7 +77,7 @@ def tune(model, *, out: str | Path, target: str | Path | tvm.target.Target | Chi
 
     Errors: those of `compile`; BudgetError (no schedule can meet the power or the rate; said before the search); DatabaseError, OutputError (the folder).
     """
-    budget, goal, settings = _asked(memory, target, power_budget_mw, frames_per_s, objective, trials, seconds, early_stop, seed, strategy)
+    budget, goal, settings = _asked((power_budget_mw, peak_power_mw, window_s, frames_per_s), objective, trials, seconds, early_stop, seed, strategy)
     chip = chip_of_target(target) if memory is None else chip_of_target(target).with_memory(memory)
     budget = replace(budget, memory_bytes=chip.memory_bytes)
     imported = frontend.load(model, input_shapes=given.shapes(input_shapes), batch=given.whole_number("batch", batch))
@@ -92,14 +93,15 @@ def tune(model, *, out: str | Path, target: str | Path | tvm.target.Target | Chi
     return _Run(name, chip, goal, budget, settings, prepared(mod, options), keys, folder, resume, measure, progress, options.weights is not Weights.DENSE).result()
 
 
-def _asked(memory, target, power_mw, rate, objective, trials, seconds, early_stop, seed, strategy) -> tuple[Budget, Goal, Settings]:
+def _asked(limits, objective, trials, seconds, early_stop, seed, strategy) -> tuple[Budget, Goal, Settings]:
     """The options checked. Errors: InputError."""
     goal = given.choice("objective", objective, Goal)
-    numbers = {name: _positive(name, value) for name, value in (("power_budget_mw", power_mw), ("frames_per_s", rate), ("seconds", seconds))}
+    names = ("power_budget_mw", "peak_power_mw", "window_s", "frames_per_s", "seconds")
+    power, peak, window, rate, most = (_positive(name, value) for name, value in zip(names, (*limits, seconds), strict=True))
     if strategy not in STRATEGIES:
         raise InputError(f"the option strategy cannot be {strategy!r:.60}", required="one of " + ", ".join(map(repr, STRATEGIES)))
-    budget = Budget(0, numbers["power_budget_mw"] or inf, numbers["frames_per_s"] or 0.0)
-    return budget, goal, Settings(given.whole_number("trials", trials), numbers["seconds"] or inf, given.whole_number("seed", seed, least=0), strategy,
+    budget = Budget(0, power or inf, rate or 0.0, peak or inf, window or WINDOW_S)
+    return budget, goal, Settings(given.whole_number("trials", trials), most or inf, given.whole_number("seed", seed, least=0), strategy,
                                   given.whole_number("early_stop", early_stop, least=0))
 
 
@@ -113,7 +115,8 @@ def _positive(name: str, value) -> float | None:
 
 def _manifest(chip: Chip, goal: Goal, budget: Budget, settings: Settings, options: PipelineOptions, keys: dict[str, str]) -> dict:
     return {"format": store.FORMAT, "version": store.version(), "chip": chip.name, "chip_digest": store.chip_digest(chip), "memory_bytes": chip.memory_bytes,
-            "power_mw": None if budget.power_mw == inf else budget.power_mw, "frames_per_s": budget.frames_per_s or None, "objective": goal.value,
+            "power_mw": None if budget.power_mw == inf else budget.power_mw, "frames_per_s": budget.frames_per_s or None,
+            "peak_mw": None if budget.peak_mw == inf else budget.peak_mw, "window_s": budget.window_s, "objective": goal.value,
             "seed": settings.seed, "strategy": settings.strategy, "stream": options.stream, "weights": options.weights.value, "compression": options.compression.value,
             "model": sorted(keys.values())}
 
@@ -136,7 +139,7 @@ class _Run:
     def result(self) -> TuningResult:
         tasks = tasks_of([(f.name, part) for f in self.prepared.functions for part in f.parts], self.chip, forms=self.forms, layouts=self.prepared.layouts)
         check_feasible(tasks, self.budget, self.chip)
-        default = together([f.figures(self.chip) for f in self.prepared.functions])
+        default = default_figures(self.prepared.functions, self.chip, self.budget)
         point = best_point(self.goal, default, self.budget, self.chip) or min(
             self.chip.points, key=lambda p: self.budget.power(default.cycles, default.energy_pj[p.name], self.chip, p))
         score = Score(self.goal, self.chip, point, default.cycles / point.clock_hz, default.energy_pj[point.name])
@@ -173,7 +176,8 @@ class _Run:
             "no gain" if self.settings.early_stop and search.since_gain >= self.settings.early_stop else "nothing new to try"
         return TuningResult(
             name=self.name, chip=self.chip.name, objective=self.goal.value, memory_bytes=self.chip.memory_bytes,
-            power_mw=None if self.budget.power_mw == inf else self.budget.power_mw, frames_per_s=self.budget.frames_per_s or None, seed=self.settings.seed,
+            power_mw=None if self.budget.power_mw == inf else self.budget.power_mw, frames_per_s=self.budget.frames_per_s or None,
+            peak_mw=None if self.budget.peak_mw == inf else self.budget.peak_mw, window_s=self.budget.window_s, seed=self.settings.seed,
             strategy=self.settings.strategy, trials=search.trials, seconds=seconds, trials_per_s=search.trials / seconds if seconds else 0.0, stopped=stopped,
             rejected=search.gate.rejected, rank_correlation=search.correlation(), counts_correlation=search.correlation(counts_alone=True),
             how=network.how, default=self._cost(default), tuned=self._cost(network.figures),
@@ -186,7 +190,7 @@ class _Run:
         point = allowed or self.chip.points[0]
         power = self.budget.power(figures.cycles, figures.energy_pj[point.name], self.chip, point)
         return Cost(cycles=figures.cycles, seconds=figures.cycles / point.clock_hz, energy_pj=figures.energy_pj[point.name], constant_bytes=figures.constant_bytes,
-                    activation_bytes=figures.activation_bytes, memory_bytes=figures.memory_bytes, point=point.name, power_mw=None if power == inf else power,
+                    activation_bytes=figures.activation_bytes, memory_bytes=figures.memory_bytes, point=point.name, power_mw=None if power == inf else power, peak_mw=figures.peak_mw[point.name],
                     meets_budget=allowed is not None)
 
     def _task(self, search: Search, task: Task) -> TaskRow:
