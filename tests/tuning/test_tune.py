@@ -104,6 +104,7 @@ def test_a_power_no_schedule_meets_is_told_before_the_search(make_net, tmp_path)
     with pytest.raises(BudgetError, match="idle") as told:
         tvm_ergo.tune(make_net(), out=tmp_path / "a", power_budget_mw=0.5, frames_per_s=30, **SETTINGS)
     assert "mW at" in told.value.required
+    assert tvm_ergo.tune(make_net(), out=tmp_path / "a", memory=MEMORY, trials=4).trials >= 4  # nothing is left of what was refused
     with pytest.raises(BudgetError, match="frames per second"):
         tvm_ergo.tune(make_net(), out=tmp_path / "b", frames_per_s=1e9, **SETTINGS)
 

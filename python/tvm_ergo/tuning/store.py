@@ -67,6 +67,9 @@ def prepare(folder: Path, manifest: dict, resume: bool) -> None:
             raise OutputError("the folder for the tuning results holds something else", where=str(folder), remedy="give an empty or a new folder")
         write_atomically(path, json.dumps(manifest, indent=1))
         return
+    if not (folder / TRIALS).exists():  # begun and refused, for instance for a budget that cannot be met
+        write_atomically(path, json.dumps(manifest, indent=1))
+        return
     old = read_json(path)
     differing = [f"{key}: {old.get(key)} there, {manifest.get(key)} asked" for key in sorted({*old, *manifest}) if old.get(key) != manifest.get(key)]
     if differing:
