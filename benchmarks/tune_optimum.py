@@ -80,7 +80,7 @@ PROBLEMS = {
     "MobileNetV2 28x28 residual bottleneck": Problem(MOBILENET, 11, 11),
     "SqueezeNet first fire": Problem(SQUEEZENET, 3, 4, {"rows": (0, 2, 8), "tile": (1, 2)}),
     "SqueezeNet last fire and classifier": Problem(SQUEEZENET, 19, 21, {"rows": (0, 1, 4), "tile": (1, -2)}),
-    "MiniLM feed-forward": Problem(MINILM, 1, 1),
+    "MiniLM feed-forward": Problem(MINILM, 1, 1, forms=False),
 }
 
 
@@ -201,8 +201,7 @@ def searched(every: Enumerated, goal: Goal, budget: Budget, trials: int, seed: i
     """The task after a search. Figures come from those measured already."""
     task = task_of(every, budget)
     default = every.figures[every.space.way(task.seeds[0]).key]
-    point = best_point(goal, default, budget, ON) or min(ON.points, key=lambda p: budget.power(default.cycles, default.energy_pj[p.name], ON, p))
-    score = Score(goal, ON, point, default.cycles / point.clock_hz, default.energy_pj[point.name])
+    score = Score.of(goal, ON, budget, default)
     with tempfile.TemporaryDirectory() as folder:
         Search([task], Gate([task], budget, ON), Model(score, seed, strategy != "random"), Log(Path(folder) / "trials.jsonl", False),
                lambda task, values: every.bench.measure(task.space.way(values)), Settings(trials, seed=seed, strategy=strategy), Path(folder)).run()

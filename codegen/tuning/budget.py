@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from math import inf
 
 from tvm_ergo.codegen.tuning.counts import Counts
-from tvm_ergo.codegen.tuning.figures import Budget
+from tvm_ergo.codegen.tuning.figures import Budget, Figures
 from tvm_ergo.codegen.tuning.measure import Looked
 from tvm_ergo.codegen.tuning.space import Way
 from tvm_ergo.codegen.tuning.task import Task
@@ -25,6 +25,7 @@ class Gate:
     budget: Budget
     chip: Chip
     causes: dict[tuple[str, str], str] = field(default_factory=dict)
+    _least: dict[str, tuple[int, Figures]] = field(default_factory=dict)
 
     def room(self, task: Task) -> int:
         """Memory for one occurrence of a task, its constants included, beside the constants of all else as the given plan has them."""
@@ -53,14 +54,32 @@ class Gate:
         if self.budget.average_mw == inf and not self.budget.frames_per_s:
             return None
         powers = [self._least_power(task, looked.counts, point) for point in self.chip.points]
-        return None if min(powers) <= self.budget.average_mw and min(powers) < inf else RATE if min(powers) == inf else POWER
+        return None if min(powers) <= max(self.budget.power_mw, self._known_power()) and min(powers) < inf else RATE if min(powers) == inf else POWER
+
+    def _known_power(self) -> float:
+        """Average power with the best that is known of all tasks. As long as it is over the budget, whatever may take less is worth a trial: tasks may have to gain
+        together, or one of them in several steps."""
+        return min(self._power(point, 0.0, 0.0) for point in self.chip.points)
 
     def _least_power(self, task: Task, counts: Counts, point: Point) -> float:
-        """Average power with this way, no run of which is shorter than its busiest engine's work, and the best that is known of the others."""
-        cycles, energy = counts.least_cycles, self.chip.energy_pj(counts.events, point) + self.chip.leakage_pj(counts.least_cycles, point)
-        for other in self.tasks:
-            known = [f for f in other.records.values() if f is not None]
-            times = other.weight - (other is task)
-            cycles += times * min(f.cycles for f in known)
-            energy += times * min(f.energy_pj[point.name] for f in known)
-        return self.budget.power(cycles, energy, self.chip, point)
+        """Average power with this way and the best that is known of the others. A run is no shorter than its busiest engine's work, and where being idle takes more than
+        leaking, which is so at slow points, a longer run takes less power: then as if engines never ran side by side."""
+        known, found = self._known(task), []
+        for cycles in (counts.least_cycles, float(counts.busy_cycles.sum())):
+            energy = self.chip.energy_pj(counts.events, point) + self.chip.leakage_pj(cycles, point)
+            found.append(self._power(point, cycles - known.cycles, energy - known.energy_pj[point.name]))
+        return min(found)
+
+    def _power(self, point: Point, more_cycles: float, more_energy_pj: float) -> float:
+        known = [(task.weight, self._known(task)) for task in self.tasks]
+        cycles, energy = sum(w * k.cycles for w, k in known), sum(w * k.energy_pj[point.name] for w, k in known)
+        return self.budget.power(cycles + more_cycles, energy + more_energy_pj, self.chip, point)
+
+    def _known(self, task: Task) -> Figures:
+        """The least cycles and energies of a task's records, each by itself."""
+        count, least = self._least.get(task.digest, (0, None))
+        if count != len(task.records):
+            known = [f for f in task.records.values() if f is not None]
+            least = Figures(min(f.cycles for f in known), {p.name: min(f.energy_pj[p.name] for f in known) for p in self.chip.points}, 0, 0)
+            self._least[task.digest] = len(task.records), least
+        return least

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tvm_ergo.codegen.tuning.figures import Figures, Goal
+from tvm_ergo.codegen.tuning.figures import Budget, Figures, Goal, best_point
 from tvm_ergo.codegen.tuning.measure import Looked
 from tvm_ergo.target.chip import Chip, Point
 
@@ -21,6 +21,17 @@ class Score:
     point: Point
     seconds: float
     energy_pj: float
+
+    @classmethod
+    def of(cls, goal: Goal, chip: Chip, budget: Budget, default: Figures) -> Score:
+        """For a network that starts as ``default``: at the point it does best at, or, where the budget allows none, takes least power at.
+
+        Where the power forbids it a faster point, latency alone is the wrong score: less energy may allow that point. Then it is the product of energy and time.
+        """
+        point = best_point(goal, default, budget, chip) or min(chip.points, key=lambda p: budget.power(default.cycles, default.energy_pj[p.name], chip, p))
+        fastest = max(chip.points, key=lambda p: p.clock_hz)
+        bound = goal is Goal.LATENCY and budget.power(default.cycles, default.energy_pj[fastest.name], chip, fastest) > budget.power_mw
+        return cls(Goal.EDP if bound else goal, chip, point, default.cycles / point.clock_hz, default.energy_pj[point.name])
 
     def measured(self, figures: Figures) -> float:
         return self._of(figures.cycles, figures.energy_pj[self.point.name], figures.memory_bytes)

@@ -27,6 +27,8 @@ from tvm_ergo.target.tags import DEFAULT_CHIP
 
 BATCH = 16
 POPULATION, FRESH, GENERATIONS, RETRIES = 24, 8, 2, 3
+DRAWS = 50
+"""Populations drawn at most until FRESH schedules are within the budgets; TVM's 5 end a search under a tight budget at once."""
 WINDOW, BACKWARD = 2 * BATCH, 0.2
 """Of the gradient: trials over which a task's gain is looked at, and the share of that in what it promises."""
 EMPTY = 3
@@ -142,8 +144,7 @@ class Search:
             strategy = ms.search_strategy.ReplayTrace(max_fail_count=100)
         else:
             strategy = ms.search_strategy.EvolutionarySearch(population_size=POPULATION, init_min_unmeasured=FRESH, genetic_num_iters=GENERATIONS,
-                                                             genetic_max_fail_count=RETRIES,
-                                                             eps_greedy=0.1)
+                                                             max_fail_count=DRAWS, genetic_max_fail_count=RETRIES, eps_greedy=0.1)
         context = tune_context(task.module, self.target, space, strategy, task.digest, seed)
         workload = self.database.commit_workload(task.module)
         for key, figures in task.records.items():

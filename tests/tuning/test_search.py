@@ -7,7 +7,7 @@ import json
 import pytest
 
 from tvm.s_tir import meta_schedule as ms
-from tvm_ergo.codegen.tuning.figures import Goal
+from tvm_ergo.codegen.tuning.figures import Goal, together
 from tvm_ergo.codegen.tuning.search import Settings
 
 
@@ -92,3 +92,15 @@ def restrict(task, size: int) -> None:
         kept = tuple(value for place, value in enumerate(widest.candidates) if value == first or place % 2 == widest.candidates.index(first) % 2)
         kept = kept if len(kept) > 1 or len(widest.candidates) == 2 else widest.candidates[:2]
         space.choices = tuple(dataclasses.replace(c, candidates=kept if first in kept else (first, *kept)) if c is widest else c for c in space.choices)
+
+
+def test_while_the_budget_is_missed_what_may_take_less_is_tried(make_bed, tmp_path):
+    searched = make_bed(frames_per_s=10_000.0, power_mw=1e6)
+    search = searched.search(tmp_path / "a", trials=1)
+    search.run_seeds()
+    figures = together([t.default for t in searched.tasks for _ in range(t.weight)])
+    least = min(searched.budget.power(figures.cycles, figures.energy_pj[p.name], searched.chip, p) for p in searched.chip.points)
+    ways = [(task, task.space.way(task.seeds[0])) for task in searched.tasks]
+    search.gate.budget = dataclasses.replace(searched.budget, power_mw=0.99 * least)
+    assert all(search.gate.passes(task, way) for task, way in ways)  # no run is longer than its own bound
+    assert search.gate.rejected == {}

@@ -140,9 +140,7 @@ class _Run:
         tasks = tasks_of([(f.name, part) for f in self.prepared.functions for part in f.parts], self.chip, forms=self.forms, layouts=self.prepared.layouts)
         check_feasible(tasks, self.budget, self.chip)
         default = default_figures(self.prepared.functions, self.chip, self.budget)
-        point = best_point(self.goal, default, self.budget, self.chip) or min(
-            self.chip.points, key=lambda p: self.budget.power(default.cycles, default.energy_pj[p.name], self.chip, p))
-        score = Score(self.goal, self.chip, point, default.cycles / point.clock_hz, default.energy_pj[point.name])
+        score = Score.of(self.goal, self.chip, self.budget, default)
         log = Log(self.folder / store.TRIALS, self.resume)
         start = time.monotonic()
         with _interruptible() as interrupted:
