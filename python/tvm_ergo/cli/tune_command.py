@@ -33,7 +33,8 @@ def add_arguments(parser) -> None:
     parser.add_argument("--stream", action="store_true", help="the input picture arrives row by row (see 'compile')")
     parser.add_argument("--weights", choices=["auto", "coded", "dense"], default="auto", help="as in 'compile'; dense: no coded weights are tried")
     parser.add_argument("--compression", choices=["auto", "off", "lossless"], default="auto", help="as in 'compile' (needs --calibration)")
-    parser.add_argument("--trials", type=parse_count, default=256, metavar="N", help="schedules measured, of all parts of the network together (default 256)")
+    parser.add_argument("--trials", type=parse_count, default=256, metavar="N", help="schedules measured, of all parts of the network together (default 256); those that compilation would choose "
+                                                                                   "are measured in any case")
     parser.add_argument("--time", type=parse_rate, metavar="S", help="seconds after which the search ends")
     parser.add_argument("--early-stop", type=parse_count, default=0, metavar="N", help="end after so many trials without any gain")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="the same seed gives the same result (default 0)")
