@@ -76,8 +76,7 @@ def rows_of(name: str, trials: int) -> Iterator[dict]:
             except (BudgetError, OutOfMemoryError) as error:
                 yield row | {"default": f"refused: {error.what}"}
                 continue
-            yield row | {"default": told(result.default), "tuned": told(result.tuned), "latency %": share(result), "energy %": 100 * result.tuned.energy_pj / result.default.energy_pj,
-                         "random %": drawn and share(drawn), "over": result.tuned.memory_bytes > memory or result.tuned.meets_budget and result.tuned.power_mw > power,
+            yield row | {"default": told(result.default), "tuned": told(result.tuned), "latency %": share(result), "random %": drawn and share(drawn), "over": result.tuned.memory_bytes > memory or result.tuned.meets_budget and result.tuned.power_mw > power,
                          "trials": result.trials, "s": result.seconds, "trials/s": result.trials_per_s, "rank": result.rank_correlation, "counts": result.counts_correlation,
                          "rejected": ", ".join(f"{cause} {count}" for cause, count in result.rejected.items()),
                          "random": drawn and told(drawn.tuned), "random/s": drawn and drawn.trials_per_s}
@@ -87,9 +86,9 @@ def told(cost: Cost) -> str:
     return f"{1e6 * cost.seconds:.1f} us {1e-6 * cost.energy_pj:.3f} uJ {cost.point}{'' if cost.meets_budget else ', over budget'}"
 
 
-def share(result: TuningResult) -> float:
-    """Latency of the tuned network, % of the default's at the point each runs at."""
-    return 100 * result.tuned.seconds / result.default.seconds
+def share(result: TuningResult) -> float | None:
+    """Latency of the tuned network, % of the default's, each at the point it runs at; None where the default is over the budget."""
+    return 100 * result.tuned.seconds / result.default.seconds if result.default.meets_budget else None
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -25,7 +25,8 @@ from tvm_ergo.codegen.tuning.task import Task
 from tvm_ergo.codegen.tuning.workload import schedule_fn
 from tvm_ergo.target.tags import DEFAULT_CHIP
 
-BATCH = 16
+BATCH, LEAST_BATCH, PER_TRIAL = 16, 4, 320
+"""Trials between two times of learning: less in small spaces, one for so many combinations, where the search is over before it has learned otherwise."""
 POPULATION, FRESH, GENERATIONS, RETRIES = 24, 8, 2, 3
 DRAWS = 50
 """Populations drawn at most until FRESH schedules are within the budgets; TVM's 5 end a search under a tight budget at once."""
@@ -151,7 +152,7 @@ class Search:
             if figures is not None:
                 self._commit(task, workload, task.trace(task.ways[key]), self.model.score.measured(figures))
         if task.space.choices:
-            context.pre_tuning(1 << 30, BATCH, context.generate_design_space(), self.database, tvm_model(self.model, self.tasks))
+            context.pre_tuning(1 << 30, max(LEAST_BATCH, min(BATCH, task.space.size // PER_TRIAL)), context.generate_design_space(), self.database, tvm_model(self.model, self.tasks))
         course = Course(task, context, workload)
         course.best = [min(self.model.score.measured(f) for f in task.records.values() if f is not None)]
         return course
