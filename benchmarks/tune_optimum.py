@@ -44,7 +44,7 @@ from tvm_ergo.evaluation.nets import model_path
 from tvm_ergo.evaluation.tasks import TASKS
 from tvm_ergo.pipeline import PipelineOptions, run_stages
 from tvm_ergo.relay_passes.compile.partition import chip_functions
-from tvm_ergo.target.chip import Chip, chip
+from tvm_ergo.target.chip import chip
 from tvm_ergo.target.errors import ErgoError
 
 ON = chip("ergo/1").with_memory(64 << 20)
@@ -80,6 +80,8 @@ PROBLEMS = {
     "MobileNetV2 28x28 residual bottleneck": Problem(MOBILENET, 11, 11),
     "SqueezeNet first fire": Problem(SQUEEZENET, 3, 4, {"rows": (0, 2, 8), "tile": (1, 2)}),
     "SqueezeNet last fire and classifier": Problem(SQUEEZENET, 19, 21, {"rows": (0, 1, 4), "tile": (1, -2)}),
+    "MobileNetV2 last residual bottleneck": Problem(MOBILENET, 27, 27),
+    "MobileNetV2 last bottleneck": Problem(MOBILENET, 29, 31, {"rows": (0, 4), "tile": (1, -2, -4)}),
     "MiniLM feed-forward": Problem(MINILM, 1, 1, forms=False),
 }
 
