@@ -54,7 +54,7 @@ class Gate:
         if self.budget.average_mw == inf and not self.budget.frames_per_s:
             return None
         powers = [self._least_power(task, looked.counts, point) for point in self.chip.points]
-        return None if min(powers) <= max(self.budget.power_mw, self._known_power()) and min(powers) < inf else RATE if min(powers) == inf else POWER
+        return None if min(powers) <= max(self.budget.average_mw, self._known_power()) and min(powers) < inf else RATE if min(powers) == inf else POWER
 
     def _known_power(self) -> float:
         """Average power with the best that is known of all tasks. As long as it is over the budget, whatever may take less is worth a trial: tasks may have to gain

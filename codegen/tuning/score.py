@@ -30,7 +30,7 @@ class Score:
         """
         point = best_point(goal, default, budget, chip) or min(chip.points, key=lambda p: budget.power(default.cycles, default.energy_pj[p.name], chip, p))
         fastest = max(chip.points, key=lambda p: p.clock_hz)
-        bound = goal is Goal.LATENCY and budget.power(default.cycles, default.energy_pj[fastest.name], chip, fastest) > budget.power_mw
+        bound = goal is Goal.LATENCY and budget.power(default.cycles, default.energy_pj[fastest.name], chip, fastest) > budget.average_mw
         return cls(Goal.EDP if bound else goal, chip, point, default.cycles / point.clock_hz, default.energy_pj[point.name])
 
     def measured(self, figures: Figures) -> float:

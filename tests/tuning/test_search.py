@@ -104,3 +104,14 @@ def test_while_the_budget_is_missed_what_may_take_less_is_tried(make_bed, tmp_pa
     search.gate.budget = dataclasses.replace(searched.budget, power_mw=0.99 * least)
     assert all(search.gate.passes(task, way) for task, way in ways)  # no run is longer than its own bound
     assert search.gate.rejected == {}
+
+
+def test_a_limit_for_the_worst_window_holds_the_average_before_trials(make_bed, tmp_path):
+    for limit in ("power_mw", "peak_mw"):
+        searched = make_bed(frames_per_s=2_000.0)
+        search = searched.search(tmp_path / limit, trials=1)
+        search.run_seeds()
+        search.gate.budget = dataclasses.replace(searched.budget, **{limit: 1e-3})
+        search.gate._known_power = lambda: 0.0  # as if the budget could be met
+        assert not any(search.gate.passes(task, task.space.way(task.seeds[0])) for task in searched.tasks)
+        assert set(search.gate.rejected) == {"power"}
