@@ -38,6 +38,8 @@ class Log:
     def __init__(self, path: Path, resume: bool):
         self.path = path
         self.known: dict[tuple[str, str], Trial] = {}
+        if path.exists() and not path.is_file():
+            raise OutputError("the record of trials is not a file", where=str(path), remedy="remove it, or give another folder")
         if resume and path.exists():
             whole = self._read()
             if whole < path.stat().st_size:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -77,6 +78,21 @@ def test_other_chips_versions_memories_and_models_are_refused(tuned, make_net, t
         tvm_ergo.compile(make_net(), memory=MEMORY, database=older)
     with pytest.raises(DatabaseError, match="cannot be read"):
         tvm_ergo.compile(make_net(), memory=MEMORY, database=tmp_path)
+
+
+def test_altered_plans_are_refused(tuned, make_net, tmp_path):
+    folder = tmp_path / "altered"
+    shutil.copytree(tuned[1], folder)
+    best = json.loads((folder / "best.json").read_text())
+    (record,) = best["functions"].values()
+    for wrong in ({"how": "tuned"}, {**best, "functions": {key: {**record, "plan": {**record["plan"], "nodes": 5}} for key in best["functions"]}}):
+        (folder / "best.json").write_text(json.dumps(wrong))
+        with pytest.raises(DatabaseError, match="not as the tuner wrote them"):
+            tvm_ergo.compile(make_net(), memory=MEMORY, database=folder)
+    (folder / "trials.jsonl").unlink()
+    (folder / "trials.jsonl").mkdir()
+    with pytest.raises(OutputError, match="not a file"):
+        tvm_ergo.tune(make_net(), out=folder, resume=True, **SETTINGS)
 
 
 def test_a_folder_of_another_run_is_not_mixed_with_this_one(tuned, make_net, tmp_path):

@@ -93,6 +93,11 @@ def read_json(path: Path) -> dict:
     raise DatabaseError(f"{path} cannot be read as part of tuning results", where=str(path), available=reason, remedy="give the folder that `tvm-ergo tune --out` wrote")
 
 
+def digest_of(functions) -> str:
+    """Of the plans in ``best.json``, which are carried out as they stand: an altered one would be another plan, or none."""
+    return hashlib.sha256(json.dumps(functions, sort_keys=True).encode()).hexdigest()
+
+
 @dataclass(frozen=True)
 class Database:
     """The best plans of a run. functions : by fingerprint. point : operating point they were chosen for."""
@@ -110,6 +115,8 @@ class Database:
         if manifest.get("format") != FORMAT:
             raise DatabaseError("tuning results of another format", where=str(folder), required=f"format {FORMAT}", available=str(manifest.get("format")),
                                 remedy="tune again")
+        if best.get("digest") != digest_of(best.get("functions")):
+            raise DatabaseError("the best plans are not as the tuner wrote them", where=str(folder / BEST), remedy="tune again with --resume, which writes them anew")
         return cls(str(folder), manifest, best["functions"], best.get("point"))
 
     def check(self, chip: Chip) -> None:

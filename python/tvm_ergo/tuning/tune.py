@@ -166,8 +166,9 @@ class _Run:
         return report
 
     def _best(self, network: Network) -> dict:
-        return {"how": network.how, "point": network.point.name if network.point else None, "figures": network.figures.to_json(),
-                "functions": {self.keys[name]: self.prepared.record(name, decided) for name, decided in network.decided.items()}}
+        functions = {self.keys[name]: self.prepared.record(name, decided) for name, decided in network.decided.items()}
+        return {"digest": store.digest_of(json.loads(json.dumps(functions))), "how": network.how, "point": network.point.name if network.point else None, "figures": network.figures.to_json(),
+                "functions": functions}
 
     def _result(self, search: Search, tasks: list[Task], network: Network, default: Figures, seconds: float, interrupted: bool) -> TuningResult:
         stopped = "interrupted" if interrupted else "trials" if search.trials >= self.settings.trials else "time" if seconds >= self.settings.seconds else \
@@ -185,7 +186,7 @@ class _Run:
 
     def _cost(self, figures: Figures) -> Cost:
         allowed = best_point(self.goal, figures, self.budget, self.chip)
-        point = allowed or self.chip.points[0]
+        point = allowed or min(self.chip.points, key=lambda p: max(self.budget.power(figures.cycles, figures.energy_pj[p.name], self.chip, p), figures.peak_mw[p.name]))
         power = self.budget.power(figures.cycles, figures.energy_pj[point.name], self.chip, point)
         return Cost(cycles=figures.cycles, seconds=figures.cycles / point.clock_hz, energy_pj=figures.energy_pj[point.name], constant_bytes=figures.constant_bytes,
                     activation_bytes=figures.activation_bytes, memory_bytes=figures.memory_bytes, point=point.name, power_mw=None if power == inf else power, peak_mw=figures.peak_mw[point.name],
