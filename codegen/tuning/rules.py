@@ -62,7 +62,7 @@ def mutator(task: Task, seed: int):
         def apply(self, trace, _random_state):
             try:
                 return mutated(trace, task, rng)
-            except Exception:
+            except Exception:  # as above
                 LOGGER.exception("a mutation is left out")
                 return None
 

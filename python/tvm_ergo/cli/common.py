@@ -41,35 +41,27 @@ def parse_shape(text: str) -> tuple[str, tuple[int, ...]]:
 
 def parse_rate(text: str) -> float:
     """``"30"`` -> 30.0 frames per second."""
-    try:
-        rate = float(text)
-    except ValueError:
-        rate = 0.0
-    if not 0 < rate < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a frame rate; write a positive number, for instance 30 or 0.5")
-    return rate
+    return _positive(text, "a frame rate; write a positive number, for instance 30 or 0.5")
 
 
 def parse_window(text: str) -> float:
     """``"100"`` microseconds -> 100e-6 seconds."""
-    try:
-        window = float(text)
-    except ValueError:
-        window = 0.0
-    if not 0 < window < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text!r} is not the length of a window; write microseconds, for instance 100")
-    return window * 1e-6
+    return _positive(text, "the length of a window; write microseconds, for instance 100") * 1e-6
 
 
 def parse_error(text: str) -> float:
     """``"0.05"`` -> 0.05, a relative error."""
+    return _positive(text, "an error; write a positive number, for instance 0.05")
+
+
+def _positive(text: str, what: str) -> float:
     try:
-        error = float(text)
+        number = float(text)
     except ValueError:
-        error = 0.0
-    if not 0 < error < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text!r} is not an error; write a positive number, for instance 0.05")
-    return error
+        number = 0.0
+    if not 0 < number < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not {what}")
+    return number
 
 
 def add_model_arguments(parser: argparse.ArgumentParser, *, compiling: bool = False) -> None:

@@ -1,4 +1,4 @@
-"""What a network can be had for: the Pareto front of activation memory, cycles and energy, every point a plan that was lowered and priced.
+"""What a network can be had for: the Pareto front of memory, cycles and energy, every point a plan that was lowered and priced.
 
   tvm-ergo explore net.tflite --html front.html
   tvm-ergo explore net.onnx --calibration images.npz --stream --points 20 --json -

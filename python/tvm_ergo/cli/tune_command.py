@@ -15,18 +15,20 @@ from __future__ import annotations
 import argparse
 import re
 
-from tvm_ergo.cli.common import add_quantize_arguments, check_result_paths, console, parse_rate, parse_size, read_calibration, write_text
+from tvm_ergo.cli.common import add_quantize_arguments, check_result_paths, console, parse_rate, parse_size, parse_window, read_calibration, write_text
 
 HELP = "search for the best plan under budgets of memory and power"
 UNITS = {"mw": 1.0, "w": 1000.0, "uw": 0.001, "": 1.0}
 
 
 def add_arguments(parser) -> None:
+    from tvm_ergo.target.machine.peak import WINDOW_S
+
     add_quantize_arguments(parser, "an ONNX (.onnx, .onnx.xz) or TFLite file")
     parser.add_argument("--memory", type=parse_size, metavar="SIZE", help="unified memory of the chip, e.g. 512KiB (default: the chip's own)")
     parser.add_argument("--power-budget", type=parse_power, metavar="POWER", help="most average power, e.g. 75mW, idle and leakage included")
     parser.add_argument("--peak-power", type=parse_power, metavar="POWER", help="most power in the worst window")
-    parser.add_argument("--window", type=parse_rate, default=100.0, metavar="US", help="length of that window in microseconds (default 100)")
+    parser.add_argument("--window", type=parse_window, default=WINDOW_S, metavar="US", help="length of that window in microseconds (default 100)")
     parser.add_argument("--fps", type=parse_rate, metavar="N", help="frames per second that are reached, and that the power is stated at")
     parser.add_argument("--objective", choices=["latency", "energy", "edp", "memory"], default="latency",
                         help="what is made least (default latency); edp: energy times time")
@@ -75,8 +77,8 @@ def run(arguments) -> None:
     with live(arguments.trials) as progress, measuring(arguments.tracker, arguments.processes) as measure:
         result = tvm_ergo.tune(
             imported_model(arguments), out=arguments.out, target=arguments.target, calibration=calibration, memory=arguments.memory,
-            power_budget_mw=arguments.power_budget, peak_power_mw=arguments.peak_power, window_s=arguments.window * 1e-6, frames_per_s=arguments.fps, objective=arguments.objective, trials=arguments.trials, seconds=arguments.time,
-            early_stop=arguments.early_stop, seed=arguments.seed, resume=arguments.resume, strategy=arguments.strategy, stream=arguments.stream,
+            power_budget_mw=arguments.power_budget, peak_power_mw=arguments.peak_power, window_s=arguments.window, frames_per_s=arguments.fps,
+            objective=arguments.objective, trials=arguments.trials, seconds=arguments.time, early_stop=arguments.early_stop, seed=arguments.seed, resume=arguments.resume, strategy=arguments.strategy, stream=arguments.stream,
             weights=arguments.weights, compression=arguments.compression, quantize=quantize_options(arguments), measure=measure, progress=progress)
     if arguments.plot:
         write_text(arguments.plot, plot_page(result))
