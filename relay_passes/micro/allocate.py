@@ -192,6 +192,8 @@ class Allocated:
 
 SMALLER = (0.96, 0.91, 0.85)
 """Shares of the smallest size that bisection found at which it is tried once more."""
+ROUNDING = 1e-9
+"""Of a difference of two figures: 88.1 - 87.6 is not quite 0.5 in float64."""
 
 
 def smallest_within(mod: tvm.IRModule, calibration, evaluate: Callable[[tvm.IRModule], float], max_drop: float,
@@ -214,7 +216,7 @@ def smallest_within(mod: tvm.IRModule, calibration, evaluate: Callable[[tvm.IRMo
         made = options.pass_for(calibration, {name: way.target for name, way in picked.items()})(mod)
         figure = evaluate(made)
         tried.append((size, figure))
-        return Allocated(made, picked, figure, before, ()) if before - figure <= max_drop else None
+        return Allocated(made, picked, figure, before, ()) if before - figure <= max_drop + ROUNDING else None
 
     for attempt in range(attempts + 1):
         if (found := attempted(size)) is not None:
