@@ -1,6 +1,7 @@
 """Compressing: targets are met and measured on what comes out, nothing is lost where nothing may be, wrong requests are refused."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,11 +9,12 @@ import pytest
 import tvm_ergo
 from tvm_ergo import compressed, frontend, zoo
 from tvm_ergo.cli import main
-from tvm_ergo.compressed.compress import _test
 from tvm_ergo.compressed.holdout import apart
 from tvm_ergo.compressed.layers import _huffman_bits
 from tvm_ergo.compressed.measured import as_on_chip
-from tvm_ergo.compressed.report import summary
+from tvm_ergo.compressed.report import Held, page, summary
+from tvm_ergo.compressed.request import test_of as labelled
+from tvm_ergo.evaluation.metrics import TopK
 from tvm_ergo.evaluation.runner import evaluate
 from tvm_ergo.relay_passes.interpreter import Interpreter
 from tvm_ergo.relay_passes.macro import normalize
@@ -83,10 +85,51 @@ def test_eval_of_the_file_says_what_was_stated(within, data, tmp_path):
     assert any((measured(feed)[0] != qdq.run({run_name(found.mod): feed["image"]})[0]).any() for feed in feeds), "the QDQ module would have done"
 
 
+def test_a_quantized_network_is_called_what_it_is(data):
+    """Whatever may be lost, it is only coded: the texts say so and what to do, and speak of no float network that nobody gave."""
+    quantized = tvm_ergo.quantize(str(zoo.DIGITS_MODEL), data[0])
+    found = tvm_ergo.compress(quantized, evaluation=data[1], max_drop=2.0, holdout=0.4)
+    lines = summary(found.report)
+    assert json.loads(found.report.model_dump_json())["given"] == "quantized" and found.report.held.within
+    assert any("only coded" in line and "compress the float network" in line and "--calibration" in line for line in lines)
+    assert not any("of the float network" in line or ", float " in line for line in lines) and any("as of the network given" in line for line in lines)
+    assert found.size_bytes == tvm_ergo.compress(quantized).size_bytes
+
+
+def test_a_drop_beyond_the_limit_on_samples_kept_apart_is_remarked_on(within):
+    report = within[0].report
+    assert not any("beyond" in line for line in summary(report))
+    for drop, said in ((2.5, True), (2.0, False)):
+        held = Held(samples=40, before=95.0, after=95.0 - drop, drop=drop, within=drop <= report.max_drop)
+        told = report.model_copy(update={"held": held})
+        assert any("beyond the drop asked" in line and "2.50" in line for line in summary(told)) is said
+        assert ("beyond the drop asked" in page(told)) is said and json.loads(told.model_dump_json())["held"]["within"] is not said
+
+
+def test_sizes_are_compared_in_words_that_are_true(within):
+    report = within[0].report
+    for int8, text in ((4 * report.file_bytes, "4.0x smaller than int8"), (report.file_bytes * 100 // 96, "4 % smaller than int8"), (report.file_bytes * 100 // 125, "25 % larger than int8")):
+        assert text in summary(report.model_copy(update={"int8_bytes": int8}))[0]
+    assert "int8" not in summary(report.model_copy(update={"int8_bytes": None}))[0]
+
+
+def test_figures_that_are_better_when_lower_are_stated_as_they_are(data):
+    class Error(TopK):
+        primary, higher_is_better = "wrong", False
+
+        def result(self):
+            return {"wrong": 100 - super().result()["top1"]}
+
+    test = replace(labelled(data[1], frontend.load(str(zoo.DIGITS_MODEL))), metric=Error)
+    report = tvm_ergo.compress(str(zoo.DIGITS_MODEL), data[0], evaluation=test, max_drop=3.0, allocate=QUICK, limit=100, holdout=0.3).report
+    assert 0 <= report.before <= report.after <= report.before + 3 and all(a.figure >= 0 for a in report.attempts)
+    assert report.held.drop == pytest.approx(report.held.after - report.held.before)
+
+
 def test_a_figure_kept_apart_is_of_the_chip_too(data):
     quantized = tvm_ergo.quantize(str(zoo.DIGITS_MODEL), data[0])
     found = tvm_ergo.compress(quantized, evaluation=data[1], holdout=0.4)
-    _, held = apart(_test(data[1], frontend.load(quantized)), 0.4)
+    _, held = apart(labelled(data[1], frontend.load(quantized)), 0.4)
     compiled = tvm_ergo.compile(frontend.load(found.contents.data))
     outcome = evaluate(held, lambda feeds: list(compiled.run(feeds).outputs.values()))
     assert found.report.held.before == found.report.held.after == outcome.figures["top1"] and outcome.samples == found.report.held.samples == 60

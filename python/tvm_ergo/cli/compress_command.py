@@ -3,7 +3,7 @@
   tvm-ergo compress net.onnx --calibration train.npz --data test.npz --max-drop 0.5 -o net.ergoz
   tvm-ergo compress net.onnx --calibration train.npz --size 500KB -o net.ergoz --html report.html
   tvm-ergo compress resnet20_cifar10 --max-drop 0.5            a task of the shared folder: model, data and metric by name
-  tvm-ergo compress net_int8.tflite -o net.ergoz               nothing is lost: zeros and shared values are found and coded
+  tvm-ergo compress net_int8.tflite -o net.ergoz               quantized already: only coded, nothing is lost; the float network gives a smaller file by far
 
 The result (.ergoz) is quantized: every command takes it in place of the network, without calibration data.
 """
@@ -25,8 +25,9 @@ def add_arguments(parser) -> None:
     parser.add_argument("--limit", type=int, metavar="N", help="measure on the first N samples only")
     parser.add_argument("--holdout", type=_share, default=0.0, metavar="SHARE", help="keep this share of the samples apart: nothing is chosen by them, and the result is "
                                                                                      "measured on them as well (default 0)")
-    parser.add_argument("--max-drop", type=_drop, metavar="POINTS", help="largest loss of the test's figure (points of top-1), as small a file as that allows")
-    parser.add_argument("--size", type=parse_size, metavar="SIZE", help="largest file, e.g. 500KB, as accurate as that allows")
+    parser.add_argument("--max-drop", type=_drop, metavar="POINTS", help="largest loss of the test's figure (points of top-1): the smallest file of those tried that stays within it. "
+                                                                              "Of a float network: a quantized one is only coded, its values stay")
+    parser.add_argument("--size", type=parse_size, metavar="SIZE", help="largest file, e.g. 500KB, as accurate as that allows; a quantized network is only coded, and fits or not")
     parser.add_argument("-o", "--output", metavar="FILE", help="the compressed network (.ergoz)")
     parser.add_argument("--json", metavar="FILE", help="write the report as JSON ('-' for standard output)")
     parser.add_argument("--html", metavar="FILE", help="write the report as one self-contained HTML page ('-' for standard output)")

@@ -23,7 +23,8 @@ from tvm_ergo.compressed.file import Contents, pack, write
 from tvm_ergo.compressed.holdout import apart
 from tvm_ergo.compressed.layers import LayerRow, layer_rows
 from tvm_ergo.compressed.measured import Measure
-from tvm_ergo.compressed.report import Attempt, CompressionReport, Held
+from tvm_ergo.compressed.report import Attempt, CompressionReport, Given, Held
+from tvm_ergo.compressed.request import check_targets, test_of
 from tvm_ergo.evaluation.runner import Outcome
 from tvm_ergo.evaluation.tasks import Test
 from tvm_ergo.pipeline import Progress, is_integer
@@ -68,7 +69,7 @@ def compress(model, calibration=None, *, evaluation: Test | tuple[np.ndarray, np
     Parameters
     ----------
     model : whatever `tvm_ergo.frontend.load` reads, in float or quantized. One that is quantized, or for which neither ``max_drop`` nor ``size`` is given, keeps
-    its values: zeros, shared values and codes are found and coded, nothing is lost. calibration : as in `tvm_ergo.quantize`. evaluation : labelled
+    its values, whatever ``max_drop`` allows: zeros, shared values and codes are found and coded, nothing is lost. calibration : as in `tvm_ergo.quantize`. evaluation : labelled
     data, ``(inputs [n, ...], labels [n])`` or a Test; limit : at most so many of its samples; holdout : share of them that nothing is chosen by and the result
     is measured on as well. max_drop : of the test's first figure (top-1 in percent for
     labelled data), from the float network. size : of the file, bytes or "500KB". quantize, allocate : choices of quantization and of what layers may become.
@@ -79,14 +80,14 @@ def compress(model, calibration=None, *, evaluation: Test | tuple[np.ndarray, np
     quantize, progress = given.quantization("quantize", quantize), given.callback("progress", progress)
     imported = frontend.load(model, input_shapes=given.shapes(input_shapes), batch=given.whole_number("batch", batch))
     size_bytes = bytes_of(size) if isinstance(size, str) else size
-    test = _test(evaluation, imported)
-    _check(max_drop, size_bytes, test, limit)
+    test = test_of(evaluation, imported)
+    check_targets(max_drop, size_bytes, test, limit)
     if hasattr(calibration, "__next__"):
         calibration = list(calibration)
     test, held = (test, None) if test is None else apart(test, holdout, limit)
     work = _Work(imported, renamed(calibration, imported), test, limit, quantize, allocate, progress, held)
     lossy = max_drop is not None or size_bytes is not None
-    if is_integer(work.float_mod) or is_quantized(work.float_mod) or not lossy:
+    if work.quantized or not lossy:
         return work.lossless(size_bytes, max_drop)
     if work.calibration is None:
         raise CalibrationError("there is no calibration data", required="a few typical inputs (about 100)", remedy="calibration=..., --calibration FILE.npz")
@@ -94,29 +95,6 @@ def compress(model, calibration=None, *, evaluation: Test | tuple[np.ndarray, np
         raise InputError("the network has no float weights that could be made smaller", where=imported.source)
     with single_threaded_blas():
         return work.within(max_drop) if max_drop is not None else work.of_size(size_bytes)
-
-
-def _check(max_drop, size_bytes, test, limit) -> None:
-    if max_drop is not None and size_bytes is not None:
-        raise InputError("a size and a drop are two targets", required="one of max_drop (--max-drop) and size (--size)")
-    if max_drop is not None and (isinstance(max_drop, bool) or not isinstance(max_drop, (int, float)) or not 0 <= max_drop < 1e6):
-        raise InputError(f"max_drop cannot be {max_drop!r}", required="a number of at least 0, in the unit of the figure (percent points of top-1)")
-    if size_bytes is not None and (isinstance(size_bytes, bool) or not isinstance(size_bytes, (int, np.integer)) or size_bytes < 1):
-        raise InputError(f"size cannot be {size_bytes!r}", required="bytes, or a text such as 500KB")
-    if limit is not None:
-        given.whole_number("limit", limit)
-    if max_drop is not None and test is None:
-        raise InputError("a largest drop needs something to measure it on", remedy="evaluation=(inputs, labels), --data FILE.npz with arrays x and y")
-
-
-def _test(evaluation, imported: frontend.Imported) -> Test | None:
-    if evaluation is None or isinstance(evaluation, Test):
-        return evaluation
-    from tvm_ergo.evaluation import own_test
-
-    if not isinstance(evaluation, (tuple, list)) or len(evaluation) != 2:
-        raise InputError("the evaluation data are not a pair", required="(inputs [n, ...], labels [n])", available=type(evaluation).__name__)
-    return own_test({"x": np.asarray(evaluation[0]), "y": np.asarray(evaluation[1])}, "evaluation", imported.inputs[0].name)
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,7 +106,7 @@ class _Allocated:
 
 @dataclass(eq=False)
 class _Work:
-    """One compression: the float network in normal form, and what is measured of it."""
+    """One compression: the network given in normal form (``float_mod``, in float unless ``quantized``), and what is measured of it."""
 
     imported: frontend.Imported
     calibration: object
@@ -146,6 +124,7 @@ class _Work:
     def __post_init__(self):
         mod = self.imported.mod
         self.float_mod = mod if is_integer(mod) else normalize(mod)
+        self.quantized = is_integer(self.float_mod) or is_quantized(self.float_mod)
         self.measure = Measure([i.name for i in self.imported.inputs], self.limit, self.say)
         self.float_bytes = sum(a.size * 4 for a in _constants(self.float_mod) if a.dtype.kind == "f" or a.dtype.itemsize == 1)
 
@@ -162,8 +141,8 @@ class _Work:
         return self.before
 
     def noted(self, outcome: Outcome) -> float:
-        self.samples, self.primary = outcome.samples, outcome.primary
-        return outcome.figures[outcome.primary] * (1 if outcome.higher_is_better else -1)
+        self.samples, self.primary, self.sign = outcome.samples, outcome.primary, 1 if outcome.higher_is_better else -1
+        return outcome.figures[outcome.primary] * self.sign
 
     def integer(self, mod: tvm.IRModule) -> tvm.IRModule:
         """A float network quantized, not yet lowered to the chip's integers; the last one is kept."""
@@ -186,7 +165,7 @@ class _Work:
             return self.float_figure()
         size_bytes = len(self.packed(self.integer(mod)).data)
         figure = self.figure(self.integer(mod), f"evaluate {size_bytes:,} bytes")
-        self.attempts.append(Attempt(size_bytes=size_bytes, figure=figure))
+        self.attempts.append(Attempt(size_bytes=size_bytes, figure=figure * self.sign))
         return figure
 
     def packed(self, mod: tvm.IRModule) -> Contents:
@@ -205,12 +184,13 @@ class _Work:
         try:
             ways = self.ways()
             found = smallest_within(self.base, self.calibration, self.measured, max_drop, self.allocate, ways=ways)
-        except CompressionError as error:  # int8 without more is the finest there is
+        except CompressionError:  # int8 without more is the finest there is
             figure = self.figure(self.plain, "evaluate int8")
             if self.before - figure <= max_drop + ROUNDING:
                 return self.result(self.plain, {}, figure, max_drop, None)
-            raise CompressionError("no form of the network stays within the drop", where=self.imported.source, required=f"a {self.primary} of {self.before - max_drop:g} at least",
-                                   available=f"{figure:g} with int8 weights and nothing else, {error.available} with smaller ones",
+            smaller = max((a.figure * self.sign for a in self.attempts), default=figure) * self.sign
+            raise CompressionError("no form of the network stays within the drop", where=self.imported.source, required=f"a {self.primary} of {self.sign * (self.before - max_drop):g} or better",
+                                   available=f"{figure * self.sign:g} with int8 weights and nothing else, {smaller:g} at best with smaller ones",
                                    remedy="a larger drop, more samples to measure on (one of few counts much), or retraining (tvm_ergo.retrain)") from None
         return self.result(self.integer(found.mod), found.ways, found.figure, max_drop, None)
 
@@ -260,7 +240,7 @@ class _Work:
     def lossless(self, size_bytes: int | None, max_drop: float | None) -> CompressedNetwork:
         """The network as it is, coded; a float network is quantized first if there is calibration data."""
         mod, figure = self.float_mod, None
-        if not is_integer(mod) and not is_quantized(mod) and self.calibration is not None:
+        if not self.quantized and self.calibration is not None:
             mod = self.plain
         if self.test is not None:
             figure = self.figure(mod, "evaluate the network as it is" if mod is self.float_mod else "evaluate the quantized network")
@@ -271,26 +251,30 @@ class _Work:
                                    required=f"{size_bytes:,} bytes", available=f"{found.size_bytes:,} bytes", remedy="give the float network")
         return found
 
-    def held_rows(self, mod: tvm.IRModule, figure: float | None) -> Held | None:
-        """The float and the compressed network on the samples kept apart."""
+    def held_rows(self, mod: tvm.IRModule, figure: float | None, max_drop: float | None) -> Held | None:
+        """The network given and the compressed one on the samples kept apart."""
         if self.held is None or figure is None:
             return None
         step = "evaluate what was kept apart"
         after = self.measure.of_file(mod, self.packed(mod), self.held, step)
         before = after if mod is self.float_mod else self.measure.of_float(self.float_mod, self.held, step)
-        return Held(samples=after.samples, before=before.figures[before.primary], after=after.figures[after.primary])
+        figures = before.figures[before.primary], after.figures[after.primary]
+        drop = self.sign * (figures[0] - figures[1])
+        return Held(samples=after.samples, before=figures[0], after=figures[1], drop=drop, within=None if max_drop is None else drop <= max_drop + ROUNDING)
 
     def result(self, mod, ways, figure, max_drop, size_bytes) -> CompressedNetwork:
         contents = self.packed(mod)
         total = sum(way.error for way in ways.values())
         errors = {name: way.error / total if total else 0.0 for name, way in ways.items()}
         layers: Sequence[LayerRow] = layer_rows(mod, contents, errors)
-        int8 = sum(a.nbytes for a in _constants(mod))
+        int8 = sum(a.nbytes for a in _constants(mod)) if is_integer(mod) or is_quantized(mod) else None
+        before, after = (None if value is None else value * self.sign for value in (getattr(self, "before", None), figure))
         report = CompressionReport(
             model=Path(str(self.imported.source)).name, file_bytes=len(contents.data), graph_bytes=contents.graph_bytes,
             weight_bytes=sum(row.stored_bytes for row in layers), float_bytes=self.float_bytes, int8_bytes=int8, max_drop=max_drop, asked_bytes=size_bytes,
-            figure=getattr(self, "primary", None), samples=getattr(self, "samples", 0), before=getattr(self, "before", None), after=figure,
-            attempts=list(self.attempts), layers=list(layers), calibration_samples=self.calibrated, held=self.held_rows(mod, figure))
+            figure=getattr(self, "primary", None), samples=getattr(self, "samples", 0), before=before, after=after,
+            attempts=list(self.attempts), layers=list(layers), calibration_samples=self.calibrated if ways else 0, held=self.held_rows(mod, figure, max_drop),
+            given=Given.QUANTIZED if self.quantized else Given.FLOAT)
         return CompressedNetwork(mod, contents, report)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+from enum import Enum
 
 import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
@@ -22,24 +23,34 @@ class Attempt(Row):
     figure: float
 
 
+class Given(Enum):
+    """What kind of network was compressed."""
+
+    FLOAT = "float"
+    QUANTIZED = "quantized"
+
+
 class Held(Row):
-    """The figure on samples that nothing was chosen by."""
+    """The figure on samples that nothing was chosen by. drop : how much worse it is, in its unit. within : whether by no more than was asked; None without a limit."""
 
     samples: int
     before: float
     after: float
+    drop: float
+    within: bool | None
 
 
 class CompressionReport(Row):
-    """file_bytes : everything. graph_bytes : of them, what is no constant. weight_bytes : of them, streams of weights with their tables. float_bytes : the float
-    network's constants. int8_bytes : the quantized network's constants uncoded. figure : the name of what was measured, before (float network) and after."""
+    """file_bytes : everything. graph_bytes : of them, what is no constant. weight_bytes : of them, streams of weights with their tables. float_bytes : the
+    constants as float32. int8_bytes : the quantized network's constants uncoded, None where the file is in float. figure : the name of what was measured, before (the
+    network given: in float, or by the chip's integers where it was quantized) and after (by the chip's integers, as `eval` of the file)."""
 
     model: str
     file_bytes: int
     graph_bytes: int
     weight_bytes: int
     float_bytes: int
-    int8_bytes: int
+    int8_bytes: int | None
     max_drop: float | None
     asked_bytes: int | None
     figure: str | None
@@ -50,31 +61,70 @@ class CompressionReport(Row):
     layers: list[LayerRow]
     calibration_samples: int = 0  # that layers were made with; 0 where none was made anew
     held: Held | None = None
+    given: Given = Given.FLOAT
 
     @property
     def ratio(self) -> float:
-        """Times smaller than the float network."""
+        """Times smaller than the constants in float32."""
         return self.float_bytes / self.file_bytes
 
 
 def summary(report: CompressionReport) -> list[str]:
     """The headline in a few lines."""
-    lines = [f"{report.file_bytes:,} bytes, {report.ratio:.1f}x smaller than float ({report.float_bytes:,} bytes), {report.int8_bytes / report.file_bytes:.1f}x than "
-             f"int8 ({report.int8_bytes:,}); weights {report.weight_bytes:,}, structure {report.graph_bytes:,}, biases, scales and the rest "
-             f"{report.file_bytes - report.weight_bytes - report.graph_bytes:,}"]
-    if report.before is not None and report.after is not None:
-        lines.append(f"{report.figure}: {report.after:.2f} after, {report.before:.2f} of the float network ({report.after - report.before:+.2f}), on {report.samples} samples"
-                     + (", by which it was chosen" if report.attempts else "") + ("; --holdout 0.3 would keep some apart" if report.attempts and not report.held else ""))
-    if report.held is not None:
-        held = report.held
-        lines.append(f"on {held.samples} samples kept apart: {held.after:.2f}, float {held.before:.2f} ({held.after - held.before:+.2f})")
-    if report.calibration_samples:
+    lines = [_sizes(report), *filter(None, (_figure(report), _held(report), _beyond(report)))]
+    asked, quantized = report.asked_bytes is not None or report.max_drop is not None, report.given is Given.QUANTIZED
+    if quantized:
+        lines.append("the network given is quantized already: it is only coded, its values stay" + (
+            ", whatever is allowed to be lost; compress the float network (its ONNX or TFLite file in float, with --calibration) for a file that is smaller by far" if asked else ""))
+    elif report.calibration_samples:
         lines.append(f"layers were made with {report.calibration_samples} calibration inputs")
-    elif report.asked_bytes is None and report.max_drop is None:
-        lines.append("neither --size nor --max-drop was given: values stay as they are, zeros and shared values are coded")
-    else:
+    elif asked:
         lines.append("int8 weights meet what was asked; they are coded, and nothing more was taken from them")
+    else:
+        lines.append("neither --size nor --max-drop was given: " + ("values stay in float" if report.int8_bytes is None else "weights are int8, and nothing more was taken from them")
+                     + "; zeros and shared values are coded")
     return lines
+
+
+def _sizes(report: CompressionReport) -> str:
+    compared = [f"{_than(report.file_bytes, report.float_bytes)} {'float' if report.given is Given.FLOAT else 'in float32'} ({report.float_bytes:,} bytes)"]
+    if report.int8_bytes is not None:
+        compared.append(f"{_than(report.file_bytes, report.int8_bytes)} int8 ({report.int8_bytes:,})")
+    return (f"{report.file_bytes:,} bytes, {', '.join(compared)}; weights {report.weight_bytes:,}, structure {report.graph_bytes:,}, biases, scales and the rest "
+            f"{report.file_bytes - report.weight_bytes - report.graph_bytes:,}")
+
+
+def _than(size: int, other: int) -> str:
+    if other >= 1.1 * size:
+        return f"{other / size:.1f}x smaller than"
+    return f"{100 * abs(1 - size / other):.0f} % {'smaller' if size <= other else 'larger'} than"
+
+
+def _figure(report: CompressionReport) -> str | None:
+    if report.before is None or report.after is None:
+        return None
+    if report.given is Given.QUANTIZED or report.int8_bytes is None:
+        return f"{report.figure}: {report.after:.2f}, as of the network given, on {report.samples} samples"
+    chosen = report.attempts and ", by which it was chosen" + ("" if report.held else "; --holdout 0.3 would keep some apart")
+    return f"{report.figure}: {report.after:.2f} after, {report.before:.2f} of the float network ({report.after - report.before:+.2f}), on {report.samples} samples" + (chosen or "")
+
+
+def _held(report: CompressionReport) -> str | None:
+    held = report.held
+    if held is None:
+        return None
+    if report.given is Given.QUANTIZED or report.int8_bytes is None:
+        return f"on {held.samples} samples kept apart: {held.after:.2f}"
+    return f"on {held.samples} samples kept apart: {held.after:.2f}, float {held.before:.2f} ({held.after - held.before:+.2f})"
+
+
+def _beyond(report: CompressionReport) -> str | None:
+    """The drop that was asked for is not met where nothing was chosen by."""
+    held = report.held
+    if held is None or held.within is not False:
+        return None
+    return (f"beyond the drop asked: on the samples kept apart {report.figure} is worse by {held.drop:.2f}, and at most {report.max_drop:g} was asked (the {report.samples} "
+            "samples it was chosen by meet that); a smaller --max-drop leaves room for this, more samples make both figures surer")
 
 
 def cells(row: LayerRow) -> tuple[str, ...]:

@@ -1,0 +1,34 @@
+"""What `compress` is asked for, checked before anything is measured."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tvm_ergo import frontend
+from tvm_ergo import options as given
+from tvm_ergo.evaluation.lookup import own_test
+from tvm_ergo.evaluation.tasks import Test
+from tvm_ergo.target.errors import InputError
+
+
+def check_targets(max_drop, size_bytes, test: Test | None, limit) -> None:
+    """Errors: InputError for two targets, a value that is none, or a drop with nothing to measure it on."""
+    if max_drop is not None and size_bytes is not None:
+        raise InputError("a size and a drop are two targets", required="one of max_drop (--max-drop) and size (--size)")
+    if max_drop is not None and (isinstance(max_drop, bool) or not isinstance(max_drop, (int, float)) or not 0 <= max_drop < 1e6):
+        raise InputError(f"max_drop cannot be {max_drop!r}", required="a number of at least 0, in the unit of the figure (percent points of top-1)")
+    if size_bytes is not None and (isinstance(size_bytes, bool) or not isinstance(size_bytes, (int, np.integer)) or size_bytes < 1):
+        raise InputError(f"size cannot be {size_bytes!r}", required="bytes, or a text such as 500KB")
+    if limit is not None:
+        given.whole_number("limit", limit)
+    if max_drop is not None and test is None:
+        raise InputError("a largest drop needs something to measure it on", remedy="evaluation=(inputs, labels), --data FILE.npz with arrays x and y")
+
+
+def test_of(evaluation, imported: frontend.Imported) -> Test | None:
+    """What accuracy is measured by: a Test, or labelled data ``(inputs, labels)``. Errors: InputError."""
+    if evaluation is None or isinstance(evaluation, Test):
+        return evaluation
+    if not isinstance(evaluation, (tuple, list)) or len(evaluation) != 2:
+        raise InputError("the evaluation data are not a pair", required="(inputs [n, ...], labels [n])", available=type(evaluation).__name__)
+    return own_test({"x": np.asarray(evaluation[0]), "y": np.asarray(evaluation[1])}, "evaluation", imported.inputs[0].name)
