@@ -3,6 +3,7 @@
 import fcntl
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -26,6 +27,20 @@ def test_unwritable_is_our_error(tmp_path, make):
         with pytest.raises(OutputError) as caught:
             action(make(tmp_path))
         assert caught.value.remedy
+
+
+def test_what_rights_do_not_tell_is_found_before_the_work(tmp_path, monkeypatch):
+    """A folder that takes no files (the superuser may do everything), a link into nowhere, a socket; where it can be written, nothing is left of the attempt."""
+    (tmp_path / "dangling").symlink_to(tmp_path / "missing" / "a")
+    with socket.socket(socket.AF_UNIX) as bound:
+        monkeypatch.chdir(tmp_path)
+        bound.bind("socket")
+        for path in ("/proc/ergo.json", tmp_path / "dangling", tmp_path / "socket"):
+            with pytest.raises(OutputError, match="cannot write"):
+                check_writable(path)
+    check_writable(tmp_path / "new")
+    check_writable("/dev/null")
+    assert sorted(os.listdir(tmp_path)) == ["dangling", "socket"]
 
 
 def test_failed_write_keeps_the_old_file(tmp_path, monkeypatch):

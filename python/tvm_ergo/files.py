@@ -117,9 +117,28 @@ def check_writable(path: str | Path) -> None:
         problem = f"the folder {folder} does not exist"
     elif (not _is_special(path) and not os.access(folder, os.W_OK)) or (path.exists() and not os.access(path, os.W_OK)):
         problem = "permission denied"
+    else:
+        problem = _cannot_begin(path)
     if problem:
         raise OutputError(f"cannot write {path}", where=str(path), available=problem,
                           remedy="give a path in an existing folder you may write to")
+
+
+def _cannot_begin(path: Path) -> str | None:
+    """What goes wrong when writing is begun: rights do not tell for the superuser, nor of folders that take no files (``/proc``). Nothing is left, nothing written."""
+    try:
+        if path.is_socket():
+            return "it is a socket"
+        if path.is_char_device() or path.is_block_device():
+            os.close(os.open(path, os.O_WRONLY | os.O_NONBLOCK))
+        elif not _is_special(path):
+            target = Path(os.path.realpath(path))
+            handle, temporary = tempfile.mkstemp(prefix=_prefix(target) + f"{os.getpid()}.", suffix=SUFFIX, dir=target.parent)
+            os.close(handle)
+            os.unlink(temporary)
+    except (OSError, ValueError) as error:
+        return str(getattr(error, "strerror", None) or error)
+    return None
 
 
 def _umask() -> int:

@@ -173,6 +173,10 @@ def test_unwritable_outputs_fail_before_the_work(refused, tmp_path, workspace):
     for option in ("-o", "--json", "--html", "--trace"):
         refused(["compile", MODEL, "--calibration", workspace / "cal.npz", option, tmp_path / "no" / "such.ergo"], "OutputError", "such.ergo")
     refused(["compile", MODEL, "--calibration", workspace / "cal.npz", "-o", tmp_path / "x.bin"], "OutputError", ".ergo")
+    for command, suffix in (("compile", ".ergo"), ("compress", ".ergoz")):  # a folder that takes no files, whatever its rights say
+        first = tmp_path / f"first{suffix}"
+        refused([command, MODEL, "--calibration", workspace / "cal.npz", "-o", first, "--json", "/proc/ergo.json"], "OutputError", "/proc/ergo.json")
+        assert not first.exists()
 
 
 def test_strict_lists_what_runs_on_the_host(refused, tmp_path, workspace):

@@ -5,12 +5,10 @@ from __future__ import annotations
 import argparse
 import os
 import re
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from tvm_ergo.codegen.space import Objective
 from tvm_ergo.codegen.weights.choose import Weights
@@ -155,17 +153,6 @@ def report_console(stderr: bool = False) -> Console:
     """As wide as the terminal; 130 columns into a file or pipe."""
     found = Console(stderr=stderr, highlight=False)
     return found if found.is_terminal else Console(stderr=stderr, highlight=False, width=130)
-
-
-@contextmanager
-def progress_bar(description: str, total: int | None = None):
-    """Yields ``advance(done, total)``; a bar on standard error, only where that is a terminal."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-    err = Console(stderr=True)
-    with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as progress:
-        task = progress.add_task(description, total=total)
-        yield lambda done, total=total, description=description: progress.update(
-            task, completed=done, total=total, description=description)
 
 
 def read_arrays(path: str, error: type[ErgoError] = InputError) -> dict[str, np.ndarray]:

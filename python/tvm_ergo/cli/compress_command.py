@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import argparse
 
-from tvm_ergo.cli.common import add_quantize_arguments, check_result_paths, console, parse_size, progress_bar, read_arrays, read_calibration, write_text
+from tvm_ergo.cli.common import add_quantize_arguments, check_result_paths, console, parse_size, read_arrays, read_calibration, write_text
+from tvm_ergo.cli.progress import progress_bar
 from tvm_ergo.target.errors import InputError, OutputError
 
 HELP = "make a network smaller, to a size or a largest drop of accuracy"

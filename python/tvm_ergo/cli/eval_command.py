@@ -15,7 +15,8 @@ from pathlib import Path
 import numpy as np
 from rich.table import Table
 
-from tvm_ergo.cli.common import add_model_arguments, check_result_paths, console, progress_bar, read_arrays, write_text
+from tvm_ergo.cli.common import add_model_arguments, check_result_paths, console, read_arrays, write_text
+from tvm_ergo.cli.progress import progress_bar
 from tvm_ergo.cli.run_command import compression_lines
 from tvm_ergo.target.errors import InputError
 

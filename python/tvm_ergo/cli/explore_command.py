@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import argparse
 
-from tvm_ergo.cli.common import add_quantize_arguments, check_result_paths, console, progress_bar, read_calibration, write_text
+from tvm_ergo.cli.common import add_quantize_arguments, check_result_paths, console, read_calibration, write_text
+from tvm_ergo.cli.progress import progress_bar
 
 HELP = "the memory, time and energy a network can be had for, as table, picture and JSON"
 

@@ -7,7 +7,8 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from tvm_ergo.cli.common import DEFAULT_TARGET, console, progress_bar, read_calibration, write_text
+from tvm_ergo.cli.common import DEFAULT_TARGET, console, read_calibration, write_text
+from tvm_ergo.cli.progress import progress_bar
 from tvm_ergo.target.errors import InputError
 
 

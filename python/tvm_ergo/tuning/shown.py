@@ -10,6 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsed
 from rich.progress import Progress as Bar
 from rich.table import Table
 
+from tvm_ergo.cli.progress import Lines
 from tvm_ergo.tuning.result import Cost, TuningResult
 
 PLOT_LIMIT = 2.0
@@ -18,8 +19,8 @@ PLOT_LIMIT = 2.0
 
 @contextmanager
 def live(trials: int) -> Iterator:
-    """Yields what `tune` calls after every batch: a bar on standard error, where that is a terminal."""
-    err = Console(stderr=True)
+    """Yields what `tune` calls after every batch: a bar on standard error, or a line there now and then where that is no terminal."""
+    err, lines = Console(stderr=True), Lines()
     columns = (TextColumn("tuning"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[told]}"), TimeElapsedColumn())
     with Bar(*columns, console=err, transient=True, disable=not err.is_terminal) as bar:
         task = bar.add_task("", total=trials, told="")
@@ -28,8 +29,10 @@ def live(trials: int) -> Iterator:
             rate = progress.trials / progress.seconds if progress.seconds else 0.0
             left = (progress.of_trials - progress.trials) / rate if rate else 0.0
             rejected = ", ".join(f"{cause} {count}" for cause, count in progress.rejected.items()) or "none"
-            bar.update(task, completed=progress.trials,
-                       told=f"best {100 * progress.best:.1f} % of default, {rate:.0f} trials/s, {left:.0f} s left, over budget: {rejected}")
+            told = f"best {100 * progress.best:.1f} % of default, {rate:.0f} trials/s, {left:.0f} s left, over budget: {rejected}"
+            bar.update(task, completed=progress.trials, told=told)
+            if not err.is_terminal:
+                lines.tell("tuning", f"{progress.trials:,} of {progress.of_trials:,}, {told}")
 
         yield advance
 
