@@ -5,8 +5,10 @@ import json
 import numpy as np
 import pytest
 
-from tvm_ergo import zoo
+from tvm_ergo import frontend, zoo
 from tvm_ergo.cli import COMMANDS, main
+from tvm_ergo.relay_passes.interpreter import Interpreter
+from tvm_ergo.relay_passes.macro import normalize
 from tvm_ergo.report.model import Report
 from tvm_ergo.target.program import Program
 
@@ -130,3 +132,24 @@ def test_a_result_alone_on_standard_output(workspace, tmp_path, monkeypatch, cap
     out, err = capsys.readouterr()
     assert out.startswith(begins) and "mW" in err and not list(tmp_path.iterdir())
     assert option == "--html" or json.loads(out)
+
+
+def test_eval_of_own_data_gives_the_float_figure_beside_the_chips(workspace, tmp_path, capsys):
+    """Of a float model unless told otherwise, on the same samples; of others the reason why there is none."""
+    with np.load(workspace / "data.npz") as own:
+        labels = np.where(np.arange(20) < 3, (own["y"] + 1) % 10, own["y"])  # three are wrong: a figure that is no round hundred
+        np.savez(tmp_path / "data.npz", x=own["x"], y=labels)
+    own = ["--data", str(tmp_path / "data.npz"), "--json", str(tmp_path / "rows.json")]
+    model = ["eval", MODEL, "--calibration", str(workspace / "cal.npz"), *own]
+    assert main([str(a) for a in model]) == 0
+    chip, in_float = json.loads((tmp_path / "rows.json").read_text())
+    assert "float reference" in capsys.readouterr().out and in_float["network"] == "float" and in_float["samples"] == 20
+    run = Interpreter(normalize(frontend.load(str(zoo.DIGITS_MODEL)).mod))
+    with np.load(tmp_path / "data.npz") as data:
+        right = [int(np.argmax(run.run(x[None])[0])) == y for x, y in zip(data["x"], data["y"])]
+    assert chip["float reference"]["top1"] == in_float["figures"]["top1"] == pytest.approx(100 * np.mean(right)) and in_float["figures"]["top1"] < 100
+    assert chip["loss"] == pytest.approx(in_float["figures"]["top1"] - chip["figures"]["top1"])
+    for arguments, reason in (([*model, "--no-float"], "--no-float"), (["eval", workspace / "digits.ergo", *own], "a compiled file does not hold the float network")):
+        assert main([str(a) for a in arguments]) == 0
+        (row,) = json.loads((tmp_path / "rows.json").read_text())
+        assert reason in row["no float reference"] and row["loss"] is None and reason in capsys.readouterr().out

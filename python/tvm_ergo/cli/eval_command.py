@@ -2,7 +2,7 @@
 
   tvm-ergo eval resnet20_cifar10                       a task of the shared folder (ERGO_SHARED): model, data and metric by name
   tvm-ergo eval mobilenet_v2_1.0_224_fp32 --limit 100 --test imagenet_nips17
-  tvm-ergo eval net.onnx --calibration train.npz --data test.npz      your own data: arrays x (n, ...) and y (n labels), top-1 and top-5
+  tvm-ergo eval net.onnx --calibration train.npz --data test.npz      your own data: arrays x (n, ...) and y (n labels), top-1 and top-5, beside the float network's
   tvm-ergo eval --list                                 the tasks
 """
 
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -31,7 +32,8 @@ def add_arguments(parser) -> None:
     parser.add_argument("--test", metavar="NAME", help="only this test of the task")
     parser.add_argument("--limit", type=int, metavar="N", help="only the first N samples")
     parser.add_argument("--list", action="store_true", help="list the tasks of the shared folder")
-    parser.add_argument("--float", action="store_true", help="also run the float network on the same samples (slower)")
+    parser.add_argument("--float", action=argparse.BooleanOptionalAction, help="also run the float network on the same samples, which takes up to as long again as the chip "
+                                                                                "(default: with --data, where the model is in float)")
     parser.add_argument("--json", metavar="FILE", help="write the result as JSON ('-' for standard output)")
 
 
@@ -67,7 +69,10 @@ def run(arguments) -> None:
                          remedy="give the model file (.onnx, .tflite)")
     if own:
         tests = [evaluation.own_test(own, arguments.data, compiled.inputs[0].name)]
-    rows = [row for test in tests for row in measure(arguments, compiled, test)]
+    with_float, why_not = float_wanted(arguments.float, bool(own), compiled.reference)
+    rows = [row for test in tests for row in measure(arguments, compiled, test, with_float)]
+    if own and not with_float:
+        rows[0]["no float reference"] = why_not
     show(arguments, rows)
 
 
@@ -102,8 +107,25 @@ def open_for_eval(arguments: argparse.Namespace, task):
     return open_model(arguments)
 
 
-def measure(arguments, compiled, test) -> list[dict]:
-    """One row for the chip and, with --float, one for the float network."""
+def float_wanted(asked: bool | None, own_data: bool, reference) -> tuple[bool, str]:
+    """``(whether the float network runs too, why not)``. A task's float figures are known; of a user's own data nobody has any.
+
+    asked : --float, --no-float, or None. reference : the network before quantization, None in a compiled file.
+    """
+    from tvm_ergo.pipeline import is_integer
+    from tvm_ergo.relay_passes.micro.quantize import is_quantized
+
+    if asked is not None:
+        return asked, "" if asked else "--no-float was given"
+    if reference is None:
+        return False, "a compiled file does not hold the float network; give the model file"
+    if is_integer(reference) or is_quantized(reference):
+        return False, "the network given is quantized already; eval of the float model file gives its figure"
+    return own_data, ""
+
+
+def measure(arguments, compiled, test, with_float: bool = False) -> list[dict]:
+    """One row for the chip and, if wanted, one for the float network, which is what the chip's is compared with where nothing else is known."""
     from tvm_ergo import evaluation
 
     counted = Counted()
@@ -114,16 +136,19 @@ def measure(arguments, compiled, test) -> list[dict]:
         return list(result.outputs.values())
 
     runs = {"chip int8": on_chip}
-    if arguments.float:
+    if with_float:
         runs["float"] = compiled.run_float
-    rows = []
+    rows, chip = [], None
     for kind, call in runs.items():
         with progress_bar(f"{test.name} ({kind})") as advance:
             outcome = evaluation.evaluate(test, call, limit=arguments.limit, progress=advance)
+        chip = outcome if kind == "chip int8" else chip
         whole = outcome.samples == len(test.source.indices())  # a part is not comparable with the figures over all samples
         rows.append({"test": outcome.test, "network": kind, "samples": outcome.samples, "figures": outcome.figures,
                      "float reference": outcome.reference, "loss": outcome.loss if whole else None, "primary": outcome.primary,
                      "compressed": counted.rows() if kind == "chip int8" else []})
+    if with_float and not test.figures:
+        rows[0] |= {"float reference": outcome.figures, "loss": replace(chip, reference=outcome.figures).loss}
     return rows
 
 
@@ -149,8 +174,9 @@ class Counted:
 
 def show(arguments, rows: list[dict]) -> None:
     table = Table()
-    known = any(row["float reference"] for row in rows)  # of a task; nobody measured the user's own data before
-    for name in ("test", "network", "samples", "figures", *(("float reference (all samples)", "loss") if known else ())):
+    known = any(row["float reference"] for row in rows)
+    reference = "float reference" if arguments.data else "float reference (all samples)"  # of own data measured now, of a task once
+    for name in ("test", "network", "samples", "figures", *((reference, "loss") if known else ())):
         table.add_column(name, overflow="fold")
     for row in rows:
         loss = "" if row["loss"] is None else f"{row['loss']:+.2f} {row['primary']}"
@@ -158,6 +184,8 @@ def show(arguments, rows: list[dict]) -> None:
                       *((_figures(row["float reference"]), loss) if known else ()))
     out = console(arguments)
     out.print(table)
+    if "no float reference" in rows[0]:
+        out.print(f"no float figure to compare with: {rows[0]['no float reference']}", markup=False)
     for row in rows:
         for line in compression_lines(row["compressed"]):
             out.print(f"{row['test']}: {line}" if not line.startswith(" ") else line, markup=False)
