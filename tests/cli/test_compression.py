@@ -52,7 +52,7 @@ class Compiled:
 
 @pytest.mark.parametrize("samples", [1, 5])
 def test_eval_says_which_tiles_lost_bits(capsys, samples):
-    arguments = Namespace(float=False, limit=None, json="-", html=None)
+    arguments = Namespace(float=False, data=None, limit=None, json="-", html=None)
     test = own_test({"x": np.eye(3)[np.arange(samples) % 3], "y": np.arange(samples) % 3}, "own.npz", "x")
     rows = measure(arguments, Compiled(), test)
     show(arguments, rows)
