@@ -28,7 +28,9 @@ class Gate:
     _least: dict[str, tuple[int, Figures]] = field(default_factory=dict)
 
     def room(self, task: Task) -> int:
-        """Memory for one occurrence of a task, its constants included, beside the constants of all else as the given plan has them."""
+        """Memory for one occurrence of a task, its constants included, beside the constants of all else as the plan has them, of those given, that has fewest there."""
+        if task.beside_bytes is not None:
+            return self.budget.memory_bytes - task.beside_bytes
         return self.budget.memory_bytes - sum(t.weight * t.first_constant_bytes for t in self.tasks) + task.first_constant_bytes
 
     @property
@@ -51,8 +53,8 @@ class Gate:
             return LONG
         if looked.constant_bytes + looked.live_bytes > self.room(task):
             return MEMORY
-        if self.budget.average_mw == inf and not self.budget.frames_per_s:
-            return None
+        if not task.given or self.budget.average_mw == inf and not self.budget.frames_per_s:
+            return None  # what a part of another plan would take the place of is not known
         powers = [self._least_power(task, looked.counts, point) for point in self.chip.points]
         return None if min(powers) <= max(self.budget.average_mw, self._known_power()) and min(powers) < inf else RATE if min(powers) == inf else POWER
 
@@ -71,7 +73,7 @@ class Gate:
         return min(found)
 
     def _power(self, point: Point, more_cycles: float, more_energy_pj: float) -> float:
-        known = [(task.weight, self._known(task)) for task in self.tasks]
+        known = [(task.weight, self._known(task)) for task in self.tasks if task.given]
         cycles, energy = sum(w * k.cycles for w, k in known), sum(w * k.energy_pj[point.name] for w, k in known)
         return self.budget.power(cycles + more_cycles, energy + more_energy_pj, self.chip, point)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import inf
 
 from ortools.sat.python import cp_model
@@ -16,7 +16,7 @@ from tvm_ergo.target.errors import UnsupportedError
 
 SHARES = (1.0, 0.97, 0.94, 0.9, 0.85, 0.8)
 """Of memory and power asked of a selection whose whole plan needed more."""
-HOPES = 6
+HOPES = 30
 """Selections carried out first that fit if the whole plan's addresses need no more than is live at once."""
 EFFORT = 4.0
 """Deterministic seconds of CP-SAT for one selection."""
@@ -26,10 +26,11 @@ FIXPOINT = 4
 
 @dataclass(frozen=True)
 class Record:
-    """A measured way of a task."""
+    """A measured way of a task. place : ``(chip function, first unit, last unit)`` of the part it is for."""
 
     key: str
     figures: Figures
+    place: tuple[str, int, int] = ("", 0, 0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,32 +58,49 @@ def undominated(task: Task, chip: Chip) -> list[Record]:
     return [record for _, record in found]
 
 
-def best_network(functions: Sequence[Function], tasks: Sequence[Task], goal: Goal, budget: Budget, chip: Chip,
+def best_network(starts: Sequence[Sequence[Function]], tasks: Sequence[Task], goal: Goal, budget: Budget, chip: Chip,
                  stopped: Callable[[], bool] = lambda: False) -> Network:
-    """The best of: the plans compilation would choose, and selections of measured ways at every operating point, all carried out as whole Programs."""
-    default = {f.name: default_of(f) for f in functions}
-    figures = default_figures(functions, chip, budget)
-    best = Network("default", default, figures, best_point(goal, figures, budget, chip))
-    places = {(name, part.first): task for task in tasks for name, part in task.parts}
+    """The best of: the plans that were given (the first of them compilation would choose), and selections of measured ways at every operating point, all carried
+    out as whole Programs."""
+    functions = starts[0]
+    networks = [_given(start, goal, budget, chip, "tuned" if number else "default") for number, start in enumerate(starts)]
+    best, figures = min(networks, key=lambda network: _rank(network, goal, budget, chip)), networks[0].figures
+    places = {(name, part.first, part.last): (task, part) for task in tasks for name, part in task.parts}
     records = {task.digest: undominated(task, chip) for task in tasks}
     seen: set[tuple] = set()
-    options = [records[places[f.name, part.first].digest] for f in functions for part in f.parts]
+    order = sorted(places, key=lambda place: ([f.name for f in functions].index(place[0]), *place[1:]))
+    options = [[replace(record, place=place) for record in records[places[place][0].digest]] for place in order]
+    spans = spans_of(order, functions)
     for point in chip.points:
-        refused: list[tuple[str, ...]] = []
+        refused: list[Sequence[Record]] = []
         for live, share in (*((True, 1.0),) * HOPES, *((False, share) for share in SHARES)):
             if stopped():
                 return best
-            chosen = select(options, goal, budget, chip, point, share, figures, live, refused)
+            chosen = select(options, goal, budget, chip, point, share, figures, live, refused, spans)
             if chosen is None:
                 continue
-            key = tuple(record.key for record in chosen)
+            key = tuple((record.place, record.key) for record in chosen)
             found = None if key in seen else _carried_out(functions, places, chosen, goal, budget, chip)
             seen.add(key)
-            refused.append(key)
+            refused.append(chosen)
             best = best if found is None else min(best, found, key=lambda network: _rank(network, goal, budget, chip))
             if found is not None and found.point is not None:
                 break
     return best
+
+
+def spans_of(order: Sequence[tuple[str, int, int]], functions: Sequence[Function]) -> list[tuple[int, int]]:
+    """The parts as edges between numbered cuts of all functions, one after another: a path from the first cut to the last is a whole network."""
+    offset, found = 0, {}
+    for function in functions:
+        found[function.name], offset = offset, offset + max(part.last for part in function.parts) + 1
+    return [(found[name] + first, found[name] + last + 1) for name, first, last in order]
+
+
+def _given(start: Sequence[Function], goal: Goal, budget: Budget, chip: Chip, how: str) -> Network:
+    """A start as it is."""
+    figures = default_figures(start, chip, budget)
+    return Network(how, {f.name: default_of(f) for f in start}, figures, best_point(goal, figures, budget, chip))
 
 
 def default_figures(functions: Sequence[Function], chip: Chip, budget: Budget) -> Figures:
@@ -101,13 +119,10 @@ def _rank(network: Network, goal: Goal, budget: Budget, chip: Chip) -> tuple:
 
 
 def _carried_out(functions: Sequence[Function], places: dict, chosen: Sequence[Record], goal: Goal, budget: Budget, chip: Chip) -> Network | None:
-    left, decided, programs = iter(chosen), {}, []
+    decided, programs = {}, []
     for function in functions:
-        ways = []
-        for part in function.parts:
-            task = places[function.name, part.first]
-            ways.append((task.space, task.space.way(task.ways[next(left).key])))
-        decided[function.name] = joined(function, ways)
+        ways = [(places[record.place], record.key) for record in chosen if record.place[0] == function.name]
+        decided[function.name] = joined(function, [(part, task.space, task.space.way(task.ways[key])) for (task, part), key in ways])
         try:
             programs.append(carried_out(function, decided[function.name], chip)[1])
         except UnsupportedError:
@@ -117,15 +132,17 @@ def _carried_out(functions: Sequence[Function], places: dict, chosen: Sequence[R
 
 
 def select(options: Sequence[Sequence[Record]], goal: Goal, budget: Budget, chip: Chip, point: Point, share: float = 1.0,
-           about: Figures | None = None, live: bool = False, refused: Sequence[tuple[str, ...]] = ()) -> list[Record] | None:
-    """One record of each list: of those that meet the budget at the point, if figures add up, the selection of least cost; None if there is none.
+           about: Figures | None = None, live: bool = False, refused: Sequence[Sequence[Record]] = (), spans: Sequence[tuple[int, int]] | None = None) -> list[Record] | None:
+    """One record of each list (with ``spans`` of those on a path): of those that meet the budget at the point, if figures add up, the selection of least cost; None if there
+    is none.
 
-    live : activations count as if addresses left no gaps. refused : selections, as keys, that are not to be made again. share : of memory and power that may be used.
+    live : activations count as if addresses left no gaps. refused : selections of these records that are not to be made again. spans : per list which cuts it
+    lies between, one list after another unless given. share : of memory and power that may be used.
     about : figures near which the product of energy and time is made linear; the solution replaces them.
     """
     found = None
     for _ in range(FIXPOINT if goal is Goal.EDP else 1):
-        chosen = _solved(options, goal, budget, chip, point, share, about, live, refused)
+        chosen = _solved(options, goal, budget, chip, point, share, about, live, refused, spans or [(i, i + 1) for i in range(len(options))])
         if chosen is None or chosen == found:
             break
         found, about = chosen, together([record.figures for record in chosen])
@@ -133,17 +150,17 @@ def select(options: Sequence[Sequence[Record]], goal: Goal, budget: Budget, chip
 
 
 def _solved(options, goal: Goal, budget: Budget, chip: Chip, point: Point, share: float, about: Figures | None, live: bool,
-            refused: Sequence[tuple[str, ...]]) -> list[Record] | None:
+            refused: Sequence[Sequence[Record]], spans: Sequence[tuple[int, int]]) -> list[Record] | None:
     model = cp_model.CpModel()
     taken = [[model.new_bool_var(f"{i}_{k}") for k in range(len(records))] for i, records in enumerate(options)]
     flat = [(x, record.figures) for xs, records in zip(taken, options) for x, record in zip(xs, records)]
-    for xs in taken:
-        model.add_exactly_one(xs)
+    _on_a_path(model, taken, spans)
     peak = model.new_int_var(0, 1 << 40, "peak")
     for x, f in flat:
         model.add(peak >= (f.live_bytes if live else f.activation_bytes)).only_enforce_if(x)
-    for keys in refused:
-        model.add_bool_or([~x for xs, records, key in zip(taken, options, keys) for x, record in zip(xs, records) if record.key == key])
+    for chosen in refused:
+        made = set(map(id, chosen))
+        model.add_bool_or([~x for xs, records in zip(taken, options) for x, record in zip(xs, records) if id(record) in made])
     constants = sum(x * f.constant_bytes for x, f in flat)
     model.add(constants + peak <= int(share * budget.memory_bytes))
     nanojoules = sum(x * round(f.energy_pj[point.name] / 1000) for x, f in flat)
@@ -158,7 +175,20 @@ def _solved(options, goal: Goal, budget: Budget, chip: Chip, point: Point, share
     solver.parameters.num_workers, solver.parameters.random_seed, solver.parameters.max_deterministic_time = 1, 0, EFFORT
     if solver.solve(model) not in (cp_model.OPTIMAL, cp_model.FEASIBLE):
         return None
-    return [next(record for x, record in zip(xs, records) if solver.value(x)) for xs, records in zip(taken, options)]
+    chosen = [(span, record) for span, xs, records in zip(spans, taken, options) for x, record in zip(xs, records) if solver.value(x)]
+    return [record for _, record in sorted(chosen, key=lambda pair: pair[0])]
+
+
+def _on_a_path(model, taken: Sequence[Sequence], spans: Sequence[tuple[int, int]]) -> None:
+    """From the first cut to the last one part follows the other, each taken one way."""
+    last = max((end for _, end in spans), default=0)
+    for cut in range(last + 1):
+        begin = [x for xs, span in zip(taken, spans) for x in xs if span[0] == cut]
+        end = [x for xs, span in zip(taken, spans) for x in xs if span[1] == cut]
+        if cut == 0 or cut == last:
+            model.add_exactly_one(begin if cut == 0 else end)
+        elif begin or end:
+            model.add(sum(begin) == sum(end))
 
 
 def _within_power(model, nanojoules, cycles, budget: Budget, chip: Chip, point: Point, share: float) -> None:

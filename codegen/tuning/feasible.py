@@ -13,6 +13,7 @@ from tvm_ergo.codegen.tuning.task import Task
 from tvm_ergo.target.chip import Chip, Point
 from tvm_ergo.target.errors import BudgetError
 from tvm_ergo.target.isa import Event
+from tvm_ergo.target.machine.power import Work, idle_mw
 
 ARITHMETIC = (Event.MAC_8X8, Event.ACC_ADD_32, Event.REQUANT, Event.RESCALE_9X22, Event.DIVIDE)
 """What has to be computed at least once, however it is scheduled."""
@@ -86,7 +87,21 @@ def check_feasible(tasks: Sequence[Task], budget: Budget, chip: Chip) -> None:
     if not any(floor.reached for floor in found):
         raise BudgetError(f"no schedule reaches {rate}: the multiply-accumulates alone take longer at every operating point", required=rate,
                           available="; ".join(f"{f.point.name}: {f.point.clock_hz / 1e6:g} MHz" for f in found), remedy="a lower frame rate, or a smaller network")
+    within = " in the worst window, which no average exceeds" if budget.peak_mw < budget.power_mw else ""
+    if budget.frames_per_s and best.idle_mw > budget.average_mw:
+        raise BudgetError(f"no schedule meets {budget.average_mw:g} mW at {rate}: idle power alone takes more", required=f"at least {best}",
+                          available=f"{budget.average_mw:g} mW{within}", remedy=_for_idle(chip))
     largest = max(("idle", best.idle_mw), ("leakage", best.leakage_mw), ("arithmetic", best.arithmetic_mw), key=lambda item: item[1])
     raise BudgetError(f"no schedule meets {budget.average_mw:g} mW at {rate}; the largest part of the least power is {largest[0]}",
-                      required=f"at least {best}", available=f"{budget.average_mw:g} mW" + (" in the worst window, which no average exceeds" if budget.peak_mw < budget.power_mw else ""),
+                      required=f"at least {best}", available=f"{budget.average_mw:g} mW{within}",
                       remedy="a larger budget, a lower frame rate, or a smaller network (tvm-ergo compress)")
+
+
+def _for_idle(chip: Chip) -> str:
+    """What helps where idle power exceeds the budget: no schedule, rate or smaller network does."""
+    remedies = ["a larger budget", "a chip that takes less when idle (--target)"]
+    if chip.gating is not None:
+        gated = idle_mw(Work(0, 0.0, banks=0, kept_banks=0), chip, gating=True)
+        remedies.append(f"power gating, which budgets do not count on: this chip takes {gated:.3g} mW idle with all that can be switched off, and the memory's banks with constants "
+                        "on top (`tvm-ergo report` states power with gating)")
+    return "; ".join(remedies)

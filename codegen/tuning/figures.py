@@ -64,6 +64,13 @@ class Figures:
     def memory_bytes(self) -> int:
         return self.constant_bytes + self.activation_bytes
 
+    @property
+    def wrong(self) -> str | None:
+        """Which figures can be of no Program: negative, or no finite numbers; None where all may be."""
+        named = {"cycles": self.cycles, "constant_bytes": self.constant_bytes, "activation_bytes": self.activation_bytes, "live_bytes": self.live_bytes,
+                 **{f"energy_pj at {p}": e for p, e in self.energy_pj.items()}, **{f"peak_mw at {p}": e for p, e in self.peak_mw.items()}}
+        return ", ".join(f"{name} {value}" for name, value in named.items() if not 0 <= value < inf) or None
+
     def to_json(self) -> dict:
         return asdict(self)
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tvm_ergo.codegen.tuning.figures import Figures
-from tvm_ergo.target.errors import OutputError
+from tvm_ergo.target.errors import DatabaseError, OutputError
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,8 @@ class Trial:
 
 
 class Log:
-    """``trials.jsonl`` of a work directory. known : what it held when it was opened, by task and way; a torn last line is dropped."""
+    """``trials.jsonl`` of a work directory. known : what it held when it was opened, by task and way; a torn last line is dropped. Errors: OutputError,
+    DatabaseError for lines that no tuner wrote."""
 
     def __init__(self, path: Path, resume: bool):
         self.path = path
@@ -54,10 +55,14 @@ class Log:
         for line in self.path.read_bytes().splitlines(keepends=True):
             try:
                 trial = Trial.from_json(line.decode())
-            except (ValueError, KeyError, TypeError, AttributeError):
-                break
+                wrong = None if trial.figures is None else trial.figures.wrong
+            except (ValueError, KeyError, TypeError, AttributeError, OverflowError):
+                wrong = "not a trial"
             if not line.endswith(b"\n"):
                 break
+            if wrong is not None:
+                raise DatabaseError("a record of trials cannot be believed", where=f"{self.path}, line {len(self.known) + 1}", available=wrong,
+                                    remedy="remove this line and those behind it, or tune into another folder")
             self.known[trial.task, trial.way] = trial
             size += len(line)
         return size

@@ -55,10 +55,10 @@ def default_of(function: Function) -> Decided:
     return Decided({**described(function.plan), **recasting(function.graph, function.plan)}, codings)
 
 
-def joined(function: Function, ways: Sequence[tuple[Space, Way]]) -> Decided:
+def joined(function: Function, ways: Sequence[tuple[Part, Space, Way]]) -> Decided:
     """The plan that carries out each part its way."""
     bands, stages, barriers, codings, codes = {}, {}, set(), {}, {}
-    for part, (space, way) in zip(function.parts, ways, strict=True):
+    for part, space, way in ways:
         bands |= {str(part.nodes[n]): rows for n, rows in way.bands}
         stages |= {str(part.nodes[n]): [[part.nodes[i] for i in s.inner], s.columns, s.channels] for n, s in way.stages}
         barriers |= {part.nodes[n] for n in way.barriers}

@@ -49,6 +49,15 @@ def parts_of(plan: Plan | SpacePlan, most_units: int = MOST_UNITS) -> list[Part]
     return found
 
 
+def part_of(plan: Plan | SpacePlan, first: int, last: int) -> Part | None:
+    """Units ``[first, last]`` as another plan of the same graph carries them out; None where one of its stages crosses these cuts."""
+    units = units_of(plan.graph)
+    inside = {node.id for unit in units[first:last + 1] for node in unit}
+    if isinstance(plan, SpacePlan) and any(len(inside.intersection((n, *stage.inner))) not in (0, 1 + len(stage.inner)) for n, stage in plan.stages.items()):
+        return None
+    return _part(plan, units, first, last)
+
+
 def _joined(graph: Graph, units: Sequence[tuple[Node, ...]], ends: Sequence[int], most_units: int) -> list[int]:
     """The last unit of each part: of the ``ends`` those between which at most so many units lie (or one subproblem) and whose tensors are smallest in sum."""
     sizes = [sum(graph.tensors[t].size_bytes for t in units[u][-1].outputs) for u in ends]

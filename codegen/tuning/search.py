@@ -139,7 +139,7 @@ class Search:
 
     def _course(self, task: Task, number: int) -> Course:
         seed = self.settings.seed * 1009 + number + 1
-        space = ms.space_generator.ScheduleFn(schedule_fn(task.space, task.seeds[0]), sch_rules=[], postprocs=[postproc(task, self.gate)],
+        space = ms.space_generator.ScheduleFn(schedule_fn(task.space, *task.seeds), sch_rules=[], postprocs=[postproc(task, self.gate)],
                                               mutator_probs={mutator(task, seed): 1.0})
         if self.settings.strategy == "random":
             strategy = ms.search_strategy.ReplayTrace(max_fail_count=100)

@@ -22,7 +22,8 @@ from tvm_ergo.target.codecs.slots import SlotLayout
 
 @dataclass(eq=False)
 class Task:
-    """One subproblem. parts : where it occurs, ``(chip function, part)``. seeds : decisions to measure first, those of the given plan in front.
+    """One subproblem. parts : where it occurs, ``(chip function, part)``. seeds : decisions to measure first, those of the given plan in front. beside_bytes : the
+    fewest constants that all else has in any of the plans the search starts from, None where that is not known. given : whether it is a part of the first of them.
 
     ways : decisions met so far, one set for each way by its key. records : figures by the way's key, None for what could not be carried out.
     """
@@ -34,6 +35,8 @@ class Task:
     seeds: list[tuple[int, ...]] = field(default_factory=list)
     ways: dict[str, tuple[int, ...]] = field(default_factory=dict)
     records: dict[str, Figures | None] = field(default_factory=dict)
+    beside_bytes: int | None = None
+    given: bool = True
 
     @property
     def weight(self) -> int:
@@ -49,7 +52,7 @@ class Task:
     def free(self) -> Trace:
         """A trace of all decisions, made somehow."""
         sch = Schedule(self.module, seed=1, debug_mask="none", error_render_level="fast")
-        schedule_fn(self.space, self.seeds[0])(sch)
+        schedule_fn(self.space, *self.seeds)(sch)
         return sch.trace
 
     def trace(self, values: Sequence[int]) -> Trace:
@@ -84,11 +87,16 @@ def tasks_of(parts: Sequence[tuple[str, Part]], chip: Chip, options: Options = O
             found[name] = Task(name, space, Bench(part.graph, space, chip, options))
         task = found[name]
         task.parts.append((function, part))
-        codings = {t: part.graph.tensors[t].coding for t in space.forms}
-        values = space.values(part.bands, part.stages, part.barriers, codings)
-        if values is not None and tuple(values) not in task.seeds:
-            task.seeds.append(tuple(values))
+        values = seed_of(space, part)
+        if values is not None and values not in task.seeds:
+            task.seeds.append(values)
         plain = tuple(choice.candidates[0] for choice in space.choices)
         if not task.seeds:
             task.seeds.append(plain)
     return list(found.values())
+
+
+def seed_of(space: Space, part: Part) -> tuple[int, ...] | None:
+    """The decisions that carry a part out as its plan does; None where none do."""
+    values = space.values(part.bands, part.stages, part.barriers, {t: part.graph.tensors[t].coding for t in space.forms})
+    return None if values is None else tuple(values)

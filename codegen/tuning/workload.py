@@ -90,14 +90,14 @@ def _block(graph: Graph, node: Node, told: str, made: dict[int, te.Tensor]) -> d
     return dict(zip(node.outputs, results))
 
 
-def schedule_fn(space: Space, usual: Sequence[int]):
-    """A space for `ms.space_generator.ScheduleFn`: samples every decision and annotates its block with it. usual : the decisions of a schedule that is
-    known to be reasonable; every decision is made as there about so often as USUAL says, otherwise all values are equally likely."""
+def schedule_fn(space: Space, *usual: Sequence[int]):
+    """A space for `ms.space_generator.ScheduleFn`: samples every decision and annotates its block with it. usual : the decisions of schedules that are
+    known to be reasonable; every decision is made as in one of them about so often as USUAL says, otherwise all values are equally likely."""
 
     def sample(sch: Schedule) -> None:
-        for choice, common in zip(space.choices, usual, strict=True):
+        for choice, *common in zip(space.choices, *usual, strict=True):
             count = len(choice.candidates)
-            shares = [float(round(USUAL / (1 - USUAL) * count)) + 1 if value == common else 1.0 for value in choice.candidates]  # whole: traces are kept as text
+            shares = [float(round(USUAL / (1 - USUAL) * count / len(set(common)))) + 1 if value in common else 1.0 for value in choice.candidates]  # whole: traces are kept as text
             value = sch.sample_categorical(list(choice.candidates), shares)
             sch.annotate(sch.get_sblock(f"n{choice.node}"), _key(choice), value)
 

@@ -67,7 +67,8 @@ def compile(model, *, target: str | Path | tvm.target.Target | Chip = "ergo", ca
     network does not fit otherwise or objective="memory" asks for it; "coded" takes the fewest bytes, whatever time that costs; "dense" codes
     nothing. Results are the same to the bit.
     database : folder that `tvm_ergo.tune` (``tvm-ergo tune --out``) wrote: chip functions found in it are carried out as planned there, with the same
-    results; others as ever. Made for another chip, compiler, model or for more memory, it is refused.
+    results; others as ever. Made for another chip, compiler, model or for more memory, it is refused; so are
+    weights, objective and compression other than their defaults and than those it was tuned with.
     progress : ``progress(step, done, total)``, called on long work.
 
     Errors: DatabaseError (see database), ModelError (model unreadable), CalibrationError (missing or unusable data), OutOfMemoryError (does not fit),
@@ -84,6 +85,8 @@ def compile(model, *, target: str | Path | tvm.target.Target | Chip = "ergo", ca
     tuned = current() if database is None else Database.read(database)
     if tuned is not None:
         tuned.check(chip)
+        asked = {"weights": weights, "objective": objective, "compression": compression}
+        tuned.check_options(**{name: value.value for name, value in asked.items() if value not in (Weights.AUTO, Objective.LATENCY, Compression.AUTO)})
     imported = frontend.load(model, input_shapes=input_shapes, batch=batch)
     if hasattr(calibration, "__next__"):
         calibration = list(calibration)  # quantizing and measuring both look at it

@@ -33,6 +33,31 @@ def test_tune_then_compile_with_its_results(calibration, tmp_path, capsys):
     assert "plotly" in (tmp_path / "p.html").read_text()
     assert main(["compile", *arguments, "--database", str(tmp_path / "t")]) == 0
     assert f"{summary['tuned']['cycles']:,} cycles" in capsys.readouterr().out
+    assert main(["compile", *arguments, "--database", str(tmp_path / "t"), "--weights", "coded"]) == 2
+    assert "other options" in capsys.readouterr().err
+
+
+def test_a_budget_that_the_search_misses_is_an_error_and_keeps_the_results(calibration, tmp_path, capsys):
+    arguments = ["tune", MODEL, "--calibration", calibration, "--trials", "4", "--power-budget", "1.5111mW", "--fps", "30", "--out", str(tmp_path / "t")]
+    assert main([*arguments, "--json", str(tmp_path / "s.json")]) == 2
+    assert "no schedule found meets the budgets" in capsys.readouterr().err
+    assert json.loads((tmp_path / "s.json").read_text())["met"] is False and (tmp_path / "t" / "best.json").exists()
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
+def test_ctrl_c_anywhere_is_one_line_also_where_an_import_makes_another_error_of_it(monkeypatch, capsys, error):
+    import tvm_ergo.cli as cli
+
+    def interrupted():
+        try:
+            signal.raise_signal(signal.SIGINT)
+        except KeyboardInterrupt:
+            raise error from None
+
+    before = signal.getsignal(signal.SIGINT)
+    monkeypatch.setattr(cli, "build_parser", interrupted)
+    assert main(["targets"]) == 130 and capsys.readouterr().err == "tvm-ergo: interrupted\n"
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 @pytest.mark.parametrize("wrong", [["--power-budget", "0.01mW", "--fps", "30"], ["--memory", "1KiB"], ["--calibration", "none.npz"], ["--json", "no/such/folder.json"],

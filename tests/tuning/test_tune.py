@@ -95,12 +95,34 @@ def test_altered_plans_are_refused(tuned, make_net, tmp_path):
         tvm_ergo.tune(make_net(), out=folder, resume=True, **SETTINGS)
 
 
+@pytest.mark.parametrize("wrong", [{"cycles": -5}, {"energy_pj": {"nominal": float("nan")}}, {"live_bytes": float("inf")}])
+def test_records_that_no_tuner_wrote_are_refused(tuned, make_net, tmp_path, wrong):
+    folder = tmp_path / "altered"
+    shutil.copytree(tuned[1], folder)
+    lines = (folder / "trials.jsonl").read_text().splitlines()
+    trial = json.loads(lines[5])
+    lines[5] = json.dumps({**trial, "figures": {**trial["figures"], **wrong}})
+    (folder / "trials.jsonl").write_text("\n".join(lines) + "\n")
+    with pytest.raises(DatabaseError, match="cannot be believed") as told:
+        tvm_ergo.tune(make_net(), out=folder, resume=True, **SETTINGS)
+    assert told.value.where.endswith("line 6") and (folder / "trials.jsonl").read_text().splitlines() == lines
+
+
+def test_options_that_contradict_the_tuning_are_refused(tuned, make_net):
+    for options in ({"weights": "dense"}, {"objective": "energy"}, {"compression": "off"}):
+        with pytest.raises(DatabaseError, match="other options"):
+            tvm_ergo.compile(make_net(), memory=MEMORY, database=tuned[1], **options)
+
+
 def test_a_folder_of_another_run_is_not_mixed_with_this_one(tuned, make_net, tmp_path):
     _, folder, _ = tuned
     with pytest.raises(OutputError, match="already"):
         tvm_ergo.tune(make_net(), out=folder, **SETTINGS)
     with pytest.raises(DatabaseError, match="objective: latency there, energy asked"):
         tvm_ergo.tune(make_net(), out=folder, resume=True, objective="energy", **SETTINGS)
+    with pytest.raises(OutputError, match="no tuning run"):
+        tvm_ergo.tune(make_net(), out=tmp_path / "none", resume=True, **SETTINGS)
+    assert not (tmp_path / "none").exists()
     (tmp_path / "letter").write_text("mine")
     with pytest.raises(OutputError, match="something else"):
         tvm_ergo.tune(make_net(), out=tmp_path, **SETTINGS)
@@ -119,7 +141,7 @@ def test_more_trials_go_on_from_those_there_are(tuned, make_net, tmp_path):
 def test_a_power_no_schedule_meets_is_told_before_the_search(make_net, tmp_path):
     with pytest.raises(BudgetError, match="idle") as told:
         tvm_ergo.tune(make_net(), out=tmp_path / "a", power_budget_mw=0.5, frames_per_s=30, **SETTINGS)
-    assert "mW at" in told.value.required
+    assert "mW at" in told.value.required and "gating" in told.value.remedy and not (tmp_path / "a").exists()
     assert tvm_ergo.tune(make_net(), out=tmp_path / "a", memory=MEMORY, trials=4).trials >= 4  # nothing is left of what was refused
     with pytest.raises(BudgetError, match="frames per second"):
         tvm_ergo.tune(make_net(), out=tmp_path / "b", frames_per_s=1e9, **SETTINGS)
@@ -157,7 +179,7 @@ import sys
 sys.path.insert(0, {tests!r})
 from conftest import net
 import tvm_ergo
-tvm_ergo.tune(net(), out=sys.argv[1], resume=True, memory={memory}, trials=48)
+tvm_ergo.tune(net(), out=sys.argv[1], resume="resume" in sys.argv, memory={memory}, trials=48)
 """
 
 
@@ -172,7 +194,7 @@ def test_killed_by_the_system_and_resumed_it_ends_with_the_same_records(tuned, t
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert 0 < len(log.read_text().splitlines()) < 48
-    resumed = subprocess.run([sys.executable, "-P", "-c", script, str(tmp_path / "a")], capture_output=True, text=True)
+    resumed = subprocess.run([sys.executable, "-P", "-c", script, str(tmp_path / "a"), "resume"], capture_output=True, text=True)
     assert resumed.returncode == 0, resumed.stderr
     def known(path):
         return [{k: v for k, v in json.loads(line).items()} for line in path.read_text().splitlines()]

@@ -6,9 +6,11 @@ Exit codes: 0 done, 2 wrong input of any kind (one clear message on stderr, no t
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
-
-from tvm_ergo.target.errors import ErgoError
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 COMMANDS = ("compile", "compress", "run", "eval", "report", "explore", "tune", "worker", "disasm", "targets", "ops")
 
@@ -29,18 +31,47 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(argv: list[str] | None = None) -> int:
+    with _ctrl_c() as pressed:
+        try:
+            return _run(argv)
+        except BrokenPipeError:  # the reader (head, less) went away: not our error
+            sys.stderr.close()
+            return 0
+        except (KeyboardInterrupt, Exception) as error:
+            if isinstance(error, KeyboardInterrupt) or pressed():  # modules that are being imported turn it into errors of their own
+                print("tvm-ergo: interrupted", file=sys.stderr)
+                return 130
+            raise
+
+
+def _run(argv: list[str] | None) -> int:
+    from tvm_ergo.target.errors import ErgoError
+
     try:
         arguments = build_parser().parse_args(argv)
         return arguments.run(arguments) or 0
     except ErgoError as error:
         print(f"tvm-ergo: {type(error).__name__}: {error}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        print("tvm-ergo: interrupted", file=sys.stderr)
-        return 130
-    except BrokenPipeError:  # the reader (head, less) went away: not our error
-        sys.stderr.close()
-        return 0
+
+
+@contextmanager
+def _ctrl_c() -> Iterator[Callable[[], bool]]:
+    """Yields whether Ctrl-C was pressed; it raises KeyboardInterrupt as ever."""
+    pressed = threading.Event()
+    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        yield pressed.is_set
+        return
+
+    def press(number, frame) -> None:
+        pressed.set()
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGINT, press)
+    try:
+        yield pressed.is_set
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _version() -> str:

@@ -19,15 +19,18 @@ def add_arguments(parser) -> None:
 
 
 def run(arguments) -> None:
-    from tvm_ergo.cli.models import is_compiled, open_model, report_of, write_results
+    from tvm_ergo.cli.models import asked_options, is_compiled, open_model, report_of, write_results
     from tvm_ergo.report.terminal import print_report
     from tvm_ergo.target.errors import InputError, OutputError
+    from tvm_ergo.tuning.store import Database
 
     check_result_paths(arguments, arguments.output)
     if is_compiled(arguments.model):
         raise InputError("this model is compiled already", where=arguments.model, remedy="use 'tvm-ergo report' or 'tvm-ergo run'")
     if arguments.output and not is_compiled(arguments.output):
         raise OutputError("a compiled model's name ends in .ergo", where=arguments.output, remedy=f"write -o {arguments.output}.ergo")
+    if arguments.database:
+        Database.read(arguments.database).check_options(**asked_options(arguments))
     compiled = open_model(arguments)
     if arguments.output:
         compiled.save(arguments.output)

@@ -47,6 +47,13 @@ def open_model(arguments: argparse.Namespace):
     return compiled
 
 
+def asked_options(arguments: argparse.Namespace) -> dict[str, str]:
+    """Of weights, objective and compression those that were given, by name."""
+    asked = {"weights": arguments.weights, "objective": arguments.objective,
+             "compression": compression(arguments) if arguments.compression or arguments.lossless else None}
+    return {name: value for name, value in asked.items() if value is not None}
+
+
 def imported_model(arguments: argparse.Namespace):
     """The model file, imported. Errors: those of `frontend.load`; InputError for options that a model which is quantized already could not heed."""
     from tvm_ergo import frontend

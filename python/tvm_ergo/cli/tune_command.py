@@ -66,7 +66,7 @@ def parse_count(text: str) -> int:
 def run(arguments) -> None:
     import tvm_ergo
     from tvm_ergo.cli.models import imported_model, is_compiled, quantize_options
-    from tvm_ergo.target.errors import InputError
+    from tvm_ergo.target.errors import BudgetError, InputError
     from tvm_ergo.tuning.distant import measuring
     from tvm_ergo.tuning.shown import live, plot_page, summary
 
@@ -84,3 +84,6 @@ def run(arguments) -> None:
         write_text(arguments.plot, plot_page(result))
     write_text(arguments.json, result.model_dump_json(indent=1))
     summary(result, console(arguments))
+    if not result.met:
+        raise BudgetError("no schedule found meets the budgets; the closest one is written", where=result.folder,
+                          remedy="--resume with more --trials goes on from it; else a larger budget or memory, a lower frame rate, or a smaller network (tvm-ergo compress)")

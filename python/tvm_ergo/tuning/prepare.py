@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import tvm
+from tvm import relax
 from tvm_ergo.codegen.compile import COMPRESSION, PLAN
 from tvm_ergo.codegen.compression import TensorStatistics, rows_of
 from tvm_ergo.codegen.compression.choose import WAITING
@@ -17,23 +19,32 @@ from tvm_ergo.codegen.plan import make_plan
 from tvm_ergo.codegen.planned import remade
 from tvm_ergo.codegen.space import Objective, choose
 from tvm_ergo.codegen.stream import graph_of
+from tvm_ergo.codegen.tuning.figures import Figures
 from tvm_ergo.codegen.tuning.network import Decided, Function
+from tvm_ergo.codegen.weights.apply import annotated, codings_of
+from tvm_ergo.codegen.weights.choose import SLOWER, Weights
+from tvm_ergo.codegen.weights.levels import as_needed, levels
 from tvm_ergo.pipeline import PipelineOptions, run_stages
 from tvm_ergo.relay_passes.compile.insert_compression import Decision
 from tvm_ergo.relay_passes.compile.partition import chip_functions
+from tvm_ergo.target.chip import Chip
 from tvm_ergo.target.codecs import Codec
 from tvm_ergo.target.codecs.slots import SlotLayout
+from tvm_ergo.target.errors import OutOfMemoryError, UnsupportedError
 from tvm_ergo.waiting import Compression, compress_waiting, measure
 
 NO_LIMIT = 1 << 40
+BETWEEN = 1
+"""Starts between weights coded for free and the fewest bytes."""
 
 
 @dataclass(frozen=True, eq=False)
 class Prepared:
-    """functions : to tune. statistics : of their tensors, by function; none where nothing is to wait compressed. base : per function JSON of the tensors that
-    compilation lets wait compressed already, ``waiting`` and ``compression`` (the rows of reports)."""
+    """functions : to tune. others : the same with other plans that the search starts from too, their weights in other forms. statistics : of their
+    tensors, by function; none where nothing is to wait compressed. base : per function JSON of the tensors that compilation lets wait compressed already, ``waiting`` and ``compression`` (the rows of reports)."""
 
     functions: tuple[Function, ...]
+    others: tuple[tuple[Function, ...], ...] = ()
     statistics: Mapping[str, Mapping[str, TensorStatistics]] = field(default_factory=dict)
     base: Mapping[str, Mapping] = field(default_factory=dict)
     lossless: bool = False
@@ -63,18 +74,50 @@ def prepared(mod: tvm.IRModule, options: PipelineOptions) -> Prepared:
         statistics = {name: collector.statistics(name) for name in functions}
         mod = compress_waiting(mod, options, collector)
         functions = dict(chip_functions(mod))
+    base = {name: {"waiting": json.loads(str(func.attrs[WAITING])), "compression": json.loads(str(func.attrs[COMPRESSION]))}
+            for name, func in functions.items() if WAITING in (func.attrs or {})}
+    default = _planned(functions, options)
+    return Prepared(default, _others(functions, default, options), statistics, base, options.compression is Compression.LOSSLESS)
+
+
+def _planned(functions: Mapping[str, relax.Function], options: PipelineOptions) -> tuple[Function, ...]:
+    """With the plans they carry, or that compilation would choose. Errors: OutOfMemoryError."""
     graphs = {name: fuse(graph_of(func, name)) for name, func in functions.items()}
     constants = {name: make_plan(graph, NO_LIMIT).constant_bytes for name, graph in graphs.items()}
-    found, base = [], {}
+    found = []
     for name, graph in graphs.items():
         attrs, limit = functions[name].attrs or {}, max(1, options.chip.memory_bytes - sum(constants.values()) + constants[name])
-        if WAITING in attrs:
-            base[name] = {"waiting": json.loads(str(attrs[WAITING])), "compression": json.loads(str(attrs[COMPRESSION]))}
         plan = remade(graph, json.loads(str(attrs[PLAN]))) if PLAN in attrs else None
         if plan is None or plan.memory_bytes > limit:
             plan = choose(graph, options.chip, limit, objective=options.objective)
         found.append(Function.of(name, graph, plan))
-    return Prepared(tuple(found), statistics, base, options.compression is Compression.LOSSLESS)
+    return tuple(found)
+
+
+def _others(functions: Mapping[str, relax.Function], default: tuple[Function, ...], options: PipelineOptions) -> tuple[tuple[Function, ...], ...]:
+    """Plans with all weights plain, coded for free, in part and to the fewest bytes, each where it fits and is not too slow to learn from, those that are not there
+    yet."""
+    if options.weights is Weights.DENSE:
+        return ()
+    free = {name: func.without_attr(PLAN) for name, func in functions.items()}
+    forms = [{name: annotated(func, {}) for name, func in free.items()}, *levels(free, options.chip, options.weights).values()]
+    if options.weights is Weights.AUTO:
+        forms += as_needed(free, options.chip, BETWEEN)
+    found, seen, fastest = [], [{name: codings_of(func) for name, func in functions.items()}], _cycles(default, options.chip)
+    for form in forms:
+        codings = {name: codings_of(func) for name, func in form.items()}
+        if codings in seen:
+            continue
+        seen.append(codings)
+        with contextlib.suppress(OutOfMemoryError, UnsupportedError):  # the search does without this one
+            start = _planned(form, options)
+            if _cycles(start, options.chip) <= SLOWER * fastest:
+                found.append(start)
+    return tuple(found)
+
+
+def _cycles(start: tuple[Function, ...], chip: Chip) -> int:
+    return sum(Figures.of(function.program(chip), chip).cycles for function in start)
 
 
 def _fits(mod: tvm.IRModule, options: PipelineOptions) -> bool:

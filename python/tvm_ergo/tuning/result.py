@@ -47,7 +47,7 @@ class SampleRow(BaseModel):
 class TuningResult(BaseModel):
     """A run of the tuner. rejected : different schedules that were over a budget, by cause, which cost no trial. rank_correlation : Spearman's, of predictions
     with what was measured afterwards; counts_correlation : of the estimates from counts alone, without trees, for the same schedules. how : "tuned", or "default" where nothing
-    better was found. stopped : why the search ended."""
+    better was found. met : whether the tuned network meets the budgets. stopped : why the search ended."""
 
     name: str
     chip: str
@@ -67,6 +67,7 @@ class TuningResult(BaseModel):
     rank_correlation: float | None
     counts_correlation: float | None
     how: str
+    met: bool
     default: Cost
     tuned: Cost
     tasks: list[TaskRow]

@@ -54,9 +54,8 @@ def summary(result: TuningResult, console: Console) -> None:
     console.print(f"{result.objective} {100 * result.gain:.2f} % of the default; {result.trials} trials in {result.seconds:.1f} s ({result.trials_per_s:.1f}/s), "
                   f"ended by: {result.stopped}; rejected over budget without a trial: {rejected}{correlation}")
     console.print(_tasks(result))
+    console.print("best / default: the part's best trial by itself; the network takes of each part what meets the budgets together with the others")
     console.print(f"results in {result.folder}: tvm-ergo compile ... --database {result.folder}")
-    if not result.tuned.meets_budget:
-        console.print("[bold]no schedule found meets the budgets; this is the closest[/bold]")
 
 
 def _cells(cost: Cost) -> list[str]:

@@ -6,6 +6,7 @@ import contextlib
 import contextvars
 import hashlib
 import json
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,24 +52,24 @@ def undecided(mod: tvm.IRModule) -> dict[str, relax.Function]:
     return {name: func for name, func in chip_functions(mod) if func.attrs is None or PLAN not in func.attrs}
 
 
-def prepare(folder: Path, manifest: dict, resume: bool) -> None:
-    """Makes the directory, or enters it again.
+def check_folder(folder: Path, manifest: dict, resume: bool) -> None:
+    """Whether a run may begin in the folder, or go on there. Nothing is made yet: a run that is refused leaves nothing.
 
-    Errors: OutputError where it cannot be written, or holds another run and ``resume`` was not asked for; DatabaseError for resuming what was begun with other
-    settings.
+    Errors: OutputError where it cannot be written, holds something else, another run and ``resume`` was not asked for, or none though it was; DatabaseError for resuming what
+    was begun with other settings.
     """
+    existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not existing.is_dir() or not os.access(existing, os.W_OK):
+        raise OutputError(f"cannot make the folder {folder}", where=str(existing), available="not a folder" if not existing.is_dir() else "it may not be written to",
+                          remedy="give another folder")
     path = folder / MANIFEST
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"cannot make the folder {folder}", where=str(folder), available=str(error.strerror or error)) from error
     if not path.exists():
-        if any(folder.iterdir()):
+        if folder.exists() and any(folder.iterdir()):
             raise OutputError("the folder for the tuning results holds something else", where=str(folder), remedy="give an empty or a new folder")
-        write_atomically(path, json.dumps(manifest, indent=1))
+        if resume:
+            raise OutputError("there is no tuning run to go on with", where=str(folder), remedy="leave --resume out to begin one, or give the folder of the run")
         return
-    if not (folder / TRIALS).exists():  # begun and refused, for instance for a budget that cannot be met
-        write_atomically(path, json.dumps(manifest, indent=1))
+    if not (folder / TRIALS).exists():  # begun, and no trial finished
         return
     old = read_json(path)
     differing = [f"{key}: {old.get(key)} there, {manifest.get(key)} asked" for key in sorted({*old, *manifest}) if old.get(key) != manifest.get(key)]
@@ -77,6 +78,15 @@ def prepare(folder: Path, manifest: dict, resume: bool) -> None:
                             remedy="give another folder, or the settings it was begun with")
     if not resume:
         raise OutputError("the folder holds a tuning run already", where=str(folder), remedy="--resume to go on with it, or another folder")
+
+
+def begin(folder: Path, manifest: dict) -> None:
+    """Makes the folder of a run. Errors: OutputError."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"cannot make the folder {folder}", where=str(folder), available=str(error.strerror or error), remedy="give another folder") from error
+    write_atomically(folder / MANIFEST, json.dumps(manifest, indent=1))
 
 
 def read_json(path: Path) -> dict:
@@ -131,6 +141,14 @@ class Database:
                    "tune for this chip, or give the one of the results as target")
         if self.manifest["memory_bytes"] > chip.memory_bytes:
             refuse("memory", f"at most {chip.memory_bytes} bytes", f"{self.manifest['memory_bytes']} bytes", "tune again with this memory limit")
+
+    def check_options(self, **options: str) -> None:
+        """options : ``weights``, ``objective`` and ``compression`` as asked for. Errors: DatabaseError where it was tuned with others, which its plans carry out."""
+        differing = {name: value for name, value in options.items() if self.manifest.get(name) != value}
+        if differing:
+            raise DatabaseError("the tuning results were made with other options", where=self.folder,
+                                required=", ".join(f"{name} {self.manifest.get(name)}" for name in differing), available=", ".join(f"{n} {v}" for n, v in differing.items()),
+                                remedy="leave these options out: the results hold the plans; or tune again with them")
 
     def applied(self, mod: tvm.IRModule, chip: Chip) -> tvm.IRModule:
         """A partitioned module whose chip functions carry the plans there are of them. Errors: DatabaseError, also where there is none of any."""

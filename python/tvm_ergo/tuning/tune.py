@@ -26,7 +26,8 @@ from tvm_ergo.codegen.tuning.model import Model
 from tvm_ergo.codegen.tuning.rules import Measure
 from tvm_ergo.codegen.tuning.score import Score
 from tvm_ergo.codegen.tuning.search import Search, Settings
-from tvm_ergo.codegen.tuning.task import Task, tasks_of
+from tvm_ergo.codegen.tuning.starts import tasks_of_starts
+from tvm_ergo.codegen.tuning.task import Task
 from tvm_ergo.codegen.weights.choose import Weights
 from tvm_ergo.files import write_atomically
 from tvm_ergo.pipeline import PipelineOptions, run_stages
@@ -69,7 +70,7 @@ def tune(model, *, out: str | Path, target: str | Path | tvm.target.Target | Chi
     power_budget_mw : most average power, idle and leakage included, at ``frames_per_s`` (without: while one inference follows the other).
     peak_power_mw : most power in the worst window of ``window_s`` seconds, judged on whole plans. frames_per_s : a rate that has to be reached. objective : what is made least: "latency", "energy", "edp" (energy times time) or "memory".
     trials : schedules measured, of all tasks together. seconds : after which it ends. early_stop : trials without any gain after which it ends; 0: never.
-    seed : the same gives the same result (with ``trials``; time does not repeat). resume : go on with what the folder holds.
+    seed : the same gives the same result (with ``trials``; time does not repeat). resume : go on with the run that the folder holds.
     strategy : "evolutionary", or "random" for comparison. measure : ``measure(task, decisions) -> Figures`` in place of this process's own.
     progress : called after every batch with a `Progress`.
 
@@ -89,8 +90,9 @@ def tune(model, *, out: str | Path, target: str | Path | tvm.target.Target | Chi
     if not keys:
         raise UnsupportedError("nothing of the model runs on the chip: there is nothing to tune", remedy="`tvm-ergo ops` lists what the chip supports")
     folder, name = Path(out), Path(imported.source or "model").name
-    store.prepare(folder, _manifest(chip, goal, budget, settings, options, keys), given.flag("resume", resume))
-    return _Run(name, chip, goal, budget, settings, prepared(mod, options), keys, folder, resume, measure, progress, options.weights is not Weights.DENSE).result()
+    manifest = _manifest(chip, goal, budget, settings, options, keys)
+    store.check_folder(folder, manifest, given.flag("resume", resume))
+    return _Run(name, chip, goal, budget, settings, prepared(mod, options), keys, folder, manifest, resume, measure, progress, options.weights is not Weights.DENSE).result()
 
 
 def _asked(limits, objective, trials, seconds, early_stop, seed, strategy) -> tuple[Budget, Goal, Settings]:
@@ -131,16 +133,19 @@ class _Run:
     prepared: Prepared
     keys: dict[str, str]
     folder: Path
+    manifest: dict
     resume: bool
     measure: Measure | None
     progress: Callable[[Progress], None] | None
     forms: bool
 
     def result(self) -> TuningResult:
-        tasks = tasks_of([(f.name, part) for f in self.prepared.functions for part in f.parts], self.chip, forms=self.forms, layouts=self.prepared.layouts)
-        check_feasible(tasks, self.budget, self.chip)
+        starts = (self.prepared.functions, *self.prepared.others)
+        tasks = tasks_of_starts(starts, self.chip, forms=self.forms, layouts=self.prepared.layouts)
+        check_feasible([task for task in tasks if task.given], self.budget, self.chip)
         default = default_figures(self.prepared.functions, self.chip, self.budget)
         score = Score.of(self.goal, self.chip, self.budget, default)
+        store.begin(self.folder, self.manifest)  # not before: what is refused leaves nothing
         log = Log(self.folder / store.TRIALS, self.resume)
         start = time.monotonic()
         with _interruptible() as interrupted:
@@ -148,7 +153,7 @@ class _Run:
                             self.measure or _here, self.settings, self.folder, interrupted, self._reporting(start))
             search.run()
             elapsed = time.monotonic() - start
-            network = best_network(self.prepared.functions, tasks, self.goal, self.budget, self.chip)
+            network = best_network(starts, tasks, self.goal, self.budget, self.chip)
         result = self._result(search, tasks, network, default, elapsed, interrupted())
         write_atomically(self.folder / store.BEST, json.dumps(self._best(network), indent=1))
         write_atomically(self.folder / store.SUMMARY, result.model_dump_json(indent=1))
@@ -159,8 +164,9 @@ class _Run:
             return None
 
         def report(search: Search) -> None:
-            best = sum(c.task.weight * c.best[-1] for c in search.courses)
-            first = sum(c.task.weight * search.model.score.measured(c.task.default) for c in search.courses)
+            courses = [course for course in search.courses if course.task.given]
+            best = sum(c.task.weight * c.best[-1] for c in courses)
+            first = sum(c.task.weight * search.model.score.measured(c.task.default) for c in courses)
             self.progress(Progress(search.trials, self.settings.trials, time.monotonic() - start, best / first if first else 1.0, search.gate.rejected))
 
         return report
@@ -179,7 +185,7 @@ class _Run:
             peak_mw=None if self.budget.peak_mw == inf else self.budget.peak_mw, window_s=self.budget.window_s, seed=self.settings.seed,
             strategy=self.settings.strategy, trials=search.trials, seconds=seconds, trials_per_s=search.trials / seconds if seconds else 0.0, stopped=stopped,
             rejected=search.gate.rejected, rank_correlation=search.correlation(), counts_correlation=search.correlation(counts_alone=True),
-            how=network.how, default=self._cost(default), tuned=self._cost(network.figures),
+            how=network.how, met=network.point is not None, default=self._cost(default), tuned=self._cost(network.figures),
             tasks=[self._task(search, task) for task in tasks],
             samples=[SampleRow(task=s.task, seconds=s.seconds, share=s.score / s.base, predicted_share=None if s.predicted is None else s.predicted / s.base)
                      for s in search.samples], folder=str(self.folder))
