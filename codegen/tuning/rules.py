@@ -108,7 +108,7 @@ def artifact(mod, tasks: Mapping[str, Task]) -> str:
     return json.dumps({"task": name, "way": key, "values": tasks[name].ways[key]})
 
 
-def runner(tasks: Mapping[str, Task], measure: Measure, score: Callable[[Figures], float], found: dict[tuple[str, str], Figures | None]):
+def runner(tasks: Mapping[str, Task], measure: Measure, score: Callable[[Task, Figures], float], found: dict[tuple[str, str], Figures | None]):
     """Prices what the builder names with the machine's model. found : takes the figures by task and way."""
 
     @derived_object
@@ -132,7 +132,7 @@ def runner(tasks: Mapping[str, Task], measure: Measure, score: Callable[[Figures
                     LOGGER.info("%s", error)
                     return ms.runner.RunnerResult([FAILED_S], None)
                 found[given["task"], given["way"]] = figures
-                return ms.runner.RunnerResult([score(figures)], None)
+                return ms.runner.RunnerResult([score(tasks[given["task"]], figures)], None)
 
         return Result()
 

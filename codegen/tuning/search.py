@@ -32,6 +32,8 @@ DRAWS = 50
 """Populations drawn at most until FRESH schedules are within the budgets; TVM's 5 end a search under a tight budget at once."""
 WINDOW, BACKWARD = 2 * BATCH, 0.2
 """Of the gradient: trials over which a task's gain is looked at, and the share of that in what it promises."""
+OVER = 1.3
+"""What a schedule whose addresses have no room is taken to cost, of what it does."""
 EMPTY = 3
 """Rounds without a new schedule after which a task has no more."""
 
@@ -98,7 +100,7 @@ class Search:
         self.target = tvm.target.Target(DEFAULT_CHIP)  # the chip itself is told in the manifest: in every record it would be most of it
         self.database = _database(folder)
         self.builder = builder(self.tasks)
-        self.runner = runner(self.tasks, self._measured, model.score.measured, self.found)
+        self.runner = runner(self.tasks, self._measured, self.score, self.found)
         self.courses: list[Course] = []
 
     @property
@@ -114,6 +116,12 @@ class Search:
             if not open_courses:
                 return
             self._round(max(open_courses, key=lambda course: course.gain))
+
+    def score(self, task: Task, figures: Figures) -> float:
+        """What is made small: as measured, and more for what has no room with the addresses that were found. Whole plans are placed again, which may help, so such a schedule is not
+        left out."""
+        measured = self.model.score.measured(figures)
+        return measured * OVER if figures.memory_bytes > self.gate.room(task) else measured
 
     def run_seeds(self) -> None:
         """Measures the schedules the search starts from."""
@@ -150,11 +158,11 @@ class Search:
         workload = self.database.commit_workload(task.module)
         for key, figures in task.records.items():
             if figures is not None:
-                self._commit(task, workload, task.trace(task.ways[key]), self.model.score.measured(figures))
+                self._commit(task, workload, task.trace(task.ways[key]), self.score(task, figures))
         if task.space.choices:
             context.pre_tuning(1 << 30, max(LEAST_BATCH, min(BATCH, task.space.size // PER_TRIAL)), context.generate_design_space(), self.database, tvm_model(self.model, self.tasks))
         course = Course(task, context, workload)
-        course.best = [min(self.model.score.measured(f) for f in task.records.values() if f is not None)]
+        course.best = [min(self.score(task, f) for f in task.records.values() if f is not None)]
         return course
 
     def _round(self, course: Course) -> None:
@@ -181,7 +189,7 @@ class Search:
     def _taken(self, course: Course, keys: list[str], predicted: list[float | None]) -> None:
         before, task = course.best[-1], course.task
         new = self._take(task, keys, predicted)
-        best = min(self.model.score.measured(f) for f in task.records.values() if f is not None)
+        best = min(self.score(task, f) for f in task.records.values() if f is not None)
         course.best += [best] * max(new, 1)
         course.empty = 0 if new else course.empty + 1
         self.since_gain = 0 if best < before else self.since_gain + new

@@ -202,7 +202,7 @@ class _Run:
         score = search.model.score
         return TaskRow(task=task.digest, layers=list(dict.fromkeys(n.op.name or n.name for n in task.space.graph.nodes)), weight=task.weight,
                        choices=len(task.space.choices), space_size=float(task.space.size), trials=len(task.records), first=score.measured(task.default),
-                       best=min(score.measured(f) for f in task.records.values() if f is not None))
+                       best=min(search.score(task, f) for f in task.records.values() if f is not None))
 
 
 def _here(task: Task, decisions) -> Figures:
