@@ -10,7 +10,7 @@ import threading
 
 import pytest
 
-from tvm_ergo.files import SUFFIX, _prefix, check_writable, write_atomically
+from tvm_ergo.files import SUFFIX, _prefix, check_writable, write_atomically, write_together
 from tvm_ergo.target.errors import OutputError
 
 
@@ -49,6 +49,19 @@ def test_failed_write_keeps_the_old_file(tmp_path, monkeypatch):
     with pytest.raises(OutputError, match="cannot write"):
         write_atomically(target, "new")
     assert target.read_text() == "old" and os.listdir(tmp_path) == ["a.txt"]
+
+
+def test_results_are_written_together_or_not_at_all(tmp_path):
+    """The second cannot be: the first keeps what it held, and nothing temporary stays."""
+    first, wrong = write_atomically(tmp_path / "a.txt", "old"), [tmp_path / "missing" / "b", tmp_path]
+    if os.path.exists("/dev/full"):
+        wrong.append("/dev/full")
+    for path in wrong:
+        with pytest.raises(OutputError, match=f"cannot write {path}"):
+            write_together([(first, "new"), (path, "x")])
+        assert first.read_text() == "old" and os.listdir(tmp_path) == ["a.txt"]
+    write_together([(first, "new"), (tmp_path / "b", b"x"), ("/dev/null", "y")])
+    assert first.read_text() == "new" and (tmp_path / "b").read_bytes() == b"x" and sorted(os.listdir(tmp_path)) == ["a.txt", "b"]
 
 
 def test_an_interrupted_write_leaves_no_temporary_file(tmp_path, monkeypatch):

@@ -12,6 +12,7 @@ import os
 import re
 import socket
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 
 from tvm_ergo.target.errors import OutputError
@@ -25,34 +26,55 @@ def write_atomically(path: str | Path, data: bytes | str) -> Path:
     A link stays a link: the file it points to is written. A device or pipe is written into, never replaced by a file.
     Errors: OutputError where the folder does not exist or cannot be written.
     """
-    path = Path(path)
-    payload = data.encode() if isinstance(data, str) else data
-    temporary = None
-    try:
-        if path.is_dir():
-            raise IsADirectoryError(f"{path} is a directory")
-        if _is_special(path):
-            with open(path, "wb", buffering=0) as file:
-                _write_all(file, payload)
-            return path
-        target = Path(os.path.realpath(path))
-        _sweep(target)
-        handle, temporary = tempfile.mkstemp(prefix=_prefix(target) + f"{os.getpid()}.", suffix=SUFFIX, dir=target.parent)
-        with os.fdopen(handle, "wb") as file:
-            with contextlib.suppress(OSError):  # file systems without locks
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            file.write(payload)
-            file.flush()
-            os.fsync(file.fileno())
-            os.chmod(temporary, 0o666 & ~_umask())
-            os.replace(temporary, target)
-    except (OSError, ValueError) as error:  # ValueError: a name no file can have
-        raise OutputError(f"cannot write {path}", where=str(path), available=str(getattr(error, "strerror", None) or error),
-                          remedy="give a path in an existing folder you may write to, with enough free space") from error
-    finally:  # also when interrupted
-        if temporary is not None and os.path.exists(temporary):
-            os.unlink(temporary)
-    return path
+    write_together([(path, data)])
+    return Path(path)
+
+
+def write_together(results: Iterable[tuple[str | Path, bytes | str]]) -> None:
+    """Writes every ``(path, data)``, each as `write_atomically` does, or leaves every file as it was: all are complete beside their targets before one is renamed.
+
+    What goes into devices and pipes is gone, so they come before the renaming. Errors: OutputError, of the first that cannot be written.
+    """
+    staged: list[tuple[Path, str, Path]] = []
+    with contextlib.ExitStack() as opened:
+        try:
+            special = []
+            for path, data in results:
+                path, payload = Path(path), data.encode() if isinstance(data, str) else data
+                if path.is_dir():
+                    raise IsADirectoryError(f"{path} is a directory")
+                if _is_special(path):
+                    special.append((path, payload))
+                else:
+                    opened.enter_context(_stage(path, payload, staged))
+            for path, payload in special:
+                with open(path, "wb", buffering=0) as file:
+                    _write_all(file, payload)
+            for path, temporary, target in staged:
+                os.replace(temporary, target)
+        except (OSError, ValueError) as error:  # ValueError: a name no file can have
+            raise OutputError(f"cannot write {path}", where=str(path), available=str(getattr(error, "strerror", None) or error),
+                              remedy="give a path in an existing folder you may write to, with enough free space") from error
+        finally:  # also when interrupted
+            for _, temporary, _ in staged:
+                if os.path.exists(temporary):
+                    os.unlink(temporary)
+
+
+def _stage(path: Path, payload: bytes, staged: list[tuple[Path, str, Path]]):
+    """The open, locked file beside the target that holds ``payload``; noted in ``staged`` as soon as it exists."""
+    target = Path(os.path.realpath(path))
+    _sweep(target)
+    handle, temporary = tempfile.mkstemp(prefix=_prefix(target) + f"{os.getpid()}.", suffix=SUFFIX, dir=target.parent)
+    staged.append((path, temporary, target))
+    file = os.fdopen(handle, "wb")
+    with contextlib.suppress(OSError):  # file systems without locks
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    file.write(payload)
+    file.flush()
+    os.fsync(file.fileno())
+    os.chmod(temporary, 0o666 & ~_umask())
+    return file
 
 
 def _prefix(target: Path) -> str:

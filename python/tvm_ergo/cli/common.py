@@ -12,7 +12,7 @@ from rich.console import Console
 
 from tvm_ergo.codegen.space import Objective
 from tvm_ergo.codegen.weights.choose import Weights
-from tvm_ergo.files import check_writable, write_atomically
+from tvm_ergo.files import check_writable, write_atomically, write_together
 from tvm_ergo.target.chip import bytes_of
 from tvm_ergo.target.errors import CalibrationError, ErgoError, InputError, OutputError, TargetError
 
@@ -142,6 +142,15 @@ def write_text(path: str | None, text: str) -> None:
         print(text)
     elif path:
         write_atomically(path, text + "\n")
+
+
+def write_results_together(binary: tuple[str | None, bytes], *texts: tuple[str | None, str]) -> None:
+    """All files or none, then what goes to standard output ("-"). Each is ``(path or None, what is written there)``. Errors: OutputError."""
+    files = [binary, *((path, text + "\n") for path, text in texts)]
+    write_together([(path, data) for path, data in files if path and path != "-"])
+    for path, text in texts:
+        if path == "-":
+            print(text)
 
 
 def console(arguments: argparse.Namespace) -> Console:

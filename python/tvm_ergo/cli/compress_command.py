@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import argparse
 
-from tvm_ergo.cli.common import add_quantize_arguments, check_result_paths, console, parse_size, read_arrays, read_calibration, write_text
+from tvm_ergo.cli.common import add_quantize_arguments, check_result_paths, console, parse_size, read_arrays, read_calibration, write_results_together
 from tvm_ergo.cli.progress import progress_bar
 from tvm_ergo.target.errors import InputError, OutputError
 
@@ -78,12 +78,10 @@ def run(arguments) -> None:
         found = compress(arguments.model, read_calibration(arguments.calibration), evaluation=test, max_drop=arguments.max_drop, size=arguments.size,
                          limit=arguments.limit, holdout=arguments.holdout, quantize=quantize_options(arguments), input_shapes=shapes or None,
                          progress=lambda step, done, total: advance(done, total, description=step))
+    write_results_together((arguments.output, found.contents.data), (arguments.html, page(found.report) if arguments.html else ""),
+                           (arguments.json, found.report.model_dump_json(indent=1)))
     if arguments.output:
-        found.save(arguments.output)
         console(arguments).print(f"wrote {arguments.output}")
-    if arguments.html:
-        write_text(arguments.html, page(found.report))
-    write_text(arguments.json, found.report.model_dump_json(indent=1))
     for line in summary(found.report):
         console(arguments).print(line)
     console(arguments).print(layer_table(found.report))

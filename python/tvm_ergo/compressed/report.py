@@ -81,7 +81,7 @@ def summary(report: CompressionReport) -> list[str]:
     elif asked:
         lines.append("int8 weights meet what was asked; they are coded, and nothing more was taken from them")
     else:
-        lines.append("neither --size nor --max-drop was given: " + ("values stay in float" if report.int8_bytes is None else "weights are int8, and nothing more was taken from them")
+        lines.append("neither --size nor --max-drop was given: " + ("values stay in float (--calibration makes them int8)" if report.int8_bytes is None else "weights are int8, and nothing more was taken from them")
                      + "; zeros and shared values are coded")
     return lines
 
