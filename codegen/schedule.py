@@ -63,7 +63,7 @@ def schedule(instructions: Sequence[Instruction], constant_bytes: int = 0) -> li
         waits = _not_implied(needed, logs)
         for other, count in waits.items():
             clock = np.maximum(clock, logs[other].clocks[count - 1])
-        result.append(replace(instruction, waits=waits))
+        result.append(instruction.waiting(waits))
         known[engine] = clock
         logs[engine].add(instruction, constant_bytes)
         done = clock.copy()

@@ -117,7 +117,7 @@ class Bench:
     def coded(self, way: Way) -> Graph:
         """The part's graph with the way's codings."""
         codings, graph = self.codings(way), self._view(way)[0]
-        return replace(graph, tensors=tuple(replace(t, coding=codings.get(t.id)) if t.data is not None else t for t in graph.tensors))
+        return replace(graph, tensors=tuple(replace(t, coding=codings.get(t.id)) if t.data is not None and t.coding != codings.get(t.id) else t for t in graph.tensors))
 
     def _look(self, way: Way) -> Looked | None:
         if self._steps(way) > MOST_STEPS:

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable
+from copy import copy
 from dataclasses import dataclass
 from dataclasses import field as dataclass_field
 from enum import IntEnum
@@ -86,10 +87,20 @@ class Instruction:
     def __post_init__(self):
         for name, spec in self.FIELDS.items():
             object.__setattr__(self, name, _named(name, spec.normalize, getattr(self, name), self.MNEMONIC))
-        object.__setattr__(self, "waits", {Engine(e): int(self.waits[e]) for e in sorted(self.waits) if self.waits[e]})
-        for value in (self.node, *self.waits.values()):
+        object.__setattr__(self, "waits", self._checked(self.waits))
+
+    def waiting(self, waits: dict[Engine, int]) -> "Instruction":
+        """The same with other waits (see the class); its other fields are not looked at again. Errors: ProgramError."""
+        found = copy(self)
+        object.__setattr__(found, "waits", self._checked(waits))
+        return found
+
+    def _checked(self, waits: dict[Engine, int]) -> dict[Engine, int]:
+        found = {Engine(e): int(waits[e]) for e in sorted(waits) if waits[e]}
+        for value in (self.node, *found.values()):
             if not 0 <= value < 2**32:
                 raise ProgramError(f"wait count or node {value} is not an unsigned 32-bit number", where=self.MNEMONIC)
+        return found
 
     # ---- what it touches -------------------------------------------------------------------------------------------
     def operands(self, out: bool) -> list[Operand]:
