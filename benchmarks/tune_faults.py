@@ -56,7 +56,7 @@ def killed_and_resumed(folder: Path, trials: int, seconds: float, rng: random.Ra
     struck = process.wait() == -signal.SIGKILL
     before = (folder / "trials.jsonl").read_bytes() if (folder / "trials.jsonl").exists() else b""
     whole = before[:before.rfind(b"\n") + 1]
-    run(folder, trials, "--resume")
+    run(folder, trials, *(["--resume"] if (folder / "manifest.json").exists() else []))  # killed before its search it leaves nothing
     after = (folder / "trials.jsonl").read_bytes()
     return struck, whole.count(b"\n"), 0 if after.startswith(whole) else whole.count(b"\n")
 
