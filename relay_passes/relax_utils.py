@@ -15,6 +15,9 @@ from tvm import relax
 
 from tvm_ergo.target.errors import ModelError
 
+KEPT_ATTR = "ergo_kept_in_float"
+"""On main: JSON of why the network is left in float on purpose, and the remedy (`micro.quantize.kept_in_float`)."""
+
 Constant = tvm.ir.GenericConst
 Call, Expr, Var = tvm.ir.Call, tvm.ir.Expr, tvm.ir.Var
 Tuple, TupleGetItem = tvm.ir.Tuple, tvm.ir.TupleGetItem
@@ -266,8 +269,9 @@ def assemble(mod: tvm.IRModule, func: relax.Function, bindings: list[tuple[Var, 
     out = infer(out) if isinstance(out, Tuple) else out
     seq = relax.SeqExpr([relax.DataflowBlock(final)], out)
     made = relax.Function(func.params, seq, ret_ty=out.ty).with_attr("global_symbol", "main")
-    if func.attrs and "num_input" in func.attrs:
-        made = made.with_attr("num_input", func.attrs["num_input"])
+    for name in ("num_input", KEPT_ATTR):
+        if func.attrs and name in func.attrs:
+            made = made.with_attr(name, func.attrs[name])
     keep = {g: f for g, f in mod.functions.items() if g.name_hint != "main" and _mentions(final, g)}
     keep[tvm.ir.GlobalVar("main")] = made
     return relax.transform.Normalize()(tvm.IRModule(keep, attrs=mod.attrs))

@@ -11,6 +11,7 @@ import tvm
 from tvm import relax
 
 from tvm_ergo.relay_passes import dialect
+from tvm_ergo.relay_passes.relax_utils import KEPT_ATTR
 from tvm_ergo.relay_passes.support.epilogue import Bounds
 from tvm_ergo.relay_passes.support.rule import Group, Rule
 from tvm_ergo.relay_passes.support.view import ConstTensor, FunctionView, dtype_of
@@ -18,7 +19,6 @@ from tvm_ergo.target.numerics import quantize_multiplier
 
 FALLBACKS_ATTR = "ergo_host_fallbacks"
 NOTES_ATTR = "ergo_notes"
-KEPT_ATTR = "ergo_kept_in_float"
 """On a main that is left in float on purpose: JSON with the ``reason`` and ``remedy`` of all its fallbacks."""
 
 

@@ -47,11 +47,10 @@ from tvm_ergo.relay_passes.micro.bias_correct import WindowMeans, correct_bias
 from tvm_ergo.relay_passes.micro.calibrate import Method, Observations, Ranges, input_shapes, observe, samples_of
 from tvm_ergo.relay_passes.micro.equalize import equalize
 from tvm_ergo.relay_passes.micro.insert_qdq import insert_qdq
-from tvm_ergo.relay_passes.micro.lower_context import KEPT_ATTR
 from tvm_ergo.relay_passes.micro.observe import QuantParams
 from tvm_ergo.relay_passes.micro.round_weights import WindowMoments, round_weights
 from tvm_ergo.relay_passes.micro.weights import WeightScale
-from tvm_ergo.relay_passes.relax_utils import bindings_of, main_of, op_name
+from tvm_ergo.relay_passes.relax_utils import KEPT_ATTR, bindings_of, main_of, op_name
 from tvm_ergo.relay_passes.support import FunctionView, Kind, analyse
 
 

@@ -19,6 +19,7 @@ from tvm_ergo.evaluation.runner import evaluate
 from tvm_ergo.relay_passes.interpreter import Interpreter
 from tvm_ergo.relay_passes.macro import normalize
 from tvm_ergo.relay_passes.micro.allocate import AllocateOptions
+from tvm_ergo.relay_passes.micro.quantize import kept_in_float
 from tvm_ergo.relay_passes.micro.reconstruct import Target
 from tvm_ergo.target.errors import CalibrationError, CompressionError, InputError
 
@@ -104,6 +105,20 @@ def test_a_drop_beyond_the_limit_on_samples_kept_apart_is_remarked_on(within):
         told = report.model_copy(update={"held": held})
         assert any("beyond the drop asked" in line and "2.50" in line for line in summary(told)) is said
         assert ("beyond the drop asked" in page(told)) is said and json.loads(told.model_dump_json())["held"]["within"] is not said
+
+
+def test_a_network_that_is_kept_in_float_is_measured_and_compiles(data):
+    """The mark is in the file and outlives the normal form: nobody asks for calibration data again."""
+    kept = kept_in_float(normalize(frontend.load(str(zoo.DIGITS_MODEL)).mod), 0.4)
+    found = tvm_ergo.compress(kept, evaluation=data[1], limit=30)
+    report = found.report
+    assert report.int8_bytes is None and report.before == report.after == pytest.approx(top1(kept, data[1][0][:30], data[1][1][:30]))
+    lines = " ".join(summary(report))
+    assert "int8 loses 40 %" in lines and "quantized already" not in lines and "makes them int8" not in lines
+    compiled = tvm_ergo.compile(frontend.load(found.contents.data))
+    feed = {compiled.inputs[0].name: data[1][0][:1]}
+    assert not compiled.programs and compiled.fallbacks
+    np.testing.assert_array_equal(next(iter(compiled.run(feed).outputs.values())), as_on_chip(found.contents.data)(feed)[0])
 
 
 def test_sizes_are_compared_in_words_that_are_true(within):

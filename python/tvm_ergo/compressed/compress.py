@@ -31,6 +31,7 @@ from tvm_ergo.pipeline import Progress, is_integer
 from tvm_ergo.relay_passes.macro import normalize
 from tvm_ergo.relay_passes.micro.calibrate import samples_of
 from tvm_ergo.relay_passes.micro.allocate import ROUNDING, AllocateOptions, Way, choose, measure, smallest_within
+from tvm_ergo.relay_passes.micro.lower_context import kept_in_float
 from tvm_ergo.relay_passes.micro.quantize import QuantizeOptions, is_quantized
 from tvm_ergo.relay_passes.micro.quantize import quantize as quantize_module
 from tvm_ergo.relay_passes.micro.weight_layers import weight_layers
@@ -263,18 +264,18 @@ class _Work:
         return Held(samples=after.samples, before=figures[0], after=figures[1], drop=drop, within=None if max_drop is None else drop <= max_drop + ROUNDING)
 
     def result(self, mod, ways, figure, max_drop, size_bytes) -> CompressedNetwork:
-        contents = self.packed(mod)
+        contents, kept = self.packed(mod), kept_in_float(main_of(mod))
         total = sum(way.error for way in ways.values())
         errors = {name: way.error / total if total else 0.0 for name, way in ways.items()}
         layers: Sequence[LayerRow] = layer_rows(mod, contents, errors)
-        int8 = sum(a.nbytes for a in _constants(mod)) if is_integer(mod) or is_quantized(mod) else None
+        int8 = sum(a.nbytes for a in _constants(mod)) if not kept and (is_integer(mod) or is_quantized(mod)) else None
         before, after = (None if value is None else value * self.sign for value in (getattr(self, "before", None), figure))
         report = CompressionReport(
             model=Path(str(self.imported.source)).name, file_bytes=len(contents.data), graph_bytes=contents.graph_bytes,
             weight_bytes=sum(row.stored_bytes for row in layers), float_bytes=self.float_bytes, int8_bytes=int8, max_drop=max_drop, asked_bytes=size_bytes,
             figure=getattr(self, "primary", None), samples=getattr(self, "samples", 0), before=before, after=after,
             attempts=list(self.attempts), layers=list(layers), calibration_samples=self.calibrated if ways else 0, held=self.held_rows(mod, figure, max_drop),
-            given=Given.QUANTIZED if self.quantized else Given.FLOAT)
+            kept_in_float=kept and kept[0], given=Given.QUANTIZED if self.quantized else Given.FLOAT)
         return CompressedNetwork(mod, contents, report)
 
 

@@ -62,6 +62,12 @@ class CompressionReport(Row):
     calibration_samples: int = 0  # that layers were made with; 0 where none was made anew
     held: Held | None = None
     given: Given = Given.FLOAT
+    kept_in_float: str | None = None  # why it was not quantized, of a network that is left in float on purpose
+
+    @property
+    def unchanged(self) -> bool:
+        """Whether every value is that of the network given."""
+        return self.given is Given.QUANTIZED or self.int8_bytes is None and not self.calibration_samples
 
     @property
     def ratio(self) -> float:
@@ -72,16 +78,19 @@ class CompressionReport(Row):
 def summary(report: CompressionReport) -> list[str]:
     """The headline in a few lines."""
     lines = [_sizes(report), *filter(None, (_figure(report), _held(report), _beyond(report)))]
-    asked, quantized = report.asked_bytes is not None or report.max_drop is not None, report.given is Given.QUANTIZED
+    if report.kept_in_float:
+        lines.append(report.kept_in_float)
+    asked, quantized = report.asked_bytes is not None or report.max_drop is not None, report.given is Given.QUANTIZED and not report.kept_in_float
     if quantized:
         lines.append("the network given is quantized already: it is only coded, its values stay" + (
             ", whatever is allowed to be lost; compress the float network (its ONNX or TFLite file in float, with --calibration) for a file that is smaller by far" if asked else ""))
     elif report.calibration_samples:
         lines.append(f"layers were made with {report.calibration_samples} calibration inputs")
-    elif asked:
+    elif asked and report.int8_bytes is not None:
         lines.append("int8 weights meet what was asked; they are coded, and nothing more was taken from them")
-    else:
-        lines.append("neither --size nor --max-drop was given: " + ("values stay in float (--calibration makes them int8)" if report.int8_bytes is None else "weights are int8, and nothing more was taken from them")
+    elif not asked:
+        lines.append("neither --size nor --max-drop was given: " + ("values stay in float" + ("" if report.kept_in_float else " (--calibration makes them int8)")
+                                                                    if report.int8_bytes is None else "weights are int8, and nothing more was taken from them")
                      + "; zeros and shared values are coded")
     return lines
 
@@ -103,7 +112,7 @@ def _than(size: int, other: int) -> str:
 def _figure(report: CompressionReport) -> str | None:
     if report.before is None or report.after is None:
         return None
-    if report.given is Given.QUANTIZED or report.int8_bytes is None:
+    if report.unchanged:
         return f"{report.figure}: {report.after:.2f}, as of the network given, on {report.samples} samples"
     chosen = report.attempts and ", by which it was chosen" + ("" if report.held else "; --holdout 0.3 would keep some apart")
     return f"{report.figure}: {report.after:.2f} after, {report.before:.2f} of the float network ({report.after - report.before:+.2f}), on {report.samples} samples" + (chosen or "")
@@ -113,7 +122,7 @@ def _held(report: CompressionReport) -> str | None:
     held = report.held
     if held is None:
         return None
-    if report.given is Given.QUANTIZED or report.int8_bytes is None:
+    if report.unchanged:
         return f"on {held.samples} samples kept apart: {held.after:.2f}"
     return f"on {held.samples} samples kept apart: {held.after:.2f}, float {held.before:.2f} ({held.after - held.before:+.2f})"
 
