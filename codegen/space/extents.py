@@ -68,7 +68,7 @@ def extents(graph: Graph, steps: Sequence[Step], views: Sequence[View], needs: N
 
     inner : tensors that stages make anew for every tile.
     """
-    touched = [accesses(graph, step, views, needs) for step in steps]
+    touched = _touched(graph, steps, views, needs)
     whole = {t: (views[t].root, *interval(views[t], graph.tensors[t].region)) for t in (*graph.inputs, *graph.outputs)
              if graph.tensors[views[t].root].data is None and t not in graph.streams and 0 not in graph.tensors[t].shape}
     roots = tuple(sorted({root for step in touched for root, _, _ in step} | {root for root, _, _ in whole.values()}))
@@ -92,6 +92,22 @@ def extents(graph: Graph, steps: Sequence[Step], views: Sequence[View], needs: N
         for first, last, region in instances:
             low[i, first:last + 1], high[i, first:last + 1] = interval(views[t], region)
     return Extents(roots, low, high, frozenset(root for root, _, _ in whole.values()), frozenset(inner & row.keys()))
+
+
+def _touched(graph: Graph, steps: Sequence[Step], views: Sequence[View], needs: Needs) -> list[list[tuple[int, int, int]]]:
+    """`accesses` of each step, remembered: a search asks for the same boxes of the same views again and again."""
+    known: dict[int, dict[Region, list[tuple[int, int, int]]]] = {}
+    found = []
+    for step in steps:
+        node = step.node
+        if node.id not in known:
+            key = node.id, graph.streams, tuple(views[t] for t in (*node.inputs, *node.outputs))
+            known[node.id] = needs.touched.setdefault(key, {})
+        boxes = known[node.id]
+        if step.region not in boxes:
+            boxes[step.region] = accesses(graph, step, views, needs)
+        found.append(boxes[step.region])
+    return found
 
 
 def boxes_of_inner(graph: Graph, steps: Sequence[Step], inner: Set[int]) -> dict[int, list[tuple[int, int, Region]]]:

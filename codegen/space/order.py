@@ -78,6 +78,12 @@ class Needs:
         self.graph = graph
         self.bandable = {node.id: bandable(graph, node) for node in graph.nodes}
         self._known: dict[tuple[int, Region], list[Region]] = {}
+        self.producers: dict[tuple, tuple[tuple[int, int], ...]] = {}
+        """Of `_Order._pulled`."""
+        self.inside: dict[tuple, dict[int, Region]] = {}
+        """Boxes of a stage's inner nodes (`stages.inner_boxes`), by the stage's nodes and the box of the last."""
+        self.touched: dict[tuple, dict[Region, list[tuple[int, int, int]]]] = {}
+        """Of `extents.accesses`, by node and views, then by box."""
 
     def height(self, node: Node) -> int:
         """Rows of the output; 1 where it is computed whole in any case."""
@@ -174,7 +180,7 @@ class _Order:
             self.steps.append(Step(node, region))
             return
         for tile in tiles_of(region, stage):
-            boxes = inner_boxes(self.by_id, self.needs, stage, node, tile)
+            boxes = self._inside(node, tile)
             self.steps += [Step(self.by_id[i], box) for i, box in boxes.items()]
             self.steps.append(Step(node, tile))
 
@@ -183,17 +189,30 @@ class _Order:
         region = self.needs.region(node, begin, end)
         boxes = {node.id: region}
         if node.id in self.stages:
-            boxes |= inner_boxes(self.by_id, self.needs, self.stages[node.id], node, region)
+            boxes |= self._inside(node, region)
         for i, box in boxes.items():
             yield from zip(self.by_id[i].inputs, self.needs.boxes(self.by_id[i], box), strict=True)
 
+    def _inside(self, node: Node, region: Region) -> dict[int, Region]:
+        """The boxes of the inner nodes of a stage that a box of its last node needs."""
+        stage = self.stages[node.id]
+        key = node.id, stage.inner, region
+        if key not in self.needs.inside:
+            self.needs.inside[key] = inner_boxes(self.by_id, self.needs, stage, node, region)
+        return self.needs.inside[key]
+
+    def _pulled(self, node: Node, begin: int, end: int) -> tuple[tuple[int, int], ...]:
+        """The ids of the producers that a band reads from, those outside a part of a graph too, and how many rows each must have made."""
+        key = node.id, self.stages[node.id].inner if node.id in self.stages else (), begin, end
+        if key not in self.needs.producers:
+            producers = self.needs.graph.producer
+            read = [(producers[t].id, region) for t, region in self._reads(node, begin, end) if t in producers and not is_empty(region)]
+            self.needs.producers[key] = tuple(dict.fromkeys((n, region[ROWS][1] if self.needs.bandable[n] else 1) for n, region in read))
+        return self.needs.producers[key]
+
     def _missing(self, node: Node, begin: int, end: int) -> tuple[Node, int] | None:
         """The first producer that has not made the rows which ``[begin, end)`` of ``node`` needs, and how many it must have made."""
-        for t, region in self._reads(node, begin, end):
-            producer = self.graph.producer.get(t)
-            if producer is None or producer.id in self.inner or is_empty(region):
-                continue
-            rows = region[ROWS][1] if self.needs.bandable[producer.id] else 1
-            if self.done[producer.id] < rows:
-                return producer, rows
+        for producer, rows in self._pulled(node, begin, end):
+            if self.done.get(producer, rows) < rows and producer not in self.inner:
+                return self.by_id[producer], rows
         return None

@@ -6,7 +6,7 @@ through a linear buffer, and the rows still needed are copied to the front by th
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -104,32 +104,61 @@ def roll(steps: Sequence[Step], live: Extents, views: Sequence[View], sizes: Map
     rolling buffer is longer (fewer copies).
     """
     capacity, starts, rolling = _capacities(live, sizes, slack)
-    origin, written = starts.copy(), _masks(live, views, sizes, rolling)
-    inner = np.array([root in live.inner for root in live.roots], bool)
+    written, (origins, restarts) = _masks(live, views, sizes, rolling), _origins(live, capacity, starts, rolling)
     out: list[Step | Shift] = []
-    columns: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
+    times: list[int] = []  # of each column
+    shifted: dict[int, tuple[np.ndarray, np.ndarray, np.ndarray]] = {}  # columns at shifts
     for time in range(live.low.shape[1]):
-        low, high = live.low[:, time], live.high[:, time]
-        origin = np.where(inner & (low < high), low, origin)  # every box of an inner tensor begins at its buffer's front
-        before = live.high[:, time - 1] if time else high
-        full = (high - origin > capacity) | ((before <= low) & (origin != low))  # or nothing survives: start again at the front
-        for i in np.flatnonzero(rolling & (low < high) & full):
-            root, old, begin, end = live.roots[i], int(origin[i]), int(low[i]), int(before[i])
-            origin = origin.copy()
-            occupied_low, occupied_high = low - origin, np.minimum(before, high) - origin
-            origin[i] = low[i]
-            if begin < end and (runs := runs_of(begin, end, begin - old, written.get(root))):
-                occupied_low[i] = 0
-                out.append(Shift(root, old, begin, runs))
-                columns.append((occupied_low, occupied_high, origin))
+        if time in restarts:
+            for shift, column in _shifts(live, time, origins[:, time].copy(), restarts[time], written):
+                shifted[len(times)] = column
+                out.append(shift)
+                times.append(time)
         if time < len(steps):
             out.append(steps[time])
-            _mark(written, steps[time], views)
-        columns.append((low - origin, high - origin, origin))
-    lows, highs, origins = (np.stack([column[k] for column in columns], axis=1) for k in range(3))
+            if written:
+                _mark(written, steps[time], views)
+        times.append(time)
+    lows, highs, origins = live.low[:, times] - origins[:, times], live.high[:, times] - origins[:, times], origins[:, times]
+    for i, column in shifted.items():
+        lows[:, i], highs[:, i], origins[:, i] = column
     dead = (lows >= highs) | (lows > FAR // 2)
     lows[dead] = highs[dead] = 0
     return Rolled(tuple(out), live.roots, lows, highs, origins, capacity, frozenset(live.roots[i] for i in np.flatnonzero(rolling)))
+
+
+def _origins(live: Extents, capacity: np.ndarray, starts: np.ndarray, rolling: np.ndarray) -> tuple[np.ndarray, dict[int, list[tuple[int, int]]]]:
+    """Which byte of the tensor lies at each buffer's front, int64[roots, times], and which rolling buffers start again at the front when: ``(row, old origin)`` by time."""
+    origins = np.repeat(starts[:, None], live.low.shape[1], axis=1)
+    restarts: dict[int, list[tuple[int, int]]] = {}
+    for i, root in enumerate(live.roots):
+        if root in live.inner:  # every box of an inner tensor begins at its buffer's front
+            last = np.maximum.accumulate(np.where(live.low[i] < live.high[i], np.arange(live.low.shape[1]), -1))
+            origins[i] = np.where(last >= 0, live.low[i, last], starts[i])
+        elif rolling[i]:
+            origin, room, before = int(starts[i]), int(capacity[i]), int(live.high[i, 0])
+            for time, (low, high) in enumerate(zip(live.low[i].tolist(), live.high[i].tolist(), strict=True)):
+                if low < high and (high - origin > room or before <= low != origin):  # or nothing survives
+                    restarts.setdefault(time, []).append((i, origin))
+                    origin = origins[i, time:] = low
+                before = high
+    return origins, restarts
+
+
+def _shifts(live: Extents, time: int, origin: np.ndarray, restarts: Sequence[tuple[int, int]],
+            written: Mapping[int, np.ndarray]) -> Iterator[tuple[Shift, tuple[np.ndarray, np.ndarray, np.ndarray]]]:
+    """The shifts before a step, each with its column of ``low``, ``high`` and ``origin``. origin : int64[roots], when all are done."""
+    low, high = live.low[:, time], live.high[:, time]
+    before = live.high[:, time - 1] if time else high
+    for i, old in restarts:
+        origin[i] = old
+    for i, old in restarts:
+        root, begin, end = live.roots[i], int(low[i]), int(before[i])
+        occupied_low, occupied_high = low - origin, np.minimum(before, high) - origin
+        origin[i] = low[i]
+        if begin < end and (runs := runs_of(begin, end, begin - old, written.get(root))):
+            occupied_low[i] = 0
+            yield Shift(root, old, begin, runs), (occupied_low, occupied_high, origin.copy())
 
 
 def _masks(live: Extents, views: Sequence[View], sizes: Mapping[int, int], rolling: np.ndarray) -> dict[int, np.ndarray]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tvm_ergo.codegen.graph import Graph
+from tvm_ergo.codegen.graph import Graph, Node, Region
 from tvm_ergo.codegen.lower import Emitter
 from tvm_ergo.codegen.plan import Step
 from tvm_ergo.codegen.space.cost import Apart
@@ -54,23 +54,28 @@ class StepCounts:
         self.graph, self.chip, self.needs = graph, chip, needs
         self._apart = Apart(graph)
         self._known: dict[tuple, np.ndarray] = {}
+        self._boxes: dict[tuple, dict[Region, np.ndarray]] = {}  # the same, by node and codings, then by box
 
     def of(self, steps: Iterable[Step | Shift], codings: Mapping[int, Coding], views: Sequence[View]) -> Counts:
         """codings : of constants. views : where tensors lie, from which it is seen what is moved and what is in place."""
         total, shifts, number = np.zeros(WIDTH), 0, 0
         self._apart.codings = dict(codings)
+        known: dict[int, dict[Region, np.ndarray] | None] = {}
         for step in steps:
             number += 1
             if isinstance(step, Shift):
                 shifts += 1
                 total += self._shift(step)
-            elif not self._in_place(step, views):
-                total += self._step(step, codings)
+                continue
+            node = step.node
+            if node.id not in known:
+                known[node.id] = None if _in_place(node, views) else self._boxes.setdefault((node.id, tuple(codings.get(t) for t in node.inputs)), {})
+            boxes = known[node.id]
+            if boxes is not None:
+                if step.region not in boxes:
+                    boxes[step.region] = self._step(step, codings)
+                total += boxes[step.region]
         return Counts(total, number, shifts)
-
-    def _in_place(self, step: Step, views: Sequence[View]) -> bool:
-        roots = {views[t].root for t in step.node.outputs}
-        return isinstance(step.node.op, MOVES) and all(views[t].root in roots for t in step.node.inputs)
 
     def _step(self, step: Step, codings: Mapping[int, Coding]) -> np.ndarray:
         node = step.node
@@ -89,6 +94,12 @@ class StepCounts:
             found[len(ENGINES) + EVENTS.index(event)] = count
         found[len(ENGINES) + len(EVENTS) + MNEMONICS.index("COPY")] = len(shift.runs)
         return found
+
+
+def _in_place(node: Node, views: Sequence[View]) -> bool:
+    """Whether a node that moves finds what it reads in its result's buffer."""
+    roots = {views[t].root for t in node.outputs}
+    return isinstance(node.op, MOVES) and all(views[t].root in roots for t in node.inputs)
 
 
 def _added(instructions: Iterable[Instruction], chip: Chip) -> np.ndarray:

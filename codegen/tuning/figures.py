@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from enum import Enum
 from math import inf
 
-from tvm_ergo.codegen.compile import instructions_of
-from tvm_ergo.codegen.plan import Plan
-from tvm_ergo.codegen.space.plan import SpacePlan
 from tvm_ergo.target.chip import Chip, Point
 from tvm_ergo.target.machine import Trace
 from tvm_ergo.target.machine.peak import WINDOW_S, peak_power
-from tvm_ergo.target.machine.timeline import simulate
 from tvm_ergo.target.program import Program
 
 PJ_PER_S_IN_MW = 1e-9
@@ -47,18 +42,6 @@ class Figures:
         traces = [Trace(program, chip, point) for point in chip.points]
         return cls(traces[0].cycles, {trace.point.name: trace.energy_pj for trace in traces}, program.meta["constant_bytes"],
                    program.meta["activation_bytes"], program.meta["live_bytes"])
-
-    @classmethod
-    def of_plan(cls, plan: Plan | SpacePlan, chip: Chip) -> Figures:
-        """As `of` the plan's Program, but for the order in which energies are added up, and without what a Program is besides instructions."""
-        program = Program(chip_name=chip.name, instructions=instructions_of(plan)[0], data=[], inputs=[], outputs=[], nodes=[], buffers=[],
-                          memory_bytes=chip.memory_bytes, meta={})
-        run = simulate(program, chip)
-        events: Counter = Counter()
-        for spent in run.costs:
-            events.update(spent.events)
-        return cls(run.cycles, {p.name: chip.energy_pj(events, p) + chip.leakage_pj(run.cycles, p) for p in chip.points}, plan.constant_bytes,
-                   plan.activation_bytes, plan.live_bytes)
 
     @property
     def memory_bytes(self) -> int:

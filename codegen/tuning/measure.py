@@ -1,4 +1,4 @@
-"""A way of a part carried out: plan, addresses, Program, price. The lowering is the one compilation uses (`codegen.compile.instructions_of`)."""
+"""A way of a part carried out: plan, addresses, price. The lowering rules are those compilation uses (`codegen.lower`)."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from tvm_ergo.codegen.strided import View
 from tvm_ergo.codegen.tuning.counts import Counts, StepCounts
 from tvm_ergo.codegen.tuning.figures import Figures
 from tvm_ergo.codegen.tuning.parts import MOVES
+from tvm_ergo.codegen.tuning.priced import Prices
 from tvm_ergo.codegen.tuning.space import Space, Way
 from tvm_ergo.codegen.views import IN_PLACE_OPS
 from tvm_ergo.codegen.weights.coding import Coding
@@ -62,16 +63,16 @@ class Bench:
         """Memory for the part, its constants included: where that is reached, addresses are not looked at any longer."""
         self._looked: OrderedDict[str, Looked | None] = OrderedDict()
         self._arranged: OrderedDict[tuple, tuple] = OrderedDict()
-        self._views: OrderedDict[tuple, tuple[Graph, Needs, StepCounts]] = OrderedDict()
+        self._views: OrderedDict[tuple, tuple[Graph, Needs, StepCounts, Prices]] = OrderedDict()
         self._measured: dict[str, Figures] = {}
 
-    def _view(self, way: Way) -> tuple[Graph, Needs, StepCounts]:
+    def _view(self, way: Way) -> tuple[Graph, Needs, StepCounts, Prices]:
         """The part's graph with the way's tensors in slots, what its boxes need, and its counts."""
         if way.codes not in self._views:
             layouts = {self.graph.tensors[t].name: self.space.codes[t][code] for t, code in way.codes}
             graph = with_codes(self.graph, told(layouts)) if layouts else self.graph
             needs = Needs(graph) if layouts else self.space.needs
-            self._views[way.codes] = graph, needs, StepCounts(graph, self.chip, needs)
+            self._views[way.codes] = graph, needs, StepCounts(graph, self.chip, needs), Prices(graph, self.chip)
             if len(self._views) > KEPT:
                 self._views.popitem(last=False)
         return self._views[way.codes]
@@ -97,7 +98,7 @@ class Bench:
     def measure(self, way: Way) -> Figures:
         """By the trace of the Program that carries it out, once. Errors: UnsupportedError for a way that cannot be lowered or is too long."""
         if way.key not in self._measured:
-            self._measured[way.key] = Figures.of_plan(self.plan(way), self.chip)
+            self._measured[way.key] = self._view(way)[3].figures(self.plan(way))
         return self._measured[way.key]
 
     def plan(self, way: Way) -> SpacePlan:
@@ -128,7 +129,7 @@ class Bench:
         return Looked(views, rolled, lambda: self._view(way)[2].of(rolled.steps, self.codings(way), views), int(rolled.live_bytes().max(initial=0)), constants, constant_bytes)
 
     def _arrange(self, way: Way) -> tuple[tuple[View, ...], Rolled]:
-        stages, (graph, needs, _) = dict(way.stages), self._view(way)
+        stages, (graph, needs, *_) = dict(way.stages), self._view(way)
         steps = band_steps(graph, dict(way.bands), needs, frozenset(way.barriers), stages)
         return arranged(graph, steps, self.options, needs, stages)
 
