@@ -26,6 +26,9 @@ class CodedView(View):
     whole: tuple[int, int] = (0, 0)
     made: list[tuple[Operand, int]] = field(default_factory=list, compare=False)
 
+    def _like(self, root: int, offset: int, shape: tuple[int, ...], strides: tuple[int, ...]) -> View:
+        return replace(self, root=root, offset=offset, shape=shape, strides=strides)
+
     def broadcast(self, shape) -> View:
         if tuple(shape) != self.shape:
             raise UnsupportedError("a compressed operand cannot be repeated", required=str(self.shape), available=str(tuple(shape)))
