@@ -14,7 +14,7 @@ from tvm_ergo.codegen.options import Options
 from tvm_ergo.codegen.plan import Plan, make_plan
 from tvm_ergo.codegen.space.paths import Path, Paths
 from tvm_ergo.codegen.space.plan import SpacePlan, macs_of, tighter
-from tvm_ergo.codegen.space.search import Objective, least_plan, smallest_plan, variants
+from tvm_ergo.codegen.space.search import Objective, grid, least_plan, smallest_plan, variants
 from tvm_ergo.target.chip import Chip
 from tvm_ergo.target.chip import Point as OperatingPoint
 from tvm_ergo.target.machine.trace import Trace
@@ -83,11 +83,11 @@ def candidates(graph: Graph, chip: Chip, options: Options, points: int) -> Itera
     for smallest in (smallest_plan, least_plan):  # within the multiply-accumulates that the objective memory allows, and whatever they are
         yield LEAST, min((smallest(paths) for paths in searches), key=lambda plan: plan.memory_bytes)
     seen: set[tuple] = set()
+    low = min(whole.activation_bytes, *(paths.smallest().peak_bytes for paths in searches))
+    limits = list(grid(whole.activation_bytes, low))[::-1] or [low]
     for objective in (Objective.LATENCY, Objective.ENERGY):
-        top = whole.activation_bytes
-        low = min(top, *(paths.smallest().peak_bytes for paths in searches))
         for number in range(points):
-            limit = int(low * (top / max(low, 1)) ** (number / max(points - 1, 1)))
+            limit = limits[round(number * (len(limits) - 1) / max(points - 1, 1))]
             found = [(path, paths) for paths in searches if (path := paths.cheapest(limit, objective.cost)) is not None]
             path, paths = min(found, key=lambda f: getattr(f[0], objective.cost), default=(None, None))
             if path is None or path.key in seen:

@@ -23,6 +23,8 @@ NEAR = 0.85
 MAX_ROUNDS = 80
 ALMOST = 1.05
 """A path of so many times the multiply-accumulates allowed is made leaner by exchanging single elements."""
+MUCH = 0.2
+"""Share of a path's cost from which a way of it is made leaner."""
 STEP = 1.03
 """The least memory within a limit of multiply-accumulates is looked for in steps of this factor."""
 
@@ -78,6 +80,15 @@ class Paths:
     def cheapest(self, limit_bytes: int, cost: str) -> Path | None:
         """The path of least ``cost`` (``cycles``, ``energy_pj`` or ``macs``) whose segments stay within a limit of live bytes; None if there is none."""
         return self._settled(lambda way: (getattr(way, cost), way.peak_bytes), lambda a, b: (a[0] + b[0], max(a[1], b[1])), limit_bytes)
+
+    def eased(self, path: Path, limit_bytes: int, cost: str) -> Path:
+        """The cheapest path within a limit once ways in the place of those that hold much of the cost of ``path`` are measured, whose estimates exclude them,
+        and those are made leaner."""
+        for segment, way in path.parts:
+            if getattr(way, cost) > MUCH * getattr(path, cost):
+                self.segments.measure_excluded(segment, limit_bytes, HOPE)
+                self.segments.leaner(segment, way, limit_bytes, 0, cost)
+        return self.cheapest(limit_bytes, cost) or path
 
     def smallest_within(self, macs: float) -> Path:
         """About the least peak of a path with at most so many multiply-accumulates, and of its paths the one of fewest cycles."""

@@ -5,9 +5,9 @@ Subproblems and their Pareto sets: `segments`; their combination: `paths`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from enum import Enum
-from math import inf
+from math import inf, log
 
 from tvm_ergo.codegen.graph import Graph
 from tvm_ergo.codegen.options import Options
@@ -21,11 +21,14 @@ from tvm_ergo.codegen.space.remembered import costs_only, remembered
 from tvm_ergo.target.chip import Chip
 from tvm_ergo.target.errors import LABELS, OutOfMemoryError
 
-WIDER = (1.3, 1.2, 1.1, 1.05, 1.0)
-"""Multiples of the limit looked at first: a way whose peak is estimated too high would never be measured at the limit itself, and a plan may need less
-than its subproblems each by itself."""
-TIGHTER = (0.97, 0.94, 0.9, 0.86, 0.82, 0.75)
-"""Shares of the limit asked of the live bytes, as a placement may need somewhat more than is live."""
+WIDER = 1.3
+"""Times the limit from where plans are looked for downwards: a way whose peak is estimated too high would never be measured at the limit itself, and a plan may
+need less than its subproblems each by itself."""
+GRID = 1.02
+"""Paths are looked for at the powers of this, whatever the limit: so the plans of a larger limit are those of a smaller one and some before them, and more
+memory does not lead to a slower plan (with the limit and shares of it, it did)."""
+STEEP = 1.25
+"""Rise of the cost from one limit to the next at which the search looks closer."""
 NO_LIMIT = 1 << 40
 NEARLY = 0.8
 """Subproblems whose peak is at least this share of the largest hold the peak."""
@@ -85,14 +88,29 @@ def best_plan(graph: Graph, chip: Chip, memory_bytes: int, options: Options, obj
 
 
 def _looked_for(graph: Graph, chip: Chip, memory_bytes: int, options: Options, objective: Objective) -> SpacePlan:
+    if objective is Objective.MEMORY:
+        return _smallest_variant(graph, chip, options, smallest_plan)
+    near: list[SpacePlan] = []
+    for paths in variants(graph, chip, options):
+        found, plan = _first_fitting(paths, memory_bytes, objective)
+        if not found and paths.smallest().peak_bytes <= memory_bytes - paths.constant_bytes:
+            for _ in _small_paths(paths, paths.graph.macs() * paths.options.mac_overhead):
+                pass  # measures ways whose estimates were too high
+            found, plan = _first_fitting(paths, memory_bytes, objective)
+        if found:
+            return plan
+        near += [plan] if plan else []
+    return min([_smallest_variant(graph, chip, options, least_plan), *near], key=lambda plan: plan.memory_bytes)
+
+
+def _smallest_variant(graph: Graph, chip: Chip, options: Options, make: Callable[[Paths], SpacePlan]) -> SpacePlan:
+    """Of the variants as long as they get smaller."""
     best: SpacePlan | None = None
     for paths in variants(graph, chip, options):
-        plan = smallest_plan(paths) if objective is Objective.MEMORY else fitting_plan(paths, memory_bytes, objective)
+        plan = make(paths)
         if best is not None and plan.memory_bytes >= best.memory_bytes:
             break
         best = plan
-        if objective is not Objective.MEMORY and best.memory_bytes <= memory_bytes:
-            break
     return best
 
 
@@ -174,37 +192,37 @@ def _small_paths(paths: Paths, macs: float) -> Iterator[Path]:
                 yield path
 
 
-def fitting_plan(paths: Paths, memory_bytes: int, objective: Objective = Objective.LATENCY) -> SpacePlan:
-    """The first plan that fits, from cheap to small; the smallest there is, whatever it multiplies, where none does: whatever fits with
-    `smallest_plan` fits here."""
-    found, plan = _first_fitting(paths, memory_bytes, objective)
-    return plan if found else min((least_plan(paths), *([plan] if plan else [])), key=lambda plan: plan.memory_bytes)
-
-
 def _first_fitting(paths: Paths, memory_bytes: int, objective: Objective) -> tuple[bool, SpacePlan | None]:
-    """``(True, the first that fits)``, or ``(False, the smallest of those looked at)``."""
-    room = memory_bytes - paths.constant_bytes
-    tried: set[tuple] = set()
-    smallest: SpacePlan | None = None
-    for path in _cheap_to_small(paths, room, objective.cost):
+    """``(True, the first that fits)``, or ``(False, the smallest of those looked at)``. Where one is far dearer than those before it, its elements are exchanged."""
+    tried, smallest, last = set(), None, inf
+    for limit in grid(int(WIDER * (memory_bytes - paths.constant_bytes))):
+        path = paths.cheapest(limit, objective.cost)
+        if path is None:
+            break
         if path.key in tried:
             continue
         tried.add(path.key)
-        plan = paths.plan(path)
-        if plan.activation_bytes > room >= plan.live_bytes:
-            plan = tighter(plan)
+        plan, cost = _placed_within(paths, path, memory_bytes), getattr(path, objective.cost)
+        if cost > STEEP * last:
+            other = paths.eased(path, limit, objective.cost)
+            if getattr(other, objective.cost) < cost and other.key not in tried:
+                eased = _placed_within(paths, other, memory_bytes)
+                plan = eased if eased.memory_bytes <= max(memory_bytes, plan.memory_bytes) else plan
         if plan.memory_bytes <= memory_bytes:
             return True, plan
-        smallest = plan if smallest is None or plan.memory_bytes < smallest.memory_bytes else smallest
+        smallest, last = plan if smallest is None or plan.memory_bytes < smallest.memory_bytes else smallest, min(last, cost)
     return False, smallest
 
 
-def _cheap_to_small(paths: Paths, room_bytes: int, cost: str) -> Iterator[Path]:
-    """Paths whose plans might fit: those at the limit and somewhat above it by rising cost, then those of smaller and smaller peaks."""
-    near = [path for share in WIDER if (path := paths.cheapest(int(share * room_bytes), cost)) is not None]
-    yield from sorted(near, key=lambda path: getattr(path, cost))
-    for share in TIGHTER:
-        path = paths.cheapest(int(share * room_bytes), cost)
-        if path is None:
-            return
-        yield path
+def _placed_within(paths: Paths, path: Path, memory_bytes: int) -> SpacePlan:
+    plan = paths.plan(path)
+    return tighter(plan) if plan.memory_bytes > memory_bytes >= plan.constant_bytes + plan.live_bytes else plan
+
+
+def grid(top_bytes: int, least_bytes: int = 1) -> Iterator[int]:
+    """Limits of live bytes that paths are looked for at, from the largest of at most ``top_bytes`` down."""
+    number = int(log(max(top_bytes, 1)) / log(GRID) + 1e-9)
+    while number >= 0 and (limit := int(GRID ** number)) >= least_bytes:
+        if limit <= top_bytes:
+            yield limit
+        number -= 1

@@ -122,24 +122,32 @@ class Segments:
         return Way({node: rows for e in chain for node, rows in e.bands}, {node: stage for e in chain for node, stage in e.stages}, peak, *costs,
                    ends_bytes=max(before, after), chain=chain)
 
-    def leaner(self, segment: Segment, way: Way, limit_bytes: int, macs: int) -> Way:
-        """A way of fewer multiply-accumulates within a limit, from exchanging one element of a chain at a time until there are at most ``macs``; ``way``
-        itself if there is none.
+    def leaner(self, segment: Segment, way: Way, limit_bytes: int, least: float, cost: str = "macs") -> Way:
+        """A way of less ``cost`` within a limit, from exchanging one element of a chain at a time until it is at most ``least``; ``way`` itself if there is none.
 
         The chains of `segment` are those that some price of time makes best; between two such there may be others.
         """
         trials: list[Way] = []
-        if way.macs <= macs:
+        if getattr(way, cost) <= least:
             return way
         for k, element in enumerate(way.chain):
             for other in self._elements(element.first, element.last):
-                if other.macs < element.macs:
+                if getattr(other, cost) < getattr(element, cost):
                     trials.append(self._way(segment, (*way.chain[:k], other, *way.chain[k + 1:])))
-        for other in sorted(trials, key=lambda w: (w.peak_bytes, w.macs))[:MAX_TRIALS]:
-            if self._exact(segment, other).peak_bytes <= limit_bytes and other.macs < way.macs and self.place(other, limit_bytes).reached_bytes <= limit_bytes:
+        for other in sorted(trials, key=lambda w: (w.peak_bytes, getattr(w, cost)))[:MAX_TRIALS]:
+            if self._exact(segment, other).peak_bytes <= limit_bytes and getattr(other, cost) < getattr(way, cost) and \
+                    self.place(other, limit_bytes).reached_bytes <= limit_bytes:
                 segment.ways.append(other)
-                return self.leaner(segment, other, limit_bytes, macs)
+                return self.leaner(segment, other, limit_bytes, least, cost)
         return way
+
+    def measure_excluded(self, segment: Segment, limit_bytes: int, share: float) -> None:
+        """Measures ways of a segment and of those inside it, the smallest first, whose estimate is above a limit that the tensors at their ends allow."""
+        inside = [self.segment(a, b) for a in range(segment.first, segment.last + 1) for b in range(a, segment.last + 1)]
+        excluded = [(way.between(share), s, way) for s in inside for way in s.ways
+                    if not way.exact and way.chain and way.ends_bytes <= limit_bytes < way.between(share)]
+        for _, s, way in sorted(excluded, key=lambda found: found[0])[:MAX_TRIALS]:
+            self.measure(s, way)
 
     def measure(self, segment: Segment, way: Way) -> Way:
         """Runs a way step by step, once: afterwards its figures are exact (but for the overlap of engines)."""

@@ -7,7 +7,7 @@ weight operand reads are never coded (`apply`). How they are coded does not chan
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import Enum
 from math import inf
 
@@ -105,7 +105,7 @@ class Candidates:
         """The plain form, then those of which none is beaten or equalled by another in bytes, cycles and energy, at most ``slower`` times as slow as plain."""
         plain = self.plain(t)
         kept = [plain]
-        for c in sorted([*self._coded(t, ALL), *self._sparse(t)], key=lambda c: (c.size_bytes, c.cycles, c.energy_pj)):
+        for c in sorted([*self._coded(t, ALL, share=1), *self._sparse(t, share=1)], key=lambda c: (c.size_bytes, c.cycles, c.energy_pj)):
             if c.cycles <= slower * plain.cycles and not any(o.size_bytes <= c.size_bytes and o.cycles <= c.cycles and o.energy_pj <= c.energy_pj for o in kept):
                 kept.append(c)
         return kept
@@ -157,22 +157,3 @@ def _most_frequent(tensor: Tensor) -> tuple[float, int]:
     """The share of the most frequent value, and how many values there are."""
     counts = np.bincount(tensor.data.view(np.uint8).ravel() if tensor.data.flags.c_contiguous else tensor.data.astype(np.uint8).ravel(), minlength=256)
     return float(counts.max() / tensor.size_bytes), int((counts > 0).sum())
-
-
-def enough(choices: list[Choice], ways: list[list[Candidate]], saved_bytes: int, price: Callable[[Candidate], float]) -> list[Choice]:
-    """The choices with others of each constant's ways in their place that save so many bytes: step by step what adds least to the price for a byte, then what is saved in excess
-    given back where that lowers the price most. As many as there are where these are too few."""
-    chosen = [choice.chosen for choice in choices]
-    while saved_bytes > 0:
-        steps = [((price(way) - price(now)) / (now.size_bytes - way.size_bytes), way.size_bytes, i, way)
-                 for i, now in enumerate(chosen) for way in ways[i] if way.size_bytes < now.size_bytes]
-        if not steps:
-            break
-        _, size_bytes, i, way = min(steps, key=lambda step: step[:3])
-        saved_bytes, chosen[i] = saved_bytes - (chosen[i].size_bytes - size_bytes), way
-    for i in sorted(range(len(chosen)), key=lambda i: price(choices[i].chosen) - price(chosen[i])):
-        room = chosen[i].size_bytes + max(0, -saved_bytes)
-        cheaper = min((way for way in (choices[i].chosen, *ways[i]) if way.size_bytes <= room), key=price, default=chosen[i])
-        if price(cheaper) < price(chosen[i]):
-            saved_bytes, chosen[i] = saved_bytes + cheaper.size_bytes - chosen[i].size_bytes, cheaper
-    return [replace(choice, chosen=way) for choice, way in zip(choices, chosen, strict=True)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import tvm
@@ -18,7 +19,7 @@ from tvm_ergo.codegen.plan import make_plan
 from tvm_ergo.codegen.space.bound import Bound, least_possible_bytes
 from tvm_ergo.codegen.stream import graph_of
 from tvm_ergo.codegen.weights.choose import Weights
-from tvm_ergo.codegen.weights.levels import AS_NEEDED, as_needed, levels
+from tvm_ergo.codegen.weights.forms import AS_NEEDED, Forms
 from tvm_ergo.compiled import CompiledModel
 from tvm_ergo.pipeline import PipelineOptions, Progress, run_stages
 from tvm_ergo.relay_passes.compile.partition import chip_functions
@@ -108,7 +109,15 @@ class _Work:
     def __post_init__(self):
         if not self.functions:
             raise UnsupportedError("nothing of the model runs on the chip", remedy="`tvm-ergo ops` lists what the chip supports")
-        object.__setattr__(self, "levels", levels(self.functions, self.chip, self.weights))
+
+    @cached_property
+    def forms(self) -> Forms:
+        return Forms(self.functions, self.chip)
+
+    @cached_property
+    def levels(self) -> dict[str, Functions]:
+        """The functions in each form of the weights."""
+        return {form: self.forms.of(chosen) for form, chosen in self.forms.levels(self.weights).items()}
 
     def bound(self) -> Bound:
         return max((least_possible_bytes(graph_of(func, name)) for name, func in self.functions.items()), key=lambda bound: bound.size_bytes)
@@ -121,7 +130,7 @@ class _Work:
                       for i, (name, func) in enumerate(functions.items())]
             found += [replace(p, weights=form) for p in combined(fronts)]
         if self.weights is Weights.AUTO:  # between these forms whole layers, which are planned at once
-            found += [self._whole(functions) for functions in as_needed(self.functions, self.chip, self.points)]
+            found += [self._whole(self.forms.of(chosen)) for chosen in self.forms.steps(self.points)]
         return labelled(undominated(found))
 
     def _whole(self, functions: Functions) -> Point:

@@ -7,8 +7,8 @@ or rows and tiles, with no more constants coded than these need. Results never c
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from math import inf
 from typing import TYPE_CHECKING
 
@@ -22,7 +22,8 @@ from tvm_ergo.codegen.space.bound import least_possible_bytes
 from tvm_ergo.codegen.space.search import best_plan
 from tvm_ergo.codegen.stream import graph_of
 from tvm_ergo.codegen.weights.apply import annotated
-from tvm_ergo.codegen.weights.choose import SLOWER, Candidate, Candidates, Choice, Weights, enough
+from tvm_ergo.codegen.weights.choose import Choice, Weights
+from tvm_ergo.codegen.weights.forms import Chosen, Forms, codings, stored_bytes
 from tvm_ergo.target.errors import OutOfMemoryError
 from tvm_ergo.target.machine import Trace
 from tvm_ergo.tuning.store import undecided
@@ -31,14 +32,12 @@ if TYPE_CHECKING:
     from tvm_ergo.pipeline import PipelineOptions
 
 NO_LIMIT = 1 << 40
-SLACK_BYTES = 256
-"""For the alignment of constants."""
-CHEAP = 0.03
+CHEAP = 0.01
 """Share of all cycles (objective energy: of all pJ) that decoding may cost before rows and tiles are looked for instead, which takes long."""
 NEARLY = 0.9
 """Where a function is known not to get below so many live bytes, plans with other constants are not looked for unless this share of them fits."""
-Chosen = dict[str, list[Choice]]
-"""By chip function."""
+ROUNDS = 4
+"""Times that fewer bytes are asked for where constants shared by layers, or the order of the layers, make their sum inexact."""
 
 
 def code_weights(mod: tvm.IRModule, options: PipelineOptions) -> tvm.IRModule:
@@ -54,7 +53,7 @@ def code_weights(mod: tvm.IRModule, options: PipelineOptions) -> tvm.IRModule:
 
 
 def _with(func: relax.Function, choices: list[Choice]) -> relax.Function:
-    return annotated(func, {c.digest: c.chosen.coding for c in choices if c.chosen.coding is not None})
+    return annotated(func, codings(choices))
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,56 +64,61 @@ class _Decision:
     options: PipelineOptions
     reached: dict[str, int] = field(default_factory=dict)
 
+    @property
+    def by_energy(self) -> bool:
+        return self.options.objective is Objective.ENERGY
+
     def made(self) -> Chosen:
-        candidates = {name: Candidates(graph_of(func), self.options.chip) for name, func in self.functions.items()}
+        forms = Forms(self.functions, self.options.chip, self.by_energy)
         if self.options.weights is Weights.CODED:
-            return {name: c.least(share=1) for name, c in candidates.items()}
-        if self.options.objective is Objective.MEMORY:
-            first = {name: c.least(SLOWER) for name, c in candidates.items()}
-        else:
-            first = {name: c.free(self.options.objective is Objective.ENERGY) for name, c in candidates.items()}
-        plans = self.whole_layers(first)
-        missing = sum(plan.constant_bytes for plan in plans.values()) + max(p.activation_bytes for p in plans.values()) - self.options.chip.memory_bytes
-        if missing <= 0:
+            return forms.least
+        first = forms.bounded if self.options.objective is Objective.MEMORY else forms.free
+        if self.missing_bytes(first) <= 0:
             return first
-        return self.as_needed(candidates, first, missing)
+        return self.as_needed(forms, first)
 
-    def as_needed(self, candidates: Mapping[str, Candidates], first: Chosen, missing: int) -> Chosen:
-        """The choices where ``first`` lacks so many bytes for whole layers."""
-        least = {name: c.least() for name, c in candidates.items()}
-        price = self.price(candidates)
-        more = self.enough(candidates, first, missing)
-        if more is not None and price(more) <= price(first) + CHEAP * price(first, plain=True):
-            return more
-        levels = [first, {name: c.least(SLOWER) for name, c in candidates.items()}, least, {name: c.least(share=1) for name, c in candidates.items()}]
-        in_space = next((level for level in levels if self.cost(level) < inf), None)
-        # what costs nothing for whole layers may cost much in tiles, which read weights once each
-        plain = {name: [replace(choice, chosen=choice.plain) for choice in choices] for name, choices in first.items()} if in_space is first else None
-        return min([level for level in (more, in_space, plain) if level is not None], key=self.cost, default=levels[-1])
+    def missing_bytes(self, chosen: Chosen) -> int:
+        """What the memory lacks for whole layers."""
+        plans = self.whole_layers(chosen).values()
+        return sum(plan.constant_bytes for plan in plans) + max(p.activation_bytes for p in plans) - self.options.chip.memory_bytes
 
-    def enough(self, candidates: Mapping[str, Candidates], first: Chosen, missing: int) -> Chosen | None:
-        """``first`` with as many other streams as whole layers need, those first that cost least for what they save; None where even all are too few."""
-        flat = [choice for name in self.functions for choice in first[name]]
-        ways = [c.worthwhile(t) for c in candidates.values() for t in c.readers]
-        found = enough(flat, ways, missing + SLACK_BYTES, self._price(candidates))
-        if _bytes(flat) - _bytes(found) < missing:
-            return None
-        left = iter(found)
-        return {name: [next(left) for _ in first[name]] for name in self.functions}
+    def as_needed(self, forms: Forms, first: Chosen) -> Chosen:
+        """The cheapest choice that fits, of whole layers with as much coded as they need and of each form in rows and tiles."""
+        found: list[tuple[float, Chosen]] = []
+        more = self.enough(forms, first)
+        if more is not None:
+            if forms.priced(more) <= forms.priced(first) + CHEAP * forms.priced(forms.plain):
+                return more
+            found.append((self.cost(more), more))
+        levels = list(forms.levels(Weights.AUTO).values())
+        # those first that would be the cheapest with whole layers, which rows and tiles hardly ever beat
+        for bound, level in sorted(((self.whole_cost(level), level) for level in levels), key=lambda pair: pair[0]):
+            if not found or bound < min(cost for cost, _ in found):
+                cost = self.cost(level)
+                found += [(cost, level)] if cost < inf else []
+        return min(found, key=lambda pair: pair[0], default=(inf, forms.least))[1]
 
-    def _price(self, candidates: Mapping[str, Candidates]) -> Callable[[Candidate], float]:
-        """Cycles of a candidate's layers, or for the objective energy pJ."""
-        if self.options.objective is Objective.ENERGY and candidates:
-            return next(iter(candidates.values())).energy
-        return lambda candidate: candidate.cycles
-
-    def price(self, candidates: Mapping[str, Candidates]) -> Callable[..., float]:
-        """Of all choices together, as they are chosen or plain."""
-        price = self._price(candidates)
-        return lambda chosen, plain=False: sum(price(c.plain if plain else c.chosen) for choices in chosen.values() for c in choices)
+    def enough(self, forms: Forms, first: Chosen) -> Chosen | None:
+        """The cheapest choice with which whole layers fit; None where there is none."""
+        limit = stored_bytes(first) - self.missing_bytes(first)
+        for _ in range(ROUNDS):
+            chosen = forms.within(limit)
+            missing = 0 if chosen is None else self.missing_bytes(chosen)
+            if missing <= 0:
+                return chosen
+            limit = min(limit, stored_bytes(chosen)) - missing
+        return None
 
     def whole_layers(self, chosen: Chosen) -> dict[str, Plan]:
         return {name: make_plan(graph_of(_with(func, chosen[name])), NO_LIMIT) for name, func in self.functions.items()}
+
+    def whole_cost(self, chosen: Chosen) -> float:
+        """Of whole layers, in whatever memory that takes."""
+        return sum(self._traced(plan) for plan in self.whole_layers(chosen).values())
+
+    def _traced(self, plan: Plan | SpacePlan) -> float:
+        trace = Trace(emit_program(plan, self.options.chip), self.options.chip)
+        return trace.energy_pj if self.by_energy else trace.cycles
 
     def cost(self, chosen: Chosen) -> float:
         """Cycles (for the objective energy: pJ) of the plans that code generation will make; infinity where a function does not fit beside the others' constants."""
@@ -125,8 +129,7 @@ class _Decision:
             plan = self._plan(name, _with(func, chosen[name]), limit, constants[name])
             if plan is None:
                 return inf
-            trace = Trace(emit_program(plan, self.options.chip), self.options.chip)
-            total += trace.energy_pj if self.options.objective is Objective.ENERGY else trace.cycles
+            total += self._traced(plan)
         return total
 
     def _plan(self, name: str, func: relax.Function, limit: int, constant_bytes: int) -> Plan | SpacePlan | None:
@@ -146,11 +149,7 @@ def weights_advice(functions: Mapping[str, relax.Function], options: PipelineOpt
         return None
     decision = _Decision(functions, options)
     plain = {name: [] for name in functions}
-    coded = {name: Candidates(graph_of(func), options.chip).least(share=1) for name, func in functions.items()}
+    coded = Forms(functions, options.chip).least
     before, after = (sum(plan.constant_bytes for plan in decision.whole_layers(chosen).values()) for chosen in (plain, coded))
     return f"coded weights (weights=\"coded\", --weights coded) take {after} constant bytes instead of {before}" if after < before else None
-
-
-def _bytes(choices: list[Choice]) -> int:
-    return sum(c.chosen.size_bytes for c in choices)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import random as rnd
 from dataclasses import replace
 
@@ -12,7 +11,7 @@ import pytest
 from tvm_ergo.codegen.compile import compile_graph
 from tvm_ergo.codegen.graph import from_function
 from tvm_ergo.codegen.weights.apply import coded, codable
-from tvm_ergo.codegen.weights.choose import PYTHON_BYTES, Candidate, Candidates, Choice, enough
+from tvm_ergo.codegen.weights.choose import PYTHON_BYTES, Candidates
 from tvm_ergo.codegen.weights.coding import Coding, stream
 from tvm_ergo.relay_passes import dialect
 from tvm_ergo.target.chip import chip
@@ -101,36 +100,3 @@ def test_random_nets_stay_exact_and_never_grow():
         assert small.meta["constant_bytes"] <= plain.meta["constant_bytes"]
         for name, value in Machine(plain, CHIP).run(inputs).outputs.items():
             np.testing.assert_array_equal(Machine(small, CHIP, strict=True).run(inputs).outputs[name], value)
-
-
-def random_ways(rng):
-    """A constant: what is chosen for nothing, and other ways."""
-    ways = [Candidate(None, rng.randint(1, 40), rng.randint(5, 60), 0.0) for _ in range(rng.randint(0, 4))]
-    free = Candidate(None, rng.randint(20, 60), rng.randint(0, 10), 0.0)
-    return Choice("", free, free), ways
-
-
-def test_enough_saves_what_is_asked_for_at_little_more_than_the_least_price():
-    """Slow: every combination of ways. Steps and giving back are no search, so single cases may cost more, all together hardly."""
-    rng, total, optimum = rnd.Random(1), 0, 0
-    for _ in range(300):
-        choices, ways = zip(*(random_ways(rng) for _ in range(rng.randint(1, 4))))
-        every = [[c.chosen, *w] for c, w in zip(choices, ways)]
-        most = sum(max(c.chosen.size_bytes - w.size_bytes for w in options) for c, options in zip(choices, every))
-        wanted = rng.randint(0, max(0, most))
-        found = enough(list(choices), list(ways), wanted, lambda c: c.cycles)
-        saved = sum(c.chosen.size_bytes - f.chosen.size_bytes for c, f in zip(choices, found))
-        assert saved >= wanted and all(f.chosen in options for f, options in zip(found, every))
-        reached = [sum(w.cycles for w in combination) for combination in itertools.product(*every)
-                   if sum(c.chosen.size_bytes - w.size_bytes for c, w in zip(choices, combination)) >= wanted]
-        total, optimum = total + sum(f.chosen.cycles for f in found), optimum + min(reached)
-    assert optimum <= total <= 1.06 * optimum
-
-
-def test_enough_takes_all_there_is_where_that_is_too_little():
-    free = Candidate(None, 100, 10, 0.0)
-    ways = [[Candidate(None, 60, 300, 0.0), Candidate(None, 70, 11, 0.0)], [Candidate(None, 80, 12, 0.0)]]
-    choices = [Choice("a", free, free), Choice("b", free, free)]
-    assert [c.chosen.size_bytes for c in enough(choices, ways, 1000, lambda c: c.cycles)] == [60, 80]
-    assert [c.chosen.size_bytes for c in enough(choices, ways, 40, lambda c: c.cycles)] == [70, 80]
-    assert enough(choices, ways, 0, lambda c: c.cycles) == choices
