@@ -27,8 +27,8 @@ need less than its subproblems each by itself."""
 GRID = 1.02
 """Paths are looked for at the powers of this, whatever the limit: so the plans of a larger limit are those of a smaller one and some before them, and more
 memory does not lead to a slower plan (with the limit and shares of it, it did)."""
-STEEP = 1.25
-"""Rise of the cost from one limit to the next at which the search looks closer."""
+STEEP, LOOKS = 1.25, 2
+"""Rise of the cost from one limit to the next at which the search looks closer, and how often it does."""
 NO_LIMIT = 1 << 40
 NEARLY = 0.8
 """Subproblems whose peak is at least this share of the largest hold the peak."""
@@ -194,7 +194,7 @@ def _small_paths(paths: Paths, macs: float) -> Iterator[Path]:
 
 def _first_fitting(paths: Paths, memory_bytes: int, objective: Objective) -> tuple[bool, SpacePlan | None]:
     """``(True, the first that fits)``, or ``(False, the smallest of those looked at)``. Where one is far dearer than those before it, its elements are exchanged."""
-    tried, smallest, last = set(), None, inf
+    tried, smallest, last, looks = set(), None, inf, LOOKS
     for limit in grid(int(WIDER * (memory_bytes - paths.constant_bytes))):
         path = paths.cheapest(limit, objective.cost)
         if path is None:
@@ -203,7 +203,8 @@ def _first_fitting(paths: Paths, memory_bytes: int, objective: Objective) -> tup
             continue
         tried.add(path.key)
         plan, cost = _placed_within(paths, path, memory_bytes), getattr(path, objective.cost)
-        if cost > STEEP * last:
+        if cost > STEEP * last and looks:
+            looks -= 1
             other = paths.eased(path, limit, objective.cost)
             if getattr(other, objective.cost) < cost and other.key not in tried:
                 eased = _placed_within(paths, other, memory_bytes)

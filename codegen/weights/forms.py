@@ -71,7 +71,7 @@ class Forms:
         if weights is Weights.CODED:
             return {CODED: self.least}
         found: dict[str, Chosen] = {}
-        for form, chosen in {FREE: self.free, PLAIN: self.plain, BOUNDED: self.bounded, LEAST: self.least}.items():
+        for form, chosen in {PLAIN: self.plain, FREE: self.free, BOUNDED: self.bounded, LEAST: self.least}.items():
             if all(any(codings(chosen[n]) != codings(other[n]) for n in chosen) for other in found.values()):
                 found[form] = chosen
         return found

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from math import inf
 from typing import TYPE_CHECKING
 
@@ -36,6 +37,9 @@ CHEAP = 0.01
 """Share of all cycles (objective energy: of all pJ) that decoding may cost before rows and tiles are looked for instead, which takes long."""
 NEARLY = 0.9
 """Where a function is known not to get below so many live bytes, plans with other constants are not looked for unless this share of them fits."""
+MANY_ROWS, GAIN = 1000, 2.5
+"""Rows of all tensors from which looking at a form in rows and tiles takes half a minute (MobileNetV2): there a form is only looked at for so much to be won with
+whole layers. So more memory can cost some time in large networks; it does not in smaller ones."""
 ROUNDS = 4
 """Times that fewer bytes are asked for where constants shared by layers, or the order of the layers, make their sum inexact."""
 
@@ -77,6 +81,13 @@ class _Decision:
             return first
         return self.as_needed(forms, first)
 
+    @cached_property
+    def gain(self) -> float:
+        """How much cheaper another form might be for it to be looked at."""
+        graphs = [graph_of(func) for func in self.functions.values()]
+        rows = sum(graph.tensors[t].shape[1] for graph in graphs for node in graph.nodes for t in node.outputs if len(graph.tensors[t].shape) == 4)
+        return 1.0 if rows <= MANY_ROWS else GAIN
+
     def missing_bytes(self, chosen: Chosen) -> int:
         """What the memory lacks for whole layers."""
         plans = self.whole_layers(chosen).values()
@@ -90,10 +101,8 @@ class _Decision:
             if forms.priced(more) <= forms.priced(first) + CHEAP * forms.priced(forms.plain):
                 return more
             found.append((self.cost(more), more))
-        levels = list(forms.levels(Weights.AUTO).values())
-        # those first that would be the cheapest with whole layers, which rows and tiles hardly ever beat
-        for bound, level in sorted(((self.whole_cost(level), level) for level in levels), key=lambda pair: pair[0]):
-            if not found or bound < min(cost for cost, _ in found):
+        for level in forms.levels(Weights.AUTO).values():  # whole layers, which rows and tiles hardly ever beat, say what may be won
+            if not found or self.gain * self.whole_cost(level) < min(cost for cost, _ in found):
                 cost = self.cost(level)
                 found += [(cost, level)] if cost < inf else []
         return min(found, key=lambda pair: pair[0], default=(inf, forms.least))[1]
