@@ -12,6 +12,7 @@ from tvm_ergo.codegen.weights.coding import stream
 from tvm_ergo.target.errors import OutOfMemoryError
 
 KIB = 1024
+COMPRESS = "`tvm-ergo compress` makes one of the float network"
 MOST_NAMES = 5
 MOST_SHARE = 0.97
 LEAST_SHARE = 0.3
@@ -40,9 +41,9 @@ def too_large(plan: SpacePlan, memory_bytes: int) -> OutOfMemoryError:
 def _advice(plan: SpacePlan, memory_bytes: int) -> list[str]:
     room = memory_bytes - plan.constant_bytes
     if room < 0:
-        advice = ["constants alone exceed the memory: a smaller network (`tvm-ergo compress` makes one)"]
+        advice = [f"constants alone exceed the memory: a smaller network ({COMPRESS})"]
     elif plan.constant_bytes > plan.activation_bytes:
-        advice = ["constants are the larger part: a network with fewer weights (`tvm-ergo compress` makes one)"]
+        advice = [f"constants are the larger part: a network with fewer weights ({COMPRESS})"]
     else:
         advice = ["activations are the larger part: a smaller input or narrower layers there"]
     if room > 0 and any(len(shape) == 4 and max(shape[1:3]) > 1 for shape in (plan.graph.tensors[t].shape for t in plan.graph.inputs)):

@@ -83,24 +83,25 @@ def choose(graph: Graph, chip: Chip, memory_bytes: int, options: Options = Optio
 
 def best_plan(graph: Graph, chip: Chip, memory_bytes: int, options: Options, objective: Objective) -> SpacePlan:
     """The smallest plan, or one that fits, of the first variant that has it; equal questions are answered once (`remembered`)."""
-    limit = None if objective is Objective.MEMORY else memory_bytes
-    return remembered((graph.fingerprint, costs_only(chip), options, objective, limit), lambda: _looked_for(graph, chip, memory_bytes, options, objective))
+    make = smallest_plan if objective is Objective.MEMORY else least_plan
+    found = None if objective is Objective.MEMORY else fitting_plan(graph, chip, memory_bytes, options, objective)
+    return found or remembered((make.__name__, graph.fingerprint, costs_only(chip), options), lambda: _smallest_variant(graph, chip, options, make))
 
 
-def _looked_for(graph: Graph, chip: Chip, memory_bytes: int, options: Options, objective: Objective) -> SpacePlan:
-    if objective is Objective.MEMORY:
-        return _smallest_variant(graph, chip, options, smallest_plan)
-    near: list[SpacePlan] = []
-    for paths in variants(graph, chip, options):
-        found, plan = _first_fitting(paths, memory_bytes, objective)
-        if not found and paths.smallest().peak_bytes <= memory_bytes - paths.constant_bytes:
-            for _ in _small_paths(paths, paths.graph.macs() * paths.options.mac_overhead):
-                pass  # measures ways whose estimates were too high
-            found, plan = _first_fitting(paths, memory_bytes, objective)
-        if found:
-            return plan
-        near += [plan] if plan else []
-    return min([_smallest_variant(graph, chip, options, least_plan), *near], key=lambda plan: plan.memory_bytes)
+def fitting_plan(graph: Graph, chip: Chip, memory_bytes: int, options: Options, objective: Objective) -> SpacePlan | None:
+    """In rows and tiles, the first plan found that fits from cheap to small; None where there is none. Remembered."""
+    def look() -> SpacePlan | None:
+        for paths in variants(graph, chip, options):
+            plan = _first_fitting(paths, memory_bytes, objective)
+            if plan is None and paths.smallest().peak_bytes <= memory_bytes - paths.constant_bytes:
+                for _ in _small_paths(paths, paths.graph.macs() * paths.options.mac_overhead):
+                    pass  # measures ways whose estimates were too high
+                plan = _first_fitting(paths, memory_bytes, objective) or least_plan(paths)
+            if plan is not None and plan.memory_bytes <= memory_bytes:
+                return plan
+        return None
+
+    return remembered(("fits", graph.fingerprint, costs_only(chip), options, objective, memory_bytes), look)
 
 
 def _smallest_variant(graph: Graph, chip: Chip, options: Options, make: Callable[[Paths], SpacePlan]) -> SpacePlan:
@@ -149,8 +150,8 @@ def least_plan(paths: Paths) -> SpacePlan:
         fresh = paths.anew()
         best = min(smallest_plan(fresh), _smallest_of(fresh, [fresh.smallest()]), key=lambda plan: plan.memory_bytes)
         for _ in range(ONE_LESS):
-            found, less = _first_fitting(fresh, best.memory_bytes - 1, Objective.LATENCY)
-            if not found:
+            less = _first_fitting(fresh, best.memory_bytes - 1, Objective.LATENCY)
+            if less is None:
                 break
             best = less
         return best
@@ -192,9 +193,9 @@ def _small_paths(paths: Paths, macs: float) -> Iterator[Path]:
                 yield path
 
 
-def _first_fitting(paths: Paths, memory_bytes: int, objective: Objective) -> tuple[bool, SpacePlan | None]:
-    """``(True, the first that fits)``, or ``(False, the smallest of those looked at)``. Where one is far dearer than those before it, its elements are exchanged."""
-    tried, smallest, last, looks = set(), None, inf, LOOKS
+def _first_fitting(paths: Paths, memory_bytes: int, objective: Objective) -> SpacePlan | None:
+    """The first plan that fits, None where none does. Where one is far dearer than those before it, its elements are exchanged."""
+    tried, last, looks = set(), inf, LOOKS
     for limit in grid(int(WIDER * (memory_bytes - paths.constant_bytes))):
         path = paths.cheapest(limit, objective.cost)
         if path is None:
@@ -210,9 +211,9 @@ def _first_fitting(paths: Paths, memory_bytes: int, objective: Objective) -> tup
                 eased = _placed_within(paths, other, memory_bytes)
                 plan = eased if eased.memory_bytes <= max(memory_bytes, plan.memory_bytes) else plan
         if plan.memory_bytes <= memory_bytes:
-            return True, plan
-        smallest, last = plan if smallest is None or plan.memory_bytes < smallest.memory_bytes else smallest, min(last, cost)
-    return False, smallest
+            return plan
+        last = min(last, cost)
+    return None
 
 
 def _placed_within(paths: Paths, path: Path, memory_bytes: int) -> SpacePlan:

@@ -34,7 +34,7 @@ from tvm_ergo.target.machine.kernels.workers import single_threaded_blas
 from tvm_ergo.target.tags import DEFAULT_CHIP, chip_of_target, is_ergo, target_of_chip
 from tvm_ergo.tuning.store import Database, current
 from tvm_ergo.waiting import Compression, compress_waiting, compression_advice
-from tvm_ergo.weights import code_weights, weights_advice
+from tvm_ergo.weights import code_weights, speed_advice, weights_advice
 
 Progress = Callable[[str, int, int], None]
 
@@ -153,7 +153,8 @@ def _codegen(mod: tvm.IRModule, options: PipelineOptions) -> tvm.IRModule:
             return relax.transform.RunCodegen()(mod)
     except OutOfMemoryError as error:
         error, functions = restored(error), dict(chip_functions(mod))
-        remedy = "; ".join(filter(None, (error.remedy, weights_advice(functions, options), compression_advice(functions, options))))
+        advice = speed_advice(functions, options), weights_advice(functions, options), compression_advice(functions, options)
+        remedy = "; ".join(filter(None, (error.remedy, *advice)))
         raise OutOfMemoryError(error.what, where=error.where, required=error.required, available=error.available, remedy=remedy) from None
 
 

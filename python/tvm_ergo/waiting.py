@@ -89,7 +89,7 @@ def compression_advice(functions: dict[str, relax.Function], options: PipelineOp
     if options.compression is Compression.OFF:
         return "compression of what waits was off: compression=\"auto\" (--compression auto) with calibration data might do"
     if options.calibration is None:
-        return "calibration data (calibration=..., --calibration) might do: tensors that wait are measured on them and then compressed, with a bound"
+        return "with calibration data (calibration=..., --calibration) tensors that wait are measured and compressed, with a bound: whether that is enough shows only then"
     least = max((int(func.attrs[LEAST]) for func in functions.values() if func.attrs is not None and LEAST in func.attrs), default=None)
     reached = "" if least is None else f": the least with it is --memory {least}"
     if options.compression is Compression.LOSSLESS:

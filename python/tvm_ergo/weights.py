@@ -7,8 +7,9 @@ or rows and tiles, with no more constants coded than these need. Results never c
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from math import inf
 from typing import TYPE_CHECKING
@@ -20,7 +21,7 @@ from tvm_ergo.codegen.options import Options
 from tvm_ergo.codegen.plan import Plan, make_plan
 from tvm_ergo.codegen.space import Objective, SpacePlan, choose
 from tvm_ergo.codegen.space.bound import least_possible_bytes
-from tvm_ergo.codegen.space.search import best_plan
+from tvm_ergo.codegen.space.search import best_plan, fitting_plan
 from tvm_ergo.codegen.stream import graph_of
 from tvm_ergo.codegen.weights.apply import annotated
 from tvm_ergo.codegen.weights.choose import Choice, Weights
@@ -35,11 +36,11 @@ if TYPE_CHECKING:
 NO_LIMIT = 1 << 40
 CHEAP = 0.01
 """Share of all cycles (objective energy: of all pJ) that decoding may cost before rows and tiles are looked for instead, which takes long."""
-NEARLY = 0.9
-"""Where a function is known not to get below so many live bytes, plans with other constants are not looked for unless this share of them fits."""
 MANY_ROWS, GAIN = 1000, 2.5
 """Rows of all tensors from which looking at a form in rows and tiles takes half a minute (MobileNetV2): there a form is only looked at for so much to be won with
 whole layers. So more memory can cost some time in large networks; it does not in smaller ones."""
+MORE, MUCH = 1.1, 2.0
+"""Of the least memory, and how much less time has to be won by it to be told."""
 ROUNDS = 4
 """Times that fewer bytes are asked for where constants shared by layers, or the order of the layers, make their sum inexact."""
 
@@ -62,11 +63,11 @@ def _with(func: relax.Function, choices: list[Choice]) -> relax.Function:
 
 @dataclass(frozen=True, eq=False)
 class _Decision:
-    """reached : live bytes of the smallest plan found of each function that did not fit; constants are all that another coding of them changes much."""
+    """refused : bytes in which the activations of each function did not fit; constants are all that another coding of them changes much."""
 
     functions: Mapping[str, relax.Function]
     options: PipelineOptions
-    reached: dict[str, int] = field(default_factory=dict)
+    refused: dict[str, int] = field(default_factory=dict)
 
     @property
     def by_energy(self) -> bool:
@@ -143,22 +144,44 @@ class _Decision:
 
     def _plan(self, name: str, func: relax.Function, limit: int, constant_bytes: int) -> Plan | SpacePlan | None:
         graph = graph_of(func)
-        if constant_bytes + max(least_possible_bytes(graph).size_bytes, NEARLY * self.reached.get(name, 0)) > limit:
+        if limit - constant_bytes < max(least_possible_bytes(graph).size_bytes, self.refused.get(name, 0)):
             return None
-        try:
-            return choose(graph, self.options.chip, limit, objective=self.options.objective)
-        except OutOfMemoryError:
-            self.reached[name] = best_plan(graph, self.options.chip, limit, Options(), Objective.LATENCY).live_bytes  # remembered: nothing is looked for again
+        if self.options.objective is Objective.MEMORY:
+            with contextlib.suppress(OutOfMemoryError):
+                return choose(graph, self.options.chip, limit, objective=Objective.MEMORY)
             return None
+        with contextlib.suppress(OutOfMemoryError):
+            return make_plan(graph, limit)
+        found = fitting_plan(graph, self.options.chip, limit, Options(), self.options.objective)
+        if found is None:
+            self.refused[name] = limit - constant_bytes
+        return found
 
 
 def weights_advice(functions: Mapping[str, relax.Function], options: PipelineOptions) -> str | None:
     """For networks that do not fit: what coding the constants would do, None where it was done or saves nothing."""
     if options.weights is not Weights.DENSE:
         return None
-    decision = _Decision(functions, options)
-    plain = {name: [] for name in functions}
-    coded = Forms(functions, options.chip).least
-    before, after = (sum(plan.constant_bytes for plan in decision.whole_layers(chosen).values()) for chosen in (plain, coded))
-    return f"coded weights (weights=\"coded\", --weights coded) take {after} constant bytes instead of {before}" if after < before else None
+    forms = Forms(functions, options.chip)
+    decision, dense = _Decision(functions, options), {name: [] for name in functions}
+    before, after = (sum(plan.constant_bytes for plan in decision.whole_layers(chosen).values()) for chosen in (dense, forms.least))
+    if after >= before:
+        return None
+    said = f"coded weights (weights=\"auto\" or \"coded\", --weights) take down to {after} constant bytes instead of {before}"
+    if after >= options.chip.memory_bytes:
+        return f"{said}, which alone are still too many"
+    return f"{said}, with which the network {'fits' if decision.cost(forms.least) < inf else 'does not fit either'}"
 
+
+def speed_advice(functions: Mapping[str, relax.Function], options: PipelineOptions) -> str | None:
+    """For a network that does not fit: what a little more than the least memory would save, where that is much. None for large networks, which take long to plan."""
+    if _Decision(functions, options).gain > 1 or len(functions) > 1 or options.weights is not Weights.AUTO or options.objective is Objective.MEMORY:
+        return None
+    (graph,) = (graph_of(func, name) for name, func in functions.items())
+    smallest = best_plan(graph, options.chip, options.chip.memory_bytes, Options(), options.objective)  # remembered
+    more = int(smallest.memory_bytes * MORE)
+    roomy = _Decision(functions, replace(options, chip=options.chip.with_memory(more)))
+    least, less = roomy._traced(smallest), roomy.cost(roomy.made())
+    if not less * MUCH < least:
+        return None
+    return f"with {more} bytes ({100 * (MORE - 1):.0f} % more than the least) it would take {least / less:.1f} times less {'energy' if roomy.by_energy else 'time'}"

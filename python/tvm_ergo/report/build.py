@@ -88,7 +88,8 @@ def _program(symbol: str, trace: Trace) -> ProgramReport:
     return ProgramReport(
         symbol=symbol, instructions=len(program.instructions), cycles=trace.cycles, energy_uj=trace.dynamic_pj / PJ_PER_UJ,
         memory_bytes=max((b.addr + b.size_bytes for b in program.buffers), default=0),
-        constant_bytes=int(constant.max(initial=0)), peak_activation_bytes=min(int(activation.max(initial=0)), program.meta.get("live_bytes", 1 << 62)),  # the map's boxes may be coarser
+        constant_bytes=program.meta.get("constant_bytes", int(constant.max(initial=0))),  # gaps between them included
+        peak_activation_bytes=min(int(activation.max(initial=0)), program.meta.get("live_bytes", 1 << 62)),  # the map's boxes may be coarser
         inputs=input_rows(program, time_us), kinds=kind_rows(buffers, len(starts)), plan=plan_report(program), tensors=tensor_rows(program, buffers),
         weights=weights_rows(program), decoding_cycles=decoding_cycles(trace),
         layers=_layers(trace), buffers=buffers,

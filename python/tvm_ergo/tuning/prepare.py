@@ -21,9 +21,9 @@ from tvm_ergo.codegen.space import Objective, choose
 from tvm_ergo.codegen.stream import graph_of
 from tvm_ergo.codegen.tuning.figures import Figures
 from tvm_ergo.codegen.tuning.network import Decided, Function
-from tvm_ergo.codegen.weights.apply import annotated, codings_of
+from tvm_ergo.codegen.weights.apply import codings_of
 from tvm_ergo.codegen.weights.choose import SLOWER, Weights
-from tvm_ergo.codegen.weights.levels import as_needed, levels
+from tvm_ergo.codegen.weights.forms import Forms
 from tvm_ergo.pipeline import PipelineOptions, run_stages
 from tvm_ergo.relay_passes.compile.insert_compression import Decision
 from tvm_ergo.relay_passes.compile.partition import chip_functions
@@ -100,11 +100,10 @@ def _others(functions: Mapping[str, relax.Function], default: tuple[Function, ..
     if options.weights is Weights.DENSE:
         return ()
     free = {name: func.without_attr(PLAN) for name, func in functions.items()}
-    forms = [{name: annotated(func, {}) for name, func in free.items()}, *levels(free, options.chip, options.weights).values()]
-    if options.weights is Weights.AUTO:
-        forms += as_needed(free, options.chip, BETWEEN)
+    forms = Forms(free, options.chip)
+    choices = list(forms.levels(options.weights).values()) + (forms.steps(BETWEEN) if options.weights is Weights.AUTO else [])
     found, seen, fastest = [], [{name: codings_of(func) for name, func in functions.items()}], _cycles(default, options.chip)
-    for form in forms:
+    for form in map(forms.of, choices):
         codings = {name: codings_of(func) for name, func in form.items()}
         if codings in seen:
             continue
