@@ -10,10 +10,15 @@ from tvm import relax
 from tvm_ergo.codegen.compile import instructions_of
 from tvm_ergo.codegen.tuning.figures import Figures
 from tvm_ergo.codegen.tuning.priced import Prices
+from tvm_ergo.codegen.tuning.task import Task, tasks_of
 from tvm_ergo.relay_passes import dialect
+from tvm_ergo.target.codecs import Codec
+from tvm_ergo.target.codecs.slots import HEADER_BYTES, SlotLayout
 from tvm_ergo.target.errors import UnsupportedError
 from tvm_ergo.target.machine.timeline import simulate
 from tvm_ergo.target.program import Program
+
+from ..codegen.compression.nets import Waits
 
 
 def naive(plan, chip) -> Figures:
@@ -45,10 +50,19 @@ def moving_net():
     return builder.get()
 
 
-@pytest.mark.parametrize("moves", [False, True])
-def test_figures_are_those_of_the_instructions(make_bed, moves):
-    bed, random, compared, cycles = make_bed(moving_net() if moves else None, memory=14 * 1024), Random(3), 0, set()
-    for task in bed.tasks:
+def slotted(bed) -> list[Task]:
+    """The tasks of a bed, with every tensor free to wait in slots of half its rows' bytes."""
+    graph = bed.function.plan.graph
+    layouts = {t.name: [SlotLayout(Codec.BITMASK, 1, HEADER_BYTES + t.size_bytes // (2 * t.shape[1]), -128)] for t in graph.tensors
+               if t.data is None and len(t.shape) == 4 and t.shape[1] > 1}
+    return tasks_of([(bed.function.name, part) for part in bed.function.parts], bed.chip, layouts={bed.function.name: layouts})
+
+
+@pytest.mark.parametrize("kind", ["plain", "moves", "slots"])
+def test_figures_are_those_of_the_instructions(make_bed, kind):
+    mod = {"plain": lambda: None, "moves": moving_net, "slots": lambda: Waits().finish()}[kind]()
+    bed, random, compared, cycles, coded = make_bed(mod, memory=14 * 1024), Random(3), 0, set(), 0
+    for task in slotted(bed) if kind == "slots" else bed.tasks:
         for _ in range(40):
             way = task.space.way([random.choice(choice.candidates) for choice in task.space.choices])
             try:
@@ -58,6 +72,6 @@ def test_figures_are_those_of_the_instructions(make_bed, moves):
                 continue
             assert task.bench.measure(way) == expected
             assert Prices(plan.graph, task.bench.chip).figures(plan) == expected  # nothing remembered
-            compared += 1
+            compared, coded = compared + 1, coded + bool(way.codes)
             cycles.add(expected.cycles)
-    assert compared >= 40 and len(cycles) >= 20
+    assert compared >= 40 and len(cycles) >= 20 and (coded >= 5 or kind != "slots")
