@@ -71,6 +71,7 @@ def explore(model, *, target: str | Path | tvm.target.Target | Chip = "ergo", ca
     if compression is not Compression.OFF and samples is not None and chip_functions(partitioned[RESIDENT]):
         statistics = measure(partitioned[RESIDENT], dict(chip_functions(partitioned[RESIDENT])), options)
     series: list[Series] = []
+    notes: list[str] = []
     for label, mod in partitioned.items():
         work = _Work(dict(chip_functions(mod)), chip, points, point, label, weights, progress)
         found, bound = work.plain(), work.bound()
@@ -78,7 +79,9 @@ def explore(model, *, target: str | Path | tvm.target.Target | Chip = "ergo", ca
         waiting = work.waiting(statistics, found[0].memory_bytes, compression is Compression.LOSSLESS) if statistics else []
         if waiting:
             series.append(series_of(f"{label}, {COMPRESSED}", waiting, None, at.clock_hz))
-    return front_of(name, chip, point, weights.value, series)
+        elif statistics:
+            notes.append(f"frame {label}: compressing what waits was tried and gets no plan below {found[0].memory_bytes:,} bytes")
+    return front_of(name, chip, point, weights.value, series, notes)
 
 
 def _lowered(model, chip: Chip, calibration, quantize: QuantizeOptions, input_shapes, batch: int, progress) -> tuple[str, tvm.IRModule, object]:
@@ -139,14 +142,16 @@ class _Work:
         return replace(point, weights=AS_NEEDED)
 
     def waiting(self, statistics: Collector, below_bytes: int, lossless: bool) -> list[Point]:
-        """Tensors wait compressed; weights in as few bytes as the option allows, as compiling takes them where nothing else fits."""
-        form, functions = list(self.levels.items())[-1]
-        fronts = []
-        for i, (name, func) in enumerate(functions.items()):
-            found = waiting_front(func, self.chip, statistics.statistics(name), below_bytes, points=max(2, self.points // 3), lossless=lossless, at=self.point,
-                                  progress=self._advance("compressed plans", i, len(functions)))
-            fronts.append(found or pareto(graph_of(func, name), self.chip, points=2, at=self.point))
-        points = [replace(p, weights=form) for p in combined(fronts) if p.compressed and p.memory_bytes < below_bytes]
+        """Tensors wait compressed; weights in the smallest form, as compiling takes them where nothing else fits, and in the one before it, which is faster."""
+        points: list[Point] = []
+        forms = list(self.levels.items())[-2:]
+        for k, (form, functions) in enumerate(forms):
+            fronts = []
+            for i, (name, func) in enumerate(functions.items()):
+                found = waiting_front(func, self.chip, statistics.statistics(name), below_bytes, points=max(2, self.points // 3), lossless=lossless, at=self.point,
+                                      progress=self._advance("compressed plans", k * len(functions) + i, len(functions) * len(forms)))
+                fronts.append(found or pareto(graph_of(func, name), self.chip, points=2, at=self.point))
+            points += [replace(p, weights=form) for p in combined(fronts) if p.compressed and p.memory_bytes < below_bytes]
         return labelled(undominated(points))
 
     def _advance(self, step: str, number: int, count: int | None = None):

@@ -64,3 +64,5 @@ def run(arguments) -> None:
     write_text(arguments.json, front.model_dump_json(indent=1))
     for series in front.series:
         console(arguments).print(front_table(front, series))
+    for note in front.notes:
+        console(arguments).print(note)

@@ -48,6 +48,7 @@ class Front(Row):
     weights: str  # auto | dense | coded
     mac_overhead_of_least_memory: float  # what the objective memory allows itself, times the network's multiply-accumulates; a limit may need more
     series: list[Series]
+    notes: list[str] = []  # what was looked for and not found
 
 
 def series_of(name: str, points: Sequence[Point], bound: Bound | None, clock_hz: float) -> Series:
@@ -57,10 +58,10 @@ def series_of(name: str, points: Sequence[Point], bound: Bound | None, clock_hz:
                    weights=p.weights, compressed=p.compressed) for p in points])
 
 
-def front_of(model: str, chip: Chip, point: str | None, weights: str, series: list[Series]) -> Front:
+def front_of(model: str, chip: Chip, point: str | None, weights: str, series: list[Series], notes: list[str] | None = None) -> Front:
     at = chip.point(point)
     return Front(model=model, chip=chip.name, point=at.name, clock_hz=at.clock_hz, chip_memory_bytes=chip.memory_bytes, weights=weights,
-                 mac_overhead_of_least_memory=Options().mac_overhead, series=series)
+                 mac_overhead_of_least_memory=Options().mac_overhead, series=series, notes=notes or [])
 
 
 FRONT_HEADER = ("memory, bytes", "constants", "activations", "cycles", "ms", "uJ", "MACs", "chosen for", "weights")

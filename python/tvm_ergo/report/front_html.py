@@ -55,5 +55,6 @@ def front_page(front: Front) -> str:
     for series in front.series:
         body += [f"<h2>Frame {series.name}</h2>", f"<p>{html.escape(front_caption(front, series))}.</p>",
                  table(FRONT_HEADER, [front_cells(p) for p in series.points])]
+    body += [f"<p>{html.escape(note)}.</p>" for note in front.notes]
     return (f"<!doctype html><html><head><meta charset='utf-8'><title>{name}</title><style>{STYLE}</style>"
             f"<script>{get_plotlyjs()}</script></head><body>{''.join(body)}</body></html>")
