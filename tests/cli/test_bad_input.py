@@ -163,8 +163,8 @@ def test_infeasible_limits_name_the_best_peak_the_bound_and_what_holds_it(refuse
 
 def test_a_refusal_with_dense_weights_says_what_coded_ones_take(refused, workspace):
     arguments = ["compile", MODEL, "--calibration", workspace / "cal.npz", "--compression", "off", "--memory", "8KiB"]
-    error = refused([*arguments, "--weights", "dense"], "OutOfMemoryError", "--weights coded")
-    coded, dense = map(int, re.search(r"take (\d+) constant bytes instead of (\d+)", error).groups())
+    error = refused([*arguments, "--weights", "dense"], "OutOfMemoryError", "coded weights (")
+    coded, dense = map(int, re.search(r"take down to (\d+) constant bytes instead of (\d+)", error).groups())
     assert coded < dense and f"{dense} constant bytes (weights" in error
     assert f"{coded} constant bytes (weights" in refused([*arguments, "--weights", "coded"], "OutOfMemoryError")
 
