@@ -25,8 +25,8 @@ WIDER = 1.3
 """Times the limit from where plans are looked for downwards: a way whose peak is estimated too high would never be measured at the limit itself, and a plan may
 need less than its subproblems each by itself."""
 GRID = 1.02
-"""Paths are looked for at the powers of this, whatever the limit: so the plans of a larger limit are those of a smaller one and some before them, and more
-memory does not lead to a slower plan (with the limit and shares of it, it did)."""
+"""Paths are looked for at the powers of this, whatever the limit: so the limits looked at for more memory are those for less and some before them, and more
+memory seldom leads to a slower plan (with shares of the limit it did). Not never: what a search measured before decides what it finds."""
 STEEP, LOOKS = 1.25, 2
 """Rise of the cost from one limit to the next at which the search looks closer, and how often it does."""
 NO_LIMIT = 1 << 40

@@ -1,6 +1,6 @@
 """The forms of all weights of a network that plans are made with, whatever the memory: compiling takes the cheapest that fits, exploring shows them.
 
-That both look at the same forms, and that these do not depend on the limit, is what makes a front's rows what compiling gives for their memory.
+Both look at the same forms, which do not depend on the limit, so that a front's rows and compiling differ by their searches in rows and tiles only.
 """
 
 from __future__ import annotations

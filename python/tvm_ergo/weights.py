@@ -38,7 +38,7 @@ CHEAP = 0.01
 """Share of all cycles (objective energy: of all pJ) that decoding may cost before rows and tiles are looked for instead, which takes long."""
 MANY_ROWS, GAIN = 1000, 2.5
 """Rows of all tensors from which looking at a form in rows and tiles takes half a minute (MobileNetV2): there a form is only looked at for so much to be won with
-whole layers. So more memory can cost some time in large networks; it does not in smaller ones."""
+whole layers. So more memory can cost some time in large networks."""
 MORE, MUCH = 1.1, 2.0
 """Of the least memory, and how much less time has to be won by it to be told."""
 ROUNDS = 4
@@ -180,8 +180,8 @@ def speed_advice(functions: Mapping[str, relax.Function], options: PipelineOptio
     (graph,) = (graph_of(func, name) for name, func in functions.items())
     smallest = best_plan(graph, options.chip, options.chip.memory_bytes, Options(), options.objective)  # remembered
     more = int(smallest.memory_bytes * MORE)
-    roomy = _Decision(functions, replace(options, chip=options.chip.with_memory(more)))
-    least, less = roomy._traced(smallest), roomy.cost(roomy.made())
-    if not less * MUCH < least:
+    tight, roomy = (_Decision(functions, replace(options, chip=options.chip.with_memory(limit))) for limit in (smallest.memory_bytes, more))
+    least, less = (decision.cost(decision.made()) for decision in (tight, roomy))  # as compiling decides: in the least memory another form may be faster than this plan
+    if not less * MUCH < least < inf:
         return None
     return f"with {more} bytes ({100 * (MORE - 1):.0f} % more than the least) it would take {least / less:.1f} times less {'energy' if roomy.by_energy else 'time'}"
