@@ -12,9 +12,10 @@ from tvm_ergo.codegen.compile import emit_program
 from tvm_ergo.codegen.graph import Graph
 from tvm_ergo.codegen.options import Options
 from tvm_ergo.codegen.plan import Plan, make_plan
-from tvm_ergo.codegen.space.paths import Path, Paths
-from tvm_ergo.codegen.space.plan import SpacePlan, macs_of, tighter
-from tvm_ergo.codegen.space.search import Objective, grid, least_plan, smallest_plan, variants
+from tvm_ergo.codegen.space.plan import SpacePlan, macs_of
+from tvm_ergo.codegen.space.candidates import Candidates, grid
+from tvm_ergo.codegen.space.search import Objective, variants
+from tvm_ergo.codegen.space.search import candidates as chosen_from
 from tvm_ergo.target.chip import Chip
 from tvm_ergo.target.chip import Point as OperatingPoint
 from tvm_ergo.target.machine.trace import Trace
@@ -80,26 +81,23 @@ def candidates(graph: Graph, chip: Chip, options: Options, points: int) -> Itera
     if not graph.nodes:
         return
     searches = list(variants(graph, chip, options))
-    for smallest in (smallest_plan, least_plan):  # within the multiply-accumulates that the objective memory allows, and whatever they are
-        yield LEAST, min((smallest(paths) for paths in searches), key=lambda plan: plan.memory_bytes)
-    seen: set[tuple] = set()
     low = min(whole.activation_bytes, *(paths.smallest().peak_bytes for paths in searches))
     limits = list(grid(whole.activation_bytes, low))[::-1] or [low]
+    some = tuple(dict.fromkeys(limits[round(number * (len(limits) - 1) / max(points - 1, 1))] for number in range(points)))
+    fronts = [chosen_from(paths, some) for paths in searches]
+    for smallest in (Candidates.smallest, Candidates.least):  # within the multiply-accumulates that the objective memory allows, and whatever they are
+        yield LEAST, min((smallest(front) for front in fronts), key=lambda plan: plan.memory_bytes)
+    seen: set[tuple] = set()
     for objective in (Objective.LATENCY, Objective.ENERGY):
-        for number in range(points):
-            limit = limits[round(number * (len(limits) - 1) / max(points - 1, 1))]
-            found = [(path, paths) for paths in searches if (path := paths.cheapest(limit, objective.cost)) is not None]
-            path, paths = min(found, key=lambda f: getattr(f[0], objective.cost), default=(None, None))
+        for limit in some:
+            found = [(path, front) for front in fronts if (path := front.cheapest(limit, objective.cost)) is not None]
+            path, front = min(found, key=lambda f: getattr(f[0], objective.cost), default=(None, None))
             if path is None or path.key in seen:
                 yield "", None
                 continue
             seen.add(path.key)
-            yield objective.value, _placed(paths, path)
-
-
-def _placed(paths: Paths, path: Path) -> SpacePlan:
-    plan = paths.plan(path)
-    return tighter(plan) if plan.activation_bytes > GAP * plan.live_bytes else plan
+            plan = front.plan(path)
+            yield objective.value, front.plan(path, tight=True) if plan.activation_bytes > GAP * plan.live_bytes else plan
 
 
 def priced(how: str, plan: Plan | SpacePlan, useful_macs: int, chip: Chip, at: OperatingPoint | str | None, compressed: int = 0) -> Point:

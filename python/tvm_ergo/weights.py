@@ -21,6 +21,7 @@ from tvm_ergo.codegen.options import Options
 from tvm_ergo.codegen.plan import Plan, make_plan
 from tvm_ergo.codegen.space import Objective, SpacePlan, choose
 from tvm_ergo.codegen.space.bound import least_possible_bytes
+from tvm_ergo.codegen.space.candidates import is_large
 from tvm_ergo.codegen.space.search import best_plan, fitting_plan
 from tvm_ergo.codegen.stream import graph_of
 from tvm_ergo.codegen.weights.apply import annotated
@@ -36,9 +37,9 @@ if TYPE_CHECKING:
 NO_LIMIT = 1 << 40
 CHEAP = 0.01
 """Share of all cycles (objective energy: of all pJ) that decoding may cost before rows and tiles are looked for instead, which takes long."""
-MANY_ROWS, GAIN = 1000, 2.5
-"""Rows of all tensors from which looking at a form in rows and tiles takes half a minute (MobileNetV2): there a form is only looked at for so much to be won with
-whole layers. So more memory can cost some time in large networks."""
+GAIN = 2.5
+"""Looking at a form in rows and tiles takes half a minute in large graphs: there a form is only looked at for so much to be won with whole layers. So more memory
+can cost some time in large networks."""
 MORE, MUCH = 1.1, 2.0
 """Of the least memory, and how much less time has to be won by it to be told."""
 ROUNDS = 4
@@ -86,8 +87,7 @@ class _Decision:
     def gain(self) -> float:
         """How much cheaper another form might be for it to be looked at."""
         graphs = [graph_of(func) for func in self.functions.values()]
-        rows = sum(graph.tensors[t].shape[1] for graph in graphs for node in graph.nodes for t in node.outputs if len(graph.tensors[t].shape) == 4)
-        return 1.0 if rows <= MANY_ROWS else GAIN
+        return GAIN if any(is_large(graph) for graph in graphs) else 1.0
 
     def missing_bytes(self, chosen: Chosen) -> int:
         """What the memory lacks for whole layers."""
