@@ -22,7 +22,7 @@ from tvm_ergo.target.machine import Machine
 from tvm_ergo.target.program import BufferKind, Program
 
 from ..test_programs import OFF, tiles
-from ..test_space import SPATIAL, TallFunction, random_plan
+from ..tall import SPATIAL, TallFunction, random_plan
 from .nets import SparseFunction, conv_graph, randomly_coded
 
 CHIP = chip("ergo/1")
