@@ -15,6 +15,7 @@ from tvm_ergo.codegen.options import Options
 from tvm_ergo.codegen.plan import place_constants
 from tvm_ergo.codegen.space.plan import SpacePlan, Subproblem, make_space_plan
 from tvm_ergo.codegen.space.segments import FEAR, HOPE, Segment, Segments, Way
+from tvm_ergo.codegen.space.shortest import ShortestPaths
 from tvm_ergo.codegen.views import resolve
 from tvm_ergo.target.chip import Chip
 
@@ -63,6 +64,7 @@ class Paths:
     def __init__(self, graph: Graph, chip: Chip, options: Options = Options()):
         self.graph, self.chip, self.options = graph, chip, options
         self.segments = Segments(graph, chip, options)
+        self._shortest = ShortestPaths(self.segments)
         self.constant_bytes = place_constants(graph, resolve(graph, options), options.alignment_bytes)[1]
 
     def anew(self) -> Paths:
@@ -75,11 +77,11 @@ class Paths:
 
     @cached_property
     def _smallest(self) -> Path:
-        return self._settled(lambda way: (way.between(HOPE), way.macs), lambda a, b: (max(a[0], b[0]), a[1] + b[1]), None)
+        return self._settled(self._shortest.smallest, None)
 
     def cheapest(self, limit_bytes: int, cost: str) -> Path | None:
         """The path of least ``cost`` (``cycles``, ``energy_pj`` or ``macs``) whose segments stay within a limit of live bytes; None if there is none."""
-        return self._settled(lambda way: (getattr(way, cost), way.peak_bytes), lambda a, b: (a[0] + b[0], max(a[1], b[1])), limit_bytes)
+        return self._settled(lambda measured: self._shortest.cheapest(cost, limit_bytes, measured), limit_bytes)
 
     def eased(self, path: Path, limit_bytes: int, cost: str) -> Path:
         """The cheapest path within a limit once ways in the place of those that hold much of the cost of ``path`` are measured, whose estimates exclude them,
@@ -136,47 +138,23 @@ class Paths:
             first = last + 1
         return tuple(found)
 
-    def _settled(self, price: Callable[[Way], tuple], join: Callable[[tuple, tuple], tuple], limit_bytes: int | None) -> Path | None:
+    def _settled(self, best: Callable[[bool], list[tuple[Segment, Way]] | None], limit_bytes: int | None) -> Path | None:
         """The best path, all of its ways measured, those near the limit placed. What may decide is looked at first: the rest often leaves the path
-        before it matters."""
+        before it matters. best : the path by the figures there are, True: of measured ways only."""
         for _ in range(MAX_ROUNDS):
-            path = self._best(price, join, limit_bytes)
-            if path is None:
+            parts = best(False)
+            if parts is None:
                 return None
-            bound = max(way.between(HOPE) for _, way in path.parts) if limit_bytes is None else limit_bytes
-            unknown = [part for part in path.parts if not part[1].exact]
+            bound = max(way.between(HOPE) for _, way in parts) if limit_bytes is None else limit_bytes
+            unknown = [part for part in parts if not part[1].exact]
             for segment, way in [part for part in unknown if part[1].between(FEAR) > bound] or unknown:
                 self.segments.measure(segment, way)
             if unknown:
                 continue
-            high = [way for _, way in path.parts if way.peak_bytes > NEAR * bound and not way.tight and not 0 < way.reached_bytes <= bound]
+            high = [way for _, way in parts if way.peak_bytes > NEAR * bound and not way.tight and not 0 < way.reached_bytes <= bound]
             if not high:
-                return path
+                return Path(tuple(parts))
             for way in high:
                 self.segments.place(way, int(bound))
-        return self._best(price, join, limit_bytes, measured=True)
-
-    def _best(self, price, join, limit_bytes: int | None, measured: bool = False) -> Path | None:
-        """The best path by the figures there are, a shortest path from cut to cut."""
-        count = len(self.segments.units)
-        best: dict[int, tuple] = {-1: ((0, 0), None, None)}
-        for last in range(count):
-            for first in range(last + 1):
-                if first - 1 not in best:
-                    continue
-                segment = self.segments.segment(first, last)
-                for way in segment.ways:
-                    if limit_bytes is not None and way.between(HOPE) > limit_bytes or measured and not way.exact:
-                        continue
-                    total = join(best[first - 1][0], price(way))
-                    if last not in best or total < best[last][0]:
-                        best[last] = (total, segment, way)
-        if count - 1 not in best:
-            return None
-        parts, at = [], count - 1
-        while at >= 0:
-            _, segment, way = best[at]
-            parts.append((segment, way))
-            at = segment.first - 1
-        return Path(tuple(reversed(parts)))
-
+        parts = best(True)
+        return None if parts is None else Path(tuple(parts))

@@ -88,7 +88,7 @@ def fitting_plan(graph: Graph, chip: Chip, memory_bytes: int, options: Options, 
     def look() -> SpacePlan | None:
         found = []
         for paths in variants(graph, chip, options):
-            if is_large(paths.graph) and (plan := _first_fitting(paths, memory_bytes, objective.cost)) is not None:
+            if is_large(paths.graph) and (plan := _first_fitting(paths.anew(), memory_bytes, objective.cost)) is not None:
                 return plan
             fits = candidates(paths).fitting(memory_bytes, objective.cost)
             if fits is not None:
@@ -101,8 +101,8 @@ def fitting_plan(graph: Graph, chip: Chip, memory_bytes: int, options: Options, 
 
 
 def candidates(paths: Paths, limits: tuple[int, ...] = ()) -> Candidates:
-    """What a graph is carried out as under some limit of memory, looked for once. limits : as in `swept`."""
-    return remembered(("candidates", paths.graph.fingerprint, costs_only(paths.chip), paths.options, limits), lambda: Candidates(paths, swept(paths.anew(), limits)))
+    """What a graph is carried out as under some limit of memory, looked for once. paths : as `variants` gives them; limits : as in `swept`."""
+    return remembered(("candidates", paths.graph.fingerprint, costs_only(paths.chip), paths.options, limits), lambda: Candidates(paths, swept(paths, limits)))
 
 
 def variants(graph: Graph, chip: Chip, options: Options) -> Iterator[Paths]:
@@ -111,7 +111,7 @@ def variants(graph: Graph, chip: Chip, options: Options) -> Iterator[Paths]:
     All of them are of the graph as `prepared` gives it.
     """
     graph = prepared(graph)
-    paths = Paths(graph, chip, options)
+    paths = _paths(graph, chip, options)
     chosen: list[Site] = []
     while True:
         yield paths
@@ -122,7 +122,12 @@ def variants(graph: Graph, chip: Chip, options: Options) -> Iterator[Paths]:
         if not more:
             return
         chosen += more
-        paths = Paths(computed_again(graph, chosen), chip, options)
+        paths = _paths(computed_again(graph, chosen), chip, options)
+
+
+def _paths(graph: Graph, chip: Chip, options: Options) -> Paths:
+    """Made once: what a search finds depends on which ways were measured before, so nobody but `candidates` may search them."""
+    return remembered(("paths", graph.fingerprint, costs_only(chip), options), lambda: Paths(graph, chip, options))
 
 
 def _first_fitting(paths: Paths, memory_bytes: int, cost: str) -> SpacePlan | None:

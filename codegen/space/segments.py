@@ -14,7 +14,8 @@ from tvm_ergo.codegen.graph import Graph, Node
 from tvm_ergo.codegen.options import Options
 from tvm_ergo.codegen.plan import Step
 from tvm_ergo.codegen.space.cost import StepCosts
-from tvm_ergo.codegen.space.elements import MAX_STAGE_UNITS, Element, Elements
+from tvm_ergo.codegen.space.chains import Chain, Chains
+from tvm_ergo.codegen.space.elements import Element, Elements
 from tvm_ergo.codegen.space.order import Needs, band_steps
 from tvm_ergo.codegen.space.place import Profiles, place
 from tvm_ergo.codegen.space.place_exact import tightened
@@ -24,17 +25,12 @@ from tvm_ergo.codegen.space.rolling import Shift
 from tvm_ergo.codegen.space.stages import Stage
 from tvm_ergo.target.chip import Chip
 
-SCRATCH_LEVELS = 7
-"""Limits of scratch bytes tried, each half of the one before."""
 PLACING_EFFORT = 0.4
 """Of the exact placement of one way, see `place_exact`."""
-CYCLE_PRICES = (0.01, 0.1, 0.5)
 HOPE, FEAR = 0.85, 1.15
 """Measured peaks lie between these shares of the estimated ones, mostly: a way is measured when the path it is on depends on it."""
 MAX_TRIALS = 24
 """Elements exchanged, at most, before a way counts as lean."""
-MAC_PRICES = (0.0, 0.02, 0.05, 0.1, 0.2, 0.4)
-"""What all cycles (multiply-accumulates) of the network together are worth, in sizes of its largest tensor."""
 
 
 @dataclass(eq=False)
@@ -43,7 +39,7 @@ class Way:
 
     peak_bytes : most live bytes, an estimate until ``exact``; what addresses reach once ``tight``. cycles, energy_pj, macs :
     likewise. ends_bytes : of the larger of the whole tensors at its ends, which no way avoids. chain : what it was made of. profiles, alignment_bytes : what its placement needs to know, once
-    it is exact. reached_bytes : what addresses reached when last looked for, 0 until then; lower ones were not found if ``tight``.
+    it is exact. number : place among all ways of the graph, of `ShortestPaths`. reached_bytes : what addresses reached when last looked for, 0 until then; lower ones were not found if ``tight``.
     """
 
     bands: dict[int, int]
@@ -59,6 +55,7 @@ class Way:
     reached_bytes: int = 0
     profiles: Profiles | None = None
     alignment_bytes: int = 1
+    number: int = -1
 
     @property
     def top_bytes(self) -> int:
@@ -88,23 +85,25 @@ class Segments:
         self.needs = Needs(graph)
         self.costs = StepCosts(graph, chip, self.needs)
         self.units = units_of(graph)
-        self.elements = Elements(graph, self.units, options, self.needs, self.costs, footprints(costs_only(chip), options))
+        elements = Elements(graph, self.units, options, self.needs, self.costs, footprints(costs_only(chip), options))
+        self.chains = Chains(graph, self.units, elements)
         self.simulated = 0
-        self._chains: dict[int, dict[int, list[tuple[Element, ...]]]] = {}
+        self.added = 0
+        """Ways added to segments."""
+        self.changed: list[Way] = []
+        """Whose figures are others now: `ShortestPaths` empties it."""
         self._segments: dict[tuple[int, int], Segment] = {}
         self._wholes: dict[int, Way] = {}
-        self._found: dict[tuple[int, int], list[Element]] = {}
 
     def segment(self, first: int, last: int) -> Segment:
         """The units ``[first, last]`` with their ways, peaks estimated."""
         key = (first, last)
         if key not in self._segments:
             segment = Segment(first, last, self.units[last][-1].id)
-            if first == last:
-                segment.ways.append(self.whole(first))
-            self._chained_from(first)
-            segment.ways += [self._way(segment, chain) for chain in self._chains[first].get(last, ())]
-            segment.ways = _undominated(segment.ways)
+            whole = [self.whole(first)] if first == last else []
+            figures = [(way.peak_bytes, way.cycles, way.macs, way) for way in whole]
+            figures += [(self._peak_bytes(segment, chain), chain.cycles, chain.macs, chain) for chain in self.chains.between(first, last)]
+            segment.ways = [found if isinstance(found, Way) else self._way(segment, found) for found in _undominated(figures)]
             self._segments[key] = segment
         return self._segments[key]
 
@@ -114,13 +113,17 @@ class Segments:
             self._wholes[unit] = self._exact(Segment(unit, unit, self.units[unit][-1].id), Way({}, {}, 0, 0, 0.0, 0))
         return self._wholes[unit]
 
-    def _way(self, segment: Segment, chain: tuple[Element, ...]) -> Way:
-        """A chain as a way of its segment, its figures estimated."""
+    def _peak_bytes(self, segment: Segment, chain: Chain) -> int:
+        """Estimated."""
         before, after = self.bytes_before(segment.first), self._bytes(segment.last)
-        peak = max(before, after, (before + after) * 3 // 4) + self._chain_bytes(chain)
-        costs = (sum(getattr(e, name) for e in chain) for name in ("cycles", "energy_pj", "macs"))
-        return Way({node: rows for e in chain for node, rows in e.bands}, {node: stage for e in chain for node, stage in e.stages}, peak, *costs,
-                   ends_bytes=max(before, after), chain=chain)
+        return max(before, after, (before + after) * 3 // 4) + chain.size_bytes(before > 0)
+
+    def _way(self, segment: Segment, chain: Chain) -> Way:
+        """A chain as a way of its segment, its figures estimated."""
+        bands = {node: rows for e in chain.elements for node, rows in e.bands}
+        stages = {node: stage for e in chain.elements for node, stage in e.stages}
+        return Way(bands, stages, self._peak_bytes(segment, chain), chain.cycles, chain.energy_pj, chain.macs,
+                   ends_bytes=max(self.bytes_before(segment.first), self._bytes(segment.last)), chain=chain.elements)
 
     def leaner(self, segment: Segment, way: Way, limit_bytes: int, least: float, cost: str = "macs") -> Way:
         """A way of less ``cost`` within a limit, from exchanging one element of a chain at a time until it is at most ``least``; ``way`` itself if there is none.
@@ -131,13 +134,14 @@ class Segments:
         if getattr(way, cost) <= least:
             return way
         for k, element in enumerate(way.chain):
-            for other in self._elements(element.first, element.last):
+            for other in self.chains.elements(element.first, element.last):
                 if getattr(other, cost) < getattr(element, cost):
-                    trials.append(self._way(segment, (*way.chain[:k], other, *way.chain[k + 1:])))
+                    trials.append(self._way(segment, Chain.of((*way.chain[:k], other, *way.chain[k + 1:]))))
         for other in sorted(trials, key=lambda w: (w.peak_bytes, getattr(w, cost)))[:MAX_TRIALS]:
             if self._exact(segment, other).peak_bytes <= limit_bytes and getattr(other, cost) < getattr(way, cost) and \
                     self.place(other, limit_bytes).reached_bytes <= limit_bytes:
                 segment.ways.append(other)
+                self.added += 1
                 return self.leaner(segment, other, limit_bytes, least, cost)
         return way
 
@@ -160,6 +164,7 @@ class Segments:
             way.reached_bytes = way.profiles.peak_bytes(offsets)
             if way.reached_bytes > enough_bytes or way.reached_bytes <= way.peak_bytes:
                 way.peak_bytes, way.tight = way.reached_bytes, True
+                self.changed.append(way)
         return way
 
     def bytes_before(self, first: int) -> int:
@@ -190,73 +195,16 @@ class Segments:
         way.cycles, way.energy_pj = self.costs.total(rolled.steps)
         way.macs = sum(self.costs.macs(s) for s in rolled.steps if not isinstance(s, Shift))
         way.exact = True
+        self.changed.append(way)
         return way
 
-    def _elements(self, first: int, last: int) -> list[Element]:
-        if (first, last) not in self._found:
-            self._found[first, last] = self.elements.of(first, last)
-        return self._found[first, last]
-
-    def _prices(self) -> list[tuple[float, float]]:
-        """Bytes per cycle and per multiply-accumulate."""
-        singles = [min(self._elements(u, u), key=lambda e: e.cycles) for u in range(len(self.units)) if self._elements(u, u)]
-        largest = max((t.size_bytes for t in self.graph.tensors if t.data is None), default=1)
-        cycles, macs = (max(1, sum(getattr(e, name) for e in singles)) for name in ("cycles", "macs"))
-        return [(0.0, p * largest / macs) for p in MAC_PRICES] + [(p * largest / cycles, 0.0) for p in CYCLE_PRICES]
-
-    def _chained_from(self, first: int) -> None:
-        """Chains from unit ``first`` to every unit behind it: a shortest path for each limit of scratch and each price."""
-        if first in self._chains:
-            return
-        found: dict[int, list[tuple[Element, ...]]] = {}
-        for table in self._best_elements():
-            best: dict[int, tuple[float, tuple[Element, ...]]] = {first - 1: (0.0, ())}
-            for unit in range(first, len(self.units)):
-                choices = []
-                for begin in range(max(first, unit - MAX_STAGE_UNITS + 1), unit + 1):
-                    edge = table.get((begin, unit, begin == first))
-                    if edge is not None and begin - 1 in best:
-                        cost, path = best[begin - 1]
-                        choices.append((cost + edge[0], (*path, edge[1])))
-                if not choices:
-                    break
-                best[unit] = min(choices, key=lambda c: c[0])
-                found.setdefault(unit, []).append(best[unit][1])
-        self._chains[first] = found
-
-    def _chain_bytes(self, elements: tuple[Element, ...]) -> int:
-        """The smaller of two estimates; a whole input is not counted here."""
-        whole = elements[0].input_bytes if self.bytes_before(elements[0].first) else 0
-        return min(sum(e.waiting_bytes for e in elements) - whole + max(e.scratch_bytes for e in elements),
-                   sum(e.window_bytes for e in elements) - whole + max(e.tile_bytes for e in elements))
-
-    def _best_elements(self) -> list[dict[tuple[int, int, bool], tuple[float, Element]]]:
-        """For each limit of scratch and price: the cheapest element of each run of units, as the first of a chain (its input is whole) or not."""
-        if not hasattr(self, "_tables"):
-            runs = [(a, b) for a in range(len(self.units)) for b in range(a, min(a + MAX_STAGE_UNITS, len(self.units)))]
-            self._tables = []
-            for waiting, scratch in (("waiting_bytes", "scratch_bytes"), ("window_bytes", "tile_bytes")):
-                largest = max((getattr(e, scratch) for run in runs for e in self._elements(*run)), default=0)
-                limits = dict.fromkeys([*(largest >> k for k in range(SCRATCH_LEVELS)), 0])
-                self._tables += [self._table(runs, waiting, scratch, limit, *price) for limit in limits for price in self._prices()]
-        return self._tables
-
-    def _table(self, runs, waiting: str, scratch: str, limit_bytes: int, per_cycle: float, per_mac: float) -> dict[tuple[int, int, bool], tuple[float, Element]]:
-        table = {}
-        for run in runs:
-            fitting = [(getattr(e, waiting) + per_cycle * e.cycles + per_mac * e.macs, e) for e in self._elements(*run) if getattr(e, scratch) <= limit_bytes]
-            if fitting:
-                table[*run, False] = min(fitting, key=lambda p: p[0])
-                table[*run, True] = min(((cost - e.input_bytes, e) for cost, e in fitting), key=lambda p: p[0])
-        return table
-
-
-def _undominated(ways: list[Way]) -> list[Way]:
-    kept: list[Way] = []
-    for way in sorted(ways, key=lambda w: (w.peak_bytes, w.cycles, w.macs)):
-        if not any(o.cycles <= way.cycles and o.macs <= way.macs for o in kept):
-            kept.append(way)
-    return kept
+def _undominated(figures: list[tuple]) -> list:
+    """Of ``(bytes, cycles, macs, what it is)`` what no other beats or equals."""
+    kept: list[tuple] = []
+    for found in sorted(figures, key=lambda f: f[:3]):
+        if not any(k[1] <= found[1] and k[2] <= found[2] for k in kept):
+            kept.append(found)
+    return [k[3] for k in kept]
 
 
 def linear_cuts(graph: Graph) -> list[int]:
