@@ -214,7 +214,7 @@ class Chip:
 
 def bytes_of(text: str) -> int:
     """``"64KiB"`` -> 65536 bytes. kB = 1000, KiB = 1024. Errors: TargetError."""
-    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmg]?i?b?)\s*", text, re.IGNORECASE)
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?(?:e\d{1,3})?)\s*([kmg]?i?b?)\s*", text, re.IGNORECASE)
     number = float(match[1]) if match else 0.0
     if not match or match[2].lower() not in SIZE_UNITS or not number < 1e30:
         raise TargetError(f"{text[:80]!r} is not a size of a unified memory; write for instance 65536, 64KiB or 1.5MB")

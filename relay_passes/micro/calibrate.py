@@ -62,8 +62,23 @@ def input_shapes(mod: tvm.IRModule) -> dict[str, tuple[tuple[int, ...], str]]:
     return {p.name: (shape_of(p), dtype_of(p)) for p in func.params[:count]}
 
 
-def _as_mapping(item, names: list[str], number: int) -> dict[str, np.ndarray]:
+def _wanted(shapes: dict[str, tuple[tuple[int, ...], str]]) -> str:
+    """What every input takes, for an error: ``a float32 [n, 3, 32, 32], b ...``."""
+    return ", ".join(f"{name} {dtype} [{', '.join(map(str, ('n', *shape[1:]) if shape[:1] == (1,) else shape))}]" for name, (shape, dtype) in shapes.items())
+
+
+def _remedy(given: tuple[int, ...], shape: tuple[int, ...]) -> str:
+    """For arrays whose channels are at the other end how to turn them, else what calibration data are."""
+    orders = {(0, 3, 1, 2): (shape[2:] + shape[1:2]), (0, 2, 3, 1): (shape[3:] + shape[1:3])}
+    for axes, dims in orders.items():
+        if len(shape) == len(given) == 4 and given[1:] == dims:
+            return f"the channels are at the other end: numpy.transpose(array, {axes}), beside the network's own preprocessing"
+    return REMEDY
+
+
+def _as_mapping(item, shapes: dict[str, tuple[tuple[int, ...], str]], number: int) -> dict[str, np.ndarray]:
     """One calibration item as name -> array."""
+    names = list(shapes)
     if isinstance(item, Mapping):
         given = dict(item)
     elif len(names) == 1:
@@ -71,10 +86,10 @@ def _as_mapping(item, names: list[str], number: int) -> dict[str, np.ndarray]:
     elif isinstance(item, (tuple, list)) and len(item) == len(names):
         given = dict(zip(names, item))
     else:
-        raise CalibrationError(f"calibration sample {number} does not say which array is which input", required=", ".join(names),
+        raise CalibrationError(f"calibration sample {number} does not say which array is which input", required=_wanted(shapes),
                                available=type(item).__name__, remedy="give dicts {input name: array}")
     if set(given) != set(names):
-        raise CalibrationError(f"calibration sample {number} has other inputs than the net", required=", ".join(names),
+        raise CalibrationError(f"calibration sample {number} has other inputs than the net", required=_wanted(shapes),
                                available=", ".join(map(str, given)) or "none", remedy=REMEDY)
     return given
 
@@ -93,7 +108,7 @@ def _checked(name: str, value, shape: tuple[int, ...], dtype: str, number: int, 
     batched = shape[:1] == (1,) and array.ndim == len(shape) and array.shape[1:] == shape[1:]
     if array.shape != shape and not batched:
         raise CalibrationError("calibration data has the wrong shape", where=where, required=str(shape), available=str(array.shape),
-                               remedy=REMEDY)
+                               remedy=_remedy(array.shape, shape))
     if array.size == 0:
         raise CalibrationError("calibration data is empty", where=where, required="at least one sample", remedy=REMEDY)
     if array.dtype.kind == "f" and not np.isfinite(array).all():
@@ -152,7 +167,7 @@ def samples_of(mod: tvm.IRModule, data, limit: int | None = None) -> Iterator[di
     """
     shapes, scales, count = input_shapes(mod), input_scales(main_of(mod)), 0
     for number, item in enumerate(_items(data, list(shapes))):
-        given = _as_mapping(item, list(shapes), number)
+        given = _as_mapping(item, shapes, number)
         arrays = {n: _checked(n, given[n], *shapes[n], number, scales.get(n, (None, None))) for n in shapes}
         lengths = {n: len(a) if shapes[n][0][:1] == (1,) else 1 for n, a in arrays.items()}
         if len(set(lengths.values())) > 1:

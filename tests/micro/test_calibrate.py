@@ -104,6 +104,19 @@ def test_samples_of_yields_batch_one_in_the_nets_dtype():
     assert len(samples) == 3 and all(s["x"].shape == (1, 8, 8, 3) and s["x"].dtype == np.float32 for s in samples)
 
 
+def test_errors_say_what_every_input_takes_and_how_to_turn_channels_around():
+    with pytest.raises(CalibrationError) as other:
+        list(samples_of(small_cnn(), {"images": images(2)}))
+    assert "x float32 [n, 8, 8, 3]" in str(other.value) and "images" in str(other.value)
+    turned = images(2).transpose(0, 3, 1, 2)
+    with pytest.raises(CalibrationError, match=r"transpose\(array, \(0, 2, 3, 1\)\)"):
+        list(samples_of(small_cnn(), turned))
+    assert len(list(samples_of(small_cnn(), turned.transpose(0, 2, 3, 1)))) == 2
+    with pytest.raises(CalibrationError) as else_wrong:
+        list(samples_of(small_cnn(), np.zeros((2, 8, 8, 4), np.float32)))
+    assert "transpose" not in str(else_wrong.value)
+
+
 def test_eight_bit_inputs_are_represented_exactly():
     mod, rng = small_cnn(), np.random.default_rng(0)
     pixels = rng.integers(0, 256, (4, 8, 8, 3))

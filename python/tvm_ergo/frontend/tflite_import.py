@@ -86,15 +86,20 @@ def import_tflite(data: bytes, source: str, input_shapes: dict | None = None, ba
         declared = _signature(model)
         _check_constants(model)
     except (struct.error, IndexError, ValueError, TypeError, AttributeError) as error:
-        raise ModelError("the TFLite file is truncated or damaged", where=source, available=str(error)[:200]) from error
+        raise ModelError("the TFLite file is truncated or damaged", where=source, available=_beyond(data)) from error
     shapes = resolve_shapes(declared, input_shapes, batch)
     if shapes != {name: list(dims) for name, dims in declared.items()}:
         raise ModelError("TFLite files carry fixed shapes inside; other ones cannot be given", where=source, available=str(declared),
                          remedy="convert the model again with the shapes wanted")
-    mod = name_helpers(_convert(model, source))
+    mod = name_helpers(_convert(model, source, data))
     subgraph = model.Subgraphs(0)
     outputs = [tflite_frontend.get_tensor_name(subgraph, int(i)) for i in subgraph.OutputsAsNumpy()]
     return describe(mod, source, SourceFormat.TFLITE, list(declared), outputs)
+
+
+def _beyond(data: bytes) -> str:
+    """What is there of a damaged file: the flatbuffer reader's own words are about Python."""
+    return f"{len(data):,} bytes, with references to what is not among them"
 
 
 def _signature(model) -> dict[str, list[int]]:
@@ -114,7 +119,7 @@ def _check_constants(model) -> None:
             require_finite(np.frombuffer(buffer.DataAsNumpy(), np.float32), tensor.Name().decode())
 
 
-def _convert(model, source: str) -> tvm.IRModule:
+def _convert(model, source: str, data: bytes) -> tvm.IRModule:
     failures = (tvm.error.OpNotImplemented, tvm.error.OpAttributeInvalid, NotImplementedError, AssertionError, ValueError, TypeError,
                 KeyError, RuntimeError)
     try:  # asked on an idle builder first: a builder left in mid-function complains on stderr
@@ -125,4 +130,4 @@ def _convert(model, source: str) -> tvm.IRModule:
         raise UnsupportedError("the TFLite model cannot be imported", where=source, available=str(error).strip()[:500],
                                remedy="convert the model again with full int8 quantization and standard operators") from error
     except (struct.error, IndexError, AttributeError, OverflowError) as error:  # what the flatbuffer reader raises on offsets into nowhere
-        raise ModelError("the TFLite file is truncated or damaged", where=source, available=str(error)[:200]) from error
+        raise ModelError("the TFLite file is truncated or damaged", where=source, available=_beyond(data)) from error
