@@ -8,7 +8,8 @@ from math import inf
 
 from ortools.sat.python import cp_model
 
-from tvm_ergo.codegen.tuning.figures import PJ_PER_S_IN_MW, Budget, Figures, Goal, best_point, cost, together, with_peaks
+from tvm_ergo.codegen.tuning.figures import PJ_PER_S_IN_MW, Budget, Figures, Goal, best_point, cost, of_network, together
+from tvm_ergo.codegen.tuning.gated import banks_of
 from tvm_ergo.codegen.tuning.network import Decided, Function, carried_out, default_of, joined
 from tvm_ergo.codegen.tuning.task import Task
 from tvm_ergo.target.chip import Chip, Point
@@ -105,8 +106,7 @@ def _given(start: Sequence[Function], goal: Goal, budget: Budget, chip: Chip, ho
 
 def default_figures(functions: Sequence[Function], chip: Chip, budget: Budget) -> Figures:
     """Of the plans compilation would choose."""
-    programs = [f.program(chip) for f in functions]
-    return with_peaks(together([Figures.of(program, chip) for program in programs]), programs, chip, budget)
+    return of_network([f.program(chip) for f in functions], chip, budget)
 
 
 def _rank(network: Network, goal: Goal, budget: Budget, chip: Chip) -> tuple:
@@ -114,7 +114,7 @@ def _rank(network: Network, goal: Goal, budget: Budget, chip: Chip) -> tuple:
     if network.point is not None:
         return 0, cost(goal, network.figures, network.point)
     over = max(0, network.figures.memory_bytes - budget.memory_bytes)
-    return 1 + (over > 0), over + min(max(budget.power(network.figures.cycles, network.figures.energy_pj[p.name], chip, p),
+    return 1 + (over > 0), over + min(max(budget.power_of(network.figures, chip, p),
                                           network.figures.peak_mw[p.name] if budget.peak_mw < inf else 0.0) for p in chip.points)
 
 
@@ -127,7 +127,7 @@ def _carried_out(functions: Sequence[Function], places: dict, chosen: Sequence[R
             programs.append(carried_out(function, decided[function.name], chip)[1])
         except UnsupportedError:
             return None
-    whole = with_peaks(together([Figures.of(program, chip) for program in programs]), programs, chip, budget)
+    whole = of_network(programs, chip, budget)
     return Network("tuned", decided, whole, best_point(goal, whole, budget, chip))
 
 
@@ -168,7 +168,7 @@ def _solved(options, goal: Goal, budget: Budget, chip: Chip, point: Point, share
     if budget.frames_per_s:
         model.add(cycles <= int(point.clock_hz / budget.frames_per_s))
     if budget.average_mw < inf:
-        _within_power(model, nanojoules, cycles, budget, chip, point, share)
+        _within_power(model, nanojoules, cycles, constants, budget, chip, point, share)
     model.minimize(_objective(goal, nanojoules, cycles, constants + peak, about, point))
     solver = cp_model.CpSolver()
     solver.parameters.catch_sigint_signal = False  # else OR-tools leaves SIGINT at the system's default afterwards: Ctrl-C kills
@@ -191,17 +191,31 @@ def _on_a_path(model, taken: Sequence[Sequence], spans: Sequence[tuple[int, int]
             model.add(sum(begin) == sum(end))
 
 
-def _within_power(model, nanojoules, cycles, budget: Budget, chip: Chip, point: Point, share: float) -> None:
+def _within_power(model, nanojoules, cycles, constants, budget: Budget, chip: Chip, point: Point, share: float) -> None:
     """energy x rate + idle x (1 - rate x time) <= budget, in femtowatts; without a rate energy / time <= budget."""
-    scale = 1e6
+    scale, fine, kept = 1e6, 1e6, 0
     if budget.frames_per_s:
+        idle_mw, idle_share_per_cycle = budget.idle_mw(chip), budget.frames_per_s / point.clock_hz
         per_nj = budget.frames_per_s * 1000 * PJ_PER_S_IN_MW * scale
-        per_cycle = chip.idle_mw * budget.frames_per_s / point.clock_hz * scale
-        limit = (share * budget.average_mw - chip.idle_mw) * scale
+        per_cycle = idle_mw * idle_share_per_cycle * scale
+        limit = (share * budget.average_mw - idle_mw) * scale
+        if budget.gating:
+            kept = _keeping(model, constants, cycles, budget, chip, idle_share_per_cycle, scale * fine)
     else:
         per_nj, per_cycle, limit = 1000 * PJ_PER_S_IN_MW * scale, share * budget.average_mw / point.clock_hz * scale, 0.0
-    fine = 1e6
-    model.add(round(per_nj * fine) * nanojoules - round(per_cycle * fine) * cycles <= int(limit * fine))
+    model.add(round(per_nj * fine) * nanojoules - round(per_cycle * fine) * cycles + kept <= int(limit * fine))
+
+
+def _keeping(model, constants, cycles, budget: Budget, chip: Chip, idle_share_per_cycle: float, scale: float):
+    """What the banks of the constants take between inferences: so much a bank x (1 - rate x time)."""
+    most_banks, most_cycles = banks_of(budget.memory_bytes, chip), int(1 / idle_share_per_cycle)
+    banks, whole = model.new_int_var(0, most_banks, "banks"), model.new_int_var(0, most_cycles, "cycles")
+    product = model.new_int_var(0, most_banks * most_cycles, "banks x cycles")
+    model.add(banks * chip.bank_bytes >= constants)
+    model.add(whole == cycles)
+    model.add_multiplication_equality(product, [banks, whole])
+    per_bank = chip.gating.bank_mw * chip.gating.retention * scale
+    return round(per_bank) * banks - round(per_bank * idle_share_per_cycle) * product
 
 
 def _objective(goal: Goal, nanojoules, cycles, memory, about: Figures | None, point: Point):

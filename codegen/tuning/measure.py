@@ -54,10 +54,10 @@ class Looked:
 
 
 class Bench:
-    """Looks at ways of one part and measures them, remembering what it has seen."""
+    """Looks at ways of one part and measures them, remembering what it has seen. gating : energies are those with power gating."""
 
-    def __init__(self, graph: Graph, space: Space, chip: Chip, options: Options = Options()):
-        self.graph, self.space, self.options = graph, space, options
+    def __init__(self, graph: Graph, space: Space, chip: Chip, options: Options = Options(), gating: bool = False):
+        self.graph, self.space, self.options, self.gating = graph, space, options, gating
         self.chip = chip.with_memory(1 << 32)
         self.limit_bytes = 0
         """Memory for the part, its constants included: where that is reached, addresses are not looked at any longer."""
@@ -72,7 +72,7 @@ class Bench:
             layouts = {self.graph.tensors[t].name: self.space.codes[t][code] for t, code in way.codes}
             graph = with_codes(self.graph, told(layouts)) if layouts else self.graph
             needs = Needs(graph) if layouts else self.space.needs
-            self._views[way.codes] = graph, needs, StepCounts(graph, self.chip, needs), Prices(graph, self.chip)
+            self._views[way.codes] = graph, needs, StepCounts(graph, self.chip, needs), Prices(graph, self.chip, self.gating)
             if len(self._views) > KEPT:
                 self._views.popitem(last=False)
         return self._views[way.codes]

@@ -16,6 +16,7 @@ from tvm_ergo.codegen.space.plan import SpacePlan
 from tvm_ergo.codegen.space.rolling import Shift
 from tvm_ergo.codegen.strided import View, operands_overlap
 from tvm_ergo.codegen.tuning.figures import Figures
+from tvm_ergo.codegen.tuning.gated import part_pj
 from tvm_ergo.codegen.tuning.parts import MOVES
 from tvm_ergo.codegen.weights.panels import Panels
 from tvm_ergo.codegen.weights.sparse import SparseWeights
@@ -58,10 +59,10 @@ Base = Callable[[int], int | None]
 
 
 class Prices:
-    """Figures of plans of one graph (constants may be coded differently) on one chip."""
+    """Figures of plans of one graph (constants may be coded differently) on one chip. gating : energies are those with power gating."""
 
-    def __init__(self, graph: Graph, chip: Chip):
-        self.graph, self.chip = graph, chip
+    def __init__(self, graph: Graph, chip: Chip, gating: bool = False):
+        self.graph, self.chip, self.gating = graph, chip, gating
         self._known: dict[tuple, dict[Region, tuple[Priced, ...]]] = {}
         self._shifts: dict[tuple, tuple[Priced, ...]] = {}
         self._layouts: dict[tuple, int] = {}
@@ -72,7 +73,7 @@ class Prices:
         """Errors: UnsupportedError from the lowering rules."""
         if len(self._meet) > MOST or sum(map(len, self._known.values())) + len(self._shifts) > MOST:
             self._meet.clear(), self._known.clear(), self._shifts.clear()
-        timeline, nodes, bases = _Timeline(self.meet), {}, _Bases(plan)
+        timeline, nodes, bases = _Timeline(self.meet, self.gating), {}, _Bases(plan)
         for time, step in enumerate(plan.steps):
             if isinstance(step, Shift):
                 timeline.run(self._shift(step), (None, bases.of(step.root)(time)))
@@ -90,8 +91,11 @@ class Prices:
         halt = Halt().cost(self.chip)
         timeline.count(halt.events.items())
         cycles, events = timeline.end + halt.cycles, timeline.events
-        return Figures(cycles, {p.name: self.chip.energy_pj(events, p) + self.chip.leakage_pj(cycles, p) for p in self.chip.points}, plan.constant_bytes,
-                       plan.activation_bytes, plan.live_bytes)
+        if self.gating:
+            energy = part_pj(cycles, events, dict(zip(Engine, timeline.spans)), plan.constant_bytes + plan.activation_bytes, self.chip)
+        else:
+            energy = {p.name: self.chip.energy_pj(events, p) + self.chip.leakage_pj(cycles, p) for p in self.chip.points}
+        return Figures(cycles, energy, plan.constant_bytes, plan.activation_bytes, plan.live_bytes)
 
     def meet(self, a: int, b: int, distance: int) -> bool:
         """Whether operands of two layouts share a byte, the second's address ``distance`` bytes above the first's."""
@@ -192,10 +196,12 @@ class _Bases:
 
 
 class _Timeline:
-    """Engines side by side, each in order; an instruction starts after those before it whose bytes it touches, where one of the two writes them."""
+    """Engines side by side, each in order; an instruction starts after those before it whose bytes it touches, where one of the two writes them. spans : per engine, when it
+    works, where that is asked for."""
 
-    def __init__(self, meet: Callable[[int, int, int], bool]):
-        self.meet = meet
+    def __init__(self, meet: Callable[[int, int, int], bool], spanned: bool = False):
+        self.meet, self.spanned = meet, spanned
+        self.spans: list[list[tuple[int, int]]] = [[] for _ in Engine]
         self.events: dict[Event, int] = {}
         self._free = [0] * len(Engine)  # from which cycle on
         self._read: list[list[tuple]] = [[] for _ in Engine]  # (low, high, address, layout, end cycle), in order
@@ -221,6 +227,8 @@ class _Timeline:
                     start = self._after(start, reads + writes, self._written[other])
                     start = self._after(start, writes, self._read[other])
             end = self._free[engine] = start + instruction.cycles
+            if self.spanned:
+                self.spans[engine].append((start, end))
             self._read[engine] += [(*access, end) for access in reads]
             self._written[engine] += [(*access, end) for access in writes]
             self.count(instruction.events)

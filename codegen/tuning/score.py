@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tvm_ergo.codegen.tuning.figures import Budget, Figures, Goal, best_point
+from tvm_ergo.codegen.tuning.gated import least_pj
 from tvm_ergo.codegen.tuning.measure import Looked
 from tvm_ergo.target.chip import Chip, Point
 
@@ -13,7 +14,8 @@ from tvm_ergo.target.chip import Chip, Point
 class Score:
     """At one operating point, the one at which the network did best at the start.
 
-    seconds, energy_pj : of that network: the product of energy and time is not a sum over tasks, but small changes of it are, each weighted by the other.
+    seconds, energy_pj : of that network: the product of energy and time is not a sum over tasks, but small changes of it are, each weighted by the other. gating : energies
+    are those with power gating.
     """
 
     goal: Goal
@@ -21,6 +23,7 @@ class Score:
     point: Point
     seconds: float
     energy_pj: float
+    gating: bool = False
 
     @classmethod
     def of(cls, goal: Goal, chip: Chip, budget: Budget, default: Figures) -> Score:
@@ -28,19 +31,21 @@ class Score:
 
         Where the power forbids it a faster point, latency alone is the wrong score: less energy may allow that point. Then it is the product of energy and time.
         """
-        point = best_point(goal, default, budget, chip) or min(chip.points, key=lambda p: budget.power(default.cycles, default.energy_pj[p.name], chip, p))
+        point = best_point(goal, default, budget, chip) or min(chip.points, key=lambda p: budget.power_of(default, chip, p))
         fastest = max(chip.points, key=lambda p: p.clock_hz)
-        bound = goal is Goal.LATENCY and budget.power(default.cycles, default.energy_pj[fastest.name], chip, fastest) > budget.average_mw
-        return cls(Goal.EDP if bound else goal, chip, point, default.cycles / point.clock_hz, default.energy_pj[point.name])
+        bound = goal is Goal.LATENCY and budget.power_of(default, chip, fastest) > budget.average_mw
+        return cls(Goal.EDP if bound else goal, chip, point, default.cycles / point.clock_hz, default.energy_pj[point.name], budget.gating)
 
     def measured(self, figures: Figures) -> float:
         return self._of(figures.cycles, figures.energy_pj[self.point.name], figures.memory_bytes)
 
     def estimated(self, looked: Looked) -> float:
         """As if engines never ran side by side."""
-        cycles = max(1.0, float(looked.counts.busy_cycles.sum()))
-        energy = self.chip.energy_pj(looked.counts.events, self.point) + self.chip.leakage_pj(cycles, self.point)
-        return self._of(cycles, energy, looked.live_bytes + looked.constant_bytes)
+        counts, memory = looked.counts, looked.live_bytes + looked.constant_bytes
+        cycles = max(1.0, float(counts.busy_cycles.sum()))
+        if self.gating:
+            return self._of(cycles, least_pj(cycles, counts.events, counts.busy_cycles, memory, self.chip, self.point), memory)
+        return self._of(cycles, self.chip.energy_pj(counts.events, self.point) + self.chip.leakage_pj(cycles, self.point), memory)
 
     def _of(self, cycles: float, energy_pj: float, memory_bytes: int) -> float:
         seconds = cycles / self.point.clock_hz

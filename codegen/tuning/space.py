@@ -30,7 +30,7 @@ from tvm_ergo.codegen.space.elements import MAX_STAGE_NODES, MAX_STAGE_UNITS, PE
 from tvm_ergo.codegen.space.order import Needs, tileable
 from tvm_ergo.codegen.space.segments import units_of
 from tvm_ergo.codegen.space.stages import Stage, widened
-from tvm_ergo.codegen.weights.choose import SLOWER, WORTHWHILE, Candidates
+from tvm_ergo.codegen.weights.choose import SLOWER, WORTHWHILE, Candidate, Candidates
 from tvm_ergo.codegen.weights.coding import Coding
 from tvm_ergo.target.chip import Chip
 from tvm_ergo.target.codecs import Codec
@@ -81,7 +81,10 @@ class Space:
         self.units = units_of(graph)
         self.tileable = {node.id: tileable(graph, node) for node in graph.nodes}
         self.stages = {(u, n): list(self._stages(u, n)) for u in range(len(self.units)) for n in range(1, MAX_STAGE_UNITS + 1)}
-        self.forms: dict[int, tuple[Coding | None, ...]] = _forms(graph, chip) if forms else {}
+        found = _forms(graph, chip) if forms else {}
+        self.forms: dict[int, tuple[Coding | None, ...]] = {t: tuple(c.coding for c in candidates) for t, candidates in found.items()}
+        self.form_bytes = {t: min(c.size_bytes for c in candidates) for t, candidates in found.items()}
+        """Of the form of fewest bytes."""
         self.codes = _codes(graph, layouts)
         self.choices = tuple(choice for choice in self._choices() if len(choice.candidates) > 1)
         self._ways: dict[tuple[int, ...], Way] = {}
@@ -240,7 +243,7 @@ def _codes(graph: Graph, layouts: Mapping[str, Sequence[SlotLayout]]) -> dict[in
     return found
 
 
-def _forms(graph: Graph, chip: Chip) -> dict[int, tuple[Coding | None, ...]]:
+def _forms(graph: Graph, chip: Chip) -> dict[int, list[Candidate]]:
     """Per constant that may be coded the plain form and the codings of which none is worse than another in bytes, cycles and energy."""
     candidates = Candidates(graph, chip)
-    return {t: tuple(c.coding for c in candidates.worthwhile(t, SLOWER)) for t in candidates.readers}
+    return {t: candidates.worthwhile(t, SLOWER) for t in candidates.readers}

@@ -77,14 +77,14 @@ class Task:
 
 
 def tasks_of(parts: Sequence[tuple[str, Part]], chip: Chip, options: Options = Options(), forms: bool = True,
-             layouts: Mapping[str, Mapping[str, Sequence[SlotLayout]]] = MappingProxyType({})) -> list[Task]:
-    """The different tasks among the parts, in order of first appearance. forms, layouts : see `Space`; layouts by chip function."""
+             layouts: Mapping[str, Mapping[str, Sequence[SlotLayout]]] = MappingProxyType({}), gating: bool = False) -> list[Task]:
+    """The different tasks among the parts, in order of first appearance. forms, layouts : see `Space`; layouts by chip function. gating : see `Bench`."""
     found: dict[str, Task] = {}
     for function, part in parts:
         space = Space(part.graph, chip, options, forms, layouts.get(function, {}))
         name = digest(space)
         if name not in found:
-            found[name] = Task(name, space, Bench(part.graph, space, chip, options))
+            found[name] = Task(name, space, Bench(part.graph, space, chip, options, gating))
         task = found[name]
         task.parts.append((function, part))
         values = seed_of(space, part)

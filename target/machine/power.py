@@ -118,6 +118,11 @@ def _banks(work: Work, chip: Chip) -> tuple[int, int]:
     return made if work.banks is None else work.banks, made if work.kept_banks is None else work.kept_banks
 
 
+def leaked_pj(mw_cycles: float, chip: Chip, point: Point | str | None = None) -> float:
+    """Energy of what leaks so many mW at the reference voltage, times the cycles it is on."""
+    return mw_cycles * _pj_per_mw_cycle(chip, chip.point(point))
+
+
 def _pj_per_mw_cycle(chip: Chip, at: Point) -> float:
     """Leakage in pJ of a part that leaks 1 mW at the reference voltage, over a cycle."""
     return at.voltage_v / chip.reference_v / at.clock_hz / PJ_PER_S_IN_MW

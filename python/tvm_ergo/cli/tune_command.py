@@ -1,6 +1,7 @@
 """Searches how a network is carried out on the chip, under budgets of memory and power, and keeps the best for 'compile --database'.
 
   tvm-ergo tune net.onnx --power-budget 75mW --fps 30 --out tuned
+  tvm-ergo tune net.onnx --power-budget 0.5mW --fps 30 --gating --out gated       with engines and banks of memory switched off where they idle
   tvm-ergo tune net.tflite --memory 256KiB --objective energy --trials 1000 --time 600 --out tuned --plot search.html
   tvm-ergo tune net.tflite --memory 256KiB --objective energy --trials 2000 --out tuned --resume
   tvm-ergo tune net.tflite --memory 256KiB --tracker HOST:9190 --out tuned         measured by the workers of a tracker (see 'worker')
@@ -29,6 +30,7 @@ def add_arguments(parser) -> None:
     parser.add_argument("--power-budget", type=parse_power, metavar="POWER", help="most average power, e.g. 75mW, idle and leakage included")
     parser.add_argument("--peak-power", type=parse_power, metavar="POWER", help="most power in the worst window")
     parser.add_argument("--window", type=parse_window, default=WINDOW_S, metavar="US", help="length of that window in microseconds (default 100)")
+    parser.add_argument("--gating", action="store_true", help="count on power gating: engines and banks of memory are switched off as the chip file allows")
     parser.add_argument("--fps", type=parse_rate, metavar="N", help="frames per second that are reached, and that the power is stated at")
     parser.add_argument("--objective", choices=["latency", "energy", "edp", "memory"], default="latency",
                         help="what is made least (default latency); edp: energy times time")
@@ -77,7 +79,7 @@ def run(arguments) -> None:
     with live(arguments.trials) as progress, measuring(arguments.tracker, arguments.processes) as measure:
         result = tvm_ergo.tune(
             imported_model(arguments), out=arguments.out, target=arguments.target, calibration=calibration, memory=arguments.memory,
-            power_budget_mw=arguments.power_budget, peak_power_mw=arguments.peak_power, window_s=arguments.window, frames_per_s=arguments.fps,
+            power_budget_mw=arguments.power_budget, peak_power_mw=arguments.peak_power, window_s=arguments.window, frames_per_s=arguments.fps, gating=arguments.gating,
             objective=arguments.objective, trials=arguments.trials, seconds=arguments.time, early_stop=arguments.early_stop, seed=arguments.seed, resume=arguments.resume, strategy=arguments.strategy, stream=arguments.stream,
             weights=arguments.weights, compression=arguments.compression, quantize=quantize_options(arguments), measure=measure, progress=progress)
     if arguments.plot:
@@ -86,4 +88,12 @@ def run(arguments) -> None:
     summary(result, console(arguments))
     if not result.met:
         raise BudgetError("no schedule found meets the budgets; the closest one is written", where=result.folder,
-                          remedy="--resume with more --trials goes on from it; else a larger budget or memory, a lower frame rate, or a smaller network (tvm-ergo compress)")
+                          remedy=_by_gating(result) + "--resume with more --trials goes on from it; else a larger budget or memory, a lower frame rate, or a smaller network (tvm-ergo compress)")
+
+
+def _by_gating(result) -> str:
+    """Named first where power gating alone would do."""
+    cost = result.tuned
+    if result.gating or cost.gated_mw is None or not result.power_mw or cost.gated_mw > result.power_mw or cost.memory_bytes > result.memory_bytes:
+        return ""
+    return f"--gating, with which the closest one takes {cost.gated_mw:.4g} mW of the {result.power_mw:g} mW (another folder for --out); "

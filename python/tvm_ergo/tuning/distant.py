@@ -27,16 +27,16 @@ KIND = "schedule"
 
 def task_text(task: Task) -> str:
     """What a server needs of a task. Pickled: whoever may use TVM's RPC may run anything on a server anyway."""
-    data = pickle.dumps((task.digest, task.space, task.bench.chip, task.bench.options, task.bench.limit_bytes))
+    data = pickle.dumps((task.digest, task.space, task.bench.chip, task.bench.options, task.bench.limit_bytes, task.bench.gating))
     return json.dumps({"kind": KIND, "task": base64.b85encode(zlib.compress(data)).decode()})
 
 
 def measurer(text: str):
     """On a server: measures decisions (JSON list) of a task. Errors: RemoteError where the space is not the one the task was made of."""
-    name, space, chip, options, limit_bytes = pickle.loads(zlib.decompress(base64.b85decode(text)))
+    name, space, chip, options, limit_bytes, gating = pickle.loads(zlib.decompress(base64.b85decode(text)))
     if digest(space) != name:
         raise RemoteError("a task arrived as another", where=name, available=digest(space), remedy="workers of the very same version")
-    bench = Bench(space.graph, space, chip, options)
+    bench = Bench(space.graph, space, chip, options, gating)
     bench.limit_bytes = limit_bytes
 
     def measure(job: str) -> str:

@@ -7,7 +7,7 @@ from pydantic import BaseModel
 
 class Cost(BaseModel):
     """One inference of the whole network at an operating point. power_mw : average, at the frame rate; None where the rate is not reached. peak_mw :
-    in the worst window."""
+    in the worst window. gated_mw : the average with power gating, as reports state it; None also where the chip file has no gating. With gating as an option all figures are with it."""
 
     cycles: int
     seconds: float
@@ -18,6 +18,7 @@ class Cost(BaseModel):
     point: str
     power_mw: float | None
     peak_mw: float
+    gated_mw: float | None
     meets_budget: bool
 
 
@@ -57,6 +58,7 @@ class TuningResult(BaseModel):
     frames_per_s: float | None
     peak_mw: float | None
     window_s: float
+    gating: bool
     seed: int
     strategy: str
     trials: int

@@ -41,7 +41,7 @@ def summary(result: TuningResult, console: Console) -> None:
     """The network before and after, and the tasks."""
     budget = [f"{result.memory_bytes / 1024:.0f} KiB", *([f"{result.power_mw:g} mW"] if result.power_mw else []),
               *([f"{result.peak_mw:g} mW in any {result.window_s * 1e6:g} us"] if result.peak_mw else []),
-              *([f"{result.frames_per_s:g} fps"] if result.frames_per_s else [])]
+              *([f"{result.frames_per_s:g} fps"] if result.frames_per_s else []), *(["power gated"] if result.gating else [])]
     table = Table(title=f"{result.name} on {result.chip}: least {result.objective} within {', '.join(budget)}")
     for column in ("", "point", "cycles", "latency", "energy", "power", "peak", "memory", "budget"):
         table.add_column(column, justify="left" if not column else "right")

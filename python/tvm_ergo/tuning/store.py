@@ -71,7 +71,7 @@ def check_folder(folder: Path, manifest: dict, resume: bool) -> None:
         return
     if not (folder / TRIALS).exists():  # begun, and no trial finished
         return
-    old = read_json(path)
+    old = {"gating": False, **read_json(path)}  # folders from before there was the option do not say
     differing = [f"{key}: {old.get(key)} there, {manifest.get(key)} asked" for key in sorted({*old, *manifest}) if old.get(key) != manifest.get(key)]
     if differing:
         raise DatabaseError("the folder holds a tuning run of something else", where=str(folder), available="; ".join(differing),

@@ -60,7 +60,7 @@ def tune(model, *, out: str | Path, target: str | Path | tvm.target.Target | Chi
          power_budget_mw: float | None = None, peak_power_mw: float | None = None, window_s: float = WINDOW_S, frames_per_s: float | None = None, objective: str = "latency", trials: int = 256,
          seconds: float | None = None, early_stop: int = 0, seed: int = 0, resume: bool = False, strategy: str = "evolutionary", stream: bool = False,
          weights: str = "auto", compression: str = "auto", quantize: QuantizeOptions = QuantizeOptions(), input_shapes: dict | None = None, batch: int = 1,
-         measure: Measure | None = None, progress: Callable[[Progress], None] | None = None) -> TuningResult:
+         gating: bool = False, measure: Measure | None = None, progress: Callable[[Progress], None] | None = None) -> TuningResult:
     """Searches the plan of a network and writes the best into the folder ``out``, for ``tvm_ergo.compile(model, database=out)``.
 
     Parameters
@@ -71,6 +71,7 @@ def tune(model, *, out: str | Path, target: str | Path | tvm.target.Target | Chi
     peak_power_mw : most power in the worst window of ``window_s`` seconds, judged on whole plans. frames_per_s : a rate that has to be reached. objective : what is made least: "latency", "energy", "edp" (energy times time) or "memory".
     trials : schedules measured, of all tasks together. seconds : after which it ends. early_stop : trials without any gain after which it ends; 0: never.
     seed : the same gives the same result (with ``trials``; time does not repeat). resume : go on with the run that the folder holds.
+    gating : what the chip file lets be switched off is, while the network runs and between inferences; power, peak and energy are those with it (docs/power.md).
     strategy : "evolutionary", or "random" for comparison. measure : ``measure(task, decisions) -> Figures`` in place of this process's own.
     progress : called after every batch with a `Progress`.
 
@@ -80,7 +81,7 @@ def tune(model, *, out: str | Path, target: str | Path | tvm.target.Target | Chi
     """
     budget, goal, settings = _asked((power_budget_mw, peak_power_mw, window_s, frames_per_s), objective, trials, seconds, early_stop, seed, strategy)
     chip = chip_of_target(target) if memory is None else chip_of_target(target).with_memory(memory)
-    budget = replace(budget, memory_bytes=chip.memory_bytes)
+    budget = replace(budget, memory_bytes=chip.memory_bytes, gating=_gates(gating, chip))
     imported = frontend.load(model, input_shapes=given.shapes(input_shapes), batch=given.whole_number("batch", batch))
     options = PipelineOptions(chip, renamed(calibration, imported), given.quantization("quantize", quantize), stream=given.flag("stream", stream),
                               weights=given.choice("weights", weights, Weights), compression=given.choice("compression", compression, Compression),
@@ -107,6 +108,12 @@ def _asked(limits, objective, trials, seconds, early_stop, seed, strategy) -> tu
                                   given.whole_number("early_stop", early_stop, least=0))
 
 
+def _gates(gating, chip: Chip) -> bool:
+    if given.flag("gating", gating) and chip.gating is None:
+        raise InputError("power gating cannot be counted on", where=f"chip {chip.name}", required="a chip file with \"gating\": leakage by part", remedy="leave --gating out")
+    return gating
+
+
 def _positive(name: str, value) -> float | None:
     if value is None:
         return None
@@ -118,7 +125,7 @@ def _positive(name: str, value) -> float | None:
 def _manifest(chip: Chip, goal: Goal, budget: Budget, settings: Settings, options: PipelineOptions, keys: dict[str, str]) -> dict:
     return {"format": store.FORMAT, "version": store.version(), "chip": chip.name, "chip_digest": store.chip_digest(chip), "memory_bytes": chip.memory_bytes,
             "power_mw": None if budget.power_mw == inf else budget.power_mw, "frames_per_s": budget.frames_per_s or None,
-            "peak_mw": None if budget.peak_mw == inf else budget.peak_mw, "window_s": budget.window_s, "objective": goal.value,
+            "peak_mw": None if budget.peak_mw == inf else budget.peak_mw, "window_s": budget.window_s, "gating": budget.gating, "objective": goal.value,
             "seed": settings.seed, "strategy": settings.strategy, "stream": options.stream, "weights": options.weights.value, "compression": options.compression.value,
             "model": sorted(keys.values())}
 
@@ -141,7 +148,7 @@ class _Run:
 
     def result(self) -> TuningResult:
         starts = (self.prepared.functions, *self.prepared.others)
-        tasks = tasks_of_starts(starts, self.chip, forms=self.forms, layouts=self.prepared.layouts)
+        tasks = tasks_of_starts(starts, self.chip, forms=self.forms, layouts=self.prepared.layouts, gating=self.budget.gating)
         check_feasible([task for task in tasks if task.given], self.budget, self.chip)
         default = default_figures(self.prepared.functions, self.chip, self.budget)
         score = Score.of(self.goal, self.chip, self.budget, default)
@@ -182,7 +189,7 @@ class _Run:
         return TuningResult(
             name=self.name, chip=self.chip.name, objective=self.goal.value, memory_bytes=self.chip.memory_bytes,
             power_mw=None if self.budget.power_mw == inf else self.budget.power_mw, frames_per_s=self.budget.frames_per_s or None,
-            peak_mw=None if self.budget.peak_mw == inf else self.budget.peak_mw, window_s=self.budget.window_s, seed=self.settings.seed,
+            peak_mw=None if self.budget.peak_mw == inf else self.budget.peak_mw, window_s=self.budget.window_s, gating=self.budget.gating, seed=self.settings.seed,
             strategy=self.settings.strategy, trials=search.trials, seconds=seconds, trials_per_s=search.trials / seconds if seconds else 0.0, stopped=stopped,
             rejected=search.gate.rejected, rank_correlation=search.correlation(), counts_correlation=search.correlation(counts_alone=True),
             how=network.how, met=network.point is not None, default=self._cost(default), tuned=self._cost(network.figures),
@@ -192,10 +199,10 @@ class _Run:
 
     def _cost(self, figures: Figures) -> Cost:
         allowed = best_point(self.goal, figures, self.budget, self.chip)
-        point = allowed or min(self.chip.points, key=lambda p: max(self.budget.power(figures.cycles, figures.energy_pj[p.name], self.chip, p), figures.peak_mw[p.name]))
-        power = self.budget.power(figures.cycles, figures.energy_pj[point.name], self.chip, point)
+        point = allowed or min(self.chip.points, key=lambda p: max(self.budget.power_of(figures, self.chip, p), figures.peak_mw[p.name]))
+        power = self.budget.power_of(figures, self.chip, point)
         return Cost(cycles=figures.cycles, seconds=figures.cycles / point.clock_hz, energy_pj=figures.energy_pj[point.name], constant_bytes=figures.constant_bytes,
-                    activation_bytes=figures.activation_bytes, memory_bytes=figures.memory_bytes, point=point.name, power_mw=None if power == inf else power, peak_mw=figures.peak_mw[point.name],
+                    activation_bytes=figures.activation_bytes, memory_bytes=figures.memory_bytes, point=point.name, power_mw=None if power == inf else power, peak_mw=figures.peak_mw[point.name], gated_mw=figures.gated_mw.get(point.name),
                     meets_budget=allowed is not None)
 
     def _task(self, search: Search, task: Task) -> TaskRow:
