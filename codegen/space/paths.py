@@ -61,15 +61,15 @@ class Path:
 class Paths:
     """The paths of one graph."""
 
-    def __init__(self, graph: Graph, chip: Chip, options: Options = Options()):
+    def __init__(self, graph: Graph, chip: Chip, options: Options = Options(), segments: Segments | None = None):
         self.graph, self.chip, self.options = graph, chip, options
-        self.segments = Segments(graph, chip, options)
+        self.segments = segments or Segments(graph, chip, options)
         self._shortest = ShortestPaths(self.segments)
         self.constant_bytes = place_constants(graph, resolve(graph, options), options.alignment_bytes)[1]
 
     def anew(self) -> Paths:
         """The same with no way measured yet: what a search finds depends on what others had measured before it."""
-        return Paths(self.graph, self.chip, self.options)
+        return Paths(self.graph, self.chip, self.options, Segments(self.graph, self.chip, self.options, self.segments))
 
     def smallest(self) -> Path:
         """The path of least peak found, multiply-accumulates unlimited; of equal peaks the one of fewest. Looked for once."""

@@ -15,7 +15,7 @@ from tvm_ergo.codegen.plan import Plan, make_plan
 from tvm_ergo.codegen.space.prepare import prepared
 from tvm_ergo.codegen.space.advice import too_large
 from tvm_ergo.codegen.space.again import Site, computed_again, sites
-from tvm_ergo.codegen.space.candidates import LOOKS, STEEP, WIDER, Candidates, grid, is_large, swept
+from tvm_ergo.codegen.space.candidates import LOOKS, STEEP, WIDER, Candidates, grid, is_large, small_of_large, swept
 from tvm_ergo.codegen.space.paths import Paths
 from tvm_ergo.codegen.space.plan import SpacePlan
 from tvm_ergo.codegen.space.remembered import costs_only, remembered
@@ -74,8 +74,7 @@ def best_plan(graph: Graph, chip: Chip, memory_bytes: int, options: Options, obj
         return found
     best: SpacePlan | None = None
     for paths in variants(graph, chip, options):
-        these = candidates(paths)
-        plan = these.smallest() if objective is Objective.MEMORY else these.least()
+        plan = small(paths).smallest() if objective is Objective.MEMORY else candidates(paths).least()
         if best is not None and plan.memory_bytes >= best.memory_bytes:
             break
         best = plan
@@ -103,6 +102,13 @@ def fitting_plan(graph: Graph, chip: Chip, memory_bytes: int, options: Options, 
 def candidates(paths: Paths, limits: tuple[int, ...] = ()) -> Candidates:
     """What a graph is carried out as under some limit of memory, looked for once. paths : as `variants` gives them; limits : as in `swept`."""
     return remembered(("candidates", paths.graph.fingerprint, costs_only(paths.chip), paths.options, limits), lambda: Candidates(paths, swept(paths, limits)))
+
+
+def small(paths: Paths) -> Candidates:
+    """Of large graphs those that may have the fewest bytes, else all candidates."""
+    if not is_large(paths.graph):
+        return candidates(paths)
+    return remembered(("small", paths.graph.fingerprint, costs_only(paths.chip), paths.options), lambda: Candidates(fresh := paths.anew(), small_of_large(fresh)))
 
 
 def variants(graph: Graph, chip: Chip, options: Options) -> Iterator[Paths]:

@@ -78,15 +78,18 @@ class Segment:
 
 
 class Segments:
-    """Every segment of one graph with its ways; what is asked for is worked out once."""
+    """Every segment of one graph with its ways; what is asked for is worked out once.
 
-    def __init__(self, graph: Graph, chip: Chip, options: Options):
+    of : segments of the same graph, whose chains, which measuring ways does not change, are taken over.
+    """
+
+    def __init__(self, graph: Graph, chip: Chip, options: Options, of: Segments | None = None):
         self.graph, self.options = graph, options
-        self.needs = Needs(graph)
-        self.costs = StepCosts(graph, chip, self.needs)
-        self.units = units_of(graph)
-        elements = Elements(graph, self.units, options, self.needs, self.costs, footprints(costs_only(chip), options))
-        self.chains = Chains(graph, self.units, elements)
+        self.needs = of.needs if of else Needs(graph)
+        self.costs = of.costs if of else StepCosts(graph, chip, self.needs)
+        self.units = of.units if of else units_of(graph)
+        self.chains = of.chains if of else Chains(graph, self.units, Elements(graph, self.units, options, self.needs, self.costs,
+                                                                              footprints(costs_only(chip), options)))
         self.simulated = 0
         self.added = 0
         """Ways added to segments."""
