@@ -72,9 +72,14 @@ class Forms:
             return {CODED: self.least}
         found: dict[str, Chosen] = {}
         for form, chosen in {PLAIN: self.plain, FREE: self.free, BOUNDED: self.bounded, LEAST: self.least}.items():
-            if all(any(codings(chosen[n]) != codings(other[n]) for n in chosen) for other in found.values()):
+            if not any(_equal(chosen, other) for other in found.values()):
                 found[form] = chosen
         return found
+
+    def of_least_memory(self, weights: Weights) -> str:
+        """What the level is called that the objective memory takes where it fits."""
+        levels = self.levels(weights)
+        return next((form for form, chosen in levels.items() if weights is Weights.AUTO and _equal(chosen, self.bounded)), next(iter(levels)))
 
     def within(self, limit_bytes: int) -> Chosen | None:
         """The cheapest choice whose constants take at most so many bytes; None where even the smallest take more."""
@@ -96,6 +101,10 @@ class Forms:
     def _chosen(self, picked: list[Candidate]) -> Chosen:
         left = iter(picked)
         return {name: [replace(choice, chosen=next(left)) for choice in choices] for name, choices in self.plain.items()}
+
+
+def _equal(chosen: Chosen, other: Chosen) -> bool:
+    return all(codings(chosen[name]) == codings(other[name]) for name in chosen)
 
 
 def codings(choices: list[Choice]) -> dict:

@@ -13,9 +13,10 @@ from tvm_ergo import frontend
 from tvm_ergo import options as given
 from tvm_ergo.api import renamed
 from tvm_ergo.codegen.compression import Collector
-from tvm_ergo.codegen.explore import NO_LIMIT, POINTS, WHOLE, Point, combined, labelled, pareto, priced, undominated
+from tvm_ergo.codegen.explore import LEAST, NO_LIMIT, POINTS, WHOLE, Point, combined, labelled, pareto, priced, undominated
 from tvm_ergo.codegen.explore_waiting import waiting_front
 from tvm_ergo.codegen.plan import make_plan
+from tvm_ergo.codegen.space import Objective
 from tvm_ergo.codegen.space.bound import Bound, least_possible_bytes
 from tvm_ergo.codegen.stream import graph_of
 from tvm_ergo.codegen.weights.choose import Weights
@@ -76,11 +77,12 @@ def explore(model, *, target: str | Path | tvm.target.Target | Chip = "ergo", ca
         work = _Work(dict(chip_functions(mod)), chip, points, point, label, weights, progress)
         found, bound = work.plain(), work.bound()
         series.append(series_of(label, found, bound, at.clock_hz))
-        waiting = work.waiting(statistics, found[0].memory_bytes, compression is Compression.LOSSLESS) if statistics else []
+        waiting = work.waiting(statistics, found, compression is Compression.LOSSLESS) if statistics else []
         if waiting:
             series.append(series_of(f"{label}, {COMPRESSED}", waiting, None, at.clock_hz))
-        elif statistics:
-            notes.append(f"frame {label}: compressing what waits was tried and gets no plan below {found[0].memory_bytes:,} bytes")
+        if statistics and (not waiting or waiting[0].memory_bytes >= found[0].memory_bytes):
+            notes.append(f"frame {label}: compressing what waits was tried and gets no plan below {found[0].memory_bytes:,} bytes"
+                         + ("; what is compressed here is what --objective memory gives" if waiting else ""))
     return front_of(name, chip, point, weights.value, series, notes)
 
 
@@ -141,9 +143,12 @@ class _Work:
         (point,) = combined([[priced(WHOLE, make_plan(graph, NO_LIMIT), graph.macs(), self.chip, self.point)] for graph in graphs])
         return replace(point, weights=AS_NEEDED)
 
-    def waiting(self, statistics: Collector, below_bytes: int, lossless: bool) -> list[Point]:
-        """Tensors wait compressed; weights in the smallest form, as compiling takes them where nothing else fits, and in the one before it, which is faster."""
-        points: list[Point] = []
+    def waiting(self, statistics: Collector, plain: list[Point], lossless: bool) -> list[Point]:
+        """Tensors wait compressed; weights in the smallest form, as compiling takes them where nothing else fits, and in the one before it, which is faster.
+
+        Below the least memory without, where limits ask for it; from there on only what the objective memory gives, where no point of ``plain`` is as good.
+        """
+        points, below_bytes = [], plain[0].memory_bytes
         forms = list(self.levels.items())[-2:]
         for k, (form, functions) in enumerate(forms):
             fronts = []
@@ -151,8 +156,10 @@ class _Work:
                 found = waiting_front(func, self.chip, statistics.statistics(name), below_bytes, points=max(2, self.points // 3), lossless=lossless, at=self.point,
                                       progress=self._advance("compressed plans", k * len(functions) + i, len(functions) * len(forms)))
                 fronts.append(found or pareto(graph_of(func, name), self.chip, points=2, at=self.point))
-            points += [replace(p, weights=form) for p in combined(fronts) if p.compressed and p.memory_bytes < below_bytes]
-        return labelled(undominated(points))
+            given = form == self.forms.of_least_memory(self.weights)  # by the objective memory
+            points += [replace(p, weights=form) for p in combined(fronts) if p.compressed and (p.memory_bytes < below_bytes or given and p.how == LEAST)]
+        found = labelled([p for p in undominated([*plain, *points]) if p.compressed])
+        return [replace(p, how=p.how.replace(LEAST, Objective.MEMORY.value)) if p.memory_bytes >= below_bytes else p for p in found]
 
     def _advance(self, step: str, number: int, count: int | None = None):
         """progress : of one of so many searches."""

@@ -26,6 +26,14 @@ def test_tensors_wait_compressed_below_the_smallest_plain_plan():
         assert peak_of(model) <= point.memory_bytes and any(program.meta["compression"] for program in model.programs.values())
 
 
+def test_what_the_objective_memory_gives_is_a_point():
+    front = tvm_ergo.explore(camera_net(), stream=True, **FEW)
+    for stream, label in ((False, "resident"), (True, "streamed")):
+        model = tvm_ergo.compile(camera_net(), calibration=CALIBRATION, stream=stream, objective="memory")
+        points = [p for s in front.series if s.name.startswith(label) for p in s.points]
+        assert peak_of(model) in {p.memory_bytes for p in points if p.compressed}
+
+
 def test_nothing_is_compressed_unless_there_are_data_and_it_is_wanted():
     model = tvm_ergo.compile(camera_net(), calibration=CALIBRATION)
     for options in (dict(points=2), dict(compression="off", **FEW)):
