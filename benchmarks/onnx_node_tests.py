@@ -207,7 +207,7 @@ def main(argv=None) -> None:
     options.add_argument("--workers", type=int, default=2, help="processes side by side")
     options.add_argument("--reasons", action="store_true", help="also the reasons of refusals, with counts")
     arguments = parse(options, argv)
-    from tvm_ergo.cli.common import progress_bar
+    from tvm_ergo.cli.progress import progress_bar
 
     started = time.monotonic()
     with progress_bar("node tests") as advance:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import importlib
+import importlib.util
 from pathlib import Path
 
 import pytest
@@ -74,3 +76,15 @@ def test_a_wrong_import_would_be_seen():
     seen = {layer_of(m) for _, level, m in names if not level and m != "tvm_ergo"}
     assert seen == {"codegen", "python/tvm_ergo", "target"}
     assert any(level == 1 for _, level, _ in names)
+
+
+def test_what_is_imported_of_ours_is_there():
+    """Also inside functions, in benchmarks and in modules that no other test imports."""
+    wrong = []
+    for path in [*(path for _, path in files()), *sorted((ROOT / "benchmarks").glob("*.py"))]:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "tvm_ergo" and ".retrain" not in node.module:  # an extra
+                module = importlib.import_module(node.module)
+                wrong += [f"{path.relative_to(ROOT)}:{node.lineno}: {node.module}.{alias.name}" for alias in node.names
+                          if not hasattr(module, alias.name) and importlib.util.find_spec(f"{node.module}.{alias.name}") is None]
+    assert wrong == []

@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 import tvm_ergo
 from tvm_ergo import zoo
-from tvm_ergo.cli.common import progress_bar, report_console
+from tvm_ergo.cli.common import report_console
+from tvm_ergo.cli.progress import progress_bar
 from tvm_ergo.files import write_atomically
 from tvm_ergo.report.build import build_report, merged_chrome_trace
 from tvm_ergo.report.compare import compare_layers

@@ -81,6 +81,8 @@ def _as_mapping(item, shapes: dict[str, tuple[tuple[int, ...], str]], number: in
     names = list(shapes)
     if isinstance(item, Mapping):
         given = dict(item)
+        if len(names) == 1 and set(given) in ({"x"}, {"x", "y"}):  # named as evaluation data are, whose labels are not wanted here
+            given = {names[0]: given["x"]}
     elif len(names) == 1:
         given = {names[0]: item}
     elif isinstance(item, (tuple, list)) and len(item) == len(names):
@@ -90,7 +92,8 @@ def _as_mapping(item, shapes: dict[str, tuple[tuple[int, ...], str]], number: in
                                available=type(item).__name__, remedy="give dicts {input name: array}")
     if set(given) != set(names):
         raise CalibrationError(f"calibration sample {number} has other inputs than the net", required=_wanted(shapes),
-                               available=", ".join(map(str, given)) or "none", remedy=REMEDY)
+                               available=", ".join(map(str, given)) or "none",
+                               remedy="name the arrays like the inputs" + ("; for one input an .npy file will do" if len(names) == 1 else ""))
     return given
 
 

@@ -1,11 +1,12 @@
 """Every command on good input: exit code 0, results where they were asked for."""
 
 import json
+import re
 
 import numpy as np
 import pytest
 
-from tvm_ergo import frontend, zoo
+from tvm_ergo import demo, frontend, zoo
 from tvm_ergo.cli import COMMANDS, main
 from tvm_ergo.relay_passes.interpreter import Interpreter
 from tvm_ergo.relay_passes.macro import normalize
@@ -20,6 +21,27 @@ def test_help_of_every_command(capsys):
         with pytest.raises(SystemExit) as stop:
             main([command, "--help"])
         assert stop.value.code == 0 and "usage: tvm-ergo" in capsys.readouterr().out
+
+
+def test_demo(tmp_path, capsys):
+    demo.main(["--out", str(tmp_path / "demo")])
+    said = capsys.readouterr().out
+    assert {f.name for f in (tmp_path / "demo").iterdir()} == {"digits.ergo", "report.html", "report.json", "trace.json"}
+    shares = [float(share) for share in re.findall(r"([0-9.]+) %", said.split("accuracy on")[1])[:2]]
+    assert min(shares) > 98 and Report.model_validate_json((tmp_path / "demo" / "report.json").read_text()).errors
+    assert main(["run", str(tmp_path / "demo" / "digits.ergo"), "--random", "0"]) == 0
+
+
+def test_a_file_called_like_a_task_is_what_is_evaluated(workspace, tmp_path, capsys):
+    """Named after a task, whose own model takes other shapes."""
+    images, labels = zoo.digits()[2:]
+    np.savez(tmp_path / "test.npz", x=images[:20], y=labels[:20])
+    file = tmp_path / "ic_resnet8_fp32.onnx"
+    file.write_bytes(zoo.DIGITS_MODEL.read_bytes())
+    given = [str(file), "--calibration", str(workspace / "cal.npz"), "--data", str(tmp_path / "test.npz")]
+    assert main(["eval", *given, "--json", str(tmp_path / "e.json")]) == 0
+    assert json.loads((tmp_path / "e.json").read_text())[0]["figures"]["top1"] >= 95
+    assert main(["eval", str(file)]) == 2 and "no data to evaluate on" in capsys.readouterr().err
 
 
 def test_report_in_every_form(workspace, tmp_path, capsys):

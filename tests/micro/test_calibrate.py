@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from tvm import relax
 
 from tvm_ergo.relay_passes.interpreter import evaluate
-from tvm_ergo.relay_passes.micro.calibrate import Method, calibrate, observe, samples_of
+from tvm_ergo.relay_passes.micro.calibrate import Method, calibrate, input_shapes, observe, samples_of
 from tvm_ergo.relay_passes.micro.quantize import QuantizeOptions, exact_input_params, quantize
 from tvm_ergo.target.errors import CalibrationError
 
@@ -24,7 +24,7 @@ def test_every_form_of_data_gives_the_same_ranges(tmp_path):
     np.savez(tmp_path / "named.npz", x=x)
     np.savez(tmp_path / "other.npz", whatever=x)
     np.save(tmp_path / "plain.npy", x)
-    forms = [x, {"x": x}, [x[i] for i in range(6)], [x[i : i + 1] for i in range(6)], ({"x": x[i]} for i in range(6)), iter([x[:4], x[4:]]),
+    forms = [x, {"x": x}, [x[i] for i in range(6)], [x[i : i + 1] for i in range(6)], ({"x": x[i]} for i in range(6)), iter([x[:4], x[4:]]), {"x": x, "y": np.arange(6)},
              str(tmp_path / "named.npz"), tmp_path / "other.npz", tmp_path / "plain.npy"]
     results = [calibrate(mod, data) for data in forms]
     assert all(r.samples == 6 and r.ranges == results[0].ranges for r in results)
@@ -102,6 +102,15 @@ def test_hostile_but_finite_data_still_quantizes_to_a_finite_net(levels, method)
 def test_samples_of_yields_batch_one_in_the_nets_dtype():
     samples = list(samples_of(small_cnn(), np.zeros((3, 8, 8, 3), np.float64)))
     assert len(samples) == 3 and all(s["x"].shape == (1, 8, 8, 3) and s["x"].dtype == np.float32 for s in samples)
+
+
+def test_evaluation_data_are_calibration_data_of_an_input_of_any_name():
+    net = Net((1, 4))
+    net.params[0] = relax.Var("image", net.params[0].ty)
+    mod = net.module(net.bind(relax.op.abs(*net.params), "abs"))
+    (name,), x = input_shapes(mod), np.random.default_rng(0).normal(size=(3, 4)).astype(np.float32)
+    assert name == "image"
+    assert [s[name].tolist() for s in samples_of(mod, {"x": x, "y": np.arange(3)})] == [s[name].tolist() for s in samples_of(mod, {name: x})]
 
 
 def test_errors_say_what_every_input_takes_and_how_to_turn_channels_around():

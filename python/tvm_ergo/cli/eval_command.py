@@ -176,12 +176,12 @@ def show(arguments, rows: list[dict]) -> None:
     table = Table()
     known = any(row["float reference"] for row in rows)
     reference = "float reference" if arguments.data else "float reference (all samples)"  # of own data measured now, of a task once
-    for name in ("test", "network", "samples", "figures", *((reference, "loss") if known else ())):
+    for name in ("test", "network", "samples", "figures", *((reference, "change") if known else ())):
         table.add_column(name, overflow="fold")
     for row in rows:
-        loss = "" if row["loss"] is None else f"{row['loss']:+.2f} {row['primary']}"
+        change = "" if row["loss"] is None else f"{0 - row['loss']:+.2f} {row['primary']}"
         table.add_row(row["test"], row["network"], str(row["samples"]), _figures(row["figures"]),
-                      *((_figures(row["float reference"]), loss) if known else ()))
+                      *((_figures(row["float reference"]), change) if known else ()))
     out = console(arguments)
     out.print(table)
     if "no float reference" in rows[0]:

@@ -7,17 +7,25 @@ from pathlib import Path
 import numpy as np
 
 from tvm_ergo.evaluation import metrics
-from tvm_ergo.evaluation.datasets import Samples
+from tvm_ergo.evaluation.datasets import Samples, has_shared, shared_root
 from tvm_ergo.evaluation.tasks import TASKS, Feeds, Source, Task, Test
 from tvm_ergo.target.errors import InputError
 
 
 def find_task(name: str) -> Task | None:
-    """The task called ``name``, or whose model file has that name; None where there is none."""
-    stem = Path(name).name
+    """The task called ``name``, or whose model file that is; None where there is none. Another file is taken for what it is, whatever its name; a compiled
+    one (.ergo) named after a task brings the task's data."""
+    path, stem = Path(name), Path(name).name
     for suffix in (".xz", ".onnx", ".tflite", ".ergo"):
         stem = stem.removesuffix(suffix)
-    return TASKS.get(stem)
+    found = TASKS.get(stem)
+    if found is not None and path.is_file() and path.suffix != ".ergo":
+        return found if has_shared() and _same(path, shared_root() / "models" / found.path) else None
+    return found
+
+
+def _same(path: Path, other: Path) -> bool:
+    return other.is_file() and path.samefile(other)
 
 
 def task(name: str) -> Task:
