@@ -36,6 +36,11 @@ def streamed(graph: Graph) -> Graph:
     return graph
 
 
+def is_received(node: Node) -> bool:
+    """Whether a node makes the rows of a streamed picture as they are, a tensor that the chip function does not have."""
+    return type(node.op) is dialect.Receive and node.op.perm == (0, 1, 2, 3)
+
+
 def _is_picture(graph: Graph, t: int) -> bool:
     tensor = graph.tensors[t]
     return len(tensor.shape) == 4 and tensor.shape[0] == 1 and t not in graph.outputs and bool(graph.consumers[t]) and t not in graph.streams

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tvm_ergo.codegen.graph import Graph, Tensor
+from tvm_ergo.codegen.stream import is_received
 from tvm_ergo.codegen.runtime.recording import Watched
 from tvm_ergo.target.codecs import Codec
 from tvm_ergo.target.codecs.slots import HEADER_BYTES, SlotLayout, lossless_slot_bytes
@@ -54,9 +55,14 @@ class TensorStatistics:
 
 
 def candidates(graph: Graph) -> list[Tensor]:
-    """Tensors that could wait compressed: one int8 picture of more than one row, made in the graph, read more than at once."""
+    """Tensors that could wait compressed: one int8 picture of more than one row, made in the graph, read more than at once.
+
+    Rows of a streamed frame as they are received are not among them: the function, in which decisions are written, has no such tensor.
+    """
     found = []
     for node in graph.nodes:
+        if is_received(node):
+            continue
         for t in node.outputs:
             tensor = graph.tensors[t]
             if (tensor.dtype == "int8" and len(tensor.shape) == 4 and tensor.shape[0] == 1 and tensor.shape[1] > 1
