@@ -2,8 +2,8 @@
 
 What a search finds depends on which ways it measured before. So of graphs that are not large all limits choose from the same candidates, found in the same
 order whatever the limit: the least bytes, then upwards over all limits of a grid, then down again from one path to the next with fewer bytes. A limit takes
-the cheapest candidate that fits, so more memory is not slower (but for what the sum of its parts' cycles is off the cycles of a plan), and what `explore`
-shows is what compiling gives. Tried before: searching downwards from the limit asked for, which is quicker, and gave DS-CNN 60,004 cycles in memory for which
+the cheapest candidate that fits, so more memory is not slower (but for what the sum of its parts' cycles is off the cycles of a plan, hence `CLOSE`), and what
+`explore` shows is what compiling gives. Tried before: searching downwards from the limit asked for, which is quicker, and gave DS-CNN 60,004 cycles in memory for which
 `explore` had 22,042. Large graphs are still searched like that (`search.py`): all their limits take a minute.
 """
 
@@ -16,6 +16,7 @@ from tvm_ergo.codegen.graph import Graph
 from tvm_ergo.codegen.space.paths import Path, Paths
 from tvm_ergo.codegen.space.place_exact import EFFORT
 from tvm_ergo.codegen.space.plan import SpacePlan, tighter
+from tvm_ergo.target.machine import Trace
 
 GRID = 1.02
 """Limits of live bytes that paths are looked for at are the powers of this, whatever the limit asked for."""
@@ -33,6 +34,9 @@ QUICK = 0.4
 """Effort to place each of several plans of a large graph, whose exact search takes ten seconds with an effort of 2; the one chosen is placed with all."""
 LOOSER = (1.0, 1.03)
 """Multiples of the least live bytes tried for the least memory: where more lives, the placement may still be smaller."""
+CLOSE, ABOUT_AS_CHEAP, FEW_STEPS = 1.25, 6, 400
+"""Plans of so few steps are compared as Programs, where their estimates are at most so far above the least, and at most so many: the sum of the parts' cycles knows nothing of
+what overlaps where one part ends and the next begins, up to a fifth in small networks (2 % in VWW, which has thousands of steps)."""
 ONE_LESS = 3
 """Times that the least memory is asked for with one byte less."""
 
@@ -59,6 +63,7 @@ class Candidates:
         self.paths, self.macs, self.large = paths, most_macs(paths), is_large(paths.graph)
         self.found = list({path.key: path for path in found}.values())
         self._plans: dict[tuple[tuple, bool], SpacePlan] = {}
+        self._traces: dict[tuple[tuple, bytes], Trace] = {}
 
     def by(self, cost: str) -> list[Path]:
         """The cheapest first. cost : a figure of `Path`."""
@@ -75,15 +80,38 @@ class Candidates:
         return next((path for path in self.by(cost) if path.peak_bytes <= peak_bytes), None)
 
     def fitting(self, memory_bytes: int, cost: str) -> tuple[float, SpacePlan] | None:
-        """The cheapest that fits, with its cost; None where none does."""
+        """The cheapest that fits, with its cost; None where none does. Of plans of few steps those about as cheap are lowered and compared."""
+        best: tuple[float, SpacePlan] | None = None
+        least, looked = inf, 0
         for path in self.by(cost):
-            if path.peak_bytes <= WIDER * (memory_bytes - self.paths.constant_bytes):
-                plan = self.plan(path)
-                if plan.memory_bytes > memory_bytes >= plan.constant_bytes + plan.live_bytes:
-                    plan = self.plan(path, tight=True)
-                if plan.memory_bytes <= memory_bytes:
-                    return getattr(path, cost), plan
-        return None
+            if looked == ABOUT_AS_CHEAP or getattr(path, cost) > CLOSE * least:
+                break
+            plan = self._within(path, memory_bytes)
+            if plan is None:
+                continue
+            if self.large or len(plan.steps) > FEW_STEPS:
+                return best or (getattr(path, cost), plan)
+            least, looked = min(least, getattr(path, cost)), looked + 1
+            best = min(best or (inf, plan), (self._lowered(path, plan, cost), plan), key=lambda b: b[0])
+        return best
+
+    def _within(self, path: Path, memory_bytes: int) -> SpacePlan | None:
+        """The plan of a path if it fits, placed with effort where that is what it takes."""
+        if path.peak_bytes > WIDER * (memory_bytes - self.paths.constant_bytes):
+            return None
+        plan = self.plan(path)
+        if plan.memory_bytes > memory_bytes >= plan.constant_bytes + plan.live_bytes:
+            plan = self.plan(path, tight=True)
+        return plan if plan.memory_bytes <= memory_bytes else None
+
+    def _lowered(self, path: Path, plan: SpacePlan, cost: str) -> float:
+        """Cycles or energy of the Program."""
+        from tvm_ergo.codegen.compile import emit_program  # which imports this package
+
+        key = (path.key, plan.offsets.tobytes())
+        if key not in self._traces:
+            self._traces[key] = Trace(emit_program(plan, self.paths.chip), self.paths.chip)
+        return getattr(self._traces[key], cost)
 
     def smallest(self) -> SpacePlan:
         """The fewest bytes found with at most ``options.mac_overhead`` times the multiply-accumulates, or about as few of these as there can be; of equal ones

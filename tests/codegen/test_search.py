@@ -34,8 +34,8 @@ from .tall import CHIP, SLOW, RANDOMS, TallFunction, tall, run, assert_same, wid
 
 SHARED = Path(os.environ.get("ERGO_SHARED", "../shared"))
 DS_CNN = SHARED / "models/tinyml/kws_dscnn_qdq_int8.onnx"
-SUMS = 1.05
-"""A plan is chosen by the sum of its parts' figures, which the whole Program's differ from: engines overlap across cuts."""
+SUMS = 1.02
+"""Plans of many steps are chosen by the sum of their parts' figures, which the whole Program's differ from: engines overlap across cuts."""
 
 
 def test_wide_tensors_never_exist_as_a_whole(wide_chain):
