@@ -65,11 +65,18 @@ class Paths:
         self.graph, self.chip, self.options = graph, chip, options
         self.segments = segments or Segments(graph, chip, options)
         self._shortest = ShortestPaths(self.segments)
+        self._searched = False
         self.constant_bytes = place_constants(graph, resolve(graph, options), options.alignment_bytes)[1]
 
     def anew(self) -> Paths:
         """The same with no way measured yet: what a search finds depends on what others had measured before it."""
         return Paths(self.graph, self.chip, self.options, Segments(self.graph, self.chip, self.options, self.segments))
+
+    def to_search(self) -> Paths:
+        """Itself the first time, as `smallest` leaves it however often that is asked for; then anew."""
+        fresh = self.anew() if self._searched else self
+        self._searched = True
+        return fresh
 
     def smallest(self) -> Path:
         """The path of least peak found, multiply-accumulates unlimited; of equal peaks the one of fewest. Looked for once."""

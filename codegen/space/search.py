@@ -101,14 +101,16 @@ def fitting_plan(graph: Graph, chip: Chip, memory_bytes: int, options: Options, 
 
 def candidates(paths: Paths, limits: tuple[int, ...] = ()) -> Candidates:
     """What a graph is carried out as under some limit of memory, looked for once. paths : as `variants` gives them; limits : as in `swept`."""
-    return remembered(("candidates", paths.graph.fingerprint, costs_only(paths.chip), paths.options, limits), lambda: Candidates(paths, swept(paths, limits)))
+    return remembered(("candidates", paths.graph.fingerprint, costs_only(paths.chip), paths.options, limits),
+                      lambda: Candidates(fresh := paths.to_search(), swept(fresh, limits)))
 
 
 def small(paths: Paths) -> Candidates:
     """Of large graphs those that may have the fewest bytes, else all candidates."""
     if not is_large(paths.graph):
         return candidates(paths)
-    return remembered(("small", paths.graph.fingerprint, costs_only(paths.chip), paths.options), lambda: Candidates(fresh := paths.anew(), small_of_large(fresh)))
+    return remembered(("small", paths.graph.fingerprint, costs_only(paths.chip), paths.options),
+                      lambda: Candidates(fresh := paths.to_search(), small_of_large(fresh)))
 
 
 def variants(graph: Graph, chip: Chip, options: Options) -> Iterator[Paths]:
@@ -132,7 +134,7 @@ def variants(graph: Graph, chip: Chip, options: Options) -> Iterator[Paths]:
 
 
 def _paths(graph: Graph, chip: Chip, options: Options) -> Paths:
-    """Made once: what a search finds depends on which ways were measured before, so nobody but `candidates` may search them."""
+    """Made once: what a search finds depends on which ways were measured before, so they are only searched by `Paths.to_search`."""
     return remembered(("paths", graph.fingerprint, costs_only(chip), options), lambda: Paths(graph, chip, options))
 
 
