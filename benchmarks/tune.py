@@ -22,7 +22,7 @@ from tvm_ergo.tuning.result import Cost, TuningResult
 
 from benchmarks.common import parse, parser, show
 
-NETS = ("pretrainedResnet_quant", "vww_96_int8", "kws_ref_model", "tf2_mobilenet_v2_1.0_224_ptq")
+NETS = ("pretrainedResnet_quant", "vww_96_int8", "kws_ref_model", "tf2_mobilenet_v2_1.0_224_ptq", "squeezenet1.0_deepcompression_fp32")
 FPS, TRIALS = 30.0, 300
 MEMORY_AT, LESS = (0.25, 0.6, 1.0), 0.05
 CALIBRATION, EVEN = 8, 1024

@@ -55,7 +55,7 @@ class Model:
     def learn(self, task: Task, way: Way, looked: Looked, measured: float) -> None:
         """Adds one measured way."""
         self.rows.append(self._features(task, way, looked))
-        self.targets.append(math.log(max(measured, 1e-30) / self.score.estimated(looked)))
+        self.targets.append(math.log(max(measured, 1e-30) / self.score.estimated(looked, task.share)))
 
     def grow(self) -> None:
         """Grows the trees anew from all there is."""
@@ -68,7 +68,7 @@ class Model:
 
     def predict(self, items: list[tuple[Task, Way, Looked]]) -> np.ndarray:
         """float64[n]: the score each is expected to have."""
-        estimates = np.array([self.score.estimated(looked) for _, _, looked in items])
+        estimates = np.array([self.score.estimated(looked, task.share) for task, _, looked in items])
         if self._booster is None or not items:
             return estimates
         import xgboost
@@ -105,7 +105,7 @@ def scores(model: Model, task: Task, ways: list[Way]) -> np.ndarray:
     """Of ways: how many times better than the first schedule each is expected to be, sharpened; 0 for ways of too many steps."""
     looked = [task.bench.look(way) for way in ways]
     known = [i for i, found in enumerate(looked) if found is not None]
-    base = model.score.measured(task.default)
+    base = model.score.measured(task.default, task.share)
     found = np.zeros(len(ways))
     if known:
         found[known] = np.clip(base / model.predict([(task, ways[i], looked[i]) for i in known]), 1e-6, 1e6) ** PRESSURE

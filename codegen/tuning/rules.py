@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from tvm.ir.utils import derived_object
 from tvm.s_tir import Schedule
@@ -74,20 +74,26 @@ def mutator(task: Task, seed: int):
 
 def mutated(trace, task: Task, rng: random.Random):
     """The trace with some decisions changed; None where there is nothing to decide."""
-    choices = task.space.choices
-    if not choices:
+    if not task.space.choices:
         return None
-    changed = {rng.randrange(len(choices))}
-    while rng.random() < MORE:
-        changed.add(rng.randrange(len(choices)))
     instructions = samplings(trace)
-    for i in sorted(changed):
-        instruction, count = instructions[i], len(choices[i].candidates)
-        old = int(trace.get_decision(instruction))
+    for i, place in changed([int(trace.get_decision(instruction)) for instruction in instructions], task, rng):
+        trace = trace.with_decision(instructions[i], place, True)
+    return trace
+
+
+def changed(places: Sequence[int], task: Task, rng: random.Random) -> Iterator[tuple[int, int]]:
+    """Which decisions change, and to which of their candidates, neighbouring ones first. places : of the candidates they are at."""
+    choices = task.space.choices
+    changing = {rng.randrange(len(choices))}
+    while rng.random() < MORE:
+        changing.add(rng.randrange(len(choices)))
+    for i in sorted(changing):
+        count, old = len(choices[i].candidates), places[i]
         near = [place for place in (old - 1, old + 1) if 0 <= place < count]
         others = [place for place in range(count) if place != old]
-        trace = trace.with_decision(instruction, rng.choice(near if rng.random() < 0.5 else others), True)
-    return trace
+        if others:
+            yield i, rng.choice(near if rng.random() < 0.5 else others)
 
 
 def builder(tasks: Mapping[str, Task]):

@@ -20,6 +20,7 @@ from tvm_ergo.codegen.tuning.context import tune_context
 from tvm_ergo.codegen.tuning.figures import Figures
 from tvm_ergo.codegen.tuning.log import Log, Trial
 from tvm_ergo.codegen.tuning.model import Model, rank_correlation, tvm_model
+from tvm_ergo.codegen.tuning.near import Near
 from tvm_ergo.codegen.tuning.rules import FAILED_S, Measure, builder, mutator, postproc, runner
 from tvm_ergo.codegen.tuning.task import Task
 from tvm_ergo.codegen.tuning.workload import schedule_fn
@@ -34,7 +35,7 @@ WINDOW, BACKWARD = 2 * BATCH, 0.2
 """Of the gradient: trials over which a task's gain is looked at, and the share of that in what it promises."""
 OVER = 1.3
 """What a schedule whose addresses have no room is taken to cost, of what it does."""
-EMPTY = 3
+EMPTY = 8
 """Rounds without a new schedule after which a task has no more."""
 
 
@@ -52,13 +53,17 @@ class Settings:
 
 @dataclass(eq=False)
 class Course:
-    """One task on its way: TVM's context, the best score after each trial, rounds that brought nothing."""
+    """One task on its way: TVM's context, what proposes neighbours of the best trials, the best score after each trial, rounds that brought nothing (empty), all rounds; whether
+    TVM's search still draws schedules within the budgets."""
 
     task: Task
     context: ms.TuneContext
     workload: object
+    near: Near
     best: list[float] = field(default_factory=list)
     empty: int = 0
+    rounds: int = 0
+    drawn: bool = True
 
     @property
     def done(self) -> bool:
@@ -120,14 +125,26 @@ class Search:
     def score(self, task: Task, figures: Figures) -> float:
         """What is made small: as measured, and more for what has no room with the addresses that were found. Whole plans are placed again, which may help, so such a schedule is not
         left out."""
-        measured = self.model.score.measured(figures)
+        measured = self.model.score.measured(figures, task.share)
         return measured * OVER if figures.memory_bytes > self.gate.room(task) else measured
 
     def run_seeds(self) -> None:
         """Measures the schedules the search starts from."""
         for task in self.tasks.values():
             task.bench.limit_bytes = self.gate.room(task)
+            self.found[task.digest, task.met(task.seeds[0]).key] = self._measured(task, task.seeds[0])
+        self._shares()
+        for task in self.tasks.values():
             self._seed(task)
+
+    def _shares(self) -> None:
+        """Of every task, of the network that the given ones are together as they start."""
+        point = self.model.score.point.name
+        first = {task.digest: self.found[task.digest, task.met(task.seeds[0]).key] for task in self.tasks.values()}
+        given = [(task.weight, first[task.digest]) for task in self.tasks.values() if task.given]
+        cycles, energy = sum(weight * f.cycles for weight, f in given), sum(weight * f.energy_pj[point] for weight, f in given)
+        for name, f in first.items():
+            self.tasks[name].share = f.cycles / max(1, cycles), f.energy_pj[point] / max(1.0, energy)
 
     def _over(self) -> bool:
         early = self.settings.early_stop and self.since_gain >= self.settings.early_stop
@@ -139,9 +156,7 @@ class Search:
             way = task.met(values)
             if way.key in task.records:
                 continue
-            if number == 0:
-                self.found[task.digest, way.key] = self._measured(task, values)
-            else:
+            if number:
                 self.runner.run([ms.runner.RunnerInput(_text(task, way.key), "cpu", [])])[0].result()
             self._take(task, [way.key], [None])
 
@@ -160,31 +175,51 @@ class Search:
             if figures is not None:
                 self._commit(task, workload, task.trace(task.ways[key]), self.score(task, figures))
         if task.space.choices:
-            context.pre_tuning(1 << 30, max(LEAST_BATCH, min(BATCH, task.space.size // PER_TRIAL)), context.generate_design_space(), self.database, tvm_model(self.model, self.tasks))
-        course = Course(task, context, workload)
+            context.pre_tuning(1 << 30, batch_of(task), context.generate_design_space(), self.database, tvm_model(self.model, self.tasks))
+        course = Course(task, context, workload, Near(task, self.gate, self.model, seed))
         course.best = [min(self.score(task, f) for f in task.records.values() if f is not None)]
         return course
 
     def _round(self, course: Course) -> None:
+        """A batch of TVM's search, every other one, the first among them, of `Near`; neighbours alone where TVM finds no more within the budgets."""
+        course.rounds += 1
+        evolved = self.settings.strategy != "random"
+        if evolved and (course.rounds % 2 == 1 or not course.drawn):
+            self._nearby(course)
+            return
         candidates = course.context.generate_measure_candidates()
         if candidates is None:
-            course.empty = EMPTY
+            course.drawn = False
+            course.empty = 0 if evolved else EMPTY
             return
-        task, left = course.task, max(0, self.settings.trials - self.trials)
-        results = self.builder.build([ms.builder.BuilderInput(candidate.sch.mod, self.target) for candidate in candidates])
-        keys = [str(result.artifact_path) for result in results]
-        predicted = self._predicted(task, keys)
-        self._ahead(task, keys[:left])
-        futures = self.runner.run([ms.runner.RunnerInput(result.artifact_path, "cpu", candidate.args_info)
-                                   for result, candidate in zip(results, candidates)][:left])
-        outcomes = [future.result() for future in futures]
-        first = {key: i for i, key in reversed(list(enumerate(map(_key, keys))))}
-        for i, (candidate, key, outcome) in enumerate(zip(candidates, map(_key, keys), outcomes)):
-            if float(outcome.run_secs[0]) < FAILED_S and key not in task.records and first[key] == i:
-                self._commit(task, course.workload, candidate.sch.trace, float(outcome.run_secs[0]))
+        built = self.builder.build([ms.builder.BuilderInput(candidate.sch.mod, self.target) for candidate in candidates])
+        keys = self._within_trials(course.task, [_key(str(result.artifact_path)) for result in built])
+        outcomes, predicted = self._tried(course, keys, [candidate.sch.trace for candidate in candidates])
         rest = [ms.runner.RunnerResult([FAILED_S], None)] * (len(candidates) - len(outcomes))
         course.context.notify_runner_results(candidates, [*outcomes, *rest])
-        self._taken(course, [_key(k) for k in keys[:len(outcomes)]], predicted)
+        self._taken(course, keys, predicted)
+
+    def _within_trials(self, task: Task, keys: list[str]) -> list[str]:
+        """Those up to the last new one that there are trials for: a run with more trials goes on from the very same ones."""
+        left, new = self.settings.trials - self.trials, dict.fromkeys(key for key in keys if key not in task.records)
+        over = list(new)[left:left + 1]
+        return keys[:keys.index(over[0])] if over else keys
+
+    def _nearby(self, course: Course) -> None:
+        task = course.task
+        keys = course.near.proposed(min(batch_of(task), self.settings.trials - self.trials), self.score)
+        _, predicted = self._tried(course, keys, [task.trace(task.ways[key]) for key in keys])
+        self._taken(course, keys, predicted)
+
+    def _tried(self, course: Course, keys: list[str], traces: Sequence) -> tuple[list, list[float | None]]:
+        """Measures ways: ``(what TVM is told of each, what was predicted of each)``; those that are new go into the database."""
+        task, predicted = course.task, self._predicted(course.task, keys)
+        self._ahead(task, keys)
+        outcomes = [future.result() for future in self.runner.run([ms.runner.RunnerInput(_text(task, key), "cpu", []) for key in keys])]
+        for i, (key, trace, outcome) in enumerate(zip(keys, traces, outcomes)):
+            if float(outcome.run_secs[0]) < FAILED_S and key not in task.records and keys.index(key) == i:
+                self._commit(task, course.workload, trace, float(outcome.run_secs[0]))
+        return outcomes, predicted
 
     def _taken(self, course: Course, keys: list[str], predicted: list[float | None]) -> None:
         before, task = course.best[-1], course.task
@@ -210,29 +245,31 @@ class Search:
             task.records[trial.way] = trial.figures
             if trial.figures is None:
                 continue
-            score = self.model.score.measured(trial.figures)
+            score = self.model.score.measured(trial.figures, task.share)
             way = task.space.way(trial.values)
             self.model.learn(task, way, task.bench.look(way), score)
-            self.samples.append(Sample(task.digest, time.monotonic() - self.start, score, self.model.score.measured(task.default),
-                                       self.model.score.estimated(task.bench.look(way)), trial.predicted))
+            self.samples.append(Sample(task.digest, time.monotonic() - self.start, score, self.model.score.measured(task.default, task.share),
+                                       self.model.score.estimated(task.bench.look(way), task.share), trial.predicted))
         return len(trials)
 
     def _predicted(self, task: Task, keys: list[str]) -> list[float | None]:
         """What the trees expect of schedules they have not seen."""
         if not self.model.grown:
             return [None] * len(keys)
-        ways = [task.space.way(task.ways[_key(k)]) for k in keys]
+        ways = [task.space.way(task.ways[key]) for key in keys]
         return [float(p) for p in self.model.predict([(task, way, task.bench.look(way)) for way in ways])]
 
     def _ahead(self, task: Task, keys: list[str]) -> None:
         """Tells a measure that works on several at a time (`ahead`) what a batch will ask for."""
-        ways = [way for way in dict.fromkeys(map(_key, keys)) if way not in task.records and (task.digest, way) not in self.log.known]
+        ways = [way for way in dict.fromkeys(keys) if way not in task.records and (task.digest, way) not in self.log.known]
         if hasattr(self.measure, "ahead") and ways:
             self.measure.ahead([(task, task.ways[way]) for way in ways])
 
     def _measured(self, task: Task, values: Sequence[int]) -> Figures:
-        """From the log where it is there: a search that is resumed takes the same course."""
+        """From the log where it is there: a search that is resumed takes the same course. TVM's search may come upon what `Near` has proposed."""
         key = task.space.way(values).key
+        if task.records.get(key) is not None:
+            return task.records[key]
         known = self.log.known.get((task.digest, key))
         return known.figures if known is not None and known.figures is not None else self.measure(task, values)
 
@@ -249,6 +286,11 @@ class Search:
             if found is not None:
                 total, weight = total + found * len(pairs), weight + len(pairs)
         return total / weight if weight else None
+
+
+def batch_of(task: Task) -> int:
+    """Trials between two times of learning."""
+    return max(LEAST_BATCH, min(BATCH, task.space.size // PER_TRIAL))
 
 
 def _key(text: str) -> str:

@@ -37,6 +37,8 @@ class Task:
     records: dict[str, Figures | None] = field(default_factory=dict)
     beside_bytes: int | None = None
     given: bool = True
+    share: tuple[float, float] = (1.0, 1.0)
+    """See `score.Share`."""
 
     @property
     def weight(self) -> int:

@@ -173,7 +173,7 @@ class _Run:
         def report(search: Search) -> None:
             courses = [course for course in search.courses if course.task.given]
             best = sum(c.task.weight * c.best[-1] for c in courses)
-            first = sum(c.task.weight * search.model.score.measured(c.task.default) for c in courses)
+            first = sum(c.task.weight * search.model.score.measured(c.task.default, c.task.share) for c in courses)
             self.progress(Progress(search.trials, self.settings.trials, time.monotonic() - start, best / first if first else 1.0, search.gate.rejected))
 
         return report
@@ -208,7 +208,7 @@ class _Run:
     def _task(self, search: Search, task: Task) -> TaskRow:
         score = search.model.score
         return TaskRow(task=task.digest, layers=list(dict.fromkeys(n.op.name or n.name for n in task.space.graph.nodes)), weight=task.weight,
-                       choices=len(task.space.choices), space_size=float(task.space.size), trials=len(task.records), first=score.measured(task.default),
+                       choices=len(task.space.choices), space_size=float(task.space.size), trials=len(task.records), first=score.measured(task.default, task.share),
                        best=min(search.score(task, f) for f in task.records.values() if f is not None))
 
 
