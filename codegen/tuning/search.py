@@ -29,6 +29,8 @@ from tvm_ergo.target.tags import DEFAULT_CHIP
 BATCH, LEAST_BATCH, PER_TRIAL = 16, 4, 320
 """Trials between two times of learning: less in small spaces, one for so many combinations, where the search is over before it has learned otherwise."""
 POPULATION, FRESH, GENERATIONS, RETRIES = 24, 8, 2, 3
+NEAR = 4
+"""Trials of a batch that `Near` proposes: its best are much alike."""
 DRAWS = 50
 """Populations drawn at most until FRESH schedules are within the budgets; TVM's 5 end a search under a tight budget at once."""
 WINDOW, BACKWARD = 2 * BATCH, 0.2
@@ -207,7 +209,7 @@ class Search:
 
     def _nearby(self, course: Course) -> None:
         task = course.task
-        keys = course.near.proposed(min(batch_of(task), self.settings.trials - self.trials), self.score)
+        keys = course.near.proposed(min(NEAR if course.drawn else batch_of(task), self.settings.trials - self.trials), self.score)
         _, predicted = self._tried(course, keys, [task.trace(task.ways[key]) for key in keys])
         self._taken(course, keys, predicted)
 
