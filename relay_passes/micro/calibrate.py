@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import enum
 import math
-import zipfile
-import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import tvm
 
+from tvm_ergo.relay_passes.array_files import read_arrays
 from tvm_ergo.relay_passes.interpreter import Interpreter
 from tvm_ergo.relay_passes.micro.observe import Histogram, Range
 from tvm_ergo.relay_passes.port_scales import how_to_quantize, input_scales, meaning
@@ -134,26 +133,13 @@ def _require_integers(array: np.ndarray, dtype: str, where: str, scale: tuple) -
                                remedy=how_to_quantize(dtype, *scale))
 
 
-def _load(path: str | Path) -> np.ndarray | dict[str, np.ndarray]:
-    """The contents of an .npz or .npy file."""
-    try:
-        loaded = np.load(path, allow_pickle=False)
-        if isinstance(loaded, np.ndarray):
-            return loaded
-        with loaded:
-            return {name: loaded[name] for name in loaded.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise CalibrationError("the calibration file cannot be read", where=str(path), available=str(error),
-                               remedy="write it with numpy.savez(path, input_name=array)") from error
-
-
 def _items(data, names: list[str]) -> Iterable:
     """The top-level container of calibration data as an iterable of items (each a batch of one or more)."""
     if data is None:
         raise CalibrationError("a float net needs calibration data", required=", ".join(names), available="none", remedy=REMEDY)
     if isinstance(data, (str, Path)):
-        loaded = _load(data)
-        lone = isinstance(loaded, dict) and len(names) == 1 and len(loaded) == 1
+        loaded = read_arrays(data)
+        lone = "" in loaded or len(names) == 1 and len(loaded) == 1
         return [next(iter(loaded.values())) if lone else loaded]
     if isinstance(data, (Mapping, np.ndarray)):
         return [data]

@@ -7,14 +7,14 @@ import os
 import re
 from pathlib import Path
 
-import numpy as np
 from rich.console import Console
 
 from tvm_ergo.codegen.space import Objective
 from tvm_ergo.codegen.weights.choose import Weights
 from tvm_ergo.files import check_writable, write_atomically, write_together
+from tvm_ergo.relay_passes.array_files import read_arrays
 from tvm_ergo.target.chip import bytes_of
-from tvm_ergo.target.errors import CalibrationError, ErgoError, InputError, OutputError, TargetError
+from tvm_ergo.target.errors import OutputError, TargetError
 
 
 DEFAULT_TARGET = "ergo"
@@ -164,27 +164,12 @@ def report_console(stderr: bool = False) -> Console:
     return found if found.is_terminal else Console(stderr=stderr, highlight=False, width=130)
 
 
-def read_arrays(path: str, error: type[ErgoError] = InputError) -> dict[str, np.ndarray]:
-    """Arrays of an .npz (by name) or .npy (name ""). Errors: ``error`` for a missing, foreign or pickled file."""
-    try:
-        loaded = np.load(path, allow_pickle=False)
-        if isinstance(loaded, np.ndarray):
-            return {"": loaded}
-        with loaded:
-            return {name: loaded[name] for name in loaded.files}
-    except FileNotFoundError:
-        raise error(f"there is no file {path}", where=path, remedy="check the path") from None
-    except (OSError, ValueError, EOFError, KeyError, __import__("zipfile").BadZipFile) as cause:
-        raise error(f"{path} is not a NumPy file this program can read", where=path, available=str(cause)[:200],
-                    remedy="save plain arrays with numpy.save or numpy.savez") from cause
-
-
 def read_calibration(text: str | None):
     """``--calibration``: arrays from a file, or the calibration samples of a named evaluation task; None stays None."""
     if text is None:
         return None
     if Path(text).suffix in (".npz", ".npy") or Path(text).exists():
-        arrays = read_arrays(text, CalibrationError)
+        arrays = read_arrays(text)
         return arrays[""] if set(arrays) == {""} else arrays
     from tvm_ergo import evaluation
 

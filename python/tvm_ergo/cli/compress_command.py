@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import argparse
 
-from tvm_ergo.cli.common import add_quantize_arguments, check_result_paths, console, parse_size, read_arrays, read_calibration, write_results_together
+from tvm_ergo.cli.common import add_quantize_arguments, check_result_paths, console, parse_size, read_calibration, write_results_together
 from tvm_ergo.cli.progress import progress_bar
+from tvm_ergo.relay_passes.array_files import read_arrays
 from tvm_ergo.target.errors import InputError, OutputError
 
 HELP = "make a network smaller, to a size or a largest drop of accuracy"
@@ -94,7 +95,7 @@ def _test(arguments, task, evaluation):
     if not arguments.data and task is None and (arguments.limit is not None or arguments.holdout or arguments.test):
         raise InputError("there is nothing to measure the accuracy on", where="--limit, --holdout, --test", remedy="--data FILE.npz with arrays x and y")
     if arguments.data:
-        arrays = read_arrays(arguments.data)
+        arrays = read_arrays(arguments.data, InputError)
         if not {"x", "y"} <= set(arrays):
             raise InputError("evaluation data needs the arrays x (inputs) and y (labels)", where=arguments.data, available=", ".join(arrays) or "one unnamed array",
                              remedy="numpy.savez(file, x=inputs, y=labels)")

@@ -16,9 +16,10 @@ from pathlib import Path
 import numpy as np
 from rich.table import Table
 
-from tvm_ergo.cli.common import add_model_arguments, check_result_paths, console, read_arrays, write_text
+from tvm_ergo.cli.common import add_model_arguments, check_result_paths, console, write_text
 from tvm_ergo.cli.progress import progress_bar
 from tvm_ergo.cli.run_command import compression_lines
+from tvm_ergo.relay_passes.array_files import read_arrays
 from tvm_ergo.target.errors import InputError
 
 HELP = "accuracy on the emulated chip, over a whole data set"
@@ -49,7 +50,7 @@ def run(arguments) -> None:
     if arguments.limit is not None and arguments.limit < 1:
         raise InputError("--limit must be at least 1", available=str(arguments.limit))
     task = evaluation.find_task(arguments.model)
-    own = read_arrays(arguments.data) if arguments.data else None
+    own = read_arrays(arguments.data, InputError) if arguments.data else None
     if own and arguments.test:
         raise InputError("--test names a test of a task, and --data is your own", available=arguments.test, remedy="give one of the two")
     if not task and not Path(arguments.model).exists():

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tvm_ergo.cli.common import add_model_arguments, add_result_arguments, check_result_paths, console, parse_window, read_arrays
+from tvm_ergo.cli.common import add_model_arguments, add_result_arguments, check_result_paths, console, parse_window
+from tvm_ergo.relay_passes.array_files import read_arrays
+from tvm_ergo.target.errors import InputError
 
 HELP = "what a network costs: layers, memory, energy, power"
 
@@ -46,5 +48,5 @@ def run(arguments) -> None:
 
 def _sample(path: str):
     """Arrays by input name, or the one unnamed array of an .npy."""
-    arrays = read_arrays(path)
+    arrays = read_arrays(path, InputError)
     return arrays[""] if set(arrays) == {""} else arrays

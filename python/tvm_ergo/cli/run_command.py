@@ -10,8 +10,9 @@ import io
 
 import numpy as np
 
-from tvm_ergo.cli.common import add_model_arguments, add_result_arguments, check_result_paths, console, read_arrays, write_text
+from tvm_ergo.cli.common import add_model_arguments, add_result_arguments, check_result_paths, console, write_text
 from tvm_ergo.files import write_atomically
+from tvm_ergo.relay_passes.array_files import read_arrays
 from tvm_ergo.target.errors import InputError
 
 HELP = "run a model on the emulated chip"
@@ -42,8 +43,7 @@ def run(arguments) -> None:
     named = {name: np.asarray(array) for name, array in result.outputs.items()}
     out = console(arguments)
     for name, array in named.items():
-        out.print(f"{name}: {array.dtype} {list(array.shape)}, min {array.min():.6g}, max {array.max():.6g}"
-                  + (f", argmax {int(array.argmax())}" if array.size > 1 else ""))
+        out.print(f"{name}: {array.dtype} {list(array.shape)}, {values_line(array)}")
     for line in compression_lines(result.compressed):
         out.print(line)
     if arguments.output:
@@ -54,6 +54,13 @@ def run(arguments) -> None:
     if result.compressed:  # a list, where outputs are objects
         values.setdefault("compressed", result.compressed)
     write_text(arguments.json, json.dumps(values))
+
+
+def values_line(array: np.ndarray) -> str:
+    """What a run says of an output's values; a network may well give an output of no elements."""
+    if not array.size:
+        return "no elements"
+    return f"min {array.min():.6g}, max {array.max():.6g}" + (f", argmax {int(array.argmax())}" if array.size > 1 else "")
 
 
 def compression_lines(compressed: list[dict]) -> list[str]:
@@ -79,7 +86,7 @@ def gather_inputs(arguments, compiled) -> dict[str, np.ndarray]:
     found: dict[str, np.ndarray] = {}
     for text in arguments.input:
         name, _, path = text.rpartition("=")
-        arrays = read_arrays(path)
+        arrays = read_arrays(path, InputError)
         if set(arrays) == {""} or (name and len(arrays) == 1):
             if not name and len(compiled.inputs) != 1:
                 raise InputError("which input is this?", where=path, available=", ".join(p.name for p in compiled.inputs),

@@ -28,7 +28,7 @@ def load(model, *, input_shapes: dict | None = None, batch: int = 1) -> Imported
     model : path (``.onnx``, ``.onnx.xz``, ``.tflite``, ``.ergoz``), bytes of such a file, ``onnx.ModelProto``, ``torch.export.ExportedProgram``, or a
     Relax ``IRModule``.
     input_shapes : {input name: shape} for models with dynamic dimensions (symbolic ones of a Relax module too).
-    batch : size of an unknown first dimension.
+    batch : size of a first dimension that is unknown, or 0 in an ONNX file.
 
     Errors: ModelError (missing, truncated, not a model, dynamic, NaN weights), UnsupportedError (operator).
     """

@@ -73,7 +73,7 @@ def _dimensions(value: onnx.ValueInfoProto) -> list:
     tensor = value.type.tensor_type
     if not tensor.HasField("shape"):
         raise ModelError("an input has no shape at all", where=f"input {value.name!r}", remedy="export the model with input shapes")
-    return [d.dim_value if d.HasField("dim_value") and d.dim_value > 0 else d.dim_param or None for d in tensor.shape.dim]
+    return [d.dim_value if d.HasField("dim_value") and d.dim_value >= 0 else d.dim_param or None for d in tensor.shape.dim]
 
 
 def _check(model: onnx.ModelProto, source: str) -> None:
