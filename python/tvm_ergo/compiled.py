@@ -13,6 +13,7 @@ from tvm import relax
 from tvm_ergo import container
 from tvm_ergo.codegen.runtime.native import programs_of
 from tvm_ergo.codegen.runtime.recording import ChipCall, record
+from tvm_ergo.files import write_atomically
 from tvm_ergo.frontend import TensorInfo
 from tvm_ergo.relay_passes import compat
 from tvm_ergo.relay_passes.macro.choose_ranks import Projection
@@ -107,7 +108,7 @@ class CompiledModel:
         if set(inputs) != names:
             raise InputError("the inputs are not those of the model", required=listing, available=", ".join(map(str, inputs)) or "none")
         finite = bool(self.programs)  # the host knows NaN and infinity
-        return [_checked(info, inputs[info.name], finite) for info in self.inputs]
+        return [checked_input(info, inputs[info.name], finite) for info in self.inputs]
 
     def run_float(self, inputs: dict[str, np.ndarray] | np.ndarray) -> list[np.ndarray]:
         """Outputs of the network before quantization, evaluated in float by NumPy. Errors: InputError, also in a loaded model."""
@@ -129,11 +130,15 @@ class CompiledModel:
     # ---- files ----
     def save(self, path: str | Path) -> None:
         """Writes the model as one file with a checksum; nothing is left behind on failure. Errors: OutputError."""
+        write_atomically(path, self.to_bytes())
+
+    def to_bytes(self) -> bytes:
+        """The file that `save` writes."""
         meta = {"chip": self.chip.to_json(), "source": self.source, "inputs": [asdict(i) for i in self.inputs],
                 "outputs": [asdict(o) for o in self.outputs], "fallbacks": [asdict(f) for f in self.fallbacks]}
         # `module` may hold a library linked for this process only, which cannot be written: the executable or the file's bytes can
         library = self.library or container.library_bytes(self.executable or self.module)
-        container.write(Path(path), {"meta": json.dumps(meta).encode(), "library": library})
+        return container.packed({"meta": json.dumps(meta).encode(), "library": library})
 
     @classmethod
     def load(cls, path: str | Path) -> CompiledModel:
@@ -174,7 +179,8 @@ def _remedy(info: TensorInfo, array: np.ndarray) -> str | None:
     return None
 
 
-def _checked(info: TensorInfo, value, finite: bool) -> np.ndarray:
+def checked_input(info: TensorInfo, value, finite: bool) -> np.ndarray:
+    """The array of one input, its dtype native and its elements in C order. Errors: InputError."""
     try:
         array = np.asarray(value)
     except ValueError as error:

@@ -26,8 +26,13 @@ def _digest(version: int, payload: bytes) -> bytes:
 
 def write(path: Path, sections: dict[str, bytes]) -> None:
     """Writes the file, or leaves what was there. Errors: OutputError."""
+    write_atomically(path, packed(sections))
+
+
+def packed(sections: dict[str, bytes]) -> bytes:
+    """The bytes of the file."""
     payload = b"".join(struct.pack("<H", len(n.encode())) + n.encode() + struct.pack("<Q", len(c)) + c for n, c in sections.items())
-    write_atomically(path, HEAD.pack(MAGIC, VERSION, _digest(VERSION, payload)) + payload)
+    return HEAD.pack(MAGIC, VERSION, _digest(VERSION, payload)) + payload
 
 
 def read(path: Path) -> dict[str, bytes]:

@@ -76,6 +76,16 @@ def test_dynamic_shape_names_the_dimension(refused, tmp_path, workspace):
     assert main(["compile", str(tmp_path / "dyn.onnx"), "--calibration", str(workspace / "image.npy"), "--input-shape", "x=1,1,8,8"]) == 0
 
 
+def test_a_dimension_of_zero_is_called_one(refused, tmp_path, workspace):
+    onnx.save(conv_model(np.ones((2, 1, 3, 3), np.float32), (1, 1, 0, 8)), tmp_path / "zero.onnx")
+    error = refused(["compile", tmp_path / "zero.onnx", "--calibration", workspace / "image.npy"], "ModelError", "dimension 2 is 0", "without elements")
+    assert "not known" not in error
+    assert main(["compile", str(tmp_path / "zero.onnx"), "--calibration", str(workspace / "image.npy"), "--input-shape", "x=1,1,8,8"]) == 0
+    onnx.save(conv_model(np.ones((2, 1, 3, 3), np.float32), (0, 1, 8, 8)), tmp_path / "batch.onnx")  # as exporters write an unknown batch
+    assert tvm_ergo.frontend.load(tmp_path / "batch.onnx", batch=2).inputs[0].shape == (2, 1, 8, 8)
+    refused(["compile", tmp_path / "batch.onnx", "--calibration", workspace / "image.npy", "--input-shape", "x=0,1,8,8"], "ModelError", "dimension 0 is 0")
+
+
 def test_calibration(refused, tmp_path, workspace):
     refused(["compile", MODEL], "CalibrationError", "remedy")
     np.save(tmp_path / "shape.npy", np.zeros((4, 3, 8, 8), np.float32))
@@ -177,6 +187,17 @@ def test_unwritable_outputs_fail_before_the_work(refused, tmp_path, workspace):
         first = tmp_path / f"first{suffix}"
         refused([command, MODEL, "--calibration", workspace / "cal.npz", "-o", first, "--json", "/proc/ergo.json"], "OutputError", "/proc/ergo.json")
         assert not first.exists()
+    for option in ("--json", "--html", "--trace"):  # begins like any other, and takes nothing
+        refused(["compile", MODEL, "--calibration", workspace / "cal.npz", "-o", tmp_path / "never.ergo", option, "/dev/full"], "OutputError", "/dev/full")
+    assert not os.listdir(tmp_path)
+
+
+def test_arrays_that_claim_more_than_there_is_memory_for(refused, tmp_path, workspace):
+    np.save(tmp_path / "huge.npy", np.zeros((1, 3), np.float32))
+    header = (tmp_path / "huge.npy").read_bytes()[:128]
+    (tmp_path / "huge.npy").write_bytes(header.replace(b"(1, 3), }", b"(%d, 3), }" % 10**13)[:128])
+    for arguments, kind in ((["run", workspace / "digits.ergo", "--input"], "InputError"), (["compile", MODEL, "--calibration"], "CalibrationError")):
+        refused([*arguments, tmp_path / "huge.npy"], kind, "huge.npy", "allocate", "a file of 128 bytes", "remedy")
 
 
 def test_strict_lists_what_runs_on_the_host(refused, tmp_path, workspace):

@@ -4,7 +4,9 @@ import json
 import re
 
 import numpy as np
+import onnx
 import pytest
+from onnx import TensorProto, helper, numpy_helper
 
 from tvm_ergo import demo, frontend, zoo
 from tvm_ergo.cli import COMMANDS, main
@@ -175,3 +177,14 @@ def test_eval_of_own_data_gives_the_float_figure_beside_the_chips(workspace, tmp
         assert main([str(a) for a in arguments]) == 0
         (row,) = json.loads((tmp_path / "rows.json").read_text())
         assert reason in row["no float reference"] and row["loss"] is None and reason in capsys.readouterr().out
+
+
+def test_an_output_of_no_elements_is_printed(tmp_path, capsys):
+    node = helper.make_node("Slice", ["x", "at", "at", "axis"], ["y"])
+    numbers = [numpy_helper.from_array(np.array([value]), name) for name, value in (("at", 5), ("axis", 3))]
+    graph = helper.make_graph([node], "g", [helper.make_tensor_value_info("x", TensorProto.FLOAT, (1, 3, 8, 8))],
+                              [helper.make_tensor_value_info("y", TensorProto.FLOAT, (1, 3, 8, 0))], numbers)
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8), tmp_path / "empty.onnx")
+    np.save(tmp_path / "cal.npy", np.random.default_rng(0).normal(size=(4, 3, 8, 8)).astype(np.float32))
+    assert main(["run", str(tmp_path / "empty.onnx"), "--calibration", str(tmp_path / "cal.npy"), "--random", "0"]) == 0
+    assert "y: float32 [1, 3, 8, 0], no elements" in capsys.readouterr().out

@@ -32,9 +32,8 @@ def run(arguments) -> None:
     if arguments.database:
         Database.read(arguments.database).check_options(**asked_options(arguments))
     compiled = open_model(arguments)
-    if arguments.output:
-        compiled.save(arguments.output)
-        console(arguments).print(f"wrote {arguments.output}")
     report = report_of(arguments, compiled)
-    write_results(arguments, compiled, report)  # before printing: the reader of a pipe may go away
+    write_results(arguments, compiled, report, arguments.output)  # before printing: the reader of a pipe may go away
+    if arguments.output:
+        console(arguments).print(f"wrote {arguments.output}")
     print_report(report, console(arguments), layers=False)

@@ -7,7 +7,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from tvm_ergo.cli.common import DEFAULT_TARGET, console, read_calibration, write_text
+from tvm_ergo.cli.common import DEFAULT_TARGET, console, read_calibration, write_results_together
 from tvm_ergo.cli.progress import progress_bar
 from tvm_ergo.target.errors import InputError
 
@@ -86,18 +86,16 @@ def quantize_options(arguments: argparse.Namespace):
     return replace(tvm_ergo.QuantizeOptions(), **{name: value for name, value in given.items() if value is not None})
 
 
-def write_results(arguments: argparse.Namespace, compiled, report) -> None:
-    """``--json``, ``--html`` and ``--trace`` of a report."""
+def write_results(arguments: argparse.Namespace, compiled, report, model: str | None = None) -> None:
+    """``--json``, ``--html`` and ``--trace`` of a report, and the compiled model where ``model`` names a file: all of them or none. Errors: OutputError."""
     import json
 
     from tvm_ergo.report.build import merged_chrome_trace
     from tvm_ergo.report.html import html_page
 
-    if arguments.html:
-        write_text(arguments.html, html_page(report))
-    if arguments.trace:
-        write_text(arguments.trace, json.dumps(merged_chrome_trace(compiled.programs, compiled.chip, getattr(arguments, "point", None))))
-    write_text(arguments.json, report.model_dump_json(indent=1))
+    trace = arguments.trace and json.dumps(merged_chrome_trace(compiled.programs, compiled.chip, getattr(arguments, "point", None)))
+    write_results_together((model, compiled.to_bytes() if model else b""), (arguments.html, html_page(report) if arguments.html else ""), (arguments.trace, trace or ""),
+                           (arguments.json, report.model_dump_json(indent=1)))
 
 
 def model_name(compiled, path: str) -> str:
