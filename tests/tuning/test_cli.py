@@ -64,7 +64,7 @@ def test_ctrl_c_anywhere_is_one_line_also_where_an_import_makes_another_error_of
 
 
 @pytest.mark.parametrize("wrong", [["--power-budget", "0.01mW", "--fps", "30"], ["--memory", "1KiB"], ["--calibration", "none.npz"], ["--json", "no/such/folder.json"],
-                                   ["--out", MODEL]])
+                                   ["--out", MODEL], ["--processes", "100000"]])
 def test_errors_are_one_message_and_code_2(calibration, tmp_path, capsys, wrong):
     assert main(["tune", MODEL, "--calibration", calibration, "--out", str(tmp_path / "t"), "--trials", "4", *wrong]) == 2
     error = capsys.readouterr().err

@@ -10,7 +10,8 @@ import tvm_ergo
 from tvm_ergo import zoo
 from tvm_ergo.remote import Workers, compiler_key
 from tvm_ergo.remote.server import serve
-from tvm_ergo.target.errors import RemoteError
+from tvm_ergo.target.errors import InputError, RemoteError
+from tvm_ergo.tuning import distant
 from tvm_ergo.tuning.distant import Distant, measurer, task_text
 
 TRIALS = 60
@@ -95,3 +96,23 @@ def test_a_task_that_arrives_as_another_is_refused(tmp_path):
     other = Task("another", task.space, task.bench)
     with pytest.raises(RemoteError, match="arrived as another"):
         measurer(json.loads(task_text(other))["task"])
+
+
+def test_no_more_processes_than_are_of_use(monkeypatch):
+    started = []
+
+    class Server:
+        def __init__(self, *args, **options):
+            started.append(options["host"])
+
+        def terminate(self):
+            pass
+
+    monkeypatch.setattr(distant, "serve", Server)
+    monkeypatch.setattr(distant.os, "sched_getaffinity", lambda process: {0, 1})
+    with distant.measuring(None, 8, trials=3) as measure:
+        assert len(started) == 3 and isinstance(measure, distant.Distant)
+    with distant.measuring(None, 8, trials=1) as measure:
+        assert measure is None
+    with pytest.raises(InputError, match="8, 4 a core[^$]*2 cores"), distant.measuring(None, 9, trials=3):
+        pass

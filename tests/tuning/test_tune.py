@@ -89,10 +89,17 @@ def test_altered_plans_are_refused(tuned, make_net, tmp_path):
         (folder / "best.json").write_text(json.dumps(wrong))
         with pytest.raises(DatabaseError, match="not as the tuner wrote them"):
             tvm_ergo.compile(make_net(), memory=MEMORY, database=folder)
-    (folder / "trials.jsonl").unlink()
-    (folder / "trials.jsonl").mkdir()
-    with pytest.raises(OutputError, match="not a file"):
+
+
+@pytest.mark.parametrize("name", ["trials.jsonl", "best.json", "summary.json", "database_tuning_record.json", "database_workload.json"])
+def test_a_record_that_is_a_folder_is_refused(tuned, make_net, tmp_path, name):
+    folder = tmp_path / "odd"
+    shutil.copytree(tuned[1], folder)
+    (folder / name).unlink()
+    (folder / name).mkdir()
+    with pytest.raises(OutputError, match="not a file") as told:
         tvm_ergo.tune(make_net(), out=folder, resume=True, **SETTINGS)
+    assert told.value.where.endswith(name)
 
 
 @pytest.mark.parametrize("wrong", [{"cycles": -5}, {"energy_pj": {"nominal": float("nan")}}, {"live_bytes": float("inf")}])

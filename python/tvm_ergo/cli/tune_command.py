@@ -45,7 +45,7 @@ def add_arguments(parser) -> None:
     parser.add_argument("--strategy", choices=["evolutionary", "random"], default="evolutionary", help="random: for comparison")
     parser.add_argument("--out", required=True, metavar="DIR", help="folder for trials and results")
     parser.add_argument("--tracker", metavar="HOST:PORT", help="measure on the workers of TVM's RPC tracker (see 'worker')")
-    parser.add_argument("--processes", type=parse_count, default=1, metavar="N", help="measure in so many processes of this machine (default 1: in this one)")
+    parser.add_argument("--processes", type=parse_count, default=1, metavar="N", help="measure in so many processes of this machine, of which no more are started than there are trials (default 1: in this one)")
     parser.add_argument("--resume", action="store_true", help="go on with the run in --out")
     parser.add_argument("--json", metavar="FILE", help="write the summary as JSON ('-' for standard output)")
     parser.add_argument("--plot", metavar="FILE.html", help="write a picture of the search as one self-contained HTML page ('-' for standard output)")
@@ -76,7 +76,7 @@ def run(arguments) -> None:
     if is_compiled(arguments.model):
         raise InputError("a compiled model's plan does not change any more", where=arguments.model, remedy="give the model file (.onnx, .tflite)")
     calibration = read_calibration(arguments.calibration)
-    with live(arguments.trials) as progress, measuring(arguments.tracker, arguments.processes) as measure:
+    with live(arguments.trials) as progress, measuring(arguments.tracker, arguments.processes, arguments.trials) as measure:
         result = tvm_ergo.tune(
             imported_model(arguments), out=arguments.out, target=arguments.target, calibration=calibration, memory=arguments.memory,
             power_budget_mw=arguments.power_budget, peak_power_mw=arguments.peak_power, window_s=arguments.window, frames_per_s=arguments.fps, gating=arguments.gating,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import pickle
 import zlib
 from collections.abc import Iterator, Sequence
@@ -20,9 +21,11 @@ from tvm_ergo.codegen.tuning.workload import digest
 from tvm_ergo.remote.client import Job, Workers
 from tvm_ergo.remote.key import compiler_key
 from tvm_ergo.remote.server import serve
-from tvm_ergo.target.errors import ErgoError, RemoteError, UnsupportedError
+from tvm_ergo.target.errors import ErgoError, InputError, RemoteError, UnsupportedError
 
 KIND = "schedule"
+MOST_PER_CORE = 4
+"""Processes: each holds a TVM of its own (about 200 MB)."""
 
 
 def task_text(task: Task) -> str:
@@ -78,11 +81,19 @@ class Distant:
 
 
 @contextmanager
-def measuring(tracker: str | None, processes: int) -> Iterator[Distant | None]:
-    """What measures: the servers of a tracker, as many processes here, or (None) this process. Errors: InputError, RemoteError."""
+def measuring(tracker: str | None, processes: int, trials: int | None = None) -> Iterator[Distant | None]:
+    """What measures: the servers of a tracker, as many processes here, or (None) this process. trials : no more processes are started than that.
+
+    Errors: InputError (more processes than the machine could make use of), RemoteError.
+    """
     if tracker is not None:
         yield Distant(Workers(tracker))
         return
+    cores = len(os.sched_getaffinity(0))
+    if processes > MOST_PER_CORE * cores:
+        raise InputError(f"{processes:,} processes are more than this machine can make use of", required=f"at most {MOST_PER_CORE * cores}, {MOST_PER_CORE} a core",
+                         available=f"{cores} cores", remedy=f"--processes {cores}, or --tracker and workers on other machines (see 'worker')")
+    processes = processes if trials is None else min(processes, trials)
     if processes < 2:
         yield None
         return

@@ -26,6 +26,8 @@ from tvm_ergo.target.errors import DatabaseError, OutputError
 
 FORMAT = 1
 MANIFEST, BEST, TRIALS, SUMMARY = "manifest.json", "best.json", "trials.jsonl", "summary.json"
+FILES = (MANIFEST, BEST, TRIALS, SUMMARY, "database_workload.json", "database_tuning_record.json")
+"""What a run writes; the last two are MetaSchedule's."""
 _scope: contextvars.ContextVar = contextvars.ContextVar("tvm_ergo_database", default=None)
 
 
@@ -62,6 +64,9 @@ def check_folder(folder: Path, manifest: dict, resume: bool) -> None:
     if not existing.is_dir() or not os.access(existing, os.W_OK):
         raise OutputError(f"cannot make the folder {folder}", where=str(existing), available="not a folder" if not existing.is_dir() else "it may not be written to",
                           remedy="give another folder")
+    for path in (folder / name for name in FILES):
+        if path.exists() and not path.is_file():
+            raise OutputError("a record of the tuning run is not a file", where=str(path), remedy="remove it, or give another folder")
     path = folder / MANIFEST
     if not path.exists():
         if folder.exists() and any(folder.iterdir()):
