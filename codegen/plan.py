@@ -249,12 +249,21 @@ def _too_large(plan: Plan, memory_bytes: int) -> OutOfMemoryError:
     graph, time, peak = plan.graph, plan.problem.peak_time(), plan.memory_bytes
     at = plan.steps[time].node.name if time < len(plan.steps) else "the end"
     alive = [f"{graph.tensors[b.id].name} {b.size} bytes" for b in plan.problem.alive_at(time)]
-    mostly_constants = plan.constant_bytes > min(plan.activation_bytes, memory_bytes)
     return OutOfMemoryError(
         f"{graph.name} needs a peak of {peak} bytes ({peak / KIB:.1f} KiB), {peak - memory_bytes} more than the memory has",
         where=f"step {time} ({at}), where these tensors are alive: {', '.join(alive)}",
         required=f"{plan.constant_bytes} constant bytes (weights, biases, tables) + {plan.activation_bytes} activation bytes",
         available=f"{memory_bytes} bytes ({memory_bytes / KIB:.1f} KiB)",
         remedy=f"a chip with more memory (memory={peak}, --memory {peak}, is the least that was found to do); "
-        + ("constants are the larger part: a network with fewer weights" if mostly_constants
-           else "activations are the larger part: a smaller input or narrower layers there"))
+        + _what_to_shrink(plan, memory_bytes))
+
+
+def _what_to_shrink(plan: Plan, memory_bytes: int) -> str:
+    """Of the two parts the larger one, and any that is too large by itself."""
+    fewer, smaller = "a network with fewer weights", "a smaller input or narrower layers there"
+    if plan.constant_bytes > memory_bytes:
+        both = plan.activation_bytes > memory_bytes
+        return f"constants alone exceed the memory: {fewer}" + (f"; so do activations: {smaller}" if both else "")
+    if plan.constant_bytes > plan.activation_bytes:
+        return f"constants are the larger part: {fewer}"
+    return f"activations are the larger part: {smaller}"

@@ -14,6 +14,8 @@ from tvm_ergo.target.chip import chip
 from tvm_ergo.target.errors import OutOfMemoryError
 from tvm_ergo.target.machine import Machine
 
+from .tall import wide_chain  # noqa: F401
+
 # expansion, output channels, repeats, stride of each group of inverted residual blocks (MobileNetV2, table 2)
 BLOCKS = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1))
 KIB = 1024
@@ -105,6 +107,19 @@ def test_out_of_memory_names_peak_limit_and_tensors(mobilenet_v2):
                  f"{plan.constant_bytes} constant bytes", f"{1470 * KIB} activation bytes", f"--memory {plan.memory_bytes}"):
         assert part in text
     assert "where: step 4 (depthwise_conv2d_4)" in text
+
+
+def test_the_advice_is_about_the_part_that_is_larger(wide_chain):
+    """Activations are the larger part of this chain, whatever the limit; a limit below its constants says so of them as well."""
+    graph = wide_chain[1]
+    plan = make_plan(graph, 1 << 20)
+    constants, activations = plan.constant_bytes, plan.activation_bytes
+    assert constants < activations
+    for limit, words in ((constants + activations - 1, ["activations are the larger part"]), (constants, ["activations are the larger part"]),
+                         (constants - 1, ["constants alone exceed", "so do activations"])):
+        with pytest.raises(OutOfMemoryError) as caught:
+            make_plan(graph, limit)
+        assert all(word in caught.value.remedy for word in words) and "constants are the larger part" not in caught.value.remedy
 
 
 def test_the_smallest_sufficient_memory_compiles(mobilenet_v2):
