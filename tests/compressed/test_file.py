@@ -1,5 +1,9 @@
 """The file of a compressed network: what comes out is what went in, to the bit, and nothing else is taken for one."""
 
+import hashlib
+import json
+import lzma
+
 import numpy as np
 import pytest
 import tvm
@@ -8,9 +12,10 @@ from hypothesis import strategies as st
 
 import tvm_ergo
 from tvm_ergo import compressed, frontend, zoo
+from tvm_ergo.compressed.module_bytes import FILTERS, _packed, _unpacked, from_bytes, to_bytes
 from tvm_ergo.compressed.tensors import DTYPES, Form, restore, store
 from tvm_ergo.relay_passes.macro import normalize
-from tvm_ergo.target.codecs.weights import Reader
+from tvm_ergo.target.codecs.weights import Reader, varint
 from tvm_ergo.target.errors import ErgoError, ModelError
 
 
@@ -62,8 +67,6 @@ def test_damaged_and_foreign_files_are_refused(digits, tmp_path):
 
 def test_what_follows_a_right_checksum_is_not_trusted_either(digits):
     """Constants' bytes changed by hand, the checksum made anew: our own error, or a network of the same shapes."""
-    import hashlib
-
     _, quantized = digits
     data = bytearray(compressed.pack(quantized, ["image"], ["logits"]).data)
     rng = np.random.default_rng(1)
@@ -76,6 +79,40 @@ def test_what_follows_a_right_checksum_is_not_trusted_either(digits):
             compressed.unpack(bytes(changed))
         except ModelError:
             pass
+
+
+def test_a_structure_that_anybody_could_have_written(digits):
+    """A structure that runs out of values, kinds or nodes, packed and checksummed anew."""
+    _, quantized = digits
+    body = compressed.pack(quantized, ["image"], ["logits"]).data[14:]
+    reader = Reader(body)
+    names, structure = reader.take(reader.varint()), reader.take(reader.varint())
+    packed = Reader(lzma.LZMADecompressor(lzma.FORMAT_RAW, filters=FILTERS).decompress(structure))
+    kinds, values, rest, count = json.loads(packed.take(packed.varint()))
+
+    def file_of(*head) -> bytes:
+        text = json.dumps(head).encode()
+        structure = lzma.compress(varint(len(text)) + text + packed.data[packed.at:], format=lzma.FORMAT_RAW, filters=FILTERS)
+        made = varint(len(names)) + names + varint(len(structure)) + structure + body[reader.at:]
+        return b"ERGOZ\x01" + hashlib.sha256(made).digest()[:8] + made
+
+    compressed.unpack(file_of(kinds, values, rest, count))
+    for head in ((kinds, values[:-1], rest, count), (kinds, [], rest, count), (kinds, 5, rest, count), (kinds[:1], values, rest, count), (kinds, values, rest, 10**9),
+                 (kinds, values, [], count), (kinds, values, rest, "many"), (kinds, values), ({}, values, rest, count)):
+        with pytest.raises(ModelError, match="damaged"):
+            compressed.unpack(file_of(*head))
+
+
+def test_nodes_in_a_circle_are_refused(digits):
+    """TVM's own reader would follow them until the stack ends."""
+    structure, arrays = to_bytes(digits[1])
+    graph = _unpacked(lzma.LZMADecompressor(lzma.FORMAT_RAW, filters=FILTERS).decompress(structure))
+    assert graph["nodes"][-1]["type"] == "ir.IRModule"
+    array = next(node for node in graph["nodes"] if node["type"] == "ffi.Array" and node["data"])
+    for part in (graph["nodes"].index(array), len(graph["nodes"]) - 1, -1):
+        array["data"][0] = part
+        with pytest.raises(ModelError, match="does not come before it"):
+            from_bytes(lzma.compress(_packed(graph), format=lzma.FORMAT_RAW, filters=FILTERS), arrays)
 
 
 @settings(max_examples=150, deadline=None)

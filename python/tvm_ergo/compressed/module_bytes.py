@@ -6,11 +6,13 @@ equal layers read equal, and the keys of a type are said once; what is left goes
 
 from __future__ import annotations
 
+import functools
 import json
 import lzma
 
 import numpy as np
 import tvm
+from tvm_ffi import core
 
 from tvm_ergo.target.codecs.weights import Reader, varint
 from tvm_ergo.target.errors import ModelError
@@ -18,6 +20,7 @@ from tvm_ergo.target.errors import ModelError
 TENSOR = "ffi.Tensor"
 FILTERS = [{"id": lzma.FILTER_LZMA1, "preset": 9 | lzma.PRESET_EXTREME, "lc": 0, "lp": 0, "pb": 0}]
 MAX_JSON_BYTES = 1 << 28
+PLAIN = ("int", "bool", "float", "DataType", "Device")
 NONE, ESCAPE, FIRST_DISTANCE = 0, 1, 2
 
 
@@ -37,7 +40,8 @@ def from_bytes(structure: bytes, constants: list[np.ndarray]) -> tvm.IRModule:
         decompressor = lzma.LZMADecompressor(lzma.FORMAT_RAW, filters=FILTERS)
         packed = decompressor.decompress(structure, MAX_JSON_BYTES)
         graph = _unpacked(packed)
-    except (lzma.LZMAError, EOFError, ValueError, KeyError, IndexError, TypeError) as error:
+        _check_order(graph["nodes"])
+    except (lzma.LZMAError, EOFError, ValueError, KeyError, IndexError, TypeError, StopIteration, AttributeError, OverflowError, RuntimeError) as error:
         raise ModelError("the structure of a compressed network is damaged", available=str(error)[:200]) from None
     tensors = [node for node in graph["nodes"] if node["type"] == TENSOR]
     if len(tensors) != len(constants):
@@ -49,6 +53,29 @@ def from_bytes(structure: bytes, constants: list[np.ndarray]) -> tvm.IRModule:
     except (RuntimeError, ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
         raise ModelError("TVM does not take the structure of a compressed network", available=(str(error).splitlines() or [""])[-1][:200],
                          remedy="it was written with another version of TVM; compress the network again") from None
+
+
+def _check_order(nodes: list[dict]) -> None:
+    """Whether every node is made of nodes before it, as `tvm.ir.save_json` writes them: TVM's reader would follow a circle until its stack ends.
+
+    Errors: ValueError.
+    """
+    for number, node in enumerate(nodes):
+        data = node.get("data")
+        parts = data if isinstance(data, list) else [v for k, v in data.items() if k not in _plain_fields(node["type"])] if isinstance(data, dict) else []
+        if any(type(part) is int and not 0 <= part < number for part in parts):
+            raise ValueError(f"node {number} is made of one that does not come before it")
+
+
+@functools.cache
+def _plain_fields(kind: str) -> frozenset[str]:
+    """The fields of one of TVM's types that hold numbers, and no nodes."""
+    found, info = set(), core._lookup_or_register_type_info_from_type_key(kind)
+    while info is not None:
+        schemas = {field.name: json.loads((field.metadata or {}).get("type_schema", "{}")) for field in info.fields or ()}
+        found |= {name for name, schema in schemas.items() if schema.get("type") in PLAIN}
+        info = info.parent_type_info
+    return frozenset(found)
 
 
 def _array(text: str) -> np.ndarray:
