@@ -153,9 +153,10 @@ class Interpreter:
             array, shape = np.asarray(inputs[p.name]), shape_of(p)
             batched = len(shape) > 0 and shape[0] == 1 and array.ndim == len(shape) and array.shape[1:] == shape[1:] and array.shape[0] > 0
             if array.shape != shape and not batched:
-                raise InputError(f"input {p.name} has the wrong shape", required=str(shape), available=str(array.shape))
+                raise InputError("an input has the wrong shape", where=f"input {p.name!r}", required=str(shape), available=str(array.shape))
             if str(array.dtype) != dtype_of(p):
-                raise InputError(f"input {p.name} has the wrong dtype", required=dtype_of(p), available=str(array.dtype))
+                raise InputError("an input has the wrong dtype", where=f"input {p.name!r}", required=dtype_of(p), available=str(array.dtype),
+                                 remedy=f"array.astype({dtype_of(p)!r})")
             pairs.append((p, array))
         return pairs
 

@@ -20,7 +20,7 @@ from tvm_ergo.relay_passes.micro.calibrate import samples_of
 from tvm_ergo.relay_passes.micro.input_moments import InputMoments, input_moments
 from tvm_ergo.relay_passes.micro.lockstep import Inputs, Lockstep, NewLayer, bias_of
 from tvm_ergo.relay_passes.micro.quantize import output_error
-from tvm_ergo.relay_passes.micro.reconstruct import Reconstruct, Target
+from tvm_ergo.relay_passes.micro.reconstruct import STEP_RANGE, Reconstruct, Target
 from tvm_ergo.relay_passes.micro.structured_scales import has_structure
 from tvm_ergo.relay_passes.micro.weight_layers import WeightLayer, with_weights
 from tvm_ergo.relay_passes.micro.weight_sizes import estimated_bytes
@@ -45,7 +45,8 @@ def ways_of(layer: WeightLayer) -> tuple[Target, ...]:
     if layer.depthwise:
         return tuple(Target(bits=bits) for bits in DEPTHWISE_BITS)
     rms = float(np.sqrt(np.mean(np.square(layer.weight, dtype=np.float64)))) or 1.0
-    return (*(Target(step=step * rms) for step in STEPS), *(Target(bits=bits) for bits in CHANNEL_BITS))
+    steps = [step * rms for step in STEPS if STEP_RANGE[0] <= step * rms <= STEP_RANGE[1]]  # a layer of 1e-38 has none
+    return (*(Target(step=step) for step in steps), *(Target(bits=bits) for bits in CHANNEL_BITS))
 
 
 @dataclass(frozen=True)

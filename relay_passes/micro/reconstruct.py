@@ -19,6 +19,8 @@ from tvm_ergo.target.errors import ModelError
 
 NATURAL_RATE = 0.1155
 """ln 2 / 6: what a bit is worth at fine steps, in units of step**2 times the price of an error (from D = step**2 / 12, R = h - log2 step)."""
+STEP_RANGE = 1e-30, 1e30
+"""Of steps: beyond it their squares leave float64, or what they scale leaves float32."""
 PASSES = 2
 """So often the cost of levels is learned from how often they were chosen."""
 
@@ -51,7 +53,7 @@ class Target:
         given = [option for option in (self.bits, self.step, self.values) if option is not None]
         if len(given) > 1 or (self.density is not None and self.mask is not None):
             raise ModelError("a target says two things", where=layer.name, required="one of bits, step and values; one of density and mask")
-        for value, low, high, what in ((self.bits, 2, 8, "a number of bits"), (self.step, 1e-30, 1e30, "a step"), (self.values, 1, 255, "a number of values"),
+        for value, low, high, what in ((self.bits, 2, 8, "a number of bits"), (self.step, *STEP_RANGE, "a step"), (self.values, 1, 255, "a number of values"),
                                        (self.rate, 0, 1e6, "a rate"), (self.density, 0, 1, "a density")):
             if value is not None:
                 check_range(layer.name, value, low, high, what)

@@ -104,6 +104,8 @@ def _sizes(report: CompressionReport) -> str:
 
 
 def _than(size: int, other: int) -> str:
+    if not other:  # a network without constants
+        return "as against"
     if other >= 1.1 * size:
         return f"{other / size:.1f}x smaller than"
     return f"{100 * abs(1 - size / other):.0f} % {'smaller' if size <= other else 'larger'} than"
