@@ -53,6 +53,16 @@ def test_json_round_trip():
     assert Report.model_validate_json(report.model_dump_json()) == report
 
 
+def test_gaps_between_constants_and_leakage_are_accounted_for():
+    """Constants in the summary are those of the peaks and what aligns them; layers' energy, without leakage, says that it is."""
+    report = small_report()
+    report.programs[0].kinds.append(KindRow(kind="constant", peak_bytes=87, buffers=2))
+    out = io.StringIO()
+    print_report(report, Console(file=out, width=160))
+    for text in (out.getvalue(), html_page(report).replace("<b>", "").replace("</b>", "")):
+        assert "87 bytes and 13 to align them" in text and "dynamic uJ" in text
+
+
 def test_terminal_tells_the_figures():
     out = io.StringIO()
     print_report(small_report(), Console(file=out, width=160))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tvm_ergo.relay_passes.port_scales import meaning
-from tvm_ergo.report.model import BufferRow, InputRow, PlanReport, PortRow, PowerRow, ProgramReport, Report, SubproblemRow
+from tvm_ergo.report.model import BufferRow, InputRow, KindRow, PlanReport, PortRow, PowerRow, ProgramReport, Report, SubproblemRow
 
 KIB = 1024.0
 HOST_NOTE = "time and energy are those of the chip alone: the operators on the host CPU are not counted"
@@ -58,13 +58,19 @@ def port_text(row: PortRow) -> str:
     return f"{row.name}: {row.dtype}{list(row.shape)}{meaning(row.scale, row.zero_point)}"
 
 
+DYNAMIC = "dynamic uJ"
+"""The energy of layers: leakage is of the chip, whatever it does, and in the total only."""
 KIND_NAMES = {"constant": "weights and other constants", "input": "input frame", "activation": "activations", "compressed": "compressed activations",
               "output": "outputs", "scratch": "CPU and scratch"}
 
 
 def kind_texts(program: ProgramReport) -> list[tuple[str, str]]:
-    """Each kind of content of the unified memory with its own peak."""
-    return [(KIND_NAMES[row.kind], f"{row.peak_bytes:,} bytes" if row.peak_bytes else "none") for row in program.kinds]
+    """Each kind of content of the unified memory with its own peak. Between constants there are gaps, which count in their sum only."""
+    def text(row: KindRow) -> str:
+        gaps = program.constant_bytes - row.peak_bytes if row.kind == "constant" else 0
+        return (f"{row.peak_bytes:,} bytes" if row.peak_bytes else "none") + (f" and {gaps:,} to align them" if gaps > 0 and row.peak_bytes else "")
+
+    return [(KIND_NAMES[row.kind], text(row)) for row in program.kinds]
 
 
 def plan_texts(plan: PlanReport) -> list[tuple[str, str]]:

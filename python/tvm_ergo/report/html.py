@@ -7,7 +7,7 @@ import html
 import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 
-from tvm_ergo.report.figures import (COMPRESSED_HEADER, HOST_NOTE, SUBPROBLEM_HEADER, activation_text, compressed_rows, energy, host_rows, idle_mw, input_text,
+from tvm_ergo.report.figures import (COMPRESSED_HEADER, DYNAMIC, HOST_NOTE, SUBPROBLEM_HEADER, activation_text, compressed_rows, energy, host_rows, idle_mw, input_text,
                                      kind_texts, latency, memory_text, peak_text, plan_texts, port_text, rate, size, subproblem_rows)
 from tvm_ergo.report.model import ProgramReport, Report
 from tvm_ergo.report.pictures import energy_bars, error_bars, live_bytes, memory_map, tensor_lives
@@ -89,7 +89,7 @@ def _weights(program: ProgramReport) -> list[str]:
 
 
 def _layers(program: ProgramReport) -> str:
-    return table(("layer", "op", "engine", "cycles", "MACs", "utilisation", "uJ", "read bytes", "written bytes"), [
+    return table(("layer", "op", "engine", "cycles", "MACs", "utilisation", DYNAMIC, "read bytes", "written bytes"), [
         (r.name, r.op, r.engine, f"{r.cycles:,}", f"{r.macs:,}", f"{100 * r.utilisation:.1f} %" if r.macs else "",
          f"{r.energy_uj:,.3f}", f"{r.read_bytes:,}", f"{r.write_bytes:,}") for r in program.layers], text_columns=3)
 

@@ -99,7 +99,7 @@ def energy_bars(program: ProgramReport) -> go.Figure:
     figure = go.Figure(go.Bar(x=[f"{i}: {r.name}" for i, r in enumerate(program.layers)], y=[r.energy_uj for r in program.layers],
                               marker={"color": "#2f7ed8"}, customdata=[[r.op, r.cycles] for r in program.layers],
                               hovertemplate="%{x}<br>%{customdata[0]}<br>%{y:.3f} uJ, %{customdata[1]:,} cycles<extra></extra>"))
-    figure.update_layout(height=330, yaxis_title="uJ", template="plotly_white", margin={"l": 60, "r": 20, "t": 20, "b": 90},
+    figure.update_layout(height=330, yaxis_title="dynamic uJ", template="plotly_white", margin={"l": 60, "r": 20, "t": 20, "b": 90},
                          xaxis={"tickangle": -50, "tickfont": {"size": 9}})
     return figure
 

@@ -6,7 +6,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from tvm_ergo.report.figures import (COMPRESSED_HEADER, HOST_NOTE, SUBPROBLEM_HEADER, activation_text, compressed_rows, energy, host_rows, idle_mw, input_text,
+from tvm_ergo.report.figures import (COMPRESSED_HEADER, DYNAMIC, HOST_NOTE, SUBPROBLEM_HEADER, activation_text, compressed_rows, energy, host_rows, idle_mw, input_text,
                                      kind_texts, latency, memory_text, peak_text, plan_texts, port_text, rate, size, subproblem_rows)
 from tvm_ergo.report.front import FRONT_HEADER, Front, Series, front_caption, front_cells
 from tvm_ergo.report.model import ProgramReport, Report
@@ -84,7 +84,7 @@ def _layer_table(program: ProgramReport, wide: bool) -> Table:
     left_out = "" if wide else f" (more in {WIDE_COLUMNS} columns)"
     table = Table(title=f"{program.symbol}: {program.instructions} instructions{left_out}", title_justify="left")
     table.add_column("layer", overflow="fold", min_width=14)
-    for name in ("op", "engine", "cycles", "k MAC", "utilisation" if wide else "used", "uJ", "read B", "written B"):
+    for name in ("op", "engine", "cycles", "k MAC", "utilisation" if wide else "used", DYNAMIC, "read B", "written B"):
         if wide or name not in ("engine", "read B", "written B"):
             table.add_column(name, justify="left" if name in ("op", "engine") else "right", no_wrap=True)
 
