@@ -9,36 +9,26 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from math import inf
 from pathlib import Path
 
 import tvm
 from tvm.s_tir import meta_schedule as ms
 from tvm_ergo.codegen.tuning.budget import Gate
-from tvm_ergo.codegen.tuning.context import tune_context
+from tvm_ergo.codegen.tuning.course import EMPTY, Course, batch_of, context_of
 from tvm_ergo.codegen.tuning.figures import Figures
 from tvm_ergo.codegen.tuning.log import Log, Trial
 from tvm_ergo.codegen.tuning.model import Model, rank_correlation, tvm_model
 from tvm_ergo.codegen.tuning.near import Near
-from tvm_ergo.codegen.tuning.rules import FAILED_S, Measure, builder, mutator, postproc, runner
+from tvm_ergo.codegen.tuning.rules import FAILED_S, Measure, builder, runner
 from tvm_ergo.codegen.tuning.task import Task
-from tvm_ergo.codegen.tuning.workload import schedule_fn
 from tvm_ergo.target.tags import DEFAULT_CHIP
 
-BATCH, LEAST_BATCH, PER_TRIAL = 16, 4, 320
-"""Trials between two times of learning: less in small spaces, one for so many combinations, where the search is over before it has learned otherwise."""
-POPULATION, FRESH, GENERATIONS, RETRIES = 24, 8, 2, 3
 NEAR = 4
 """Trials of a batch that `Near` proposes: its best are much alike."""
-DRAWS = 50
-"""Populations drawn at most until FRESH schedules are within the budgets; TVM's 5 end a search under a tight budget at once."""
-WINDOW, BACKWARD = 2 * BATCH, 0.2
-"""Of the gradient: trials over which a task's gain is looked at, and the share of that in what it promises."""
 OVER = 1.3
 """What a schedule whose addresses have no room is taken to cost, of what it does."""
-EMPTY = 8
-"""Rounds without a new schedule after which a task has no more."""
 
 
 @dataclass(frozen=True)
@@ -51,33 +41,6 @@ class Settings:
     seed: int = 0
     strategy: str = "evolutionary"
     early_stop: int = 0
-
-
-@dataclass(eq=False)
-class Course:
-    """One task on its way: TVM's context, what proposes neighbours of the best trials, the best score after each trial, rounds that brought nothing (empty), all rounds; whether
-    TVM's search still draws schedules within the budgets."""
-
-    task: Task
-    context: ms.TuneContext
-    workload: object
-    near: Near
-    best: list[float] = field(default_factory=list)
-    empty: int = 0
-    rounds: int = 0
-    drawn: bool = True
-
-    @property
-    def done(self) -> bool:
-        return self.empty >= EMPTY or not self.task.space.choices
-
-    @property
-    def gain(self) -> float:
-        """What another trial promises: the gains of the last ones, and what would be left if all were as good as the trials there were."""
-        if not self.best:
-            return inf
-        lately = self.best[-WINDOW:]
-        return self.task.weight * (BACKWARD * (lately[0] - lately[-1]) / len(lately) + (1 - BACKWARD) * self.best[-1] / len(self.best))
 
 
 @dataclass(frozen=True)
@@ -164,14 +127,7 @@ class Search:
 
     def _course(self, task: Task, number: int) -> Course:
         seed = self.settings.seed * 1009 + number + 1
-        space = ms.space_generator.ScheduleFn(schedule_fn(task.space, *task.seeds), sch_rules=[], postprocs=[postproc(task, self.gate)],
-                                              mutator_probs={mutator(task, seed): 1.0})
-        if self.settings.strategy == "random":
-            strategy = ms.search_strategy.ReplayTrace(max_fail_count=100)
-        else:
-            strategy = ms.search_strategy.EvolutionarySearch(population_size=POPULATION, init_min_unmeasured=FRESH, genetic_num_iters=GENERATIONS,
-                                                             max_fail_count=DRAWS, genetic_max_fail_count=RETRIES, eps_greedy=0.1)
-        context = tune_context(task.module, self.target, space, strategy, task.digest, seed)
+        context = context_of(task, self.gate, self.target, self.settings.strategy, seed)
         workload = self.database.commit_workload(task.module)
         for key, figures in task.records.items():
             if figures is not None:
@@ -288,11 +244,6 @@ class Search:
             if found is not None:
                 total, weight = total + found * len(pairs), weight + len(pairs)
         return total / weight if weight else None
-
-
-def batch_of(task: Task) -> int:
-    """Trials between two times of learning."""
-    return max(LEAST_BATCH, min(BATCH, task.space.size // PER_TRIAL))
 
 
 def _key(text: str) -> str:
