@@ -23,8 +23,8 @@ GRID = 1.02
 WIDER = 1.3
 """Times the limit from where on candidates are tried: a plan may need less than its subproblems each by itself."""
 COSTS = ("cycles", "energy_pj")
-MANY_ROWS = 1000
-"""Rows of all tensors of a large graph (MobileNetV2), to look at which in all limits takes longer than a compilation may."""
+MANY_ROWS, MANY_STEPS = 1000, 30_000
+"""Rows of all tensors of a large graph (MobileNetV2: 1,836), and these times its nodes (125,000), from where on looking at all limits takes longer than a compilation may."""
 STEEP, LOOKS = 1.25, 2
 """Rise of the cost from one limit to the next at which the search looks closer, and how often it does."""
 NEAR_LEAST = (1.0, 1.02, 1.05, 1.1, 1.2, 1.35, 1.5, 1.75, 2.0, 2.5, 3.0)
@@ -44,7 +44,8 @@ ONE_LESS = 3
 def is_large(graph: Graph) -> bool:
     """Whether looking at all limits takes long: half a minute."""
     shapes = [graph.tensors[t].shape for node in graph.nodes for t in node.outputs]
-    return sum(shape[1] for shape in shapes if len(shape) == 4) > MANY_ROWS
+    rows = sum(shape[1] for shape in shapes if len(shape) == 4)
+    return rows > MANY_ROWS and rows * len(graph.nodes) > MANY_STEPS
 
 
 def grid(top_bytes: int, least_bytes: int = 1) -> Iterator[int]:
