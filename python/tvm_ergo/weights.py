@@ -179,8 +179,9 @@ def speed_advice(functions: Mapping[str, relax.Function], options: PipelineOptio
         return None
     (graph,) = (graph_of(func, name) for name, func in functions.items())
     smallest = best_plan(graph, options.chip, options.chip.memory_bytes, Options(), options.objective)  # remembered
-    more = int(smallest.memory_bytes * MORE)
-    tight, roomy = (_Decision(functions, replace(options, chip=options.chip.with_memory(limit))) for limit in (smallest.memory_bytes, more))
+    least_bytes = min(smallest.memory_bytes, make_plan(graph, NO_LIMIT).memory_bytes)
+    more = int(least_bytes * MORE)
+    tight, roomy = (_Decision(functions, replace(options, chip=options.chip.with_memory(limit))) for limit in (least_bytes, more))
     least, less = (decision.cost(decision.made()) for decision in (tight, roomy))  # as compiling decides: in the least memory another form may be faster than this plan
     if not less * MUCH < least < inf:
         return None
