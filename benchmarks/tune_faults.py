@@ -1,6 +1,6 @@
 """Faults of tuning: `tvm-ergo tune` killed (SIGKILL) at random moments and resumed until it ends, and one of three workers killed in the middle; compared with an uninterrupted run.
 
-The comparison is of every line of ``trials.jsonl`` and of ``best.json``.
+Every other kill strikes at a random moment of the whole run, of which the search is the last part, the others at a random moment of the search. The comparison is of every line of ``trials.jsonl`` and of ``best.json``.
 """
 
 from __future__ import annotations
@@ -46,13 +46,20 @@ def run(folder: Path, trials: int, *more: str) -> float:
     return time.monotonic() - start
 
 
-def killed_and_resumed(folder: Path, trials: int, seconds: float, rng: random.Random) -> tuple[bool, int, int]:
+def wait_for(process: subprocess.Popen, folder: Path, trials: int, seconds: float, rng: random.Random, searching: bool) -> None:
+    """Until the moment to strike, or the end."""
+    wanted, moment = rng.randrange(trials), time.monotonic() + rng.uniform(0.2, 1.0) * seconds  # before that it has not begun
+    while process.poll() is None and (lines(folder) <= wanted if searching else time.monotonic() < moment):
+        time.sleep(0.005)
+    if searching:
+        time.sleep(rng.uniform(0, 0.5))  # into the next batch
+
+
+def killed_and_resumed(folder: Path, trials: int, seconds: float, rng: random.Random, searching: bool) -> tuple[bool, int, int]:
     """One run killed at a random moment and resumed. Whether it was killed before its end, lines on disk then, and those of them not kept as they were."""
     process = subprocess.Popen(command(folder, trials), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        process.wait(rng.uniform(0.2, 1.0) * seconds)  # before that it has not begun
-    except subprocess.TimeoutExpired:
-        process.send_signal(signal.SIGKILL)
+    wait_for(process, folder, trials, seconds, rng, searching)
+    process.send_signal(signal.SIGKILL)
     struck = process.wait() == -signal.SIGKILL
     before = (folder / "trials.jsonl").read_bytes() if (folder / "trials.jsonl").exists() else b""
     whole = before[:before.rfind(b"\n") + 1]
@@ -107,7 +114,7 @@ def main(argv: list[str] | None = None) -> None:
         seconds = run(root / "whole", parsed.trials)
         whole = left(root / "whole")
         for number in range(parsed.kills):
-            struck, found, lost = killed_and_resumed(root / f"{number}", parsed.trials, seconds, rng)
+            struck, found, lost = killed_and_resumed(root / f"{number}", parsed.trials, seconds, rng, searching=number % 2 == 1)
             rows.append({"fault": "SIGKILL" if struck else "none: it had ended", "trials on disk": found, "lost": lost, "same as uninterrupted": left(root / f"{number}") == whole})
             print(rows[-1], flush=True)
         at, count = workers(root / "workers", parsed.trials)
