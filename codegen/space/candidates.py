@@ -36,7 +36,7 @@ LOOSER = (1.0, 1.03)
 """Multiples of the least live bytes tried for the least memory: where more lives, the placement may still be smaller."""
 CLOSE, ABOUT_AS_CHEAP, FEW_STEPS = 1.25, 6, 400
 """Plans of so few steps are compared as Programs, where their estimates are at most so far above the least, and at most so many: the sum of the parts' cycles knows nothing of
-what overlaps where one part ends and the next begins, up to a fifth in small networks (2 % in VWW, which has thousands of steps)."""
+what overlaps where one part ends and the next begins, up to a fifth in small random networks (at most 2 % in the rows of VWW)."""
 ONE_LESS = 3
 """Times that the least memory is asked for with one byte less."""
 
