@@ -18,12 +18,14 @@ class Assignment:
 
     A tensor has the quantization of its dequantize, else the one all its readers quantize it to, looked for through data movement;
     data movement hands its input's on. ``given`` adds quantizations by variable name (float outputs that nothing quantizes).
+    ``from_host[v, group]`` is what a movement's float input from the host is quantized to before it moves.
     """
 
     analysis: Analysis
     given: dict[str, Quant] = field(default_factory=dict)
     quant: dict[relax.Var, Quant] = field(default_factory=dict)
     why: dict[relax.Var, str] = field(default_factory=dict)
+    from_host: dict[tuple[relax.Var, Group], Quant] = field(default_factory=dict)
     _group: dict[relax.Var, list[Group]] = field(default_factory=dict)
     _wanted: dict[relax.Var, Quant | None] = field(default_factory=dict)
 
@@ -58,12 +60,12 @@ class Assignment:
         if wanted is not None:
             for source, quant in zip(group.inputs, known):
                 if quant is None:  # a host tensor (a graph input): quantized before it moves, which is exact
-                    self.quant[source] = wanted
+                    self.from_host[source, group] = wanted
             return wanted
         return known[0] if known and all(q is not None and q == known[0] for q in known) else None
 
     def wanted(self, var: relax.Var) -> Quant | None:
-        """The quantization the readers of ``var`` agree on (the first, where they quantize differently).
+        """The quantization the readers of ``var`` agree on (`SplitQuantizers` has run: they do, but for moved integers).
 
         None where one reads it in float.
         """

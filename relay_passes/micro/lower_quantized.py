@@ -18,6 +18,7 @@ from tvm_ergo.relay_passes.micro import lower_elementwise, lower_linear  # noqa:
 from tvm_ergo.relay_passes.micro.lower_assign import Assignment
 from tvm_ergo.relay_passes.micro.lower_context import (LOWERINGS, NEEDS_QUANTIZATION, CannotLower, Context, HostFallback, Note, Quant,
                                                        Value, host_fallbacks, kept_in_float, lowering_notes, scale_of, write_records)
+from tvm_ergo.relay_passes.micro.split_quantizers import SplitQuantizers
 from tvm_ergo.relay_passes.support.groups import analyse
 from tvm_ergo.relay_passes.support.rule import Group
 from tvm_ergo.relay_passes.support.view import dtype_of, static_shape
@@ -55,7 +56,7 @@ class LowerQuantized:
     outputs: tuple[OutputQuant, ...] = ()
 
     def transform_module(self, mod: tvm.IRModule, _context) -> tvm.IRModule:
-        func = _Lowering(mod["main"], self.outputs).run()
+        func = _Lowering(SplitQuantizers()(mod)["main"], self.outputs).run()
         others = {var: other for var, other in mod.functions_items() if var.name_hint != "main"}
         return tvm.IRModule({**others, mod.get_global_var("main"): func}, attrs=mod.attrs)
 
@@ -134,7 +135,7 @@ class _Lowering:
             if out is None:
                 raise CannotLower(self.assigned.why.get(group.output, "its result is not quantized"), NEEDS_QUANTIZATION)
             for source in group.inputs:
-                self._quantize_source(source)
+                self._quantize_source(source, group)
             self.ctx.group = group
             self.ctx.int8[group.output] = Value(LOWERINGS[group.rule](self.ctx, group, out), out)
         except CannotLower as problem:
@@ -159,10 +160,10 @@ class _Lowering:
         self.host[group.output] = real if static_shape(real) == tuple(shape) else self.builder.emit(relax.op.reshape(real, shape), name_hint=name)
         return True
 
-    def _quantize_source(self, source: relax.Var) -> None:
-        """A host tensor that the chip only moves before it is quantized: quantize it first."""
-        if source not in self.ctx.int8 and source in self.assigned.quant:
-            quant = self.assigned.quant[source]
+    def _quantize_source(self, source: relax.Var, group: Group) -> None:
+        """A host tensor that the chip only moves before it is quantized: quantize it first, anew for every quantization."""
+        quant = self.assigned.from_host.get((source, group))
+        if quant is not None and (source not in self.ctx.int8 or self.ctx.int8[source].quant != quant):
             self.ctx.int8[source] = Value(self._host_quantize(self._on_host(source), quant, str(source.name)), quant)
 
     def _host_quantize(self, real: relax.Expr, quant: Quant, name: str) -> relax.Expr:
