@@ -14,6 +14,7 @@ from tvm_ergo.relay_passes.relax_utils import (Call, Constant, Expr, Rewriter, T
 _LIFTED = frozenset(f"relax.{n}" for n in ("reshape", "permute_dims", "expand_dims", "squeeze", "flatten", "strided_slice", "nn.max_pool2d",
                                            "nn.avg_pool2d", "take", "image.resize2d", "max", "min", "nn.pad", "clip", "concat", "mean", "split"))
 _STORED = ("int8", "uint8")
+_AVERAGES = ("relax.nn.avg_pool2d", "relax.mean")
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,8 @@ class LiftIntegers:
 
     Covers data movement (of a split, each part), pooling and clips on int8/uint8. A clip right after a quantize moves before it, as relu or clip with real
     bounds (dropped if it spans the type). Average pooling on widened integers (TFLite's form) rounds half to even afterwards, where
-    TFLite rounds half away from zero: at most one step apart, at ties.
+    TFLite rounds half away from zero: at most one step apart, at ties. Averages of integers whose scale nothing names are those of the
+    integers, rounded (an average is the same in every scale); on widened integers they would be truncated.
     """
 
     def transform_module(self, mod: tvm.IRModule, ctx) -> tvm.IRModule:
@@ -86,6 +88,8 @@ class _Lifter(Rewriter):
         if any(not isinstance(d, Var) or dtype_of(d) not in _STORED for d in stored):
             return value
         quantization = self._same_quantization(stored)
+        if quantization is None and name in _AVERAGES and all(d in self.wide for d in data) and not any(map(self._quantization, stored)):
+            quantization = _Quantization(const(np.float32(1)), const(np.array(0, dtype_of(stored[0]))), dtype_of(stored[0]))
         if quantization is None:
             return value
         lifted = self._lift(var, value, name, stored, quantization)
@@ -106,7 +110,7 @@ class _Lifter(Rewriter):
         data, target = value.args[0], str(value.attrs.dtype)
         if not isinstance(data, Var):
             return value
-        if target == "int32" and dtype_of(data) in _STORED and self._quantization(data):
+        if target == "int32" and dtype_of(data) in _STORED:
             new = self.emit(value)
             self.wide[new] = data
             return new

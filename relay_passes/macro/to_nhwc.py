@@ -110,7 +110,7 @@ class _Layouter(Rewriter):
             return old
         shape = shape_of(old)
         if len(shape) == len(order):
-            return self.want(old, order) if any(d != 1 for d in shape) else self.plain(old)
+            return self.want(old, order) if any(d != 1 for d in shape) else self.stored(old)[0]  # one element: every order is the same
         if all(d == 1 for d in shape) or order == identity(len(order)):
             return self.plain(old)
         full = reshaped(self, self.plain(old), (1,) * (len(order) - len(shape)) + shape, f"{self._hint}_operand")

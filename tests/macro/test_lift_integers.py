@@ -82,3 +82,17 @@ def test_widened_average_pooling_rounds_the_real_average():
     expected = (np.rint((stored + 7).mean(axis=(1, 2), keepdims=True))) * np.float32(0.05)
     assert np.abs(evaluate(lifted, x)[0] - expected).max() < 0.051
     assert np.abs(evaluate(lifted, x)[0] - expected).mean() < 0.007
+
+
+@pytest.mark.parametrize("dtype", ("int8", "uint8"))
+def test_widened_average_of_integers_without_a_scale_is_rounded(dtype):
+    """Nothing beside it names the scale: an average is the same in every scale, and integer division would truncate it."""
+    def build(e, x):
+        return e(R.astype(e(R.nn.avg_pool2d(e(R.astype(x, "int32")), (2, 2), (2, 2), layout="NHWC")), dtype))
+
+    mod = module(build, (1, 4, 4, 8), dtype=dtype)
+    lifted = Canonicalize()(LiftIntegers()(mod))
+    x = np.random.default_rng(2).integers(0, 120, (1, 4, 4, 8)).astype(dtype) - (60 if dtype == "int8" else 0)
+    wanted = np.rint(x.astype(np.float64).reshape(1, 2, 2, 2, 2, 8).mean(axis=(2, 4)))
+    np.testing.assert_array_equal(evaluate(lifted, {"x0": x.astype(dtype)})[0], wanted)
+    assert "astype" not in ops(lifted)

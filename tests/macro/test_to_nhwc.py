@@ -83,3 +83,13 @@ def test_transposed_convolution():
     after = ToNhwc()(mod)
     assert ops(after) == ["permute_dims", "nn.conv2d_transpose", "permute_dims"]
     assert_same(mod, after)
+
+
+def test_a_convolution_with_one_element_needs_no_transpose_before_its_bias():
+    def build(e, x):
+        return e(R.nn.relu(e(R.add(e(R.nn.conv2d(x, c(1, 3, 1, 1))), e(R.reshape(c(1), (1, 1, 1, 1)))))))
+
+    mod = module(build, (1, 3, 1, 1))
+    after = ToNhwc()(mod)
+    assert ops(after).count("permute_dims") == 2
+    assert_same(mod, after)
