@@ -13,7 +13,7 @@ Written from the support rules by `python -m tvm_ergo.relay_passes.support.refer
 
 What the table below does not cover runs on the host CPU through TVM and is listed in the report with the reason and the
 remedy; with `--strict` it is refused instead. Names are those of Relax, TVM's graph language; ONNX and TFLite operators reach
-them through the importers. Groups carrying the quantization through have the scale of their input; all others get one of their own.
+them through the importers. Convolutions and pooling over one axis (`conv1d`, `max_pool1d`, ...) run as those over two, of height 1. Groups carrying the quantization through have the scale of their input; all others get one of their own.
 
 """
 

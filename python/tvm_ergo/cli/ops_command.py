@@ -30,7 +30,8 @@ def rows(operator: str | None = None) -> list[dict]:
               "constraints": [sentence(c.__doc__) for c in rule.constraints()], "otherwise": rule.remedy} for rule in RULES]
     if operator is None:
         return found
-    chosen = [row for row in found if any(operator in (op, op.rpartition(".")[2]) for op in row["operators"])]
+    wanted = operator.replace("1d", "2d")  # macro.widen_1d: they run as those over two axes, of height 1
+    chosen = [row for row in found if any(wanted in (op, op.rpartition(".")[2]) for op in row["operators"])]
     if not chosen:
         raise InputError(f"no rule for the operator {operator!r}: it runs on the host CPU",
                          available=", ".join(sorted({op for row in found for op in row["operators"]})))
