@@ -8,6 +8,7 @@ import numpy as np
 import tvm
 from tvm_ergo import frontend
 from tvm_ergo import options as given
+from tvm_ergo.chain import described
 from tvm_ergo.codegen.space import Objective
 from tvm_ergo.codegen.weights.choose import Weights
 from tvm_ergo.compiled import CompiledModel
@@ -94,17 +95,19 @@ def compile(model, *, target: str | Path | tvm.target.Target | Chip = "ergo", ca
                               objective, (projected := []).append, stream, compression, weights, tuned)
     reference = run_stages(imported.mod, options, until="normalize")
     quantized = run_stages(reference, options, start="quantize", until="quantize")
-    lowered, mod = None, quantized
+    lowered, chain, mod = None, None, quantized
     for name, mod in walk(quantized, options, start="lower_quantized"):
         if name == "lower_quantized":
             lowered = mod
+        elif name == "compress":
+            chain = described(mod)
     with host_build():
         executable = tvm.relax.build(mod, target_of_chip(chip), relax_pipeline=None)
         module = executable.jit()
     return CompiledModel(module, chip, imported.inputs, imported.outputs, tuple(fallbacks_of(lowered)), imported.source,
                          quantized=quantized, lowered=lowered, reference=reference, executable=executable,
                          equalized=equalized[0] if equalized else None, projection=projected[0] if projected else None,
-                         sample=_first_sample(calibration, imported))
+                         sample=_first_sample(calibration, imported), chain=chain)
 
 
 def renamed(calibration, imported: frontend.Imported):

@@ -11,16 +11,19 @@ import numpy as np
 import tvm
 from tvm import relax
 from tvm_ergo import container
+from tvm_ergo.chain import Chain
 from tvm_ergo.codegen.runtime.native import programs_of
 from tvm_ergo.codegen.runtime.recording import ChipCall, record
 from tvm_ergo.files import write_atomically
 from tvm_ergo.frontend import TensorInfo
+from tvm_ergo.model_meta import Meta
 from tvm_ergo.relay_passes import compat
 from tvm_ergo.relay_passes.macro.choose_ranks import Projection
 from tvm_ergo.relay_passes.micro.lower_quantized import HostFallback
 from tvm_ergo.relay_passes.port_scales import how_to_quantize
 from tvm_ergo.target.chip import Chip
 from tvm_ergo.target.errors import InputError, ProgramError
+from tvm_ergo.target.limits import parsed_json
 from tvm_ergo.target.program import Program
 
 
@@ -46,15 +49,16 @@ class RunResult:
 class CompiledModel:
     """A network compiled for a chip.
 
-    module : the TVM runtime module. chip : what it was compiled for. inputs, outputs : names, shapes, dtypes of the source model.
+    module : the TVM runtime module; None where a file held no library, or it was not to be loaded. chip : what it was compiled for. inputs, outputs : names, shapes, dtypes of the source model.
     fallbacks : operators on the host CPU, with reason and remedy. source : the model's file. quantized, lowered : the Relax module
     after quantization and in the integer dialect; reference : the network before quantization, in normal form; executable : TVM's;
     equalized : the float network whose tensors the chip's stand for (None: reference); projection : what became of the tensors kept in
     fewer channels (None: not asked for); sample : one calibration input by
-    name. All None in a loaded model. library : the shared library that a loaded model came from.
+    name. All None in a loaded model. library : the shared library that a loaded model came from. chain : what runs instead of a module where nothing but
+    Programs does the work (`tvm_ergo.chain`). carried : bytes of a file's Programs, by symbol.
     """
 
-    module: tvm.runtime.Module
+    module: tvm.runtime.Module | None
     chip: Chip
     inputs: tuple[TensorInfo, ...]
     outputs: tuple[TensorInfo, ...]
@@ -68,6 +72,8 @@ class CompiledModel:
     projection: Projection | None = field(default=None, repr=False, compare=False)
     sample: dict[str, np.ndarray] | None = field(default=None, repr=False, compare=False)
     library: bytes | None = field(default=None, repr=False, compare=False)
+    chain: dict | Chain | None = field(default=None, repr=False, compare=False)
+    carried: dict[str, bytes] | None = field(default=None, repr=False, compare=False)
 
     def __repr__(self) -> str:
         def listed(tensors):
@@ -79,7 +85,11 @@ class CompiledModel:
     @cached_property
     def programs(self) -> dict[str, Program]:
         """Every Program by its symbol."""
-        return {name: Program.from_bytes(data) for name, data in sorted(programs_of(self.module).items())}
+        return {name: Program.from_bytes(data) for name, data in sorted(self._program_bytes.items())}
+
+    @property
+    def _program_bytes(self) -> dict[str, bytes]:
+        return programs_of(self.module) if self.carried is None else self.carried
 
     @cached_property
     def virtual_machine(self) -> relax.VirtualMachine:
@@ -89,12 +99,20 @@ class CompiledModel:
     def run(self, inputs: dict[str, np.ndarray] | np.ndarray) -> RunResult:
         """One inference. ``inputs``: arrays by input name, of exactly the shape and dtype; for a model with one input, the array.
 
-        Errors: InputError for a missing or unknown name, a wrong shape or dtype, or (where the chip computes) a value that is not finite.
+        Errors: InputError for a missing or unknown name, a wrong shape or dtype, or (where the chip computes) a value that is not finite; ProgramError where
+        the model has operators on the host and was loaded with ``programs_only``.
         """
+        if self.module is None and self.chain is None:
+            raise ProgramError("the model does not run by its Programs alone", where=self.source, available=self._why_not_alone,
+                               remedy="give the model file (.onnx, .tflite); or, if you trust whoever made this one, `tvm-ergo run` it without --programs-only "
+                                      "(load it without programs_only): the machine code in it then runs")
         arrays = self.check_inputs(inputs)
         with record() as calls:
-            result = self.virtual_machine["main"](*[tvm.runtime.tensor(a) for a in arrays])
-        values = [tensor.numpy() for tensor in compat.flatten_result(result)]
+            if self.module is None:
+                values = self.chain.run(arrays)
+            else:
+                result = self.virtual_machine["main"](*[tvm.runtime.tensor(a) for a in arrays])
+                values = [tensor.numpy() for tensor in compat.flatten_result(result)]
         return RunResult(dict(zip((o.name for o in self.outputs), values, strict=True)), tuple(calls))
 
     def check_inputs(self, inputs: dict[str, np.ndarray] | np.ndarray) -> list[np.ndarray]:
@@ -136,34 +154,63 @@ class CompiledModel:
         """The file that `save` writes."""
         meta = {"chip": self.chip.to_json(), "source": self.source, "inputs": [asdict(i) for i in self.inputs],
                 "outputs": [asdict(o) for o in self.outputs], "fallbacks": [asdict(f) for f in self.fallbacks]}
+        head = {"meta": json.dumps(meta).encode()}
+        if self.chain is not None:
+            chain = self.chain.data if isinstance(self.chain, Chain) else self.chain
+            return container.packed({**head, "chain": json.dumps(chain).encode(), **container.program_sections(self._program_bytes, None)})
         # `module` may hold a library linked for this process only, which cannot be written: the executable or the file's bytes can
         library = self.library or container.library_bytes(self.executable or self.module)
-        return container.packed({"meta": json.dumps(meta).encode(), "library": library})
+        return container.packed({**head, "library": library, **container.program_sections(self._program_bytes, library)})
+
+    @property
+    def is_code(self) -> bool:
+        """Whether the file that `save` writes holds machine code: operators stay on the host CPU."""
+        return self.chain is None
+
+    @property
+    def _why_not_alone(self) -> str:
+        hosts = ", ".join(sorted({f.op for f in self.fallbacks})[:8])
+        return f"host operators: {hosts}" if hosts else "a library, as all files of the format's first version have; compiled again it may need none"
 
     @classmethod
-    def load(cls, path: str | Path) -> CompiledModel:
-        """Reads what `save` wrote. Errors: ProgramError if the file cannot be read, is no such file, or any of its bits changed."""
+    def load(cls, path: str | Path, *, programs_only: bool = False) -> CompiledModel:
+        """Reads what `save` wrote.
+
+        A file with host operators holds a shared library, which is machine code: loading it runs what its maker wrote. programs_only : never load one;
+        such a model can be looked at, not run. Files without host operators hold no code. Errors: ProgramError if the file cannot be read, is no such file,
+        or any of its bits changed.
+        """
         sections = container.read(Path(path))
+        library, chain = sections.get("library"), None
+        found = Meta.read(sections, str(path))
         try:
-            meta = json.loads(sections["meta"])
-            tensors = {key: tuple(map(_tensor_of, meta[key])) for key in ("inputs", "outputs")}
-            fallbacks = tuple(HostFallback(**f) for f in meta["fallbacks"])
-            chip, source, library = Chip.from_json(meta["chip"], str(path)), meta["source"], sections["library"]
-        except (KeyError, TypeError, AttributeError, ValueError, RecursionError) as error:
+            carried = container.programs_in(sections)
+        except (ValueError, TypeError) as error:
             raise ProgramError(f"the model file lacks a part: {error}", where=str(path), remedy="compile the model again") from None
-        return cls(container.library_module(library), chip, tensors["inputs"], tensors["outputs"], fallbacks, source, library=library)
+        if library is None:
+            if "chain" not in sections:
+                raise ProgramError("the model file lacks a part: it has neither a chain of Programs nor a library", where=str(path), remedy="compile the model again")
+            chain = _chain(sections["chain"], found, carried, str(path))
+        module = None if library is None or programs_only else container.library_module(library)
+        # what a library holds is what it runs, whatever the file says of places
+        return cls(module, found.chip, found.inputs, found.outputs, found.fallbacks, found.source, library=library, chain=chain,
+                   carried=carried if module is None else None)
 
 
-def load(path: str | Path) -> CompiledModel:
+def load(path: str | Path, *, programs_only: bool = False) -> CompiledModel:
     """As `CompiledModel.load`."""
-    return CompiledModel.load(path)
+    return CompiledModel.load(path, programs_only=programs_only)
 
 
-def _tensor_of(described: dict) -> TensorInfo:
-    """A TensorInfo out of a file. Errors: KeyError, TypeError, ValueError."""
-    scale, zero_point = described.get("scale"), described.get("zero_point")
-    quantized = scale is not None and zero_point is not None
-    return TensorInfo(described["name"], tuple(described["shape"]), described["dtype"], float(scale) if quantized else None, int(zero_point) if quantized else None)
+def _chain(content: bytes, found: Meta, carried: dict[str, bytes], path: str) -> Chain:
+    """Errors: ProgramError."""
+    try:
+        data = parsed_json(content)
+    except ValueError as error:
+        raise ProgramError(f"the chain of the model's Programs is not JSON: {error}", where=path, remedy="compile the model again") from None
+    programs = {symbol: Program.from_bytes(content) for symbol, content in carried.items()}
+    types = [[(tuple(t.shape), t.dtype) for t in tensors] for tensors in (found.inputs, found.outputs)]
+    return Chain.of(data, *types, carried, programs, path)
 
 
 def _remedy(info: TensorInfo, array: np.ndarray) -> str | None:

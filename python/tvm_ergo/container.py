@@ -2,11 +2,16 @@
 
 Bytes, little-endian: magic ``ERGOMODL``, version u16, SHA-256 (32 bytes, over magic, version and payload), payload. The payload is,
 per section: length u16 of the name, name, length u64, content.
+
+Sections: ``meta`` (JSON: chip, source, inputs, outputs, host operators); then either ``chain`` (JSON, see `tvm_ergo.chain`) and one ``program:SYMBOL`` a
+Program, all of it data; or, where operators stay on the host, ``library`` (machine code, a shared library) and ``places`` (JSON: where in the library each
+Program's bytes lie, so that they can be read without loading it). Version 1 had ``meta`` and ``library`` only.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 import struct
 import tempfile
 from pathlib import Path
@@ -14,10 +19,16 @@ from pathlib import Path
 import tvm
 from tvm_ergo.files import write_atomically
 from tvm_ergo.target.errors import OutputError, ProgramError
+from tvm_ergo.target.limits import parsed_json
+from tvm_ergo.target.program import HEAD as PROGRAM_HEAD
+from tvm_ergo.target.program import MAGIC as PROGRAM_MAGIC
 
 MAGIC = b"ERGOMODL"
-VERSION = 1
+VERSION = 2
+READABLE = (1, 2)
+PROGRAM = "program:"
 HEAD = struct.Struct("<8sH32s")
+MAX_SYMBOL = 1024
 
 
 def _digest(version: int, payload: bytes) -> bytes:
@@ -45,8 +56,9 @@ def read(path: Path) -> dict[str, bytes]:
         raise ProgramError("this is not a compiled model", where=str(path), required=f"a file that begins with {MAGIC.decode()}",
                            remedy="compiled models are written by `tvm-ergo compile` or CompiledModel.save")
     _, version, digest = HEAD.unpack_from(data)
-    if version != VERSION:
-        raise ProgramError(f"the compiled model has version {version}", where=str(path), required=f"version {VERSION}", remedy="compile it again")
+    if version not in READABLE:
+        raise ProgramError(f"the compiled model has version {version}", where=str(path), required=f"version {' or '.join(map(str, READABLE))}",
+                           remedy="compile it again")
     payload = data[HEAD.size:]
     if _digest(version, payload) != digest:
         raise ProgramError("the compiled model's checksum does not match: it is truncated or its bytes were changed", where=str(path),
@@ -58,16 +70,53 @@ def read(path: Path) -> dict[str, bytes]:
 
 
 def _sections(payload: bytes) -> dict[str, bytes]:
-    """The checksum holds, so the lengths are what ``write`` wrote."""
     sections, at = {}, 0
     while at < len(payload):
         (name_length,) = struct.unpack_from("<H", payload, at)
         name = payload[at + 2: at + 2 + name_length].decode()
         at += 2 + name_length
         (length,) = struct.unpack_from("<Q", payload, at)
+        if length > len(payload) - at - 8 or name in sections:
+            raise struct.error(f"section {name!r} is longer than the file, or there twice")
         sections[name] = payload[at + 8: at + 8 + length]
         at += 8 + length
     return sections
+
+
+def program_sections(programs: dict[str, bytes], library: bytes | None) -> dict[str, bytes]:
+    """The sections that let Programs be read alone: each by itself, or, with a library, where in it they lie (by themselves what is not in one piece there)."""
+    places = {} if library is None else {symbol: [at, len(data)] for symbol, data in programs.items() if (at := library.find(data)) >= 0}
+    sections = {PROGRAM + symbol: data for symbol, data in programs.items() if symbol not in places}
+    return sections if library is None else {"places": json.dumps(places).encode(), **sections}
+
+
+def programs_in(sections: dict[str, bytes]) -> dict[str, bytes]:
+    """Program bytes by symbol, without loading anything. Errors: ValueError, TypeError for places that are none."""
+    found = {name[len(PROGRAM):]: content for name, content in sections.items() if name.startswith(PROGRAM)}
+    library = sections.get("library")
+    if library is None:
+        return found
+    if "places" not in sections:
+        return _searched(library)
+    for symbol, (at, length) in dict(parsed_json(sections["places"])).items():
+        if type(at) is not int or type(length) is not int or at < 0 or length < 0 or symbol in found:
+            raise ValueError(f"the place of Program {symbol[:80]!r} is none")
+        found[symbol] = library[at:at + length]
+    return found
+
+
+def _searched(library: bytes) -> dict[str, bytes]:
+    """Programs in a library of version 1, which says nothing of where: length u64 of the symbol, symbol, length u64, Program (`program_module.cc`)."""
+    found, at = {}, library.find(PROGRAM_MAGIC)
+    while at >= 0:
+        size = PROGRAM_HEAD.size + PROGRAM_HEAD.unpack_from(library, at)[-1] if len(library) - at >= PROGRAM_HEAD.size else 0
+        if size and at >= 17 and struct.unpack_from("<Q", library, at - 8) == (size,):
+            names = (length for length in range(1, min(MAX_SYMBOL, at - 16) + 1) if struct.unpack_from("<Q", library, at - 16 - length) == (length,))
+            length = next(names, None)
+            if length:
+                found[library[at - 8 - length:at - 8].decode("utf-8", "replace")] = library[at:at + size]
+        at = library.find(PROGRAM_MAGIC, at + 1)
+    return found
 
 
 def library_bytes(module: tvm.runtime.Module) -> bytes:

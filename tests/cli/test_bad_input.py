@@ -232,11 +232,15 @@ def test_a_result_never_overwrites_an_input_or_another_result(refused, tmp_path,
 def test_compiled_models_with_a_true_checksum_and_false_content(refused, tmp_path, workspace):
     """The parts behind the checksum are read as if anybody could have written them."""
     sections = container.read(workspace / "digits.ergo")
-    wrong = [{"meta": sections["library"], "library": sections["meta"]}, {"meta": b"\xff", "library": b""}, {"meta": b"[" * 100_000, "library": b""},
-             {**sections, "library": b""}, {**sections, "library": b"\x7fELF" + bytes(100)}]
+    meta, chain = sections["meta"], sections["chain"]
+    wrong = [{**sections, "meta": chain, "chain": meta}, {"meta": b"\xff", "library": b""}, {"meta": b"[" * 100_000, "library": b""}, {"meta": meta},
+             {"chain": chain}, {**sections, "chain": b"{}"}, {**sections, "chain": b"["}]
     for number, content in enumerate(wrong):
         container.write(tmp_path / f"{number}.ergo", content)
         refused(["report", tmp_path / f"{number}.ergo"], "ProgramError")
+    for library in (b"", b"\x7fELF" + bytes(100)):
+        container.write(tmp_path / "library.ergo", {"meta": meta, "library": library})
+        refused(["run", tmp_path / "library.ergo", "--random", "0"], "ProgramError", "library")
     payload = (workspace / "digits.ergo").read_bytes()[container.HEAD.size:] + b"\0"
     head = container.HEAD.pack(container.MAGIC, container.VERSION, container._digest(container.VERSION, payload))
     (tmp_path / "tail.ergo").write_bytes(head + payload)

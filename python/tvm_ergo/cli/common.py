@@ -95,6 +95,11 @@ def add_quantize_arguments(parser: argparse.ArgumentParser, model: str, calibrat
     parser.add_argument("--input-shape", type=parse_shape, action="append", default=[], metavar="NAME=DIMS", help="static shape of a dynamic input")
 
 
+def add_programs_only(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--programs-only", action="store_true",
+                        help="never load a library out of a compiled model (.ergo), which is executable code: refuse a model that needs one. For files from others")
+
+
 def add_result_arguments(parser: argparse.ArgumentParser, *, pictures: bool = True) -> None:
     parser.add_argument("--json", metavar="FILE", help="write the result as JSON ('-' for standard output)")
     if pictures:

@@ -26,7 +26,7 @@ def run(arguments) -> None:
     import tvm_ergo
 
     check_result_paths(arguments)
-    programs = tvm_ergo.load(arguments.model).programs
+    programs = tvm_ergo.load(arguments.model, programs_only=True).programs
     if arguments.symbol and arguments.symbol not in programs:
         raise InputError(f"no program {arguments.symbol!r} in this model", where=arguments.model, available=", ".join(programs))
     texts = []

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from rich.table import Table
 
-from tvm_ergo.cli.common import add_model_arguments, check_result_paths, console, write_text
+from tvm_ergo.cli.common import add_model_arguments, add_programs_only, check_result_paths, console, write_text
 from tvm_ergo.cli.progress import progress_bar
 from tvm_ergo.cli.run_command import compression_lines
 from tvm_ergo.relay_passes.array_files import read_arrays
@@ -28,6 +28,7 @@ BIG_MEMORY_BYTES = 256 << 20
 
 def add_arguments(parser) -> None:
     add_model_arguments(parser)
+    add_programs_only(parser)
     next(a for a in parser._actions if a.dest == "model").nargs = "?"
     parser.add_argument("--data", metavar="FILE", help=".npz with arrays x and y of your own; default: the task's data")
     parser.add_argument("--test", metavar="NAME", help="only this test of the task")

@@ -32,7 +32,9 @@ def open_model(arguments: argparse.Namespace):
 
     if is_compiled(arguments.model):
         refuse_compile_options(arguments)
-        return tvm_ergo.load(arguments.model)
+        return tvm_ergo.load(arguments.model, programs_only=getattr(arguments, "programs_only", False))
+    if getattr(arguments, "programs_only", False) and not arguments.strict:
+        raise InputError("--programs-only is of compiled models (.ergo)", where=arguments.model, remedy="leave it out; --strict refuses models that need the host CPU")
     calibration = read_calibration(arguments.calibration)
     start = time.perf_counter()
     with progress_bar(f"compiling {Path(arguments.model).name}") as advance:

@@ -28,12 +28,13 @@ def add_arguments(parser) -> None:
 
 
 def run(arguments) -> None:
-    from tvm_ergo.cli.models import open_model, report_of, write_results
+    from tvm_ergo.cli.models import is_compiled, open_model, report_of, write_results
     from tvm_ergo.report.compare import compare_layers
     from tvm_ergo.report.terminal import print_report
     from tvm_ergo.report.zeros import with_zeros
 
     check_result_paths(arguments)
+    arguments.programs_only = is_compiled(arguments.model)  # a report reads Programs; a library in the file is never loaded
     compiled = open_model(arguments)
     report = report_of(arguments, compiled)
     if arguments.compare is not None:

@@ -2,6 +2,10 @@
 
   tvm-ergo run net.ergo --input image.npy --output logits.npz
   tvm-ergo run net.ergo --random 0            a seeded random input, for a first look
+  tvm-ergo run net.ergo --random 0 --programs-only        a file from somebody else
+
+A compiled model with operators on the host CPU (.ergo) holds a library, which is executable code: run it only if you trust whoever made it. With
+--programs-only no library is ever loaded. Models of which the chip computes everything hold no library.
 """
 
 from __future__ import annotations
@@ -10,7 +14,7 @@ import io
 
 import numpy as np
 
-from tvm_ergo.cli.common import add_model_arguments, add_result_arguments, check_result_paths, console, write_text
+from tvm_ergo.cli.common import add_model_arguments, add_programs_only, add_result_arguments, check_result_paths, console, write_text
 from tvm_ergo.files import write_atomically
 from tvm_ergo.relay_passes.array_files import read_arrays
 from tvm_ergo.target.errors import InputError
@@ -20,6 +24,7 @@ HELP = "run a model on the emulated chip"
 
 def add_arguments(parser) -> None:
     add_model_arguments(parser)
+    add_programs_only(parser)
     parser.add_argument("--input", action="append", default=[], metavar="[NAME=]FILE", help=".npy, or .npz with arrays by input name")
     parser.add_argument("--random", type=int, metavar="SEED", help="run on seeded random input")
     parser.add_argument("--output", "-o", metavar="FILE", help="write the outputs (.npz)")

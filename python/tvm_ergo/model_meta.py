@@ -1,0 +1,79 @@
+"""What a compiled model's file says of the model, read strictly: anybody may have written it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Annotated
+
+import pydantic
+
+from tvm_ergo.frontend import TensorInfo
+from tvm_ergo.relay_passes.micro.lower_quantized import HostFallback
+from tvm_ergo.target.chip import Chip
+from tvm_ergo.target.errors import ProgramError
+from tvm_ergo.target.limits import Declared, parsed_json
+
+DTYPES = ("float32", "int8", "int32", "uint8", "int64", "float64", "int16", "float16", "bool", "uint16", "uint32", "uint64")
+Dimension = Annotated[int, pydantic.Field(ge=0, lt=1 << 48)]
+
+
+class _Strict(pydantic.BaseModel):
+    model_config = pydantic.ConfigDict(strict=True, extra="forbid")
+
+
+class _Tensor(_Strict):
+    name: str
+    shape: Annotated[list[Dimension], pydantic.Field(max_length=16)]
+    dtype: str
+    scale: float | None = None
+    zero_point: int | None = None
+
+    def info(self, declared: Declared) -> TensorInfo:
+        if self.dtype not in DTYPES:
+            raise ValueError(f"tensor {self.name!r} has the dtype {self.dtype[:40]!r}")
+        declared.add_tensor(self.shape, 8, f"tensor {self.name!r}")
+        quantized = self.scale is not None and self.zero_point is not None and math.isfinite(self.scale)
+        return TensorInfo(self.name, tuple(self.shape), self.dtype, self.scale if quantized else None, self.zero_point if quantized else None)
+
+
+class _Fallback(_Strict):
+    node: str
+    op: str
+    reason: str
+    remedy: str
+
+
+class _Meta(_Strict):
+    chip: dict
+    source: str
+    inputs: list[_Tensor]
+    outputs: list[_Tensor]
+    fallbacks: list[_Fallback]
+
+
+@dataclass(frozen=True)
+class Meta:
+    """chip : what it was compiled for. inputs, outputs : the source model's. fallbacks : host operators. source : the model's file."""
+
+    chip: Chip
+    inputs: tuple[TensorInfo, ...]
+    outputs: tuple[TensorInfo, ...]
+    fallbacks: tuple[HostFallback, ...]
+    source: str
+
+    @classmethod
+    def read(cls, sections: dict[str, bytes], path: str) -> Meta:
+        """Errors: ProgramError for a part that is missing or of another kind, TargetError for a chip that is none."""
+        try:
+            meta = _Meta.model_validate(parsed_json(sections["meta"]))
+            declared = Declared(path, error=ProgramError)
+            inputs, outputs = (tuple(t.info(declared) for t in tensors) for tensors in (meta.inputs, meta.outputs))
+        except pydantic.ValidationError as error:
+            first = error.errors()[0]
+            what = f"{'.'.join(map(str, first['loc'])) or 'meta'}: {first['msg']}"
+        except (KeyError, ValueError) as error:
+            what = str(error)
+        else:
+            return cls(Chip.from_json(meta.chip, path), inputs, outputs, tuple(HostFallback(**f.model_dump()) for f in meta.fallbacks), meta.source)
+        raise ProgramError(f"the model file lacks a part: {what[:200]}", where=path, remedy="compile the model again")
