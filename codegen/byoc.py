@@ -8,6 +8,7 @@ from dataclasses import replace
 import tvm
 from tvm import relax
 from tvm_ergo.codegen.compile import compile_function, compile_graph
+from tvm_ergo.codegen.exclusive import exclusively
 from tvm_ergo.codegen.graph import Graph
 from tvm_ergo.codegen.relocate import share_memory
 from tvm_ergo.codegen.runtime.native import create_module
@@ -39,6 +40,7 @@ def with_chip(program: Program, chip: Chip) -> Program:
     return program if chip.name in chip_names() else replace(program, meta={**program.meta, "chip": chip.to_json()})
 
 
+@exclusively()
 def compile_functions(functions: Sequence[relax.Function]) -> list[tvm.runtime.Module]:
     """One module of all ``functions``, each under its global symbol, for the chip of the current target.
 

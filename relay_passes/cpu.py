@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -117,6 +118,8 @@ class CompiledOnCPU:
     """``(name, shape, dtype)`` of every parameter."""
     entry: str = "main"
     vm: relax.VirtualMachine = field(default=None, compare=False, repr=False)
+    running: threading.Lock = field(default_factory=threading.Lock, compare=False, repr=False)
+    """Threads take turns: the virtual machine has one stack."""
 
     def __post_init__(self):
         object.__setattr__(self, "vm", relax.VirtualMachine(self.executable, tvm.cpu()))
@@ -129,7 +132,8 @@ class CompiledOnCPU:
             if tuple(array.shape) != shape or str(array.dtype) != dtype:
                 raise InputError("input does not fit", where=name, required=f"{dtype}{list(shape)}",
                                  available=f"{array.dtype}{list(array.shape)}")
-        result = self.vm[self.entry](*[tvm.runtime.tensor(np.asarray(array, order="C")) for array in arrays])
+        with self.running:
+            result = self.vm[self.entry](*[tvm.runtime.tensor(np.asarray(array, order="C")) for array in arrays])
         return [item.numpy() for item in compat.flatten_result(result)]
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import numpy as np
 import tvm
 from tvm import relax
@@ -24,6 +26,7 @@ class CompiledCall:
         own = assemble(mod, empty, [(result, with_operands(call, lambda v: params[v]))], result)
         try:
             executable = tvm.compile(own, tvm.target.Target("llvm"))
+            self._running = threading.Lock()  # one call at a time: TVM's virtual machine has one stack
             self._main = relax.VirtualMachine(executable, tvm.cpu())["main"]
         except (tvm.error.TVMError, RuntimeError, ValueError, TypeError, NotImplementedError) as error:
             reason = next((line.strip() for line in str(error).splitlines()[::-1] if line.strip()), type(error).__name__)
@@ -32,7 +35,8 @@ class CompiledCall:
                                    remedy="replace it in the model, or register a rule in relay_passes/interpreter_ops.py") from error
 
     def __call__(self, values: dict[Var, object]):
-        out = self._main(*[_to_tvm(values[v]) for v in self.variables])
+        with self._running:
+            out = self._main(*[_to_tvm(values[v]) for v in self.variables])
         return out.numpy() if hasattr(out, "numpy") else tuple(o.numpy() for o in out)
 
 

@@ -8,6 +8,7 @@
 
 #include <cstdint>
 #include <cstring>
+#include <mutex>
 #include <string>
 #include <utility>
 
@@ -26,12 +27,17 @@ class ProgramModule : public ffi::ModuleObj {
   bool ImplementsFunction(const ffi::String& name) final { return programs_.count(name) != 0; }
 
   // The launcher decodes and checks the Program once, and returns the function the virtual machine then calls.
+  // Any thread may ask. Nothing is called under the lock: the launcher takes Python's, which another caller may hold while it waits for this one.
   ffi::Optional<ffi::Function> GetFunction(const ffi::String& name) final {
     if (programs_.count(name) == 0) return std::nullopt;
-    if (functions_.count(name) == 0) {
-      ffi::Function load = ffi::Function::GetGlobalRequired("tvm_ergo.runtime.load");
-      functions_.Set(name, load(name, programs_[name]).cast<ffi::Function>());
+    {
+      std::lock_guard<std::mutex> guard(mutex_);
+      if (functions_.count(name) != 0) return functions_[name];
     }
+    ffi::Function load = ffi::Function::GetGlobalRequired("tvm_ergo.runtime.load");
+    ffi::Function made = load(name, programs_[name]).cast<ffi::Function>();
+    std::lock_guard<std::mutex> guard(mutex_);
+    if (functions_.count(name) == 0) functions_.Set(name, made);  // the first one stays
     return functions_[name];
   }
 
@@ -80,6 +86,7 @@ class ProgramModule : public ffi::ModuleObj {
  private:
   ffi::Map<ffi::String, ffi::Bytes> programs_;
   ffi::Map<ffi::String, ffi::Function> functions_;
+  std::mutex mutex_;  // of functions_; programs_ never changes
 };
 
 TVM_FFI_STATIC_INIT_BLOCK() {

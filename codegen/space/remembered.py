@@ -6,6 +6,7 @@ nodes. Nothing of it changes a result: figures are functions of their keys, and 
 
 from __future__ import annotations
 
+import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from dataclasses import replace
@@ -18,6 +19,7 @@ from tvm_ergo.target.chip import Chip
 T = TypeVar("T")
 PLANS = 32
 _plans: OrderedDict[Hashable, object] = OrderedDict()
+_lock = threading.Lock()  # of _plans; held for no search
 
 
 @lru_cache(maxsize=4)
@@ -33,15 +35,21 @@ def costs_only(chip: Chip) -> Chip:
 
 def remembered(key: Hashable, make: Callable[[], T]) -> T:
     """``make()``, or what it gave for an equal key before, if that is among the last ones."""
-    if key not in _plans:
-        _plans[key] = make()
+    with _lock:
+        if key in _plans:
+            _plans.move_to_end(key)
+            return _plans[key]
+    made = make()
+    with _lock:
+        found = _plans.setdefault(key, made)
+        _plans.move_to_end(key)
         while len(_plans) > PLANS:
             _plans.popitem(last=False)
-    _plans.move_to_end(key)
-    return _plans[key]
+    return found
 
 
 def forget() -> None:
     """Nothing is kept any more."""
-    _plans.clear()
+    with _lock:
+        _plans.clear()
     footprints.cache_clear()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import tvm
 from tvm import relax, tirx
+from tvm_ergo.codegen.exclusive import exclusively
 from tvm_ergo.codegen.tir.recognise import graph_of
 from tvm_ergo.codegen.tir.stages import unsupported
 from tvm_ergo.target.errors import UnsupportedError
@@ -17,6 +18,7 @@ PROGRAMS = "ergo.programs"
 _SUFFIX = "_ergo_program"
 
 
+@exclusively()
 def compile_prim_functions(mod: tvm.IRModule) -> tuple[tuple[tvm.target.Target, dict[str, bytes]], tvm.IRModule]:
     """``((target, symbol -> Program bytes), module)``: the module with every function of the chip replaced by its host stub.
 

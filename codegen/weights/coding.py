@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import threading
 from collections import OrderedDict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -32,6 +33,7 @@ class Coding:
 
 
 _known: OrderedDict[tuple, CodedWeights] = OrderedDict()
+_lock = threading.Lock()  # of _known; held for no coding
 
 
 def stream(tensor: Tensor, box: Region, coding: Coding | None = None) -> CodedWeights:
@@ -42,13 +44,18 @@ def stream(tensor: Tensor, box: Region, coding: Coding | None = None) -> CodedWe
     sparse = coding.codec is Codec.EIE
     lanes = coding.lanes if sparse else max(1, min(coding.lanes, math.prod(shape) // LANE_SYMBOLS[coding.codec], shape[0]))
     key = tensor.digest, box, coding.codec, lanes
-    if key not in _known:
-        values = np.ascontiguousarray(tensor.data[tuple(slice(begin, end) for begin, end in box)])
-        _known[key] = sparse_weights(values, lanes) if sparse else encode(WeightCodes.of(values, inner_of(values.shape)), coding.codec, lanes)
-        if len(_known) > MOST_KNOWN:
+    with _lock:
+        if key in _known:
+            _known.move_to_end(key)
+            return _known[key]
+    values = np.ascontiguousarray(tensor.data[tuple(slice(begin, end) for begin, end in box)])
+    made = sparse_weights(values, lanes) if sparse else encode(WeightCodes.of(values, inner_of(values.shape)), coding.codec, lanes)
+    with _lock:
+        found = _known.setdefault(key, made)
+        _known.move_to_end(key)
+        while len(_known) > MOST_KNOWN:
             _known.popitem(last=False)
-    _known.move_to_end(key)
-    return _known[key]
+    return found
 
 
 def figures(tensor: Tensor) -> tuple | None:

@@ -9,6 +9,7 @@ import tvm
 from tvm_ergo import frontend
 from tvm_ergo import options as given
 from tvm_ergo.chain import described
+from tvm_ergo.codegen.exclusive import exclusively
 from tvm_ergo.codegen.space import Objective
 from tvm_ergo.codegen.weights.choose import Weights
 from tvm_ergo.compiled import CompiledModel
@@ -22,6 +23,7 @@ from tvm_ergo.tuning.store import Database, current
 from tvm_ergo.waiting import Compression
 
 
+@exclusively()
 def quantize(model, calibration, options: QuantizeOptions = QuantizeOptions(), *, input_shapes: dict | None = None, batch: int = 1,
              progress: Progress | None = None) -> tvm.IRModule:
     """A model in QDQ normal form, ready for ``tvm.compile(mod, target="ergo")``.
@@ -44,6 +46,7 @@ def quantize(model, calibration, options: QuantizeOptions = QuantizeOptions(), *
     return quantize_module(normalize(imported.mod), renamed(calibration, imported), options, progress=progress)
 
 
+@exclusively()
 def compile(model, *, target: str | Path | tvm.target.Target | Chip = "ergo", calibration=None, memory: int | str | None = None,  # noqa: A001
             objective: str = "latency", compression: str = "auto", weights: str = "auto", stream: bool = False, strict: bool = False,
             quantize: QuantizeOptions = QuantizeOptions(), input_shapes: dict | None = None, batch: int = 1,

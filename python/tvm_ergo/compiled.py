@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -25,6 +28,9 @@ from tvm_ergo.target.chip import Chip
 from tvm_ergo.target.errors import InputError, ProgramError
 from tvm_ergo.target.limits import parsed_json
 from tvm_ergo.target.program import Program
+
+
+_making = threading.Lock()  # a virtual machine looks its functions up in runtime modules, which models may share
 
 
 @dataclass(frozen=True)
@@ -93,11 +99,30 @@ class CompiledModel:
 
     @cached_property
     def virtual_machine(self) -> relax.VirtualMachine:
-        """TVM's virtual machine for this model, on the CPU."""
+        """A virtual machine of TVM for this model, on the CPU, for one thread at a time. `run` has its own."""
         return relax.VirtualMachine(self.module, tvm.cpu())
 
+    @cached_property
+    def _idle(self) -> list[relax.VirtualMachine]:
+        """Virtual machines that no run has now."""
+        return []
+
+    @contextmanager
+    def _own_machine(self) -> Iterator[relax.VirtualMachine]:
+        """A virtual machine that no other run has meanwhile: each has one stack."""
+        try:
+            machine = self._idle.pop()  # one step under the interpreter's lock, as `append` is
+        except IndexError:
+            with _making:
+                machine = relax.VirtualMachine(self.module, tvm.cpu())
+        try:
+            yield machine
+        finally:
+            self._idle.append(machine)
+
     def run(self, inputs: dict[str, np.ndarray] | np.ndarray) -> RunResult:
-        """One inference. ``inputs``: arrays by input name, of exactly the shape and dtype; for a model with one input, the array.
+        """One inference. ``inputs``: arrays by input name, of exactly the shape and dtype; for a model with one input, the array. Any number of threads
+        may call it at a time (docs/reliability.md).
 
         Errors: InputError for a missing or unknown name, a wrong shape or dtype, or (where the chip computes) a value that is not finite; ProgramError where
         the model has operators on the host and was loaded with ``programs_only``.
@@ -108,12 +133,13 @@ class CompiledModel:
                                       "(load it without programs_only): the machine code in it then runs")
         arrays = self.check_inputs(inputs)
         with record() as calls:
-            if self.module is None:
-                values = self.chain.run(arrays)
-            else:
-                result = self.virtual_machine["main"](*[tvm.runtime.tensor(a) for a in arrays])
-                values = [tensor.numpy() for tensor in compat.flatten_result(result)]
+            values = self.chain.run(arrays) if self.module is None else self._on_machine(arrays)
         return RunResult(dict(zip((o.name for o in self.outputs), values, strict=True)), tuple(calls))
+
+    def _on_machine(self, arrays: list[np.ndarray]) -> list[np.ndarray]:
+        with self._own_machine() as machine:
+            result = machine["main"](*[tvm.runtime.tensor(a) for a in arrays])
+            return [tensor.numpy() for tensor in compat.flatten_result(result)]
 
     def check_inputs(self, inputs: dict[str, np.ndarray] | np.ndarray) -> list[np.ndarray]:
         """The inputs in the model's order. Errors: InputError."""

@@ -13,6 +13,7 @@ from tvm_ergo import frontend
 from tvm_ergo import options as given
 from tvm_ergo.api import renamed
 from tvm_ergo.codegen.compression import Collector
+from tvm_ergo.codegen.exclusive import exclusively
 from tvm_ergo.codegen.explore import LEAST, NO_LIMIT, POINTS, WHOLE, Point, combined, labelled, pareto, priced, undominated
 from tvm_ergo.codegen.explore_waiting import waiting_front
 from tvm_ergo.codegen.plan import make_plan
@@ -37,6 +38,7 @@ MOST_POINTS = 1000
 Functions = Mapping[str, relax.Function]
 
 
+@exclusively()
 def explore(model, *, target: str | Path | tvm.target.Target | Chip = "ergo", calibration=None, stream: bool = False, points: int = POINTS,
             point: str | None = None, weights: str = "auto", compression: str = "auto", quantize: QuantizeOptions = QuantizeOptions(),
             input_shapes: dict | None = None, batch: int = 1, progress: Progress | None = None) -> Front:

@@ -164,6 +164,9 @@ def _cannot_begin(path: Path) -> str | None:
 
 
 def _umask() -> int:
-    current = os.umask(0)
+    """Read, not set and set back: another thread may make a file meanwhile."""
+    with contextlib.suppress(OSError, ValueError, StopIteration), open("/proc/self/status", encoding="ascii", errors="replace") as status:
+        return next(int(line.split()[1], 8) for line in status if line.startswith("Umask:"))
+    current = os.umask(0o077)  # kernels that do not tell: what is made meanwhile is private
     os.umask(current)
     return current

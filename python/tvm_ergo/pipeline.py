@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 import tvm
 from tvm import relax, tirx
 from tvm_ergo.codegen.byoc import OBJECTIVE
+from tvm_ergo.codegen.exclusive import exclusively
 from tvm_ergo.codegen.space import Objective
 from tvm_ergo.codegen.stream import STREAM, graph_of
 from tvm_ergo.codegen.weights.choose import Weights
@@ -219,7 +220,7 @@ def walk(mod: tvm.IRModule, options: PipelineOptions, *, start: str = STAGES[0].
     for stage in STAGES[names.index(start): names.index(until) + 1]:
         if options.progress:
             options.progress(stage.name, names.index(stage.name), len(names))
-        with single_threaded_blas():  # small products: threads that wait for each other cost more than they gain, on a busy machine many times
+        with exclusively(), single_threaded_blas():  # small products: threads that wait for each other cost more than they gain, on a busy machine many times
             mod = stage.run(mod, options)
         yield stage.name, mod
 

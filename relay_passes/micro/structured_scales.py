@@ -40,11 +40,13 @@ def structured_scale(weight: np.ndarray, axis: int = 0) -> np.ndarray | None:
     """
     moved = np.ascontiguousarray(np.moveaxis(np.asarray(weight), axis, 0))
     key = moved.shape, moved.dtype.str, hashlib.blake2b(moved, digest_size=16).digest()
-    if key not in _answers:
+    try:
+        found = _answers[key]
+    except KeyError:  # another thread may clear them at any moment
         if len(_answers) >= REMEMBERED:
             _answers.clear()
-        _answers[key] = _scale_of(moved)
-    return None if _answers[key] is None else _answers[key].copy()
+        found = _answers[key] = _scale_of(moved)
+    return None if found is None else found.copy()
 
 
 def _scale_of(weight: np.ndarray) -> np.ndarray | None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +15,7 @@ from tvm_ergo.target.isa import Instruction
 from tvm_ergo.target.isa.coded import coded_operands
 from tvm_ergo.target.isa.cost import Cost
 from tvm_ergo.target.machine.hazards import HazardCheck, describe
-from tvm_ergo.target.machine.kernels.workers import single_threaded_blas
+from tvm_ergo.target.machine.kernels.workers import a_run
 from tvm_ergo.target.machine.memory import Memory
 from tvm_ergo.target.machine.timeline import simulate
 from tvm_ergo.target.machine.trace import Trace
@@ -65,7 +66,8 @@ class Machine:
 
     Instructions are executed in program order: validation lets them wait only for earlier ones, so it is one of the orders the chip may
     take, and without races all orders give the same result. Everything that does not depend on inputs (prepared weights, and
-    timeline and energy but for SPMV) is computed once. Not thread-safe. Errors: ProgramError, TargetError, MachineError.
+    timeline and energy but for SPMV) is computed once. Any number of threads may call `run` at a time: each run has a memory of its own, and
+    memories are kept for the next runs, as many as ran at once. Errors: ProgramError, TargetError, MachineError.
     """
 
     def __init__(self, program: Program, chip: Chip | str | None = None, strict: bool = False, point: Point | str | None = None):
@@ -78,14 +80,32 @@ class Machine:
         if strict:
             HazardCheck(program).run()
         self.trace = Trace(program, self.chip, point)
-        self._spent: dict[int, Callable[[], Cost]] = {}  # by instruction whose cost depends on data, of the latest run
         self._coded = {i: c for i, instruction in enumerate(program.instructions) if (c := coded_operands(instruction))}
         written = _written_spans(program)
         mutable = [_meets(addr, addr + len(content), written) for addr, content in program.data]
-        self.memory = Memory(program.memory_bytes, [(a, a + len(c)) for (a, c), changes in zip(program.data, mutable) if not changes])
+        self._constant = [(a, a + len(c)) for (a, c), changes in zip(program.data, mutable) if not changes]
         self._reload = [section for section, changes in zip(program.data, mutable) if changes]
-        for addr, content in program.data:
-            self.memory.load(addr, content)
+        self.memory = self._loaded(None)
+        """The one that runs one after another have, and the first of those that run at once."""
+        self._idle = [self.memory]
+
+    def _loaded(self, sibling: Memory | None) -> Memory:
+        memory = Memory(self.program.memory_bytes, self._constant, sibling)
+        for addr, content in self.program.data:
+            memory.load(addr, content)
+        return memory
+
+    @contextmanager
+    def _own_memory(self) -> Iterator[Memory]:
+        """A memory that no other run has meanwhile."""
+        try:
+            memory = self._idle.pop()  # one step under the interpreter's lock, as `append` is
+        except IndexError:
+            memory = self._loaded(self.memory)
+        try:
+            yield memory
+        finally:
+            self._idle.append(memory)
 
     def run(self, inputs: dict[str, np.ndarray], watch: Watch | None = None) -> Result:
         """One inference.
@@ -94,25 +114,27 @@ class Machine:
         instruction, memory); ``memory.view(operand).copy()`` takes an intermediate tensor. Errors: InputError, MachineError.
         """
         arrays = check_inputs(self.program.inputs, inputs)
-        self._reset()
-        self.memory.streams = {}
+        with self._own_memory() as memory, a_run():
+            return self._run(memory, arrays, watch)
+
+    def _run(self, memory: Memory, arrays: list[np.ndarray], watch: Watch | None) -> Result:
+        self._reset(memory)
         for number, (port, array) in enumerate(zip(self.program.inputs, arrays)):
             if port.streamed:
-                self.memory.streams[number] = np.ascontiguousarray(array)
+                memory.streams[number] = np.ascontiguousarray(array)
             else:
-                self.memory.view(port.operand)[...] = array
-        with single_threaded_blas():  # kernels share out their rows themselves; held once a run, not once a layer
-            for index, instruction in enumerate(self.program.instructions):
-                self._execute(index, instruction)
-                if watch is not None:
-                    watch(index, instruction, self.memory)
-        return Result({port.name: self.memory.view(port.operand).copy() for port in self.program.outputs}, self._trace(), self._compressed())
+                memory.view(port.operand)[...] = array
+        spent: dict[int, Callable[[], Cost]] = {}  # by instruction whose cost depends on data
+        for index, instruction in enumerate(self.program.instructions):
+            self._execute(memory, index, instruction, spent)
+            if watch is not None:
+                watch(index, instruction, memory)
+        return Result({port.name: memory.view(port.operand).copy() for port in self.program.outputs}, self._trace(spent), self._compressed(memory))
 
-    def _trace(self) -> Trace:
+    def _trace(self, spent: dict[int, Callable[[], Cost]]) -> Trace:
         """What this run took: the trace of every run, unless an instruction's time depends on its data."""
-        if not self._spent:
+        if not spent:
             return self.trace
-        spent = dict(self._spent)
 
         def timeline():
             costs = [spent[i]() if i in spent else cost for i, cost in enumerate(self.trace.timeline.costs)]
@@ -120,35 +142,35 @@ class Machine:
 
         return Trace(self.program, self.chip, self.trace.point, timeline)
 
-    def _compressed(self) -> tuple[TileCount, ...]:
+    def _compressed(self, memory: Memory) -> tuple[TileCount, ...]:
         names = [node.name for node in self.program.nodes] or [""]
-        return tuple(TileCount(node, names[node], tuple(counts.tolist())) for node, counts in sorted(self.memory.tiles.items()))
+        return tuple(TileCount(node, names[node], tuple(counts.tolist())) for node, counts in sorted(memory.tiles.items()))
 
-    def _execute(self, index: int, instruction: Instruction) -> None:
+    def _execute(self, memory: Memory, index: int, instruction: Instruction, spent: dict[int, Callable[[], Cost]]) -> None:
         coded = self._coded.get(index)
         try:
             if coded:
-                self.memory.open(coded)
+                memory.open(coded)
             if self.strict:
-                self.memory.restrict(instruction)
-            instruction.execute(self.memory)
+                memory.restrict(instruction)
+            instruction.execute(memory)
             if instruction.DEPENDS_ON_DATA:
-                self._spent[index] = instruction.spent(self.memory, self.chip)
+                spent[index] = instruction.spent(memory, self.chip)
             if coded:
-                self.memory.close(instruction)
+                memory.close(instruction)
         except MachineError as error:
             error.where = "; ".join(filter(None, (describe(self.program, index), error.where)))
             raise
         finally:
-            self.memory.restrict(None)
+            memory.restrict(None)
 
-    def _reset(self) -> None:
-        self.memory.tiles.clear()
-        self._spent.clear()
+    def _reset(self, memory: Memory) -> None:
+        memory.tiles.clear()
+        memory.streams = {}
         if self.strict:
-            self.memory.poison()
+            memory.poison()
         for addr, content in self.program.data if self.strict else self._reload:
-            self.memory.load(addr, content)
+            memory.load(addr, content)
 
 
 def check_inputs(ports: list[Port], inputs: dict[str, np.ndarray]) -> list[np.ndarray]:

@@ -19,16 +19,17 @@ class Memory:
     """``size_bytes`` of memory. ``view(operand)`` is the only way instructions reach it.
 
     constant : half-open byte ranges that no instruction and no input port ever writes: weights, tables. What is computed from them may be
-    kept from one run to the next (``prepared``). tiles : tiles compressed since the run began, int64[9] by dropped bits, by node. Not
-    thread-safe.
+    kept from one run to the next (``prepared``). tiles : tiles compressed since the run began, int64[9] by dropped bits, by node. sibling : a
+    memory of the same Program: what is computed from constants is shared with it. One run at a time has it: not thread-safe but for what is shared.
     """
 
-    def __init__(self, size_bytes: int, constant: Sequence[tuple[int, int]] = ()):
+    def __init__(self, size_bytes: int, constant: Sequence[tuple[int, int]] = (), sibling: Memory | None = None):
         self.bytes = np.zeros(size_bytes, np.uint8)
         self.constant = tuple(constant)
         self._views: dict[int, tuple[Operand, np.ndarray]] = {}
-        self._prepared: dict[int, tuple[Instruction, object]] = {}
-        self._weights: dict[tuple, np.ndarray] = {}  # decoded, of constant streams
+        # written by any of the memories that share them; the same value whoever does, and read-only then
+        self._prepared: dict[int, tuple[Instruction, object]] = {} if sibling is None else sibling._prepared
+        self._weights: dict[tuple, np.ndarray] = {} if sibling is None else sibling._weights  # decoded, of constant streams
         self._plain: list[tuple[CodedOperand, np.ndarray]] = []  # of the running instruction
         self.tiles: dict[int, np.ndarray] = {}
         self.streams: dict[int, np.ndarray] = {}  # the arrays of streamed ports in this run, dense, by port number

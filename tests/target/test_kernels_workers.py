@@ -95,3 +95,40 @@ if child == 0:
 assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 """
     subprocess.run([sys.executable, "-W", "ignore", "-c", code], env={**os.environ, "OMP_NUM_THREADS": "3"}, check=True, timeout=120)
+
+
+def test_runs_that_want_all_processors_keep_to_their_threads(three_threads):
+    seen = set()
+
+    def nested(runs: int) -> None:
+        if runs:
+            with workers.a_run():
+                nested(runs - 1)
+        else:
+            workers.run_all(lambda item: seen.add(threading.get_ident()), range(40))
+
+    assert not workers.alone()
+    nested(3)
+    assert seen == {threading.get_ident()} and not workers.alone()
+
+
+def test_a_forked_process_counts_its_own_runs():
+    """Another thread is running, and holds the lock, when the process forks; the child can run, and counts its one run alone."""
+    code = """
+import os, threading
+from tvm_ergo.target.machine.kernels import workers
+entered, leave = threading.Event(), threading.Event()
+def run():
+    with workers.a_run(), workers._blas_lock:
+        entered.set(); leave.wait(60)
+threading.Thread(target=run).start()
+entered.wait(60)
+child = os.fork()
+if child == 0:
+    with workers.a_run():
+        os._exit(workers._runs)
+leave.set()
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+    result = subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True, capture_output=True, text=True, timeout=120)
+    assert result.stdout.split() == ["1"]

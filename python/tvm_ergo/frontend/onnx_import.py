@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
-import warnings
-
 import numpy as np
 import onnx
 import tvm
@@ -18,6 +14,7 @@ from tvm_ergo.frontend.imported import Imported, SourceFormat, describe, require
 from tvm_ergo.frontend.names import name_helpers
 from tvm_ergo.frontend.onnx_decompose import annotate_lengths, decompose
 from tvm_ergo.frontend.onnx_static import has_body, make_static
+from tvm_ergo.frontend.quiet import quiet
 from tvm_ergo.relay_passes.relax_utils import Call, Constant, array_of, dtype_of, safe_name, shape_of
 from tvm_ergo.target.errors import ModelError, UnsupportedError
 
@@ -145,10 +142,8 @@ def _convert(model: onnx.ModelProto, shapes: dict, source: str) -> tvm.IRModule:
     opset = max((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), default=1)
     for value in model.graph.input:
         importer.parameter_names[value.name] = safe_name(value.name)
-    chatter = io.StringIO()  # the importer prints operands on errors
     try:
-        with contextlib.redirect_stdout(chatter), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with quiet():
             return importer.from_onnx(model.graph, opset)
     except (ValueError, TypeError, KeyError, AttributeError, AssertionError, NotImplementedError, IndexError, RuntimeError) as error:
         first = next((line.strip() for line in str(error).splitlines()[::-1] if line.strip()), type(error).__name__)

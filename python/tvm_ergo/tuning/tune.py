@@ -16,6 +16,7 @@ import tvm
 from tvm_ergo import frontend
 from tvm_ergo import options as given
 from tvm_ergo.api import renamed
+from tvm_ergo.codegen.exclusive import exclusively
 from tvm_ergo.codegen.space import Objective
 from tvm_ergo.codegen.tuning.budget import Gate
 from tvm_ergo.codegen.tuning.combine import Network, best_network, default_figures
@@ -93,7 +94,9 @@ def tune(model, *, out: str | Path, target: str | Path | tvm.target.Target | Chi
     folder, name = Path(out), Path(imported.source or "model").name
     manifest = _manifest(chip, goal, budget, settings, options, keys)
     store.check_folder(folder, manifest, given.flag("resume", resume))
-    return _Run(name, chip, goal, budget, settings, prepared(mod, options), keys, folder, manifest, resume, measure, progress, options.weights is not Weights.DENSE).result()
+    with exclusively():
+        starts = prepared(mod, options)
+    return _Run(name, chip, goal, budget, settings, starts, keys, folder, manifest, resume, measure, progress, options.weights is not Weights.DENSE).result()
 
 
 def _asked(limits, objective, trials, seconds, early_stop, seed, strategy) -> tuple[Budget, Goal, Settings]:
@@ -148,7 +151,8 @@ class _Run:
 
     def result(self) -> TuningResult:
         starts = (self.prepared.functions, *self.prepared.others)
-        tasks = tasks_of_starts(starts, self.chip, forms=self.forms, layouts=self.prepared.layouts, gating=self.budget.gating)
+        with exclusively():
+            tasks = tasks_of_starts(starts, self.chip, forms=self.forms, layouts=self.prepared.layouts, gating=self.budget.gating)
         check_feasible([task for task in tasks if task.given], self.budget, self.chip)
         default = default_figures(self.prepared.functions, self.chip, self.budget)
         score = Score.of(self.goal, self.chip, self.budget, default)
@@ -160,7 +164,8 @@ class _Run:
                             self.measure or _here, self.settings, self.folder, interrupted, self._reporting(start))
             search.run()
             elapsed = time.monotonic() - start
-            network = best_network(starts, tasks, self.goal, self.budget, self.chip)
+            with exclusively():
+                network = best_network(starts, tasks, self.goal, self.budget, self.chip)
         result = self._result(search, tasks, network, default, elapsed, interrupted())
         write_atomically(self.folder / store.BEST, json.dumps(self._best(network), indent=1))
         write_atomically(self.folder / store.SUMMARY, result.model_dump_json(indent=1))

@@ -3,6 +3,7 @@
 BLAS libraries bring their own threads, which wait for each other by spinning: on a busy machine that costs far more than it gains, and
 they leave all the work around the matrix products (im2col, rescale) to one core. So the bands are distributed here, and BLAS is held
 to one thread meanwhile, where it is the OpenBLAS that NumPy's wheels carry; with any other BLAS convolutions run band by band.
+Where the caller's own threads run as many Programs at a time as there are processors, every run keeps to its thread: each has a core then.
 """
 
 from __future__ import annotations
@@ -20,10 +21,11 @@ from pathlib import Path
 import numpy as np
 
 MOST_THREADS = 8
-_state = threading.local()  # .inside: this thread is already running bands
+_state = threading.local()  # .inside: this thread is already running bands; .blas, .runs: its share of the counts below
 _blas_lock = threading.Lock()  # the BLAS thread count is global
 _blas_users = 0
 _blas_before = 0
+_runs = 0  # Programs being run, by any threads
 
 
 @cache
@@ -39,8 +41,15 @@ def _pool() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(thread_count() - 1, thread_name_prefix="ergo-kernels")
 
 
+def _forked() -> None:
+    """In a forked process, which has the thread alone that forked: no pool, a lock that nobody holds, and the runs of this thread."""
+    global _blas_lock, _blas_users, _runs
+    _pool.cache_clear()
+    _blas_lock, _blas_users, _runs = threading.Lock(), getattr(_state, "blas", 0), getattr(_state, "runs", 0)
+
+
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_pool.cache_clear)  # threads do not survive a fork
+    os.register_at_fork(after_in_child=_forked)
 
 
 @cache
@@ -58,9 +67,30 @@ def _openblas():
     return None
 
 
+def alone() -> bool:
+    """Whether layers stay on the thread that they are run by: inside of a band, with one processor, and where other runs want all of them."""
+    return thread_count() == 1 or _runs >= thread_count() or getattr(_state, "inside", False)
+
+
 def can_split_blas() -> bool:
     """Whether matrix products may be distributed over the threads here."""
-    return thread_count() > 1 and not getattr(_state, "inside", False) and _openblas() is not None
+    return not alone() and _openblas() is not None
+
+
+@contextmanager
+def a_run():
+    """While a Program runs. BLAS is held to one thread: once a run, not once a layer."""
+    global _runs
+    with single_threaded_blas():
+        with _blas_lock:
+            _runs += 1
+            _state.runs = getattr(_state, "runs", 0) + 1
+        try:
+            yield
+        finally:
+            with _blas_lock:
+                _runs -= 1
+                _state.runs -= 1
 
 
 @contextmanager
@@ -77,11 +107,13 @@ def single_threaded_blas():
             _blas_before = get_threads()
             set_threads(1)
         _blas_users += 1
+        _state.blas = getattr(_state, "blas", 0) + 1
     try:
         yield
     finally:
         with _blas_lock:
             _blas_users -= 1
+            _state.blas -= 1
             if _blas_users == 0:
                 set_threads(_blas_before)
 
@@ -89,7 +121,7 @@ def single_threaded_blas():
 def run_all(function: Callable, items: Iterable, parallel: bool = True) -> None:
     """``function(item)`` for every item, in any order, on all threads when ``parallel``; the first exception is raised."""
     items = list(items)
-    if not parallel or len(items) < 2 or thread_count() == 1 or getattr(_state, "inside", False):
+    if not parallel or len(items) < 2 or alone():
         for item in items:
             function(item)
         return
