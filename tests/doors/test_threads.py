@@ -96,6 +96,11 @@ def test_two_loads_of_one_file(model, strict, tmp_path):
     check_runs([tvm_ergo.load(tmp_path / "digits.ergo") for _ in range(2)], runs_of(strict))
 
 
+def test_two_loads_of_the_programs_alone(model, strict, tmp_path):
+    model.save(tmp_path / "digits.ergo")
+    check_runs([tvm_ergo.load(tmp_path / "digits.ergo", programs_only=True) for _ in range(2)], runs_of(strict) // 2)
+
+
 def test_two_models_while_a_third_is_compiled(model, strict):
     small, made = compiled(memory=26_000), []
 
