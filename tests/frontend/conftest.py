@@ -3,10 +3,13 @@
 import io
 import lzma
 import os
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))  # helper modules beside the tests; pytest imports by path
 
 REPO = Path(__file__).resolve().parents[2]
 SHARED = Path(os.environ.get("ERGO_SHARED", REPO.parent / "shared"))

@@ -15,10 +15,10 @@ convtranspose_output_shape cos depthtospace_example div dropout_default einsum_t
 flatten_axis1 gather_0 gelu_default_1_expanded gemm_all_attributes globalaveragepool greater hardsigmoid hardswish identity
 isinf isinf_negative layer_normalization_2d_axis0 leakyrelu logsoftmax_axis_1 matmul_2d maxpool_2d_default mean_example
 not_2d pow_types_int32_int32 prelu_example reduce_sum_keepdims_example relu reshape_reordered_all_dims
-resize_upsample_scales_linear round sce_mean shape sigmoid size slice softmax_axis_1 spacetodepth_crd_mode_example
+resize_upsample_scales_linear resize_downsample_scales_linear round sce_mean shape sigmoid size slice softmax_axis_1 spacetodepth_crd_mode_example
 split_1d_uneven_split_opset18 sub top_k transpose_default unsqueeze_axis_0 where_example""".split()
 REFUSED = """adam batchnorm_example_training_mode equal_string if_seq quantizelinear_e4m3fn reduce_max_empty_set
-roialign_mode_max top_k_uint64 training_dropout resize_downsample_scales_linear""".split()
+roialign_mode_max top_k_uint64 training_dropout""".split()
 
 
 @pytest.mark.parametrize("name", PASS)

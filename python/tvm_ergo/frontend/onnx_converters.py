@@ -128,19 +128,6 @@ def is_inf(inputs, attrs, opset: int):
     return const(np.zeros(shape_of(inputs[0]), bool))
 
 
-def resize(inputs, attrs, opset: int):
-    """Errors: UnsupportedError for antialiasing, and for scales that do not give whole sizes (TVM takes the ratio of the sizes)."""
-    scales = inputs[2] if opset >= 11 and len(inputs) > 2 else None
-    inexact = False
-    if isinstance(scales, Constant) and array_of(scales).size == len(shape_of(inputs[0])):
-        sizes = array_of(scales).astype(np.float64) * np.array(shape_of(inputs[0]))
-        inexact = bool(np.abs(sizes - np.rint(sizes)).max() > 1e-3)
-    if attrs.get("antialias", 0) or inexact:
-        raise UnsupportedError("Resize with antialiasing or with scales that give broken sizes is not supported",
-                               where=attrs["tvm_custom"]["name"], remedy="give output sizes, without antialiasing")
-    return None
-
-
 def top_k(inputs, attrs, opset: int):
     """Errors: UnsupportedError for uint64, which TVM's sort does not take."""
     if dtype_of(inputs[0]) == "uint64":
@@ -151,4 +138,4 @@ def top_k(inputs, attrs, opset: int):
 CONVERTERS = {"Split": split, "SpaceToDepth": space_to_depth, "ConvTranspose": conv_transpose, "Pow": power,
               "BatchNormalization": batch_normalization, "Dropout": dropout, "NonMaxSuppression": non_max_suppression,
               "RoiAlign": roi_align, "BitShift": bit_shift, "IsInf": is_inf,
-              "Resize": resize, "TopK": top_k}
+              "TopK": top_k}

@@ -13,12 +13,13 @@ from tvm_ergo.frontend import onnx_converters as converters
 from tvm_ergo.frontend.imported import Imported, SourceFormat, describe, require_finite, resolve_shapes
 from tvm_ergo.frontend.names import name_helpers
 from tvm_ergo.frontend.onnx_decompose import annotate_lengths, decompose
+from tvm_ergo.frontend.onnx_rules.upgrade import upgrade
 from tvm_ergo.frontend.onnx_static import has_body, make_static
 from tvm_ergo.frontend.quiet import quiet
 from tvm_ergo.relay_passes.relax_utils import Call, Constant, array_of, dtype_of, safe_name, shape_of
 from tvm_ergo.target.errors import ModelError, UnsupportedError
 
-_MASK_CONSUMERS = {"Add", "Where", "Clip", "Min", "Max", "Sub", "ConstantOfShape"}
+_MASK_CONSUMERS = {"Pad", "Add", "Where", "Clip", "Min", "Max", "Sub", "ConstantOfShape"}
 _HANDLED = {"Constant"}
 _ELEMENT_TYPES = tuple(getattr(onnx.TensorProto, name) for name in (
     "FLOAT", "FLOAT16", "DOUBLE", "INT8", "INT16", "INT32", "INT64", "UINT8", "UINT16", "UINT32", "UINT64", "BOOL"))
@@ -38,6 +39,7 @@ def import_onnx(model: onnx.ModelProto, source: str, input_shapes: dict | None =
     _check_weights(own.graph)
     annotate_lengths(own, shapes)
     decompose(own)
+    upgrade(own)
     mod = name_helpers(_imported(own, shapes, source))
     return describe(mod, source, SourceFormat.ONNX, list(declared), [o.name for o in own.graph.output])
 

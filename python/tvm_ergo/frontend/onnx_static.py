@@ -15,34 +15,34 @@ import onnx.inliner
 from onnx import helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
+from tvm_ergo.frontend.onnx_rules.rewrite import rewrite
+from tvm_ergo.frontend.onnx_rules.view import inferred_types
 from tvm_ergo.target.errors import ModelError, UnsupportedError
 
 _MAX_ELEMENTS = 1 << 14
 """Larger values are left to the graph: they are data, not shapes."""
 _NOT_FOLDED = frozenset({"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "RandomNormal", "RandomUniform", "RandomNormalLike",
                          "RandomUniformLike", "Bernoulli", "Multinomial", "Dropout", "If", "Loop", "Scan", "SequenceMap", "Optional"})
-_TRIGGERS = frozenset({"Shape", "Size", "If", "CastLike", "ConstantOfShape", "Range", "EyeLike", "OneHot", "SplitToSequence"})
+_ALWAYS = frozenset({"Shape", "Size", "CastLike"})
+"""Operators whose value follows from shapes and types alone."""
 _EVALUATION_ERRORS = (ValueError, TypeError, RuntimeError, IndexError, KeyError, AttributeError, NotImplementedError, AssertionError)
 _ONNX = ("", "ai.onnx")
 _DOMAIN = "tvm_ergo.body"
 
 
 def make_static(model: onnx.ModelProto, shapes: dict[str, list[int]], importable: frozenset[str]) -> onnx.ModelProto:
-    """``model`` with input shapes fixed, functions inlined where ``importable`` lacks them, and known values as initializers.
+    """``model`` with input shapes fixed, functions inlined where ``importable`` lacks them, known values as initializers, and nodes
+    spelled as ``onnx_rules`` has it; each of these until nothing changes, since one makes another possible.
 
-    The same object comes back, unchanged, if there is nothing to do. Errors: ModelError (a function body that cannot be inlined).
+    Errors: ModelError (a function body that cannot be inlined), UnsupportedError (a rule that cannot treat its node).
     """
-    wanted = any(_is_wanted(n, importable) for n in model.graph.node)
-    constants = any(n.op_type == "Constant" and n.attribute and n.attribute[0].name != "value" for n in model.graph.node)
-    if not (wanted or constants or model.functions or any(n.op_type in _TRIGGERS for n in model.graph.node)):
-        return model
     _fix_shapes(model, shapes)
-    while True:  # bodies may hold functions again
+    while True:
         if _make_local(model, importable) or model.functions:
             model = _inlined(model)
         while _fold(model):
             pass
-        if not any(_is_wanted(n, importable) for n in model.graph.node):
+        if not rewrite(model) and not any(_is_wanted(n, importable) for n in model.graph.node):
             return model
 
 
@@ -80,7 +80,7 @@ def _is_partial(node: onnx.NodeProto) -> bool:
 def _make_local(model: onnx.ModelProto, importable: frozenset[str]) -> bool:
     """Give every wanted node its schema's body as a function of the model (ONNX's own inliner wants the types of absent inputs too)."""
     opset = max((o.version for o in model.opset_import if o.domain in _ONNX), default=1)
-    types, made = _inferred_types(model), 0
+    types, made = inferred_types(model), 0
     for node in model.graph.node:
         if not _is_wanted(node, importable):
             continue
@@ -122,35 +122,34 @@ def _inlined(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _fold(model: onnx.ModelProto) -> bool:
-    """One pass over the nodes; True if an ``If`` was opened, so that there is more to see."""
-    types = _inferred_types(model)
+    """One pass over the nodes; True if anything became known, so that shapes behind it may be known too."""
+    if not _may_fold(model):
+        return False
+    types = inferred_types(model)
     known = {t.name: numpy_helper.to_array(t) for t in model.graph.initializer if math.prod(t.dims) <= _MAX_ELEMENTS}
-    kept, opened = [], False
+    kept, changed = [], False
     for node in model.graph.node:
         values = _values_of(node, known, types, model.opset_import)
         if values is not None:
             known.update(values)
+            changed = True
             model.graph.initializer.extend(numpy_helper.from_array(v, name) for name, v in values.items())
         elif node.op_type == "If" and node.input[0] in known:
             kept.extend(_branch(node, bool(known[node.input[0]].reshape(-1)[0]), model.graph))
-            opened = True
+            changed = True
         else:
             kept.append(_typed_cast(node, types))
     del model.graph.node[:]
     model.graph.node.extend(kept)
     _drop_unused(model.graph)
-    return opened
+    return changed
 
 
-def _inferred_types(model: onnx.ModelProto) -> dict[str, onnx.TypeProto.Tensor]:
-    try:
-        graph = onnx.shape_inference.infer_shapes(model, data_prop=True).graph
-    except (RuntimeError, onnx.shape_inference.InferenceError):
-        graph = model.graph
-    types = {v.name: v.type.tensor_type for v in (*graph.value_info, *graph.input, *graph.output) if v.type.HasField("tensor_type")}
-    for tensor in graph.initializer:
-        types[tensor.name] = helper.make_tensor_type_proto(tensor.data_type, list(tensor.dims)).tensor_type
-    return types
+def _may_fold(model: onnx.ModelProto) -> bool:
+    """Whether a node could have a value known now: cheap to say, unlike the shapes."""
+    small = {t.name for t in model.graph.initializer if math.prod(t.dims) <= _MAX_ELEMENTS}
+    return any(n.op_type in _ALWAYS or (n.op_type not in _NOT_FOLDED and all(name in small for name in n.input if name))
+               or (n.op_type == "If" and n.input[0] in small) for n in model.graph.node)
 
 
 def _static_shape(types: dict, name: str) -> list[int] | None:
