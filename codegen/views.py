@@ -24,7 +24,7 @@ from tvm_ergo.codegen.strided import View, operands_overlap
 from tvm_ergo.relay_passes import dialect
 from tvm_ergo.target.isa import DType
 
-IN_PLACE_OPS = (dialect.Add, dialect.Mul, dialect.Maximum, dialect.Minimum, dialect.Table)
+IN_PLACE_OPS = (dialect.Add, dialect.Mul, dialect.Maximum, dialect.Minimum, dialect.Table, dialect.AddWide, dialect.Rescale)
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ def _requantize(op) -> dict[str, int]:
     return {"in_zp": op.in_zp, "w_zp": op.w_zp, "out_zp": op.out_zp, "lo": op.lo, "hi": op.hi}
 
 
+@lowers(dialect.Conv2dWide)
 @lowers(dialect.Conv2dAccumulate)  # the same instruction: its ``out`` is int32, that is all the difference
 @lowers(dialect.Conv2d)
 def conv2d(node: Node, region: Region, emit: Emitter) -> None:
@@ -87,6 +88,7 @@ def conv2d_transpose(node: Node, region: Region, emit: Emitter) -> None:
          output_padding=(more_rows, more_cols), dilation=op.dilation, **_requantize(op))
 
 
+@lowers(dialect.MatMulWide)
 @lowers(dialect.MatMulAccumulate)
 @lowers(dialect.MatMul)
 def matmul(node: Node, region: Region, emit: Emitter) -> None:

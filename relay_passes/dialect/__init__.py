@@ -14,7 +14,9 @@ from tvm_ergo.relay_passes.dialect.elementwise import Add, Maximum, Minimum, Mul
 from tvm_ergo.relay_passes.dialect.linear import Conv2d, Conv2dTranspose, DepthwiseConv2d, MatMul
 from tvm_ergo.relay_passes.dialect.movement import Concat, Pad, Receive, Reshape, Resize2d, Slice, Transpose
 from tvm_ergo.relay_passes.dialect.pooling import AvgPool2d, MaxPool2d, ReduceMax, ReduceMin, ReduceSum, Softmax
+from tvm_ergo.relay_passes.dialect.rows import ExpRows, GatherRows, Norm, Rotate, WeightedMean
 from tvm_ergo.relay_passes.dialect.running import RequantizeLast, RunningSum
+from tvm_ergo.relay_passes.dialect.wide import AddWide, Conv2dWide, MatMulWide, Rescale
 
 __all__ = [
     "OPS", "ErgoOp", "Region", "Shape", "ergo_op", "from_call", "is_ergo_call",
@@ -23,6 +25,7 @@ __all__ = [
     "MaxPool2d", "AvgPool2d", "ReduceSum", "ReduceMax", "ReduceMin", "Softmax",
     "Resize2d", "Pad", "Concat", "Receive", "Slice", "Transpose", "Reshape",
     "Compress", "Decompress", "RunningSum", "RequantizeLast",
+    "AddWide", "Conv2dWide", "MatMulWide", "Rescale", "ExpRows", "GatherRows", "Norm", "Rotate", "WeightedMean",
 ]
 
 

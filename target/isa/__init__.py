@@ -9,10 +9,12 @@ from tvm_ergo.target.isa.cpu_library import CpuFunction
 from tvm_ergo.target.isa.elementwise import Add, MaxMin, MaxMinKind, Mul, Table
 from tvm_ergo.target.isa.movement import Copy, Fill, Receive
 from tvm_ergo.target.isa.operand import DType, Operand, contiguous, contiguous_strides, overlap
+from tvm_ergo.target.isa.rows import ExpRows, Gather, Norm, Rotate, WeightedMean
 from tvm_ergo.target.isa.running import Accumulate, Requantize
 from tvm_ergo.target.isa.sparse import Spmv
 from tvm_ergo.target.isa.tensor import Conv, ConvTranspose, Depthwise, MatMul
 from tvm_ergo.target.isa.vector import Pool, PoolKind, Reduce, ReduceKind, Resize, Softmax
+from tvm_ergo.target.isa.wide import AddWide, Rescale
 
 __all__ = [
     "Codec", "MNEMONICS", "OPCODES", "Engine", "Instruction", "Memory", "decode", "parse", "CpuCall", "CpuFunction", "Halt", "Cost",
@@ -20,4 +22,5 @@ __all__ = [
     "Accumulate", "Requantize", "Decode", "Encode",
     "Copy", "Fill", "Receive", "DType", "Operand", "contiguous", "contiguous_strides", "overlap", "Conv", "ConvTranspose", "Depthwise", "MatMul",
     "Add", "MaxMin", "MaxMinKind", "Mul", "Pool", "PoolKind", "Reduce", "ReduceKind", "Resize", "Softmax", "Spmv", "Table",
+    "AddWide", "ExpRows", "Gather", "Norm", "Rescale", "Rotate", "WeightedMean",
 ]

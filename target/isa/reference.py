@@ -46,7 +46,8 @@ accept exactly its place (address, shape, strides); `lo <= hi`.
 
 ## Requantization
 `clip(zp + floor(acc * mult / 2**shift + 1/2), lo, hi)`, see `target/numerics.py`. An i32 output of the tensor engine takes the raw
-accumulators instead, bias included; then `mult`, `shift`, `out_zp`, `lo` and `hi` are not used.
+accumulators instead, bias included; then `mult`, `shift`, `out_zp`, `lo` and `hi` are not used. An i16 output has zero point 0 and is clipped to
+its range: `out_zp`, `lo` and `hi` are not used.
 """
 
 

@@ -14,6 +14,7 @@ from tvm_ergo.target.isa.operand import DType
 from tvm_ergo.target.numerics import MAX_SHIFT, MULTIPLIER_BITS
 
 I8_ONLY, I32_ONLY, RESULT = (DType.I8,), (DType.I32,), (DType.I8, DType.I32)
+RESULT_OR_WIDE = (DType.I8, DType.I16, DType.I32)
 EXTENT = Int("u16", 0, 2**16 - 1)
 STEP = Int("u16", 1, 2**16 - 1)
 MULT = U32("requantization multiplier", 0, 2**MULTIPLIER_BITS - 1)
@@ -51,7 +52,7 @@ class Conv(_PerChannel):
     bias = Tensor("O", I32_ONLY, "bias at scale s_in * s_w[o]")
     mult = Tensor("O", I32_ONLY, "requantization multipliers, each in 0..2**24-1")
     shift = Tensor("O", I8_ONLY, "requantization right shifts, each in 0..62")
-    out = Tensor("N OH OW O", RESULT, "output, NHWC; int32: the accumulators, not requantized", out=True)
+    out = Tensor("N OH OW O", RESULT_OR_WIDE, "output, NHWC; int16: clipped to its range; int32: the accumulators, not requantized", out=True)
     strides = Ints(STEP, 2, "rows, columns")
     padding = Ints(EXTENT, 4, "top, left, bottom, right")
     dilation = Ints(STEP, 2, "rows, columns")
@@ -179,7 +180,7 @@ class MatMul(Instruction):
 
     a = Tensor("*", I8_ONLY, "left, [..., M, K]")
     b = Tensor("*", I8_ONLY, "right, [..., K, N], or [..., N, K] with transpose_b")
-    out = Tensor("*", RESULT, "output, [..., M, N]; int32: the accumulators, not requantized", out=True)
+    out = Tensor("*", RESULT_OR_WIDE, "output, [..., M, N]; int16: clipped to its range; int32: the accumulators, not requantized", out=True)
     transpose_b = Flag("b is stored [..., N, K]")
     a_zp = I8("zero point of a")
     b_zp = I8("zero point of b")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from itertools import product
+from math import isqrt
 
 import numpy as np
 
@@ -172,5 +174,106 @@ def _reshape(op, x):
 
 
 _receive = _transpose
+
+
+def _round(value: int, shift: int) -> int:
+    """``floor(value / 2**shift + 1/2)`` of a Python integer."""
+    return (2 * value + (1 << shift)) >> (shift + 1)
+
+
+def _ends(op, value: int, wide: bool) -> int:
+    return min(max(value, -32768), 32767) if wide else min(max(value + op.out_zp, op.lo), op.hi)
+
+
+def _conv2d_wide(op, x, w, bias, mult, shift):
+    acc = _accumulators(op, x, w, bias)
+    scaled = numerics.rounding_shift(acc * mult.astype(np.int64), shift)
+    return np.clip(scaled, -32768, 32767).astype(np.int16)
+
+
+def _accumulators(op, x, w, bias):
+    """Of a convolution: its int8 results with all multipliers 1 would be clipped, so they are summed here."""
+    rows, cols = _size(op, x, w.shape[1:3])
+    acc = np.zeros((x.shape[0], rows, cols, w.shape[0]), np.int64) + bias.astype(np.int64)
+    depth, per_group = w.shape[3], w.shape[0] // op.groups
+    for oh, ow, o in product(range(rows), range(cols), range(w.shape[0])):
+        begin = o // per_group * depth
+        for i, j, ih, iw in _taps(op, x, w.shape[1:3], oh, ow):
+            acc[:, oh, ow, o] += ((x[:, ih, iw, begin:begin + depth].astype(np.int64) - op.in_zp) * (w[o, i, j].astype(np.int64) - op.w_zp)).sum(axis=-1)
+    return acc
+
+
+def _matmul_wide(op, a, b):
+    right = np.swapaxes(b, -1, -2) if op.transpose_b else b
+    acc = np.matmul(a.astype(np.int64) - op.a_zp, right.astype(np.int64) - op.b_zp)
+    return np.clip(numerics.rounding_shift(acc * op.mult, op.shift), -32768, 32767).astype(np.int16)
+
+
+def _elements(function, shape, *arrays, dtype):
+    out = np.empty(shape, dtype)
+    arrays = [np.broadcast_to(a, shape) for a in arrays]
+    for index in np.ndindex(shape):
+        out[index] = function(*(int(a[index]) for a in arrays))
+    return out
+
+
+def _add_wide(op, a, b):
+    def value(p, q):
+        return _ends(op, _round((p - op.a_zp) * op.a_mult + (q - op.b_zp) * op.b_mult, op.shift), True)
+
+    return _elements(value, np.broadcast_shapes(a.shape, b.shape), a, b, dtype=np.int16)
+
+
+def _rescale(op, x):
+    return _elements(lambda v: _ends(op, _round((v - op.in_zp) * op.mult, op.shift), op.wide), x.shape, x, dtype=np.int16 if op.wide else np.int8)
+
+
+def _norm(op, x, gamma, beta):
+    out = np.empty(x.shape, np.int16 if op.wide else np.int8)
+    for row in np.ndindex(x.shape[:-1]):
+        values = [int(v) - op.in_zp for v in x[row]]
+        length, total = len(values), sum(values) if op.centre else 0
+        spread = max(1, length * sum(v * v for v in values) - total * total + (op.eps << op.eps_shift))
+        k = next(k for k in range(-20, 20) if 2**30 <= Fraction(spread) / Fraction(4)**k < 2**32)
+        root = isqrt(2**62 // int(Fraction(spread) / Fraction(4)**k))
+        for c, v in enumerate(values):
+            t = _round((length * v - total) * root, 17 + k)
+            out[(*row, c)] = _ends(op, _round(t * int(gamma[c]) + (int(beta[c]) << op.beta_shift), op.shift), op.wide)
+    return out
+
+
+def _exp_rows(op, x, lut, *mask):
+    out = np.zeros(x.shape, np.uint8)
+    kept = np.broadcast_to(mask[0], x.shape) != 0 if mask else np.ones(x.shape, bool)
+    for row in np.ndindex(x.shape[:-1]):
+        valid = [k for k in range(x.shape[-1]) if kept[(*row, k)] and (not op.causal or k <= row[-1] + op.offset)]
+        for k in valid:
+            distance = max(int(x[(*row, j)]) for j in valid) - int(x[(*row, k)])
+            out[(*row, k)] = min(_round(int(lut[distance % 256]) >> min(distance // 256, 31), 7), 255)
+    return out
+
+
+def _weighted_mean(op, a, b):
+    acc = np.matmul(a.astype(np.int64), b.astype(np.int64) - op.b_zp)
+    weight = np.maximum(1, a.astype(np.int64).sum(-1, keepdims=True))
+    return _elements(lambda v, s: _ends(op, _round(_round(v * (2**30 // s), 22) * op.mult, op.shift), op.wide), acc.shape, acc, weight,
+                     dtype=np.int16 if op.wide else np.int8)
+
+
+def _rotate(op, x, cos, sin):
+    length = x.shape[-1]
+    order = [i ^ 1 if op.interleaved else (i + length // 2) % length for i in range(length)]
+    return _elements(lambda v, y, c, s: _ends(op, _round((v * c + y * s) * op.mult, op.shift), op.wide), x.shape, x, x[..., order], cos, sin,
+                     dtype=np.int16 if op.wide else np.int8)
+
+
+def _gather_rows(op, table, mult, ids):
+    out = np.empty((*ids.shape, table.shape[1]), np.int16)
+    for index in np.ndindex(ids.shape):
+        row = int(ids[index])
+        row = min(max(row + len(table) if row < 0 else row, 0), len(table) - 1)
+        out[index] = [_ends(op, _round(int(v) * int(mult[row]), op.shift), True) for v in table[row]]
+    return out
+
 
 assert all(f"_{name}" in globals() for name, op in dialect.OPS.items() if op.in_models)

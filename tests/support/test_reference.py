@@ -8,6 +8,9 @@ from tvm_ergo.relay_passes.micro.lower_context import LOWERINGS
 from tvm_ergo.relay_passes.support import RULES
 from tvm_ergo.relay_passes.support.reference import page, sentence
 
+ROWS = {"add_wide", "conv2d_wide", "exp_rows", "gather_rows", "matmul_wide", "norm", "rescale", "rotate", "weighted_mean"}
+"""What the lowering of attention makes, from patterns of its own."""
+
 PAGE = Path(__file__).parents[2] / "docs" / "supported_operators.md"
 
 
@@ -24,4 +27,4 @@ def test_every_rule_is_documented_and_lowered():
 
 
 def test_every_dialect_operator_is_reached_by_a_rule():
-    assert {name for rule in RULES for name in rule.runs_as} == {name for name, op in OPS.items() if op.in_models}
+    assert {name for rule in RULES for name in rule.runs_as} == {name for name, op in OPS.items() if op.in_models} - ROWS

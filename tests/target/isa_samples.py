@@ -3,8 +3,9 @@
 import numpy as np
 from tvm_ergo.target.codecs.eie import EieFormat, encode
 from tvm_ergo.target.isa import (
-    Accumulate, Add, Codec, Conv, ConvTranspose, Copy, CpuCall, CpuFunction, Decode, Depthwise, DType, Encode, Fill, Halt, MatMul, MaxMin, MaxMinKind, Mul, Operand, Pool,
-    PoolKind, Receive, Reduce, ReduceKind, Requantize, Resize, Softmax, Spmv, Table, contiguous,
+    Accumulate, Add, AddWide, Codec, Conv, ConvTranspose, Copy, CpuCall, CpuFunction, Decode, Depthwise, DType, Encode, ExpRows, Fill, Gather, Halt, MatMul, MaxMin, MaxMinKind, Mul, Norm, Operand, Pool,
+    PoolKind, Receive, Reduce, ReduceKind, Requantize, Rescale, Resize, Rotate, Softmax, Spmv, Table, WeightedMean,
+    contiguous,
 )
 
 MEMORY_BYTES = 1 << 16
@@ -99,6 +100,17 @@ def samples() -> dict:
         "receive": Receive(port=0, offset=5, steps=(300, 1, 100, 0, 0, 0), out=p((3, 4, 5), wider=2)),
         "argmax": CpuCall(function=CpuFunction.ARGMAX, inputs=[p((3, 10))], outputs=[p((3,), "int32")], params=()),
         "gather_rows": CpuCall(function=CpuFunction.GATHER_ROWS, inputs=[p((7, 4)), p((2, 3), "int32")], outputs=[p((2, 3, 4))], params=()),
+        "add_wide": AddWide(a=p((1, 3, 4, 5), "int16", wider=2), b=p((5,)), out=p((1, 3, 4, 5), "int16"), a_zp=0, b_zp=-3, a_mult=1_000_000, b_mult=-2_000_000,
+                            shift=20),
+        "rescale": Rescale(x=p((3, 5), "int16", wider=1), out=p((3, 5), wider=2), in_zp=0, mult=9_000_000, shift=31, **REQUANT),
+        "norm": Norm(x=p((3, 5), "int16", wider=2), gamma=p((5,), "int16"), beta=p((5,), "int32"), out=p((3, 5), "int16", wider=1), centre=True, in_zp=0, eps=7,
+                     eps_shift=3, beta_shift=2, shift=16, **REQUANT),
+        "exp_rows": ExpRows(x=p((2, 3, 6), "int16", wider=1), lut=p((256,), "int32"), mask=[p((6,))], out=p((2, 3, 6), "uint8", wider=2), causal=True, offset=2),
+        "weighted_mean": WeightedMean(a=p((2, 1, 4, 5), "uint8"), b=p((3, 5, 6)), out=p((2, 3, 4, 6), "int16", wider=1), b_zp=-2, mult=9_000_000, shift=22,
+                                      **REQUANT),
+        "rotate": Rotate(x=p((3, 6), "int16"), cos=p((1, 6), "int16"), sin=p((6,), "int16"), out=p((3, 6), wider=2), interleaved=True, mult=9_000_000, shift=46,
+                         **REQUANT),
+        "gather": Gather(table=p((7, 4), wider=2), mult=p((7,), "int32"), ids=p((2, 3), "int32"), out=p((2, 3, 4), "int16", wider=2), shift=16),
         "halt": Halt(),
     }
 
@@ -122,6 +134,15 @@ def fill_parameters(ins, memory, seed=0):
         for taps, size in ((ins.rows, ins.x.shape[1]), (ins.cols, ins.x.shape[2])):
             memory.view(taps)[...] = np.stack([rng.integers(0, size, taps.shape[0]) for _ in range(2)] + [rng.integers(0, 2049,
                                                                                                                        taps.shape[0])], 1)
+    if isinstance(ins, ExpRows):
+        memory.view(ins.lut)[...] = np.rint(2**15 * 2.0 ** (-np.arange(256) / 256))
+        memory.view(ins.x)[...] = rng.integers(-900, 900, ins.x.shape)
+        memory.view(ins.mask[0])[...] = [1, -1, 0, 5, 1, 1]
+    if isinstance(ins, Norm):
+        memory.view(ins.beta)[...] = rng.integers(-2**22, 2**22, ins.beta.shape)
+    if isinstance(ins, Gather):
+        memory.view(ins.mult)[...] = rng.integers(2**23, 2**24, ins.mult.shape)
+        memory.view(ins.ids)[...] = [[-1, 2, 6], [0, 99, -99]]
     if isinstance(ins, Spmv):
         memory.view(ins.w)[...] = SPARSE
     if isinstance(ins, Decode):

@@ -111,7 +111,8 @@ def test_opcodes_do_not_change():
     """Stored programs depend on these numbers."""
     assert {cls.MNEMONIC: code for code, cls in OPCODES.items()} == {
         "CONV": 1, "DEPTHWISE": 2, "CONV_TRANSPOSE": 3, "MATMUL": 4, "ADD": 16, "MUL": 17, "MAXMIN": 18, "TABLE": 19, "POOL": 20,
-        "REDUCE": 21, "SOFTMAX": 22, "RESIZE": 23, "COPY": 32, "FILL": 33, "RECEIVE": 36, "ACCUMULATE": 24, "REQUANTIZE": 25, "ENCODE": 34, "DECODE": 35, "CPU_CALL": 48, "SPMV": 64, "HALT": 63}
+        "REDUCE": 21, "SOFTMAX": 22, "RESIZE": 23, "COPY": 32, "FILL": 33, "RECEIVE": 36, "ACCUMULATE": 24, "REQUANTIZE": 25, "ENCODE": 34, "DECODE": 35, "CPU_CALL": 48, "WEIGHTED_MEAN": 5, "ADD_WIDE": 26, "RESCALE": 27, "NORM": 28, "EXP_ROWS": 29,
+        "ROTATE": 30, "GATHER": 31, "SPMV": 64, "HALT": 63}
 
 
 def test_layout_of_one_instruction():

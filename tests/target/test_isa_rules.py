@@ -1,5 +1,6 @@
 """Preconditions, meaning and cost of the instructions."""
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -131,10 +132,54 @@ def meaning(name, ins, view):
         case "decode":
             slots = view(ins.x)
             return np.concatenate([slots_twin.decode(s, (h, 3, 4), ins.codec, ins.zero_point) for s, h in zip(slots, (2, 1))])[1:3]
+        case "add_wide":
+            acc = (wide(ins.a) - ins.a_zp) * ins.a_mult + (wide(ins.b) - ins.b_zp) * ins.b_mult
+            return sat16(numerics.rounding_shift(acc, ins.shift))
+        case "rescale":
+            return requant(wide(ins.x) - ins.in_zp)
+        case "norm":
+            return expected_norm(ins, wide(ins.x), wide(ins.gamma), wide(ins.beta))
+        case "exp_rows":
+            return expected_exponentials(ins, view(ins.x), view(ins.lut), view(ins.mask[0]))
+        case "weighted_mean":
+            share = 2**30 // np.maximum(1, wide(ins.a).sum(-1, keepdims=True))
+            means = numerics.rounding_shift(wide(ins.a) @ (wide(ins.b) - ins.b_zp) * share, 22)
+            return sat16(numerics.rounding_shift(means * ins.mult, ins.shift))
+        case "rotate":
+            return requant(wide(ins.x) * wide(ins.cos) + wide(ins.x)[:, [1, 0, 3, 2, 5, 4]] * wide(ins.sin))
+        case "gather":
+            rows = np.array([[6, 2, 6], [0, 6, 0]])
+            return sat16(numerics.rounding_shift(wide(ins.table)[rows] * wide(ins.mult)[rows][..., None], ins.shift))
         case "argmax":
             return view(ins.inputs[0]).argmax(-1)
         case "gather_rows":
             return view(ins.inputs[0])[view(ins.inputs[1])]
+
+
+def sat16(value):
+    return np.clip(value, -32768, 32767).astype(np.int16)
+
+
+def expected_norm(ins, x, gamma, beta):
+    """Layer normalization of int16 rows, in Python integers."""
+    out = np.empty(x.shape, np.int16)
+    for n, row in enumerate(x.tolist()):
+        spread = len(row) * sum(v * v for v in row) - sum(row) ** 2 + (ins.eps << ins.eps_shift)
+        k = (spread.bit_length() - 31) // 2
+        root = math.isqrt(2**62 // (spread >> 2 * k if k > 0 else spread << -2 * k))
+        t = [((len(row) * v - sum(row)) * root + 2 ** (16 + k)) >> 17 + k for v in row]
+        out[n] = sat16(np.array([(v * g + (b << ins.beta_shift) + 2 ** (ins.shift - 1)) >> ins.shift for v, g, b in zip(t, gamma.tolist(), beta.tolist())]))
+    return out
+
+
+def expected_exponentials(ins, x, lut, mask):
+    out = np.zeros(x.shape, np.uint8)
+    for n, m in np.ndindex(*x.shape[:2]):
+        valid = [k for k in range(x.shape[2]) if mask[k] and k <= m + ins.offset]
+        for k in valid:
+            distance = max(int(x[n, m, j]) for j in valid) - int(x[n, m, k])
+            out[n, m, k] = min(((int(lut[distance % 256]) >> min(distance // 256, 31)) + 64) >> 7, 255)
+    return out
 
 
 def expected_pool(ins, view):
@@ -179,7 +224,39 @@ def test_int32_outputs_take_the_raw_accumulators(name):
     assert raw.cost(ergo).events[Event.SRAM_WRITE_BYTE] == 4 * ins.out.elements
 
 
+@pytest.mark.parametrize("name", ["conv", "matmul"])
+def test_int16_outputs_are_clipped_to_their_range(name):
+    """The raw accumulators requantized by hand; multipliers that leave the int16 range now and then."""
+    shift = {"shift": 23} if name == "matmul" else {}
+    ins = replace(SAMPLES[name], **shift)
+    raw, wide = (replace(ins, out=contiguous(50000, dtype, ins.out.shape)) for dtype in ("int32", "int16"))
+    wide.check()
+
+    def executed(instruction):
+        memory = TestMemory(3)
+        fill_parameters(instruction, memory, 3)
+        if name == "conv":
+            memory.view(instruction.shift)[...] = [22, 23, 24, 25, 30, 62]
+        instruction.execute(memory)
+        return memory
+
+    memory = executed(raw)
+    mult, shift = (ins.mult, ins.shift) if name == "matmul" else (memory.view(ins.mult), memory.view(ins.shift))
+    expected = sat16(numerics.rounding_shift(memory.view(raw.out).astype(np.int64) * mult, shift))
+    np.testing.assert_array_equal(executed(wide).view(wide.out), expected)
+    assert np.abs(expected.astype(int)).max() > 1000
+
+
 BROKEN = {
+    "add_wide zero point": ("add_wide", dict(a_zp=1)), "add_wide shape": ("add_wide", dict(b=contiguous(60000, "int8", (4,)))),
+    "rescale zero point": ("rescale", dict(in_zp=1)), "rescale shape": ("rescale", dict(out=contiguous(60000, "int8", (5, 3)))),
+    "norm's gamma": ("norm", dict(gamma=contiguous(60000, "int16", (4,)), beta=contiguous(61000, "int32", (4,)))),
+    "norm's output": ("norm", dict(out=contiguous(60000, "int16", (5, 3)))), "norm zero point": ("norm", dict(in_zp=1)),
+    "mask's shape": ("exp_rows", dict(mask=[contiguous(60000, "int8", (5,))])), "mask's type": ("exp_rows", dict(mask=[contiguous(60000, "uint8", (6,))])),
+    "weights' type": ("weighted_mean", dict(a=contiguous(60000, "int8", (2, 1, 4, 5)))),
+    "weighted inner axis": ("weighted_mean", dict(b=contiguous(60000, "int8", (3, 4, 6)))),
+    "odd pairs": ("rotate", dict(x=contiguous(60000, "int16", (3, 5)), out=contiguous(61000, "int8", (3, 5)))),
+    "cosines": ("rotate", dict(cos=contiguous(60000, "int16", (2, 6)))), "gathered shape": ("gather", dict(out=contiguous(60000, "int16", (2, 4)))),
     "wrong output size": ("conv", dict(strides=(1, 1))), "groups": ("conv", dict(groups=1)), "exchanged clip": ("conv", dict(lo=5, hi=4)),
     "weights' channels": ("depthwise", dict(w=contiguous(60000, "int8", (3, 2, 5)))),
     "type": ("conv", dict(x=contiguous(60000, "uint8", (1, 6, 7, 4)))),
@@ -296,7 +373,7 @@ def test_costs_are_positive_and_traffic_is_at_least_the_operands(name, chip_name
     assert cost.cycles > 0 and all(isinstance(n, int) and n > 0 for n in cost.events.values()) and set(cost.events) <= set(Event)
     assert cost.events[Event.INSTRUCTION] == 1
     assert cost.events.get(Event.SRAM_WRITE_BYTE, 0) == sum(o.size_bytes for o in ins.writes())
-    if name != "max_pool" and name != "avg_pool" and name != "gather_rows":  # windows may skip input, a gather reads all it is charged
+    if name not in ("max_pool", "avg_pool", "gather_rows", "gather"):  # windows may skip input, a gather reads all it is charged
         assert cost.events.get(Event.SRAM_READ_BYTE, 0) >= sum(o.distinct_bytes for o in ins.reads())
 
 

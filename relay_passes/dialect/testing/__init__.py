@@ -14,10 +14,10 @@ import tvm
 from tvm import relax
 
 from tvm_ergo.relay_passes.dialect.base import OPS, Shape
-from tvm_ergo.relay_passes.dialect.testing import linear, simple
+from tvm_ergo.relay_passes.dialect.testing import linear, simple, wide
 from tvm_ergo.relay_passes.dialect.testing.source import MAKERS, RandomCall, Source, random_array
 
-__all__ = ["RandomCall", "Source", "any_op_names", "linear", "module_of", "random_array", "random_call", "simple"]
+__all__ = ["RandomCall", "Source", "any_op_names", "linear", "module_of", "random_array", "random_call", "simple", "wide"]
 
 
 def random_call(op_name: str, origin: np.random.Generator | Callable | Source, *, input_shape: Shape | None = None) -> RandomCall:

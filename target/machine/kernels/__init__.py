@@ -9,7 +9,10 @@ from tvm_ergo.target.machine.kernels.depthwise import PreparedDepthwise, depthwi
 from tvm_ergo.target.machine.kernels.elementwise import add, maximum, minimum, mul, softmax, table
 from tvm_ergo.target.machine.kernels.matmul import matmul
 from tvm_ergo.target.machine.kernels.pool import avg_pool2d, max_pool2d, reduce_max, reduce_min, reduce_sum, resize2d
+from tvm_ergo.target.machine.kernels.rows import exp_rows, gather_rows, norm, rotate, weighted_mean
 from tvm_ergo.target.machine.kernels.sparse import PreparedSparse
+from tvm_ergo.target.machine.kernels.wide import add_wide, conv2d_wide, matmul_wide, rescale
 
 __all__ = ["PreparedConv", "PreparedConvTranspose", "PreparedDepthwise", "PreparedSparse", "add", "avg_pool2d", "conv2d", "conv2d_transpose", "depthwise_conv2d",
-           "matmul", "max_pool2d", "maximum", "minimum", "mul", "reduce_max", "reduce_min", "reduce_sum", "resize2d", "softmax", "table"]
+           "matmul", "max_pool2d", "maximum", "minimum", "mul", "reduce_max", "reduce_min", "reduce_sum", "resize2d", "softmax", "table",
+           "add_wide", "conv2d_wide", "exp_rows", "gather_rows", "matmul_wide", "norm", "rescale", "rotate", "weighted_mean"]

@@ -19,7 +19,7 @@ TILE_ELEMENTS = 1024  # channel vectors are repeated to rows of about this lengt
 
 
 class Rescale:
-    """``acc [M, C] -> int8 [M, C]``, prepared once for one layer.
+    """``acc [M, C] -> int8 [M, C]``, or int16, prepared once for one layer.
 
     Parameters: mult, shift, bias: scalars or [C] integers; out_zp, lo, hi: int8 range; acc_bound: scalar or [C], a proven bound of
     ``|acc|`` without the bias. ``acc`` may be float32, float64 or an integer type, holding integers.
@@ -62,6 +62,8 @@ class Rescale:
         if out.dtype == np.int32:
             np.copyto(out.reshape(-1, self.channels), acc.reshape(-1, self.channels).astype(np.int64) + self.bias, casting="unsafe")
             return out
+        if out.dtype == np.int16:
+            return self._wide(acc.reshape(-1, self.channels), out.reshape(-1, self.channels), out)
         acc, out = acc.reshape(-1), out.reshape(-1)
         for begin in range(0, acc.size, self._band()):
             part = slice(begin, begin + self._band())
@@ -69,6 +71,20 @@ class Rescale:
                 self._float_band(acc[part], out[part])
             else:
                 self._int_band(acc[part], out[part])
+        return out
+
+    def _wide(self, acc: np.ndarray, rows: np.ndarray, out: np.ndarray) -> np.ndarray:
+        """int16 of ``acc [M, C]``, zero point 0, clipped to the type's range, into ``rows``, which is ``out``."""
+        for begin in range(0, len(acc), step := max(1, BAND_ELEMENTS // self.channels)):
+            part = slice(begin, begin + step)
+            if self.exact_float:
+                scale, offset = (v if self.uniform else v[:self.channels] for v in (self.scale, self.offset))
+                y = acc[part] * np.asarray(scale, np.float64)
+                y += offset - (self.out_zp + 128.0)  # exact: both are multiples of 2**-shift below 2**53
+                np.copyto(rows[part], np.clip(np.floor(y, out=y), -32768, 32767, out=y), casting="unsafe")
+            else:
+                total = acc[part].astype(np.int64) + self.bias
+                rows[part] = np.clip(numerics.rounding_shift(total * self.mult, self.shift), -32768, 32767)
         return out
 
     def _band(self) -> int:
