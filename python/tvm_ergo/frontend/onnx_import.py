@@ -12,7 +12,8 @@ from tvm.relax.frontend.onnx import onnx_frontend
 from tvm_ergo.frontend import onnx_converters as converters
 from tvm_ergo.frontend.imported import Imported, SourceFormat, describe, require_finite, resolve_shapes
 from tvm_ergo.frontend.names import name_helpers
-from tvm_ergo.frontend.onnx_decompose import annotate_lengths, decompose
+from tvm_ergo.frontend.onnx_decompose import decompose
+from tvm_ergo.frontend.onnx_recurrent import unroll_recurrent
 from tvm_ergo.frontend.onnx_rules.upgrade import upgrade
 from tvm_ergo.frontend.onnx_static import has_body, make_static
 from tvm_ergo.frontend.quiet import quiet
@@ -37,7 +38,6 @@ def import_onnx(model: onnx.ModelProto, source: str, input_shapes: dict | None =
     declared = {i.name: _dimensions(i) for i in own.graph.input if i.name not in {t.name for t in own.graph.initializer}}
     shapes = resolve_shapes(declared, input_shapes, batch)
     _check_weights(own.graph)
-    annotate_lengths(own, shapes)
     decompose(own)
     upgrade(own)
     mod = name_helpers(_imported(own, shapes, source))
@@ -51,6 +51,8 @@ def _imported(model: onnx.ModelProto, shapes: dict, source: str) -> tvm.IRModule
         own = onnx.ModelProto()
         own.CopyFrom(model)
         own = make_static(own, shapes, importable)
+        if unroll_recurrent(own, shapes):  # now that shapes and weights are known
+            own = make_static(own, shapes, importable)
         _check_operators(own)
         for node in own.graph.node:
             node.name = node.name or (node.output[0] if node.output else node.op_type)
