@@ -19,6 +19,7 @@ from tvm_ergo.compressed.tensors import Stored, restore, store
 from tvm_ergo.files import write_atomically
 from tvm_ergo.target.codecs.weights import Reader, varint
 from tvm_ergo.target.errors import ErgoError, ModelError
+from tvm_ergo.target.limits import Declared, parsed_json
 
 MAGIC = b"ERGOZ"
 VERSION = 1
@@ -66,13 +67,24 @@ def unpack(data: bytes, source: str = "bytes in memory") -> tuple[tvm.IRModule, 
     if hashlib.sha256(body).digest()[:DIGEST_BYTES] != data[start - DIGEST_BYTES:start]:
         raise ModelError("the compressed network is truncated or its bytes were changed", where=source, remedy="copy or compress it again")
     try:
-        reader = Reader(body)
-        inputs, outputs = json.loads(reader.take(reader.varint()))
+        reader, declared = Reader(body), Declared(source)
+        inputs, outputs = parsed_json(reader.take(reader.varint()))
         structure, arrays = reader.take(reader.varint()), []
         while reader.at < len(body):
-            arrays.append(restore(reader))
-        return from_bytes(structure, arrays), inputs, outputs
+            arrays.append(restore(reader, declared))
+        mod = from_bytes(structure, arrays, declared)
+        _check_names(mod, inputs, outputs)
+        return mod, inputs, outputs
     except ModelError:
         raise
     except (ErgoError, ValueError, TypeError) as error:
         raise ModelError("the compressed network is damaged", where=source, available=str(error).splitlines()[0][:200]) from None
+
+
+def _check_names(mod: tvm.IRModule, inputs, outputs) -> None:
+    """Whether there is a text for every input and output. Errors: ValueError."""
+    func = mod["main"]
+    results = len(func.ret_ty.fields) if isinstance(func.ret_ty, tvm.ir.TupleType) else 1
+    for names, count, what in ((inputs, len(func.params), "inputs"), (outputs, results, "outputs")):
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names) or len(names) != count or len(set(names)) != count:
+            raise ValueError(f"its {what} are not named")

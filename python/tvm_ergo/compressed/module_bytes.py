@@ -14,19 +14,27 @@ import numpy as np
 import tvm
 from tvm_ffi import core
 
+from tvm_ergo.compressed.allowed import MAX_NODES, check_module, check_nodes
 from tvm_ergo.target.codecs.weights import Reader, varint
-from tvm_ergo.target.errors import ModelError
+from tvm_ergo.target.errors import ErgoError, InputError, ModelError
+from tvm_ergo.target.limits import Declared, parsed_json
 
 TENSOR = "ffi.Tensor"
 FILTERS = [{"id": lzma.FILTER_LZMA1, "preset": 9 | lzma.PRESET_EXTREME, "lc": 0, "lp": 0, "pb": 0}]
-MAX_JSON_BYTES = 1 << 28
+MAX_JSON_BYTES = 1 << 26
 PLAIN = ("int", "bool", "float", "DataType", "Device")
 NONE, ESCAPE, FIRST_DISTANCE = 0, 1, 2
 
 
 def to_bytes(mod: tvm.IRModule) -> tuple[bytes, list[np.ndarray]]:
-    """``(structure, constants)``: `from_bytes` makes an equal module of them."""
+    """``(structure, constants)``: `from_bytes` makes an equal module of them. Errors: InputError for a module that no file may hold (`allowed`)."""
     graph = json.loads(tvm.ir.save_json(mod))
+    try:
+        check_nodes(graph)
+        check_module(mod, Declared("the network", limit_bytes=1 << 62))
+    except ValueError as error:
+        raise InputError("a network with this part cannot be kept as a compressed network", available=str(error)[:200],
+                         remedy="compile the model itself; files of compressed networks hold tensors and plain operators only") from None
     tensors = [number for number, node in enumerate(graph["nodes"]) if node["type"] == TENSOR]
     arrays = [_array(graph["nodes"][number]["data"]) for number in tensors]
     for number in tensors:
@@ -34,12 +42,14 @@ def to_bytes(mod: tvm.IRModule) -> tuple[bytes, list[np.ndarray]]:
     return lzma.compress(_packed(graph), format=lzma.FORMAT_RAW, filters=FILTERS), arrays
 
 
-def from_bytes(structure: bytes, constants: list[np.ndarray]) -> tvm.IRModule:
-    """Errors: ModelError for bytes that `to_bytes` did not write, or another number of constants."""
+def from_bytes(structure: bytes, constants: list[np.ndarray], declared: Declared | None = None) -> tvm.IRModule:
+    """declared : what the file has asked for so far. Errors: ModelError for bytes that `to_bytes` did not write, or another number of constants."""
+    declared = declared or Declared("a compressed network")
     try:
         decompressor = lzma.LZMADecompressor(lzma.FORMAT_RAW, filters=FILTERS)
         packed = decompressor.decompress(structure, MAX_JSON_BYTES)
         graph = _unpacked(packed)
+        check_nodes(graph)
         _check_order(graph["nodes"])
     except (lzma.LZMAError, EOFError, ValueError, KeyError, IndexError, TypeError, StopIteration, AttributeError, OverflowError, RuntimeError) as error:
         raise ModelError("the structure of a compressed network is damaged", available=str(error)[:200]) from None
@@ -49,8 +59,12 @@ def from_bytes(structure: bytes, constants: list[np.ndarray]) -> tvm.IRModule:
     for node, array in zip(tensors, constants, strict=True):
         node["data"] = _text(array)
     try:
-        return tvm.ir.load_json(json.dumps(graph))
-    except (RuntimeError, ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
+        mod = tvm.ir.load_json(json.dumps(graph))
+        check_module(mod, declared)
+        return mod
+    except ErgoError:
+        raise
+    except (RuntimeError, ValueError, TypeError, KeyError, IndexError, AttributeError, AssertionError, OverflowError) as error:
         raise ModelError("TVM does not take the structure of a compressed network", available=(str(error).splitlines() or [""])[-1][:200],
                          remedy="it was written with another version of TVM; compress the network again") from None
 
@@ -76,6 +90,14 @@ def _plain_fields(kind: str) -> frozenset[str]:
         found |= {name for name, schema in schemas.items() if schema.get("type") in PLAIN}
         info = info.parent_type_info
     return frozenset(found)
+
+
+def _length(reader: Reader) -> int:
+    """Of a list, each item of which takes at least a byte. Errors: ValueError."""
+    length = reader.varint()
+    if length > len(reader.data) - reader.at:
+        raise ValueError("a list longer than the file")
+    return length
 
 
 def _array(text: str) -> np.ndarray:
@@ -125,9 +147,9 @@ def _number(item, number: int, values: list) -> bytes:
 
 def _unpacked(packed: bytes) -> dict:
     reader = Reader(packed)
-    kinds, values, rest, count = json.loads(reader.take(reader.varint()))
+    kinds, values, rest, count = parsed_json(reader.take(reader.varint()))
     values, nodes = iter(values), []
-    for number in range(count):
+    for number in range(min(count, MAX_NODES + 1)):
         kind, keys, extra, has_data = kinds[reader.varint()]
 
         def item(number=number):
@@ -139,6 +161,6 @@ def _unpacked(packed: bytes) -> dict:
             code -= FIRST_DISTANCE
             return number - (-(code + 1) // 2 if code % 2 else code // 2)
 
-        data = next(values) if keys == "value" else [item() for _ in range(reader.varint())] if keys == "list" else {key: item() for key in keys}
+        data = next(values) if keys == "value" else [item() for _ in range(_length(reader))] if keys == "list" else {key: item() for key in keys}
         nodes.append({"type": kind, **extra, **({"data": data} if has_data else {})})
     return {**rest, "nodes": nodes}

@@ -13,6 +13,7 @@ from tvm_ergo.compressed import blocks
 from tvm_ergo.target.codecs.weights import Reader, WeightCodes, decode, varint
 from tvm_ergo.target.codecs.weights_choice import best_codec
 from tvm_ergo.target.errors import InputError, ProgramError
+from tvm_ergo.target.limits import Declared
 
 DTYPES = ("float32", "int8", "int32", "uint8", "int64", "float64", "int16", "float16", "bool", "uint16", "uint32", "uint64")
 MAX_AXES = 8
@@ -89,8 +90,9 @@ def _coded(array: np.ndarray) -> list[tuple[Form, bytes, str]]:
     return found
 
 
-def restore(reader: Reader) -> np.ndarray:
-    """The next array off a reader. Errors: ProgramError for bytes that `store` did not write."""
+def restore(reader: Reader, declared: Declared | None = None) -> np.ndarray:
+    """The next array off a reader. declared : what the file has asked for so far. Errors: ProgramError for bytes that `store` did not write, ModelError above the limit."""
+    declared = declared or Declared("a compressed network")
     number, axes = reader.byte(), reader.byte()
     if number >= len(DTYPES) or axes > MAX_AXES:
         raise _broken("its type is unknown")
@@ -98,10 +100,11 @@ def restore(reader: Reader) -> np.ndarray:
     form = reader.byte()
     if form not in Form._value2member_map_ or math.prod(shape) > MAX_ELEMENTS:
         raise _broken("its form is unknown or its size impossible")
+    declared.add_tensor(shape, dtype.itemsize, "a constant")
     if form in (Form.CODED, Form.CODED_TRANSPOSED):
         return _decoded(reader.take(reader.varint()), dtype, shape, form == Form.CODED_TRANSPOSED)
     if form == Form.BLOCKS:
-        return blocks.from_bytes(reader, shape, restore)
+        return blocks.from_bytes(reader, shape, lambda inner: restore(inner, declared))
     stored = np.dtype(_STORED.get(form, dtype)).newbyteorder("<")
     size = math.prod(shape) * stored.itemsize
     if form == Form.DEFLATED:
