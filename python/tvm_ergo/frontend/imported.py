@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 
 import numpy as np
@@ -48,10 +48,18 @@ class TensorInfo:
 
 
 @dataclass(frozen=True)
+class StateInfo(TensorInfo):
+    """A tensor that lives from one run to the next. initial: its value before the first."""
+
+    initial: np.ndarray | None = field(default=None, compare=False, repr=False)
+
+
+@dataclass(frozen=True)
 class Imported:
     """A model as a Relax module before any pass of ours.
 
-    ``mod``'s main takes ``inputs`` in this order (its parameters are named ``parameters``) and returns ``outputs``.
+    ``mod``'s main takes ``inputs`` in this order (its parameters are named ``parameters``) and returns ``outputs``; behind both stand the
+    ``states``, as further parameters (what the last run left) and results (what this run leaves).
     ``source`` is the file's path or a word for where the model came from.
     """
 
@@ -60,6 +68,7 @@ class Imported:
     outputs: tuple[TensorInfo, ...]
     source: str
     format: SourceFormat
+    states: tuple[StateInfo, ...] = ()
 
     @property
     def parameters(self) -> tuple[str, ...]:

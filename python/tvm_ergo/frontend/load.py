@@ -109,7 +109,7 @@ def _from_bytes(data: bytes, source: str, input_shapes: dict | None, batch: int,
         mod, inputs, outputs = compressed.unpack(data, source)
         return describe(_with_static_inputs(mod, input_shapes, batch), source, SourceFormat.COMPRESSED, inputs, outputs)
     if data[4:8] == b"TFL3":
-        from tvm_ergo.frontend.tflite_import import import_tflite  # heavy; only for TFLite files
+        from tvm_ergo.frontend.tflite import import_tflite  # only for TFLite files
 
         return import_tflite(data, source, input_shapes, batch)
     if not data:
