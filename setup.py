@@ -82,7 +82,7 @@ setup(
         "numpy>=1.26,<3",  # the emulator
         "onnx>=1.16,<2",  # reading models
         "ortools>=9.10,<10",  # CP-SAT: addresses and choices that heuristics leave open
-        "tflite>=2.10,<3",  # TFLite schema, needed by TVM's importer
+        "tflite>=2.18,<3",  # the schema that TFLite files are read by, with int4 and all options
         "psutil>=5.9,<8",  # needed by TVM
         "xgboost-cpu>=2.1,<4",  # the tuner's cost model; as xgboost, without the GPU libraries that it brings
         "rich>=13,<16",  # terminal tables and progress

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 from tvm import relax
 
 from tvm_ergo.frontend.imported import Imported, SourceFormat, StateInfo, TensorInfo, describe, resolve_shapes
@@ -50,20 +51,28 @@ def _input_shapes(graph: Subgraph, given: dict | None, batch: int, source: str) 
 
 
 def _imported(graph: Subgraph, graphs: tuple[Subgraph, ...], shapes: list[list[int]], source: str) -> Imported:
-    bb, params = relax.BlockBuilder(), []
+    bb, params, failure = relax.BlockBuilder(), [], None
+    if not graph.outputs:
+        raise ModelError("the TFLite file has no outputs", where=source)
     with bb.function("main"):
         with bb.dataflow():
             converter = Converter(graph, graphs, bb)
-            for index, shape in zip(graph.inputs, shapes):
-                params.append(_parameter(converter, graph.tensors[index], shape))
-            convert(converter, graph)
-            results = [_result(converter, graph.tensors[i]) for i in graph.outputs]
-            if not results:
-                raise ModelError("the TFLite file has no outputs", where=source)
-            kept = [(state, var) for state, var in converter.states.values()]
+            try:
+                for index, shape in zip(graph.inputs, shapes):
+                    params.append(_parameter(converter, graph.tensors[index], shape))
+                convert(converter, graph)
+                results = [_result(converter, graph.tensors[i]) for i in graph.outputs]
+            except ErgoError as error:  # a builder left in mid-function complains on stderr: it is ended first
+                failure, results = error, [const(np.float32(0))]
+            kept = [] if failure else list(converter.states.values())
             results += [converter.current[state.name] for state, _ in kept]
             out = bb.emit_output(relax.Tuple(results) if len(results) > 1 else results[0])
         bb.emit_func_output(out, params + [var for _, var in kept])
+    if failure:
+        raise failure
+    if kept:
+        raise UnsupportedError("the network keeps values from one run to the next", where=source, available=", ".join(s.name for s, _ in kept),
+                               remedy="export it with these values as inputs and outputs")
     mod = name_helpers(bb.get())
     names = [state.name for state, _ in kept]
     whole = describe(mod, source, SourceFormat.TFLITE, [graph.tensors[i].name for i in graph.inputs] + names,

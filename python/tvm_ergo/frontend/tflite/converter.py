@@ -233,7 +233,7 @@ def convert(converter: Converter, graph: Subgraph) -> None:
             node.rule.convert(converter, node)
         except ErgoError:
             raise
-        except (tvm.error.TVMError, RuntimeError, ValueError, TypeError, AttributeError, IndexError, KeyError, AssertionError, OverflowError) as error:
+        except (RuntimeError, ValueError, TypeError, AttributeError, IndexError, KeyError, AssertionError, OverflowError) as error:
             listed = ", ".join(str(graph.tensors[i]) for i in op.inputs if i >= 0)
             raise ModelError(f"the inputs of {op.code} do not fit each other or its options", where=node.where, available=listed or "no inputs",
                              remedy="the file is damaged, or uses a form of the operator that LiteRT refuses too; convert the model again") from error

@@ -180,13 +180,13 @@ def _operator(model, table, position: int) -> Operator:
 
 
 def _snake(name: str) -> str:
-    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name).lower()
 
 
 @functools.cache
 def _getters(kind: type) -> tuple[tuple[str, str, bool], ...]:
     """(snake name, accessor, whether a vector) of the fields of an options table."""
-    methods = [n for n in vars(kind) if not n.startswith(("_", "GetRootAs", "Init")) and not n.endswith("BufferHasIdentifier")]
+    methods = [n for n in vars(kind) if not n.startswith(("_", "GetRootAs")) and n != "Init" and not n.endswith("BufferHasIdentifier")]
     vectors = {n.removesuffix("Length") for n in methods if n.endswith("Length") and f"{n.removesuffix('Length')}AsNumpy" in methods}
     helpers = {f"{v}{end}" for v in vectors for end in ("Length", "AsNumpy", "IsNone")}
     return tuple((_snake(n), n, n in vectors) for n in methods if n not in helpers)

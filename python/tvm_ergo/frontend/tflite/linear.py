@@ -79,13 +79,13 @@ def with_bias(c: Converter, node: Node, product: Expr, i: int, x: int, w: int) -
     return c.emit(relax.op.add(product, c.emit(relax.op.dequantize(const(ints), scale_const, const(np.int32(0)), axis=0))))
 
 
-_CONV = f"padding stride_w stride_h {FUSED} dilation_wfactor dilation_hfactor"
+_CONV = f"padding stride_w stride_h {FUSED} dilation_w_factor dilation_h_factor"
 
 
 @operator("CONV_2D", options="Conv2DOptions", handled=_CONV, without_meaning=BIAS_TYPE)
 def conv_2d(c: Converter, node: Node) -> None:
     """Weights OHWI; fewer input channels than the picture has: groups."""
-    strides, dilations = positive(node, h="stride_h", w="stride_w"), positive(node, h="dilation_hfactor", w="dilation_wfactor")
+    strides, dilations = positive(node, h="stride_h", w="stride_w"), positive(node, h="dilation_h_factor", w="dilation_w_factor")
     x = c.real(node, 0)
     w = weights(c, node, 1, quantized=_is_quantized(node.input(0)))
     (_, h, width, channels), (out, kh, kw, part) = shape_of(x), shape_of(w)
@@ -100,7 +100,7 @@ def conv_2d(c: Converter, node: Node) -> None:
           without_meaning={"depth_multiplier": "LiteRT takes it from the shapes of weights and picture, and so does the import"})
 def depthwise_conv_2d(c: Converter, node: Node) -> None:
     """Weights [1, kh, kw, C * m] become OHWI with one channel a group."""
-    strides, dilations = positive(node, h="stride_h", w="stride_w"), positive(node, h="dilation_hfactor", w="dilation_wfactor")
+    strides, dilations = positive(node, h="stride_h", w="stride_w"), positive(node, h="dilation_h_factor", w="dilation_w_factor")
     x = c.real(node, 0)
     w = weights(c, node, 1, (3, 1, 2, 0), quantized=_is_quantized(node.input(0)))
     (_, h, width, channels), (out, kh, kw, _) = shape_of(x), shape_of(w)

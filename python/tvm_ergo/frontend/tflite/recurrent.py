@@ -119,7 +119,7 @@ class _Lstm:
 
 
 @operator("UNIDIRECTIONAL_SEQUENCE_LSTM", options="UnidirectionalSequenceLSTMOptions", handled=f"{FUSED} cell_clip proj_clip time_major",
-          without_meaning=HYBRID)
+          without_meaning=HYBRID, refused="diagonal_recurrent_tensors")
 def sequence_lstm(c: Converter, node: Node) -> None:
     """The input products of all steps are one matrix product; the recurrent ones follow step by step."""
     quantized = _is_quantized(node.input(0))

@@ -14,7 +14,7 @@ class Rule:
 
     convert(converter, node) : emits Relax and stores the node's outputs. options : the schema's table, "" where it has none.
     handled : options whose every value is carried out or refused by the rule itself. without_meaning : options that change no result here, and why.
-    An option in neither list is refused unless it has the schema's default value: none is ever dropped.
+    refused : options of which only the schema's default is taken. So is any option that stands in no list: none is ever dropped.
     """
 
     code: str
@@ -22,17 +22,18 @@ class Rule:
     options: str = ""
     handled: tuple[str, ...] = ()
     without_meaning: Mapping[str, str] = field(default_factory=dict)
+    refused: tuple[str, ...] = ()
 
 
 RULES: dict[str, Rule] = {}
 
 
-def operator(*codes: str, options: str = "", handled: str = "", without_meaning: Mapping[str, str] | None = None):
-    """Decorator: enter ``function(converter, node)`` as the rule of ``codes``; ``handled`` names options, separated by blanks."""
+def operator(*codes: str, options: str = "", handled: str = "", without_meaning: Mapping[str, str] | None = None, refused: str = ""):
+    """Decorator: enter ``function(converter, node)`` as the rule of ``codes``; ``handled`` and ``refused`` name options, separated by blanks."""
 
     def enter(function):
         for code in codes:
-            RULES[code] = Rule(code, function, options, tuple(handled.split()), dict(without_meaning or {}))
+            RULES[code] = Rule(code, function, options, tuple(handled.split()), dict(without_meaning or {}), tuple(refused.split()))
         return function
 
     return enter
