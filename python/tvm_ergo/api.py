@@ -16,6 +16,7 @@ from tvm_ergo.compiled import CompiledModel
 from tvm_ergo.pipeline import PipelineOptions, Progress, fallbacks_of, host_build, run_stages, walk
 from tvm_ergo.relay_passes.macro import normalize
 from tvm_ergo.relay_passes.micro.quantize import QuantizeOptions
+from tvm_ergo.states import carried
 from tvm_ergo.target.chip import Chip
 from tvm_ergo.target.errors import CalibrationError
 from tvm_ergo.target.tags import chip_of_target, target_of_chip
@@ -110,11 +111,15 @@ def compile(model, *, target: str | Path | tvm.target.Target | Chip = "ergo", ca
     return CompiledModel(module, chip, imported.inputs, imported.outputs, tuple(fallbacks_of(lowered)), imported.source,
                          quantized=quantized, lowered=lowered, reference=reference, executable=executable,
                          equalized=equalized[0] if equalized else None, projection=projected[0] if projected else None,
-                         sample=_first_sample(calibration, imported), chain=chain)
+                         sample=_first_sample(calibration, imported), chain=chain, states=imported.states)
 
 
 def renamed(calibration, imported: frontend.Imported):
-    """Calibration samples by the model's input names, renamed to the parameters of its function (names made identifiers)."""
+    """Calibration samples by the model's input names, renamed to the parameters of its function (names made identifiers); with the states before each."""
+    return carried(_renamed(calibration, imported), imported)
+
+
+def _renamed(calibration, imported: frontend.Imported):
     names = dict(zip((i.name for i in imported.inputs), imported.parameters))
 
     def one(sample):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -19,11 +19,13 @@ from tvm_ergo.codegen.runtime.native import programs_of
 from tvm_ergo.codegen.runtime.recording import ChipCall, record
 from tvm_ergo.files import write_atomically
 from tvm_ergo.frontend import TensorInfo
-from tvm_ergo.model_meta import Meta
+from tvm_ergo.frontend.imported import StateInfo
+from tvm_ergo.model_meta import Meta, stored_state
 from tvm_ergo.relay_passes import compat
 from tvm_ergo.relay_passes.macro.choose_ranks import Projection
 from tvm_ergo.relay_passes.micro.lower_quantized import HostFallback
 from tvm_ergo.relay_passes.port_scales import how_to_quantize
+from tvm_ergo.states import Kept
 from tvm_ergo.target.chip import Chip
 from tvm_ergo.target.errors import InputError, ProgramError
 from tvm_ergo.target.limits import parsed_json
@@ -35,10 +37,11 @@ _making = threading.Lock()  # a virtual machine looks its functions up in runtim
 
 @dataclass(frozen=True)
 class RunResult:
-    """outputs : arrays by the model's output names. calls : every call of the chip, in order, with its trace."""
+    """outputs : arrays by the model's output names. calls : every call of the chip, in order, with its trace. states : what the run leaves to the next one."""
 
     outputs: dict[str, np.ndarray]
     calls: tuple[ChipCall, ...]
+    states: dict[str, np.ndarray] = field(default_factory=dict)
 
     @property
     def traces(self) -> dict[str, object]:
@@ -61,7 +64,7 @@ class CompiledModel:
     equalized : the float network whose tensors the chip's stand for (None: reference); projection : what became of the tensors kept in
     fewer channels (None: not asked for); sample : one calibration input by
     name. All None in a loaded model. library : the shared library that a loaded model came from. chain : what runs instead of a module where nothing but
-    Programs does the work (`tvm_ergo.chain`). carried : bytes of a file's Programs, by symbol.
+    Programs does the work (`tvm_ergo.chain`). carried : bytes of a file's Programs, by symbol. states : tensors that live from one run to the next.
     """
 
     module: tvm.runtime.Module | None
@@ -80,6 +83,7 @@ class CompiledModel:
     library: bytes | None = field(default=None, repr=False, compare=False)
     chain: dict | Chain | None = field(default=None, repr=False, compare=False)
     carried: dict[str, bytes] | None = field(default=None, repr=False, compare=False)
+    states: tuple[StateInfo, ...] = ()
 
     def __repr__(self) -> str:
         def listed(tensors):
@@ -131,10 +135,32 @@ class CompiledModel:
             raise ProgramError("the model does not run by its Programs alone", where=self.source, available=self._why_not_alone,
                                remedy="give the model file (.onnx, .tflite); or, if you trust whoever made this one, `tvm-ergo run` it without --programs-only "
                                       "(load it without programs_only): the machine code in it then runs")
-        arrays = self.check_inputs(inputs)
-        with record() as calls:
-            values = self.chain.run(arrays) if self.module is None else self._on_machine(arrays)
-        return RunResult(dict(zip((o.name for o in self.outputs), values, strict=True)), tuple(calls))
+        with self.kept.turn if self.states else nullcontext():
+            arrays = self.check_inputs(inputs)
+            with record() as calls:
+                values = self.chain.run(arrays) if self.module is None else self._on_machine(arrays)
+            names = [t.name for t in (*self.outputs, *self.states)]
+            found = list(zip(names, values, strict=True))
+            self.kept.values = dict(found[len(self.outputs):])
+        return RunResult(dict(found[:len(self.outputs)]), tuple(calls), dict(self.kept.values))
+
+    @cached_property
+    def kept(self) -> Kept:
+        """The values of the states between two runs."""
+        return Kept(self.states)
+
+    @property
+    def state(self) -> dict[str, np.ndarray]:
+        """What the last run left to the next one, by name; before the first run, the file's own first values."""
+        return {name: array.copy() for name, array in self.kept.values.items()}
+
+    def set_state(self, values: dict[str, np.ndarray]) -> None:
+        """Gives states values (those of `state`, kept from an earlier run, for instance). Errors: InputError."""
+        self.kept.set(values)
+
+    def reset(self) -> None:
+        """The next run is as the first."""
+        self.kept.reset()
 
     def _on_machine(self, arrays: list[np.ndarray]) -> list[np.ndarray]:
         with self._own_machine() as machine:
@@ -142,22 +168,24 @@ class CompiledModel:
             return [tensor.numpy() for tensor in compat.flatten_result(result)]
 
     def check_inputs(self, inputs: dict[str, np.ndarray] | np.ndarray) -> list[np.ndarray]:
-        """The inputs in the model's order. Errors: InputError."""
+        """The inputs in the model's order, and behind them the states: as the last run left them, where they are not given. Errors: InputError."""
         listing = ", ".join(map(str, self.inputs))
         if not isinstance(inputs, dict):
             if len(self.inputs) != 1:
                 raise InputError("the model has several inputs", required=f"a dict by name: {listing}", available=type(inputs).__name__)
             inputs = {self.inputs[0].name: inputs}
-        names = {i.name for i in self.inputs}
+        if self.states:
+            inputs = {**self.kept.values, **inputs}
+        names = {i.name for i in (*self.inputs, *self.states)}
         if set(inputs) != names:
             raise InputError("the inputs are not those of the model", required=listing, available=", ".join(map(str, inputs)) or "none")
         finite = bool(self.programs)  # the host knows NaN and infinity
-        return [checked_input(info, inputs[info.name], finite) for info in self.inputs]
+        return [checked_input(info, inputs[info.name], finite) for info in (*self.inputs, *self.states)]
 
     def run_float(self, inputs: dict[str, np.ndarray] | np.ndarray) -> list[np.ndarray]:
-        """Outputs of the network before quantization, evaluated in float by NumPy. Errors: InputError, also in a loaded model."""
+        """Outputs of the network before quantization, evaluated in float by NumPy; states are read and not changed. Errors: InputError, also in a loaded model."""
         feeds = self.reference_inputs(inputs)  # first: it says so where there is no float network
-        return self._interpreter.run(feeds)
+        return self._interpreter.run(feeds)[:len(self.outputs)]
 
     def reference_inputs(self, inputs: dict[str, np.ndarray] | np.ndarray) -> dict[str, np.ndarray]:
         """The checked inputs under the names of the reference module's parameters."""
@@ -180,6 +208,8 @@ class CompiledModel:
         """The file that `save` writes."""
         meta = {"chip": self.chip.to_json(), "source": self.source, "inputs": [asdict(i) for i in self.inputs],
                 "outputs": [asdict(o) for o in self.outputs], "fallbacks": [asdict(f) for f in self.fallbacks]}
+        if self.states:
+            meta["states"] = [stored_state(s) for s in self.states]
         head = {"meta": json.dumps(meta).encode()}
         if self.chain is not None:
             chain = self.chain.data if isinstance(self.chain, Chain) else self.chain
@@ -220,7 +250,7 @@ class CompiledModel:
         module = None if library is None or programs_only else container.library_module(library)
         # what a library holds is what it runs, whatever the file says of places
         return cls(module, found.chip, found.inputs, found.outputs, found.fallbacks, found.source, library=library, chain=chain,
-                   carried=carried if module is None else None)
+                   carried=carried if module is None else None, states=found.states)
 
 
 def load(path: str | Path, *, programs_only: bool = False) -> CompiledModel:
@@ -235,7 +265,7 @@ def _chain(content: bytes, found: Meta, carried: dict[str, bytes], path: str) ->
     except ValueError as error:
         raise ProgramError(f"the chain of the model's Programs is not JSON: {error}", where=path, remedy="compile the model again") from None
     programs = {symbol: Program.from_bytes(content) for symbol, content in carried.items()}
-    types = [[(tuple(t.shape), t.dtype) for t in tensors] for tensors in (found.inputs, found.outputs)]
+    types = [[(tuple(t.shape), t.dtype) for t in tensors] for tensors in (found.inputs + found.states, found.outputs + found.states)]
     return Chain.of(data, *types, carried, programs, path)
 
 

@@ -93,7 +93,7 @@ def _lowered(model, chip: Chip, calibration, quantize: QuantizeOptions, input_sh
     if isinstance(model, CompiledModel):
         if model.lowered is None:
             raise InputError("a loaded model does not hold the network to plan again", where=model.source, remedy="give the model file")
-        compiled = frontend.Imported(model.lowered, model.inputs, model.outputs, model.source, SourceFormat.RELAX)
+        compiled = frontend.Imported(model.lowered, model.inputs, model.outputs, model.source, SourceFormat.RELAX, model.states)
         return Path(model.source or "model").name, model.lowered, renamed(calibration, compiled)
     imported = frontend.load(model, input_shapes=input_shapes, batch=batch)
     samples = renamed(calibration, imported)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import base64
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Annotated
 
+import numpy as np
 import pydantic
 
 from tvm_ergo.frontend import TensorInfo
+from tvm_ergo.frontend.imported import StateInfo
 from tvm_ergo.relay_passes.micro.lower_quantized import HostFallback
 from tvm_ergo.target.chip import Chip
 from tvm_ergo.target.errors import ProgramError
@@ -37,6 +40,23 @@ class _Tensor(_Strict):
         return TensorInfo(self.name, tuple(self.shape), self.dtype, self.scale if quantized else None, self.zero_point if quantized else None)
 
 
+class _State(_Tensor):
+    initial: str
+
+    def state(self, declared: Declared) -> StateInfo:
+        info, content = self.info(declared), base64.b64decode(self.initial, validate=True)
+        if len(content) != math.prod(info.shape) * np.dtype(info.dtype).itemsize:
+            raise ValueError(f"state {self.name!r} has a first value of another size than its shape")
+        initial = np.frombuffer(content, np.dtype(info.dtype).newbyteorder("<")).astype(info.dtype).reshape(info.shape)
+        return StateInfo(info.name, info.shape, info.dtype, info.scale, info.zero_point, initial=initial)
+
+
+def stored_state(state: StateInfo) -> dict:
+    """What a file says of a state."""
+    initial = np.ascontiguousarray(state.initial, np.dtype(state.dtype).newbyteorder("<"))
+    return {**asdict(TensorInfo(state.name, state.shape, state.dtype, state.scale, state.zero_point)), "initial": base64.b64encode(initial.tobytes()).decode()}
+
+
 class _Fallback(_Strict):
     node: str
     op: str
@@ -50,17 +70,20 @@ class _Meta(_Strict):
     inputs: list[_Tensor]
     outputs: list[_Tensor]
     fallbacks: list[_Fallback]
+    states: list[_State] = []
 
 
 @dataclass(frozen=True)
 class Meta:
-    """chip : what it was compiled for. inputs, outputs : the source model's. fallbacks : host operators. source : the model's file."""
+    """chip : what it was compiled for. inputs, outputs : the source model's. fallbacks : host operators. source : the model's file. states : what lives from one
+    run to the next."""
 
     chip: Chip
     inputs: tuple[TensorInfo, ...]
     outputs: tuple[TensorInfo, ...]
     fallbacks: tuple[HostFallback, ...]
     source: str
+    states: tuple[StateInfo, ...] = ()
 
     @classmethod
     def read(cls, sections: dict[str, bytes], path: str) -> Meta:
@@ -69,11 +92,12 @@ class Meta:
             meta = _Meta.model_validate(parsed_json(sections["meta"]))
             declared = Declared(path, error=ProgramError)
             inputs, outputs = (tuple(t.info(declared) for t in tensors) for tensors in (meta.inputs, meta.outputs))
+            states = tuple(s.state(declared) for s in meta.states)
         except pydantic.ValidationError as error:
             first = error.errors()[0]
             what = f"{'.'.join(map(str, first['loc'])) or 'meta'}: {first['msg']}"
         except (KeyError, ValueError) as error:
             what = str(error)
         else:
-            return cls(Chip.from_json(meta.chip, path), inputs, outputs, tuple(HostFallback(**f.model_dump()) for f in meta.fallbacks), meta.source)
+            return cls(Chip.from_json(meta.chip, path), inputs, outputs, tuple(HostFallback(**f.model_dump()) for f in meta.fallbacks), meta.source, states)
         raise ProgramError(f"the model file lacks a part: {what[:200]}", where=path, remedy="compile the model again")

@@ -133,6 +133,7 @@ def measure(arguments, compiled, test, with_float: bool = False) -> list[dict]:
     counted = Counted()
 
     def on_chip(feeds):
+        compiled.reset()  # samples have nothing to do with each other
         result = compiled.run(feeds)
         counted.add(result.compressed)
         return list(result.outputs.values())

@@ -37,7 +37,7 @@ from tvm_ergo.relay_passes.micro.quantize import quantize as quantize_module
 from tvm_ergo.relay_passes.micro.weight_layers import weight_layers
 from tvm_ergo.relay_passes.relax_utils import Constant, array_of, bindings_of, children, main_of
 from tvm_ergo.target.chip import bytes_of
-from tvm_ergo.target.errors import CalibrationError, CompressionError, InputError
+from tvm_ergo.target.errors import CalibrationError, CompressionError, InputError, UnsupportedError
 from tvm_ergo.target.machine.kernels.workers import single_threaded_blas
 
 SIZE_ATTEMPTS = 5
@@ -82,6 +82,9 @@ def compress(model, calibration=None, *, evaluation: Test | tuple[np.ndarray, np
     """
     quantize, progress = given.quantization("quantize", quantize), given.callback("progress", progress)
     imported = frontend.load(model, input_shapes=given.shapes(input_shapes), batch=given.whole_number("batch", batch))
+    if imported.states:
+        raise UnsupportedError("a network that keeps values from one run to the next cannot be compressed", where=imported.source,
+                               available=", ".join(s.name for s in imported.states), remedy="export it with these values as inputs and outputs")
     size_bytes = bytes_of(size) if isinstance(size, str) else size
     test = test_of(evaluation, imported)
     check_targets(max_drop, size_bytes, test, limit)

@@ -70,9 +70,6 @@ def _imported(graph: Subgraph, graphs: tuple[Subgraph, ...], shapes: list[list[i
         bb.emit_func_output(out, params + [var for _, var in kept])
     if failure:
         raise failure
-    if kept:
-        raise UnsupportedError("the network keeps values from one run to the next", where=source, available=", ".join(s.name for s, _ in kept),
-                               remedy="export it with these values as inputs and outputs")
     mod = name_helpers(bb.get())
     names = [state.name for state, _ in kept]
     whole = describe(mod, source, SourceFormat.TFLITE, [graph.tensors[i].name for i in graph.inputs] + names,
