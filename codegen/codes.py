@@ -51,5 +51,5 @@ def with_codes(graph: Graph, codes: Mapping[str, Sequence]) -> Graph:
 def _ops(graph: Graph, t: int, producer: Node, layout: SlotLayout) -> tuple[dialect.Compress, dialect.Decompress]:
     shape = graph.tensors[t].shape
     fields = {"codec": layout.codec.name, "tile_rows": 1, "slot_bytes": layout.slot_bytes, "out_zp": layout.zero_point, "bound": layout.max_error(shape[1:]),
-              "name": producer.op.name, "out_scale": producer.op.out_scale}
+              "name": producer.op.name, "out_scale": producer.out_scale}
     return dialect.Compress(**fields), dialect.Decompress(**fields, shape=shape)

@@ -157,9 +157,9 @@ def _meta(plan: Plan | SpacePlan, written: dict[int, tuple[int, int]]) -> dict:
                 continue
             view, tensor = plan.placed(t, time), graph.tensors[t]
             tensors.append({
-                "name": tensor.name, "layer": node.op.name or node.name, "op": node.op.op_name, "node": node.id,
+                "name": tensor.name, "layer": (node.op if node.table is None else node.table.op).name or node.name, "op": node.op.op_name, "node": node.id,
                 "dtype": tensor.dtype, "shape": list(tensor.shape), "addr": view.offset, "strides": list(view.strides),
-                "out_scale": node.op.out_scale, "out_zp": node.op.out_zp, "instructions": instructions})
+                "out_scale": node.out_scale, "out_zp": node.out_zp, "instructions": instructions})
     ordering, least = getattr(plan, "ordering", None), least_possible_bytes(graph)
     return {
         "name": graph.name, "macs": graph.macs(), "constant_bytes": plan.constant_bytes, "activation_bytes": plan.activation_bytes,

@@ -138,7 +138,7 @@ def shrinks_itself(graph: Graph, producer: Node, op: Compress) -> bool:
     if type(producer.inner) not in FUSIBLE or is_sparse(graph, producer):
         return False
     field = FUSIBLE[type(producer.inner)][1]
-    return field is None or getattr(producer.inner, field) == op.out_zp
+    return field is None or (getattr(producer.inner, field) if producer.table is None else producer.table.op.out_zp) == op.out_zp
 
 
 def is_sparse(graph: Graph, node: Node) -> bool:

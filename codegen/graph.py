@@ -13,7 +13,7 @@ from tvm import relax
 from tvm.ir import GenericConst as Constant
 from tvm_ergo.codegen.weights.coding import Coding, digest
 from tvm_ergo.relay_passes.compat import static_tensor_type
-from tvm_ergo.relay_passes.dialect import ErgoOp, from_call, is_ergo_call
+from tvm_ergo.relay_passes.dialect import ErgoOp, Table, from_call, is_ergo_call
 from tvm_ergo.target.errors import ModelError
 
 Region = tuple[tuple[int, int], ...]  # half-open (begin, end) per axis
@@ -50,9 +50,20 @@ class Tensor:
         return tuple((0, extent) for extent in self.shape)
 
 
+@dataclass(frozen=True)
+class OutputTable:
+    """A table in an instruction's output stage. lut : the tensor, int8 [256] or [C, 256]. op : the table that was taken in."""
+
+    lut: int
+    op: Table
+
+
 @dataclass(frozen=True, eq=False)
 class Node:
-    """One op instance: ids of the tensors it reads (as often as it reads them) and makes. again : a copy of another node, made by the compiler."""
+    """One op instance: ids of the tensors it reads (as often as it reads them) and makes. again : a copy of another node, made by the compiler.
+
+    table : what the op's result goes through on its way to memory (`codegen.output_tables`), read beside ``inputs``.
+    """
 
     id: int
     name: str
@@ -60,6 +71,22 @@ class Node:
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
     again: bool = False
+    table: OutputTable | None = None
+
+    @property
+    def constants(self) -> tuple[int, ...]:
+        """What is read beside ``inputs``: the output stage's table."""
+        return () if self.table is None else (self.table.lut,)
+
+    @property
+    def out_scale(self) -> float:
+        """The real value of one step of what is written."""
+        return self.op.out_scale if self.table is None else self.table.op.out_scale
+
+    @property
+    def out_zp(self) -> int:
+        """The zero point of what is written."""
+        return self.op.out_zp if self.table is None else self.table.op.out_zp
 
     @property
     def inner(self) -> ErgoOp:
@@ -101,6 +128,8 @@ class Graph:
         digest = hashlib.blake2b(repr((self.name, self.inputs, self.outputs, sorted(self.streams))).encode())
         for node in self.nodes:
             digest.update(repr((node.id, node.name, node.op, node.inputs, node.outputs, node.again)).encode())
+            if node.table is not None:
+                digest.update(repr(node.table).encode())
         for t in self.tensors:
             digest.update(repr((t.id, t.name, t.shape, t.dtype, t.data is None, t.coding)).encode())
             if t.data is not None:
@@ -124,10 +153,13 @@ class Graph:
             if tensor.data is not None and (tensor.data.shape != tensor.shape or tensor.data.dtype != np.dtype(tensor.dtype)):
                 raise ModelError("a constant's data disagrees with its type", where=str(tensor.name))
         for node in self.nodes:
-            for t in node.inputs:
+            for t in (*node.inputs, *node.constants):
                 if t not in made:
                     raise ModelError("a tensor is read before it is made", where=f"{self.tensors[t].name} by {node.name}")
             expected = node.op.infer(self.shapes(node), [self.tensors[t].dtype for t in node.inputs])
+            if node.table is not None:
+                expected = node.table.op.infer([s for s, _ in expected] + [self.tensors[node.table.lut].shape],
+                                               [d for _, d in expected] + [self.tensors[node.table.lut].dtype])
             actual = [(self.tensors[t].shape, self.tensors[t].dtype) for t in node.outputs]
             if [(tuple(s), d) for s, d in expected] != actual:
                 raise ModelError("a node's output types are not what its op infers", where=node.name, required=str(expected),
@@ -147,7 +179,7 @@ class Graph:
 
         lines = [f"graph {self.name}({', '.join(show(t) for t in self.inputs)})"]
         lines += [f"  {', '.join(show(t) for t in n.outputs)} = {type(n.op).__name__}({', '.join(f'%{t}' for t in n.inputs)})"
-                  for n in self.nodes]
+                  + (f" then %{n.table.lut}" if n.table is not None else "") for n in self.nodes]
         return "\n".join([*lines, f"  return {', '.join(f'%{t}' for t in self.outputs)}"])
 
 

@@ -208,7 +208,7 @@ def place_constants(graph: Graph, views: Sequence[View], alignment_bytes: int, s
     """``(address of each used constant's buffer, bytes of them all)``; constants of equal bytes share one place. steps : they decide into which
     panels coded constants are divided; one each without."""
     panels = Panels(graph, steps)
-    used = {views[t].root for t in (*(t for n in graph.nodes for t in n.inputs), *graph.outputs)}
+    used = {views[t].root for t in (*(t for n in graph.nodes for t in (*n.inputs, *n.constants)), *graph.outputs)}
     addresses: dict[int, int] = {}
     known: dict[bytes, int] = {}
     top = 0

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from tvm import relax
 from tvm_ergo.codegen.graph import Graph, Node, Tensor, from_function
+from tvm_ergo.codegen.output_tables import OUTPUT_TABLES, with_output_tables
 from tvm_ergo.codegen.space.padding import padded_apart
 from tvm_ergo.codegen.weights.apply import coded, codings_of
 from tvm_ergo.relay_passes import dialect
@@ -15,9 +16,14 @@ STREAM = "ergo_stream"
 
 
 def graph_of(func: relax.Function, name: str | None = None) -> Graph:
-    """The graph of a chip function, its pictures streamed and its constants coded where it says so. name : its global_symbol unless given. Errors: ModelError."""
+    """The graph of a chip function, its pictures streamed, its constants coded and its tables in output stages where it says so. name : its global_symbol unless given. Errors: ModelError."""
     graph = padded_apart(coded(from_function(func, symbol_of(func) if name is None else name), codings_of(func)), only_blind=True)
-    return streamed(graph) if func.attrs is not None and STREAM in func.attrs and int(func.attrs[STREAM]) else graph
+    graph = with_output_tables(graph) if _is_set(func, OUTPUT_TABLES) else graph
+    return streamed(graph) if _is_set(func, STREAM) else graph
+
+
+def _is_set(func: relax.Function, attribute: str) -> bool:
+    return func.attrs is not None and attribute in func.attrs and bool(int(func.attrs[attribute]))
 
 
 def symbol_of(func: relax.Function) -> str:

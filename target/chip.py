@@ -37,6 +37,7 @@ class TensorEngine:
     write_bytes_per_cycle: int
     issue_cycles: int  # fixed start-up and drain of one instruction
     weight_decoder_lanes: int = 0  # decoders of coded weights between the memory and the weight buffer, one step each per cycle; 0: none
+    output_table_lanes: int = 0  # look-ups of the output stage per cycle (`target/isa/output_table`); 0: it has no table, and activations run on the vector engine
     zero_gating: float = 0.0  # share of a product's and its sum's energy saved where an operand is zero (`target/machine/zeros`)
 
     @property

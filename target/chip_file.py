@@ -11,7 +11,7 @@ from tvm_ergo.target.isa.cost import Event
 
 PARTS = {"tensor": TensorEngine, "vector": VectorEngine, "sparse": SparseEngine, "dma": DataMover, "cpu": Cpu}
 LARGEST = 2**63  # of any number in a chip file; also refuses NaN and infinity
-MAY_BE_ZERO = {"issue_cycles", "leakage_mw", "idle_mw", "pj", "weight_decoder_lanes", "zero_gating", *(f.name for f in fields(Gating))}
+MAY_BE_ZERO = {"issue_cycles", "leakage_mw", "idle_mw", "pj", "weight_decoder_lanes", "output_table_lanes", "zero_gating", *(f.name for f in fields(Gating))}
 ROUNDING = 1 + 1e-9
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from tvm_ergo.codegen.graph import Graph, Node, Region
+from tvm_ergo.codegen.graph import Graph, Node, OutputTable, Region
 from tvm_ergo.codegen.plan import Plan
 from tvm_ergo.codegen.strided import View, collapse
 from tvm_ergo.codegen.weights.sparse import SparseWeights
@@ -35,6 +35,8 @@ class Emitter:
         self.plan, self.graph = plan, plan.graph
         self.instructions: list[Instruction] = []
         self._node = self._time = 0
+        self._table: OutputTable | None = None  # of the node that is lowered
+        self._written: dict[int, tuple[Operand, Region]] = {}  # boxes of its output, by the operand's id
         self.plain_graphs: dict[int, Graph] = {}  # of coded nodes, by id (`lower.coded`)
 
     def lower(self, node: Node, region: Region, time: int = 0) -> None:
@@ -43,7 +45,8 @@ class Emitter:
         if type(node.op) not in RULES:
             raise UnsupportedError(f"the chip has no lowering of {type(node.op).__name__}", where=node.name,
                                    available=", ".join(sorted(op.__name__ for op in RULES)))
-        self._node = node.id
+        self._node, self._table = node.id, node.table
+        self._written.clear()
         RULES[type(node.op)](node, region, self)
 
     def shift(self, root: int, boxes: Sequence[tuple[int, int, int, int]], distance: int, time: int) -> None:
@@ -59,6 +62,8 @@ class Emitter:
             self.move(target.moved(-1, distance), target, DType.I8)
 
     def __call__(self, instruction: type[Instruction], **fields) -> None:
+        if self._table is not None and instruction.OUTPUT_TABLE:
+            fields["table"] = (self._output_table(fields["out"]),)
         self.instructions.append(instruction(**fields, node=self._node))
 
     def dtype(self, t: int) -> DType:
@@ -71,7 +76,17 @@ class Emitter:
 
     def operand(self, t: int, region: Region | None = None) -> Operand:
         """A box of a tensor as an operand of the tensor's own rank."""
-        return self.view(t, region).operand(self.dtype(t))
+        operand = self.view(t, region).operand(self.dtype(t))
+        if self._table is not None and region is not None and len(self.graph.tensors[self._table.lut].shape) == 2:
+            self._written[id(operand)] = operand, region
+        return operand
+
+    def _output_table(self, out: Operand) -> Operand:
+        """The output stage's table, of one a channel those of the channels written."""
+        lut = self._table.lut
+        if len(self.graph.tensors[lut].shape) == 1:
+            return self.view(lut).operand(self.dtype(lut))
+        return self.view(lut, (self._written[id(out)][1][-1], (0, 256))).operand(self.dtype(lut))
 
     def weights(self, t: int, region: Region) -> Operand:
         """A box of constant weights as an operand, coded where the plan has them so."""

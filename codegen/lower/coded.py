@@ -47,6 +47,7 @@ class _CodedEmitter(Emitter):
 
     def __init__(self, outer: Emitter, node: Node):
         self.plan, self.instructions, self._node, self._time = outer.plan, outer.instructions, outer._node, outer._time
+        self._table, self._written = node.table, {}
         self.made: list[tuple[Operand, int]] = []
         self.coded = {node.inputs[i]: op for i, op in node.op.expands}
         if node.op.shrinks is not None:
@@ -71,6 +72,8 @@ class _CodedEmitter(Emitter):
 
     def __call__(self, instruction: type[Instruction], **fields) -> None:
         for name, zero_point in instruction.CODED.items():
+            if name == "out" and self._table is not None:
+                zero_point = "table_zp"
             if fields[name].codec != Codec.RAW:  # a maximum has no zero point of its own
                 fields[zero_point] = next(zp for operand, zp in self.made if operand is fields[name])
         super().__call__(instruction, **fields)

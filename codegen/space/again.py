@@ -54,7 +54,7 @@ def computed_again(graph: Graph, chosen: Iterable[Site]) -> Graph:
             tensors.append(replace(old, id=len(tensors), name=f"{old.name}_again"))
             renamed[old.id] = tensors[-1].id
             copies.setdefault(site.reader, []).append(
-                Node(-1, f"{node.name}_again", node.op, tuple(renamed.get(t, t) for t in node.inputs), (tensors[-1].id,), again=True))
+                replace(node, id=-1, name=f"{node.name}_again", inputs=tuple(renamed.get(t, t) for t in node.inputs), outputs=(tensors[-1].id,), again=True))
         readers[site.reader] = renamed[site.tensor]
     nodes = []
     for node in graph.nodes:

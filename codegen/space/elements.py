@@ -173,7 +173,7 @@ class Elements:
         number = {t: i for i, t in enumerate(dict.fromkeys(t for node in nodes for t in (*node.inputs, *node.outputs)))}
         place = {node.id: i for i, node in enumerate(nodes)}
         layers = tuple((type(n.op), getattr(n.op, "expands", ()), getattr(n.op, "shrinks", None),
-                        type(n.inner), tuple(getattr(n.inner, f.name) for f in fields(n.inner) if f.name in SHAPING),
+                        None if n.table is None else self.graph.tensors[n.table.lut].shape, type(n.inner), tuple(getattr(n.inner, f.name) for f in fields(n.inner) if f.name in SHAPING),
                         tuple((number[t], self.graph.tensors[t].shape, self.graph.tensors[t].dtype, self.graph.tensors[t].data is None,
                                t in self.graph.streams, figures(self.graph.tensors[t])) for t in (*n.inputs, *n.outputs)))
                        for n in nodes)

@@ -91,10 +91,11 @@ def _part(plan: Plan | SpacePlan, units: Sequence[tuple[Node, ...]], first: int,
 def alone(graph: Graph, nodes: Sequence[Node], inputs: Sequence[int], outputs: Sequence[int]) -> Graph:
     """A run of nodes as a graph of its own: tensors and nodes are numbered by first appearance, so that equal runs are numbered alike."""
     number: dict[int, int] = {}
-    for t in (*inputs, *(t for node in nodes for t in (*node.inputs, *node.outputs)), *outputs):
+    for t in (*inputs, *(t for node in nodes for t in (*node.inputs, *node.constants, *node.outputs)), *outputs):
         number.setdefault(t, len(number))
     tensors = tuple(replace(graph.tensors[t], id=i) for t, i in number.items())
     return replace(graph, tensors=tensors, inputs=tuple(number[t] for t in inputs), outputs=tuple(number[t] for t in outputs),
-                   nodes=tuple(replace(node, id=i, inputs=tuple(number[t] for t in node.inputs), outputs=tuple(number[t] for t in node.outputs))
+                   nodes=tuple(replace(node, id=i, inputs=tuple(number[t] for t in node.inputs), outputs=tuple(number[t] for t in node.outputs),
+                                       table=None if node.table is None else replace(node.table, lut=number[node.table.lut]))
                                for i, node in enumerate(nodes)),
                    streams=frozenset(number[t] for t in graph.streams if t in number))

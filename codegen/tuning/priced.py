@@ -147,7 +147,7 @@ class Prices:
 
 
 def _tensors(node: Node) -> list[int]:
-    return list(dict.fromkeys((*node.inputs, *node.outputs)))
+    return list(dict.fromkeys((*node.inputs, *node.constants, *node.outputs)))
 
 
 def _at(operand: Operand, addr: int) -> Operand:

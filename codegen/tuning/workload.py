@@ -48,6 +48,7 @@ def _of_node(graph: Graph, node: Node, space: Space) -> dict:
     coded = [[t, [[c.codec.name, c.lanes, *_lengths(graph, t, c)] for c in space.forms[t] if c is not None]] for t in node.inputs if t in space.forms]
     return {"op": inner.op_name, "shaping": shaping, "reads": len(node.inputs), "tensors": tensors, "forms": [c for c in coded if c[1]],
             "codes": [[t, [[c.codec.name, c.slot_bytes] for c in space.codes[t] if c is not None]] for t in node.outputs if t in space.codes],
+            **({} if node.table is None else {"output_table": list(graph.tensors[node.table.lut].shape)}),
             "codecs": str(getattr(node.op, "expands", "")) + str(getattr(node.op, "shrinks", ""))}
 
 

@@ -53,8 +53,8 @@ def runs_sparse(graph: Graph, tensor: Tensor, readers: Iterable[Node], chip: Chi
 
 
 def is_dense_layer(graph: Graph, node: Node) -> bool:
-    """A 1x1 convolution of one row of pixels: vectors times a matrix."""
-    if type(node.op) not in (dialect.Conv2d, dialect.Conv2dAccumulate):
+    """A 1x1 convolution of one row of pixels, vectors times a matrix, whose results go straight to memory."""
+    if type(node.op) not in (dialect.Conv2d, dialect.Conv2dAccumulate) or node.table is not None:
         return False
     op, (x, w, *_) = node.op, graph.shapes(node)
     return (x[0] == x[1] == 1 and w[1:3] == (1, 1) and op.groups == 1 and op.w_zp == 0 and tuple(op.strides) == (1, 1) and not any(op.padding))
@@ -64,5 +64,5 @@ def expected_share(graph: Graph, t: int, zero_point: int) -> float:
     """Of the values of a tensor, how many are expected to differ from its zero point: `DENSITY` behind a clip at zero, else all."""
     while (node := graph.producer.get(t)) is not None and isinstance(node.inner, MOVES):
         t = node.inputs[0]
-    clipped = node is not None and getattr(node.inner, "lo", None) == zero_point
+    clipped = node is not None and node.table is None and getattr(node.inner, "lo", None) == zero_point
     return DENSITY if clipped else 1.0

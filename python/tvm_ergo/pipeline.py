@@ -14,6 +14,7 @@ import tvm
 from tvm import relax, tirx
 from tvm_ergo.codegen.byoc import OBJECTIVE
 from tvm_ergo.codegen.exclusive import exclusively
+from tvm_ergo.codegen.output_tables import OUTPUT_TABLES
 from tvm_ergo.codegen.space import Objective
 from tvm_ergo.codegen.stream import STREAM, graph_of
 from tvm_ergo.codegen.weights.choose import Weights
@@ -116,6 +117,10 @@ def _check_strict(mod: tvm.IRModule, options: PipelineOptions) -> tvm.IRModule:
 
 def _partition(mod: tvm.IRModule, options: PipelineOptions) -> tvm.IRModule:
     mod = Partition()(mod)
+    if options.chip.tensor.output_table_lanes:
+        mod = mod.clone()
+        for name, func in chip_functions(mod):
+            mod[mod.get_global_var(name)] = func.with_attr(OUTPUT_TABLES, 1)
     return _streamed(mod) if options.stream else mod
 
 

@@ -9,7 +9,8 @@ An instruction is a class with Field attributes::
         out = Tensor("*", (DType.I8,), "output", out=True)
 
 Bytes, little-endian: opcode u8, wait mask u8 (bit e: engine e), length u16 (of the whole instruction), node u32, one u32
-count per engine in the mask in ascending order, then the fields in order.
+count per engine in the mask in ascending order, then the fields in order. Optional fields stand last and are left out, all of them, in bytes and
+text where each has its default.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from tvm_ergo.target.isa.coded import check_coded, with_coding
 from tvm_ergo.target.isa.cost import Cost
 from tvm_ergo.target.isa.fields import Field, Reader, Tensor, Tensors, parse_int
 from tvm_ergo.target.isa.operand import Operand, overlap
+from tvm_ergo.target.isa.output_table import TABLE_DEFAULTS, TABLE_FIELDS, check_table, looked_up, with_table
 from tvm_ergo.target.isa.weights import check_weights
 
 HEADER = struct.Struct("<BBHI")
@@ -80,6 +82,8 @@ class Instruction:
     DEPENDS_ON_DATA: ClassVar[bool] = False  # what it takes; then ``spent`` says it
     CODED: ClassVar[dict[str, str]] = {}  # operands that may stand compressed, and the field with each one's zero point
     WEIGHTS: ClassVar[tuple[str, ...]] = ()  # operands that may be a stream of coded weights
+    OUTPUT_TABLE: ClassVar[bool] = False  # results may go through a table on their way out (`isa.output_table`)
+    OPTIONAL: ClassVar[dict[str, object]] = {}  # fields with a default
 
     waits: dict[Engine, int]
     node: int
@@ -141,6 +145,8 @@ class Instruction:
                 for operand in value if isinstance(spec, Tensors) else (value,):
                     self._check_operand(name, spec, operand, dims)
         self.check_rules(dims)
+        if self.OUTPUT_TABLE:
+            check_table(self)
         replaceable = [getattr(self, name) for name in self.IN_PLACE]
         for written in self.writes():
             for read in self.reads():
@@ -192,12 +198,19 @@ class Instruction:
         """The named fields as keyword arguments for a kernel."""
         return {name: getattr(self, name) for name in names}
 
+    @property
+    def written_fields(self) -> dict[str, Field]:
+        """The fields that stand in bytes and text: without the optional ones where all have their defaults."""
+        if any(getattr(self, name) != default for name, default in self.OPTIONAL.items()):
+            return self.FIELDS
+        return {name: spec for name, spec in self.FIELDS.items() if name not in self.OPTIONAL}
+
     # ---- bytes -----------------------------------------------------------------------------------------------------
     def encode(self) -> bytes:
         """The instruction's bytes. Errors: ProgramError when longer than 65535 bytes."""
         mask = sum(1 << engine for engine in self.waits)
         body = b"".join(struct.pack("<I", n) for n in self.waits.values())
-        body += b"".join(spec.pack(getattr(self, name)) for name, spec in self.FIELDS.items())
+        body += b"".join(spec.pack(getattr(self, name)) for name, spec in self.written_fields.items())
         length = HEADER.size + len(body)
         if length > 0xFFFF:
             raise ProgramError(f"instruction of {length} bytes", where=self.MNEMONIC, available="65535 bytes")
@@ -206,7 +219,7 @@ class Instruction:
     # ---- text ------------------------------------------------------------------------------------------------------
     def to_text(self) -> str:
         """One line of assembler."""
-        parts = [self.MNEMONIC] + [f"{name}={spec.format(getattr(self, name))}" for name, spec in self.FIELDS.items()]
+        parts = [self.MNEMONIC] + [f"{name}={spec.format(getattr(self, name))}" for name, spec in self.written_fields.items()]
         if self.waits:
             parts.append("waits=" + ",".join(f"{engine.name}:{n}" for engine, n in self.waits.items()))
         return " ".join(parts + ([f"node={self.node}"] if self.node else []))
@@ -221,6 +234,12 @@ def instruction(opcode: int, engine: Engine, mnemonic: str | None = None):
         fields = {name: value for name, value in list(cls.__dict__.items()) if isinstance(value, Field)}
         for name in fields:
             delattr(cls, name)
+        if cls.OUTPUT_TABLE:
+            fields |= TABLE_FIELDS
+            cls.OPTIONAL = TABLE_DEFAULTS
+            cls.execute, cls.cost = looked_up(cls.execute), with_table(cls.cost)
+            for name, default in TABLE_DEFAULTS.items():
+                setattr(cls, name, default)
         cls.__annotations__ = {**{name: object for name in fields}, "waits": dict, "node": int}
         cls.waits = dataclass_field(default_factory=dict)
         cls.node = 0
@@ -260,11 +279,24 @@ def decode(data: bytes, offset: int = 0) -> tuple[Instruction, int]:
     waits = {engine: reader.unpack("I")[0] for engine in Engine if mask >> engine & 1}
     if 0 in waits.values():
         raise ProgramError("a wait for 0 instructions", where=where, required="engines without a wait stay out of the mask")
-    values = {name: _named(name, spec.unpack, reader, cls.MNEMONIC) for name, spec in cls.FIELDS.items()}
-    if reader.offset != reader.end:
+    values = {name: _named(name, spec.unpack, reader, cls.MNEMONIC) for name, spec in cls.FIELDS.items() if name not in cls.OPTIONAL}
+    values |= _optional_values(cls, reader)
+    if reader.offset != reader.end or (cls.OPTIONAL and all(values.get(n, ...) == d for n, d in cls.OPTIONAL.items())):
         raise ProgramError(f"{cls.MNEMONIC} has the wrong length", where=where, required=f"{reader.offset - offset} bytes",
                            available=f"{length}")
     return cls(**values, waits=waits, node=node), offset + length
+
+
+def _optional_values(cls: type[Instruction], reader: Reader) -> dict:
+    """The optional fields, where they stand in the bytes; nothing where they are left out or cut off."""
+    start = reader.offset
+    if not cls.OPTIONAL or start == reader.end:
+        return {}
+    try:
+        return {name: _named(name, cls.FIELDS[name].unpack, reader, cls.MNEMONIC) for name in cls.OPTIONAL}
+    except ProgramError:
+        reader.offset = start
+        return {}
 
 
 def parse(line: str) -> Instruction:
@@ -279,7 +311,7 @@ def parse(line: str) -> Instruction:
             raise ProgramError(f"cannot read {word!r}", where=line, required="each field once: " + ", ".join(cls.FIELDS))
         reader = _parse_waits if name == "waits" else parse_int if name == "node" else cls.FIELDS[name].parse
         values[name] = _named(name, reader, text, mnemonic)
-    missing = [name for name in cls.FIELDS if name not in values]
+    missing = [name for name in cls.FIELDS if name not in values and name not in cls.OPTIONAL]
     if missing:
         raise ProgramError(f"{mnemonic} lacks {', '.join(missing)}", where=line)
     return cls(**values)

@@ -59,6 +59,8 @@ def coded_operands(instruction) -> list[CodedOperand]:
     for name, zero_point in instruction.CODED.items():
         operand = getattr(instruction, name)
         if operand.codec != Codec.RAW:
+            if name == "out" and instruction.OUTPUT_TABLE and instruction.table:
+                zero_point = "table_zp"
             found.append(CodedOperand(operand, operand.stored, SlotLayout(operand.codec, 1, operand.strides[1], getattr(instruction, zero_point)),
                                       instruction.FIELDS[name].out))
     return found

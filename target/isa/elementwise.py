@@ -33,6 +33,7 @@ class Add(Instruction):
     out_zp, lo, hi = OUT_ZP, LO, HI
     CODED = {"a": "a_zp", "b": "b_zp", "out": "out_zp"}
     IN_PLACE = ("a", "b")
+    OUTPUT_TABLE = True
 
     def check_rules(self, dims):
         self.check_clip()
@@ -65,6 +66,7 @@ class Mul(Instruction):
     out_zp, lo, hi = OUT_ZP, LO, HI
     CODED = {"a": "a_zp", "b": "b_zp", "out": "out_zp"}
     IN_PLACE = ("a", "b")
+    OUTPUT_TABLE = True
 
     def check_rules(self, dims):
         self.check_clip()

@@ -34,6 +34,12 @@ them and shrinks those it writes, where the instruction says that the operand ma
 HUFFMAN_RUNS, RUNS, CABAC and PACKED are of weights (`target/codecs/weights.py`): such an operand is int8 of rank 2 or more with strides `S, steps << 4 | lanes - 1, 0, ...`: a
 stream in the S bytes from `addr`, whose busiest of so many lanes takes so many steps; the first axis are its rows.
 
+## Output table
+Instructions that have one look their int8 results up on the way to memory, `table[y + 128]`, or `table[c, y + 128]` with one table a channel
+(`target/isa/output_table.py`). The two fields for it, `table` and `table_zp`, are optional: they are left out, both, of bytes and text where
+there is no table. Cost: the table is read once with the operands and written to the ports (`local_write_byte`), each result is a look-up
+(`lut_read`); look-ups work beside the arithmetic, as many a cycle as the chip file says (`tensor.output_table_lanes`, `vector.table_lanes`).
+
 ## Text
 One line: the mnemonic, then `field=value` in any order, then `waits=ENGINE:count,...` and `node=n` where not empty. Operands read
 `i8@0x100[1,8,8,16]{1024,128,16,1}/CODEC`: strides are left out when dense, the codec when RAW. Lists use commas,
@@ -59,6 +65,7 @@ def instruction_section(cls: type[Instruction]) -> list[str]:
     """Meaning, field table and cost model of one instruction."""
     in_place = f", in place of {' or '.join(cls.IN_PLACE)}" if cls.IN_PLACE else ""
     coded = f"; may be compressed: {', '.join(f'{name} (zero point {zp})' for name, zp in cls.CODED.items())}" if cls.CODED else ""
+    coded += "; has an output table" if cls.OUTPUT_TABLE else ""
     coded += f"; may be coded weights: {', '.join(cls.WEIGHTS)}" if cls.WEIGHTS else ""
     lines = [f"### {cls.MNEMONIC}", "", f"opcode {cls.OPCODE:#04x}, engine {cls.engine.name}{in_place}{coded}", "", inspect.getdoc(cls), ""]
     if cls.FIELDS:

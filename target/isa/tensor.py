@@ -61,6 +61,7 @@ class Conv(_PerChannel):
     w_zp = I8("weight zero point")
     out_zp, lo, hi = OUT_ZP, LO, HI
 
+    OUTPUT_TABLE = True
     CODED = {"x": "in_zp", "out": "out_zp"}
 
     def check_rules(self, dims):
@@ -108,6 +109,7 @@ class Depthwise(_PerChannel):
     w_zp = I8("weight zero point")
     out_zp, lo, hi = OUT_ZP, LO, HI
 
+    OUTPUT_TABLE = True
     CODED = {"x": "in_zp", "out": "out_zp"}
 
     def check_rules(self, dims):
@@ -156,6 +158,8 @@ class ConvTranspose(_PerChannel):
     w_zp = I8("weight zero point")
     out_zp, lo, hi = OUT_ZP, LO, HI
 
+    OUTPUT_TABLE = True
+
     def check_rules(self, dims):
         self.check_output(transposed_shape(self.x.shape[1:3], self.w.shape[1:3], self.strides, self.padding, self.output_padding,
                                            self.dilation))
@@ -187,6 +191,7 @@ class MatMul(Instruction):
     mult, shift = MULT, SHIFT
     out_zp, lo, hi = OUT_ZP, LO, HI
 
+    OUTPUT_TABLE = True
     WEIGHTS = ("b",)
 
     def check_rules(self, dims):

@@ -45,6 +45,7 @@ class Pool(Instruction):
     out_zp, lo, hi = OUT_ZP, LO, HI
 
     CODED = {"x": "in_zp", "out": "out_zp"}
+    OUTPUT_TABLE = True
 
     def check_rules(self, dims):
         self.check_clip()
