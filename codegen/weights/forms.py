@@ -10,16 +10,20 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 from tvm import relax
+from tvm_ergo.codegen.space import Objective, choose
 from tvm_ergo.codegen.stream import graph_of
 from tvm_ergo.codegen.weights.apply import annotated
 from tvm_ergo.codegen.weights.choose import SLOWER, Candidate, Candidates, Choice, Weights
 from tvm_ergo.codegen.weights.frontier import Frontier, aligned
+from tvm_ergo.codegen.weights.in_plan import bounded_in_plan
 from tvm_ergo.target.chip import Chip
 
 Chosen = dict[str, list[Choice]]
 """By chip function."""
 PLAIN, FREE, LEAST, CODED, AS_NEEDED = "plain", "coded for free", "fewest bytes", "coded", "coded as needed"
 BOUNDED = f"coded to {SLOWER:g}x a layer"
+IN_PLAN = f"coded to {SLOWER:g}x a layer in the least plan"
+NO_LIMIT = 1 << 40
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,18 +64,25 @@ class Forms:
         return {name: c.least(SLOWER) for name, c in self.candidates.items()}
 
     @cached_property
+    def in_plan(self) -> Chosen:
+        """`bounded` in the plan of least memory, where a constant may be decoded anew for every band: what the objective memory takes."""
+        plans = {name: choose(graph_of(func, name), self.chip, NO_LIMIT, objective=Objective.MEMORY) for name, func in self.of(self.bounded).items()}
+        return {name: bounded_in_plan(self.candidates[name], self.bounded[name], plan) for name, plan in plans.items()}
+
+    @cached_property
     def least(self) -> Chosen:
         """The fewest bytes."""
         return {name: c.least(share=1) for name, c in self.candidates.items()}
 
-    def levels(self, weights: Weights) -> dict[str, Chosen]:
-        """By what they are called, equal ones once, from fast to small. DENSE and CODED: that one."""
+    def levels(self, weights: Weights, least_memory: bool = True) -> dict[str, Chosen]:
+        """By what they are called, equal ones once, from fast to small. DENSE and CODED: that one. least_memory : with `in_plan`, which takes a search."""
         if weights is Weights.DENSE:
             return {PLAIN: {name: [] for name in self.functions}}
         if weights is Weights.CODED:
             return {CODED: self.least}
         found: dict[str, Chosen] = {}
-        for form, chosen in {PLAIN: self.plain, FREE: self.free, BOUNDED: self.bounded, LEAST: self.least}.items():
+        between = {IN_PLAN: self.in_plan} if least_memory else {}
+        for form, chosen in {PLAIN: self.plain, FREE: self.free, **between, BOUNDED: self.bounded, LEAST: self.least}.items():
             if not any(_equal(chosen, other) for other in found.values()):
                 found[form] = chosen
         return found
@@ -79,7 +90,7 @@ class Forms:
     def of_least_memory(self, weights: Weights) -> str:
         """What the level is called that the objective memory takes where it fits."""
         levels = self.levels(weights)
-        return next((form for form, chosen in levels.items() if weights is Weights.AUTO and _equal(chosen, self.bounded)), next(iter(levels)))
+        return next((form for form, chosen in levels.items() if weights is Weights.AUTO and _equal(chosen, self.in_plan)), next(iter(levels)))
 
     def within(self, limit_bytes: int) -> Chosen | None:
         """The cheapest choice whose constants take at most so many bytes; None where even the smallest take more."""

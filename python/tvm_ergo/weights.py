@@ -1,6 +1,6 @@
 """The stage that codes constant weights: per chip function, which constants stand coded in memory and how.
 
-"auto": what costs no cycles (for the objective energy: what takes least energy; for the objective memory the fewest bytes at a bounded loss of time). Where the network does not
+"auto": what costs no cycles (for the objective energy: what takes least energy; for the objective memory the fewest bytes at a bounded loss of time in the plan of least memory). Where the network does not
 fit with whole layers and those, the cheaper of two ways: more constants coded, those first that cost least time for what they save, until whole layers fit;
 or rows and tiles, with no more constants coded than these need. Results never change.
 """
@@ -78,7 +78,7 @@ class _Decision:
         forms = Forms(self.functions, self.options.chip, self.by_energy)
         if self.options.weights is Weights.CODED:
             return forms.least
-        first = forms.bounded if self.options.objective is Objective.MEMORY else forms.free
+        first = forms.in_plan if self.options.objective is Objective.MEMORY else forms.free
         if self.missing_bytes(first) <= 0:
             return first
         return self.as_needed(forms, first)
@@ -102,7 +102,7 @@ class _Decision:
             if forms.priced(more) <= forms.priced(first) + CHEAP * forms.priced(forms.plain):
                 return more
             found.append((self.cost(more), more))
-        for level in forms.levels(Weights.AUTO).values():  # whole layers, which rows and tiles hardly ever beat, say what may be won
+        for level in forms.levels(Weights.AUTO, self.options.objective is Objective.MEMORY).values():  # whole layers, which rows and tiles hardly ever beat, say what may be won
             if not found or self.gain * self.whole_cost(level) < min(cost for cost, _ in found):
                 cost = self.cost(level)
                 found += [(cost, level)] if cost < inf else []

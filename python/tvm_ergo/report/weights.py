@@ -28,7 +28,7 @@ def decoding_cycles(trace: Trace) -> int:
         coded = [name for name in instruction.WEIGHTS if getattr(instruction, name).codec.of_weights]
         if coded:
             plain = {name: contiguous(0, DType.I8, getattr(instruction, name).shape) for name in coded}
-            total += instruction.cost(trace.chip).cycles - replace(instruction, **plain).cost(trace.chip).cycles
+            total += max(0, instruction.cost(trace.chip).cycles - replace(instruction, **plain).cost(trace.chip).cycles)
     return total
 
 
