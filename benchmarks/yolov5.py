@@ -18,7 +18,7 @@ SILU_GAIN = 1.68
 
 
 @dataclass
-class _Graph:
+class Graph:
     rng: np.random.Generator
     nodes: list = field(default_factory=list)
     constants: list = field(default_factory=list)
@@ -44,6 +44,13 @@ class _Graph:
         pad = [kernel // 2 if padding is None else padding] * 4
         names = [self.constant(f"w_{number}", weights.astype(np.float32)), self.constant(f"b_{number}", bias.astype(np.float32))]
         return self.add("Conv", [x, *names], out, kernel_shape=[kernel, kernel], strides=[stride, stride], pads=pad)
+
+    def depthwise(self, x: str, kernel: int, stride: int) -> str:
+        """One kernel a channel, with bias."""
+        channels, number = self.channels[x], len(self.nodes)
+        weights = self.rng.standard_normal((channels, 1, kernel, kernel)) * SILU_GAIN / kernel
+        names = [self.constant(f"w_{number}", weights.astype(np.float32)), self.constant(f"b_{number}", (self.rng.standard_normal(channels) * 0.1).astype(np.float32))]
+        return self.add("Conv", [x, *names], channels, kernel_shape=[kernel] * 2, strides=[stride] * 2, pads=[kernel // 2] * 4, group=channels)
 
     def conv(self, x: str, out: int, kernel: int = 1, stride: int = 1, padding: int | None = None) -> str:
         """Convolution, batch norm (folded), SiLU."""
@@ -91,8 +98,8 @@ def published_parameters() -> int:
     return _network(np.random.default_rng(0))[0].published_parameters
 
 
-def _network(rng: np.random.Generator) -> tuple[_Graph, list[str]]:
-    g = _Graph(rng, channels={"images": 3})
+def _network(rng: np.random.Generator) -> tuple[Graph, list[str]]:
+    g = Graph(rng, channels={"images": 3})
     x = g.conv(g.conv("images", 32, 6, 2, 2), 64, 3, 2)
     x = g.c3(x, 64, 1)
     p3 = g.c3(g.conv(x, 128, 3, 2), 128, 2)

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from tvm_ergo.codegen.graph import Graph, Node, OutputTable
+from tvm_ergo.codegen.graph import Graph, Node, OutputTable, Tensor
 from tvm_ergo.codegen.weights.sparse import MOST_CODE_BITS, MOST_NONZERO, is_dense_layer
 from tvm_ergo.relay_passes import dialect
 
@@ -46,7 +46,7 @@ def _producer(graph: Graph, table: Node) -> tuple[Node, list[Node]] | None:
     per_channel = len(graph.tensors[lut].shape) == 2
     while _is_between(graph, t):
         node = graph.producer.get(t)
-        if node is None or node.table is not None:
+        if node is None or node.table is not None and not _joinable(graph, node, lut):
             return None
         if type(node.op) in (CHANNELS if per_channel else HOSTS):
             taken = graph.tensors[t].dtype == "int8" and not (may_run_sparse(graph, node))
@@ -56,6 +56,11 @@ def _producer(graph: Graph, table: Node) -> tuple[Node, list[Node]] | None:
         moves.append(node)
         t = node.inputs[0]
     return None
+
+
+def _joinable(graph: Graph, node: Node, lut: int) -> bool:
+    """Whether a node's table and one behind it are one table: both for all channels, or both one a channel."""
+    return graph.tensors[node.table.lut].shape == graph.tensors[lut].shape
 
 
 def _is_between(graph: Graph, t: int) -> bool:
@@ -82,9 +87,19 @@ def _taken_in(graph: Graph, producer: Node, moves: list[Node], table: Node) -> G
     for node in [producer, *moves][:-1]:
         t = node.outputs[0]
         tensors[t] = replace(tensors[t], name=f"{tensors[result].name}_of_{tensors[t].name}")
-    made = {producer.id: replace(producer, table=OutputTable(table.inputs[1], table.op))}
+    lut = table.inputs[1]
+    if producer.table is not None:
+        lut = len(tensors)
+        tensors.append(_joined(graph.tensors[producer.table.lut], graph.tensors[table.inputs[1]], lut))
+    made = {producer.id: replace(producer, table=OutputTable(lut, table.op))}
     for node in moves:
         made[node.id] = replace(node, op=replace(node.op, out_scale=table.op.out_scale, out_zp=table.op.out_zp))
     made[last.id] = replace(made[last.id], outputs=(result,))
     kept = [made.get(n.id, n) for n in graph.nodes if n.id != table.id]
     return replace(graph, tensors=tuple(tensors), nodes=tuple(replace(n, id=i) for i, n in enumerate(kept)))
+
+
+def _joined(first: Tensor, second: Tensor, number: int) -> Tensor:
+    """One table that does what two do, one after the other."""
+    index = first.data.astype(np.intp) + 128
+    return replace(first, id=number, name=f"{first.name}_{second.name}", data=np.take_along_axis(second.data, index, axis=-1))

@@ -155,6 +155,18 @@ def test_a_table_behind_a_reshape(per_channel, nodes):
     assert_same(run(compile_graph(graph, CHIP), inputs), build_cpu(mod)(*inputs.values()))
 
 
+@pytest.mark.parametrize("shapes", [((256,), (256,)), ((4, 256), (4, 256)), ((256,), (4, 256))])
+def test_two_tables_are_one(shapes):
+    function, y = layer(Random(7))
+    for shape in shapes:
+        y = function.emit(dialect.Table(out_zp=11), y, function.constant(shape))
+    mod, inputs = function.finish(1), function.arrays_for_inputs()
+    graph = with_output_tables(from_function(mod["main"]))
+    graph.validate()
+    assert len(graph.nodes) == (1 if shapes[0] == shapes[1] else 2)
+    assert_same(run(compile_graph(graph, CHIP), inputs), build_cpu(mod)(*inputs.values()))
+
+
 def test_tables_cost_fewer_cycles_and_no_more_memory():
     function, conv = layer(Random(6), out=64)
     function.emit(dialect.Table(), conv, function.constant((256,)))
