@@ -11,6 +11,9 @@ MOVING = ("relax.reshape", "relax.permute_dims")
 
 Scale = tuple[float, int]
 
+INFINITE_MASK = "a mask does the same with the least float, numpy.maximum(array, numpy.finfo(numpy.float32).min), in place of -infinity"
+"""What to do about an input of -infinity."""
+
 
 def input_scales(func: relax.Function) -> dict[str, Scale]:
     """Scale and zero point of each integer input, by parameter name; without those of which the module does not tell one for the whole tensor."""

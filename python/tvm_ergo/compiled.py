@@ -24,7 +24,7 @@ from tvm_ergo.model_meta import Meta, stored_state
 from tvm_ergo.relay_passes import compat
 from tvm_ergo.relay_passes.macro.choose_ranks import Projection
 from tvm_ergo.relay_passes.micro.lower_quantized import HostFallback
-from tvm_ergo.relay_passes.port_scales import how_to_quantize
+from tvm_ergo.relay_passes.port_scales import INFINITE_MASK, how_to_quantize
 from tvm_ergo.states import Kept
 from tvm_ergo.target.chip import Chip
 from tvm_ergo.target.errors import InputError, ProgramError
@@ -295,5 +295,6 @@ def checked_input(info: TensorInfo, value, finite: bool) -> np.ndarray:
                          available=f"{array.dtype.name}{list(array.shape)}", remedy=_remedy(info, array))
     if finite and array.dtype.kind == "f" and not np.isfinite(array).all():
         raise InputError("an input holds NaN or infinite values", where=f"input {info.name!r}",
-                         available=f"{int((~np.isfinite(array)).sum())} of {array.size} values")
+                         available=f"{int((~np.isfinite(array)).sum())} of {array.size} values",
+                         remedy=INFINITE_MASK if np.isneginf(array[~np.isfinite(array)]).all() else "")
     return np.asarray(array, order="C")  # ascontiguousarray would make rank 0 rank 1

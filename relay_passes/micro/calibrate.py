@@ -9,7 +9,7 @@ from __future__ import annotations
 import enum
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +18,7 @@ import tvm
 from tvm_ergo.relay_passes.array_files import read_arrays
 from tvm_ergo.relay_passes.interpreter import Interpreter
 from tvm_ergo.relay_passes.micro.observe import Histogram, Range
-from tvm_ergo.relay_passes.port_scales import how_to_quantize, input_scales, meaning
+from tvm_ergo.relay_passes.port_scales import INFINITE_MASK, how_to_quantize, input_scales, meaning
 from tvm_ergo.relay_passes.relax_utils import dtype_of, main_of, shape_of
 from tvm_ergo.target.errors import CalibrationError
 
@@ -52,6 +52,12 @@ class Ranges:
 
     def __contains__(self, name: str) -> bool:
         return name in self.ranges
+
+    def within(self, required: Mapping[str, Range], forced: Mapping[str, Range]) -> "Ranges":
+        """The same with ``required`` ranges added to those seen, and ``forced`` ones in their place (`micro.saturate`)."""
+        changed = {n: Range(min(self.ranges[n].lo, r.lo), max(self.ranges[n].hi, r.hi)) for n, r in required.items() if n in self.ranges}
+        changed |= {n: r.with_zero() for n, r in forced.items()}
+        return replace(self, ranges={**self.ranges, **changed})
 
 
 def input_shapes(mod: tvm.IRModule) -> dict[str, tuple[tuple[int, ...], str]]:
@@ -114,7 +120,8 @@ def _checked(name: str, value, shape: tuple[int, ...], dtype: str, number: int, 
     if array.size == 0:
         raise CalibrationError("calibration data is empty", where=where, required="at least one sample", remedy=REMEDY)
     if array.dtype.kind == "f" and not np.isfinite(array).all():
-        raise CalibrationError("calibration data holds NaN or infinity", where=where, required="finite values")
+        raise CalibrationError("calibration data holds NaN or infinity", where=where, required="finite values", remedy=INFINITE_MASK if np.isneginf(
+            array[~np.isfinite(array)]).all() else "")
     if np.dtype(dtype).kind in "iu" and array.dtype != dtype:
         _require_integers(array, dtype, where, scale)
     with np.errstate(over="ignore"):

@@ -103,7 +103,7 @@ def _classes(view: FunctionView, groups, ranges) -> tuple[Classes, set]:
     """The classes, and the outputs that add nothing to their class's range because they repeat its values."""
     classes, repeated = Classes(), set()
     for group in groups:
-        if view.op(group.root) in SHARING:
+        if view.op(group.root) in SHARING and group.kind is not Kind.TABLE:  # a table may end in a maximum
             for var in group.inputs:
                 if _shares(view, group, var, ranges):
                     classes.join(var, group.output)

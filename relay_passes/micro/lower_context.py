@@ -30,13 +30,14 @@ class Quant:
     zero_point: int
 
     def codes(self, real: np.ndarray) -> np.ndarray:
-        """int8 codes of real values, rounded half to even as ONNX's QuantizeLinear does; NaN becomes the zero point."""
+        """int8 codes of real values, divided in float32 and rounded half to even as ONNX's QuantizeLinear does; NaN becomes the zero point."""
         with np.errstate(all="ignore"):
-            scaled = np.nan_to_num(np.rint(np.asarray(real, np.float64) / self.scale), nan=0.0, posinf=1e9, neginf=-1e9)
+            scaled = np.nan_to_num(np.rint(np.asarray(real, np.float32) / np.float32(self.scale)).astype(np.float64), nan=0.0, posinf=1e9, neginf=-1e9)
         return np.clip(scaled + self.zero_point, -128, 127).astype(np.int8)
 
     def real(self, codes: np.ndarray) -> np.ndarray:
-        return (np.asarray(codes, np.float64) - self.zero_point) * self.scale
+        """float32, formed as DequantizeLinear forms it: 255 * (1/255) is 1 there, and a little more in float64."""
+        return (np.asarray(codes, np.float32) - np.float32(self.zero_point)) * np.float32(self.scale)
 
 
 @dataclass(frozen=True)

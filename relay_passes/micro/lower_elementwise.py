@@ -1,7 +1,7 @@
 """Lowering of elementwise groups.
 
 Sums and products differ from the float QDQ form by at most 1 LSB (ties, and 21-bit multipliers: 255 * 2 * 2**-21 of the larger
-scale). Tables are evaluated in float64 and rounded half to even: they differ only where float32 evaluation does.
+scale). Tables are evaluated operator by operator in float32, as the network computes, and rounded half to even.
 """
 
 from __future__ import annotations

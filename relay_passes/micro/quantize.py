@@ -1,7 +1,7 @@
 """Post-training quantization of a float net: the flat list of steps behind ``tvm_ergo.compile(model, calibration=...)``.
 
 0. On demand (``project_channels``) the net is projected to fewer channels where it can be (``macro.choose_ranks``).
-1. Calibration run: ranges, channel peaks and powers, mean input windows, some whole windows (``calibrate``, ``WindowMeans``,
+1. Values that cannot matter are clipped (``saturate``: masks before softmax). Calibration run: ranges, channel peaks and powers, mean input windows, some whole windows (``calibrate``, ``WindowMeans``,
    ``WindowMoments``). Outputs use min-max: a clipped logit ties with the best one.
 2. Equalization of channel sets whose expected rounding noise falls by it (``equalize``) and a second run on the result. It is kept where
    its quantized outputs are closer to the float ones on ``MAJORITY`` of ``COMPARED`` calibration samples (no labels).
@@ -49,6 +49,7 @@ from tvm_ergo.relay_passes.micro.equalize import equalize
 from tvm_ergo.relay_passes.micro.insert_qdq import insert_qdq
 from tvm_ergo.relay_passes.micro.observe import QuantParams
 from tvm_ergo.relay_passes.micro.round_weights import WindowMoments, round_weights
+from tvm_ergo.relay_passes.micro.saturate import Saturated, saturate
 from tvm_ergo.relay_passes.micro.weights import WeightScale
 from tvm_ergo.relay_passes.relax_utils import KEPT_ATTR, bindings_of, main_of, op_name
 from tvm_ergo.relay_passes.support import FunctionView, Kind, analyse
@@ -186,13 +187,16 @@ def quantize(mod: tvm.IRModule, calibration, options: QuantizeOptions = Quantize
         mod = projection.mod
         if on_projected:
             on_projected(projection)
+    saturated = saturate(mod, data)
+    mod = saturated.mod
     exact = exact_input_params(mod, data) if options.exact_inputs else {}
-    chosen = Observed.of(mod, data, options, exact, report("calibrate"))
+    exact = {name: params for name, params in exact.items() if name not in saturated.forced}
+    chosen = Observed.of(mod, data, options, exact, report("calibrate"), saturated)
     mode = Equalize(options.equalize)
     if mode is not Equalize.OFF:
         scaled = equalize(mod, chosen.seen.ranges(Method.MINMAX))
         if scaled is not mod:
-            plain, chosen = chosen, Observed.of(scaled, data, options, exact, report("equalize"))
+            plain, chosen = chosen, Observed.of(scaled, data, options, exact, report("equalize"), saturated)
             if mode is Equalize.AUTO:
                 chosen = the_more_exact(plain, chosen, data, report("compare", min(COMPARED, len(data))))
     if on_equalized:
@@ -240,8 +244,9 @@ class Observed:
     outputs: list[list[np.ndarray]]
 
     @classmethod
-    def of(cls, mod: tvm.IRModule, data, options: QuantizeOptions, exact, progress=None) -> "Observed":
+    def of(cls, mod: tvm.IRModule, data, options: QuantizeOptions, exact, progress=None, saturated: Saturated | None = None) -> "Observed":
         names, methods = border_methods(mod)
+        names = names if saturated is None else names - set(saturated.forced)
         means, moments, outputs = WindowMeans(mod), WindowMoments(mod), []
 
         def watch(name: str, value: np.ndarray) -> None:
@@ -252,6 +257,8 @@ class Observed:
 
         seen = observe(mod, data, tensors=names, watch=watch, progress=progress, outputs=outputs)
         ranges = seen.ranges(options.method, options.percentile, methods)
+        if saturated is not None:
+            ranges = ranges.within(saturated.required, saturated.forced)
         return cls(mod, seen, ranges, means, moments, exact, options, outputs)
 
     def quantized(self, with_rounding: bool) -> tvm.IRModule:

@@ -159,13 +159,18 @@ class UnaryTable(Rule):
 
     @classmethod
     def evaluate(cls, view: FunctionView, group: Group, codes: np.ndarray) -> np.ndarray:
-        """The group's output for input values ``codes`` float64[256]: float64 [256], or [C, 256] where constants vary by channel."""
-        known = {group.inputs[0]: codes}
+        """The group's output for input values ``codes`` [256]: float32 [256], or [C, 256] where constants vary by channel.
+
+        Every operator's result is rounded to float32, as the network's own arithmetic does: ``(1 - x) * -1e9`` with x a little above 1
+        in another precision would be 60 where it is 0.
+        """
+        known = {group.inputs[0]: np.asarray(codes, np.float32)}
         for member in group.members:
             call, shape = view.value[member], static_shape(member)
             args = []
             for arg in call.args:
                 const = constant_operand(view, call, arg, shape) if not isinstance(arg, relax.Var) or arg not in known else None
                 args.append(known[arg] if const is None else const[:, None] if const.ndim else const)
-            known[member] = evaluate(call, view.op(member), args)
-        return np.asarray(known[group.output], np.float64)
+            with np.errstate(over="ignore"):
+                known[member] = evaluate(call, view.op(member), [np.asarray(a, np.float64) for a in args]).astype(np.float32)
+        return known[group.output]

@@ -20,7 +20,7 @@ from tvm_ergo.frontend.quiet import quiet
 from tvm_ergo.relay_passes.relax_utils import Call, Constant, array_of, dtype_of, safe_name, shape_of
 from tvm_ergo.target.errors import ModelError, UnsupportedError
 
-_MASK_CONSUMERS = {"Pad", "Add", "Where", "Clip", "Min", "Max", "Sub", "ConstantOfShape"}
+_MASK_CONSUMERS = {"Add", "Where", "Clip", "Min", "Max", "Sub", "ConstantOfShape", "Pad", "Concat", "Expand", "Trilu", "Unsqueeze", "Reshape", "Cast"}
 _HANDLED = {"Constant"}
 _ELEMENT_TYPES = tuple(getattr(onnx.TensorProto, name) for name in (
     "FLOAT", "FLOAT16", "DOUBLE", "INT8", "INT16", "INT32", "INT64", "UINT8", "UINT16", "UINT32", "UINT64", "BOOL"))
