@@ -1,5 +1,6 @@
 """Packaging of tvm_ergo: top-level folders become sub-packages, and the native runtime module is compiled."""
 
+import glob
 import os
 
 from setuptools import Extension, find_packages, setup
@@ -64,6 +65,17 @@ WEIGHTS = Extension(
     language="c++",
     extra_compile_args=["-std=c++17", "-O3", "-fvisibility=hidden"],
 )
+# the runtime of Programs: what it executes on this machine, and the sources that `tvm-ergo export-c` hands out. Where it cannot be built NumPy serves
+NATIVE = Extension(
+    "tvm_ergo.target.native.ergo_native",
+    sources=sorted(glob.glob("target/native/*.c") + glob.glob("target/native/host/*.c")),
+    depends=sorted(glob.glob("target/native/*.h") + glob.glob("target/native/host/*.h")),
+    language="c",
+    define_macros=[("ERGO_HOST", "1")],
+    extra_compile_args=["-std=c11", "-O3", "-fvisibility=hidden", "-pthread"],
+    extra_link_args=["-pthread"],
+    optional=True,
+)
 
 setup(
     name="tvm-ergo",
@@ -72,9 +84,9 @@ setup(
     python_requires=">=3.11,<3.13",
     package_dir={"tvm_ergo": "python/tvm_ergo", **{f"tvm_ergo.{p}": f for p, f in FOLDERS.items()}},
     packages=packages(),
-    ext_modules=[RUNTIME, SKYLINE, CONTEXT, WEIGHTS],
+    ext_modules=[RUNTIME, SKYLINE, CONTEXT, WEIGHTS, NATIVE],
     cmdclass={"build_ext": BuildRuntime},
-    package_data={"tvm_ergo": ["**/*.json", "**/*.html", "**/*.onnx"], "tvm_ergo.target": ["**/*.json", "**/*.cc"], "tvm_ergo.codegen": ["**/*.cc"]},
+    package_data={"tvm_ergo": ["**/*.json", "**/*.html", "**/*.onnx"], "tvm_ergo.target": ["**/*.json", "**/*.cc", "**/*.c", "**/*.h"], "tvm_ergo.codegen": ["**/*.cc"]},
     install_requires=[
         # the host compiler. ffi 0.1.15 segfaults in ToJSONGraph on PrimType, and the wheel's own range would admit it
         "apache-tvm==0.27.0.post1",

@@ -17,6 +17,7 @@ from tvm_ergo.target.isa.cost import Cost
 from tvm_ergo.target.machine.hazards import HazardCheck, describe
 from tvm_ergo.target.machine.kernels.workers import a_run
 from tvm_ergo.target.machine.memory import Memory
+from tvm_ergo.target.machine.native import NativeProgram
 from tvm_ergo.target.machine.timeline import simulate
 from tvm_ergo.target.machine.trace import Trace
 from tvm_ergo.target.program import Port, Program
@@ -63,6 +64,8 @@ class Machine:
     strict : check once that no instruction reads unwritten bytes or races with another (``HazardCheck``); in every run poison the memory
     first and confine each instruction to the operands it declares. Results of valid programs are the same.
     point : operating point (name or Point) for seconds and energy; None is the chip's default.
+    native : False leaves all instructions to NumPy, as strict does; otherwise the compiled runtime (`target.native`) executes those that it knows, to
+    the same bits. A name chooses one of its code paths.
 
     Instructions are executed in program order: validation lets them wait only for earlier ones, so it is one of the orders the chip may
     take, and without races all orders give the same result. Everything that does not depend on inputs (prepared weights, and
@@ -70,7 +73,8 @@ class Machine:
     memories are kept for the next runs, as many as ran at once. Errors: ProgramError, TargetError, MachineError.
     """
 
-    def __init__(self, program: Program, chip: Chip | str | None = None, strict: bool = False, point: Point | str | None = None):
+    def __init__(self, program: Program, chip: Chip | str | None = None, strict: bool = False, point: Point | str | None = None,
+                 native: bool | str = True):
         self.program, self.strict = program, strict
         self.chip = chip_by_name(chip or program.chip_name) if chip is None or isinstance(chip, str) else chip
         if program.memory_bytes > self.chip.memory_bytes:
@@ -88,6 +92,7 @@ class Machine:
         self.memory = self._loaded(None)
         """The one that runs one after another have, and the first of those that run at once."""
         self._idle = [self.memory]
+        self._native = NativeProgram.of(program, native if isinstance(native, str) else None) if native and not strict else None
 
     def _loaded(self, sibling: Memory | None) -> Memory:
         memory = Memory(self.program.memory_bytes, self._constant, sibling)
@@ -125,10 +130,16 @@ class Machine:
             else:
                 memory.view(port.operand)[...] = array
         spent: dict[int, Callable[[], Cost]] = {}  # by instruction whose cost depends on data
-        for index, instruction in enumerate(self.program.instructions):
-            self._execute(memory, index, instruction, spent)
+        native = self._native.on(memory) if self._native is not None else None
+        instructions, index = self.program.instructions, 0
+        while index < len(instructions):
+            done = native.run(index, None if watch is None else 1) if native is not None else 0
+            if not done:
+                self._execute(memory, index, instructions[index], spent)
+                done = 1
             if watch is not None:
-                watch(index, instruction, memory)
+                watch(index, instructions[index], memory)
+            index += done
         return Result({port.name: memory.view(port.operand).copy() for port in self.program.outputs}, self._trace(spent), self._compressed(memory))
 
     def _trace(self, spent: dict[int, Callable[[], Cost]]) -> Trace:

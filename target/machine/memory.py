@@ -128,8 +128,11 @@ class Memory:
 
     def tell(self, instruction: Instruction, dropped: np.ndarray) -> None:
         """Counts tiles that an encoder wrote, by the low bits they lost."""
-        counts = np.bincount(dropped, minlength=9)
-        self.tiles[instruction.node] = self.tiles.get(instruction.node, 0) + counts
+        self.count(instruction, np.bincount(dropped, minlength=9))
+
+    def count(self, instruction: Instruction, by_dropped: np.ndarray) -> None:
+        """The same, of int64[9] tiles that lost so many low bits."""
+        self.tiles[instruction.node] = self.tiles.get(instruction.node, 0) + by_dropped
 
     def is_constant(self, operand: Operand) -> bool:
         """Whether all of the operand's bytes lie in one constant range."""

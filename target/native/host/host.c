@@ -1,0 +1,84 @@
+/* What the emulator calls: instructions one by one or many at once, on its own memory. */
+#include <stdlib.h>
+
+#include "fast.h"
+
+#define EXPORT __attribute__((visibility("default")))
+#define INTERFACE 1
+
+typedef struct ergo_host {
+  ergo_ins ins;
+  ergo_fast *fast;
+} ergo_host;
+
+EXPORT int ergo_host_interface(void) { return INTERFACE; }
+
+EXPORT int ergo_host_best_path(void) { return ergo_best_path(); }
+
+EXPORT const char *ergo_host_path_name(int path) { return ergo_path_at(path) ? ergo_path_at(path)->name : NULL; }
+
+EXPORT int ergo_host_path_usable(int path) { return ergo_path_at(path) && ergo_path_at(path)->usable(); }
+
+/* An instruction's bytes, for a memory of so many. Null, and why, where it is not known or does not fit. */
+EXPORT ergo_host *ergo_host_new(const uint8_t *bytes, size_t size, uint64_t memory_bytes, int *status) {
+  ergo_host *host = calloc(1, sizeof *host);
+  if (!host) return *status = ERGO_WORKSPACE_TOO_SMALL, NULL;
+  *status = ergo_parse(bytes, size, &host->ins);
+  for (unsigned i = 0; i < host->ins.operands && !*status; i++) {
+    int64_t low, high;
+    if (!ergo_extent(&host->ins.t[i], &low, &high) || low < 0 || (uint64_t)high > memory_bytes) *status = ERGO_OUTSIDE_MEMORY;
+  }
+  if (!*status) *status = ergo_check(&host->ins);
+  if (!*status) return host;
+  free(host);
+  return NULL;
+}
+
+/* Packs constant weights for a path. 1 where there is a fast kernel now. */
+EXPORT int ergo_host_pack(ergo_host *host, int path, const int8_t *w, const int32_t *bias, const int32_t *mult, const int8_t *shift) {
+  ergo_fast_free(host->fast);
+  host->fast = ergo_fast_new(&host->ins, path, w, bias, mult, shift);
+  return host->fast != NULL;
+}
+
+EXPORT void ergo_host_free(ergo_host *host) {
+  if (!host) return;
+  ergo_fast_free(host->fast);
+  free(host);
+}
+
+typedef struct stream {
+  const uint8_t *data;
+  uint64_t bytes;
+} stream;
+
+static int receive(void *user, uint32_t port, uint32_t offset, uint32_t size, void *destination) {
+  const stream *s = (const stream *)user + port;
+  if (!s->data || offset > s->bytes || size > s->bytes - offset) return 1;
+  memcpy(destination, s->data + offset, size);
+  return 0;
+}
+
+/* Runs `count` instructions; how many were done, and why it stopped before the end. streams: of every input port. dropped: int64[9] or null. */
+EXPORT long ergo_host_run(ergo_host *const *list, long count, uint8_t *memory, const stream *streams, int threads, int64_t *dropped, int *status) {
+  size_t most = 0;
+  *status = ERGO_OK;
+  for (long i = 0; i < count; i++) {
+    size_t bytes = list[i]->fast || !list[i]->ins.op->workspace ? 0 : list[i]->ins.op->workspace(&list[i]->ins);
+    if (bytes > most) most = bytes;
+  }
+  void *work = most ? malloc(most) : NULL;
+  if (most && !work) return *status = ERGO_WORKSPACE_TOO_SMALL, 0;
+  ergo_ctx ctx;
+  memset(&ctx, 0, sizeof ctx);
+  ctx.memory = memory, ctx.work = work, ctx.work_bytes = most, ctx.receive = receive, ctx.user = (void *)(uintptr_t)streams, ctx.dropped = dropped;
+  long done = 0;
+  for (; done < count; done++) {
+    const ergo_host *host = list[done];
+    ctx.work_used = 0, ctx.status = ERGO_OK;
+    *status = host->fast ? ergo_fast_run(host->fast, &ctx, &host->ins, threads) : host->ins.op->run(&ctx, &host->ins);
+    if (*status) break;
+  }
+  free(work);
+  return done;
+}

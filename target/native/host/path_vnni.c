@@ -1,0 +1,143 @@
+/* AVX-512 with VNNI: uint8 x int8 in fours, summed in 32 bits (vpdpbusd, which does not saturate). Inputs are x + 128. */
+#if defined(__x86_64__) && defined(__GNUC__)
+#include "fast.h"
+
+#ifdef __clang__
+#pragma clang attribute push(__attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx512vnni"))), apply_to = function)
+#else
+#pragma GCC push_options
+#pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")
+#endif
+#include <immintrin.h>
+
+#define ROWS 12
+#define VECTORS 2
+#define INLINE static inline __attribute__((always_inline))
+
+static int usable(void) {
+  return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
+         __builtin_cpu_supports("avx512vnni");
+}
+
+INLINE __mmask64 first_of(size_t count) { return count >= 64 ? ~(__mmask64)0 : ((__mmask64)1 << count) - 1; }
+
+static void copy(void *to, const int8_t *from, size_t count, int zero_point) {
+  (void)zero_point;
+  const __m512i flip = _mm512_set1_epi8(-128);
+  uint8_t *out = to;
+  for (; count >= 64; count -= 64, from += 64, out += 64) _mm512_storeu_si512(out, _mm512_xor_si512(_mm512_loadu_si512(from), flip));
+  __mmask64 rest = first_of(count);
+  if (rest) _mm512_mask_storeu_epi8(out, rest, _mm512_xor_si512(_mm512_maskz_loadu_epi8(rest, from), flip));
+}
+
+INLINE void some_rows(const int rows, const uint8_t *a, size_t a_step, const int8_t *w, size_t steps, int32_t *acc) {
+  __m512i sum[ROWS][VECTORS];
+#pragma GCC unroll 16
+  for (int r = 0; r < rows; r++) sum[r][0] = sum[r][1] = _mm512_setzero_si512();
+  for (size_t k = 0; k < steps; k++, w += 128) {
+    const __m512i w0 = _mm512_loadu_si512(w), w1 = _mm512_loadu_si512(w + 64);
+#pragma GCC unroll 16
+    for (int r = 0; r < rows; r++) {
+      int32_t four;
+      memcpy(&four, a + (size_t)r * a_step + 4 * k, 4);
+      const __m512i x = _mm512_set1_epi32(four);
+      sum[r][0] = _mm512_dpbusd_epi32(sum[r][0], x, w0), sum[r][1] = _mm512_dpbusd_epi32(sum[r][1], x, w1);
+    }
+  }
+#pragma GCC unroll 16
+  for (int r = 0; r < rows; r++) _mm512_storeu_si512(acc + 32 * r, sum[r][0]), _mm512_storeu_si512(acc + 32 * r + 16, sum[r][1]);
+}
+
+static void tile(const void *patches, size_t a_step, int rows, const void *weights, size_t steps, int32_t *acc) {
+  const uint8_t *a = patches;
+  if (rows == ROWS) {
+    some_rows(ROWS, a, a_step, weights, steps, acc);
+    return;
+  }
+  for (; rows >= 4; rows -= 4, a += 4 * a_step, acc += 4 * 32) some_rows(4, a, a_step, weights, steps, acc);
+  if (rows == 3) some_rows(3, a, a_step, weights, steps, acc);
+  else if (rows == 2) some_rows(2, a, a_step, weights, steps, acc);
+  else if (rows == 1) some_rows(1, a, a_step, weights, steps, acc);
+}
+
+typedef struct lanes { /* of sixteen channels */
+  __m512i mult_even, mult_odd, add_even, add_odd, shift_even, shift_odd;
+} lanes;
+
+INLINE lanes lanes_at(const int64_t *n) {
+  lanes l = {_mm512_loadu_si512(n), _mm512_loadu_si512(n + 8), _mm512_loadu_si512(n + 16), _mm512_loadu_si512(n + 24), _mm512_loadu_si512(n + 32), _mm512_loadu_si512(n + 40)};
+  return l;
+}
+
+/* Sixteen int32 between -128 and 127. */
+INLINE __m512i scaled(__m512i acc, const lanes *l, __m512i low, __m512i high, __m512i zp) {
+  __m512i even = _mm512_srav_epi64(_mm512_add_epi64(_mm512_mul_epi32(acc, l->mult_even), l->add_even), l->shift_even);
+  __m512i odd = _mm512_srav_epi64(_mm512_add_epi64(_mm512_mul_epi32(_mm512_srli_epi64(acc, 32), l->mult_odd), l->add_odd), l->shift_odd);
+  even = _mm512_min_epi64(_mm512_max_epi64(even, low), high), odd = _mm512_min_epi64(_mm512_max_epi64(odd, low), high);
+  return _mm512_add_epi32(_mm512_mask_blend_epi32(0xAAAA, even, _mm512_slli_epi64(odd, 32)), zp);
+}
+
+static void store(const int32_t *acc, int rows, int channels, const ergo_scales *s, size_t first_group, uint8_t *const *to) {
+  const __m512i low = _mm512_set1_epi64(s->lo - s->zp), high = _mm512_set1_epi64(s->hi - s->zp), zp = _mm512_set1_epi32((int)s->zp);
+  for (int first = 0; first < channels; first += 16) {
+    size_t group = first_group + (size_t)first / 16;
+    __mmask16 mask = channels - first >= 16 ? 0xFFFF : (__mmask16)((1u << (channels - first)) - 1);
+    if (s->to_i32) {
+      const __m512i add = _mm512_loadu_si512(s->raw + 16 * group);
+      for (int r = 0; r < rows; r++) _mm512_mask_storeu_epi32(to[r] + 4 * first, mask, _mm512_add_epi32(_mm512_loadu_si512(acc + 32 * r + first), add));
+      continue;
+    }
+    const lanes l = lanes_at(s->numbers + 48 * group);
+    for (int r = 0; r < rows; r++)
+      _mm512_mask_cvtepi32_storeu_epi8(to[r] + first, mask, scaled(_mm512_loadu_si512(acc + 32 * r + first), &l, low, high, zp));
+  }
+}
+
+/* Four bytes of a channel lie together after two rounds of interleaving within 128-bit lanes: sums come in this order of channels. */
+static int order(int place) { return place % 16 / 4 * 16 + place / 16 * 4 + place % 4; }
+
+static void depth(const int8_t *const *places, size_t taps, size_t channel, int channels, const void *weights, const ergo_scales *s, int zero_point, uint8_t *to) {
+  (void)zero_point;
+  const __mmask64 mask = first_of((size_t)channels);
+  const __m512i flip = _mm512_set1_epi8(-128);
+  const int8_t *w = weights;
+  __m512i sum[4];
+  for (int i = 0; i < 4; i++) sum[i] = _mm512_setzero_si512();
+  for (size_t tap = 0; tap < taps; tap += 4, w += 256) {
+    __m512i x[4];
+    for (int i = 0; i < 4; i++) x[i] = _mm512_xor_si512(_mm512_maskz_loadu_epi8(mask, places[tap + (size_t)i] + channel), flip);
+    __m512i low01 = _mm512_unpacklo_epi8(x[0], x[1]), high01 = _mm512_unpackhi_epi8(x[0], x[1]);
+    __m512i low23 = _mm512_unpacklo_epi8(x[2], x[3]), high23 = _mm512_unpackhi_epi8(x[2], x[3]);
+    sum[0] = _mm512_dpbusd_epi32(sum[0], _mm512_unpacklo_epi16(low01, low23), _mm512_loadu_si512(w));
+    sum[1] = _mm512_dpbusd_epi32(sum[1], _mm512_unpackhi_epi16(low01, low23), _mm512_loadu_si512(w + 64));
+    sum[2] = _mm512_dpbusd_epi32(sum[2], _mm512_unpacklo_epi16(high01, high23), _mm512_loadu_si512(w + 128));
+    sum[3] = _mm512_dpbusd_epi32(sum[3], _mm512_unpackhi_epi16(high01, high23), _mm512_loadu_si512(w + 192));
+  }
+  if (s->to_i32) {
+    for (int place = 0; place < 64; place++) {
+      int32_t all[16];
+      if (order(place) >= channels) continue;
+      _mm512_storeu_si512(all, sum[place / 16]);
+      ergo_put_i32(to + 4 * order(place), (int32_t)((uint32_t)all[place % 16] + (uint32_t)s->raw[place]));
+    }
+    return;
+  }
+  const __m512i low = _mm512_set1_epi64(s->lo - s->zp), high = _mm512_set1_epi64(s->hi - s->zp), zp = _mm512_set1_epi32((int)s->zp);
+  for (int i = 0; i < 4; i++) {
+    const lanes l = lanes_at(s->numbers + 48 * i);
+    sum[i] = scaled(sum[i], &l, low, high, zp);
+  }
+  const __m512i all = _mm512_packs_epi16(_mm512_packs_epi32(sum[0], sum[1]), _mm512_packs_epi32(sum[2], sum[3]));
+  _mm512_mask_storeu_epi8(to, mask, all);
+}
+
+const ergo_path ergo_path_vnni = {"avx512_vnni", usable, ROWS, 16 * VECTORS, 4, 1, 16, copy, tile, store, 4, 64, order, depth};
+
+#ifdef __clang__
+#pragma clang attribute pop
+#else
+#pragma GCC pop_options
+#endif
+#else
+typedef int ergo_no_vnni;
+#endif

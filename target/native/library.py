@@ -1,0 +1,68 @@
+"""The compiled runtime, loaded once: what `target.machine.native` calls."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import warnings
+from functools import cache
+from pathlib import Path
+
+LIBRARY = Path(__file__).parent / "libergo_native.so"
+INTERFACE = 1  # host/host.c: a library left over from older sources is not called
+SWITCH = "ERGO_NATIVE"
+"""Environment variable: 0 leaves all work to NumPy."""
+PATH = "ERGO_NATIVE_PATH"
+"""Environment variable: name of the code path (`path_names`) to take instead of the best this processor has."""
+
+Receiver = ctypes.c_void_p
+
+
+class Stream(ctypes.Structure):
+    """A streamed port's dense array."""
+
+    _fields_ = [("data", ctypes.c_void_p), ("bytes", ctypes.c_uint64)]
+
+
+@cache
+def _loaded() -> ctypes.CDLL | None:
+    try:
+        library = ctypes.CDLL(str(LIBRARY))
+        if library.ergo_host_interface() != INTERFACE:
+            raise OSError("it was built from older sources")
+    except (OSError, AttributeError) as error:
+        warnings.warn(f"the native runtime is not there ({error}): NumPy does its work, slower; build it with 'pip install .' where a C compiler is", RuntimeWarning, stacklevel=2)
+        return None
+    pointer, i32, i64 = ctypes.c_void_p, ctypes.c_int, ctypes.c_int64
+    library.ergo_host_new.restype, library.ergo_host_new.argtypes = pointer, [ctypes.c_char_p, ctypes.c_size_t, ctypes.c_uint64, ctypes.POINTER(i32)]
+    library.ergo_host_pack.restype, library.ergo_host_pack.argtypes = i32, [pointer, i32, pointer, pointer, pointer, pointer]
+    library.ergo_host_free.restype, library.ergo_host_free.argtypes = None, [pointer]
+    library.ergo_host_run.restype = ctypes.c_long
+    library.ergo_host_run.argtypes = [pointer, ctypes.c_long, pointer, pointer, i32, ctypes.POINTER(i64), ctypes.POINTER(i32)]
+    library.ergo_host_path_name.restype, library.ergo_host_path_name.argtypes = ctypes.c_char_p, [i32]
+    library.ergo_host_path_usable.restype, library.ergo_host_path_usable.argtypes = i32, [i32]
+    return library
+
+
+def library() -> ctypes.CDLL | None:
+    """The runtime, or None where it was not built (said once) or is switched off."""
+    return None if os.environ.get(SWITCH) == "0" else _loaded()
+
+
+def path_names() -> list[str]:
+    """The code paths that this processor can take, the best last. Empty without the runtime."""
+    loaded, names = library(), []
+    while loaded is not None and (name := loaded.ergo_host_path_name(len(names))) is not None:
+        names.append((name.decode(), bool(loaded.ergo_host_path_usable(len(names)))))
+    return [name for name, usable in names if usable]
+
+
+def path_number(name: str | None = None) -> int:
+    """Number of a path by its name; None: what the environment names, else the best. Errors: ValueError for one that this processor has not."""
+    name = name or os.environ.get(PATH)
+    if not name:
+        return library().ergo_host_best_path()
+    known = path_names()
+    if name not in known:
+        raise ValueError(f"no native code path {name!r} here; there are: {', '.join(known)}")
+    return next(i for i in range(len(known) + 8) if library().ergo_host_path_name(i) == name.encode())
