@@ -90,7 +90,7 @@ def test_watch_sees_every_intermediate_tensor():
 
 def test_weights_are_prepared_once_only_while_constant():
     compiled, _ = conv_program()
-    machine = Machine(compiled, CHIP)
+    machine = Machine(compiled, CHIP, native=False)
     for _ in range(2):
         machine.run({"x": np.ones((1, 6, 6, 2), np.int8)})
     assert len(machine.memory._prepared) == 1

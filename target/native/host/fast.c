@@ -39,12 +39,8 @@ static void put_weight(const ergo_fast *f, uint8_t *panel, size_t width, size_t 
   else ((int16_t *)(void *)panel)[at] = (int16_t)value;
 }
 
-/* Two int8 planes whose sum is the weight, or the weight itself. */
-static int plane_of(const ergo_fast *f, int value, int plane) {
-  if (f->planes == 1) return value;
-  int half = value >= 0 ? value / 2 : -((1 - value) / 2);
-  return plane ? value - half : half;
-}
+/* The weight in up to three parts that fit int8 and add up to it. */
+static int plane_of(const ergo_fast *f, int value, int plane) { return value * (plane + 1) / f->planes - value * plane / f->planes; }
 
 static void *zeroed(size_t bytes) { return calloc(1, bytes + 128); }
 
@@ -64,7 +60,7 @@ static int look_at(ergo_fast *f, const int8_t *w, size_t channels, size_t depth,
     int64_t total = 0;
     for (size_t k = 0; k < depth; k++) {
       int value = w[o * channel_step + k * depth_step] - w_zp;
-      if (f->path->bytes && (value > 127 || value < -128)) f->planes = 2;
+      if (f->path->bytes && f->planes < 3 && (value > 127 || value < -128)) f->planes = value > 254 ? 3 : 2;
       total += magnitude(value);
     }
     if (total * 255 > INT32_MAX) return 1;
@@ -128,7 +124,8 @@ static int pack_depthwise(ergo_fast *f, const ergo_ins *ins, const int8_t *w, si
 
 static int fits(const ergo_ins *ins) {
   const ergo_operand *x = &ins->t[0], *out = &ins->t[5];
-  return (ins->op->opcode == 0x01 || ins->op->opcode == 0x02) && !x->codec && !out->codec && (x->strides[3] == 1 || x->shape[3] == 1) &&
+  int depthwise = ins->op->opcode == 0x02 || (ins->op->opcode == 0x01 && ins->v[8] > 1 && ins->t[1].shape[3] == 1);
+  return (ins->op->opcode == 0x01 || ins->op->opcode == 0x02) && !x->codec && !out->codec && (!depthwise || x->strides[3] == 1 || x->shape[3] == 1) &&
          (out->strides[3] == (int32_t)ergo_itemsize(out->dtype) || out->shape[3] == 1);
 }
 

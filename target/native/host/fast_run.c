@@ -79,13 +79,22 @@ static void inside(const layer *l, unsigned axis, int64_t first, int64_t *begin,
   if (*end < *begin) *end = *begin;
 }
 
+/* `count` channels of a pixel whose channels do not lie side by side. */
+static void scattered(const ergo_fast *f, uint8_t *to, const uint8_t *from, size_t count, int64_t step) {
+  for (size_t c = 0; c < count; c++, from += step) {
+    if (f->path->bytes) to[c] = *from ^ 128;
+    else ((int16_t *)(void *)to)[c] = (int16_t)(*(const int8_t *)from - f->in_zp);
+  }
+}
+
 /* One patch of a group's channels, in the path's element type. */
 static void gather(const layer *l, position p, size_t group, uint8_t *to) {
   const ergo_fast *f = l->f;
   size_t element = f->path->bytes ? 1 : 2, depth = f->depth / f->taps, run = depth * element;
   int64_t top = (int64_t)p.oh * l->stride[0] - l->pad[0], left = (int64_t)p.ow * l->stride[1] - l->pad[1], rows[2], columns[2];
   int fill = f->path->bytes ? f->in_zp ^ 128 : 0;
-  const uint8_t *image = l->x + (int64_t)p.n * l->in->strides[0] + group * depth;
+  int64_t channel_step = depth == 1 ? 1 : l->in->strides[3];
+  const uint8_t *image = l->x + (int64_t)p.n * l->in->strides[0] + (int64_t)(group * depth) * l->in->strides[3];
   inside(l, 0, top, &rows[0], &rows[1]), inside(l, 1, left, &columns[0], &columns[1]);
   for (int64_t i = 0; i < f->kernel[0]; i++) {
     if (i < rows[0] || i >= rows[1] || columns[0] == columns[1]) {
@@ -99,7 +108,9 @@ static void gather(const layer *l, position p, size_t group, uint8_t *to) {
     to += run * (size_t)columns[0];
     const uint8_t *at = row + (left + columns[0] * l->dilation[1]) * l->in->strides[2];
     size_t taps = (size_t)(columns[1] - columns[0]);
-    if (step == (int64_t)depth) {
+    if (channel_step != 1) {
+      for (size_t j = 0; j < taps; j++, at += step, to += run) scattered(f, to, at, depth, channel_step);
+    } else if (step == (int64_t)depth) {
       f->path->copy(to, (const int8_t *)at, taps * depth, f->in_zp);
       to += taps * run;
     } else {
@@ -129,7 +140,7 @@ static void gather_block(const layer *l, uint64_t first, uint32_t count, size_t 
   for (uint32_t i = 0; i < count; i++, next(l, &p), patches += row) {
     gather(l, p, group, patches);
     memset(patches + used, 0, half - used);
-    if (f->planes == 2) memcpy(patches + half, patches, half);
+    for (int plane = 1; plane < f->planes; plane++) memcpy(patches + (size_t)plane * half, patches, half);
   }
 }
 
@@ -190,7 +201,7 @@ static void depthwise_part(void *user, int index) {
       for (int64_t j = 0; j < f->kernel[1]; j++)
         at[j] = j >= columns[0] && j < columns[1] ? row + (left + j * l->dilation[1]) * l->in->strides[2] : f->outside;
     }
-    if (f->planes == 2) memcpy(places + f->padded, places, f->padded * sizeof *places);
+    for (int plane = 1; plane < f->planes; plane++) memcpy(places + (size_t)plane * f->padded, places, f->padded * sizeof *places);
     uint8_t *to = out_at(l, p);
     for (size_t block = 0; block < f->panels; block++) {
       size_t c = block * width, count = channels - c < width ? channels - c : width;
