@@ -56,13 +56,14 @@ class NativeProgram:
     def _prepared(self, memory: Memory, instruction: Instruction) -> int | None:
         if instruction.DEPENDS_ON_DATA:
             return None
+        coded = any(getattr(instruction, name).codec.of_weights for name in instruction.WEIGHTS)
         data, status = instruction.encode(), ctypes.c_int()
         handle = self.library.ergo_host_new(data, len(data), memory.size_bytes, ctypes.byref(status))
         if handle is None:
             return None
         self._own.append(handle)
         packed = isinstance(instruction, (Conv, Depthwise)) and self._packed(memory, instruction, handle)
-        return handle if packed or _macs(instruction) <= PLAIN_MACS else None
+        return handle if packed or not coded and _macs(instruction) <= PLAIN_MACS else None  # NumPy keeps what it decoded
 
     def _packed(self, memory: Memory, instruction: Conv | Depthwise, handle: int) -> bool:
         """Whether the runtime has a fast kernel, its weights packed."""

@@ -192,7 +192,7 @@ typedef struct ergo_weights {
   const ergo_weight_codec *codec;
   const uint8_t *data, *lane_data;
   uint64_t size, at, rows, columns, inner;
-  uint64_t lane_size, lane_row, lane_rows, lane_bit, steps, most_steps, sizes_at, payload_at;
+  uint64_t lane_size, lane_row, lane_rows, lane_bit, steps, busiest, said_steps, sizes_at, payload_at;
   uint32_t lanes, lane, entries, default_code;
   int8_t table[256];
   uint8_t started;

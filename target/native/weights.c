@@ -83,7 +83,7 @@ ergo_status ergo_weights_open(ergo_ctx *ctx, const ergo_operand *t, ergo_weights
   w->default_code = w->data[w->at++];
   if (w->default_code >= w->entries || (w->codec->tables && w->codec->tables(w)) || read_lanes(w)) return ERGO_BROKEN_CODE;
   if (w->lanes != ((uint32_t)t->strides[1] & 15u) + 1) return ERGO_BROKEN_CODE;
-  w->most_steps = (uint32_t)t->strides[1] >> 4;
+  w->said_steps = (uint32_t)t->strides[1] >> 4;
   return ERGO_OK;
 }
 
@@ -114,9 +114,10 @@ ergo_status ergo_weights_row(ergo_weights *w, int8_t *values) {
     values[i] = w->table[code];
   }
   if (++w->lane_row < w->lane_rows) return ERGO_OK;
-  if (w->codec->end(w) || w->steps > w->most_steps) return ERGO_BROKEN_CODE;
+  if (w->codec->end(w)) return ERGO_BROKEN_CODE;
+  if (w->steps > w->busiest) w->busiest = w->steps;
   w->lane++, w->started = 0;
-  return ERGO_OK;
+  return w->lane == w->lanes && w->busiest != w->said_steps ? ERGO_BROKEN_CODE : ERGO_OK;
 }
 
 ergo_status ergo_weights_all(ergo_ctx *ctx, const ergo_operand *t, int8_t **values) {
