@@ -17,7 +17,7 @@ from tvm_ergo.target.errors import ErgoError, InputError, ModelError
 
 DEFAULT_MODEL_BYTES = 4 << 30
 OPTION = "--max-model-bytes"
-REMEDY = f"where the file is meant to be that large, {OPTION} SIZE or max_model_bytes=SIZE allows it; else it is damaged, or made to exhaust the memory"
+REMEDY = f"where the file is meant to be that large, {OPTION} SIZE, or in Python `with tvm_ergo.model_bytes_limit(SIZE):`, allows it; else it is damaged, or made to exhaust the memory"
 MAX_DEPTH = 64
 """Of nested JSON; what this program writes is nested ten deep."""
 
@@ -41,11 +41,6 @@ def model_bytes_limit(size: int | str | None) -> Iterator[None]:
         yield
     finally:
         _limit.reset(token)
-
-
-def set_max_model_bytes(size: int | str) -> None:
-    """The limit from now on in this context. Errors: InputError."""
-    _limit.set(_as_bytes(size))
 
 
 def _as_bytes(size: int | str) -> int:

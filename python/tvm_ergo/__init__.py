@@ -31,6 +31,7 @@ _PUBLIC = {
     "record": "tvm_ergo.codegen.runtime.recording",
     "watch": "tvm_ergo.codegen.runtime.recording",
     "target_from_file": "tvm_ergo.target.tags",
+    "model_bytes_limit": "tvm_ergo.target.limits",
     "ErgoError": "tvm_ergo.target.errors",
 }
 """Public name -> the module that defines it."""

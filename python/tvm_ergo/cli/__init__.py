@@ -46,10 +46,12 @@ def main(argv: list[str] | None = None) -> int:
 
 def _run(argv: list[str] | None) -> int:
     from tvm_ergo.target.errors import ErgoError
+    from tvm_ergo.target.limits import model_bytes_limit
 
     try:
         arguments = build_parser().parse_args(argv)
-        return arguments.run(arguments) or 0
+        with model_bytes_limit(getattr(arguments, "max_model_bytes", None)):
+            return arguments.run(arguments) or 0
     except ErgoError as error:
         print(f"tvm-ergo: {type(error).__name__}: {error}", file=sys.stderr)
         return 2

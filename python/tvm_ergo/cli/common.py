@@ -15,6 +15,7 @@ from tvm_ergo.files import check_writable, write_atomically, write_together
 from tvm_ergo.relay_passes.array_files import read_arrays
 from tvm_ergo.target.chip import bytes_of
 from tvm_ergo.target.errors import OutputError, TargetError
+from tvm_ergo.target.limits import DEFAULT_MODEL_BYTES, OPTION
 
 
 DEFAULT_TARGET = "ergo"
@@ -92,12 +93,18 @@ def add_quantize_arguments(parser: argparse.ArgumentParser, model: str, calibrat
                         help="equalize channels between layers (auto: whichever of the two forms is closer to the float network)")
     parser.add_argument("--project-channels", type=parse_error, metavar="ERROR",
                         help="keep tensors in fewer channels where that changes the outputs by at most ERROR of their deviation (rms, on calibration data)")
+    add_limit_argument(parser)
     parser.add_argument("--input-shape", type=parse_shape, action="append", default=[], metavar="NAME=DIMS", help="static shape of a dynamic input")
 
 
 def add_programs_only(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--programs-only", action="store_true",
                         help="never load a library out of a compiled model (.ergo), which is executable code: refuse a model that needs one. For files from others")
+
+
+def add_limit_argument(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(OPTION, type=parse_size, metavar="SIZE", help="what a file may ask for: bytes of constants and computed tensors together, added up before any of it is allocated "
+                                                                      f"(default {DEFAULT_MODEL_BYTES >> 30}GiB)")
 
 
 def add_result_arguments(parser: argparse.ArgumentParser, *, pictures: bool = True) -> None:

@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from tvm_ergo.cli.common import check_result_paths, write_text
+from tvm_ergo.cli.common import add_limit_argument, check_result_paths, write_text
 from tvm_ergo.target.errors import InputError
 
 HELP = "show a compiled model as assembler text"
@@ -17,6 +17,7 @@ LONGEST_META = 160
 
 def add_arguments(parser) -> None:
     parser.add_argument("model", help="a compiled model (.ergo)")
+    add_limit_argument(parser)
     parser.add_argument("--symbol", help="only this program (a network with host operators in its middle has several)")
     parser.add_argument("--full", action="store_true", help="with the data sections (base64)")
     parser.add_argument("-o", "--output", dest="text", metavar="FILE", help="write to a file (default, and '-': standard output)")

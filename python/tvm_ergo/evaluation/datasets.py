@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import functools
 import io
-import lzma
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from tvm_ergo.frontend.stored import unpacked
 from tvm_ergo.target.errors import InputError, ModelError
 
 
@@ -65,9 +65,9 @@ def model_bytes(path: str) -> bytes:
     file = shared_root() / "models" / path
     try:
         data = file.read_bytes()
-        return lzma.decompress(data) if file.suffix == ".xz" else data
-    except (OSError, lzma.LZMAError) as error:
+    except OSError as error:
         raise ModelError("the model file cannot be read", where=str(file), available=str(error)) from error
+    return unpacked(data, str(file)) if file.suffix == ".xz" else data
 
 
 @functools.lru_cache(maxsize=4)

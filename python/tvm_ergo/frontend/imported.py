@@ -12,6 +12,7 @@ import tvm
 from tvm_ergo.relay_passes.port_scales import input_scales, meaning, output_scales
 from tvm_ergo.relay_passes.relax_utils import bindings_of, body_of, dtype_of, main_of, op_name, shape_of
 from tvm_ergo.target.errors import ModelError
+from tvm_ergo.target.limits import Declared
 
 
 _WINDOWED = re.compile(r"relax\.nn\.(conv|(max|avg)_pool)[123]d$")
@@ -79,6 +80,7 @@ class Imported:
 def describe(mod: tvm.IRModule, source: str, source_format: SourceFormat, input_names=None, output_names=None) -> Imported:
     """An :class:`Imported` with shapes and dtypes read from ``mod``. Errors: ModelError for dynamic shapes."""
     func = main_of(mod)
+    _check_sizes(func, source)
     _check_windows(func, source)
     body = body_of(func)
     results = list(body.ty.fields) if isinstance(body.ty, tvm.ir.TupleType) else [body.ty]
@@ -87,6 +89,23 @@ def describe(mod: tvm.IRModule, source: str, source_format: SourceFormat, input_
     inputs = [TensorInfo(n, shape_of(p), dtype_of(p), *scales.get(p.name, ())) for n, p in zip(input_names or [p.name for p in func.params], func.params)]
     outputs = [TensorInfo(n, shape_of(_Typed(n, t)), str(t.dtype), *(scale or ())) for n, t, scale in zip(output_names, results, output_scales(func))]
     return Imported(mod, tuple(inputs), tuple(outputs), source, source_format)
+
+
+def _check_sizes(func, source: str) -> None:
+    """Errors: ModelError where all tensors together take more than the limit of the context."""
+    declared = Declared(source)
+    for var in (*func.params, *(var for var, _ in bindings_of(func))):
+        for part in var.ty.fields if isinstance(var.ty, tvm.ir.TupleType) else [var.ty]:
+            shape = getattr(part, "shape", None)
+            if isinstance(part, tvm.relax.TensorType) and shape is not None and all(isinstance(d, tvm.tirx.IntImm) for d in shape):
+                declared.add_tensor(shape, _itemsize(str(part.dtype)), f"node {var.name!r}")
+
+
+def _itemsize(dtype: str) -> int:
+    try:
+        return np.dtype(dtype).itemsize
+    except TypeError:  # one of TVM's own
+        return 4
 
 
 def _check_windows(func, source: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import lzma
 from pathlib import Path
 
 import onnx
@@ -13,14 +12,16 @@ from tvm import relax
 from tvm_ergo import compressed
 from tvm_ergo.frontend.imported import Imported, SourceFormat, describe, require_finite, resolve_shapes
 from tvm_ergo.frontend.onnx_import import import_onnx
+from tvm_ergo.frontend.stored import XZ_MAGIC, load_external, read_file, unpacked
 from tvm_ergo.relay_passes.relax_utils import (LINEAR_OPS, Constant, array_of, bindings_of, children, main_of, op_name,
                                                require_static_inputs)
 from tvm_ergo.target.errors import ModelError
+from tvm_ergo.target.limits import model_bytes_limit
 
 _SUFFIXES = (".onnx", ".onnx.xz", ".tflite", compressed.SUFFIX)
 
 
-def load(model, *, input_shapes: dict | None = None, batch: int = 1) -> Imported:
+def load(model, *, input_shapes: dict | None = None, batch: int = 1, max_model_bytes: int | str | None = None) -> Imported:
     """Read a model.
 
     Parameters
@@ -28,10 +29,16 @@ def load(model, *, input_shapes: dict | None = None, batch: int = 1) -> Imported
     model : path (``.onnx``, ``.onnx.xz``, ``.tflite``, ``.ergoz``), bytes of such a file, ``onnx.ModelProto``, ``torch.export.ExportedProgram``, or a
     Relax ``IRModule``.
     input_shapes : {input name: shape} for models with dynamic dimensions (symbolic ones of a Relax module too).
-    batch : size of a first dimension that is unknown, or 0 in an ONNX file.
+    batch : size of a first dimension that is unknown, or 0 in an ONNX file. max_model_bytes : what constants and computed tensors may take together, as the file
+    declares them (an int, or "8GiB"; None: 4 GiB, or what `target.limits.model_bytes_limit` says); a file that asks for more is refused before any of it is allocated.
 
     Errors: ModelError (missing, truncated, not a model, dynamic, NaN weights), UnsupportedError (operator).
     """
+    with model_bytes_limit(max_model_bytes):
+        return _loaded(model, input_shapes, batch)
+
+
+def _loaded(model, input_shapes: dict | None, batch: int) -> Imported:
     if isinstance(model, Imported):
         return model
     if isinstance(model, tvm.IRModule):
@@ -52,10 +59,7 @@ def load(model, *, input_shapes: dict | None = None, batch: int = 1) -> Imported
     if not path.name.endswith(_SUFFIXES):
         raise ModelError("the file name does not say what it is", where=str(path), required=f"a suffix of {', '.join(_SUFFIXES)}",
                          remedy="a compiled model (.ergo) is opened by tvm_ergo.load, or by the commands run, eval, report and disasm")
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise ModelError("the model file cannot be read", where=str(path), available=error.strerror or str(error)) from error
+    data = read_file(path)
     if path.name.endswith(compressed.SUFFIX) != compressed.is_compressed(data):
         raise ModelError("the file's content is not what its name says", where=str(path),
                          available="a compressed network" if compressed.is_compressed(data) else "no compressed network")
@@ -100,11 +104,8 @@ def _check_constants(mod: tvm.IRModule) -> None:
 
 
 def _from_bytes(data: bytes, source: str, input_shapes: dict | None, batch: int, folder: Path | None = None) -> Imported:
-    if data[:6] == b"\xfd7zXZ\x00":
-        try:
-            data = lzma.decompress(data)
-        except (lzma.LZMAError, EOFError) as error:
-            raise ModelError("the compressed file is truncated or damaged", where=source, available=str(error)) from error
+    if data[:6] == XZ_MAGIC:
+        data = unpacked(data, source)
     if compressed.is_compressed(data):
         mod, inputs, outputs = compressed.unpack(data, source)
         return describe(_with_static_inputs(mod, input_shapes, batch), source, SourceFormat.COMPRESSED, inputs, outputs)
@@ -123,7 +124,7 @@ def _from_bytes(data: bytes, source: str, input_shapes: dict | None, batch: int,
     if not _texts_are_text(proto):
         raise ModelError("the ONNX file is damaged: a name in it is not UTF-8", where=source, remedy="copy or export the file again")
     if folder is not None:
-        _load_external(proto, source, folder)
+        load_external(proto, source, folder)
     return import_onnx(proto, source, input_shapes, batch)
 
 
@@ -138,13 +139,3 @@ def _texts_are_text(proto: onnx.ModelProto) -> bool:
     except UnicodeDecodeError:
         return False
     return all(isinstance(text, str) for text in texts)
-
-
-def _load_external(proto: onnx.ModelProto, source: str, folder: Path) -> None:
-    """Weights kept in files beside the model. Errors: ModelError when one is missing or short."""
-    if not any(t.data_location == onnx.TensorProto.EXTERNAL for t in proto.graph.initializer):
-        return
-    try:
-        onnx.load_external_data_for_model(proto, str(folder))
-    except (OSError, ValueError, onnx.checker.ValidationError) as error:
-        raise ModelError("a weight file beside the model cannot be read", where=source, available=str(error)[:200]) from error

@@ -13,6 +13,7 @@ from tvm_ergo.frontend import onnx_converters as converters
 from tvm_ergo.frontend.imported import Imported, SourceFormat, describe, require_finite, resolve_shapes
 from tvm_ergo.frontend.names import name_helpers
 from tvm_ergo.frontend.onnx_decompose import decompose
+from tvm_ergo.frontend.onnx_sizes import check_functions, check_sizes
 from tvm_ergo.frontend.onnx_recurrent import unroll_recurrent
 from tvm_ergo.frontend.onnx_rules.upgrade import upgrade
 from tvm_ergo.frontend.onnx_static import has_body, make_static
@@ -31,12 +32,14 @@ def import_onnx(model: onnx.ModelProto, source: str, input_shapes: dict | None =
 
     Errors: ModelError (invalid graph, unknown dimensions, NaN weights), UnsupportedError (operators TVM's importer lacks).
     """
+    check_functions(model, source)
     _check(model, source)
     _check_types(model.graph)
     own = onnx.ModelProto()
     own.CopyFrom(model)
     declared = {i.name: _dimensions(i) for i in own.graph.input if i.name not in {t.name for t in own.graph.initializer}}
     shapes = resolve_shapes(declared, input_shapes, batch)
+    check_sizes(own, shapes, source)
     _check_weights(own.graph)
     decompose(own)
     upgrade(own)

@@ -13,6 +13,7 @@ from tvm_ergo.frontend.tflite.flat import NUMPY, Subgraph, Tensor, read
 from tvm_ergo.frontend.tflite.unsupported import check
 from tvm_ergo.relay_passes.relax_utils import Constant, Expr, const, safe_name
 from tvm_ergo.target.errors import ErgoError, ModelError, UnsupportedError
+from tvm_ergo.target.limits import Declared
 
 __all__ = ["import_tflite"]
 
@@ -24,6 +25,7 @@ def import_tflite(data: bytes, source: str, input_shapes: dict | None = None, ba
     """
     graphs = read(data, source)
     graph = graphs[0]
+    _check_sizes(graphs, source)
     try:
         check([graph])
         shapes = _input_shapes(graph, input_shapes, batch, source)
@@ -33,6 +35,13 @@ def import_tflite(data: bytes, source: str, input_shapes: dict | None = None, ba
             raise type(error)(error.what, where=f"{source}, {error.where}" if error.where else source, required=error.required,
                               available=error.available, remedy=error.remedy) from error
         raise
+
+
+def _check_sizes(graphs: tuple[Subgraph, ...], source: str) -> None:
+    """Errors: ModelError where the tensors the file declares take more than the limit of the context (what operators make of them is added up once it is imported)."""
+    declared = Declared(source)
+    for tensor in (tensor for graph in graphs for tensor in graph.tensors):
+        declared.add_tensor(tensor.shape, np.dtype(NUMPY.get(tensor.type, "float32")).itemsize, f"tensor {tensor.name!r}")
 
 
 def _input_shapes(graph: Subgraph, given: dict | None, batch: int, source: str) -> list[list[int]]:

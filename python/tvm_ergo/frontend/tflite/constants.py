@@ -10,6 +10,8 @@ from tvm_ergo.frontend.tflite.flat import MAX_TENSOR_BYTES, NUMPY, Tensor
 from tvm_ergo.target.errors import ModelError, UnsupportedError
 
 _DENSE, _CSR = 0, 1
+MOST_POSITIONS = 1 << 22
+"""Of a sparse constant's levels, beside two for each of its values."""
 
 
 def array_of(tensor: Tensor) -> np.ndarray:
@@ -81,7 +83,7 @@ def _dense(tensor: Tensor, values: np.ndarray) -> np.ndarray:
             block_size[blocks[dimension - len(shape)]] = int(level.DenseSize())
     positions: list[tuple[int, ...]] = [()]
     for level in levels:
-        positions = list(_expanded(level, positions, damaged))
+        positions = list(_expanded(level, positions, damaged, 2 * values.size + MOST_POSITIONS))
         if len(positions) > max(values.size, 1) * 2 + math.prod(shape):
             raise damaged
     if len(positions) > values.size:
@@ -101,11 +103,11 @@ def _dense(tensor: Tensor, values: np.ndarray) -> np.ndarray:
     return result
 
 
-def _expanded(level, positions: list[tuple[int, ...]], damaged: ModelError):
+def _expanded(level, positions: list[tuple[int, ...]], damaged: ModelError, most: int):
     """The positions with one more coordinate each."""
     if level.Format() == _DENSE:
         size = int(level.DenseSize())
-        if size < 0 or size * len(positions) > MAX_TENSOR_BYTES:
+        if size < 0 or size * len(positions) > most:
             raise damaged
         for position in positions:
             for i in range(size):

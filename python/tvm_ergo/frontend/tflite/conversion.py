@@ -73,6 +73,7 @@ def range_(c: Converter, node: Node) -> None:
     start, limit, step = (c.array(node, i, what).reshape(-1)[0] for i, what in enumerate(("a start", "a limit", "a step")))
     if step == 0 or abs((float(limit) - float(start)) / float(step)) > 2**28:
         raise node.refuse(f"counts from {start} to {limit} by {step}", remedy="the file is damaged; convert it again")
+    c.declared.add(8 * abs((float(limit) - float(start)) / float(step)), node.where)
     c.bind(node.output(), const(np.arange(start, limit, step, _dtype(node.output(), node))))
 
 
@@ -82,6 +83,7 @@ def one_hot(c: Converter, node: Node) -> None:
     on, off = c.array(node, 2, "a value").reshape(-1)[0], c.array(node, 3, "a value").reshape(-1)[0]
     rank_, dtype = len(shape_of(indices)), _dtype(node.output(), node)
     axis = int(node.opt["axis"]) % (rank_ + 1)
+    c.declared.add(8 * depth, node.where)
     spread = c.emit(relax.op.expand_dims(indices, axis))
     levels = const(np.arange(depth, dtype=dtype_of(indices)).reshape([-1 if i == axis else 1 for i in range(rank_ + 1)]))
     hit = c.emit(relax.op.equal(spread, levels))

@@ -20,6 +20,7 @@ from tvm_ergo.relay_passes.interpreter import evaluate_call
 from tvm_ergo.relay_passes.interpreter_ops import OPERATORS
 from tvm_ergo.relay_passes.relax_utils import Call, Constant, Expr, Tuple, array_of, const, dtype_of, is_tensor, op_name, safe_name, shape_of
 from tvm_ergo.target.errors import ErgoError, ModelError, UnsupportedError
+from tvm_ergo.target.limits import Declared
 
 _STORED = ("int8", "uint8", "int16")
 _KEPT = ("relax.dequantize", "relax.quantize")
@@ -87,6 +88,7 @@ class Converter:
     states: dict[str, tuple[State, relax.Var]] = field(default_factory=dict)
     depth: int = 0
     once: bool = False
+    declared: Declared = field(default_factory=lambda: Declared("the TFLite file"))
 
     # ---- writing ----
     def emit(self, call: Expr, name: str = "") -> Expr:
@@ -97,6 +99,7 @@ class Converter:
             if size > MAX_TENSOR_BYTES:
                 raise ModelError("a tensor is larger than any chip's memory", available=f"{dtype_of(call)}{list(shape_of(call))}",
                                  required=f"at most {MAX_TENSOR_BYTES:,} bytes")
+            self.declared.add(size, name or op_name(call))
         if isinstance(call, Call) and op_name(call) in OPERATORS and op_name(call) not in _KEPT and all(map(_known, call.args)):
             value = evaluate_call(call, [_operand(a) for a in call.args])
             return value if isinstance(value, tuple) else const(np.asarray(value, dtype_of(call)))

@@ -54,7 +54,7 @@ def called(c: Converter, node: Node, index: int, arguments: list[Expr], once: bo
                           remedy="the file is damaged; convert it again")
     graph = c.subgraphs[index]
     check([graph])
-    inner = Converter(graph, c.subgraphs, c.bb, current=c.current, initial=c.initial, states=c.states, depth=c.depth + 1, once=once or c.once)
+    inner = Converter(graph, c.subgraphs, c.bb, current=c.current, initial=c.initial, states=c.states, depth=c.depth + 1, once=once or c.once, declared=c.declared)
     if len(graph.inputs) != len(arguments):
         raise node.refuse(f"gives {len(arguments)} values to a subgraph that takes {len(graph.inputs)}", remedy="the file is damaged; convert it again")
     inner.values.update(zip(graph.inputs, arguments))
