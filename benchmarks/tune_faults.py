@@ -14,12 +14,10 @@ import threading
 import time
 from pathlib import Path
 
-import psutil
-
 from benchmarks.common import parse, parser, show
 from tvm_ergo.evaluation.nets import model_path
-from tvm_ergo.remote import Workers, compiler_key
-from tvm_ergo.remote.server import serve
+from tvm_ergo.remote import key_file
+from tvm_ergo.remote.worker import Worker
 
 NET, MEMORY, TRIALS, KILLS, SEED = "pretrainedResnet_quant", "100KiB", 64, 20, 1
 WORKERS = 3
@@ -69,39 +67,28 @@ def killed_and_resumed(folder: Path, trials: int, seconds: float, rng: random.Ra
 
 
 def workers(folder: Path, trials: int) -> tuple[int, int]:
-    """A run on three workers of a tracker here, one killed after a third of the trials. Lines when it was killed, workers left at the end."""
-    from tvm.rpc.tracker import Tracker
-
-    tracker = Tracker(host="127.0.0.1", port=9190, port_end=9490, silent=True)
-    address = f"127.0.0.1:{tracker.port}"
-    servers = [serve(address, key=compiler_key(), host="127.0.0.1") for _ in range(WORKERS)]
-    ended, at = threading.Event(), []
+    """A run on a worker of three processes here, one of them killed after a third of the trials. Lines when it was killed, processes at the end."""
+    key, ended, at = folder.parent / "worker.key", threading.Event(), []
+    worker = Worker("127.0.0.1", 0, key_file.read(key, make=True), WORKERS)
 
     def strike() -> None:
         while not ended.is_set():
             if lines(folder) >= trials // 3:
                 at.append(lines(folder))
-                parent = psutil.Process(servers[0].proc._proc.pid)
-                for process in (*parent.children(recursive=True), parent):
-                    process.kill()
+                worker.processes[0][0].kill()
                 return
             time.sleep(0.01)
 
     try:
-        while Workers(address).free() < WORKERS:
-            time.sleep(0.1)
         watcher = threading.Thread(target=strike)
         watcher.start()
-        run(folder, trials, "--tracker", address)
+        run(folder, trials, "--workers", worker.address, "--key", str(key))
         ended.set()
         watcher.join()
-        count, _ = Workers(address).count()
-        return at[0], count
+        return at[0], sum(child.poll() is None for child, _ in worker.processes)
     finally:
         ended.set()
-        for server in servers:
-            server.terminate()
-        tracker.terminate()
+        worker.stop()
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from enum import Enum
 from math import inf
 
@@ -60,6 +60,27 @@ class Figures:
 
     def to_json(self) -> dict:
         return asdict(self)
+
+    @classmethod
+    def checked(cls, data: object, points: Sequence[str]) -> Figures:
+        """Of a part, as another process tells them. points : of the chip. Errors: ValueError saying what no measurement gives."""
+        numbers = ("cycles", "constant_bytes", "activation_bytes", "live_bytes")
+        if not isinstance(data, dict) or set(data) != {field.name for field in fields(cls)}:
+            raise ValueError(f"they are not {', '.join(field.name for field in fields(cls))}: {data}")
+        if any(type(data[name]) is not int for name in numbers):
+            raise ValueError(", ".join(f"{name} {data[name]}" for name in numbers if type(data[name]) is not int) + ": no whole number")
+        energy = data["energy_pj"]
+        if not isinstance(energy, dict) or set(energy) != set(points) or any(type(value) not in (int, float) for value in energy.values()):
+            raise ValueError(f"energy_pj {energy}, where there must be one of each of {', '.join(points)}")
+        if data["peak_mw"] != {} or data["gated_mw"] != {}:
+            raise ValueError(f"peak_mw {data['peak_mw']}, gated_mw {data['gated_mw']}: a part has none")
+        try:
+            figures = cls.from_json(data)
+        except OverflowError as error:
+            raise ValueError(f"energy_pj: {error}") from None
+        if figures.wrong:
+            raise ValueError(figures.wrong)
+        return figures
 
     @classmethod
     def from_json(cls, data: Mapping) -> Figures:

@@ -23,6 +23,7 @@ from tvm_ergo.codegen.tuning.model import Model, rank_correlation, tvm_model
 from tvm_ergo.codegen.tuning.near import Near
 from tvm_ergo.codegen.tuning.rules import FAILED_S, Measure, builder, runner
 from tvm_ergo.codegen.tuning.task import Task
+from tvm_ergo.target.errors import RemoteError
 from tvm_ergo.target.tags import DEFAULT_CHIP
 
 NEAR = 4
@@ -229,7 +230,12 @@ class Search:
         if task.records.get(key) is not None:
             return task.records[key]
         known = self.log.known.get((task.digest, key))
-        return known.figures if known is not None and known.figures is not None else self.measure(task, values)
+        if known is not None and known.figures is not None:
+            return known.figures
+        figures = self.measure(task, values)
+        if figures.wrong:  # the record of trials would be refused later
+            raise RemoteError("a measurement cannot be believed", where=f"task {task.digest}", available=figures.wrong, remedy="measure with another `measure`")
+        return figures
 
     def _commit(self, task: Task, workload, trace, seconds: float) -> None:
         self.database.commit_tuning_record(ms.database.TuningRecord(trace.simplified(True), workload, [seconds], self.target, None))

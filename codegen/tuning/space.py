@@ -77,6 +77,7 @@ class Space:
                  layouts: Mapping[str, Sequence[SlotLayout]] = MappingProxyType({})):
         """forms : whether constants may be coded. layouts : in which slots tensors may wait, by name."""
         self.graph, self.options = graph, options
+        self.codes_constants, self.layouts = forms, layouts
         self.needs = Needs(graph)
         self.units = units_of(graph)
         self.tileable = {node.id: tileable(graph, node) for node in graph.nodes}

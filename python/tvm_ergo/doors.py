@@ -45,8 +45,6 @@ def _register_functions() -> None:
         "tvm_ergo.runtime.load": _load_program,
         "tvm_ergo.codecs.encode": _encode_slots,
         "tvm_ergo.codecs.decode": _decode_slots,
-        "tvm_ergo.remote.task": _remote_task,
-        "tvm_ergo.remote.job": _remote_job,
     }.items():
         tvm_ffi.register_global_func(name, function, override=True)
 
@@ -81,18 +79,6 @@ def _decode_slots(*args):
     from tvm_ergo.relay_passes.dialect.compression import decode
 
     decode(*args)
-
-
-def _remote_task(name, text):
-    from tvm_ergo.remote.server import take_task
-
-    return take_task(str(name), str(text))
-
-
-def _remote_job(name, job):
-    from tvm_ergo.remote.server import do_job
-
-    return do_job(str(name), str(job))
 
 
 def _dispatch_pipelines() -> None:

@@ -4,7 +4,7 @@
   tvm-ergo tune net.onnx --power-budget 0.5mW --fps 30 --gating --out gated       with engines and banks of memory switched off where they idle
   tvm-ergo tune net.tflite --memory 256KiB --objective energy --trials 1000 --time 600 --out tuned --plot search.html
   tvm-ergo tune net.tflite --memory 256KiB --objective energy --trials 2000 --out tuned --resume
-  tvm-ergo tune net.tflite --memory 256KiB --tracker HOST:9190 --out tuned         measured by the workers of a tracker (see 'worker')
+  tvm-ergo tune net.tflite --memory 256KiB --workers HOST:9190,HOST2:9190 --out tuned         measured by workers of other machines (see 'worker')
   tvm-ergo compile net.tflite --memory 256KiB --database tuned
 
 Every schedule is measured by the emulator's model, what is over a budget costs no trial. Ctrl-C ends it with the best so far; a run that was interrupted or
@@ -44,7 +44,9 @@ def add_arguments(parser) -> None:
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="the same seed gives the same result (default 0)")
     parser.add_argument("--strategy", choices=["evolutionary", "random"], default="evolutionary", help="random: for comparison")
     parser.add_argument("--out", required=True, metavar="DIR", help="folder for trials and results")
-    parser.add_argument("--tracker", metavar="HOST:PORT", help="measure on the workers of TVM's RPC tracker (see 'worker')")
+    parser.add_argument("--workers", metavar="HOST:PORT,...", help="measure on these workers (see 'worker'); they may come and go")
+    parser.add_argument("--key", metavar="FILE", help="the key shared with the workers (default ~/.config/tvm-ergo/worker.key)")
+    parser.add_argument("--job-time", type=parse_rate, default=300.0, metavar="S", help="seconds after which a worker that does not answer is given up (default 300)")
     parser.add_argument("--processes", type=parse_count, default=1, metavar="N", help="measure in so many processes of this machine, of which no more are started than there are trials (default 1: in this one)")
     parser.add_argument("--resume", action="store_true", help="go on with the run in --out")
     parser.add_argument("--json", metavar="FILE", help="write the summary as JSON ('-' for standard output)")
@@ -76,7 +78,7 @@ def run(arguments) -> None:
     if is_compiled(arguments.model):
         raise InputError("a compiled model's plan does not change any more", where=arguments.model, remedy="give the model file (.onnx, .tflite)")
     calibration = read_calibration(arguments.calibration)
-    with live(arguments.trials) as progress, measuring(arguments.tracker, arguments.processes, arguments.trials) as measure:
+    with live(arguments.trials) as progress, measuring(arguments.workers, arguments.processes, arguments.trials, key=arguments.key, job_s=arguments.job_time) as measure:
         result = tvm_ergo.tune(
             imported_model(arguments), out=arguments.out, target=arguments.target, calibration=calibration, memory=arguments.memory,
             power_budget_mw=arguments.power_budget, peak_power_mw=arguments.peak_power, window_s=arguments.window, frames_per_s=arguments.fps, gating=arguments.gating,

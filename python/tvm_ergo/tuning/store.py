@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
+import fcntl
 import hashlib
 import json
 import os
@@ -57,10 +58,13 @@ def undecided(mod: tvm.IRModule) -> dict[str, relax.Function]:
 def check_folder(folder: Path, manifest: dict, resume: bool) -> None:
     """Whether a run may begin in the folder, or go on there. Nothing is made yet: a run that is refused leaves nothing.
 
-    Errors: OutputError where it cannot be written, holds something else, another run and ``resume`` was not asked for, or none though it was; DatabaseError for resuming what
+    Errors: OutputError where another run is at work in it, it cannot be written, holds something else, another run and ``resume`` was not asked for, or none though it was; DatabaseError for resuming what
     was begun with other settings.
     """
     existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if folder.is_dir():
+        with held(folder):
+            pass
     if not existing.is_dir() or not os.access(existing, os.W_OK):
         raise OutputError(f"cannot make the folder {folder}", where=str(existing), available="not a folder" if not existing.is_dir() else "it may not be written to",
                           remedy="give another folder")
@@ -85,13 +89,41 @@ def check_folder(folder: Path, manifest: dict, resume: bool) -> None:
         raise OutputError("the folder holds a tuning run already", where=str(folder), remedy="--resume to go on with it, or another folder")
 
 
-def begin(folder: Path, manifest: dict) -> None:
-    """Makes the folder of a run. Errors: OutputError."""
+@contextlib.contextmanager
+def begun(folder: Path, manifest: dict, resume: bool) -> Iterator[None]:
+    """Makes the folder of a run, which it has to itself within the block. Errors: OutputError, DatabaseError: as `check_folder`, which is asked once more: another run may have
+    begun there, and ended, since it was."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(f"cannot make the folder {folder}", where=str(folder), available=str(error.strerror or error), remedy="give another folder") from error
-    write_atomically(folder / MANIFEST, json.dumps(manifest, indent=1))
+    check_folder(folder, manifest, resume)
+    with held(folder):
+        write_atomically(folder / MANIFEST, json.dumps(manifest, indent=1))
+        yield
+
+
+@contextlib.contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """A lock on the folder itself, so that nothing has to be cleared away: the kernel lets it go with the process, however that ends.
+
+    Errors: OutputError where another run has it. File systems without locks do not tell.
+    """
+    try:
+        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError as error:
+        raise OutputError(f"cannot read the folder {folder}", where=str(folder), available=str(error.strerror or error), remedy="give another folder") from error
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise OutputError("another tuning run is at work in the folder", where=str(folder),
+                              remedy="give another folder, or wait for its end (Ctrl-C there keeps what it has found) and go on with --resume") from None
+        except OSError:
+            pass
+        yield
+    finally:
+        os.close(handle)
 
 
 def read_json(path: Path) -> dict:

@@ -156,7 +156,10 @@ class _Run:
         check_feasible([task for task in tasks if task.given], self.budget, self.chip)
         default = default_figures(self.prepared.functions, self.chip, self.budget)
         score = Score.of(self.goal, self.chip, self.budget, default)
-        store.begin(self.folder, self.manifest)  # not before: what is refused leaves nothing
+        with store.begun(self.folder, self.manifest, self.resume):  # not before: what is refused leaves nothing
+            return self._searched(starts, tasks, score, default)
+
+    def _searched(self, starts, tasks: list[Task], score: Score, default: Figures) -> TuningResult:
         log = Log(self.folder / store.TRIALS, self.resume)
         start = time.monotonic()
         with _interruptible() as interrupted:
