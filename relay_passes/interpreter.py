@@ -59,6 +59,7 @@ class _PreparedCall:
     """What the operators' rules read of a call, and its rule; operators are run far more often than made."""
 
     def __init__(self, call: Call):
+        self.call = call
         self.rule, self.op, self.args, self.ty, self.attrs = OPERATORS[op_name(call)], call.op, tuple(call.args), call.ty, _Attributes(call.attrs)
 
 

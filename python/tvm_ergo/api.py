@@ -37,7 +37,7 @@ def quantize(model, calibration, options: QuantizeOptions = QuantizeOptions(), *
 
     Errors: ModelError, CalibrationError, InputError (an option of a wrong type).
     """
-    from tvm_ergo.relay_passes.micro.quantize import quantize as quantize_module
+    from tvm_ergo.relay_passes.attention.quantize import quantize as quantize_module
 
     options, progress = given.quantization("options", options), given.callback("progress", progress)
     input_shapes, batch = given.shapes(input_shapes), given.whole_number("batch", batch)

@@ -19,6 +19,7 @@ from tvm_ergo.codegen.space import Objective
 from tvm_ergo.codegen.stream import STREAM, graph_of
 from tvm_ergo.codegen.weights.choose import Weights
 from tvm_ergo.relay_passes import compat
+from tvm_ergo.relay_passes.attention.quantize import quantize as quantize_module
 from tvm_ergo.relay_passes.compile.partition import Partition, chip_functions, is_chip_function
 from tvm_ergo.relay_passes.cpu import LegalizeForCPU, ScheduleForCPU
 from tvm_ergo.relay_passes.dialect import is_ergo_call
@@ -27,7 +28,6 @@ from tvm_ergo.relay_passes.macro.choose_ranks import Projection
 from tvm_ergo.relay_passes.micro.calibrate import samples_of
 from tvm_ergo.relay_passes.micro.lower_quantized import HostFallback, LowerQuantized, host_fallbacks
 from tvm_ergo.relay_passes.micro.quantize import QuantizeOptions, is_quantized
-from tvm_ergo.relay_passes.micro.quantize import quantize as quantize_module
 from tvm_ergo.relay_passes.relax_utils import bindings_of, main_of
 from tvm_ergo.relay_passes.support import analyse
 from tvm_ergo.target.chip import Chip
@@ -198,7 +198,7 @@ def _virtual_machine(mod: tvm.IRModule, options: PipelineOptions) -> tvm.IRModul
 
 STAGES = (
     Stage("normalize", "normal form: NHWC, folded, weights constant (docs/architecture.md, section 3)", _normalize),
-    Stage("quantize", "QDQ: every layer's scales and zero points, from calibration data", _quantize),
+    Stage("quantize", "QDQ: every layer's scales and zero points, from calibration data; of a network with attention the integer dialect", _quantize),
     Stage("lower_quantized", "integer ops relax.ergo.* where the chip can, the source's ops elsewhere", _lower_quantized),
     Stage("check_strict", "the same; refuses host operators if asked to", _check_strict),
     Stage("partition", "functions with Codegen=\"ergo\"", _partition),

@@ -1,0 +1,67 @@
+"""All sites of a function, by the variable whose value they give."""
+
+from __future__ import annotations
+
+from tvm import relax
+
+from tvm_ergo.relay_passes.attention import masks, sites
+from tvm_ergo.relay_passes.attention.rules import Attention, MaskedMean
+from tvm_ergo.relay_passes.attention.sites import call_of, unmoved
+from tvm_ergo.relay_passes.support.view import FunctionView, static_shape
+
+
+def find_sites(view: FunctionView) -> dict[relax.Var, object]:
+    """Sites by result. A pattern inside another one is found as well; whoever lowers asks for results only."""
+    found: dict[relax.Var, object] = {}
+    for var in view.order:
+        normalized = sites.find_norm(view, var)
+        if normalized is not None:
+            found[normalized[0]] = normalized[1]
+            continue
+        for finder in (find_attention, find_mean, sites.find_embedding, sites.find_rotary, sites.find_repeat):
+            site = finder(view, var)
+            if site is not None:
+                found.setdefault(var, site)
+                break
+    return found
+
+
+def find_attention(view: FunctionView, var: relax.Var) -> Attention | None:
+    """A product whose left operand is a softmax over the last axis, of scores that come from a product."""
+    call = call_of(view, var, "matmul")
+    softmax = None if call is None or view.const(call.args[1]) is not None else call_of(view, _kept(view, call.args[0]), "nn.softmax")
+    if softmax is None or int(softmax.attrs.axis) % len(static_shape(softmax.args[0])) != len(static_shape(softmax.args[0])) - 1:
+        return None
+    scores = masks.scores_of(view, softmax.args[0])
+    return None if scores is None else Attention(scores, call.args[1])
+
+
+def _kept(view: FunctionView, expr):
+    """``expr`` before a where that replaces NaN (rows without a valid key) by 0: here such rows are 0 anyway."""
+    call = call_of(view, expr, "where")
+    if call is not None and call_of(view, call.args[0], "isnan") is not None:
+        return call.args[2]
+    return expr
+
+
+def find_mean(view: FunctionView, var: relax.Var) -> MaskedMean | None:
+    """``sum(x * m) / sum(m)`` over the rows of x [B, S, C], m from an input; or a plain mean over them."""
+    call = call_of(view, var, "mean")
+    if call is not None and len(static_shape(call.args[0])) == 3 and call.attrs.axis is not None and [int(a) % 3 for a in call.attrs.axis] == [1]:
+        return MaskedMean(call.args[0], None)
+    call = call_of(view, var, "divide")
+    total = None if call is None else call_of(view, call.args[0], "sum")
+    if total is None or total.attrs.axis is None or len(static_shape(total.args[0])) != 3 or [int(a) % 3 for a in total.attrs.axis] != [1]:
+        return None
+    product = call_of(view, total.args[0], "multiply")
+    count = unmoved(view, call.args[1])
+    while (guard := call_of(view, count, "maximum", "clip")) is not None:
+        count = unmoved(view, guard.args[0])
+    counted = call_of(view, count, "sum")
+    for x, weights in (product.args, product.args[::-1]) if product is not None and counted is not None else ():
+        mask, again = masks.cone(view, weights), masks.cone(view, counted.args[0])
+        if mask is None or again is None or mask[0] != again[0] or not (mask[1] == again[1]).all() or masks.cone(view, x) is not None:
+            continue
+        if (mask[1][128:130] == (0, 1)).all() and mask[2] in (static_shape(x)[:2], (*static_shape(x)[:2], 1)):
+            return MaskedMean(x, masks.InputMask(mask[0], mask[1] != 0, static_shape(x)[:2]))
+    return None

@@ -1,0 +1,94 @@
+"""Layers of the support rules in both widths: dense layers, sums, movements; all others in int8 by the rules of ``lower_quantized``."""
+
+from __future__ import annotations
+
+import numpy as np
+from tvm import relax
+
+from tvm_ergo.relay_passes import dialect
+from tvm_ergo.relay_passes.attention.values import Value, add_fields, wide_quant
+from tvm_ergo.relay_passes.micro import lower_quantized  # noqa: F401  (its import registers the shared rules)
+from tvm_ergo.relay_passes.micro.lower_context import LOWERINGS, CannotLower, clamp_codes
+from tvm_ergo.relay_passes.micro.lower_context import Value as Narrow
+from tvm_ergo.relay_passes.micro.observe import Range
+from tvm_ergo.relay_passes.micro.weights import bias_scales, quantize_bias, quantize_weight
+from tvm_ergo.relay_passes.support import elementwise, linear
+from tvm_ergo.relay_passes.support.epilogue import bounds_of
+from tvm_ergo.relay_passes.support.view import static_shape
+from tvm_ergo.target.numerics import quantize_multipliers
+
+
+def dense(low, var, group, wide: bool) -> Value:
+    """A 1x1 convolution over all rows, to either width; behind a norm its weights carry the norm's factors."""
+    parts = linear.Dense.parts(low.view, group)
+    clamped = not (np.isneginf(parts.bounds.low) and np.isposinf(parts.bounds.high))
+    wide = wide and not clamped
+    x, quant, shape = low.value(parts.x, False), low.quant(var, wide), static_shape(parts.x)
+    weight = parts.weight.real() * low.migration(parts.x)
+    units, depth = weight.shape
+    bias = np.zeros(units) if parts.bias is None else np.broadcast_to(parts.bias.real().reshape(-1), (units,))
+    stored, scale = quantize_weight(weight, 0, low.weight_scale, bias, x.scale)
+    ints = quantize_bias(bias, bias_scales(x.scale, scale))
+    reach = max(127 - x.zero_point, 128 + x.zero_point)
+    if int((np.abs(stored.astype(np.int64)).sum(axis=1) * reach + np.abs(ints.astype(np.int64))).max()) >= 2**31:
+        raise CannotLower("its accumulator can leave int32", "split the layer along its input channels")
+    try:
+        mult, shift = quantize_multipliers(x.scale * scale.astype(np.float64) / quant.scale)
+    except ValueError as error:
+        raise CannotLower(str(error), "check the calibration data") from error
+    rows = low.write.reshaped_to(x, (1, 1, int(np.prod(shape[:-1])), depth))
+    op = dialect.Conv2dWide(in_zp=x.zero_point) if wide else dialect.Conv2d(in_zp=x.zero_point, **clamp_codes(parts.bounds, quant))
+    constants = [relax.const(v) for v in (np.ascontiguousarray(stored).reshape(units, 1, 1, depth), ints, mult, shift)]
+    return low.write.reshaped_to(low.write.made(op, rows.expr, *constants, quant=quant, wide=wide), (*shape[:-1], units))
+
+
+def binary(low, var, group, wide: bool) -> Value:
+    """Sums of int16 tensors, in int16; everything else in int8."""
+    bounds = bounds_of(low.view, group.members)
+    if group.op not in ("add", "subtract") or not (np.isneginf(bounds.low) and np.isposinf(bounds.high)) or low.view.value[group.root].args[0] == \
+            low.view.value[group.root].args[1]:
+        return shared_rule(low, var, group)
+    quant = low.quant(var, True)
+    a, b = (_summand(low, arg) for arg in low.view.value[group.root].args)
+    fields = add_fields(a.scale / quant.scale, (1 if group.op == "add" else -1) * b.scale / quant.scale)
+    return low.write.made(dialect.AddWide(a_zp=a.zero_point, b_zp=b.zero_point, **fields), a.expr, b.expr, quant=quant, wide=True)
+
+
+def _summand(low, expr) -> Value:
+    const = low.view.const(expr)
+    if const is None:
+        return low.value(expr, True)
+    real = const.real()
+    quant = wide_quant(Range(float(real.min()), float(real.max())))
+    return Value(relax.const(np.clip(np.rint(real / quant.scale), -32768, 32767).astype(np.int16)), quant, True)
+
+
+LAYERS = {linear.Dense: dense, elementwise.BinaryElementwise: binary}
+
+
+def carry(low, group, wide: bool) -> Value:
+    """A movement, in the width asked for; what a concat joins gets the scale of its result."""
+    inputs = {v: low.value(v, wide) for v in group.inputs}
+    constants = group.op in ("concat", "stack") and any(low.view.const(f) is not None for f in low.view.fields(low.view.value[group.root].args[0]))
+    if wide and constants:
+        return carry(low, group, False)
+    first = next(iter(inputs.values()))
+    quant = first.quant if len(inputs) == 1 and not constants else low.quant(group.output, wide)
+    return Value(_by_shared_rule(low, group, inputs, quant), quant, wide)
+
+
+def shared_rule(low, var, group) -> Value:
+    """In int8, by the rule that QDQ networks are lowered with."""
+    inputs = {v: low.value(v, False) for v in group.inputs}
+    quant = low.quant(var, False)
+    return Value(_by_shared_rule(low, group, inputs, quant), quant, False)
+
+
+def _by_shared_rule(low, group, inputs: dict, quant) -> relax.Expr:
+    write = low.write
+    write.int8.update({v: Narrow(value.expr, value.quant) for v, value in inputs.items()})
+    before, write.group = write.group, group
+    try:
+        return LOWERINGS[group.rule](write, group, quant)
+    finally:
+        write.group = before

@@ -1,0 +1,130 @@
+"""How each site of a transformer becomes operators of the chip. A rule takes the lowering, the variable, its site and the width that is asked for;
+it may give the other width, which is then rescaled."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from tvm import relax
+
+from tvm_ergo.relay_passes import dialect
+from tvm_ergo.relay_passes.attention import masks, sites
+from tvm_ergo.relay_passes.attention.values import Value, add_fields, wide_quant
+from tvm_ergo.relay_passes.micro.lower_context import CannotLower, Quant, multiplier
+from tvm_ergo.relay_passes.micro.observe import Range
+from tvm_ergo.relay_passes.support.view import static_shape
+from tvm_ergo.target.isa.rows import EXPONENTIAL_BITS
+
+LOG2_STEPS = math.log2(math.e) * 2**EXPONENTIAL_BITS
+"""Steps of EXP_ROWS' input in one unit of a score."""
+EXPONENTIALS = np.rint(2.0**15 * 2.0 ** (-np.arange(256) / 256)).astype(np.int32)
+MEAN_STEPS = 2**8  # of one unit of WEIGHTED_MEAN's values
+ROTATION_BITS = 14
+
+
+@dataclass(frozen=True, eq=False)
+class Attention:
+    """``softmax(scores) @ v``."""
+
+    scores: masks.Scores
+    v: relax.Expr
+
+
+@dataclass(frozen=True, eq=False)
+class MaskedMean:
+    """Mean of x [B, S, C] over S with weights [B, S] (0 or 1) that come from an input; None: of all rows."""
+
+    x: relax.Var
+    mask: masks.InputMask | None
+
+
+def embedding(low, var, site: sites.Embedding, wide: bool) -> Value:
+    """int8 rows with a scale each; numbers become int32 where they enter the chip."""
+    quant = low.quant(var, True)
+    scales = np.maximum(np.abs(site.table).max(axis=1), 1e-30) / 127.0
+    shift = min(40, int(math.floor(math.log2((2**24 - 1) / (scales.max() / quant.scale)))))
+    mult = np.rint(scales / quant.scale * 2.0**shift).astype(np.int32)
+    if shift < 0:
+        raise CannotLower("its rows are too large for their quantization", "check the calibration data")
+    codes = np.clip(np.rint(site.table / scales[:, None]), -127, 127).astype(np.int8)
+    return low.write.made(dialect.GatherRows(shift=shift), relax.const(codes), relax.const(mult), low.numbers(site.ids), quant=quant, wide=True)
+
+
+def norm(low, var, site: sites.Norm, wide: bool) -> Value:
+    """The channels' factors of a migration (`Lowering.migration`) are in gamma and beta of the int8 form."""
+    x = low.value(site.x, True)
+    length = static_shape(site.x)[-1]
+    factors = np.ones(length) if wide else low.migration(var)
+    quant = low.quant(var, wide) if wide or (factors == 1).all() else low.migrated_quant(var, factors)
+    gamma, beta = (np.broadcast_to(v, (length,)) / (factors * quant.scale) for v in (site.gamma / 2**14, site.beta))
+    shift = max(0, min(62, int(math.floor(math.log2(32767 / max(np.abs(gamma).max(), 2.0**-40))))))
+    summand = np.rint(beta * 2.0**shift)
+    beta_shift = max(0, int(np.abs(summand).max()).bit_length() - 31)
+    if np.abs(gamma).max() >= 2**15 or beta_shift > 24:
+        raise CannotLower("its factors do not fit 16 bits", "check the calibration data")
+    eps = max(0.0, site.eps) * (length / x.scale) ** 2
+    eps_shift = max(0, int(eps).bit_length() - 32)
+    if eps_shift > 28:
+        raise CannotLower("its epsilon is larger than all its values", "check the calibration data")
+    op = dialect.Norm(wide=wide, centre=site.centre, in_zp=x.zero_point, eps=round(eps / 2**eps_shift) if eps < 2**60 else 0, eps_shift=eps_shift,
+                      beta_shift=beta_shift, shift=shift)
+    vectors = relax.const(np.rint(gamma * 2.0**shift).astype(np.int16)), relax.const(np.rint(summand / 2.0**beta_shift).astype(np.int32))
+    return low.write.made(op, x.expr, *vectors, quant=quant, wide=wide)
+
+
+def rotary(low, var, site: sites.Rotary, wide: bool) -> Value:
+    x, quant = low.value(site.x, True), low.quant(var, wide)
+    x = x if x.wide else low.write.rescaled(x, low.quant(site.x, True), True)
+    tables = [np.rint(np.clip(t, -1.999, 1.999) * 2**ROTATION_BITS).astype(np.int16) for t in (site.cos, site.sin)]
+    if max(np.abs(site.cos).max(), np.abs(site.sin).max()) > 1.999:
+        raise CannotLower("its cosines are larger than 2", "rotary embeddings are products with sines and cosines")
+    op = dialect.Rotate(wide=wide, interleaved=site.interleaved, **multiplier(x.scale / 2**ROTATION_BITS / quant.scale))
+    return low.write.made(op, x.expr, *(relax.const(t) for t in tables), quant=quant, wide=wide)
+
+
+def attention(low, var, site: Attention, wide: bool) -> Value:
+    """Scores in int16, in log2 units; exponentials under the masks; their means of the values. Groups of heads share keys without copies."""
+    scores, write = site.scores, low.write
+    product = low.view.value[scores.product]
+    (a, a_scale), (b, b_scale) = (low.unscaled(arg) for arg in product.args)
+    q, k, v, times = low.operands(a, b, site.v)
+    steps = q.scale * k.scale * scores.scale * a_scale * b_scale * LOG2_STEPS
+    if steps <= 0:
+        raise CannotLower("its scores have a negative scale", "multiply by a positive number")
+    made = write.emit(dialect.MatMulWide(transpose_b=False, a_zp=q.zero_point, b_zp=k.zero_point, **multiplier(steps)), q.expr, k.expr,
+                      quant=Quant(1.0 / LOG2_STEPS, 0))
+    for bias in scores.biases:
+        made = _with_bias(low, made, bias, times)
+    tensors, offset = low.mask_tensors(scores.masks, times)
+    made = write.emit(dialect.ExpRows(causal=offset is not None, offset=offset or 0), made, relax.const(EXPONENTIALS), *tensors)
+    quant = low.quant(var, wide)
+    op = dialect.WeightedMean(wide=wide, b_zp=v.zero_point, **multiplier(v.scale / MEAN_STEPS / quant.scale))
+    return write.reshaped_to(write.made(op, made, v.expr, quant=quant, wide=wide), static_shape(var))
+
+
+def _with_bias(low, made: relax.Expr, bias: np.ndarray, times: int) -> relax.Expr:
+    """Finite summands of the scores (relative positions) in int16."""
+    quant = wide_quant(Range(-float(np.abs(bias).max()), float(np.abs(bias).max())))
+    codes = np.rint(bias / quant.scale).astype(np.int16)
+    codes = low.split_heads(codes, times)
+    op = dialect.AddWide(a_zp=0, b_zp=0, **add_fields(1.0, quant.scale * LOG2_STEPS))
+    return low.write.emit(op, made, relax.const(codes), quant=Quant(1.0 / LOG2_STEPS, 0))
+
+
+def masked_mean(low, var, site: MaskedMean, wide: bool) -> Value:
+    """A WEIGHTED_MEAN with the mask as weights."""
+    x, write, quant = low.value(site.x, False), low.write, low.quant(var, wide)
+    batch, rows, channels = static_shape(site.x)
+    if site.mask is None:
+        weights = relax.const(np.ones((batch, 1, rows), np.uint8))
+    else:
+        table = np.where(site.mask.valid, 1, 0).astype(np.uint8)
+        weights = write.emit(dialect.Table(), low.input_levels(site.mask.source), relax.const(table))
+        weights = write.reshaped_to(Value(weights, Quant(1.0, 0), False), (batch, 1, rows)).expr
+    op = dialect.WeightedMean(wide=wide, b_zp=x.zero_point, **multiplier(x.scale / MEAN_STEPS / quant.scale))
+    return write.reshaped_to(write.made(op, weights, x.expr, quant=quant, wide=wide), static_shape(var))
+
+
+RULES = {sites.Embedding: embedding, sites.Norm: norm, sites.Rotary: rotary, Attention: attention, MaskedMean: masked_mean}
