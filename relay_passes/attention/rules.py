@@ -11,16 +11,11 @@ from tvm import relax
 
 from tvm_ergo.relay_passes import dialect
 from tvm_ergo.relay_passes.attention import masks, sites
-from tvm_ergo.relay_passes.attention.values import Value, add_fields, wide_quant
+from tvm_ergo.relay_passes.attention.blocks import LOG2_STEPS, MEAN_STEPS, Operands, in_blocks
+from tvm_ergo.relay_passes.attention.values import Value
 from tvm_ergo.relay_passes.micro.lower_context import CannotLower, Quant, multiplier
-from tvm_ergo.relay_passes.micro.observe import Range
 from tvm_ergo.relay_passes.support.view import static_shape
-from tvm_ergo.target.isa.rows import EXPONENTIAL_BITS
 
-LOG2_STEPS = math.log2(math.e) * 2**EXPONENTIAL_BITS
-"""Steps of EXP_ROWS' input in one unit of a score."""
-EXPONENTIALS = np.rint(2.0**15 * 2.0 ** (-np.arange(256) / 256)).astype(np.int32)
-MEAN_STEPS = 2**8  # of one unit of WEIGHTED_MEAN's values
 ROTATION_BITS = 14
 
 
@@ -86,31 +81,19 @@ def rotary(low, var, site: sites.Rotary, wide: bool) -> Value:
 
 def attention(low, var, site: Attention, wide: bool) -> Value:
     """Scores in int16, in log2 units; exponentials under the masks; their means of the values. Groups of heads share keys without copies."""
-    scores, write = site.scores, low.write
-    product = low.view.value[scores.product]
+    product = low.view.value[site.scores.product]
     (a, a_scale), (b, b_scale) = (low.unscaled(arg) for arg in product.args)
     q, k, v, times = low.operands(a, b, site.v)
-    steps = q.scale * k.scale * scores.scale * a_scale * b_scale * LOG2_STEPS
+    steps = q.scale * k.scale * site.scores.scale * a_scale * b_scale * LOG2_STEPS
     if steps <= 0:
         raise CannotLower("its scores have a negative scale", "multiply by a positive number")
-    made = write.emit(dialect.MatMulWide(transpose_b=False, a_zp=q.zero_point, b_zp=k.zero_point, **multiplier(steps)), q.expr, k.expr,
-                      quant=Quant(1.0 / LOG2_STEPS, 0))
-    for bias in scores.biases:
-        made = _with_bias(low, made, bias, times)
-    tensors, offset = low.mask_tensors(scores.masks, times)
-    made = write.emit(dialect.ExpRows(causal=offset is not None, offset=offset or 0), made, relax.const(EXPONENTIALS), *tensors)
+    tensors, offset = low.mask_tensors(site.scores.masks, times)
     quant = low.quant(var, wide)
-    op = dialect.WeightedMean(wide=wide, b_zp=v.zero_point, **multiplier(v.scale / MEAN_STEPS / quant.scale))
-    return write.reshaped_to(write.made(op, made, v.expr, quant=quant, wide=wide), static_shape(var))
-
-
-def _with_bias(low, made: relax.Expr, bias: np.ndarray, times: int) -> relax.Expr:
-    """Finite summands of the scores (relative positions) in int16."""
-    quant = wide_quant(Range(-float(np.abs(bias).max()), float(np.abs(bias).max())))
-    codes = np.rint(bias / quant.scale).astype(np.int16)
-    codes = low.split_heads(codes, times)
-    op = dialect.AddWide(a_zp=0, b_zp=0, **add_fields(1.0, quant.scale * LOG2_STEPS))
-    return low.write.emit(op, made, relax.const(codes), quant=Quant(1.0 / LOG2_STEPS, 0))
+    fields = {"product": {"transpose_b": False, "a_zp": q.zero_point, "b_zp": k.zero_point, **multiplier(steps)},
+              "mean": {"wide": wide, "b_zp": v.zero_point, **multiplier(v.scale / MEAN_STEPS / quant.scale)}}
+    bias = sum(low.split_heads(bias, times) for bias in site.scores.biases) if site.scores.biases else None
+    made = in_blocks(low.write, Operands(q.expr, k.expr, v.expr, tuple(tensors), bias, offset), fields, quant)
+    return low.write.reshaped_to(Value(made, quant, wide), static_shape(var))
 
 
 def masked_mean(low, var, site: MaskedMean, wide: bool) -> Value:
