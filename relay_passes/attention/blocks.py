@@ -65,20 +65,20 @@ def block_rows(batch: int, rows: int, keys: int) -> int:
 
 def _scores(write: Writer, operands: Operands, begin: int, end: int, limit: int, fields: dict) -> relax.Expr:
     q = _cut(write, operands.q, -2, begin, end)
-    made = write.emit(dialect.MatMulWide(**fields), q, _cut(write, operands.k, -1, 0, limit), quant=Quant(1.0 / LOG2_STEPS, 0))
+    made = write.emit(dialect.MatMulWide(**fields), q, _cut(write, operands.k, -1, 0, limit))
     if operands.bias is None:
         return made
     largest = float(np.abs(operands.bias).max())
     scale = wide_quant(Range(-largest, largest)).scale
     codes = np.rint(_part(_part(operands.bias, -2, begin, end), -1, 0, limit) / scale).astype(np.int16)
     op = dialect.AddWide(a_zp=0, b_zp=0, **add_fields(1.0, scale * LOG2_STEPS))
-    return write.emit(op, made, relax.const(np.ascontiguousarray(codes)), quant=Quant(1.0 / LOG2_STEPS, 0))
+    return write.emit(op, made, relax.const(np.ascontiguousarray(codes)))
 
 
 def _means(write: Writer, operands: Operands, scores: relax.Expr, begin: int, end: int, limit: int, fields: dict, quant: Quant) -> relax.Expr:
     masks = [_cut(write, _cut(write, mask, -2, begin, end), -1, 0, limit) for mask in operands.masks]
     op = dialect.ExpRows(causal=operands.offset is not None, offset=(operands.offset or 0) + begin if operands.offset is not None else 0)
-    weights = write.emit(op, scores, relax.const(EXPONENTIALS), *masks, quant=Quant(1.0 / 255, 0))
+    weights = write.emit(op, scores, relax.const(EXPONENTIALS), *masks)
     return write.emit(dialect.WeightedMean(**fields), weights, _cut(write, operands.v, -2, 0, limit), quant=quant)
 
 

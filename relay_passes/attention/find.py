@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from tvm import relax
 
 from tvm_ergo.relay_passes.attention import masks, sites
@@ -26,6 +28,20 @@ def find_sites(view: FunctionView) -> dict[relax.Var, object]:
     return found
 
 
+def calibrated(view: FunctionView, found: dict[relax.Var, object]) -> set[str]:
+    """Names of the tensors whose ranges count: all but what lies between a product and its softmax, and what masks are computed from."""
+    inside: set[relax.Var] = set()
+    for site in found.values():
+        if isinstance(site, Attention):
+            stack = [site.scores.softmax]
+            while stack:
+                var = stack.pop()
+                if var not in inside and var != site.scores.product and var in view.value:
+                    inside.add(var)
+                    stack += view.reads(var)
+    return {str(v.name) for v in (*view.func.params, *view.order) if v not in inside}
+
+
 def find_attention(view: FunctionView, var: relax.Var) -> Attention | None:
     """A product whose left operand is a softmax over the last axis, of scores that come from a product."""
     call = call_of(view, var, "matmul")
@@ -33,7 +49,7 @@ def find_attention(view: FunctionView, var: relax.Var) -> Attention | None:
     if softmax is None or int(softmax.attrs.axis) % len(static_shape(softmax.args[0])) != len(static_shape(softmax.args[0])) - 1:
         return None
     scores = masks.scores_of(view, softmax.args[0])
-    return None if scores is None else Attention(scores, call.args[1])
+    return None if scores is None else Attention(replace(scores, softmax=softmax.args[0]), call.args[1])
 
 
 def _kept(view: FunctionView, expr):

@@ -77,6 +77,13 @@ def carry(low, group, wide: bool) -> Value:
     return Value(_by_shared_rule(low, group, inputs, quant), quant, wide)
 
 
+def transposed(low, var, wide: bool) -> Value:
+    value, rank = low.value(low.view.value[var].args[0], wide), len(static_shape(var))
+    axes = low.view.value[var].attrs.axes
+    perm = tuple(int(a) % rank for a in axes) if axes is not None else tuple(range(rank))[::-1]
+    return low.write.made(dialect.Transpose(perm=perm), value.expr, quant=value.quant, wide=wide)
+
+
 def shared_rule(low, var, group) -> Value:
     """In int8, by the rule that QDQ networks are lowered with."""
     inputs = {v: low.value(v, False) for v in group.inputs}

@@ -6,6 +6,7 @@ cheap (a norm), else rescaled. What no rule covers runs on the host in float and
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +16,7 @@ from tvm import relax
 from tvm_ergo.relay_passes import dialect
 from tvm_ergo.relay_passes.attention import find, masks, rules, sites
 from tvm_ergo.relay_passes.attention.heads import Heads
-from tvm_ergo.relay_passes.attention.layers import LAYERS, carry, shared_rule
+from tvm_ergo.relay_passes.attention.layers import LAYERS, carry, shared_rule, transposed
 from tvm_ergo.relay_passes.attention.values import Place, Value, Writer, narrow_quant, wide_quant
 from tvm_ergo.relay_passes.micro.calibrate import Method, Ranges
 from tvm_ergo.relay_passes.micro.lower_context import LOWERINGS, CannotLower, HostFallback, Quant, write_records
@@ -60,7 +61,8 @@ class Lowering(Heads):
                 for var in self.view.order:  # layer by layer, so that no value has to go far back
                     site = self.sites.get(var)
                     if isinstance(site, sites.Norm):
-                        self.value(site.x, True)
+                        with contextlib.suppress(CannotLower):  # whoever reads it finds out again
+                            self.value(site.x, True)
                 result = builder.emit_output(self._mapped(func.body.body))
             builder.emit_func_output(result)
         return write_records(relax.analysis.remove_all_unused(builder.get()["main"]), self.fallbacks, self.write.notes)
@@ -70,11 +72,13 @@ class Lowering(Heads):
         """The integer form of a float tensor in that width."""
         if (var, wide) not in self._values:
             before = self.write.group, self.write.place
-            made = self._made(var, wide)
-            self._values.setdefault((var, made.wide), made)
-            self._named(var)
-            self._values[var, wide] = self.write.rescaled(made, self.quant(var, wide), wide) if made.wide != wide else made
-            self.write.group, self.write.place = before
+            try:
+                made = self._made(var, wide)
+                self._values.setdefault((var, made.wide), made)
+                self._named(var)
+                self._values[var, wide] = self.write.rescaled(made, self.quant(var, wide), wide) if made.wide != wide else made
+            finally:
+                self.write.group, self.write.place = before
         return self._values[var, wide]
 
     def _made(self, var, wide: bool) -> Value:
@@ -87,6 +91,8 @@ class Lowering(Heads):
                 return self._placed(var, lambda: rules.RULES[type(site)](self, var, site, wide))
             if isinstance(site, sites.Repeat):
                 return self._placed(var, lambda: self.repeated(site, wide))
+            if self.view.op(var) == "relax.permute_dims":  # a product's group may have taken it in
+                return self._placed(var, lambda: transposed(self, var, wide))
             if group is not None and group.rule in LAYERS:
                 return self._placed(var, lambda: LAYERS[group.rule](self, var, group, wide))
             if group is not None and group.carries_quantization and group.kind is Kind.MOVEMENT:
@@ -160,7 +166,11 @@ class Lowering(Heads):
             self._host_op(var)
             return self._real[var]
         wide = (var, True) in self._values or (var, False) not in self._values
-        found = self.value(var, wide)
+        try:
+            found = self.value(var, wide)
+        except CannotLower:  # between a product and its softmax: no range is known
+            self._host_op(var)
+            return self._real[var]
         if var not in self._real:
             call = relax.op.dequantize(found.expr, relax.const(np.float32(found.scale)), relax.const(np.int8(found.zero_point)))
             self._real[var] = self.write.builder.emit(call, name_hint=str(var.name))
@@ -170,7 +180,7 @@ class Lowering(Heads):
         if dtype_of(var) != "float32":
             return False
         site, group = self.sites.get(var), self.groups.get(var)
-        if type(site) in rules.RULES or isinstance(site, sites.Repeat):
+        if type(site) in rules.RULES or isinstance(site, sites.Repeat) or self.view.op(var) == "relax.permute_dims":
             return True
         return group is not None and not any(dtype_of(v) != "float32" for v in group.inputs)
 

@@ -58,12 +58,13 @@ class HostMask:
 
 @dataclass(frozen=True, eq=False)
 class Scores:
-    """``softmax(product * scale + sum of biases)`` over what all masks leave."""
+    """``softmax(product * scale + sum of biases)`` over what all masks leave. softmax: its input as the source has it."""
 
     product: relax.Var
     scale: float = 1.0
     masks: tuple = ()
     biases: tuple[np.ndarray, ...] = ()
+    softmax: relax.Var | None = None
 
 
 def scores_of(view: FunctionView, expr) -> Scores | None:

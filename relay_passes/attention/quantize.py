@@ -13,7 +13,7 @@ import numpy as np
 import tvm
 
 from tvm_ergo.relay_passes import interpreter_ergo  # noqa: F401  (its import gives the interpreter the integer dialect)
-from tvm_ergo.relay_passes.attention.find import find_sites
+from tvm_ergo.relay_passes.attention.find import calibrated, find_sites
 from tvm_ergo.relay_passes.attention.lower import lower, seen_of
 from tvm_ergo.relay_passes.attention.rules import Attention
 from tvm_ergo.relay_passes.interpreter import Interpreter
@@ -45,7 +45,8 @@ def quantize(mod: tvm.IRModule, calibration, options: QuantizeOptions = Quantize
         return plain.quantize(mod, calibration, options, progress=progress, **told)
     data = list(samples_of(mod, calibration, options.samples))
     outputs: list[list[np.ndarray]] = []
-    seen = observe(mod, data, outputs=outputs, progress=(lambda done: progress("calibrate", done, len(data))) if progress else None)
+    view = FunctionView(main_of(mod))
+    seen = observe(mod, data, tensors=calibrated(view, find_sites(view)), outputs=outputs, progress=(lambda done: progress("calibrate", done, len(data))) if progress else None)
     made = lower(mod, seen_of(seen, options.method, options.percentile), WeightScale(options.weight_scale))
     if options.attention_on_chip:
         return made

@@ -66,7 +66,8 @@ def norm(low, var, site: sites.Norm, wide: bool) -> Value:
     op = dialect.Norm(wide=wide, centre=site.centre, in_zp=x.zero_point, eps=round(eps / 2**eps_shift) if eps < 2**60 else 0, eps_shift=eps_shift,
                       beta_shift=beta_shift, shift=shift)
     vectors = relax.const(np.rint(gamma * 2.0**shift).astype(np.int16)), relax.const(np.rint(summand / 2.0**beta_shift).astype(np.int32))
-    return low.write.made(op, x.expr, *vectors, quant=quant, wide=wide)
+    told = quant if (factors == 1).all() else None  # channels of different scales have none that reports could show
+    return Value(low.write.emit(op, x.expr, *vectors, quant=told), quant, wide)
 
 
 def rotary(low, var, site: sites.Rotary, wide: bool) -> Value:
