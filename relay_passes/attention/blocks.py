@@ -66,13 +66,15 @@ def block_rows(batch: int, rows: int, keys: int) -> int:
 def _scores(write: Writer, operands: Operands, begin: int, end: int, limit: int, fields: dict) -> relax.Expr:
     q = _cut(write, operands.q, -2, begin, end)
     made = write.emit(dialect.MatMulWide(**fields), q, _cut(write, operands.k, -1, 0, limit))
-    if operands.bias is None:
-        return made
-    largest = float(np.abs(operands.bias).max())
+    return made if operands.bias is None else with_bias(write, made, _part(_part(operands.bias, -2, begin, end), -1, 0, limit))
+
+
+def with_bias(write: Writer, scores: relax.Expr, bias: np.ndarray) -> relax.Expr:
+    """Finite summands of scores (relative positions), in int16."""
+    largest = float(np.abs(bias).max())
     scale = wide_quant(Range(-largest, largest)).scale
-    codes = np.rint(_part(_part(operands.bias, -2, begin, end), -1, 0, limit) / scale).astype(np.int16)
     op = dialect.AddWide(a_zp=0, b_zp=0, **add_fields(1.0, scale * LOG2_STEPS))
-    return write.emit(op, made, relax.const(np.ascontiguousarray(codes)))
+    return write.emit(op, scores, relax.const(np.ascontiguousarray(np.rint(bias / scale).astype(np.int16))))
 
 
 def _means(write: Writer, operands: Operands, scores: relax.Expr, begin: int, end: int, limit: int, fields: dict, quant: Quant) -> relax.Expr:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 from tvm import relax
 
 from tvm_ergo.relay_passes.attention import masks, sites
-from tvm_ergo.relay_passes.attention.rules import Attention, MaskedMean
+from tvm_ergo.relay_passes.attention.rules import Attention, MaskedMean, MaskedSoftmax
 from tvm_ergo.relay_passes.attention.sites import call_of, unmoved
 from tvm_ergo.relay_passes.support.view import FunctionView, static_shape
 
@@ -20,7 +21,7 @@ def find_sites(view: FunctionView) -> dict[relax.Var, object]:
         if normalized is not None:
             found[normalized[0]] = normalized[1]
             continue
-        for finder in (find_attention, find_mean, sites.find_embedding, sites.find_rotary, sites.find_repeat):
+        for finder in (find_attention, find_masked_softmax, find_mean, sites.find_embedding, sites.find_rotary, sites.find_repeat):
             site = finder(view, var)
             if site is not None:
                 found.setdefault(var, site)
@@ -32,7 +33,7 @@ def calibrated(view: FunctionView, found: dict[relax.Var, object]) -> set[str]:
     """Names of the tensors whose ranges count: all but what lies between a product and its softmax, and what masks are computed from."""
     inside: set[relax.Var] = set()
     for site in found.values():
-        if isinstance(site, Attention):
+        if isinstance(site, (Attention, MaskedSoftmax)):
             stack = [site.scores.softmax]
             while stack:
                 var = stack.pop()
@@ -49,15 +50,39 @@ def find_attention(view: FunctionView, var: relax.Var) -> Attention | None:
     if softmax is None or int(softmax.attrs.axis) % len(static_shape(softmax.args[0])) != len(static_shape(softmax.args[0])) - 1:
         return None
     scores = masks.scores_of(view, softmax.args[0])
+    if scores is not None and not _zeroes_masked_only(view, call.args[0], scores):
+        return None
     return None if scores is None else Attention(replace(scores, softmax=softmax.args[0]), call.args[1])
 
 
 def _kept(view: FunctionView, expr):
-    """``expr`` before a where that replaces NaN (rows without a valid key) by 0: here such rows are 0 anyway."""
+    """``expr`` before a where that puts 0 into rows without a valid key: here such rows are 0 anyway."""
     call = call_of(view, expr, "where")
-    if call is not None and call_of(view, call.args[0], "isnan") is not None:
+    zeros = None if call is None else view.const(call.args[1])
+    if zeros is not None and not zeros.real().any() and (call_of(view, call.args[0], "isnan") is not None or view.const(call.args[0]) is not None):
         return call.args[2]
     return expr
+
+
+def _zeroes_masked_only(view: FunctionView, expr, scores: masks.Scores) -> bool:
+    """Whether a constant condition of such a where is true for masked elements only."""
+    call = call_of(view, expr, "where")
+    condition = None if call is None else view.const(call.args[0])
+    if condition is None or not condition.stored.any():
+        return True
+    known = [mask.valid for mask in scores.masks if isinstance(mask, masks.ConstantMask)]
+    return any(not (np.broadcast_to(condition.stored != 0, static_shape(expr)) & valid).any() for valid in known)
+
+
+def find_masked_softmax(view: FunctionView, var: relax.Var) -> MaskedSoftmax | None:
+    """A softmax over the last axis of anything that a mask lies over (without one the chip's SOFTMAX does it)."""
+    call = call_of(view, var, "nn.softmax")
+    if call is None or int(call.attrs.axis) % len(static_shape(var)) != len(static_shape(var)) - 1 or len(static_shape(var)) < 2:
+        return None
+    scores = masks.scores_of(view, call.args[0], any_base=True)
+    if scores is None or not scores.masks or static_shape(scores.product) != static_shape(var):
+        return None
+    return MaskedSoftmax(replace(scores, softmax=call.args[0]))
 
 
 def find_mean(view: FunctionView, var: relax.Var) -> MaskedMean | None:

@@ -67,30 +67,45 @@ class Scores:
     softmax: relax.Var | None = None
 
 
-def scores_of(view: FunctionView, expr) -> Scores | None:
-    """The scores behind ``expr``, a softmax's input; None where no product of two activations is behind it."""
+def scores_of(view: FunctionView, expr, any_base: bool = False) -> Scores | None:
+    """The scores behind ``expr``, a softmax's input; None where no product of two activations is behind it.
+
+    any_base: scores may be anything; what is added to them and depends on an input elementwise, or is constant, is a mask or a bias.
+    """
+    found = _taken_apart(view, expr, any_base)
+    if found is None and any_base and isinstance(expr, relax.Var) and view.const(expr) is None and not _of_an_input(view, expr):
+        return Scores(expr)
+    return found
+
+
+def _of_an_input(view: FunctionView, expr) -> bool:
+    """Whether ``expr`` is computed from one input elementwise, and is not that input itself."""
+    return expr in view.value and cone(view, expr) is not None
+
+
+def _taken_apart(view: FunctionView, expr, any_base: bool) -> Scores | None:
     if not isinstance(expr, relax.Var) or view.const(expr) is not None:
         return None
     call = view.value.get(expr)
     name = view.op(expr)
-    if name == "relax.matmul":
+    if name == "relax.matmul" and not any_base:
         return Scores(expr) if view.const(call.args[1]) is None and view.const(call.args[0]) is None else None
     if name in ("relax.multiply", "relax.divide"):
         pair = scalar_and_other(view, call)
-        inner = None if pair is None or name == "relax.divide" and pair[1] != call.args[0] else scores_of(view, pair[1])
+        inner = None if pair is None or name == "relax.divide" and pair[1] != call.args[0] else scores_of(view, pair[1], any_base)
         return None if inner is None else _scaled(inner, pair[0] if name == "relax.multiply" else 1.0 / pair[0])
     if name in ("relax.add", "relax.subtract"):
         for side, bias in (call.args, call.args[::-1]) if name == "relax.add" else (call.args,):
-            inner = scores_of(view, side)
+            inner = scores_of(view, side, any_base)
             if inner is not None:
                 return _biased(view, inner, bias, 1.0 if name == "relax.add" else -1.0)
     if name == "relax.where":
         for keep, side, other in ((True, call.args[1], call.args[2]), (False, call.args[2], call.args[1])):
             low = scalar_const(view, other)
-            if low is not None and low < -MASKED and (inner := scores_of(view, side)) is not None:
+            if low is not None and low < -MASKED and (inner := scores_of(view, side, any_base)) is not None:
                 return replace(inner, masks=(*inner.masks, *_truths(view, call.args[0], keep)))
     if name in ("relax.maximum", "relax.clip") and (scalar_const(view, call.args[1]) or 0.0) < -1e4:
-        return scores_of(view, call.args[0])
+        return scores_of(view, call.args[0], any_base)
     return None
 
 

@@ -1,4 +1,4 @@
-"""Post-training quantization of a network with attention: calibration, lowering to the integer dialect, and what that loses, measured.
+"""Post-training quantization of a network with attention or normalized rows: calibration, lowering to the integer dialect, and what that loses, measured.
 
 Where the loss is above ``LIMIT`` the network stays in float and says of which kind of tensor it comes; any other network goes the way of
 ``micro.quantize``.
@@ -15,7 +15,8 @@ import tvm
 from tvm_ergo.relay_passes import interpreter_ergo  # noqa: F401  (its import gives the interpreter the integer dialect)
 from tvm_ergo.relay_passes.attention.find import calibrated, find_sites
 from tvm_ergo.relay_passes.attention.lower import lower, seen_of
-from tvm_ergo.relay_passes.attention.rules import Attention
+from tvm_ergo.relay_passes.attention.rules import Attention, MaskedSoftmax
+from tvm_ergo.relay_passes.attention.sites import Embedding, Norm
 from tvm_ergo.relay_passes.interpreter import Interpreter
 from tvm_ergo.relay_passes.micro import quantize as plain
 from tvm_ergo.relay_passes.micro.calibrate import observe, samples_of
@@ -29,9 +30,9 @@ LIMIT = 0.25
 MEASURED = 4  # calibration samples on which the loss is measured
 
 
-def has_attention(mod: tvm.IRModule) -> bool:
-    """Whether the network has attention of a form that is recognised."""
-    return any(isinstance(site, Attention) for site in find_sites(FunctionView(main_of(mod))).values())
+def has_rows(mod: tvm.IRModule) -> bool:
+    """Whether the network has what only rows of 16 bits do well: attention, masks, normalization of rows, embeddings."""
+    return any(isinstance(site, (Attention, MaskedSoftmax, Norm, Embedding)) for site in find_sites(FunctionView(main_of(mod))).values())
 
 
 def quantize(mod: tvm.IRModule, calibration, options: QuantizeOptions = QuantizeOptions(), *,
@@ -41,7 +42,7 @@ def quantize(mod: tvm.IRModule, calibration, options: QuantizeOptions = Quantize
 
     Errors: CalibrationError (missing, empty, wrong shape, NaN).
     """
-    if is_quantized(mod) or options.project_channels is not None or not has_attention(mod):
+    if is_quantized(mod) or options.project_channels is not None or not has_rows(mod):
         return plain.quantize(mod, calibration, options, progress=progress, **told)
     data = list(samples_of(mod, calibration, options.samples))
     outputs: list[list[np.ndarray]] = []

@@ -11,12 +11,13 @@ from tvm import relax
 
 from tvm_ergo.relay_passes import dialect
 from tvm_ergo.relay_passes.attention import masks, sites
-from tvm_ergo.relay_passes.attention.blocks import LOG2_STEPS, MEAN_STEPS, Operands, in_blocks
+from tvm_ergo.relay_passes.attention.blocks import EXPONENTIALS, LOG2_STEPS, MEAN_STEPS, Operands, in_blocks, with_bias
 from tvm_ergo.relay_passes.attention.values import Value
 from tvm_ergo.relay_passes.micro.lower_context import CannotLower, Quant, multiplier
 from tvm_ergo.relay_passes.support.view import static_shape
 
 ROTATION_BITS = 14
+MAX_UNIT = 1024  # of a row of a masked softmax that no product follows: its unit matrix takes so many bytes squared
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,6 +26,13 @@ class Attention:
 
     scores: masks.Scores
     v: relax.Expr
+
+
+@dataclass(frozen=True, eq=False)
+class MaskedSoftmax:
+    """``softmax(scores)`` under a mask, of whatever scores; its readers are no product."""
+
+    scores: masks.Scores
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,6 +105,24 @@ def attention(low, var, site: Attention, wide: bool) -> Value:
     return low.write.reshaped_to(Value(made, quant, wide), static_shape(var))
 
 
+def masked_softmax(low, var, site: MaskedSoftmax, wide: bool) -> Value:
+    """Exponentials under the mask, divided by their sum: means of the rows of a unit matrix, whose 1 is 127."""
+    scores, length = site.scores, static_shape(var)[-1]
+    if length > MAX_UNIT:
+        raise CannotLower(f"its rows have {length} elements", f"masked softmax takes up to {MAX_UNIT} where no product follows")
+    x, write = low.value(scores.product, True), low.write
+    if scores.scale <= 0:
+        raise CannotLower("its scores have a negative scale", "multiply by a positive number")
+    made = write.rescaled(x, Quant(1.0 / (scores.scale * LOG2_STEPS), 0), True).expr
+    for bias in scores.biases:
+        made = with_bias(write, made, bias)
+    tensors, offset = low.mask_tensors(scores.masks, 1)
+    weights = write.emit(dialect.ExpRows(causal=offset is not None, offset=offset or 0), made, relax.const(EXPONENTIALS), *tensors)
+    quant = Quant(1 / 30000, 0) if wide else Quant(1 / 256, -128)
+    op = dialect.WeightedMean(wide=wide, b_zp=0, **multiplier(1 / 127 / MEAN_STEPS / quant.scale))
+    return write.made(op, weights, relax.const((127 * np.eye(length)).astype(np.int8)), quant=quant, wide=wide)
+
+
 def masked_mean(low, var, site: MaskedMean, wide: bool) -> Value:
     """A WEIGHTED_MEAN with the mask as weights."""
     x, write, quant = low.value(site.x, False), low.write, low.quant(var, wide)
@@ -111,4 +137,5 @@ def masked_mean(low, var, site: MaskedMean, wide: bool) -> Value:
     return write.reshaped_to(write.made(op, weights, x.expr, quant=quant, wide=wide), static_shape(var))
 
 
-RULES = {sites.Embedding: embedding, sites.Norm: norm, sites.Rotary: rotary, Attention: attention, MaskedMean: masked_mean}
+RULES = {sites.Embedding: embedding, sites.Norm: norm, sites.Rotary: rotary, Attention: attention, MaskedSoftmax: masked_softmax,
+         MaskedMean: masked_mean}
