@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from benchmarks.common import parse, parser, show
-from tvm_ergo.codegen.weights.choose import Weights
+from tvm_ergo.codegen.choices import Weights
 from tvm_ergo.evaluation.datasets import shared_root
 from tvm_ergo.evaluation.nets import compile_net, inputs_of
 from tvm_ergo.target.codecs import Codec

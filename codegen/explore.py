@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
+from tvm_ergo.codegen.choices import POINTS
 from tvm_ergo.codegen.compile import emit_program
 from tvm_ergo.codegen.graph import Graph
 from tvm_ergo.codegen.options import Options
@@ -22,7 +23,6 @@ from tvm_ergo.target.machine.trace import Trace
 from tvm_ergo.target.program import Program
 
 NO_LIMIT = 1 << 40
-POINTS = 12
 GAP = 1.01
 """A placement this much above its live bytes is looked at for longer."""
 WHOLE, LEAST = "whole layers", "least memory"

@@ -6,9 +6,9 @@ Subproblems and their Pareto sets: `segments`; their combination: `paths`.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from enum import Enum
 from math import inf
 
+from tvm_ergo.codegen.choices import Objective
 from tvm_ergo.codegen.graph import Graph
 from tvm_ergo.codegen.options import Options
 from tvm_ergo.codegen.plan import Plan, make_plan
@@ -25,19 +25,6 @@ from tvm_ergo.target.errors import LABELS, OutOfMemoryError
 NO_LIMIT = 1 << 40
 NEARLY = 0.8
 """Subproblems whose peak is at least this share of the largest hold the peak."""
-
-
-class Objective(Enum):
-    """What a plan is chosen for, within the memory there is."""
-
-    LATENCY = "latency"
-    ENERGY = "energy"
-    MEMORY = "memory"
-
-    @property
-    def cost(self) -> str:
-        """The figure of a `Path` that is made least."""
-        return "energy_pj" if self is Objective.ENERGY else "cycles"
 
 
 def choose(graph: Graph, chip: Chip, memory_bytes: int, options: Options = Options(),

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from enum import Enum
 from math import inf
 
 import numpy as np
@@ -34,14 +33,6 @@ RUNS_FROM = 0.3
 SLOWER = 4.0
 """Of the least memory: a layer takes at most so many times the cycles for having coded weights, as plans of least memory do for computing again."""
 ALL = (Codec.PACKED, Codec.HUFFMAN, Codec.HUFFMAN_RUNS, Codec.RUNS, Codec.CABAC)
-
-
-class Weights(Enum):
-    """AUTO: coded where that costs no time, or the memory needs it. CODED: as few bytes as possible, whatever time that takes. DENSE: plain."""
-
-    AUTO = "auto"
-    DENSE = "dense"
-    CODED = "coded"
 
 
 @dataclass(frozen=True)

@@ -10,10 +10,11 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 from tvm import relax
+from tvm_ergo.codegen.choices import Weights
 from tvm_ergo.codegen.space import Objective, choose
 from tvm_ergo.codegen.stream import graph_of
 from tvm_ergo.codegen.weights.apply import annotated
-from tvm_ergo.codegen.weights.choose import SLOWER, Candidate, Candidates, Choice, Weights
+from tvm_ergo.codegen.weights.choose import SLOWER, Candidate, Candidates, Choice
 from tvm_ergo.codegen.weights.frontier import Frontier, aligned
 from tvm_ergo.codegen.weights.in_plan import bounded_in_plan
 from tvm_ergo.target.chip import Chip

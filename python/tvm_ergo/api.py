@@ -9,9 +9,9 @@ import tvm
 from tvm_ergo import frontend
 from tvm_ergo import options as given
 from tvm_ergo.chain import described
+from tvm_ergo.codegen.choices import Weights
 from tvm_ergo.codegen.exclusive import exclusively
 from tvm_ergo.codegen.space import Objective
-from tvm_ergo.codegen.weights.choose import Weights
 from tvm_ergo.compiled import CompiledModel
 from tvm_ergo.pipeline import PipelineOptions, Progress, fallbacks_of, host_build, run_stages, walk
 from tvm_ergo.relay_passes.macro import normalize

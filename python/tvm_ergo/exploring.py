@@ -12,6 +12,7 @@ from tvm import relax
 from tvm_ergo import frontend
 from tvm_ergo import options as given
 from tvm_ergo.api import renamed
+from tvm_ergo.codegen.choices import Weights
 from tvm_ergo.codegen.compression import Collector
 from tvm_ergo.codegen.exclusive import exclusively
 from tvm_ergo.codegen.explore import LEAST, NO_LIMIT, POINTS, WHOLE, Point, combined, labelled, pareto, priced, undominated
@@ -20,7 +21,6 @@ from tvm_ergo.codegen.plan import make_plan
 from tvm_ergo.codegen.space import Objective
 from tvm_ergo.codegen.space.bound import Bound, least_possible_bytes
 from tvm_ergo.codegen.stream import graph_of
-from tvm_ergo.codegen.weights.choose import Weights
 from tvm_ergo.codegen.weights.forms import AS_NEEDED, Forms
 from tvm_ergo.compiled import CompiledModel
 from tvm_ergo.pipeline import PipelineOptions, Progress, run_stages

@@ -12,12 +12,12 @@ from dataclasses import dataclass, field
 
 import tvm
 from tvm import relax, tirx
+from tvm_ergo.codegen.choices import Weights
 from tvm_ergo.codegen.byoc import OBJECTIVE
 from tvm_ergo.codegen.exclusive import exclusively
 from tvm_ergo.codegen.output_tables import OUTPUT_TABLES
 from tvm_ergo.codegen.space import Objective
 from tvm_ergo.codegen.stream import STREAM, graph_of
-from tvm_ergo.codegen.weights.choose import Weights
 from tvm_ergo.relay_passes import compat
 from tvm_ergo.relay_passes.attention.quantize import quantize as quantize_module
 from tvm_ergo.relay_passes.compile.partition import Partition, chip_functions, is_chip_function

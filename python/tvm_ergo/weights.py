@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 import tvm
 from tvm import relax
+from tvm_ergo.codegen.choices import Weights
 from tvm_ergo.codegen.compile import emit_program
 from tvm_ergo.codegen.options import Options
 from tvm_ergo.codegen.plan import Plan, make_plan
@@ -25,7 +26,7 @@ from tvm_ergo.codegen.space.candidates import is_large
 from tvm_ergo.codegen.space.search import best_plan, fitting_plan
 from tvm_ergo.codegen.stream import graph_of
 from tvm_ergo.codegen.weights.apply import annotated
-from tvm_ergo.codegen.weights.choose import Choice, Weights
+from tvm_ergo.codegen.weights.choose import Choice
 from tvm_ergo.codegen.weights.forms import Chosen, Forms, codings, stored_bytes
 from tvm_ergo.target.errors import OutOfMemoryError
 from tvm_ergo.target.machine import Trace

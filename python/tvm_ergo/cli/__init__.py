@@ -6,6 +6,7 @@ Exit codes: 0 done, 2 wrong input of any kind (one clear message on stderr, no t
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 import sys
 import threading
@@ -50,11 +51,22 @@ def _run(argv: list[str] | None) -> int:
 
     try:
         arguments = build_parser().parse_args(argv)
+        _check_model_file(arguments)
         with model_bytes_limit(getattr(arguments, "max_model_bytes", None)):
             return arguments.run(arguments) or 0
     except ErgoError as error:
         print(f"tvm-ergo: {type(error).__name__}: {error}", file=sys.stderr)
         return 2
+
+
+def _check_model_file(arguments: argparse.Namespace) -> None:
+    """A model file that is not there is said at once: what reads models takes seconds to import. Errors: ModelError."""
+    model = getattr(arguments, "model", None)
+    is_file = isinstance(model, str) and (os.path.splitext(model)[1] or os.sep in model)  # else it may name a built-in task
+    if is_file and not os.path.exists(model):
+        from tvm_ergo.target.errors import ModelError
+
+        raise ModelError("the model file cannot be read", where=model, available="No such file or directory")
 
 
 @contextmanager

@@ -9,8 +9,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from tvm_ergo.codegen.space import Objective
-from tvm_ergo.codegen.weights.choose import Weights
+from tvm_ergo.codegen.choices import Objective, Weights
 from tvm_ergo.files import check_writable, write_atomically, write_together
 from tvm_ergo.relay_passes.array_files import read_arrays
 from tvm_ergo.target.chip import bytes_of

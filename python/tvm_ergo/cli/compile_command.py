@@ -15,11 +15,13 @@ def add_arguments(parser) -> None:
     add_model_arguments(parser, compiling=True)
     parser.add_argument("-o", "--output", metavar="FILE", help="the compiled model (.ergo), for 'run', 'eval', 'report' and 'disasm'")
     parser.add_argument("--database", metavar="DIR", help="folder that 'tune --out' wrote: its plans are taken")
+    parser.add_argument("--verbose", action="store_true", help="the whole report on the terminal; without, one screen of it")
     add_result_arguments(parser)
 
 
 def run(arguments) -> None:
     from tvm_ergo.cli.models import asked_options, is_compiled, open_model, report_of, write_results
+    from tvm_ergo.report.brief import print_brief
     from tvm_ergo.report.terminal import print_report
     from tvm_ergo.target.errors import InputError, OutputError
     from tvm_ergo.tuning.store import Database
@@ -36,4 +38,7 @@ def run(arguments) -> None:
     write_results(arguments, compiled, report, arguments.output)  # before printing: the reader of a pipe may go away
     if arguments.output:
         console(arguments).print(f"wrote {arguments.output}")
-    print_report(report, console(arguments), layers=False)
+    if arguments.verbose:
+        print_report(report, console(arguments), layers=False)
+    else:
+        print_brief(report, console(arguments), arguments.output)

@@ -20,8 +20,7 @@ HELP = "the memory, time and energy a network can be had for, as table, picture 
 
 
 def add_arguments(parser) -> None:
-    from tvm_ergo.codegen.explore import POINTS
-    from tvm_ergo.codegen.weights.choose import Weights
+    from tvm_ergo.codegen.choices import POINTS, Weights
 
     add_quantize_arguments(parser, "an ONNX (.onnx, .onnx.xz) or TFLite file", "float models, and to measure what can wait compressed")
     parser.add_argument("--weights", choices=[form.value for form in Weights], default=Weights.AUTO.value,

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 import tvm
 from tvm import relax
+from tvm_ergo.codegen.choices import Weights
 from tvm_ergo.codegen.compile import COMPRESSION, PLAN
 from tvm_ergo.codegen.compression import TensorStatistics, rows_of
 from tvm_ergo.codegen.compression.choose import WAITING
@@ -22,7 +23,7 @@ from tvm_ergo.codegen.stream import graph_of
 from tvm_ergo.codegen.tuning.figures import Figures
 from tvm_ergo.codegen.tuning.network import Decided, Function
 from tvm_ergo.codegen.weights.apply import codings_of
-from tvm_ergo.codegen.weights.choose import SLOWER, Weights
+from tvm_ergo.codegen.weights.choose import SLOWER
 from tvm_ergo.codegen.weights.forms import Forms
 from tvm_ergo.pipeline import PipelineOptions, run_stages
 from tvm_ergo.relay_passes.compile.insert_compression import Decision

@@ -16,6 +16,7 @@ import tvm
 from tvm_ergo import frontend
 from tvm_ergo import options as given
 from tvm_ergo.api import renamed
+from tvm_ergo.codegen.choices import Weights
 from tvm_ergo.codegen.exclusive import exclusively
 from tvm_ergo.codegen.space import Objective
 from tvm_ergo.codegen.tuning.budget import Gate
@@ -29,7 +30,6 @@ from tvm_ergo.codegen.tuning.score import Score
 from tvm_ergo.codegen.tuning.search import Search, Settings
 from tvm_ergo.codegen.tuning.starts import tasks_of_starts
 from tvm_ergo.codegen.tuning.task import Task
-from tvm_ergo.codegen.weights.choose import Weights
 from tvm_ergo.files import write_atomically
 from tvm_ergo.pipeline import PipelineOptions, run_stages
 from tvm_ergo.relay_passes.compile.partition import chip_functions

@@ -8,7 +8,7 @@ from tvm_ergo.codegen.plan import make_plan
 from tvm_ergo.codegen.stream import graph_of
 from tvm_ergo.codegen.testing import RandomFunction
 from tvm_ergo.codegen.weights.apply import codings_of
-from tvm_ergo.codegen.weights.choose import Weights
+from tvm_ergo.codegen.choices import Weights
 from tvm_ergo.codegen.weights.forms import CODED, PLAIN, Forms, codings, stored_bytes
 from tvm_ergo.relay_passes import dialect
 from tvm_ergo.target.chip import chip

@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 
 from tvm import relax
+from tvm_ergo.codegen.choices import Weights
 from tvm_ergo.codegen.compile import emit_program
 from tvm_ergo.codegen.space import Objective, choose
 from tvm_ergo.codegen.stream import graph_of
 from tvm_ergo.codegen.testing import RandomFunction
-from tvm_ergo.codegen.weights.choose import SLOWER, Weights
+from tvm_ergo.codegen.weights.choose import SLOWER
 from tvm_ergo.codegen.weights.forms import IN_PLAN, Forms, stored_bytes
 from tvm_ergo.relay_passes import dialect
 from tvm_ergo.target.chip import chip
