@@ -36,16 +36,18 @@ import enum
 import json
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import tvm
 
 from tvm_ergo.relay_passes.interpreter import Interpreter
 from tvm_ergo.relay_passes.macro.choose_ranks import Projection, RankOptions, project
+from tvm_ergo.relay_passes.micro.align_thresholds import align_thresholds
 from tvm_ergo.relay_passes.micro.bias_correct import WindowMeans, correct_bias
-from tvm_ergo.relay_passes.micro.calibrate import Method, Observations, Ranges, input_shapes, observe, samples_of
+from tvm_ergo.relay_passes.micro.calibrate import Method, Observations, Ranges, observe, samples_of
 from tvm_ergo.relay_passes.micro.equalize import equalize
+from tvm_ergo.relay_passes.micro.exact import Grids, exact_input_params
 from tvm_ergo.relay_passes.micro.insert_qdq import insert_qdq
 from tvm_ergo.relay_passes.micro.observe import QuantParams
 from tvm_ergo.relay_passes.micro.round_weights import WindowMoments, round_weights
@@ -104,50 +106,6 @@ def is_quantized(mod: tvm.IRModule) -> bool:
     return attrs is not None and KEPT_ATTR in attrs or any(op_name(value) == "relax.quantize" for _, value in bindings_of(main_of(mod)))
 
 
-@dataclass
-class Levels:
-    """The distinct values of one input, as long as there are at most 256."""
-
-    values: set = field(default_factory=set)
-    many: bool = False
-
-    def update(self, array: np.ndarray) -> None:
-        if not self.many:
-            self.values.update(np.unique(array).tolist())
-            self.many = len(self.values) > 256
-
-    def params(self) -> QuantParams | None:
-        """The quantization whose levels are these values exactly, or None if they are not evenly spaced or zero is not among them.
-
-        Levels left over extend the range downwards only if negative values occur, and upwards otherwise or as well.
-        """
-        values = np.array(sorted(self.values))
-        if self.many or len(values) < 3 or not np.isfinite(values).all():
-            return None
-        step = np.diff(values).min()
-        index = np.rint(values / step)
-        if index[-1] > index[0]:
-            step = (values[-1] - values[0]) / (index[-1] - index[0])
-        lo, hi = int(min(index[0], 0)), int(max(index[-1], 0))
-        if hi - lo > 255 or np.abs(values - index * step).max() > 1e-3 * step:
-            return None
-        fine = 255 // max(hi - lo, 1)  # few levels: as many steps between two of them as fit, for what is computed from them
-        step, lo, hi = step / fine, lo * fine, hi * fine
-        spare = 255 - (hi - lo)
-        below = 0 if lo == 0 else spare if hi == 0 else spare // 2
-        return QuantParams(float(np.float32(step)), int(-128 - (lo - below)))
-
-
-def exact_input_params(mod: tvm.IRModule, data) -> dict[str, QuantParams]:
-    """Parameters of the inputs that take at most 256 evenly spaced values, 0 among them."""
-    levels = {name: Levels() for name, (_, dtype) in input_shapes(mod).items() if dtype == "float32"}
-    for sample in samples_of(mod, data):
-        for name, level in levels.items():
-            level.update(sample[name])
-    found = {name: level.params() for name, level in levels.items()}
-    return {name: params for name, params in found.items() if params is not None}
-
-
 def border_methods(mod: tvm.IRModule) -> tuple[set[str], dict[str, Method]]:
     """Names of the tensors between groups, and min-max for inputs and outputs (a clipped logit can tie with the best one)."""
     analysis = analyse(main_of(mod))
@@ -187,10 +145,11 @@ def quantize(mod: tvm.IRModule, calibration, options: QuantizeOptions = Quantize
         mod = projection.mod
         if on_projected:
             on_projected(projection)
+    mod, aligned = align_thresholds(mod, data)
     saturated = saturate(mod, data)
     mod = saturated.mod
     exact = exact_input_params(mod, data) if options.exact_inputs else {}
-    exact = {name: params for name, params in exact.items() if name not in saturated.forced}
+    exact = aligned | {name: params for name, params in exact.items() if name not in saturated.forced}
     chosen = Observed.of(mod, data, options, exact, report("calibrate"), saturated)
     mode = Equalize(options.equalize)
     if mode is not Equalize.OFF:
@@ -247,9 +206,10 @@ class Observed:
     def of(cls, mod: tvm.IRModule, data, options: QuantizeOptions, exact, progress=None, saturated: Saturated | None = None) -> "Observed":
         names, methods = border_methods(mod)
         names = names if saturated is None else names - set(saturated.forced)
-        means, moments, outputs = WindowMeans(mod), WindowMoments(mod), []
+        means, moments, outputs, grids = WindowMeans(mod), WindowMoments(mod), [], Grids(mod, names - {p.name for p in main_of(mod).params})
 
         def watch(name: str, value: np.ndarray) -> None:
+            grids(name, value)
             if options.correct_bias:
                 means(name, value)
                 if options.round_weights:
@@ -259,7 +219,7 @@ class Observed:
         ranges = seen.ranges(options.method, options.percentile, methods)
         if saturated is not None:
             ranges = ranges.within(saturated.required, saturated.forced)
-        return cls(mod, seen, ranges, means, moments, exact, options, outputs)
+        return cls(mod, seen, ranges, means, moments, {**grids.params(), **exact}, options, outputs)
 
     def quantized(self, with_rounding: bool) -> tvm.IRModule:
         """The steps after the calibration run: weight rounding, bias correction, insertion of quantize and dequantize."""

@@ -62,6 +62,7 @@ class _Saturation(Rewriter):
         self.seen, self.needs = seen, Needs(mod, seen)
         self.masks = Masks(mod, seen, self.needs)
         self.within: dict[Var, Interval] = {}
+        self.written = dict(self.source)
         self.required, self.forced, self.changed = dict(self.masks.required), {}, False
         self.readers: dict[Var, list[tuple[Var, Expr]]] = {}
         for var, value in self.source:
@@ -138,7 +139,7 @@ class _Saturation(Rewriter):
         return op_name(reader) in CLAMPS and _scalar_clamp(reader) or by_constant and self._linear(var)
 
     def _linear(self, var: Var) -> bool:
-        return any(v is var and op_name(value) in LINEAR_OPS for v, value in self.source)
+        return op_name(self.written.get(var)) in LINEAR_OPS
 
     def _clipped(self, x: Var, need: Interval, name: str) -> Var:
         self.changed = True
@@ -159,7 +160,7 @@ class _Saturation(Rewriter):
             self.changed = True
             fill = float(np.clip(float(value.attrs.pad_value), need.lo, need.hi))
             return relax.op.nn.pad(value.args[0], list(ints(value.attrs.pad_width)), str(value.attrs.pad_mode), fill)
-        wanted = {old: n for old, n in self.needs.operands(var, dict(self.source)[var]) if isinstance(old, Constant)} if self._has_constants(value) else {}
+        wanted = {old: n for old, n in self.needs.operands(var, self.written[var]) if isinstance(old, Constant)} if self._has_constants(value) else {}
         clipped = {old: self._clipped_constant(old, n) for old, n in wanted.items()}
         if all(new is old for old, new in clipped.items()):
             return value
@@ -182,7 +183,7 @@ class _Saturation(Rewriter):
 
     def _as_sum(self, var: Var, value: Call) -> Call:
         """``where(c, scores, -1e9)`` becomes ``scores + where(c, 0, low)``: the selection is of numbers then, and the sum runs on the chip."""
-        need, old = self.needs[var], dict(self.source)[var]
+        need, old = self.needs[var], self.written[var]
         condition, *branches = value.args
         low = [isinstance(b, Constant) and array_of(b).size > 0 and float(array_of(b).max()) <= need.lo for b in branches]
         if sum(low) != 1 or math.isinf(need.lo) or not isinstance(branches[low.index(False)], Var):

@@ -90,9 +90,10 @@ def one_scale_serves(rows: np.ndarray, scale: float) -> bool:
 
 
 def multiple(levels: float, weights: int) -> int:
-    """Codes are so many times their level (1 for all but short rows of few levels)."""
+    """Codes are so many times their level: 1 for all but short rows of few levels, there a power of two, under which sums on a binary grid stay exact."""
     levels = round(levels)
-    return max(1, min(LARGEST // levels, int(np.ceil(REACH / (levels * np.sqrt(weights))))))
+    wanted, most = np.ceil(REACH / (levels * np.sqrt(weights))), LARGEST // levels
+    return 1 << max(0, min(int(np.ceil(np.log2(wanted))), int(np.log2(most))))
 
 
 def shared_values(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
