@@ -103,6 +103,7 @@ setup(
         "pillow>=10,<13",  # decoding JPEG evaluation sets and images
     ],
     extras_require={
+        "torch": ["torch==2.13.0"],  # modules and torch.export archives as models; its importer in TVM is tested with this version
         "retrain": ["torch==2.13.0"],  # training the compressed network; its importer in TVM is tested with this version
         "test": [
             "pytest>=8,<10",

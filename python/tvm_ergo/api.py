@@ -26,14 +26,14 @@ from tvm_ergo.waiting import Compression
 
 @exclusively()
 def quantize(model, calibration, options: QuantizeOptions = QuantizeOptions(), *, input_shapes: dict | None = None, batch: int = 1,
-             progress: Progress | None = None) -> tvm.IRModule:
+             example_inputs=None, progress: Progress | None = None) -> tvm.IRModule:
     """A model in QDQ normal form, ready for ``tvm.compile(mod, target="ergo")``.
 
     Parameters
     ----------
     model : whatever `tvm_ergo.frontend.load` reads. calibration : typical inputs: an array [n, ...] for a net with one input, or a
     sequence of dicts (or arrays) per sample. options : ranges, equalization, bias correction. input_shapes, batch : for dynamic
-    dimensions.
+    dimensions. example_inputs : of a ``torch.nn.Module`` (see `compile`).
 
     Errors: ModelError, CalibrationError, InputError (an option of a wrong type).
     """
@@ -43,7 +43,7 @@ def quantize(model, calibration, options: QuantizeOptions = QuantizeOptions(), *
     input_shapes, batch = given.shapes(input_shapes), given.whole_number("batch", batch)
     if calibration is None:
         raise CalibrationError("there is no calibration data", required="a few typical inputs (about 100)")
-    imported = frontend.load(model, input_shapes=input_shapes, batch=batch)
+    imported = frontend.load(model, input_shapes=input_shapes, batch=batch, example_inputs=example_inputs)
     return quantize_module(normalize(imported.mod), renamed(calibration, imported), options, progress=progress)
 
 
@@ -51,12 +51,13 @@ def quantize(model, calibration, options: QuantizeOptions = QuantizeOptions(), *
 def compile(model, *, target: str | Path | tvm.target.Target | Chip = "ergo", calibration=None, memory: int | str | None = None,  # noqa: A001
             objective: str = "latency", compression: str = "auto", weights: str = "auto", stream: bool = False, strict: bool = False,
             quantize: QuantizeOptions = QuantizeOptions(), input_shapes: dict | None = None, batch: int = 1,
-            database: str | Path | None = None, progress: Progress | None = None) -> CompiledModel:
+            example_inputs=None, database: str | Path | None = None, progress: Progress | None = None) -> CompiledModel:
     """A model compiled for the chip, with what does not fit it on the host CPU.
 
     Parameters
     ----------
-    model : path or bytes of an ONNX or TFLite file, an ``onnx.ModelProto``, a Relax module, or what `frontend.load` gave.
+    model : path or bytes of an ONNX or TFLite file, path of a ``torch.export`` archive (.pt2), an ``onnx.ModelProto``, a ``torch.nn.Module``, a
+    ``torch.export.ExportedProgram``, a Relax module, or what `frontend.load` gave.
     target : tag ("ergo", "ergo/1", "ergo/2"), path of a chip file, TVM target, or Chip.
     calibration : typical inputs, needed to quantize a model in floating point (see `quantize`).
     memory : bytes of unified memory (65536 or "64KiB"), instead of the chip's own: weights, frame and activations
@@ -64,7 +65,8 @@ def compile(model, *, target: str | Path | tvm.target.Target | Chip = "ergo", ca
     objective : what is made least within that memory: "latency", "energy", or "memory" (activation bytes, at the cost of time).
     stream : the input picture is not in the memory when the chip starts: its rows are received as they are needed, and the frame never exists
     as a whole (`run` takes the array as ever). strict : refuse models that need the host CPU.
-    quantize : choices of the quantization. input_shapes, batch : for dynamic dimensions.
+    quantize : choices of the quantization. input_shapes, batch : for dynamic dimensions. example_inputs : what a ``torch.nn.Module`` is called with:
+    a tensor (or array), a tuple of them, or a dict by argument name.
     compression : "auto" compresses tensors that wait where the network does not fit otherwise, or objective="memory" gains by it; it measures
     them on the calibration data (give some for quantized models too). Data denser than those lose low bits, tile by tile, and a run counts
     that. "lossless" reserves the worst case instead, so that nothing is ever lost. "off" compresses nothing.
@@ -92,7 +94,7 @@ def compile(model, *, target: str | Path | tvm.target.Target | Chip = "ergo", ca
         tuned.check(chip)
         asked = {"weights": weights, "objective": objective, "compression": compression}
         tuned.check_options(**{name: value.value for name, value in asked.items() if value not in (Weights.AUTO, Objective.LATENCY, Compression.AUTO)})
-    imported = frontend.load(model, input_shapes=input_shapes, batch=batch)
+    imported = frontend.load(model, input_shapes=input_shapes, batch=batch, example_inputs=example_inputs)
     if hasattr(calibration, "__next__"):
         calibration = list(calibration)  # quantizing and measuring both look at it
     options = PipelineOptions(chip, renamed(calibration, imported), quantize, strict, progress, (equalized := []).append,

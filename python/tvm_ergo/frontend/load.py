@@ -2,60 +2,66 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import onnx
 import tvm
 from google.protobuf.message import DecodeError
-from tvm import relax
 
 from tvm_ergo import compressed
-from tvm_ergo.frontend.imported import Imported, SourceFormat, describe, require_finite, resolve_shapes
+from tvm_ergo.frontend.imported import Imported, SourceFormat, describe, require_finite
 from tvm_ergo.frontend.onnx_import import import_onnx
+from tvm_ergo.frontend.other_formats import PYTORCH_SUFFIX, refuse_other_formats
+from tvm_ergo.frontend.static import with_static_inputs
 from tvm_ergo.frontend.stored import XZ_MAGIC, load_external, read_file, unpacked
-from tvm_ergo.relay_passes.relax_utils import (LINEAR_OPS, Constant, array_of, bindings_of, children, main_of, op_name,
-                                               require_static_inputs)
+from tvm_ergo.relay_passes.relax_utils import LINEAR_OPS, Constant, array_of, bindings_of, children, main_of, op_name
 from tvm_ergo.target.errors import ModelError
 from tvm_ergo.target.limits import model_bytes_limit
 
-_SUFFIXES = (".onnx", ".onnx.xz", ".tflite", compressed.SUFFIX)
+_SUFFIXES = (".onnx", ".onnx.xz", ".tflite", PYTORCH_SUFFIX, compressed.SUFFIX)
 
 
-def load(model, *, input_shapes: dict | None = None, batch: int = 1, max_model_bytes: int | str | None = None) -> Imported:
+def load(model, *, input_shapes: dict | None = None, batch: int = 1, max_model_bytes: int | str | None = None, example_inputs=None) -> Imported:
     """Read a model.
 
     Parameters
     ----------
-    model : path (``.onnx``, ``.onnx.xz``, ``.tflite``, ``.ergoz``), bytes of such a file, ``onnx.ModelProto``, ``torch.export.ExportedProgram``, or a
-    Relax ``IRModule``.
+    model : path (``.onnx``, ``.onnx.xz``, ``.tflite``, ``.pt2``, ``.ergoz``), bytes of such a file (but ``.pt2``), ``onnx.ModelProto``, ``torch.nn.Module``,
+    ``torch.export.ExportedProgram``, or a Relax ``IRModule``.
     input_shapes : {input name: shape} for models with dynamic dimensions (symbolic ones of a Relax module too).
     batch : size of a first dimension that is unknown, or 0 in an ONNX file. max_model_bytes : what constants and computed tensors may take together, as the file
     declares them (an int, or "8GiB"; None: 4 GiB, or what `target.limits.model_bytes_limit` says); a file that asks for more is refused before any of it is allocated.
+    example_inputs : of a ``torch.nn.Module``: what it is called with, a tensor (or array), a tuple of them, or a dict by argument name.
 
     Errors: ModelError (missing, truncated, not a model, dynamic, NaN weights), UnsupportedError (operator).
     """
     with model_bytes_limit(max_model_bytes):
-        return _loaded(model, input_shapes, batch)
+        return _loaded(model, input_shapes, batch, example_inputs)
 
 
-def _loaded(model, input_shapes: dict | None, batch: int) -> Imported:
+def _loaded(model, input_shapes: dict | None, batch: int, example_inputs) -> Imported:
     if isinstance(model, Imported):
         return model
     if isinstance(model, tvm.IRModule):
         _check_constants(model)
-        return describe(_with_static_inputs(model, input_shapes, batch), "Relax module", SourceFormat.RELAX)
+        return describe(with_static_inputs(model, input_shapes, batch), "Relax module", SourceFormat.RELAX)
     if isinstance(model, onnx.ModelProto):
         return import_onnx(model, "ONNX model in memory", input_shapes, batch)
-    if type(model).__module__.startswith("torch."):
-        from tvm_ergo.frontend.torch_import import import_exported  # torch is an extra
+    if "torch" in sys.modules:  # an extra: who gives a module has imported it
+        from tvm_ergo.frontend.torch_import import import_torch, is_torch
 
-        return import_exported(model)
+        if is_torch(model):
+            return import_torch(model, example_inputs, input_shapes, batch)
     if isinstance(model, (bytes, bytearray, memoryview)):
         return _from_bytes(bytes(model), "bytes in memory", input_shapes, batch)
     if not isinstance(model, (str, Path)):
         raise ModelError("this kind of object is not a model", available=type(model).__name__,
                          required="a path, bytes, onnx.ModelProto or a Relax IRModule")
     path = Path(model)
+    refuse_other_formats(path)
+    if path.suffix == PYTORCH_SUFFIX:
+        return _from_archive(path, input_shapes, batch)
     if not path.name.endswith(_SUFFIXES):
         raise ModelError("the file name does not say what it is", where=str(path), required=f"a suffix of {', '.join(_SUFFIXES)}",
                          remedy="a compiled model (.ergo) is opened by tvm_ergo.load, or by the commands run, eval, report and disasm")
@@ -69,30 +75,15 @@ def _loaded(model, input_shapes: dict | None, batch: int) -> Imported:
     return _from_bytes(data, str(path), input_shapes, batch, path.parent)
 
 
-def _with_static_inputs(mod: tvm.IRModule, input_shapes: dict | None, batch: int) -> tvm.IRModule:
-    """The module with numbers for the symbolic dimensions of its inputs: an unknown first one is the batch.
-
-    Errors: ModelError for other unknown dimensions that ``input_shapes`` does not give, and where one name gets two numbers.
-    """
-    func = main_of(mod)
-    typed = [p for p in func.params if getattr(p.ty, "shape", None) is not None and hasattr(p.ty.shape, "values")]
-    symbols = {p.name: list(p.ty.shape.values) for p in typed}
-    declared = {name: [int(d) if isinstance(d, tvm.tirx.IntImm) else str(d) for d in dims] for name, dims in symbols.items()}
-    if not input_shapes and all(isinstance(d, int) for dims in declared.values() for d in dims):
-        return mod
-    shapes = resolve_shapes(declared, input_shapes, batch)
-    bound: dict[str, int] = {}
-    for name, dims in symbols.items():
-        for axis, (dim, size) in enumerate(zip(dims, shapes[name])):
-            known = int(dim) if isinstance(dim, tvm.tirx.IntImm) else size
-            if isinstance(dim, tvm.tirx.Var):
-                known = bound.setdefault(dim.name, size)
-            if known != size:
-                raise ModelError("the shape given does not fit the model's input", where=f"input {name!r}, axis {axis}",
-                                 required=str(known), available=str(size))
-    made = relax.transform.BindSymbolicVars(bound, "main")(mod) if bound else mod
-    require_static_inputs(main_of(made))
-    return made
+def _from_archive(path: Path, input_shapes: dict | None, batch: int) -> Imported:
+    """A ``torch.export`` archive. Errors: ModelError without PyTorch, and those of `torch_archive.read`."""
+    try:
+        from tvm_ergo.frontend.torch_archive import read  # PyTorch is an extra, and takes seconds to import
+        from tvm_ergo.frontend.torch_import import import_exported
+    except ModuleNotFoundError as error:
+        raise ModelError("this file needs PyTorch to be read, which is not installed", where=str(path), required="torch 2.13",
+                         remedy="pip install 'tvm-ergo[torch]', or give the model as ONNX") from error
+    return import_exported(read(path), input_shapes, batch, str(path))
 
 
 def _check_constants(mod: tvm.IRModule) -> None:
@@ -108,7 +99,7 @@ def _from_bytes(data: bytes, source: str, input_shapes: dict | None, batch: int,
         data = unpacked(data, source)
     if compressed.is_compressed(data):
         mod, inputs, outputs = compressed.unpack(data, source)
-        return describe(_with_static_inputs(mod, input_shapes, batch), source, SourceFormat.COMPRESSED, inputs, outputs)
+        return describe(with_static_inputs(mod, input_shapes, batch), source, SourceFormat.COMPRESSED, inputs, outputs)
     if data[4:8] == b"TFL3":
         from tvm_ergo.frontend.tflite import import_tflite  # only for TFLite files
 
