@@ -63,7 +63,7 @@ def _positive(text: str, what: str) -> float:
 
 
 def add_model_arguments(parser: argparse.ArgumentParser, *, compiling: bool = False) -> None:
-    add_quantize_arguments(parser, "an ONNX (.onnx, .onnx.xz) or TFLite file" + ("" if compiling else ", or a compiled model (.ergo)"),
+    add_quantize_arguments(parser, "an ONNX (.onnx, .onnx.xz), TFLite or torch.export (.pt2) file" + ("" if compiling else ", or a compiled model (.ergo)"),
                            "float models, and to measure what can wait compressed")
     parser.add_argument("--memory", type=parse_size, metavar="SIZE", help="unified memory of the chip, e.g. 512KiB (default: the chip's own)")
     parser.add_argument("--objective", choices=[objective.value for objective in Objective],

@@ -21,7 +21,7 @@ HELP = "make a network smaller, to a size or a largest drop of accuracy"
 
 
 def add_arguments(parser) -> None:
-    add_quantize_arguments(parser, "an ONNX (.onnx, .onnx.xz) or TFLite file, or a task's name (see 'eval --list')")
+    add_quantize_arguments(parser, "an ONNX (.onnx, .onnx.xz), TFLite or torch.export (.pt2) file, or a task's name (see 'eval --list')")
     parser.add_argument("--data", metavar="FILE", help=".npz with arrays x and y of your own, to measure the accuracy on; default: the task's")
     parser.add_argument("--test", metavar="NAME", help="the test of the task (default: its first)")
     parser.add_argument("--limit", type=int, metavar="N", help="measure on the first N samples only")
