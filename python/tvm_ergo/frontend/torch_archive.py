@@ -20,7 +20,7 @@ import torch.ao.quantization.fx._decomposed  # noqa: F401  registers the operato
 
 from tvm_ergo.frontend.stored import read_file
 from tvm_ergo.target.errors import ModelError
-from tvm_ergo.target.limits import Declared
+from tvm_ergo.target.limits import Declared, parsed_json
 
 _OPERATOR = re.compile(r"torch\.ops\.(aten|quantized_decomposed)\.\w+\.\w+|_operator\.(getitem|add|sub|mul|floordiv|mod|neg|truediv|pow|le|lt|ge|gt|eq|ne)|"
                        r"torch\.sym_(max|min|float|int|not|sum)|math\.(ceil|floor|trunc)")
@@ -39,7 +39,7 @@ def read(path: Path) -> torch.export.ExportedProgram:
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             clean = _cleaned(archive, where)
-    except (zipfile.BadZipFile, UnicodeDecodeError, json.JSONDecodeError, KeyError, AttributeError, TypeError, RecursionError, NotImplementedError, RuntimeError) as error:
+    except (zipfile.BadZipFile, ValueError, KeyError, AttributeError, TypeError, RecursionError, NotImplementedError, RuntimeError) as error:
         raise ModelError("this is not a torch.export archive, or it is damaged", where=where, available=str(error)[:200],
                          required="a file of torch.export.save", remedy="torch.export.save(torch.export.export(module.eval(), (x,)), 'net.pt2')") from error
     try:
@@ -81,7 +81,7 @@ def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, name: str, where: s
     if name.endswith(".json"):
         if len(data) > _LARGEST_JSON_BYTES:
             raise ModelError("the graph of the archive is too large", where=where, available=f"{len(data):,} bytes", required=f"{_LARGEST_JSON_BYTES:,} at most")
-        content = json.loads(data.decode())
+        content = parsed_json(data)
         return json.dumps(_checked_graph(content, where) if name.startswith("models/") else _checked_payload(content, where)).encode()
     if name.startswith("data/constants/") and not name.rpartition("/")[2].startswith("tensor_"):
         raise _refuse("an object of a class of its own", where, name)
@@ -123,7 +123,7 @@ def _walk(content, where: str) -> None:
         if key == "expr_str" and not (isinstance(value, str) and len(value) < 1000 and _SIZE.fullmatch(value)):
             raise _refuse("an expression that is no size", where, str(value))
         if key in ("in_spec", "out_spec") and isinstance(value, str) and value:
-            _check_containers(json.loads(value), where)
+            _check_containers(parsed_json(value), where)
         if key in ("as_custom_obj", "as_opaque_obj", "custom_obj"):
             raise _refuse("an object of a class of its own", where, str(value))
         _walk(value, where)
