@@ -6,7 +6,7 @@ import json
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -236,21 +236,40 @@ class CompiledModel:
         such a model can be looked at, not run. Files without host operators hold no code. Errors: ProgramError if the file cannot be read, is no such file,
         or any of its bits changed.
         """
-        sections = container.read(Path(path))
+        return cls._of(container.read(Path(path)), str(path), programs_only)
+
+    @classmethod
+    def _of(cls, sections: dict[str, bytes], path: str, programs_only: bool) -> CompiledModel:
         library, chain = sections.get("library"), None
-        found = Meta.read(sections, str(path))
+        found = Meta.read(sections, path)
         try:
             carried = container.programs_in(sections)
         except (ValueError, TypeError) as error:
-            raise ProgramError(f"the model file lacks a part: {error}", where=str(path), remedy="compile the model again") from None
+            raise ProgramError(f"the model file lacks a part: {error}", where=path, remedy="compile the model again") from None
         if library is None:
             if "chain" not in sections:
-                raise ProgramError("the model file lacks a part: it has neither a chain of Programs nor a library", where=str(path), remedy="compile the model again")
-            chain = _chain(sections["chain"], found, carried, str(path))
+                raise ProgramError("the model file lacks a part: it has neither a chain of Programs nor a library", where=path, remedy="compile the model again")
+            chain = _chain(sections["chain"], found, carried, path)
         module = None if library is None or programs_only else container.library_module(library)
         # what a library holds is what it runs, whatever the file says of places
         return cls(module, found.chip, found.inputs, found.outputs, found.fallbacks, found.source, library=library, chain=chain,
                    carried=carried if module is None else None, states=found.states)
+
+    # ---- copies ----
+    def __reduce__(self):
+        """Pickled as the file that `save` writes: another process has the model as `load` gives it, its states as before the first run. Like every pickle it is for processes that
+        trust each other: one with host operators holds machine code."""
+        return _unpickled, (self.to_bytes(), self.module is None and self.chain is None)
+
+    def __copy__(self) -> CompiledModel:
+        return replace(self)  # its parts never change; virtual machines and states are its own
+
+    def __deepcopy__(self, memo) -> CompiledModel:
+        return replace(self)
+
+
+def _unpickled(data: bytes, programs_only: bool) -> CompiledModel:
+    return CompiledModel._of(container.unpacked(data, "a pickled model"), "a pickled model", programs_only)
 
 
 def load(path: str | Path, *, programs_only: bool = False) -> CompiledModel:

@@ -17,6 +17,7 @@ import tempfile
 from pathlib import Path
 
 import tvm
+import tvm_ffi
 from tvm_ergo.files import write_atomically
 from tvm_ergo.target.errors import OutputError, ProgramError
 from tvm_ergo.target.limits import parsed_json
@@ -52,21 +53,26 @@ def read(path: Path) -> dict[str, bytes]:
         data = path.read_bytes()
     except OSError as error:
         raise ProgramError("the compiled model cannot be read", where=str(path), available=error.strerror or str(error)) from None
+    return unpacked(data, str(path))
+
+
+def unpacked(data: bytes, path: str) -> dict[str, bytes]:
+    """As `read`, of what `packed` made. path : for messages."""
     if len(data) < HEAD.size or not data.startswith(MAGIC):
-        raise ProgramError("this is not a compiled model", where=str(path), required=f"a file that begins with {MAGIC.decode()}",
+        raise ProgramError("this is not a compiled model", where=path, required=f"a file that begins with {MAGIC.decode()}",
                            remedy="compiled models are written by `tvm-ergo compile` or CompiledModel.save")
     _, version, digest = HEAD.unpack_from(data)
     if version not in READABLE:
-        raise ProgramError(f"the compiled model has version {version}", where=str(path), required=f"version {' or '.join(map(str, READABLE))}",
+        raise ProgramError(f"the compiled model has version {version}", where=path, required=f"version {' or '.join(map(str, READABLE))}",
                            remedy="compile it again")
     payload = data[HEAD.size:]
     if _digest(version, payload) != digest:
-        raise ProgramError("the compiled model's checksum does not match: it is truncated or its bytes were changed", where=str(path),
+        raise ProgramError("the compiled model's checksum does not match: it is truncated or its bytes were changed", where=path,
                            remedy="copy or compile it again")
     try:
         return _sections(payload)
     except (struct.error, UnicodeDecodeError) as error:
-        raise ProgramError(f"the compiled model's sections are not what was written: {error}", where=str(path), remedy="compile it again") from None
+        raise ProgramError(f"the compiled model's sections are not what was written: {error}", where=path, remedy="compile it again") from None
 
 
 def _sections(payload: bytes) -> dict[str, bytes]:
@@ -137,7 +143,8 @@ def library_module(library: bytes) -> tvm.runtime.Module:
         path = Path(folder) / "model.so"
         path.write_bytes(library)
         try:
-            return tvm.runtime.load_module(str(path))
+            # TVM's own load_module keeps every library until the process ends. Nothing that a run returns is the library's, and what it is run by holds it
+            return tvm_ffi.load_module(str(path), keep_module_alive=False)
         except (OSError, RuntimeError, ValueError) as error:
             raise ProgramError("the compiled model's library cannot be loaded here", available=str(error).strip().splitlines()[-1][:300],
                                remedy="compile the model again on this machine") from None
