@@ -21,6 +21,7 @@ from tvm_ergo.target.chip import Chip
 from tvm_ergo.target.chip import Point as OperatingPoint
 from tvm_ergo.target.machine.trace import Trace
 from tvm_ergo.target.program import Program
+from tvm_ergo.target.sums import added
 
 NO_LIMIT = 1 << 40
 GAP = 1.01
@@ -142,6 +143,6 @@ def _together(parts: Sequence[Point]) -> Point:
     useful = sum(part.macs / part.mac_overhead for part in parts)
     macs = sum(part.macs for part in parts)
     return Point("; ".join(dict.fromkeys(part.how for part in parts)), sum(part.constant_bytes for part in parts),
-                 max(part.activation_bytes for part in parts), sum(part.cycles for part in parts), sum(part.energy_pj for part in parts), macs,
+                 max(part.activation_bytes for part in parts), sum(part.cycles for part in parts), added(part.energy_pj for part in parts), macs,
                  macs / max(useful, 1), tuple(program for part in parts for program in part.programs),
                  sum(part.compressed for part in parts), parts[0].weights)

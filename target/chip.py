@@ -15,6 +15,7 @@ from pathlib import Path
 
 from tvm_ergo.target.errors import TargetError
 from tvm_ergo.target.isa.cost import Event
+from tvm_ergo.target.sums import added
 
 CHIPS_FOLDER = Path(__file__).parent / "chips"
 ALIASES = {"ergo": "ergo/1"}
@@ -192,7 +193,7 @@ class Chip:
     def energy_pj(self, events: dict[Event, int], point: Point | str | None = None) -> float:
         """Dynamic energy of counted events at a point: sum(count * pJ) * (V / reference_v)**2."""
         voltage = self.point(point).voltage_v
-        return sum(count * self.energy[event].pj for event, count in events.items()) * (voltage / self.reference_v) ** 2
+        return added(count * self.energy[event].pj for event, count in events.items()) * (voltage / self.reference_v) ** 2
 
     def leakage_pj(self, cycles: float, point: Point | str | None = None) -> float:
         """Static energy of ``cycles`` at a point: leakage_mw * V / reference_v over cycles / clock (1 mW s = 1e9 pJ)."""

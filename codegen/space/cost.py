@@ -19,6 +19,7 @@ from tvm_ergo.target.codecs import Codec
 from tvm_ergo.target.codecs.weights import CodedWeights
 from tvm_ergo.target.isa import DType, Event, Operand, contiguous
 from tvm_ergo.target.isa.weights import coded_weights
+from tvm_ergo.target.sums import added
 
 
 class Apart:
@@ -86,7 +87,7 @@ class StepCosts:
             emit = Emitter(self._plan)
             emit.lower(node, step.region)
             costs = [instruction.cost(self.chip) for instruction in emit.instructions]
-            self._known[key] = sum(c.cycles for c in costs), sum(self.chip.energy_pj(c.events) for c in costs)
+            self._known[key] = sum(c.cycles for c in costs), added(self.chip.energy_pj(c.events) for c in costs)
         return self._known[key]
 
     def macs(self, step: Step) -> int:

@@ -18,6 +18,7 @@ from tvm_ergo.codegen.space.segments import FEAR, HOPE, Segment, Segments, Way
 from tvm_ergo.codegen.space.shortest import ShortestPaths
 from tvm_ergo.codegen.views import resolve
 from tvm_ergo.target.chip import Chip
+from tvm_ergo.target.sums import added
 
 NEAR = 0.85
 """Ways whose live bytes are more than this share of the limit (or of the path's peak) are placed: gaps between buffers may take the rest."""
@@ -46,7 +47,7 @@ class Path:
 
     @property
     def energy_pj(self) -> float:
-        return sum(way.energy_pj for _, way in self.parts)
+        return added(way.energy_pj for _, way in self.parts)
 
     @property
     def macs(self) -> int:

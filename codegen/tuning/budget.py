@@ -13,6 +13,7 @@ from tvm_ergo.codegen.tuning.measure import Looked
 from tvm_ergo.codegen.tuning.space import Way
 from tvm_ergo.codegen.tuning.task import Task
 from tvm_ergo.target.chip import Chip, Point
+from tvm_ergo.target.sums import added
 
 LONG, MEMORY, RATE, POWER = "steps", "memory", "rate", "power"
 
@@ -85,7 +86,7 @@ class Gate:
 
     def _power(self, point: Point, more_cycles: float, more_energy_pj: float, more_constant_bytes: int = 0) -> float:
         known = [(task.weight, self._known(task)) for task in self.tasks if task.given]
-        cycles, energy = sum(w * k.cycles for w, k in known), sum(w * k.energy_pj[point.name] for w, k in known)
+        cycles, energy = sum(w * k.cycles for w, k in known), added(w * k.energy_pj[point.name] for w, k in known)
         constants = sum(w * k.constant_bytes for w, k in known)
         return self.budget.power(cycles + more_cycles, energy + more_energy_pj, self.chip, point, constants + more_constant_bytes)
 

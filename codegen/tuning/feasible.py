@@ -15,6 +15,7 @@ from tvm_ergo.target.chip import Chip, Point
 from tvm_ergo.target.errors import BudgetError
 from tvm_ergo.target.isa import Engine, Event
 from tvm_ergo.target.machine.power import leaked_pj
+from tvm_ergo.target.sums import added
 
 ARITHMETIC = (Event.MAC_8X8, Event.ACC_ADD_32, Event.REQUANT, Event.RESCALE_9X22, Event.DIVIDE)
 """What has to be computed at least once, however it is scheduled."""
@@ -57,7 +58,7 @@ def _least_constant_bytes(tasks: Sequence[Task]) -> int:
     for task in tasks:
         for _, part in task.parts:
             found |= {t.digest: task.space.form_bytes.get(t.id, t.size_bytes) for t in part.graph.tensors if t.data is not None}
-    return sum(found.values())
+    return added(found.values())
 
 
 def _floor(events: dict, cycles: float, constant_bytes: int, budget: Budget, chip: Chip, point: Point) -> Floor:

@@ -13,6 +13,7 @@ from tvm_ergo.target.isa import Halt
 from tvm_ergo.target.machine import Trace, power
 from tvm_ergo.target.machine.peak import WINDOW_S, peak_power
 from tvm_ergo.target.program import Program
+from tvm_ergo.target.sums import added
 
 PJ_PER_S_IN_MW = 1e-9
 
@@ -107,7 +108,7 @@ def together(figures: Iterable[Figures]) -> Figures:
     """One after another: constants side by side, one activation area."""
     figures = list(figures)
     points = figures[0].energy_pj if figures else {}
-    return Figures(sum(f.cycles for f in figures), {p: sum(f.energy_pj[p] for f in figures) for p in points}, sum(f.constant_bytes for f in figures),
+    return Figures(sum(f.cycles for f in figures), {p: added(f.energy_pj[p] for f in figures) for p in points}, sum(f.constant_bytes for f in figures),
                    max((f.activation_bytes for f in figures), default=0), max((f.live_bytes for f in figures), default=0))
 
 

@@ -14,6 +14,7 @@ import numpy as np
 from tvm_ergo.target.chip import Chip, Point
 from tvm_ergo.target.isa import Engine, Event
 from tvm_ergo.target.machine.power import GATED_ENGINES, Work, energy_pj, leaked_pj
+from tvm_ergo.target.sums import added
 
 
 def banks_of(size_bytes: float, chip: Chip) -> int:
@@ -24,7 +25,7 @@ def part_pj(cycles: int, events: Mapping[Event, float], busy: Mapping[Engine, Se
     """Energy of a part by the name of the operating point. busy : when each engine works, ``(start, end)`` in order."""
     banks = banks_of(memory_bytes, chip)
     spans = {engine: np.array(found, np.int64) for engine, found in busy.items() if found}
-    work = Work(cycles, sum(chip.energy[event].pj * count for event, count in events.items()), (spans,), banks, banks)  # kept: no bank is switched on
+    work = Work(cycles, added(chip.energy[event].pj * count for event, count in events.items()), (spans,), banks, banks)  # kept: no bank is switched on
     return {point.name: energy_pj(work, chip, point, gating=True) for point in chip.points}
 
 
@@ -32,7 +33,7 @@ def least_pj(cycles: float, events: Mapping[Event, float], busy_cycles: Sequence
     """What no part of these counts is below in a network, if it takes so many cycles: engines leak while they work, banks and what is never off all the time.
     busy_cycles : by the number of the engine."""
     parts = chip.gating
-    engines = sum(parts.part_mw(engine.name.lower()) * float(busy_cycles[engine]) for engine in GATED_ENGINES)
+    engines = added(parts.part_mw(engine.name.lower()) * float(busy_cycles[engine]) for engine in GATED_ENGINES)
     always = (parts.always_on_mw + banks_of(memory_bytes, chip) * parts.bank_mw) * cycles
     return chip.energy_pj(events, point) + leaked_pj(engines + always, chip, point)
 
@@ -40,4 +41,4 @@ def least_pj(cycles: float, events: Mapping[Event, float], busy_cycles: Sequence
 def waking_pj(chip: Chip, point: Point) -> float:
     """Of switching every engine on once."""
     parts, squared = chip.gating, (point.voltage_v / chip.reference_v) ** 2
-    return sum(parts.wake_pj(name) * squared + leaked_pj(parts.part_mw(name) * parts.wake_cycles, chip, point) for name in (e.name.lower() for e in GATED_ENGINES))
+    return added(parts.wake_pj(name) * squared + leaked_pj(parts.part_mw(name) * parts.wake_cycles, chip, point) for name in (e.name.lower() for e in GATED_ENGINES))

@@ -24,6 +24,7 @@ from tvm_ergo.codegen.tuning.near import Near
 from tvm_ergo.codegen.tuning.rules import FAILED_S, Measure, builder, runner
 from tvm_ergo.codegen.tuning.task import Task
 from tvm_ergo.target.errors import RemoteError
+from tvm_ergo.target.sums import added
 from tvm_ergo.target.tags import DEFAULT_CHIP
 
 NEAR = 4
@@ -108,7 +109,7 @@ class Search:
         point = self.model.score.point.name
         first = {task.digest: self.found[task.digest, task.met(task.seeds[0]).key] for task in self.tasks.values()}
         given = [(task.weight, first[task.digest]) for task in self.tasks.values() if task.given]
-        cycles, energy = sum(weight * f.cycles for weight, f in given), sum(weight * f.energy_pj[point] for weight, f in given)
+        cycles, energy = sum(weight * f.cycles for weight, f in given), added(weight * f.energy_pj[point] for weight, f in given)
         for name, f in first.items():
             self.tasks[name].share = f.cycles / max(1, cycles), f.energy_pj[point] / max(1.0, energy)
 

@@ -23,6 +23,7 @@ from tvm_ergo.target.codecs import Codec
 from tvm_ergo.target.codecs.packed import PER_STEP
 from tvm_ergo.target.codecs.weights import MAX_LANES
 from tvm_ergo.target.codecs.weights_native import library
+from tvm_ergo.target.sums import added
 
 WORTHWHILE = 0.95
 """A stream takes less than this share of the plain bytes: chunks of channels could not be read out of one that saves little."""
@@ -141,7 +142,7 @@ class Candidates:
         for node in self.readers[t]:
             emit.lower(node, self.graph.tensors[node.outputs[0]].region)
         costs = [instruction.cost(self.chip) for instruction in emit.instructions]
-        return Candidate(coding, size_bytes, sum(c.cycles for c in costs), sum(self.chip.energy_pj(c.events) for c in costs))
+        return Candidate(coding, size_bytes, sum(c.cycles for c in costs), added(self.chip.energy_pj(c.events) for c in costs))
 
 
 def _most_frequent(tensor: Tensor) -> tuple[float, int]:

@@ -18,6 +18,7 @@ from tvm_ergo.codegen.weights.choose import SLOWER, Candidate, Candidates, Choic
 from tvm_ergo.codegen.weights.frontier import Frontier, aligned
 from tvm_ergo.codegen.weights.in_plan import bounded_in_plan
 from tvm_ergo.target.chip import Chip
+from tvm_ergo.target.sums import added
 
 Chosen = dict[str, list[Choice]]
 """By chip function."""
@@ -58,7 +59,7 @@ class Forms:
     def free(self) -> Chosen:
         """The fewest bytes at no higher price than constants coded for free have together."""
         every = [choice.chosen for c in self.candidates.values() for choice in c.free(self.by_energy)]
-        return self._chosen(self.frontier.at_most(sum(map(self.price, every))))
+        return self._chosen(self.frontier.at_most(added(map(self.price, every))))
 
     @cached_property
     def bounded(self) -> Chosen:
@@ -108,7 +109,7 @@ class Forms:
         return {name: annotated(func, codings(chosen[name])) for name, func in self.functions.items()}
 
     def priced(self, chosen: Chosen) -> float:
-        return sum(self.price(choice.chosen) for choices in chosen.values() for choice in choices)
+        return added(self.price(choice.chosen) for choices in chosen.values() for choice in choices)
 
     def _chosen(self, picked: list[Candidate]) -> Chosen:
         left = iter(picked)

@@ -23,6 +23,7 @@ import numpy as np
 from tvm_ergo.target.codecs import Codec
 from tvm_ergo.target.errors import InputError, ProgramError
 from tvm_ergo.target.events import Event
+from tvm_ergo.target.sums import added
 
 INDEX_BYTES = 4  # per tile
 RAW_TILE = 1 << 31
@@ -42,7 +43,7 @@ class SymbolCost:
 
     def pj(self, energy_pj: dict[Event, float]) -> float:
         """Energy of one value, from pJ per event."""
-        return sum(count * energy_pj[event] for event, count in self.events.items())
+        return added(count * energy_pj[event] for event, count in self.events.items())
 
 
 @cache

@@ -14,6 +14,7 @@ import numpy as np
 
 from tvm_ergo.target.errors import MachineError
 from tvm_ergo.target.machine.power import ALWAYS_ON, MEMORY, PJ_PER_S_IN_MW, average_power_mw, idle_mw, leakage_pj, on_spans, together
+from tvm_ergo.target.sums import added
 
 if TYPE_CHECKING:
     from tvm_ergo.target.machine.trace import Trace
@@ -118,7 +119,7 @@ def _leaking(trace: Trace, gating: bool) -> list[Spans]:
     chip, work, at = trace.chip, trace.work, trace.point
     leaked = leakage_pj(work, chip, at, gating)
     if not gating or chip.gating is None:
-        return [_span(0, max(trace.cycles, 1), sum(leaked.values()))]
+        return [_span(0, max(trace.cycles, 1), added(leaked.values()))]
     parts, wake = chip.gating, max(chip.gating.wake_cycles, 1)
     found = [_span(0, max(trace.cycles, 1), leaked[MEMORY] + leaked[ALWAYS_ON])]
     for engine, busy in work.busy[0].items():

@@ -19,6 +19,7 @@ from tvm_ergo.target.errors import MachineError
 from tvm_ergo.target.isa import Engine, Halt
 from tvm_ergo.target.machine.timeline import Timeline
 from tvm_ergo.target.program import Program
+from tvm_ergo.target.sums import added
 
 PJ_PER_S_IN_MW = 1e-9
 MEMORY, ALWAYS_ON, UNDIVIDED = "memory", "always on", "chip"
@@ -43,7 +44,7 @@ def work_of(program: Program, chip: Chip, timeline: Timeline) -> Work:
     for instruction, start, end in zip(program.instructions, timeline.starts_cycles, timeline.ends_cycles):
         if not isinstance(instruction, Halt):
             busy.setdefault(instruction.engine, []).append((start, end))
-    dynamic = sum(chip.energy[event].pj * count for cost in timeline.costs for event, count in cost.events.items())
+    dynamic = added(chip.energy[event].pj * count for cost in timeline.costs for event, count in cost.events.items())
     kept = max((addr + len(content) for addr, content in program.data), default=0)
     used = max([kept, *(operand.extent[1] for instruction in program.instructions for operand in (*instruction.reads(), *instruction.writes()))])
     return Work(timeline.cycles, dynamic, ({engine: np.array(spans, np.int64) for engine, spans in busy.items()},),
@@ -60,7 +61,7 @@ def together(works: Iterable[Work]) -> Work:
     """The programs of one network, one after another in one memory. Errors: ValueError for none."""
     works = list(works)
     known = all(work.busy is not None for work in works)
-    return Work(sum(w.cycles for w in works), sum(w.dynamic_pj for w in works), tuple(part for w in works for part in w.busy) if known else None,
+    return Work(sum(w.cycles for w in works), added(w.dynamic_pj for w in works), tuple(part for w in works for part in w.busy) if known else None,
                 *(None if any(getattr(w, name) is None for w in works) else max(getattr(w, name) for w in works) for name in ("banks", "kept_banks")))
 
 
@@ -86,7 +87,7 @@ def leakage_pj(work: Work, chip: Chip, point: Point | str | None = None, gating:
 
 def energy_pj(work: Work, chip: Chip, point: Point | str | None = None, gating: bool = False) -> float:
     """Of one inference: dynamic and leakage."""
-    return dynamic_pj(work, chip, point) + sum(leakage_pj(work, chip, point, gating).values())
+    return dynamic_pj(work, chip, point) + added(leakage_pj(work, chip, point, gating).values())
 
 
 def on_spans(busy: np.ndarray, engine: Engine, chip: Chip, point: Point | str | None = None) -> np.ndarray:

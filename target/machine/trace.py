@@ -17,6 +17,7 @@ from tvm_ergo.target.machine.peak import WINDOW_S, Peak, peak_power
 from tvm_ergo.target.machine.power import PJ_PER_S_IN_MW
 from tvm_ergo.target.machine.timeline import Timeline, simulate
 from tvm_ergo.target.program import BufferKind, Node, Program
+from tvm_ergo.target.sums import added
 
 PLACES = {Event.LOCAL_READ_BYTE: "local buffers", Event.LOCAL_WRITE_BYTE: "local buffers", Event.LUT_READ: "local buffers",
           Event.SRAM_READ_BYTE: "memory reads", Event.SRAM_WRITE_BYTE: "memory writes", Event.INSTRUCTION: "control"}
@@ -144,7 +145,7 @@ class Trace:
 
     @property
     def dynamic_pj(self) -> float:
-        return sum(self.energy_by_engine_pj.values())
+        return added(self.energy_by_engine_pj.values())
 
     @property
     def leakage_pj(self) -> float:
@@ -197,7 +198,7 @@ class Trace:
         for number, entries in groups.items():
             node = self.program.nodes[number] if number < len(self.program.nodes) else Node("", "", "")
             totals.append(NodeTotal(number, node.name, node.op, node.layer, sum(e.cycles for e in entries), min(e.start_cycle for e in entries),
-                                    max(e.end_cycle for e in entries), sum(e.energy_pj for e in entries), _sum_events(entries)))
+                                    max(e.end_cycle for e in entries), added(e.energy_pj for e in entries), _sum_events(entries)))
         return tuple(totals)
 
     @cached_property

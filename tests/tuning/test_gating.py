@@ -24,7 +24,8 @@ from tvm_ergo.target.machine.peak import peak_power
 from tvm_ergo.target.machine.power import Work, work_of
 from tvm_ergo.target.machine.timeline import simulate
 from tvm_ergo.target.program import Program
-from tvm_ergo.tuning.distant import measurer, task_text
+from tvm_ergo.tuning import sent
+from tvm_ergo.tuning.distant import measurer
 
 from .test_combine import random_options
 
@@ -187,7 +188,7 @@ def test_the_idle_power_is_that_of_the_machine():
 def test_workers_measure_with_gating_too(make_bed):
     bed, _ = gated_bed(make_bed)
     task = bed.tasks[0]
-    told = json.loads(measurer(json.loads(task_text(task))["task"])(json.dumps(task.seeds[0])))
+    told = measurer(json.loads(json.dumps(sent.to_json(task))))(list(task.seeds[0]))
     assert told["figures"]["energy_pj"] == dict(task.bench.measure(task.space.way(task.seeds[0])).energy_pj)
 
 

@@ -16,6 +16,7 @@ from tvm_ergo.target.isa.cost import Event
 from tvm_ergo.target.machine.peak import WINDOW_S
 from tvm_ergo.target.machine.trace import Trace
 from tvm_ergo.target.program import BufferKind, Program
+from tvm_ergo.target.sums import added
 
 PJ_PER_UJ = 1e6
 DEFAULT_FPS = (1.0, 30.0)
@@ -33,12 +34,12 @@ def build_report(model: str, programs: dict[str, Program], chip: Chip, *, point:
     at = chip.point(point)
     cycles = sum(trace.cycles for trace in traces.values())
     seconds = cycles / at.clock_hz
-    energy_pj = sum(trace.energy_pj for trace in traces.values())
+    energy_pj = added(trace.energy_pj for trace in traces.values())
     parts = power_parts(list(traces.values()), chip, list(frames_per_s), window_s)
     return Report(
         model=model, chip=chip.name, point=at.name, clock_hz=at.clock_hz, voltage_v=at.voltage_v, chip_memory_bytes=chip.memory_bytes,
         cycles=cycles, latency_ms=seconds * 1e3, inferences_per_s=1 / seconds if seconds else 0.0, energy_uj=energy_pj / PJ_PER_UJ,
-        leakage_uj=sum(trace.leakage_pj for trace in traces.values()) / PJ_PER_UJ,
+        leakage_uj=added(trace.leakage_pj for trace in traces.values()) / PJ_PER_UJ,
         energy_by_event_uj=_summed(trace.energy_by_event_pj for trace in traces.values()),
         energy_by_engine_uj=_summed(trace.energy_by_engine_pj for trace in traces.values()),
         macs=sum(trace.macs for trace in traces.values()),
