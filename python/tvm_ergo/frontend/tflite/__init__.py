@@ -11,7 +11,7 @@ from tvm_ergo.frontend.tflite import activation, conversion, elementwise, linear
 from tvm_ergo.frontend.tflite.converter import Converter, convert
 from tvm_ergo.frontend.tflite.flat import NUMPY, Subgraph, Tensor, read
 from tvm_ergo.frontend.tflite.unsupported import check
-from tvm_ergo.relay_passes.relax_utils import Constant, Expr, const, safe_name
+from tvm_ergo.relay_passes.relax_utils import Constant, Expr, const, safe_name, shape_of
 from tvm_ergo.target.errors import ErgoError, ModelError, UnsupportedError
 from tvm_ergo.target.limits import Declared
 
@@ -105,7 +105,7 @@ def _result(converter: Converter, tensor: Tensor) -> Expr:
         raise ModelError("an output is computed by nothing", where=f"output {tensor.name!r}", remedy="the file is damaged; convert it again")
     value = converter.value_of(tensor, None)
     value = converter.emit(relax.op.astype(value, "float16")) if tensor.type == "FLOAT16" else value
-    return converter.bb.emit(relax.op.reshape(value, list(tensor.shape))) if isinstance(value, Constant) else value
+    return converter.bb.emit(relax.op.reshape(value, list(shape_of(value)))) if isinstance(value, Constant) else value
 
 
 def _scale(quantization, dtype: str) -> tuple[float | None, int | None]:

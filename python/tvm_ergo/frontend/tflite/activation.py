@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 from tvm import relax
 
-from tvm_ergo.frontend.tflite.converter import Converter, Node
+from tvm_ergo.frontend.tflite.converter import Converter, Node, is_quantized
+from tvm_ergo.frontend.tflite.flat import Tensor
 from tvm_ergo.frontend.tflite.registry import operator
 from tvm_ergo.relay_passes.relax_utils import Constant, Expr, array_of, const, dtype_of, shape_of
 
@@ -14,13 +15,23 @@ NAMES = {0: "NONE", 1: "RELU", 2: "RELU_N1_TO_1", 3: "RELU6", 4: "TANH", 5: "SIG
 BOUNDS = {1: (0.0, None), 2: (-1.0, 1.0), 3: (0.0, 6.0)}
 
 
-def clamped(c: Converter, x: Expr, low: float, high: float | None) -> Expr:
-    """``x`` between bounds, in its own element type; ``high`` None: open."""
+def clamped(c: Converter, node: Node, x: Expr, low: float, high: float | None) -> Expr:
+    """``x`` between bounds, in its own element type; ``high`` None: open. Bounds of a quantized output are those of its steps that LiteRT takes, which
+    rounds halves away from zero."""
     dtype = dtype_of(x)
     if dtype == "float32":
+        low, high = (None if bound is None else _on_a_step(bound, node.output()) for bound in (low, high))
         return c.emit(relax.op.nn.relu(x) if high is None and low == 0 else relax.op.clip(x, low, high))
     x = c.emit(relax.op.maximum(x, const(np.dtype(dtype).type(low))))
     return x if high is None else c.emit(relax.op.minimum(x, const(np.dtype(dtype).type(high))))
+
+
+def _on_a_step(bound: float, out: Tensor) -> float:
+    q = out.quantization
+    if not is_quantized(out) or not q.per_tensor:
+        return bound
+    steps = np.float32(bound) / q.scale[0]
+    return float(np.trunc(steps + np.copysign(np.float32(.5), steps)) * np.float64(q.scale[0]))
 
 
 def fused(c: Converter, node: Node, x: Expr) -> Expr:
@@ -30,7 +41,7 @@ def fused(c: Converter, node: Node, x: Expr) -> Expr:
         return x
     if number not in BOUNDS:
         raise node.refuse(f"has the fused activation {NAMES.get(number, number)}", required="NONE, RELU, RELU6 or RELU_N1_TO_1")
-    return clamped(c, x, *BOUNDS[number])
+    return clamped(c, node, x, *BOUNDS[number])
 
 
 def _simple(*codes: str):
@@ -54,7 +65,7 @@ _simple("ABS:abs", "CEIL:ceil", "COS:cos", "EXP:exp", "FLOOR:floor", "LOG:log", 
 @operator("RELU", "RELU6", "RELU_N1_TO_1", "RELU_0_TO_1")
 def relu(c: Converter, node: Node) -> None:
     bounds = {"RELU": (0.0, None), "RELU6": (0.0, 6.0), "RELU_N1_TO_1": (-1.0, 1.0), "RELU_0_TO_1": (0.0, 1.0)}[node.code]
-    c.store(node, clamped(c, c.real(node, 0), *bounds))
+    c.store(node, clamped(c, node, c.real(node, 0), *bounds))
 
 
 @operator("LEAKY_RELU", options="LeakyReluOptions", handled="alpha")

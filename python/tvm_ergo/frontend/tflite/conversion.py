@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from tvm import relax
 
-from tvm_ergo.frontend.tflite.converter import Converter, Node, _dtype
+from tvm_ergo.frontend.tflite.converter import Converter, Node, dtype_of_output
 from tvm_ergo.frontend.tflite.registry import operator
 from tvm_ergo.relay_passes.relax_utils import Constant, Expr, array_of, const, dtype_of, shape_of
 
@@ -40,13 +40,13 @@ def fake_quant(c: Converter, node: Node) -> None:
 @operator("CAST", options="CastOptions", without_meaning={"in_data_type": "the input tensor says it", "out_data_type": "the output tensor says it"})
 def cast(c: Converter, node: Node) -> None:
     """Of the stored numbers: a scale does not count. Real numbers are truncated to integers."""
-    x, dtype = c.stored(node, 0), _dtype(node.output(), node)
+    x, dtype = c.stored(node, 0), dtype_of_output(node.output(), node)
     c.bind(node.output(), x if dtype_of(x) == dtype else c.emit(relax.op.astype(x, dtype)))
 
 
 @operator("SHAPE", options="ShapeOptions", without_meaning={"out_type": "the output tensor says it"})
 def shape(c: Converter, node: Node) -> None:
-    c.bind(node.output(), const(np.array(shape_of(c.stored(node, 0)), _dtype(node.output(), node))))
+    c.bind(node.output(), const(np.array(shape_of(c.stored(node, 0)), dtype_of_output(node.output(), node))))
 
 
 @operator("RANK", options="RankOptions")
@@ -65,7 +65,7 @@ def fill(c: Converter, node: Node) -> None:
 @operator("ZEROS_LIKE", options="ZerosLikeOptions")
 def zeros_like(c: Converter, node: Node) -> None:
     dims = shape_of(c.stored(node, 0))
-    c.bind(node.output(), c.emit(relax.op.full(dims, const(np.zeros((), _dtype(node.output(), node))), _dtype(node.output(), node))))
+    c.bind(node.output(), c.emit(relax.op.full(dims, const(np.zeros((), dtype_of_output(node.output(), node))), dtype_of_output(node.output(), node))))
 
 
 @operator("RANGE", options="RangeOptions")
@@ -74,14 +74,14 @@ def range_(c: Converter, node: Node) -> None:
     if step == 0 or abs((float(limit) - float(start)) / float(step)) > 2**28:
         raise node.refuse(f"counts from {start} to {limit} by {step}", remedy="the file is damaged; convert it again")
     c.declared.add(8 * abs((float(limit) - float(start)) / float(step)), node.where)
-    c.bind(node.output(), const(np.arange(start, limit, step, _dtype(node.output(), node))))
+    c.bind(node.output(), const(np.arange(start, limit, step, dtype_of_output(node.output(), node))))
 
 
 @operator("ONE_HOT", options="OneHotOptions", handled="axis")
 def one_hot(c: Converter, node: Node) -> None:
     indices, depth = c.stored(node, 0), c.ints(node, 1, "a depth")[0]
     on, off = c.array(node, 2, "a value").reshape(-1)[0], c.array(node, 3, "a value").reshape(-1)[0]
-    rank_, dtype = len(shape_of(indices)), _dtype(node.output(), node)
+    rank_, dtype = len(shape_of(indices)), dtype_of_output(node.output(), node)
     axis = int(node.opt["axis"]) % (rank_ + 1)
     c.declared.add(8 * depth, node.where)
     spread = c.emit(relax.op.expand_dims(indices, axis))

@@ -108,9 +108,9 @@ class Converter:
     def store(self, node: Node, real: Expr, k: int = 0) -> None:
         """Output ``k`` is ``real``, quantized as the file says (or converted to its element type)."""
         out = node.output(k)
-        dtype = _dtype(out, node)
-        if _is_quantized(out) and dtype_of(real) == "float32":
-            self.bind(out, self._quantize(real, out, node))
+        dtype = dtype_of_output(out, node)
+        if is_quantized(out) and dtype_of(real) == "float32":
+            self.bind(out, self.quantized(real, out, node))
             return
         self.bind(out, real if dtype_of(real) == dtype else self.emit(relax.op.astype(real, dtype)))
 
@@ -120,11 +120,11 @@ class Converter:
             expr = self.emit(expr, safe_name(out.name))
         self.values[out.index] = expr
 
-    def _quantize(self, real: Expr, out: Tensor, node: Node) -> Call:
+    def quantized(self, real: Expr, out: Tensor, node: Node) -> Call:
         q = out.quantization
         if not q.per_tensor:
             raise node.refuse("gives a tensor with a scale per channel", required="one scale for the whole tensor", available=f"{q.scale.size} scales")
-        return relax.op.quantize(real, const(q.scale[0]), const(np.int32(q.zero_point[0])), axis=max(len(shape_of(real)) - 1, 0), out_dtype=_dtype(out, node))
+        return relax.op.quantize(real, const(q.scale[0]), const(np.int32(q.zero_point[0])), axis=max(len(shape_of(real)) - 1, 0), out_dtype=dtype_of_output(out, node))
 
     # ---- reading ----
     def stored(self, node: Node, i: int) -> Expr:
@@ -149,7 +149,7 @@ class Converter:
 
     def real_of(self, stored: Expr, tensor: Tensor, factor: float = 1.0, axis: int | None = None) -> Expr:
         """``stored`` integers of ``tensor`` as real numbers; ``axis``: where the channels stand now."""
-        if not _is_quantized(tensor) or dtype_of(stored) == "float32":
+        if not is_quantized(tensor) or dtype_of(stored) == "float32":
             return stored if factor == 1.0 or dtype_of(stored) != "float32" else self.emit(relax.op.multiply(stored, const(np.float32(factor))))
         q = tensor.quantization
         scale = (q.scale.astype(np.float64) * factor).astype(np.float32)
@@ -186,9 +186,9 @@ class Converter:
 
     def moved(self, node: Node, stored: Expr, source: Tensor, function) -> Expr:
         """``stored`` after a movement: between dequantize and quantize of its own scale where it is quantized and not constant."""
-        if isinstance(stored, Constant) or not _is_quantized(source) or dtype_of(stored) not in _STORED or not source.quantization.per_tensor:
+        if isinstance(stored, Constant) or not is_quantized(source) or dtype_of(stored) not in _STORED or not source.quantization.per_tensor:
             return function(stored)
-        return self._quantize(self.emit(function(self.real_of(stored, source))), source, node)
+        return self.quantized(self.emit(function(self.real_of(stored, source))), source, node)
 
     # ---- states ----
     def state(self, name: str, tensor: Tensor, node: Node) -> Expr:
@@ -198,7 +198,7 @@ class Converter:
         initial = self.initial.get(name)
         if initial is None:
             q = tensor.quantization
-            initial = np.full(tensor.shape, int(q.zero_point[0]) if q is not None else 0, _dtype(tensor, node))
+            initial = np.full(tensor.shape, int(q.zero_point[0]) if q is not None else 0, dtype_of_output(tensor, node))
         var = relax.Var(safe_name(f"{name}_before"), relax.TensorType(initial.shape, str(initial.dtype)))
         self.states[name] = State(name, initial, tensor.quantization), var
         self.current[name] = var
@@ -217,11 +217,11 @@ def _operand(expr: Expr):
     return tuple(_operand(f) for f in expr.fields) if isinstance(expr, Tuple) else expr.value
 
 
-def _is_quantized(tensor: Tensor) -> bool:
+def is_quantized(tensor: Tensor) -> bool:
     return tensor.quantization is not None and tensor.type in ("INT8", "UINT8", "INT16", "INT4", "INT32", "INT64")
 
 
-def _dtype(tensor: Tensor, node: Node) -> str:
+def dtype_of_output(tensor: Tensor, node: Node) -> str:
     """The element type of a tensor computed at run time: float16 is computed in float32."""
     if tensor.type not in NUMPY or tensor.type == "INT4":
         raise node.refuse(f"computes with {tensor.type.lower()} values", required=", ".join(t for t in NUMPY if t != "INT4"))

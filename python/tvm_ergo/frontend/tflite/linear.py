@@ -7,7 +7,7 @@ from tvm import relax
 
 from tvm_ergo.frontend.imported import require_finite
 from tvm_ergo.frontend.tflite.activation import FUSED, fused
-from tvm_ergo.frontend.tflite.converter import Converter, Node, _is_quantized
+from tvm_ergo.frontend.tflite.converter import Converter, Node, is_quantized
 from tvm_ergo.frontend.tflite.registry import operator
 from tvm_ergo.relay_passes.relax_utils import Constant, Expr, array_of, const, dtype_of, shape_of
 
@@ -49,7 +49,7 @@ def weights(c: Converter, node: Node, i: int, perm: tuple[int, ...] | None = Non
     require_finite(array, tensor.name)
     if perm is not None:
         array, axis = np.ascontiguousarray(array.transpose(perm)), perm.index(axis) if axis < len(perm) else axis
-    if quantized or not _is_quantized(tensor):
+    if quantized or not is_quantized(tensor):
         return c.real_of(const(array), tensor, axis=axis)
     q = tensor.quantization
     spread = [-1 if k == axis else 1 for k in range(array.ndim)]
@@ -87,7 +87,7 @@ def conv_2d(c: Converter, node: Node) -> None:
     """Weights OHWI; fewer input channels than the picture has: groups."""
     strides, dilations = positive(node, h="stride_h", w="stride_w"), positive(node, h="dilation_h_factor", w="dilation_w_factor")
     x = c.real(node, 0)
-    w = weights(c, node, 1, quantized=_is_quantized(node.input(0)))
+    w = weights(c, node, 1, quantized=is_quantized(node.input(0)))
     (_, h, width, channels), (out, kh, kw, part) = shape_of(x), shape_of(w)
     if part < 1 or channels % part or out % (channels // part):
         raise node.refuse(f"has weights for {part} channels where the picture has {channels}", remedy="the file is damaged; convert it again")
@@ -102,7 +102,7 @@ def depthwise_conv_2d(c: Converter, node: Node) -> None:
     """Weights [1, kh, kw, C * m] become OHWI with one channel a group."""
     strides, dilations = positive(node, h="stride_h", w="stride_w"), positive(node, h="dilation_h_factor", w="dilation_w_factor")
     x = c.real(node, 0)
-    w = weights(c, node, 1, (3, 1, 2, 0), quantized=_is_quantized(node.input(0)))
+    w = weights(c, node, 1, (3, 1, 2, 0), quantized=is_quantized(node.input(0)))
     (_, h, width, channels), (out, kh, kw, _) = shape_of(x), shape_of(w)
     if out % channels:
         raise node.refuse(f"has weights for {out} channels where the picture has {channels}", remedy="the file is damaged; convert it again")
@@ -117,7 +117,7 @@ def transpose_conv(c: Converter, node: Node) -> None:
     strides = positive(node, h="stride_h", w="stride_w")
     size = c.ints(node, 0, "an output shape")
     x = c.real(node, 2)
-    w = weights(c, node, 1, quantized=_is_quantized(node.input(2)))
+    w = weights(c, node, 1, quantized=is_quantized(node.input(2)))
     (_, *inner, channels), (out, kh, kw, part) = shape_of(x), shape_of(w)
     if len(size) != 4 or size[3] != out or part != channels or min(size) < 1:
         raise node.refuse(f"has the output shape {size} and weights {list(shape_of(w))}", remedy="the file is damaged; convert it again")
@@ -146,7 +146,7 @@ def fully_connected(c: Converter, node: Node) -> None:
     if int(node.opt["weights_format"]) != 0:
         raise node.refuse("has shuffled weights (SHUFFLED4x16INT8)", required="weights_format DEFAULT", remedy="convert the model without post-training shuffling")
     x, shape = c.real(node, 0), list(shape_of(c.stored(node, 0)))
-    w = weights(c, node, 1, (1, 0), quantized=_is_quantized(node.input(0)))
+    w = weights(c, node, 1, (1, 0), quantized=is_quantized(node.input(0)))
     depth, units = shape_of(w)
     if not node.opt["keep_num_dims"] or shape[-1] != depth:
         count = int(np.prod(shape))
@@ -165,5 +165,5 @@ def batch_matmul(c: Converter, node: Node) -> None:
     for i, swapped in ((0, node.opt["adj_x"]), (1, node.opt["adj_y"])):
         rank = len(shape_of(c.stored(node, i)))
         perm = (*range(rank - 2), rank - 1, rank - 2) if swapped else None
-        operands.append(weights(c, node, i, perm, quantized=_is_quantized(node.output())))
+        operands.append(weights(c, node, i, perm, quantized=is_quantized(node.output())))
     c.store(node, c.emit(relax.op.matmul(*operands)))

@@ -8,7 +8,7 @@ import numpy as np
 from tvm import relax
 
 from tvm_ergo.frontend.tflite.activation import FUSED, fused
-from tvm_ergo.frontend.tflite.converter import Converter, Node, _is_quantized
+from tvm_ergo.frontend.tflite.converter import Converter, Node, is_quantized
 from tvm_ergo.frontend.tflite.registry import operator
 from tvm_ergo.relay_passes.relax_utils import Constant, Expr, const, dtype_of, shape_of
 
@@ -253,7 +253,7 @@ def pad(c: Converter, node: Node) -> None:
     if node.has(2):
         number = c.array(node, 2, "a value").reshape(-1)[0]
         q = node.input(2).quantization or node.input(0).quantization
-        quantized = _is_quantized(node.input(0)) and number.dtype.kind in "iu"
+        quantized = is_quantized(node.input(0)) and number.dtype.kind in "iu"
         value = float((int(number) - int(q.zero_point[0])) * np.float64(q.scale[0])) if quantized else float(number)
     c.store(node, c.emit(relax.op.nn.pad(x, _widths(c, node, len(shape_of(x))), "constant", value)))
 

@@ -62,13 +62,17 @@ def reduction(c: Converter, node: Node) -> None:
     c.store(node, c.emit(relax.op.astype(result, "bool")) if truth else result)
 
 
-@operator("ARG_MAX", "ARG_MIN", options="ArgMaxOptions", handled="output_type")
+@operator("ARG_MAX", options="ArgMaxOptions", handled="output_type")
+@operator("ARG_MIN", options="ArgMinOptions", handled="output_type")
 def arg_extreme(c: Converter, node: Node) -> None:
-    """The element type is the output tensor's, which the option names too. Of equal values the first."""
-    x = c.real(node, 0)
+    """Of equal values the first."""
+    x, kind = c.real(node, 0), {2: "int32", 4: "int64"}.get(int(node.opt["output_type"]))
+    if kind is None:
+        raise node.refuse(f"has the output type {node.opt['output_type']}", required="INT32 (2) or INT64 (4)")
     (axis,) = c.ints(node, 1, "an axis")
     function = relax.op.argmax if node.code == "ARG_MAX" else relax.op.argmin
-    c.store(node, c.emit(function(x, axes_of(node, [axis], len(shape_of(x)))[0], False)))
+    found = c.emit(function(x, axes_of(node, [axis], len(shape_of(x)))[0], False))
+    c.bind(node.output(), found if dtype_of(found) == kind else c.emit(relax.op.astype(found, kind)))
 
 
 @operator("L2_NORMALIZATION", options="L2NormOptions", handled=FUSED)

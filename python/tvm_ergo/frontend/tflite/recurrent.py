@@ -8,7 +8,7 @@ import numpy as np
 from tvm import relax
 
 from tvm_ergo.frontend.tflite.activation import FUSED
-from tvm_ergo.frontend.tflite.converter import Converter, Node, _is_quantized
+from tvm_ergo.frontend.tflite.converter import Converter, Node, is_quantized
 from tvm_ergo.frontend.tflite.flat import Tensor
 from tvm_ergo.frontend.tflite.linear import weights, with_bias
 from tvm_ergo.frontend.tflite.registry import operator
@@ -28,7 +28,7 @@ def activated(c: Converter, node: Node, x: Expr) -> Expr:
 
 def remembered(c: Converter, node: Node, tensor: Tensor, real: Expr) -> Expr:
     """``real`` as the state ``tensor`` keeps it (quantized where the file says), and what is read back of it."""
-    stored = c.emit(c._quantize(real, tensor, node)) if _is_quantized(tensor) else real
+    stored = c.emit(c.quantized(real, tensor, node)) if is_quantized(tensor) else real
     c.values[tensor.index] = c.current[tensor.name] = stored
     return c.real_of(stored, tensor)
 
@@ -43,8 +43,8 @@ def _before(c: Converter, node: Node, i: int) -> Expr:
 def side_by_side(c: Converter, node: Node, inputs: list[int]) -> Expr:
     """Weights [units, depth] of several gates as one matrix [depth, gates * units]: one product in place of several."""
     parts, tensors = [c.stored(node, i) for i in inputs], [node.input(i) for i in inputs]
-    quantized = _is_quantized(node.input(0))
-    symmetric = all(_is_quantized(t) and t.quantization.per_tensor and not t.quantization.zero_point.any() for t in tensors)
+    quantized = is_quantized(node.input(0))
+    symmetric = all(is_quantized(t) and t.quantization.per_tensor and not t.quantization.zero_point.any() for t in tensors)
     if quantized and symmetric and all(isinstance(p, Constant) for p in parts):
         ints = np.concatenate([np.asarray(array_of(p)) for p in parts]).T
         scale = np.repeat([t.quantization.scale[0] for t in tensors], [shape_of(p)[0] for p in parts]).astype(np.float32)
@@ -71,7 +71,7 @@ class _Lstm:
         if self.normalized:
             return product
         ints = all(dtype_of(self.c.stored(self.node, 12 + g)) == "int32" for g in self.gates)
-        if ints and _is_quantized(self.node.input(0)):
+        if ints and is_quantized(self.node.input(0)):
             s = np.float64(self.node.input(0).quantization.scale[0])
             scale = np.repeat([s * self.node.input(1 + g).quantization.scale[0] for g in self.gates], self.units).astype(np.float32)
             bias = np.concatenate([self.c.array(self.node, 12 + g, "biases") for g in self.gates])
@@ -113,7 +113,7 @@ class _Lstm:
         return hidden, cell
 
     def _clipped(self, x: Expr, bound: float, tensor: Tensor | None) -> Expr:
-        if tensor is not None and _is_quantized(tensor):
+        if tensor is not None and is_quantized(tensor):
             bound = min(bound or np.inf, float(32767 * tensor.quantization.scale[0]))
         return self.c.emit(relax.op.clip(x, -bound, bound)) if bound > 0 else x
 
@@ -122,7 +122,7 @@ class _Lstm:
           without_meaning=HYBRID, refused="diagonal_recurrent_tensors")
 def sequence_lstm(c: Converter, node: Node) -> None:
     """The input products of all steps are one matrix product; the recurrent ones follow step by step."""
-    quantized = _is_quantized(node.input(0))
+    quantized = is_quantized(node.input(0))
     if quantized and (node.has(21) or node.has(16) or any(node.has(i) for i in (9, 10, 11))):
         raise node.refuse("is quantized and has a projection, peepholes or layer normalization", required="a plain quantized LSTM, or a float one")
     lstm, x = _Lstm(c, node), c.real(node, 0)
@@ -174,7 +174,7 @@ def rnn(c: Converter, node: Node) -> None:
 @operator("SVDF", options="SVDFOptions", handled=f"rank {FUSED}", without_meaning=HYBRID)
 def svdf(c: Converter, node: Node) -> None:
     """A filter over features whose results are kept for a number of steps, and a filter over these steps; ``rank`` pairs a unit."""
-    quantized, rank = _is_quantized(node.input(0)), int(node.opt["rank"])
+    quantized, rank = is_quantized(node.input(0)), int(node.opt["rank"])
     x, history = c.real(node, 0), _before(c, node, 4)
     feature, time = weights(c, node, 1, (1, 0), quantized), c.real(node, 2)
     filters, memory = shape_of(c.stored(node, 2))
