@@ -17,7 +17,7 @@ def rank(result: str) -> int:
 
 def rows(text: str) -> dict[tuple[str, ...], list[str]]:
     cells = [[c.strip() for c in line.strip("|").split("|")] for line in text.splitlines() if line.startswith("| ")]
-    return {tuple(c[:3]): c[3:] for c in cells if len(c) == 5}
+    return {tuple(c[:3]): c[3:] for c in cells if len(c) == 5 and c[0] != "operator"}
 
 
 def test_nothing_is_wrong_and_the_page_is_current():
