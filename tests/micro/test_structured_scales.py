@@ -134,7 +134,7 @@ def test_short_rows_of_few_levels_have_larger_codes():
     """A depthwise ternary channel with codes -1..1 would have an accumulator of one or two units per output level."""
     assert [multiple(*case) for case in ((1, 9), (1, 1), (1, 144), (3, 9), (7, 27), (127, 1), (100, 1))] == [4, 16, 1, 2, 1, 1, 1]
     ints, scale = quantize_weight(np.array([[[[0.5], [0], [-0.5]]]], np.float32), 0)
-    assert ints.reshape(-1).tolist() == [7, 0, -7] and scale[0] == np.float32(0.5 / 7)
+    assert ints.reshape(-1).tolist() == [8, 0, -8] and scale[0] == np.float32(0.5 / 8)
 
 
 def test_nothing_but_zeros():
