@@ -35,6 +35,7 @@ def test_no_library_is_loaded_that_was_not_asked_for(tmp_path, workspace, monkey
     with np.load(tmp_path / "alone.npz") as one, np.load(tmp_path / "as_ever.npz") as other:
         np.testing.assert_array_equal(one["logits"], other["logits"])
     capsys.readouterr()
+    (tmp_path / "net.onnx").write_bytes(b"not looked at")
     assert main(["run", str(tmp_path / "net.onnx"), "--random", "0", "--programs-only"]) == 2
     assert "compiled models" in capsys.readouterr().err
 
