@@ -189,7 +189,8 @@ class Lowering(Heads):
             return
         value = self.view.value[var]
         self._real[var] = self.write.builder.emit(self._mapped(value), name_hint=str(var.name))
-        if isinstance(value, relax.Call) and self.view.const(var) is None and not any(f.node == str(var.name) for f in self.fallbacks):
+        edge = self.view.op(var) == "relax.astype" and (value.args[0] in self.view.func.params or var in self.view.outputs)  # the type of an input or output
+        if isinstance(value, relax.Call) and not edge and self.view.const(var) is None and not any(f.node == str(var.name) for f in self.fallbacks):
             self._fall_back(var, "the chip has no such operator", "it runs on the host CPU; see docs/supported_operators.md for operators that stay on the chip")
 
     def _fall_back(self, var, reason: str, remedy: str) -> None:

@@ -12,6 +12,7 @@ from tvm_ergo.relay_passes.macro.fold_scale import FoldScale
 from tvm_ergo.relay_passes.macro.lift_integers import LiftIntegers
 from tvm_ergo.relay_passes.macro.to_nhwc import ToNhwc
 from tvm_ergo.relay_passes.macro.widen_1d import Widen1d
+from tvm_ergo.relay_passes.macro.widen_halves import WidenHalves
 from tvm_ergo.relay_passes.relax_utils import main_of, require_static_inputs
 
 
@@ -19,6 +20,7 @@ def passes() -> list[tuple[str, tvm.transform.Pass]]:
     """Name and pass, in order. Each may be run on its own; after each the module computes the same function."""
     return [
         ("fold_constants", FoldConstants()),
+        ("widen_halves", WidenHalves()),
         ("widen_1d", Widen1d()),
         ("lift_integers", LiftIntegers()),
         ("canonicalize", Canonicalize()),

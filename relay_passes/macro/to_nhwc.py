@@ -17,7 +17,7 @@ from tvm_ergo.relay_passes.interpreter_ops_nn import pair, pad4, permutation
 from tvm_ergo.relay_passes.macro.layout import (Order, after_permute, after_reduction, identity, original_shape, reshape_stored,
                                                  step_between)
 from tvm_ergo.relay_passes.relax_constants import permuted, reshaped
-from tvm_ergo.relay_passes.relax_utils import (Call, Constant, Expr, Rewriter, Tuple, TupleGetItem, Var, array_of, assemble, body_of,
+from tvm_ergo.relay_passes.relax_utils import (Call, Constant, Expr, Rewriter, Tuple, TupleGetItem, Var, array_of, assemble, body_of, dtype_of,
                                                ints, is_tensor, op_name, shape_of)
 
 _SPATIAL = frozenset(f"relax.{n}" for n in ("nn.conv2d", "nn.conv2d_transpose", "nn.max_pool2d", "nn.avg_pool2d",
@@ -70,7 +70,7 @@ class _Layouter(Rewriter):
             if name in _SPATIAL and _data_layout(value) == "NCHW":
                 operands = value.args[:1]
             elif name in _CARRIERS and var in wanting:
-                operands = value.args
+                operands = value.args if name != "relax.astype" or dtype_of(value.args[0]) != "float16" else []  # an input: converted, then quantized, then moved
             elif isinstance(value, TupleGetItem) and var in wanting:
                 operands = [value.tuple_value]
             else:

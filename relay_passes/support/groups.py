@@ -123,6 +123,8 @@ def _unmatched(view: FunctionView, var, claimed) -> Refused | None:
         return None
     if isinstance(value, (relax.Var, relax.Tuple, relax.TupleGetItem)):
         return None
+    if view.op(var) == "relax.astype" and (value.args[0] in view.func.params or var in view.outputs):
+        return None  # the type an input or output of the network has: converted where it is quantized
     if view.op(var) == "relax.split":
         return None if view.users(var) else Refused("split", str(var.name), "none of its parts is used", "remove it", (var,))
     return Refused(short(view.op(var)), str(var.name), "the chip has no such operator", _NO_OPERATOR, (var,))

@@ -299,3 +299,18 @@ def test_from_the_command_line(archive, tmp_path, capsys):
     np.save(tmp_path / "in.npy", array(32, 4))
     assert main(["compile", str(archive), "--calibration", str(tmp_path / "in.npy"), "-o", str(tmp_path / "net.ergo"), "--strict"]) in (0, None)
     assert tvm_ergo.load(tmp_path / "net.ergo").inputs[0].shape == (1, 4)
+
+
+# ---- float16 -------------------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("dtype, outside", [(torch.float16, np.float16), (torch.bfloat16, np.float32)])
+def test_half_modules_are_compiled_as_float_ones(dtype, outside):
+    module, shape = given("pictures")
+    module = module.to(dtype)
+    samples = array(32, *shape[1:]).astype(outside)
+    compiled = tvm_ergo.compile(module, example_inputs=torch.zeros(shape, dtype=dtype), calibration=samples, strict=True)
+    assert module.stem.weight.dtype == dtype
+    with torch.no_grad():
+        want = module.float()(torch.from_numpy(samples.astype(np.float32))).numpy()
+    got = np.concatenate([compiled.run({"x": s[None]}).outputs["output"] for s in samples])
+    assert got.dtype == outside
+    assert np.sqrt(np.mean((got - want) ** 2)) < .02 * want.std()

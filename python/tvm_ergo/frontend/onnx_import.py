@@ -14,6 +14,7 @@ from tvm_ergo.frontend.imported import Imported, SourceFormat, describe, require
 from tvm_ergo.frontend.names import name_helpers
 from tvm_ergo.frontend.onnx_decompose import decompose
 from tvm_ergo.frontend.onnx_sizes import check_functions, check_sizes
+from tvm_ergo.frontend.onnx_halves import widen_halves
 from tvm_ergo.frontend.onnx_recurrent import unroll_recurrent
 from tvm_ergo.frontend.onnx_rules.upgrade import upgrade
 from tvm_ergo.frontend.onnx_static import has_body, make_static
@@ -24,7 +25,7 @@ from tvm_ergo.target.errors import ModelError, UnsupportedError
 _MASK_CONSUMERS = {"Add", "Where", "Clip", "Min", "Max", "Sub", "ConstantOfShape", "Pad", "Concat", "Expand", "Trilu", "Unsqueeze", "Reshape", "Cast"}
 _HANDLED = {"Constant"}
 _ELEMENT_TYPES = tuple(getattr(onnx.TensorProto, name) for name in (
-    "FLOAT", "FLOAT16", "DOUBLE", "INT8", "INT16", "INT32", "INT64", "UINT8", "UINT16", "UINT32", "UINT64", "BOOL"))
+    "FLOAT", "FLOAT16", "BFLOAT16", "DOUBLE", "INT8", "INT16", "INT32", "INT64", "UINT8", "UINT16", "UINT32", "UINT64", "BOOL"))
 
 
 def import_onnx(model: onnx.ModelProto, source: str, input_shapes: dict | None = None, batch: int = 1) -> Imported:
@@ -40,6 +41,7 @@ def import_onnx(model: onnx.ModelProto, source: str, input_shapes: dict | None =
     declared = {i.name: _dimensions(i) for i in own.graph.input if i.name not in {t.name for t in own.graph.initializer}}
     shapes = resolve_shapes(declared, input_shapes, batch)
     check_sizes(own, shapes, source)
+    widen_halves(own)
     _check_weights(own.graph)
     decompose(own)
     upgrade(own)

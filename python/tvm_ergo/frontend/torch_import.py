@@ -15,6 +15,7 @@ from tvm.relax.frontend.torch.exported_program_translator import ExportedProgram
 from tvm_ergo.frontend.imported import Imported, SourceFormat, describe, require_finite
 from tvm_ergo.frontend.names import name_helpers
 from tvm_ergo.frontend.static import with_static_inputs
+from tvm_ergo.frontend.torch_halves import widen_program, with_half_edges
 from tvm_ergo.frontend.torch_quantized import converters
 from tvm_ergo.relay_passes.relax_utils import (Constant, Var, array_of, assemble, bindings_of, body_of, children, main_of, safe_name,
                                                with_operands)
@@ -81,12 +82,12 @@ def import_exported(program: torch.export.ExportedProgram, input_shapes: dict | 
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".*LeafSpec", category=FutureWarning)  # of PyTorch to PyTorch
-            mod, outputs = _converted(program, names, source)
+            mod, outputs, halves = _converted(program, names, source)
     except _FAILURES as error:
         reason = next((line.strip() for line in str(error).strip().splitlines() if line.strip()), type(error).__name__)
         raise UnsupportedError("TVM cannot import an operator of the PyTorch model", where=source, available=reason[:300],
                                remedy="export it to ONNX (torch.onnx.export) and give that file, or replace the operator") from error
-    mod = name_helpers(_named(mod, names))
+    mod = with_half_edges(name_helpers(_named(mod, names)), *halves)
     mod = with_static_inputs(mod, input_shapes, batch)
     for var, value in bindings_of(main_of(mod)):
         for operand in children(value):
@@ -104,15 +105,16 @@ def _check_state(program, source: str) -> None:
                                remedy="make the state an input and an output of the module (forward(x, state) -> y, state)")
 
 
-def _converted(program, names: dict[str, str], source: str) -> tuple[tvm.IRModule, list[str] | None]:
-    """The module, and the names of its outputs where the program names them; ``names`` gets the layer of each variable."""
+def _converted(program, names: dict[str, str], source: str) -> tuple[tvm.IRModule, list[str] | None, tuple]:
+    """The module, the names of its outputs where the program names them, and which edges are float16; ``names`` gets the layer of each variable."""
     table = torch.export.default_decompositions()
     table[torch.ops.aten.scaled_dot_product_attention.default] = _attention
     decomposed = program.run_decompositions(table)
     _check_state(decomposed, source)
+    halves = widen_program(decomposed)
     importer = _Importer(names)
     mod = importer.from_exported_program(decomposed, False, True, False, converters(decomposed))
-    return relax.transform.Normalize()(mod), _output_names(program)
+    return relax.transform.Normalize()(mod), _output_names(program), halves
 
 
 def _attention(query, key, value, attn_mask=None, dropout_p=0.0, is_causal=False, *, scale=None, enable_gqa=False):
