@@ -124,8 +124,7 @@ static int pack_depthwise(ergo_fast *f, const ergo_ins *ins, const int8_t *w, si
 
 static int fits(const ergo_ins *ins) {
   const ergo_operand *x = &ins->t[0], *out = &ins->t[5];
-  int depthwise = ins->op->opcode == 0x02 || (ins->op->opcode == 0x01 && ins->v[8] > 1 && ins->t[1].shape[3] == 1);
-  return (ins->op->opcode == 0x01 || ins->op->opcode == 0x02) && !x->codec && !out->codec && (!depthwise || x->strides[3] == 1 || x->shape[3] == 1) &&
+  return (ins->op->opcode == 0x01 || ins->op->opcode == 0x02) && !x->codec && !out->codec && ergo_elements(x) < (uint64_t)1 << 31 &&
          (out->strides[3] == (int32_t)ergo_itemsize(out->dtype) || out->shape[3] == 1);
 }
 

@@ -79,22 +79,13 @@ static void inside(const layer *l, unsigned axis, int64_t first, int64_t *begin,
   if (*end < *begin) *end = *begin;
 }
 
-/* `count` channels of a pixel whose channels do not lie side by side. */
-static void scattered(const ergo_fast *f, uint8_t *to, const uint8_t *from, size_t count, int64_t step) {
-  for (size_t c = 0; c < count; c++, from += step) {
-    if (f->path->bytes) to[c] = *from ^ 128;
-    else ((int16_t *)(void *)to)[c] = (int16_t)(*(const int8_t *)from - f->in_zp);
-  }
-}
-
 /* One patch of a group's channels, in the path's element type. */
 static void gather(const layer *l, position p, size_t group, uint8_t *to) {
   const ergo_fast *f = l->f;
   size_t element = f->path->bytes ? 1 : 2, depth = f->depth / f->taps, run = depth * element;
   int64_t top = (int64_t)p.oh * l->stride[0] - l->pad[0], left = (int64_t)p.ow * l->stride[1] - l->pad[1], rows[2], columns[2];
   int fill = f->path->bytes ? f->in_zp ^ 128 : 0;
-  int64_t channel_step = depth == 1 ? 1 : l->in->strides[3];
-  const uint8_t *image = l->x + (int64_t)p.n * l->in->strides[0] + (int64_t)(group * depth) * l->in->strides[3];
+  const uint8_t *image = l->x + (int64_t)p.n * l->in->strides[0] + group * depth;
   inside(l, 0, top, &rows[0], &rows[1]), inside(l, 1, left, &columns[0], &columns[1]);
   for (int64_t i = 0; i < f->kernel[0]; i++) {
     if (i < rows[0] || i >= rows[1] || columns[0] == columns[1]) {
@@ -108,9 +99,7 @@ static void gather(const layer *l, position p, size_t group, uint8_t *to) {
     to += run * (size_t)columns[0];
     const uint8_t *at = row + (left + columns[0] * l->dilation[1]) * l->in->strides[2];
     size_t taps = (size_t)(columns[1] - columns[0]);
-    if (channel_step != 1) {
-      for (size_t j = 0; j < taps; j++, at += step, to += run) scattered(f, to, at, depth, channel_step);
-    } else if (step == (int64_t)depth) {
+    if (step == (int64_t)depth) {
       f->path->copy(to, (const int8_t *)at, taps * depth, f->in_zp);
       to += taps * run;
     } else {
@@ -217,11 +206,32 @@ static uint64_t work_of(const layer *l) {
   return l->pixels * (f->depthwise ? (uint64_t)f->channels_in * f->taps * 4 : (uint64_t)f->groups * f->per_group * f->depth);
 }
 
+/* The input with its channels side by side, where they are not: planes of an image that lies channel by channel. To be freed. */
+static int8_t *gathered_channels(const uint8_t *x, ergo_operand *t) {
+  int8_t *dense = malloc((size_t)ergo_elements(t)), *to = dense;
+  int64_t width = t->shape[2], channels = t->shape[3];
+  for (uint32_t n = 0; n < t->shape[0] && dense; n++)
+    for (uint32_t h = 0; h < t->shape[1]; h++, to += width * channels)
+      for (int64_t c = 0; c < channels; c++) {
+        const int8_t *from = (const int8_t *)x + (int64_t)n * t->strides[0] + (int64_t)h * t->strides[1] + c * t->strides[3];
+        for (int64_t w = 0; w < width; w++) to[w * channels + c] = from[w * t->strides[2]];
+      }
+  int64_t step = 1;
+  for (unsigned axis = 4; axis-- > 0; step *= t->shape[axis]) t->strides[axis] = (int32_t)step;
+  return dense;
+}
+
 ergo_status ergo_fast_run(const ergo_fast *f, ergo_ctx *ctx, const ergo_ins *ins, int threads) {
   layer l;
   memset(&l, 0, sizeof l);
   l.f = f, l.in = &ins->t[0], l.to = &ins->t[5], l.x = ergo_at(ctx, l.in), l.out = ergo_at(ctx, l.to);
   unsigned dilation = 6;
+  ergo_operand dense = ins->t[0];
+  int8_t *copied = NULL;
+  if (dense.strides[3] != 1 && dense.shape[3] > 1) {
+    if (!(copied = gathered_channels(l.x, &dense))) return ERGO_WORKSPACE_TOO_SMALL;
+    l.in = &dense, l.x = (const uint8_t *)copied;
+  }
   for (unsigned a = 0; a < 2; a++) l.stride[a] = ins->v[a], l.pad[a] = ins->v[2 + a], l.dilation[a] = ins->v[dilation + a];
   l.pixels = (uint64_t)l.to->shape[0] * l.to->shape[1] * l.to->shape[2];
   if (work_of(&l) < SPLIT_WORK) threads = 1;
@@ -238,5 +248,6 @@ ergo_status ergo_fast_run(const ergo_fast *f, ergo_ctx *ctx, const ergo_ins *ins
     if (l.parts > f->panels) l.parts = (uint32_t)f->panels;
     ergo_pool_run(threads, (int)(l.blocks * l.parts), conv_part, &l);
   }
+  free(copied);
   return atomic_load(&l.failed) ? ERGO_WORKSPACE_TOO_SMALL : ERGO_OK;
 }
