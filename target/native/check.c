@@ -42,13 +42,16 @@ static int dims_fit(const char *dims, const ergo_operand *t, uint32_t *lengths) 
   return 1;
 }
 
+static int is_out(const ergo_ins *ins, int lists, unsigned i) { return lists ? i >= ins->lists[0] : (!ins->table || i != ins->table) && ins->op->spec[i].out; }
+
 ergo_status ergo_check(const ergo_ins *ins) {
   uint32_t lengths[26] = {0};
   int lists = ins->op->fields[0] == 'k' && strchr(ins->op->fields, 'L') != NULL; /* CPU_CALL: lists of any operands */
   for (unsigned i = 0; i < ins->operands; i++) {
     const ergo_operand *t = &ins->t[i];
     ergo_spec any = {ERGO_IS_ANY, i >= ins->lists[0], "*", ERGO_NO_OPERAND, 0};
-    const ergo_spec *spec = lists ? &any : &ins->op->spec[i];
+    const ergo_spec *spec = lists || (ins->table && i == ins->table) ? &any : &ins->op->spec[i];
+    if (ins->table && i == ins->table) any.out = 0, any.dtypes = ERGO_IS_I8;
     int32_t size = (int32_t)ergo_itemsize(t->dtype);
     if (!(spec->dtypes >> t->dtype & 1) || t->addr % (uint32_t)size) return ERGO_PRECONDITION;
     for (unsigned axis = 0; axis < t->rank; axis++)
@@ -58,10 +61,11 @@ ergo_status ergo_check(const ergo_ins *ins) {
     if ((spec->out && !ergo_is_injective(t)) || !dims_fit(spec->dims, t, lengths)) return ERGO_PRECONDITION;
   }
   ergo_status status = ins->op->check ? ins->op->check(ins) : ERGO_OK;
+  if (!status && ins->table) status = ergo_check_table(ins);
   for (unsigned out = 0; out < ins->operands && !status; out++) {
-    if (!(lists ? out >= ins->lists[0] : ins->op->spec[out].out)) continue;
+    if (!is_out(ins, lists, out)) continue;
     for (unsigned in = 0; in < ins->operands; in++) {
-      if (in == out || (lists ? in >= ins->lists[0] : ins->op->spec[in].out)) continue;
+      if (in == out || is_out(ins, lists, in)) continue;
       if (ins->op->in_place >> in & 1 && ergo_same_place(&ins->t[in], &ins->t[out])) continue;
       if (ergo_overlap(&ins->t[in], &ins->t[out])) return ERGO_PRECONDITION;
     }

@@ -30,6 +30,8 @@ typedef struct ergo_ins {
   uint32_t node, length;
   uint32_t waits[6];
   uint8_t operands, lists[2];
+  uint8_t table; /* index in t of the output stage's table, or 0: none */
+  int8_t table_zp;
   ergo_operand t[ERGO_OPERANDS];
   int64_t v[ERGO_VALUES];
 } ergo_ins;
@@ -68,6 +70,7 @@ struct ergo_op {
   const char *fields; /* how its bytes are read: parse.c */
   ergo_spec spec[ERGO_OPERANDS];
   uint8_t in_place; /* bit i: the output may take exactly the place of operand i */
+  uint8_t table;    /* results may go through a table on their way out */
   ergo_status (*check)(const ergo_ins *ins);
   size_t (*workspace)(const ergo_ins *ins); /* or null: none */
   ergo_status (*run)(ergo_ctx *ctx, const ergo_ins *ins);
@@ -128,6 +131,10 @@ static inline void ergo_put_i32(uint8_t *p, int32_t value) {
   uint32_t u = (uint32_t)value;
   p[0] = (uint8_t)u, p[1] = (uint8_t)(u >> 8), p[2] = (uint8_t)(u >> 16), p[3] = (uint8_t)(u >> 24);
 }
+static inline void ergo_put_i16(uint8_t *p, int64_t value) {
+  uint32_t u = (uint32_t)(value < INT16_MIN ? INT16_MIN : value > INT16_MAX ? INT16_MAX : value);
+  p[0] = (uint8_t)u, p[1] = (uint8_t)(u >> 8);
+}
 static inline int8_t ergo_clip(int64_t value, int64_t lo, int64_t hi) { return (int8_t)(value < lo ? lo : value > hi ? hi : value); }
 static inline int64_t ergo_floor_shift(int64_t value, int shift) { return value >= 0 ? value >> shift : -((-value - 1) >> shift) - 1; }
 /* floor(acc * mult / 2**shift + 1/2) */
@@ -143,6 +150,12 @@ static inline int64_t ergo_divide(int64_t n, int64_t d) {
   return q - (a % b < 0);
 }
 
+/* ---- output_table.c: the table of the output stage ---- */
+unsigned ergo_out_of(const ergo_ins *ins); /* index in t of what it writes first */
+ergo_status ergo_check_table(const ergo_ins *ins);
+void ergo_look_up(const ergo_ctx *ctx, const ergo_ins *ins, const ergo_operand *out, uint8_t *place);
+ergo_status ergo_execute(ergo_ctx *ctx, const ergo_ins *ins); /* the instruction, its results through its table */
+
 /* ---- rows.c: rows of an operand [N, H, W, C], plain or in slots ---- */
 typedef struct ergo_rows {
   ergo_ctx *ctx;
@@ -153,6 +166,7 @@ typedef struct ergo_rows {
   int zero_point;
   uint8_t *slots, *buffer, *codes;
   uint32_t *holds; /* which row each kept one is */
+  const ergo_ins *looked_up; /* an output's rows go through this instruction's table before they are shrunk */
   void *state;
 } ergo_rows;
 size_t ergo_rows_bytes(const ergo_operand *operand, uint64_t kept);
@@ -174,17 +188,19 @@ typedef struct ergo_output {
   const uint8_t *bias, *mult, *shift; /* operands' bytes; null: none */
   int64_t bias_step, mult_step, shift_step;
   int64_t zp, lo, hi;
-  int raw; /* int32 out */
+  uint8_t dtype; /* of the output: int8; int16: zero point 0, its own range; int32: the sums themselves */
 } ergo_output_stage;
 /* Operands bias, mult, shift are t[first..first + 2]; v[zp..zp + 2] are out_zp, lo, hi. Checks every channel's numbers. */
 ergo_status ergo_output_open(ergo_ctx *ctx, const ergo_ins *ins, unsigned first, unsigned zp, const ergo_operand *out, ergo_output_stage *stage);
 static inline void ergo_output_put(const ergo_output_stage *s, uint32_t o, int64_t acc, uint8_t *place) {
   acc += ergo_i32(s->bias + (int64_t)o * s->bias_step);
-  if (s->raw) {
+  if (s->dtype == ERGO_I32) {
     ergo_put_i32(place, (int32_t)(uint32_t)(uint64_t)acc);
-  } else {
-    *(int8_t *)place = ergo_requantize(acc, ergo_i32(s->mult + (int64_t)o * s->mult_step), *(s->shift + (int64_t)o * s->shift_step), s->zp, s->lo, s->hi);
+    return;
   }
+  int64_t value = ergo_scale(acc, ergo_i32(s->mult + (int64_t)o * s->mult_step), *(s->shift + (int64_t)o * s->shift_step));
+  if (s->dtype == ERGO_I16) ergo_put_i16(place, value);
+  else *(int8_t *)place = ergo_clip(value + s->zp, s->lo, s->hi);
 }
 
 /* ---- weights.c ---- */

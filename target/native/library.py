@@ -5,17 +5,16 @@ from __future__ import annotations
 import ctypes
 import os
 import warnings
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 LIBRARY = Path(__file__).parent / "libergo_native.so"
-INTERFACE = 1  # host/host.c: a library left over from older sources is not called
+INTERFACE = 2  # host/host.c: a library left over from older sources is not called
 SWITCH = "ERGO_NATIVE"
 """Environment variable: 0 leaves all work to NumPy."""
 PATH = "ERGO_NATIVE_PATH"
 """Environment variable: name of the code path (`path_names`) to take instead of the best this processor has."""
-
-Receiver = ctypes.c_void_p
 
 
 class Stream(ctypes.Structure):
@@ -41,12 +40,32 @@ def _loaded() -> ctypes.CDLL | None:
     library.ergo_host_run.argtypes = [pointer, ctypes.c_long, pointer, pointer, i32, ctypes.POINTER(i64), ctypes.POINTER(i32)]
     library.ergo_host_path_name.restype, library.ergo_host_path_name.argtypes = ctypes.c_char_p, [i32]
     library.ergo_host_path_usable.restype, library.ergo_host_path_usable.argtypes = i32, [i32]
+    library.ergo_host_load.restype = i32
+    library.ergo_host_load.argtypes = [ctypes.c_char_p, ctypes.c_size_t, ctypes.POINTER(ctypes.c_uint64 * 3), ctypes.POINTER(ctypes.c_uint32)]
+    library.ergo_host_status_name.restype, library.ergo_host_status_name.argtypes = ctypes.c_char_p, [i32]
     return library
 
 
 def library() -> ctypes.CDLL | None:
     """The runtime, or None where it was not built (said once) or is switched off."""
     return None if os.environ.get(SWITCH) == "0" else _loaded()
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What running a Program in C takes, bytes. constants : at the lowest addresses, read where they are, not in the arena."""
+
+    arena: int
+    workspace: int
+    constants: int
+
+
+def needs_of(program: bytes) -> tuple[Needs | None, str, int]:
+    """``(needs, status, instruction)`` of a Program's bytes as the runtime loads them: None, the error's name and the instruction that has it where it refuses them."""
+    needs, failed = (ctypes.c_uint64 * 3)(), ctypes.c_uint32()
+    loaded = library()
+    status = loaded.ergo_host_load(program, len(program), ctypes.byref(needs), ctypes.byref(failed))
+    return None if status else Needs(*needs), loaded.ergo_host_status_name(status).decode(), failed.value
 
 
 def path_names() -> list[str]:

@@ -94,7 +94,7 @@ static ergo_status received(const ergo_net *net, const ergo_ins *ins) {
 }
 
 static int is_out(const ergo_ins *ins, unsigned i) {
-  return strchr(ins->op->fields, 'L') ? i >= ins->lists[0] : ins->op->spec[i].out;
+  return strchr(ins->op->fields, 'L') ? i >= ins->lists[0] : (!ins->table || i != ins->table) && ins->op->spec[i].out;
 }
 
 /* Bounds, preconditions, waits; the workspace; the lowest address that is written. */

@@ -82,5 +82,5 @@ static ergo_status decode(ergo_ctx *ctx, const ergo_ins *ins) {
   return ERGO_OK;
 }
 
-const ergo_op ergo_op_encode = {0x22, 2, "ENCODE", "TT k P z", {{ERGO_IS_I8, 0, "HWC", ERGO_NO_OPERAND, 0}, {ERGO_IS_U8, 1, "TS", ERGO_NO_OPERAND, 0}}, 0, encode_check, encode_workspace, encode};
-const ergo_op ergo_op_decode = {0x23, 2, "DECODE", "TT k P P I z", {{ERGO_IS_U8, 0, "TS", ERGO_NO_OPERAND, 0}, {ERGO_IS_I8, 1, "HWC", ERGO_NO_OPERAND, 0}}, 0, decode_check, decode_workspace, decode};
+const ergo_op ergo_op_encode = {0x22, 2, "ENCODE", "TT k P z", {{ERGO_IS_I8, 0, "HWC", ERGO_NO_OPERAND, 0}, {ERGO_IS_U8, 1, "TS", ERGO_NO_OPERAND, 0}}, 0, 0, encode_check, encode_workspace, encode};
+const ergo_op ergo_op_decode = {0x23, 2, "DECODE", "TT k P P I z", {{ERGO_IS_U8, 0, "TS", ERGO_NO_OPERAND, 0}, {ERGO_IS_I8, 1, "HWC", ERGO_NO_OPERAND, 0}}, 0, 0, decode_check, decode_workspace, decode};

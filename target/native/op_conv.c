@@ -108,5 +108,5 @@ static ergo_status run(ergo_ctx *ctx, const ergo_ins *ins) {
 
 const ergo_op ergo_op_conv = {0x01, 0, "CONV", "TTTTTT ss eeee ss s zz zzz",
                               {{ERGO_IS_I8, 0, "NHWC", IN_ZP, 0}, {ERGO_IS_I8, 0, "OKLG", ERGO_NO_OPERAND, 1}, {ERGO_IS_I32, 0, "O", ERGO_NO_OPERAND, 0},
-                               {ERGO_IS_I32, 0, "O", ERGO_NO_OPERAND, 0}, {ERGO_IS_I8, 0, "O", ERGO_NO_OPERAND, 0}, {ERGO_IS_I8 | ERGO_IS_I32, 1, "NPQO", OUT_ZP, 0}},
-                              0, check, workspace, run};
+                               {ERGO_IS_I32, 0, "O", ERGO_NO_OPERAND, 0}, {ERGO_IS_I8, 0, "O", ERGO_NO_OPERAND, 0}, {ERGO_IS_I8 | ERGO_IS_I16 | ERGO_IS_I32, 1, "NPQO", OUT_ZP, 0}},
+                              0, 1, check, workspace, run};

@@ -70,4 +70,4 @@ static ergo_status run(ergo_ctx *ctx, const ergo_ins *ins) {
 const ergo_op ergo_op_conv_transpose = {0x03, 0, "CONV_TRANSPOSE", "TTTTTT ss eeee ee ss zz zzz",
                                         {{ERGO_IS_I8, 0, "NHWC", ERGO_NO_OPERAND, 0}, {ERGO_IS_I8, 0, "OKLC", ERGO_NO_OPERAND, 1}, {ERGO_IS_I32, 0, "O", ERGO_NO_OPERAND, 0},
                                          {ERGO_IS_I32, 0, "O", ERGO_NO_OPERAND, 0}, {ERGO_IS_I8, 0, "O", ERGO_NO_OPERAND, 0}, {ERGO_IS_I8 | ERGO_IS_I32, 1, "NPQO", ERGO_NO_OPERAND, 0}},
-                                        0, check, workspace, run};
+                                        0, 1, check, workspace, run};

@@ -104,5 +104,5 @@ static ergo_status run(ergo_ctx *ctx, const ergo_ins *ins) { return ins->v[0] ==
 
 static ergo_status halt(ergo_ctx *ctx, const ergo_ins *ins) { return (void)ctx, (void)ins, ERGO_OK; }
 
-const ergo_op ergo_op_cpu_call = {0x30, 3, "CPU_CALL", "k L L Q", {{0, 0, "*", ERGO_NO_OPERAND, 0}}, 0, check, NULL, run};
-const ergo_op ergo_op_halt = {0x3F, 3, "HALT", "", {{0, 0, "*", ERGO_NO_OPERAND, 0}}, 0, NULL, NULL, halt};
+const ergo_op ergo_op_cpu_call = {0x30, 3, "CPU_CALL", "k L L Q", {{0, 0, "*", ERGO_NO_OPERAND, 0}}, 0, 0, check, NULL, run};
+const ergo_op ergo_op_halt = {0x3F, 3, "HALT", "", {{0, 0, "*", ERGO_NO_OPERAND, 0}}, 0, 0, NULL, NULL, halt};

@@ -71,4 +71,4 @@ static ergo_status run(ergo_ctx *ctx, const ergo_ins *ins) {
 const ergo_op ergo_op_depthwise = {0x02, 0, "DEPTHWISE", "TTTTTT ss eeee ss zz zzz",
                                    {{ERGO_IS_I8, 0, "NHWC", IN_ZP, 0}, {ERGO_IS_I8, 0, "KLC", ERGO_NO_OPERAND, 1}, {ERGO_IS_I32, 0, "C", ERGO_NO_OPERAND, 0},
                                     {ERGO_IS_I32, 0, "C", ERGO_NO_OPERAND, 0}, {ERGO_IS_I8, 0, "C", ERGO_NO_OPERAND, 0}, {ERGO_IS_I8 | ERGO_IS_I32, 1, "NPQC", OUT_ZP, 0}},
-                                   0, check, workspace, run};
+                                   0, 1, check, workspace, run};

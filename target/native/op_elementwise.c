@@ -106,9 +106,8 @@ static ergo_status rowwise(ergo_ctx *ctx, const ergo_ins *ins, inner loop, const
       memmove(t[i].shape + 1, t[i].shape, (ERGO_MAX_RANK - 1) * sizeof *t[i].shape), memmove(t[i].strides + 1, t[i].strides, (ERGO_MAX_RANK - 1) * sizeof *t[i].strides);
       t[i].shape[0] = 1, t[i].strides[0] = 0;
     }
-    ergo_ins one = *ins;
-    one.t[i] = t[i];
-    status = ergo_rows_open(ctx, &one, i, 1, &rows[i]);
+    status = ergo_rows_open(ctx, ins, i, 1, &rows[i]);
+    if (!t[i].codec) rows[i].sn = t[i].strides[0], rows[i].sh = t[i].strides[1];
     if (t[i].codec) t[i].strides[2] = (int32_t)rows[i].sw, t[i].strides[3] = (int32_t)rows[i].sc;
   }
   if (status) return status;
@@ -164,8 +163,8 @@ static ergo_status maxmin_check(const ergo_ins *ins) { return ins->v[0] > 1 ? ER
 static ergo_status maxmin_run(ergo_ctx *ctx, const ergo_ins *ins) { return plain(ctx, ins, maxmin, &ins->v[0]); }
 
 const ergo_op ergo_op_add = {0x10, 1, "ADD", "TTT zz MM h zzz",
-                             {{ERGO_IS_I8, 0, "*", ADD_A_ZP, 0}, {ERGO_IS_I8, 0, "*", ADD_B_ZP, 0}, {ERGO_IS_I8, 1, "*", ADD_OUT_ZP, 0}}, 3, add_check, workspace, add_run};
+                             {{ERGO_IS_I8, 0, "*", ADD_A_ZP, 0}, {ERGO_IS_I8, 0, "*", ADD_B_ZP, 0}, {ERGO_IS_I8, 1, "*", ADD_OUT_ZP, 0}}, 3, 1, add_check, workspace, add_run};
 const ergo_op ergo_op_mul = {0x11, 1, "MUL", "TTT zz mh zzz",
-                             {{ERGO_IS_I8, 0, "*", MUL_A_ZP, 0}, {ERGO_IS_I8, 0, "*", MUL_B_ZP, 0}, {ERGO_IS_I8, 1, "*", MUL_OUT_ZP, 0}}, 3, mul_check, workspace, mul_run};
+                             {{ERGO_IS_I8, 0, "*", MUL_A_ZP, 0}, {ERGO_IS_I8, 0, "*", MUL_B_ZP, 0}, {ERGO_IS_I8, 1, "*", MUL_OUT_ZP, 0}}, 3, 1, mul_check, workspace, mul_run};
 const ergo_op ergo_op_maxmin = {0x12, 1, "MAXMIN", "TTT k",
-                                {{ERGO_IS_I8, 0, "*", ERGO_NO_OPERAND, 0}, {ERGO_IS_I8, 0, "*", ERGO_NO_OPERAND, 0}, {ERGO_IS_I8, 1, "*", ERGO_NO_OPERAND, 0}}, 3, maxmin_check, NULL, maxmin_run};
+                                {{ERGO_IS_I8, 0, "*", ERGO_NO_OPERAND, 0}, {ERGO_IS_I8, 0, "*", ERGO_NO_OPERAND, 0}, {ERGO_IS_I8, 1, "*", ERGO_NO_OPERAND, 0}}, 3, 0, maxmin_check, NULL, maxmin_run};

@@ -35,6 +35,7 @@ static void one_product(const ergo_ins *ins, const int8_t *a, const int8_t *b, c
       int64_t acc = ergo_dot(a + m * am, ak, b + n * bn, bk, ta->shape[ta->rank - 1], (int32_t)ins->v[A_ZP], (int32_t)ins->v[B_ZP]);
       uint8_t *place = out + m * om + n * on;
       if (to->dtype == ERGO_I32) ergo_put_i32(place, (int32_t)(uint32_t)(uint64_t)acc);
+      else if (to->dtype == ERGO_I16) ergo_put_i16(place, ergo_scale(acc, ins->v[MULT], (int)ins->v[SHIFT]));
       else *(int8_t *)place = ergo_requantize(acc, ins->v[MULT], (int)ins->v[SHIFT], ins->v[OUT_ZP], ins->v[LO], ins->v[HI]);
     }
 }
@@ -74,5 +75,5 @@ static ergo_status run(ergo_ctx *ctx, const ergo_ins *ins) {
 }
 
 const ergo_op ergo_op_matmul = {0x04, 0, "MATMUL", "TTT f zz mh zzz",
-                                {{ERGO_IS_I8, 0, "*", ERGO_NO_OPERAND, 0}, {ERGO_IS_I8, 0, "*", ERGO_NO_OPERAND, 1}, {ERGO_IS_I8 | ERGO_IS_I32, 1, "*", ERGO_NO_OPERAND, 0}},
-                                0, check, workspace, run};
+                                {{ERGO_IS_I8, 0, "*", ERGO_NO_OPERAND, 0}, {ERGO_IS_I8, 0, "*", ERGO_NO_OPERAND, 1}, {ERGO_IS_I8 | ERGO_IS_I16 | ERGO_IS_I32, 1, "*", ERGO_NO_OPERAND, 0}},
+                                0, 1, check, workspace, run};

@@ -92,6 +92,6 @@ static ergo_status receive(ergo_ctx *ctx, const ergo_ins *ins) {
   }
 }
 
-const ergo_op ergo_op_copy = {0x20, 2, "COPY", "TT", {{ANY, 0, "*", ERGO_NO_OPERAND, 0}, {ANY, 1, "*", ERGO_NO_OPERAND, 0}}, 0, copy_check, NULL, copy};
-const ergo_op ergo_op_fill = {0x21, 2, "FILL", "T i", {{ANY, 1, "*", ERGO_NO_OPERAND, 0}}, 0, fill_check, NULL, fill};
-const ergo_op ergo_op_receive = {0x24, 2, "RECEIVE", "e I IIIIII T", {{ANY, 1, "*", ERGO_NO_OPERAND, 0}}, 0, receive_check, NULL, receive};
+const ergo_op ergo_op_copy = {0x20, 2, "COPY", "TT", {{ANY, 0, "*", ERGO_NO_OPERAND, 0}, {ANY, 1, "*", ERGO_NO_OPERAND, 0}}, 0, 0, copy_check, NULL, copy};
+const ergo_op ergo_op_fill = {0x21, 2, "FILL", "T i", {{ANY, 1, "*", ERGO_NO_OPERAND, 0}}, 0, 0, fill_check, NULL, fill};
+const ergo_op ergo_op_receive = {0x24, 2, "RECEIVE", "e I IIIIII T", {{ANY, 1, "*", ERGO_NO_OPERAND, 0}}, 0, 0, receive_check, NULL, receive};

@@ -95,4 +95,4 @@ static ergo_status run(ergo_ctx *ctx, const ergo_ins *ins) {
   return status;
 }
 
-const ergo_op ergo_op_pool = {0x14, 1, "POOL", "TT k ss ss eeee ss f z mh zzz", {{ERGO_IS_I8, 0, "NHWC", IN_ZP, 0}, {ERGO_IS_I8, 1, "NPQC", OUT_ZP, 0}}, 0, check, workspace, run};
+const ergo_op ergo_op_pool = {0x14, 1, "POOL", "TT k ss ss eeee ss f z mh zzz", {{ERGO_IS_I8, 0, "NHWC", IN_ZP, 0}, {ERGO_IS_I8, 1, "NPQC", OUT_ZP, 0}}, 0, 1, check, workspace, run};

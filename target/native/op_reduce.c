@@ -86,4 +86,4 @@ static ergo_status run(ergo_ctx *ctx, const ergo_ins *ins) {
   }
 }
 
-const ergo_op ergo_op_reduce = {0x15, 1, "REDUCE", "TT k A f z mh zzz", {{ERGO_IS_I8, 0, "*", ERGO_NO_OPERAND, 0}, {ERGO_IS_I8, 1, "*", ERGO_NO_OPERAND, 0}}, 0, check, NULL, run};
+const ergo_op ergo_op_reduce = {0x15, 1, "REDUCE", "TT k A f z mh zzz", {{ERGO_IS_I8, 0, "*", ERGO_NO_OPERAND, 0}, {ERGO_IS_I8, 1, "*", ERGO_NO_OPERAND, 0}}, 0, 0, check, NULL, run};

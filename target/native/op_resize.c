@@ -48,4 +48,4 @@ static ergo_status run(ergo_ctx *ctx, const ergo_ins *ins) {
 
 const ergo_op ergo_op_resize = {0x17, 1, "RESIZE", "TTTT",
                                 {{ERGO_IS_I8, 0, "NHWC", ERGO_NO_OPERAND, 0}, {ERGO_IS_I32, 0, "P3", ERGO_NO_OPERAND, 0}, {ERGO_IS_I32, 0, "Q3", ERGO_NO_OPERAND, 0},
-                                 {ERGO_IS_I8, 1, "NPQC", ERGO_NO_OPERAND, 0}}, 0, NULL, NULL, run};
+                                 {ERGO_IS_I8, 1, "NPQC", ERGO_NO_OPERAND, 0}}, 0, 0, NULL, NULL, run};

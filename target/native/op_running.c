@@ -43,5 +43,5 @@ static ergo_status requantize(ergo_ctx *ctx, const ergo_ins *ins) {
   return ERGO_OK;
 }
 
-const ergo_op ergo_op_accumulate = {0x18, 1, "ACCUMULATE", "TT f z", {{ERGO_IS_I8, 0, "NHWC", ERGO_NO_OPERAND, 0}, {ERGO_IS_I32, 1, "N11C", ERGO_NO_OPERAND, 0}}, 2, NULL, NULL, accumulate};
-const ergo_op ergo_op_requantize = {0x19, 1, "REQUANTIZE", "TT mh zzz", {{ERGO_IS_I32, 0, "*", ERGO_NO_OPERAND, 0}, {ERGO_IS_I8, 1, "*", ERGO_NO_OPERAND, 0}}, 0, check, NULL, requantize};
+const ergo_op ergo_op_accumulate = {0x18, 1, "ACCUMULATE", "TT f z", {{ERGO_IS_I8, 0, "NHWC", ERGO_NO_OPERAND, 0}, {ERGO_IS_I32, 1, "N11C", ERGO_NO_OPERAND, 0}}, 2, 0, NULL, NULL, accumulate};
+const ergo_op ergo_op_requantize = {0x19, 1, "REQUANTIZE", "TT mh zzz", {{ERGO_IS_I32, 0, "*", ERGO_NO_OPERAND, 0}, {ERGO_IS_I8, 1, "*", ERGO_NO_OPERAND, 0}}, 0, 0, check, NULL, requantize};

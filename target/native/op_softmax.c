@@ -46,4 +46,4 @@ static ergo_status run(ergo_ctx *ctx, const ergo_ins *ins) {
 }
 
 const ergo_op ergo_op_softmax = {0x16, 1, "SOFTMAX", "TTT mh zzz",
-                                 {{ERGO_IS_I8, 0, "*", ERGO_NO_OPERAND, 0}, {ERGO_IS_I32, 0, "Z", ERGO_NO_OPERAND, 0}, {ERGO_IS_I8, 1, "*", ERGO_NO_OPERAND, 0}}, 0, check, NULL, run};
+                                 {{ERGO_IS_I8, 0, "*", ERGO_NO_OPERAND, 0}, {ERGO_IS_I32, 0, "Z", ERGO_NO_OPERAND, 0}, {ERGO_IS_I8, 1, "*", ERGO_NO_OPERAND, 0}}, 0, 0, check, NULL, run};

@@ -146,4 +146,4 @@ static ergo_status run(ergo_ctx *ctx, const ergo_ins *ins) {
 const ergo_op ergo_op_spmv = {0x40, 4, "SPMV", "TTTTTT z zzz I k k W",
                               {{ERGO_IS_I8, 0, "MC", ERGO_NO_OPERAND, 0}, {ERGO_IS_U8, 0, "B", ERGO_NO_OPERAND, 0}, {ERGO_IS_I32, 0, "O", ERGO_NO_OPERAND, 0},
                                {ERGO_IS_I32, 0, "O", ERGO_NO_OPERAND, 0}, {ERGO_IS_I8, 0, "O", ERGO_NO_OPERAND, 0}, {ERGO_IS_I8 | ERGO_IS_I32, 1, "MO", ERGO_NO_OPERAND, 0}},
-                              0, check, workspace, run};
+                              0, 0, check, workspace, run};

@@ -51,4 +51,4 @@ static ergo_status run(ergo_ctx *ctx, const ergo_ins *ins) {
 }
 
 #define BYTES (ERGO_IS_I8 | ERGO_IS_U8)
-const ergo_op ergo_op_table = {0x13, 1, "TABLE", "TTT", {{BYTES, 0, "*", ERGO_NO_OPERAND, 0}, {BYTES, 0, "*", ERGO_NO_OPERAND, 0}, {BYTES, 1, "*", ERGO_NO_OPERAND, 0}}, 1, check, NULL, run};
+const ergo_op ergo_op_table = {0x13, 1, "TABLE", "TTT", {{BYTES, 0, "*", ERGO_NO_OPERAND, 0}, {BYTES, 0, "*", ERGO_NO_OPERAND, 0}, {BYTES, 1, "*", ERGO_NO_OPERAND, 0}}, 1, 0, check, NULL, run};

@@ -6,7 +6,7 @@ ergo_status ergo_output_open(ergo_ctx *ctx, const ergo_ins *ins, unsigned first,
   stage->bias = ergo_at(ctx, bias), stage->mult = ergo_at(ctx, mult), stage->shift = ergo_at(ctx, shift);
   stage->bias_step = bias->strides[0], stage->mult_step = mult->strides[0], stage->shift_step = shift->strides[0];
   stage->zp = ins->v[zp], stage->lo = ins->v[zp + 1], stage->hi = ins->v[zp + 2];
-  stage->raw = out->dtype == ERGO_I32;
+  stage->dtype = out->dtype;
   for (uint32_t o = 0; o < bias->shape[0]; o++) {
     int32_t m = ergo_i32(stage->mult + (int64_t)o * stage->mult_step), s = *(const int8_t *)(stage->shift + (int64_t)o * stage->shift_step);
     if (m < 0 || m >= 1 << 24 || s < 0 || s > 62) return ERGO_BAD_CONSTANT;

@@ -112,6 +112,12 @@ ergo_status ergo_parse(const uint8_t *bytes, size_t size, ergo_ins *ins) {
     if ((*op)->opcode == opcode) ins->op = *op;
   if (!ins->op) return ERGO_UNKNOWN_INSTRUCTION;
   take_fields(&c, ins);
+  if (ins->op->table && !c.bad && c.at < c.end) { /* optional: a list of one table and the zero point of what it gives */
+    if (take(&c, 1) != 1 || ins->operands >= ERGO_OPERANDS) return ERGO_UNKNOWN_INSTRUCTION;
+    ins->table = ins->operands++;
+    take_operand(&c, &ins->t[ins->table]);
+    ins->table_zp = (int8_t)take_signed(&c, 1);
+  }
   if (c.bad) return ERGO_MALFORMED;
   return c.at == c.end ? ERGO_OK : ERGO_UNKNOWN_INSTRUCTION; /* a form with more fields than are known here */
 }

@@ -31,6 +31,7 @@ ergo_status ergo_rows_open(ergo_ctx *ctx, const ergo_ins *ins, unsigned operand,
   rows->slots = ergo_at(ctx, t);
   rows->slot_bytes = (uint32_t)t->strides[1];
   rows->zero_point = (int)ins->v[ins->op->spec[operand].zero_point];
+  if (ins->table && ins->op->spec[operand].out) rows->zero_point = ins->table_zp, rows->looked_up = ins;
   rows->sw = rows->channels, rows->sc = 1;
   rows->kept = (uint32_t)kept_rows(t, kept);
   rows->holds = ergo_take(ctx, rows->kept * sizeof(uint32_t));
@@ -57,6 +58,10 @@ uint8_t *ergo_row_out(ergo_rows *r, uint32_t n, uint32_t h) { return r->codec ? 
 
 ergo_status ergo_row_done(ergo_rows *r, uint32_t h) {
   if (!r->codec) return ERGO_OK;
+  if (r->looked_up) {
+    ergo_operand row = {0, {r->width, r->channels}, {(int32_t)r->channels, 1}, ERGO_I8, ERGO_RAW, 2};
+    ergo_look_up(r->ctx, r->looked_up, &row, r->buffer);
+  }
   return ergo_slot_write(r->codec, r->slots + (size_t)h * r->slot_bytes, r->slot_bytes, r->zero_point, 1, r->width, r->channels, r->state,
                          (const int8_t *)r->buffer, r->ctx->dropped);
 }

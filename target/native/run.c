@@ -79,7 +79,7 @@ ergo_status ergo_run(ergo_net *net, void *arena, size_t arena_bytes, void *works
     ergo_ins ins;
     net->failed = index;
     ergo_status status = ergo_parse(net->bytes + at, net->size - at, &ins);
-    if (!status) ctx.work_used = 0, status = ins.op->run(&ctx, &ins);
+    if (!status) ctx.work_used = 0, status = ergo_execute(&ctx, &ins);
     if (status) return status;
     at += ins.length;
   }

@@ -124,7 +124,7 @@ static int pack_depthwise(ergo_fast *f, const ergo_ins *ins, const int8_t *w, si
 
 static int fits(const ergo_ins *ins) {
   const ergo_operand *x = &ins->t[0], *out = &ins->t[5];
-  return (ins->op->opcode == 0x01 || ins->op->opcode == 0x02) && !x->codec && !out->codec && ergo_elements(x) < (uint64_t)1 << 31 &&
+  return (ins->op->opcode == 0x01 || ins->op->opcode == 0x02) && !x->codec && !out->codec && out->dtype != ERGO_I16 && ergo_elements(x) < (uint64_t)1 << 31 &&
          (out->strides[3] == (int32_t)ergo_itemsize(out->dtype) || out->shape[3] == 1);
 }
 

@@ -4,7 +4,7 @@
 #include "fast.h"
 
 #define EXPORT __attribute__((visibility("default")))
-#define INTERFACE 1
+#define INTERFACE 2
 
 typedef struct ergo_host {
   ergo_ins ins;
@@ -76,9 +76,20 @@ EXPORT long ergo_host_run(ergo_host *const *list, long count, uint8_t *memory, c
   for (; done < count; done++) {
     const ergo_host *host = list[done];
     ctx.work_used = 0, ctx.status = ERGO_OK;
-    *status = host->fast ? ergo_fast_run(host->fast, &ctx, &host->ins, threads) : host->ins.op->run(&ctx, &host->ins);
+    *status = host->fast ? ergo_fast_run(host->fast, &ctx, &host->ins, threads) : ergo_execute(&ctx, &host->ins);
+    if (host->fast && !*status && host->ins.table) ergo_look_up(&ctx, &host->ins, &host->ins.t[5], ergo_at(&ctx, &host->ins.t[5]));
     if (*status) break;
   }
   free(work);
   return done;
 }
+
+/* What a whole Program's bytes need: its status as `ergo_load` has it; arena, workspace and constants, bytes; the instruction that failed. */
+EXPORT int ergo_host_load(const uint8_t *program, size_t size, uint64_t needs[3], uint32_t *failed) {
+  ergo_net net;
+  int status = (int)ergo_load(&net, program, size);
+  needs[0] = ergo_arena_bytes(&net), needs[1] = ergo_workspace_bytes(&net), needs[2] = net.constant_bytes, *failed = net.failed;
+  return status;
+}
+
+EXPORT const char *ergo_host_status_name(int status) { return ergo_status_name((ergo_status)status); }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+from dataclasses import replace
 
 import numpy as np
 from hypothesis import strategies as st
@@ -125,7 +126,7 @@ def _conv(s: Scene):
     window, (oh, ow) = s.window(kernel, shape)
     zps, clip, o = dict(in_zp=s.draw(zero_points), w_zp=s.draw(zero_points)), s.clip(), og * groups
     x = s.slots(shape, zps["in_zp"], True) if n == 1 and s.int(0, 3) == 0 else s.place(shape)
-    out = s.slots((1, oh, ow, o), clip["out_zp"], False) if n == 1 and s.int(0, 3) == 0 else s.place((n, oh, ow, o), s.draw(st.sampled_from(["int8", "int8", "int32"])))
+    out = s.slots((1, oh, ow, o), clip["out_zp"], False) if n == 1 and s.int(0, 3) == 0 else s.place((n, oh, ow, o), s.draw(st.sampled_from(["int8", "int8", "int16", "int32"])))
     return Conv(x=x, w=s.weights((o, *kernel, cg)), **s.per_channel(o), out=out, groups=groups, **window, **zps, **clip)
 
 
@@ -158,7 +159,7 @@ def _matmul(s: Scene):
     left, right = (tuple(d if s.int(0, 2) else 1 for d in batch) for _ in range(2))
     b = (*right, n, k) if swap else (*right, k, n)
     batch = np.broadcast_shapes(left, right)
-    return MatMul(a=s.place((*left, m, k)), b=s.weights(b), out=s.place((*batch, m, n), s.draw(st.sampled_from(["int8", "int32"]))), transpose_b=swap,
+    return MatMul(a=s.place((*left, m, k)), b=s.weights(b), out=s.place((*batch, m, n), s.draw(st.sampled_from(["int8", "int16", "int32"]))), transpose_b=swap,
                   a_zp=s.draw(zero_points), b_zp=s.draw(zero_points), **s.scale())
 
 
@@ -298,11 +299,19 @@ BUILDERS = {"conv": _conv, "depthwise": _depthwise, "conv_transpose": _transpose
             "encode": _encode, "decode": _decode, "argmax": _argmax, "gather_rows": _gather}
 
 
+def _with_table(s: Scene, instruction):
+    """Sometimes the same with a table in its output stage, where it may have one."""
+    if not instruction.OUTPUT_TABLE or instruction.out.dtype != DType.I8 or s.int(0, 2):
+        return instruction
+    table = s.place((256,) if s.draw(st.booleans()) else (instruction.out.shape[-1], 256))
+    return replace(instruction, table=[table], table_zp=s.draw(zero_points))
+
+
 @st.composite
 def scenes(draw, kind: str):
     """(memory, instruction): the instruction's preconditions hold."""
     scene = Scene(draw)
-    instruction = BUILDERS[kind](scene)
+    instruction = _with_table(scene, BUILDERS[kind](scene))
     instruction.check()
     return scene.memory, instruction
 
