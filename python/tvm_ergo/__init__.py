@@ -26,6 +26,7 @@ _PUBLIC = {
     "CompiledModel": "tvm_ergo.compiled",
     "RunResult": "tvm_ergo.compiled",
     "load": "tvm_ergo.compiled",
+    "export_c": "tvm_ergo.exporting_c",
     "QuantizeOptions": "tvm_ergo.relay_passes.micro.quantize",
     "RankOptions": "tvm_ergo.relay_passes.macro.choose_ranks",
     "record": "tvm_ergo.codegen.runtime.recording",

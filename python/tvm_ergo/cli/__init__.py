@@ -1,4 +1,4 @@
-"""``tvm-ergo``: compile, compress, run, eval, report, explore, tune, worker, disasm, targets, ops.
+"""``tvm-ergo``: compile, compress, run, eval, report, explore, tune, worker, export-c, disasm, targets, ops.
 
 Exit codes: 0 done, 2 wrong input of any kind (one clear message on stderr, no traceback), 130 interrupted.
 """
@@ -13,7 +13,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-COMMANDS = ("compile", "compress", "run", "eval", "report", "explore", "tune", "worker", "disasm", "targets", "ops")
+COMMANDS = ("compile", "compress", "run", "eval", "report", "explore", "tune", "worker", "export-c", "disasm", "targets", "ops")
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -23,7 +23,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=_version())
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name in COMMANDS:
-        module = import_module(f"tvm_ergo.cli.{name}_command")
+        module = import_module(f"tvm_ergo.cli.{name.replace('-', '_')}_command")
         sub = subparsers.add_parser(name, help=module.HELP, description=module.__doc__,
                                     formatter_class=argparse.RawDescriptionHelpFormatter)
         module.add_arguments(sub)
