@@ -87,12 +87,30 @@ class _Resolver:
         elif isinstance(op, dialect.Pad) and self.options.pad_in_place and self._may_embed(node.inputs[0]):
             self._try_embed(node.inputs[0], self._place(out).box(interior(self.graph, node)))
         elif isinstance(op, (dialect.Reshape, dialect.Transpose)) and self._allowed(op) and self._may_embed(node.inputs[0]):
-            # else the forward sweep makes the result a view of its source; of a transposed output it could not
-            if out in self.views or (out in self.outputs and isinstance(op, dialect.Transpose)):
+            # else the forward sweep makes the result a view of its source; of a transposed output, or a reshape of transposed axes, it could not
+            if out in self.views or (out in self.outputs and isinstance(op, dialect.Transpose)) or self._joins_transposed(node):
                 source = self._place(out)
                 shape = self.graph.tensors[node.inputs[0]].shape
                 self._try_embed(node.inputs[0], source.reshape(shape) if isinstance(op, dialect.Reshape)
                                 else source.permute([op.perm.index(axis) for axis in range(len(op.perm))]))
+
+    def _joins_transposed(self, node: Node) -> bool:
+        """Whether a reshape's result can be no view of what it comes from through transposes and reshapes: attention's heads, joined again."""
+        if not isinstance(node.op, dialect.Reshape) or not self.options.view_transpose:
+            return False
+        moves, source = [node], self.graph.producer.get(node.inputs[0])
+        while source is not None and isinstance(source.op, (dialect.Reshape, dialect.Transpose)) and self._may_embed(source.outputs[0]):
+            moves.append(source)
+            source = self.graph.producer.get(source.inputs[0])
+        if source is None or len(moves) == 1 or isinstance(source.op, dialect.Slice):
+            return False
+        first = self.graph.tensors[moves[-1].inputs[0]]
+        view: View | None = View.dense(first.id, first.shape, first.itemsize)
+        for move in reversed(moves):
+            view = moved_view(move.op, view)
+            if view is None:
+                return move is node  # an earlier reshape that cannot be a view is copied in any case
+        return False
 
     def _place(self, t: int) -> View:
         """Where a result that others are embedded in lies: its own buffer if nothing was decided yet."""
