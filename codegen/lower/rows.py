@@ -41,8 +41,9 @@ def rescale(node: Node, region: Region, emit: Emitter) -> None:
 @lowers(dialect.Norm)
 def norm(node: Node, region: Region, emit: Emitter) -> None:
     _whole_rows(node, region, emit)
-    op, (x, gamma, beta) = node.op, _read(node, region, emit)
-    emit(Norm, x=x, gamma=gamma, beta=beta, out=emit.operand(node.outputs[0], region), centre=op.centre, in_zp=op.in_zp, eps=op.eps,
+    op, (x, *vectors) = node.op, node.inputs
+    gamma, beta = (emit.view(t).broadcast((region[-1][1],)).operand(emit.dtype(t)) for t in vectors)
+    emit(Norm, x=emit.operand(x, region), gamma=gamma, beta=beta, out=emit.operand(node.outputs[0], region), centre=op.centre, in_zp=op.in_zp, eps=op.eps,
          eps_shift=op.eps_shift, beta_shift=op.beta_shift, shift=op.shift, **_ends(op))
 
 

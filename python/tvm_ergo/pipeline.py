@@ -19,6 +19,7 @@ from tvm_ergo.codegen.output_tables import OUTPUT_TABLES
 from tvm_ergo.codegen.space import Objective
 from tvm_ergo.codegen.stream import STREAM, graph_of
 from tvm_ergo.relay_passes import compat
+from tvm_ergo.relay_passes.attention.quantize import has_rows
 from tvm_ergo.relay_passes.attention.quantize import quantize as quantize_module
 from tvm_ergo.relay_passes.compile.partition import Partition, chip_functions, is_chip_function
 from tvm_ergo.relay_passes.cpu import LegalizeForCPU, ScheduleForCPU
@@ -84,7 +85,7 @@ def _normalize(mod: tvm.IRModule, options: PipelineOptions) -> tvm.IRModule:
 
 
 def _quantize(mod: tvm.IRModule, options: PipelineOptions) -> tvm.IRModule:
-    if is_integer(mod) or is_quantized(mod) or not analyse(main_of(mod)).groups:
+    if is_integer(mod) or is_quantized(mod) or not (analyse(main_of(mod)).groups or has_rows(mod)):
         if options.calibration is not None and (is_integer(mod) or is_quantized(mod)):  # it may be measured on later: what is wrong with it is said now
             for _ in samples_of(mod, options.calibration):
                 pass

@@ -31,8 +31,8 @@ MEASURED = 4  # calibration samples on which the loss is measured
 
 
 def has_rows(mod: tvm.IRModule) -> bool:
-    """Whether the network has what only rows of 16 bits do well: attention, masks, normalization of rows, embeddings."""
-    return any(isinstance(site, (Attention, MaskedSoftmax, Norm, Embedding)) for site in find_sites(FunctionView(main_of(mod))).values())
+    """Whether the network has what only rows of 16 bits do well: attention, masks, normalization (but to unit length, at the end of any network), embeddings."""
+    return any(isinstance(site, (Attention, MaskedSoftmax, Embedding)) or isinstance(site, Norm) and (site.centre or site.eps > 0) for site in find_sites(FunctionView(main_of(mod))).values())
 
 
 def quantize(mod: tvm.IRModule, calibration, options: QuantizeOptions = QuantizeOptions(), *,

@@ -13,6 +13,7 @@ from tvm_ergo.relay_passes import dialect
 from tvm_ergo.relay_passes.attention import masks, sites
 from tvm_ergo.relay_passes.attention.blocks import EXPONENTIALS, LOG2_STEPS, MEAN_STEPS, Operands, in_blocks, with_bias
 from tvm_ergo.relay_passes.attention.values import Value
+from tvm_ergo.relay_passes.dialect.rows import MAX_ROW
 from tvm_ergo.relay_passes.micro.lower_context import CannotLower, Quant, multiplier
 from tvm_ergo.relay_passes.support.view import static_shape
 
@@ -57,15 +58,16 @@ def embedding(low, var, site: sites.Embedding, wide: bool) -> Value:
 
 def norm(low, var, site: sites.Norm, wide: bool) -> Value:
     """The channels' factors of a migration (`Lowering.migration`) are in gamma and beta of the int8 form."""
-    x = low.value(site.x, True)
-    length = static_shape(site.x)[-1]
-    factors = np.ones(length) if wide else low.migration(var)
+    shape = site.shape or static_shape(site.x)
+    length = shape[-1]
+    x = low.write.reshaped_to(low.value(site.x, length < MAX_ROW["int16"]), shape)
+    factors = np.ones(1) if wide or site.shape is not None else low.migration(var)
     quant = low.quant(var, wide) if wide or (factors == 1).all() else low.migrated_quant(var, factors)
-    gamma, beta = (np.broadcast_to(v, (length,)) / (factors * quant.scale) for v in (site.gamma / 2**14, site.beta))
+    gamma, beta = (np.atleast_1d(v) / (factors * quant.scale) for v in (site.gamma / 2**14, site.beta))
     shift = max(0, min(62, int(math.floor(math.log2(32767 / max(np.abs(gamma).max(), 2.0**-40))))))
     summand = np.rint(beta * 2.0**shift)
     beta_shift = max(0, int(np.abs(summand).max()).bit_length() - 31)
-    if np.abs(gamma).max() >= 2**15 or beta_shift > 24:
+    if np.abs(gamma).max() >= 2**15 or beta_shift > 24 or length >= MAX_ROW["int8"]:
         raise CannotLower("its factors do not fit 16 bits", "check the calibration data")
     eps = max(0.0, site.eps) * (length / x.scale) ** 2
     eps_shift = max(0, int(eps).bit_length() - 32)
@@ -75,7 +77,8 @@ def norm(low, var, site: sites.Norm, wide: bool) -> Value:
                       beta_shift=beta_shift, shift=shift)
     vectors = relax.const(np.rint(gamma * 2.0**shift).astype(np.int16)), relax.const(np.rint(summand / 2.0**beta_shift).astype(np.int32))
     told = quant if (factors == 1).all() else None  # channels of different scales have none that reports could show
-    return Value(low.write.emit(op, x.expr, *vectors, quant=told), quant, wide)
+    made = Value(low.write.emit(op, x.expr, *vectors, quant=told), quant, wide)
+    return low.write.reshaped_to(made, static_shape(var))
 
 
 def rotary(low, var, site: sites.Rotary, wide: bool) -> Value:

@@ -18,13 +18,17 @@ MOVES_ONLY = ("relax.reshape", "relax.expand_dims", "relax.squeeze", "relax.flat
 
 @dataclass(frozen=True, eq=False)
 class Norm:
-    """``(x - mean) / sqrt(variance + eps) * gamma + beta`` over the last axis; without ``centre`` the root mean square instead."""
+    """``(x - mean) / sqrt(variance + eps) * gamma + beta`` over the last axis; without ``centre`` the root mean square instead.
+
+    shape: of x, so that what is normalized together is its last axis; None where it is already.
+    """
 
     x: relax.Var
     centre: bool
     eps: float
     gamma: np.ndarray
     beta: np.ndarray
+    shape: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,7 +86,9 @@ def find_norm(view: FunctionView, var: relax.Var) -> tuple[relax.Var, Norm] | No
     """``(the last variable of it, Norm)`` for a normalization whose quotient is ``var``: its factor and summand are taken in."""
     found = _operator(view, var) or _quotient(view, var) or _unit_length(view, var)
     if found is None:
-        return None
+        found = _of_groups(view, var) or _of_trailing_axes(view, var)
+    if found is None or found.shape is not None:
+        return None if found is None else (var, found)
     length = static_shape(var)[-1]
     gamma, beta = found.gamma, found.beta
     last, factor = _channel_constant(view, var, length, "multiply")
@@ -109,14 +115,14 @@ def _operator(view: FunctionView, var: relax.Var) -> Norm | None:
     call = call_of(view, var, "nn.layer_norm", "nn.rms_norm")
     if call is None:
         return None
-    rank, axes = len(static_shape(var)), [int(a) for a in call.attrs.axes]
-    params = [view.const(a) for a in call.args[1:]]
-    if [a % rank for a in axes] != [rank - 1] or any(p is None for p in params):
+    shape = static_shape(var)
+    axes, params = sorted(int(a) % len(shape) for a in call.attrs.axes), [view.const(a) for a in call.args[1:]]
+    if axes != list(range(axes[0], len(shape))) or any(p is None for p in params):
         return None
-    length, layer = static_shape(var)[-1], view.op(var) == "relax.nn.layer_norm"
+    length, layer = int(np.prod(shape[axes[0]:])), view.op(var) == "relax.nn.layer_norm"
     gamma = params[0].real().reshape(-1) if not layer or bool(call.attrs.scale) else np.ones(length)
     beta = params[1].real().reshape(-1) if layer and bool(call.attrs.center) else np.zeros(length)
-    return Norm(call.args[0], layer, float(call.attrs.epsilon), gamma, beta)
+    return Norm(call.args[0], layer, float(call.attrs.epsilon), gamma, beta, (*shape[:axes[0]], length) if len(axes) > 1 else None)
 
 
 def _quotient(view: FunctionView, var: relax.Var) -> Norm | None:
@@ -187,6 +193,36 @@ def _unit_length(view: FunctionView, var: relax.Var) -> Norm | None:
     if total is None or not _over_last_axis(view, total, call_root.args[0]) or _squared(view, total.args[0]) != call.args[0]:
         return None
     return Norm(call.args[0], False, 0.0, np.full(length, length**-0.5), np.zeros(length))
+
+
+def _of_groups(view: FunctionView, var: relax.Var) -> Norm | None:
+    """A group normalization of [N, C, ...] whose factors are 1: exporters multiply behind it, one channel after the other."""
+    call = call_of(view, var, "nn.group_norm")
+    if call is None or int(call.attrs.channel_axis) != 1 or bool(call.attrs.scale) or bool(call.attrs.center):
+        return None
+    shape, groups = static_shape(var), int(call.attrs.num_groups)
+    if sorted(int(a) % len(shape) for a in call.attrs.axes) != list(range(2, len(shape))):
+        return None
+    return _rows(call.args[0], float(call.attrs.epsilon), (shape[0], groups, int(np.prod(shape[1:])) // groups))
+
+
+def _of_trailing_axes(view: FunctionView, var: relax.Var) -> Norm | None:
+    """``(x - mean) / sqrt(variance + eps)`` over the last axes, one or more: instance normalization."""
+    for x, spread in _quotients(view, var):
+        added, difference = call_of(view, spread, "add"), call_of(view, x, "subtract")
+        eps, variance = (scalar_and_other(view, added) or (0.0, None)) if added is not None else (0.0, spread)
+        calls = [call_of(view, variance, "variance"), call_of(view, difference.args[1], "mean") if difference is not None else None]
+        if None in calls or any(call.args[0] != difference.args[0] or call.attrs.axis is None for call in calls):
+            continue
+        shape = static_shape(x)
+        axes = [sorted(int(a) % len(shape) for a in call.attrs.axis) for call in calls]
+        if axes[0] == axes[1] == list(range(axes[0][0], len(shape))):
+            return _rows(difference.args[0], eps, (*shape[:axes[0][0]], int(np.prod(shape[axes[0][0]:]))))
+    return None
+
+
+def _rows(x, eps: float, shape: tuple[int, ...]) -> Norm:
+    return Norm(x, True, eps, np.ones(1), np.zeros(1), shape)
 
 
 # ---- rows of tables, rotation, repeated heads ------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from tvm_ergo.relay_passes.dialect.arithmetic import int64
 from tvm_ergo.relay_passes.dialect.base import ErgoOp, Region, Shape, ergo_op
 from tvm_ergo.relay_passes.dialect.wide import ELEMENTS, _Elementwise, finish, requantize, saturate, width
 
-MAX_ROW = 2**14
+MAX_ROW = {"int8": 2**20, "int16": 2**14}
 
 
 def _whole_rows(out_region: Region, length: int) -> Region:
@@ -27,7 +27,7 @@ def _whole_rows(out_region: Region, length: int) -> Region:
 class Norm(_Elementwise, ErgoOp):
     """Layer (``centre``) or RMS normalization of rows, in integers: the formula of the instruction NORM.
 
-    x i8 or i16[..., C], gamma i16[C], beta i32[C] -> i16 where ``wide``, else i8. eps: epsilon in units of C*C*(step of x)**2.
+    x i8 or i16[..., C], gamma i16[C] or [1], beta i32[C] or [1] -> i16 where ``wide``, else i8. eps: epsilon in units of C*C*(step of x)**2.
     """
 
     arg_names = ("x", "gamma", "beta")
@@ -45,9 +45,10 @@ class Norm(_Elementwise, ErgoOp):
         self.require_count(shapes, 3)
         self.require_dtypes(dtypes, (ELEMENTS, "int16", "int32"))
         length = shapes[0][-1] if shapes[0] else 0
-        self.require(0 < length < MAX_ROW, "bad row length", f"1..{MAX_ROW - 1}", length)
+        most = MAX_ROW[dtypes[0]]
+        self.require(0 < length < most, "bad row length", f"1..{most - 1}", length)
         for name, shape in zip(("gamma", "beta"), shapes[1:]):
-            self.require_shape(name, shape, (length,))
+            self.require_shape(name, shape, (1,) if tuple(shape) == (1,) else (length,))
         self.require_zero_point("in_zp", dtypes[0], self.in_zp)
         self.require_zero_point("out_zp", width(self.wide), self.out_zp)
         self.require(0 <= self.eps < 2**32 and 0 <= self.eps_shift <= 28, "bad epsilon", "below 2**32, shifted by at most 28", (self.eps, self.eps_shift))
@@ -70,13 +71,14 @@ class Norm(_Elementwise, ErgoOp):
             row = (*index[:-1], 0)
             distance = int64(length) * value(x(*index)) - mean(*row)
             t = arithmetic.rounding_shift(distance * root(*row), power(*row) + int64(17))
-            scaled = t * int64(gamma(index[-1])) + (int64(beta(index[-1])) << int64(self.beta_shift))
+            factor, summand = (tensor(0 if int(tensor.shape[0]) == 1 else index[-1]) for tensor in (gamma, beta))
+            scaled = t * int64(factor) + (int64(summand) << int64(self.beta_shift))
             return finish(arithmetic.rounding_shift(scaled, self.shift), self)
 
         return te.compute(x.shape, element, name="norm")
 
     def input_regions(self, out_region: Region, shapes: Sequence[Shape], values=None) -> list[Region]:
-        return [_whole_rows(out_region, shapes[0][-1]), out_region[-1:], out_region[-1:]]
+        return [_whole_rows(out_region, shapes[0][-1]), *(regions.broadcast(out_region[-1:], shape) for shape in shapes[1:])]
 
 
 def _quarter_power(spread: tirx.Expr) -> tirx.Expr:

@@ -14,7 +14,7 @@ from tvm_ergo.target.isa.operand import DType
 from tvm_ergo.target.isa.tensor import HI, I8_ONLY, I32_ONLY, LO, MULT, OUT_ZP, SHIFT
 from tvm_ergo.target.isa.wide import ELEMENTS, WIDE_ONLY, halves
 
-MAX_ROW = 2**14  # elements of a row: sums of squares of 16 bits times their number stay below 2**60
+MAX_ROW = {DType.I8: 2**20, DType.I16: 2**14}  # elements of a row: sums of squares times their number stay below 2**60
 EXPONENTIAL_BITS = 8  # fraction bits of what EXP_ROWS takes
 
 
@@ -27,7 +27,7 @@ class Norm(Instruction):
     bits. out = clip(out_zp + floor((t * gamma + (beta << beta_shift)) / 2**shift + 1/2)). Of an int16 output the bounds are those of its type.
     """
 
-    x = Tensor("*", ELEMENTS, "input, [..., C], C < 2**14")
+    x = Tensor("*", ELEMENTS, "input, [..., C]; C < 2**14 of int16, < 2**20 of int8")
     gamma = Tensor("C", WIDE_ONLY, "factor of each channel")
     beta = Tensor("C", I32_ONLY, "summand of each channel")
     out = Tensor("*", ELEMENTS, "output, x's shape", out=True)
@@ -42,7 +42,8 @@ class Norm(Instruction):
         self.check_clip()
         self.require(self.x.shape == self.out.shape, "the output has the wrong shape", self.x.shape, self.out.shape)
         self.require(self.x.shape[-1] == dims["C"], "gamma has the wrong length", self.x.shape[-1], dims["C"])
-        self.require(self.x.shape[-1] < MAX_ROW, "the rows are too long: sums must fit 64 bits", f"below {MAX_ROW}", self.x.shape[-1])
+        most = MAX_ROW[self.x.dtype]
+        self.require(self.x.shape[-1] < most, "the rows are too long: sums must fit 64 bits", f"below {most}", self.x.shape[-1])
         self.require(self.x.dtype == DType.I8 or self.in_zp == 0, "x is int16 and has a zero point", 0)
 
     def execute(self, memory) -> None:
@@ -57,10 +58,10 @@ class Norm(Instruction):
         engine, n = chip.vector, self.out.elements
         rows, half = n // self.x.shape[-1], halves(self.x, self.out)
         cycles = ceil_div(half * n, engine.lanes) + 2 * ceil_div(2 * n, engine.lanes) + 2 * ceil_div(rows, engine.divide_lanes)
-        squares = self.x.dtype.itemsize ** 2
+        squares, factors = self.x.dtype.itemsize ** 2, max(2, self.gamma.distinct_bytes) + max(4, self.beta.distinct_bytes)
         events = {Event.MUL_8X8: squares * n, Event.ACC_ADD_32: (squares + 2) * n, Event.REQUANT: 2 * n, Event.DIVIDE: 2 * rows,
-                  Event.LOCAL_WRITE_BYTE: self.gamma.size_bytes + self.beta.size_bytes}
-        read = 2 * self.x.distinct_bytes + self.gamma.size_bytes + self.beta.size_bytes
+                  Event.LOCAL_WRITE_BYTE: factors}
+        read = 2 * self.x.distinct_bytes + factors
         return engine_cost(engine, cycles, read, self.out.size_bytes, events)
 
 

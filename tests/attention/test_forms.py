@@ -81,6 +81,30 @@ def test_a_masked_softmax_without_a_product():
         assert np.abs(got - wanted).max() < 1 / 128 and not got[feed["m"] == 0].any()
 
 
+ROWS = np.linspace(0.5, 1.5, 4).astype(np.float32)
+NORMS = {
+    "layer": ([("LayerNormalization", ("x", "g", "b"), "y", {"axis": -1})], [2, 5, 12], {"g": np.linspace(0.5, 2, 12), "b": np.linspace(-1, 1, 12)}, 17, 0.001),
+    "layer of two axes": ([("LayerNormalization", ("x", "g", "b"), "y", {"axis": -2})], [2, 3, 4], {"g": np.ones((3, 4)), "b": np.zeros((3, 4))}, 17, 0.001),
+    "root mean square": ([("RMSNormalization", ("x", "g"), "y", {"axis": -1})], [2, 5, 12], {"g": np.linspace(0.5, 2, 12)}, 23, 0.001),
+    "group": ([("GroupNormalization", ("x", "g", "b"), "y", {"num_groups": 2})], [1, 4, 6, 6], {"g": ROWS, "b": ROWS}, 21, 0.02),
+    "instance": ([("InstanceNormalization", ("x", "g", "b"), "y", {})], [1, 4, 6, 6], {"g": ROWS, "b": ROWS}, 17, 0.02),
+}
+
+
+@pytest.mark.parametrize("name", NORMS)
+def test_a_normalization_alone(name):
+    """Whole on the chip; factors behind a group's norm are products of 8 bits."""
+    nodes, shape, constants, opset, bound = NORMS[name]
+    model = nets.model(nodes, {"x": ("float32", shape)}, {n: a.astype(np.float32) for n, a in constants.items()}, opset)
+    rng = np.random.default_rng(3)
+    feeds = [{"x": rng.normal(1, 3, shape).astype(np.float32)} for _ in range(8)]
+    compiled = tvm_ergo.compile(model, calibration=feeds, strict=True)
+    assert error(compiled, feeds) < bound
+    assert any(i.MNEMONIC == "NORM" for p in compiled.programs.values() for i in p.instructions)
+    on_cpu = build_cpu(compiled.lowered)(*compiled.check_inputs(feeds[0]))
+    np.testing.assert_array_equal(next(iter(compiled.run(feeds[0]).outputs.values())), np.asarray(on_cpu[0]))
+
+
 def test_too_much_loss_keeps_float_and_says_how_much(monkeypatch):
     monkeypatch.setattr("tvm_ergo.relay_passes.attention.quantize.LIMIT", 1e-4)
     model, feeds = nets.form("no mask")

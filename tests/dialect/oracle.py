@@ -230,6 +230,7 @@ def _rescale(op, x):
 
 def _norm(op, x, gamma, beta):
     out = np.empty(x.shape, np.int16 if op.wide else np.int8)
+    gamma, beta = (np.broadcast_to(v, x.shape[-1:]) for v in (gamma, beta))
     for row in np.ndindex(x.shape[:-1]):
         values = [int(v) - op.in_zp for v in x[row]]
         length, total = len(values), sum(values) if op.centre else 0

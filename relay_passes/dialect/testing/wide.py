@@ -66,7 +66,9 @@ def _norm(source: Source, shape: Shape | None) -> RandomCall:
     op = Norm(wide=wide, centre=source.chance(50), in_zp=source.zero_point() if dtype == "int8" else 0, eps=eps, eps_shift=source.choice((0, 0, 28, 9)),
               beta_shift=source.choice((0, 8, 24)), shift=source.choice((source.integer(16, 26), 0, 62)), lo=lo, hi=hi,
               out_zp=0 if wide else source.zero_point())
-    return RandomCall(op, (x, x[-1:], x[-1:]), (dtype, "int16", "int32"), {1: random_array(source.rng, x[-1:], "int16"), 2: beta})
+    gamma, beta = random_array(source.rng, x[-1:], "int16"), beta[:1] if source.chance(20) else beta
+    gamma = gamma[:1] if source.chance(20) else gamma
+    return RandomCall(op, (x, gamma.shape, beta.shape), (dtype, "int16", "int32"), {1: gamma, 2: beta})
 
 
 def _rows(source: Source) -> Shape:

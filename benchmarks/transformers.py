@@ -1,0 +1,67 @@
+"""Networks with attention on the emulated chip: accuracy over all samples beside float, what stays on the host, memory, cycles, energy, power.
+
+stories260K is calibrated on the first 4 of its 48 windows (there is no other data): the loss is given over all windows and over the 44 others. MiniLM is
+calibrated on SST-2 training sentences and tested on all pairs of STS-B. Float: the same network evaluated by NumPy in float32, same samples, same run.
+"""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+
+from benchmarks.common import parse, parser, show
+from tvm_ergo.evaluation import TASKS
+from tvm_ergo.evaluation.nets import compile_net
+from tvm_ergo.target.machine import Trace
+
+NETS = {"stories260k_s256": 4, "all_minilm_l6_v2_trim": 64}
+"""And how many samples calibrate them."""
+TOKENS = {"stories260k_s256": 256, "all_minilm_l6_v2_trim": 64}
+
+
+def main(argv=None) -> None:
+    options = parser(__doc__)
+    options.add_argument("--limit", type=int, help="at most so many samples of each test")
+    arguments = parse(options, argv)
+    rows = [row for name in arguments.nets or NETS for row in rows_of(name, arguments.limit)]
+    show("networks with attention, ergo/1 with the memory they need", rows, arguments.json)
+
+
+def rows_of(name: str, limit: int | None) -> list[dict]:
+    """One row for each test of a net."""
+    begin = time.perf_counter()
+    compiled = compile_net(name, calibration_samples=NETS[name])
+    seconds = time.perf_counter() - begin
+    figures = chip_figures(compiled, TOKENS[name])
+    return [{"net": name, **tested(compiled, test, limit, skip), **figures, "compile s": seconds}
+            for test in TASKS[name].tests for skip in ((0, NETS[name]) if name.startswith("stories") else (0,))]
+
+
+def tested(compiled, test, limit: int | None, skip: int) -> dict:
+    """Float and chip on the same samples; skip: samples at the beginning that are left out, because they calibrated the network."""
+    found = {}
+    for kind, run in (("float", lambda feeds: [np.asarray(o) for o in compiled.run_float(feeds)]),
+                      ("chip", lambda feeds: list(compiled.run(feeds).outputs.values()))):
+        metric, count = test.metric(), 0
+        for number, (feeds, label) in enumerate(test.source.samples(limit)):
+            if number >= skip:
+                metric.update([run(feed) for feed in feeds], label)
+                count += 1
+        found[kind] = metric.result()[metric.primary]
+    return {"test": test.name + (f", without the first {skip}" if skip else ""), "samples": count, "figure": metric.primary, "float": found["float"],
+            "chip": found["chip"], "change": found["chip"] - found["float"]}
+
+
+def chip_figures(compiled, tokens: int) -> dict:
+    """Of one inference at the first operating point."""
+    programs = list(compiled.programs.values())
+    traces = [Trace(program, compiled.chip) for program in programs]
+    cycles, seconds, pj = sum(t.cycles for t in traces), sum(t.seconds for t in traces), sum(t.energy_pj for t in traces)
+    return {"host operators": len(compiled.fallbacks), "constants KiB": sum(p.meta["constant_bytes"] for p in programs) / 1024,
+            "activations KiB": max((p.meta["activation_bytes"] for p in programs), default=0) / 1024, "cycles": cycles, "us": seconds * 1e6,
+            "uJ": pj / 1e6, "uJ a token": pj / 1e6 / tokens, "mW running": pj / 1e9 / seconds if seconds else 0.0}
+
+
+if __name__ == "__main__":
+    main()
