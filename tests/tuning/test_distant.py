@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 import time
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import numpy as np
 import psutil
@@ -16,6 +16,7 @@ import tvm_ergo
 from tvm_ergo import zoo
 from tvm_ergo.codegen.codes import takes_codes, with_codes
 from tvm_ergo.codegen.fuse import Coded
+from tvm_ergo.codegen.graph import Graph, Node, OutputTable, Tensor
 from tvm_ergo.codegen.tuning.figures import Figures
 from tvm_ergo.codegen.weights.coding import Coding
 from tvm_ergo.remote import Workers
@@ -115,6 +116,15 @@ def test_graphs_with_codecs_and_codings_go_over(make_bed, make_net):
     for one in (graph, coded):
         assert sent._graph_of(json.loads(json.dumps(sent._graph(one)))).fingerprint == one.fingerprint
     assert sent._layout_of(json.loads(json.dumps(sent._layout(layout)))) == layout
+
+
+def test_every_field_of_a_graph_goes_over():
+    """Whoever adds one adds it to `sent` as well."""
+    known = {Graph: {"tensors", "nodes", "inputs", "outputs", "name", "streams"}, Node: {"id", "name", "op", "inputs", "outputs", "again", "table"},
+             Tensor: {"id", "name", "shape", "dtype", "data", "coding"}, OutputTable: {"lut", "op"}, Coded: {"inner", "expands", "shrinks", "shape"}, Coding: {"codec", "lanes"},
+             SlotLayout: {"codec", "tile_rows", "slot_bytes", "zero_point"}}
+    for kind, names in known.items():
+        assert {field.name for field in fields(kind)} == names, kind
 
 
 class Lying(Endpoint):

@@ -13,7 +13,7 @@ from dataclasses import asdict, fields
 import numpy as np
 
 from tvm_ergo.codegen.fuse import Coded
-from tvm_ergo.codegen.graph import Graph, Node, Tensor
+from tvm_ergo.codegen.graph import Graph, Node, OutputTable, Tensor
 from tvm_ergo.codegen.options import Options
 from tvm_ergo.codegen.tuning.measure import Bench
 from tvm_ergo.codegen.tuning.space import Space
@@ -52,16 +52,16 @@ def from_json(data: Mapping) -> tuple[Space, Bench]:
 def _graph(graph: Graph) -> dict:
     return {"tensors": [[t.name, list(t.shape), t.dtype, None if t.data is None else base64.b64encode(np.ascontiguousarray(t.data).tobytes()).decode(),
                          t.coding and [t.coding.codec.name, t.coding.lanes]] for t in graph.tensors],
-            "nodes": [[node.name, _op(node.op), list(node.inputs), list(node.outputs), node.again] for node in graph.nodes],
+            "nodes": [[node.name, _op(node.op), list(node.inputs), list(node.outputs), node.again, node.table and [node.table.lut, _op(node.table.op)]] for node in graph.nodes],
             "inputs": list(graph.inputs), "outputs": list(graph.outputs), "name": graph.name, "streams": sorted(graph.streams)}
 
 
 def _graph_of(data: Mapping) -> Graph:
     tensors = tuple(_tensor_of(number, *told) for number, told in enumerate(data["tensors"]))
-    nodes = tuple(Node(number, str(name), _op_of(op), tuple(map(int, inputs)), tuple(map(int, outputs)), bool(again))
-                  for number, (name, op, inputs, outputs, again) in enumerate(data["nodes"]))
+    nodes = tuple(Node(number, str(name), _op_of(op), tuple(map(int, inputs)), tuple(map(int, outputs)), bool(again), table and OutputTable(int(table[0]), _op_of(table[1])))
+                  for number, (name, op, inputs, outputs, again, table) in enumerate(data["nodes"]))
     places = range(len(tensors))
-    for t in (*data["inputs"], *data["outputs"], *data["streams"], *(t for node in nodes for t in (*node.inputs, *node.outputs))):
+    for t in (*data["inputs"], *data["outputs"], *data["streams"], *(t for node in nodes for t in (*node.inputs, *node.constants, *node.outputs))):
         if t not in places:
             raise ModelError("a task names a tensor that it does not have", available=str(t)[:40])
     return Graph(tensors, nodes, tuple(data["inputs"]), tuple(data["outputs"]), str(data["name"]), frozenset(data["streams"]))
