@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from tvm_ergo.frontend.tflite.flat import MAX_TENSOR_BYTES, NUMPY, Tensor
+from tvm_ergo.frontend.tflite.flat import DAMAGE, MAX_TENSOR_BYTES, NUMPY, Tensor
 from tvm_ergo.target.errors import ModelError, UnsupportedError
 
 _DENSE, _CSR = 0, 1
@@ -29,7 +29,10 @@ def array_of(tensor: Tensor) -> np.ndarray:
         raise ModelError("a constant is larger than any chip's memory", where=f"tensor {tensor.name!r}", available=str(tensor),
                          required=f"at most {MAX_TENSOR_BYTES:,} bytes")
     if tensor.sparsity is not None:
-        values = _dense(tensor, _unpacked(tensor, dtype, None))
+        try:
+            values = _dense(tensor, _unpacked(tensor, dtype, None))
+        except DAMAGE as error:
+            raise _damaged(tensor) from error
     else:
         values = _unpacked(tensor, dtype, count).reshape(tensor.shape)
     return values.astype(np.float32) if dtype == "float16" else values
@@ -56,6 +59,10 @@ def _short(tensor: Tensor, wanted: int) -> ModelError:
                       remedy="the file is damaged; copy or convert it again")
 
 
+def _damaged(tensor: Tensor) -> ModelError:
+    return ModelError("a sparse constant is damaged", where=f"tensor {tensor.name!r}, {tensor}", remedy="convert the model again")
+
+
 def _vector(kind: int, table) -> list[int]:
     """The indices of one dimension, in the width the file chose."""
     import tflite
@@ -74,7 +81,7 @@ def _dense(tensor: Tensor, values: np.ndarray) -> np.ndarray:
     order = [int(table.TraversalOrder(i)) for i in range(table.TraversalOrderLength())]
     blocks = [int(table.BlockMap(i)) for i in range(table.BlockMapLength())]
     levels = [table.DimMetadata(i) for i in range(table.DimMetadataLength())]
-    damaged = ModelError("a sparse constant is damaged", where=f"tensor {tensor.name!r}, {tensor}", remedy="convert the model again")
+    damaged = _damaged(tensor)
     if sorted(order) != list(range(len(levels))) or len(levels) != len(shape) + len(blocks) or any(not 0 <= b < len(shape) for b in blocks):
         raise damaged
     block_size = [1] * len(shape)

@@ -13,7 +13,7 @@ import tflite
 
 from tvm_ergo.target.errors import ModelError
 
-_DAMAGE = (struct.error, IndexError, ValueError, TypeError, AttributeError, OverflowError, KeyError)
+DAMAGE = (struct.error, IndexError, ValueError, TypeError, AttributeError, OverflowError, KeyError)
 """What the flatbuffer reader raises on offsets into nowhere."""
 _MOST_DIMENSIONS = 8
 MAX_TENSOR_BYTES = 2**31
@@ -100,7 +100,7 @@ def read(data: bytes, source: str) -> tuple[Subgraph, ...]:
         if model.SubgraphsLength() < 1:
             raise ModelError("the TFLite file has no subgraph", where=source)
         return tuple(_subgraph(model, model.Subgraphs(i), data) for i in range(model.SubgraphsLength()))
-    except _DAMAGE as error:
+    except DAMAGE as error:
         raise ModelError("the TFLite file is truncated or damaged", where=source,
                          available=f"{len(data):,} bytes, with references to what is not among them") from error
 
