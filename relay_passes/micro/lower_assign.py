@@ -25,6 +25,7 @@ class Assignment:
     given: dict[str, Quant] = field(default_factory=dict)
     quant: dict[relax.Var, Quant] = field(default_factory=dict)
     why: dict[relax.Var, str] = field(default_factory=dict)
+    wide: set[relax.Var] = field(default_factory=set)
     from_host: dict[tuple[relax.Var, Group], Quant] = field(default_factory=dict)
     _group: dict[relax.Var, list[Group]] = field(default_factory=dict)
     _wanted: dict[relax.Var, Quant | None] = field(default_factory=dict)
@@ -87,10 +88,20 @@ class Assignment:
         for user in self.view.users(var):
             answer = self._through(user, var)
             if answer is None:
-                self.why.setdefault(var, f"its result is read in float by {user.name} ({self.view.op(user) or 'copy'})")
+                self.why.setdefault(var, self._why(user))
+                if self.view.op(user) == "relax.quantize":
+                    self.wide.add(var)
                 return None
             answers.append(answer)
         return answers[0] if answers else None
+
+    def _why(self, user: relax.Var) -> str:
+        """Why what ``user`` reads has no quantization in 8 bits."""
+        op = self.view.op(user)
+        if op == "relax.quantize":
+            dtype = str(self.view.value[user].attrs.out_dtype)
+            return f"its result is {dtype}, and on the chip it gives int8" if dtype not in ("int8", "uint8") else "its result has more than one scale"
+        return f"its result is read in float by {user.name} ({op.removeprefix('relax.') or 'copy'})"
 
     def _through(self, user: relax.Var, var: relax.Var) -> Quant | None:
         if self.view.op(user) == "relax.quantize":

@@ -75,6 +75,7 @@ class CannotLower(Exception):
 
 
 NEEDS_QUANTIZATION = "quantize the tensor in the model (QuantizeLinear, DequantizeLinear), or compile with calibration data"
+NEEDS_INT8 = "convert the model with int8 activations (full integer quantization with 8 bits)"
 
 LOWERINGS: dict[type[Rule], Callable[["Context", Group, Quant], relax.Expr]] = {}
 

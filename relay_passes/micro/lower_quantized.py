@@ -16,7 +16,7 @@ from tvm import relax
 from tvm_ergo.relay_passes.micro import lower_movement, lower_spatial  # noqa: F401  (their import registers lowering rules)
 from tvm_ergo.relay_passes.micro import lower_elementwise, lower_linear  # noqa: F401
 from tvm_ergo.relay_passes.micro.lower_assign import Assignment
-from tvm_ergo.relay_passes.micro.lower_context import (LOWERINGS, NEEDS_QUANTIZATION, CannotLower, Context, HostFallback, Note, Quant,
+from tvm_ergo.relay_passes.micro.lower_context import (LOWERINGS, NEEDS_INT8, NEEDS_QUANTIZATION, CannotLower, Context, HostFallback, Note, Quant,
                                                        Value, host_fallbacks, kept_in_float, lowering_notes, scale_of, write_records)
 from tvm_ergo.relay_passes.micro.split_quantizers import SplitQuantizers
 from tvm_ergo.relay_passes.support.groups import analyse
@@ -118,7 +118,12 @@ class _Lowering:
             self._on_host(var)
 
     def _not_per_tensor(self, var: relax.Var, op: str) -> None:
-        self.fallbacks.append(HostFallback(str(var.name), op, "it is not int8 or uint8 with one scale", "quantize activations per tensor"))
+        call = self.view.value[var]
+        dtype = str(call.attrs.out_dtype) if op == "quantize" else dtype_of(call.args[0])
+        if dtype in ("int8", "uint8"):
+            self.fallbacks.append(HostFallback(str(var.name), op, "it has more than one scale", "quantize activations per tensor"))
+        else:
+            self.fallbacks.append(HostFallback(str(var.name), op, f"it is {dtype}, and activations on the chip are int8", NEEDS_INT8))
 
     def _alias(self, var: relax.Var, source: relax.Var) -> None:
         for table in (self.ctx.int8, self.ints):
@@ -133,7 +138,8 @@ class _Lowering:
             if out is None and self._lower_wide(group):
                 return
             if out is None:
-                raise CannotLower(self.assigned.why.get(group.output, "its result is not quantized"), NEEDS_QUANTIZATION)
+                why = self.assigned.why.get(group.output, "its result is not quantized")
+                raise CannotLower(why, NEEDS_INT8 if group.output in self.assigned.wide else NEEDS_QUANTIZATION)
             for source in group.inputs:
                 self._quantize_source(source, group)
             self.ctx.group = group
