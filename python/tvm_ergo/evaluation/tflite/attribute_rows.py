@@ -58,6 +58,9 @@ _LINEAR = [
         {**_WINDOW, **_DILATED, "@channels a group": [2]}, _CONV_BASE, version=3),
     Row("DEPTHWISE_CONV_2D", "DepthwiseConv2DOptions", lambda v: (X((1, 9, 8, 4)), W((1, 3, 3, 4 * v.get("depth_multiplier", 1)), 3), B(4 * v.get("depth_multiplier", 1))),
         {**_WINDOW, **_DILATED, "depth_multiplier": [2]}, {**_CONV_BASE, "depth_multiplier": 1}, version=3),
+    Row("CONV_3D", "Conv3DOptions", lambda v: (X((1, 5, 6, 7, 3)), W((3, 2, 3, 3, 4), None), B(4)),
+        {"padding": [0, 1], "stride_d": [2], "stride_h": [2], "stride_w": [3], FUSED: ACTIVATIONS, "dilation_d_factor": [2], "dilation_h_factor": [2], "dilation_w_factor": [2]},
+        {"stride_d": 1, "stride_h": 1, "stride_w": 1}, version=1, kinds=("float32",)),
     Row("TRANSPOSE_CONV", "TransposeConvOptions", _transposed, {"padding": [0, 1], "stride_w": [1, 3], "stride_h": [1, 4], FUSED: ACTIVATIONS, "@rows beyond": [-1]},
         {"stride_w": 2, "stride_h": 2}, version=4),
     Row("FULLY_CONNECTED", "FullyConnectedOptions", lambda v: (X((2, 3, 8)), W((5, 8), None), B(5)),
@@ -162,9 +165,22 @@ def _lstm(v: dict) -> tuple:
     return (x, *weights, V((2, 2 if projected else 5)), V((2, 5), "int16", 2**-12))
 
 
+def _both_ways(v: dict) -> tuple:
+    """Two LSTMs, and no auxiliary input."""
+    forwards = _lstm(v)
+    states = forwards[-2:]
+    backwards = tuple(B(p.channels, 0, p.w + 17) if isinstance(p, B) else p for p in forwards[1:-2])
+    return (*forwards[:-2], *backwards, *states, *states, *[None] * 9)
+
+
 _RECURRENT = [
     Row("UNIDIRECTIONAL_SEQUENCE_LSTM", "UnidirectionalSequenceLSTMOptions", _lstm,
         {FUSED: [1, 3, 4], "cell_clip": [.1], "proj_clip": [.05], "time_major": [True], "diagonal_recurrent_tensors": [True]}, {FUSED: 4}, version=3, kinds=("float32",)),
+    Row("LSTM", "LSTMOptions", lambda v: (X((2, 3)), *_lstm(v)[1:]), {FUSED: [1, 3], "cell_clip": [.1], "proj_clip": [.05], "kernel_type": [1]}, {FUSED: 4}, version=1,
+        kinds=("float32",)),
+    Row("BIDIRECTIONAL_SEQUENCE_LSTM", "BidirectionalSequenceLSTMOptions", _both_ways,
+        {FUSED: [1, 3], "cell_clip": [.1], "proj_clip": [.05], "time_major": [False], "merge_outputs": [False]}, {FUSED: 4, "time_major": True, "merge_outputs": True},
+        outputs=lambda v: 1 if v.get("merge_outputs") else 2, version=1, kinds=("float32",)),
     Row("UNIDIRECTIONAL_SEQUENCE_RNN", "SequenceRNNOptions",
         lambda v: (X((4, 2, 3) if v.get("time_major") else (2, 4, 3)), W((5, 3), None), W((5, 5), None), B(5, 0, 1), V((2, 5))),
         {FUSED: [1, 2, 3, 4], "time_major": [True]}, {FUSED: 0}, version=1, kinds=("float32",)),
@@ -174,6 +190,7 @@ _RECURRENT = [
 ]
 _OTHER = [
     Row("ONE_HOT", "OneHotOptions", lambda v: (I([[0, 2], [1, 3]]), I(4), I(2., "float32"), I(-1., "float32")), {"axis": [-1, 0, 1]}, {"axis": -1}, "float32", version=1, kinds=("float32",)),
+    Row("SCATTER_ND", None, lambda v: (I(v.get("@places", [[0], [3], [1]])), C(_seeded(3, 5)), I([4, 5])), {"@places": [[[0], [2], [2]]]}, version=1, kinds=("float32",)),
     Row("FAKE_QUANT", "FakeQuantOptions", lambda v: (X((2, 5, 6)),), {"min": [-1., 0.], "max": [.5, 3.], "num_bits": [4, 16], "narrow_range": [True]},
         {"min": -2., "max": 2., "num_bits": 8}, kinds=("float32",)),
     Row("CAST", "CastOptions", lambda v: (X((2, 5)),), {"@to int32": [True]}, out="int32", version=1, kinds=("float32",)),

@@ -90,6 +90,29 @@ def one_hot(c: Converter, node: Node) -> None:
     c.bind(node.output(), c.emit(relax.op.where(hit, const(np.asarray(on, dtype)), const(np.asarray(off, dtype)))))
 
 
+@operator("BROADCAST_ARGS")
+def broadcast_args(c: Converter, node: Node) -> None:
+    """The shape two shapes broadcast to."""
+    shapes = [tuple(c.ints(node, i, "a shape")) for i in (0, 1)]
+    c.bind(node.output(), const(np.array(np.broadcast_shapes(*shapes), dtype_of_output(node.output(), node))))
+
+
+@operator("SCATTER_ND", options="ScatterNdOptions")
+def scatter_nd(c: Converter, node: Node) -> None:
+    """Sums of updates at constant places of a tensor of zeros: a product with a matrix of ones."""
+    places, dims = c.array(node, 0, "places"), c.ints(node, 2, "a shape")
+    updates, depth = c.real(node, 1), places.shape[-1]
+    sizes = np.array(dims[:depth])
+    if not 0 < depth <= len(dims) or min(dims) < 1 or places.size and ((places < 0) | (places >= sizes)).any() or dtype_of(updates) != "float32":
+        raise node.refuse(f"writes {dtype_of(updates)} at {places.shape} places of {dims}", required="real numbers at places inside the shape")
+    flat = np.ravel_multi_index(tuple(places.reshape(-1, depth).T), tuple(sizes))
+    c.declared.add(4 * int(np.prod(sizes)) * flat.size, node.where)
+    ones = np.zeros((int(np.prod(sizes)), flat.size), np.float32)
+    ones[flat, np.arange(flat.size)] = 1
+    rows = c.emit(relax.op.reshape(updates, [flat.size, int(np.prod(dims[depth:]))]))
+    c.store(node, c.emit(relax.op.reshape(c.emit(relax.op.matmul(const(ones), rows)), dims)))
+
+
 # ---- look-ups ----
 def checked_indices(c: Converter, node: Node, i: int, size: int) -> Expr:
     """Indices of input ``i`` into ``size`` elements: constants are checked, others kept inside when they are used."""

@@ -111,6 +111,20 @@ def depthwise_conv_2d(c: Converter, node: Node) -> None:
     c.store(node, fused(c, node, with_bias(c, node, result, 2, 0, 1)))
 
 
+@operator("CONV_3D", options="Conv3DOptions", handled=f"padding stride_d stride_h stride_w {FUSED} dilation_d_factor dilation_h_factor dilation_w_factor")
+def conv_3d(c: Converter, node: Node) -> None:
+    """Float, weights DHWIO; it runs on the host."""
+    strides = positive(node, d="stride_d", h="stride_h", w="stride_w")
+    dilations = positive(node, d="dilation_d_factor", h="dilation_h_factor", w="dilation_w_factor")
+    x, w = c.real(node, 0), weights(c, node, 1)
+    if int(node.opt["padding"]) not in PADDING:
+        raise node.refuse(f"has the padding {node.opt['padding']}", required="SAME or VALID")
+    pairs = [(0, 0) if int(node.opt["padding"]) == 1 else same_padding(*v) for v in zip(shape_of(x)[1:4], shape_of(w)[:3], strides, dilations)]
+    padding = [p[0] for p in pairs] + [p[1] for p in pairs]
+    result = c.emit(relax.op.nn.conv3d(x, w, strides, padding, dilations, 1, "NDHWC", "DHWIO", "NDHWC"))
+    c.store(node, fused(c, node, with_bias(c, node, result, 2, 0, 1)))
+
+
 @operator("TRANSPOSE_CONV", options="TransposeConvOptions", handled=f"padding stride_w stride_h {FUSED}", without_meaning=BIAS_TYPE)
 def transpose_conv(c: Converter, node: Node) -> None:
     """The output's size is the file's: what the kernel reaches beyond it is cut, rows it does not reach hold the bias alone."""

@@ -54,37 +54,51 @@ def side_by_side(c: Converter, node: Node, inputs: list[int]) -> Expr:
 
 @dataclass
 class _Lstm:
-    """One LSTM being written: gate order input, forget, cell, output (without input where it is coupled to forget)."""
+    """One LSTM being written: gate order input, forget, cell, output (without input where it is coupled to forget).
+
+    shift : by how much its weights stand behind those of the first direction. cell : which input is its cell state.
+    """
 
     c: Converter
     node: Node
+    shift: int = 0
+    cell: int = 19
 
     def __post_init__(self) -> None:
-        self.coupled = not self.node.has(1)
+        self.coupled = not self.has(1)
         self.gates = [1, 2, 3] if self.coupled else [0, 1, 2, 3]
-        self.units = shape_of(self.c.stored(self.node, 2))[0]
-        self.normalized = self.node.has(21)
+        self.units = shape_of(self.c.stored(self.node, self.at(2)))[0]
+        self.normalized = not self.node.code.startswith("BIDIRECTIONAL") and self.node.has(21)
+        plain = not (self.normalized or any(self.has(i) for i in (9, 10, 11, 16)))
+        if is_quantized(self.node.input(0)) and not plain:
+            raise self.node.refuse("is quantized and has a projection, peepholes or layer normalization", required="a plain quantized LSTM, or a float one")
+
+    def at(self, i: int) -> int:
+        return i + self.shift
+
+    def has(self, i: int) -> bool:
+        return self.node.has(self.at(i))
 
     def input_products(self, x: Expr) -> Expr:
         """[..., gates * units]: the inputs' share of all gates, with the biases (those of a layer normalization come later)."""
-        product = self.c.emit(relax.op.matmul(x, side_by_side(self.c, self.node, [1 + g for g in self.gates])))
+        product = self.c.emit(relax.op.matmul(x, side_by_side(self.c, self.node, [self.at(1 + g) for g in self.gates])))
         if self.normalized:
             return product
-        ints = all(dtype_of(self.c.stored(self.node, 12 + g)) == "int32" for g in self.gates)
+        ints = all(dtype_of(self.c.stored(self.node, self.at(12 + g))) == "int32" for g in self.gates)
         if ints and is_quantized(self.node.input(0)):
             s = np.float64(self.node.input(0).quantization.scale[0])
-            scale = np.repeat([s * self.node.input(1 + g).quantization.scale[0] for g in self.gates], self.units).astype(np.float32)
-            bias = np.concatenate([self.c.array(self.node, 12 + g, "biases") for g in self.gates])
+            scale = np.repeat([s * self.node.input(self.at(1 + g)).quantization.scale[0] for g in self.gates], self.units).astype(np.float32)
+            bias = np.concatenate([self.c.array(self.node, self.at(12 + g), "biases") for g in self.gates])
             return self.c.emit(relax.op.add(product, self.c.emit(relax.op.dequantize(const(bias), const(scale), const(np.int32(0)), axis=0))))
-        return self.c.emit(relax.op.add(product, self.c.emit(relax.op.concat([self.c.real(self.node, 12 + g) for g in self.gates], 0))))
+        return self.c.emit(relax.op.add(product, self.c.emit(relax.op.concat([self.c.real(self.node, self.at(12 + g)) for g in self.gates], 0))))
 
     def _gate(self, sums: Expr, gate: int, cell: Expr) -> Expr:
         """The sum of one gate before its activation: peephole and layer normalization included."""
         c, node, at = self.c, self.node, self.gates.index(gate) * self.units
         part = c.emit(relax.op.strided_slice(sums, [1], [at], [at + self.units])) if len(self.gates) * self.units != self.units else sums
         peephole = {0: 9, 1: 10, 3: 11}.get(gate)
-        if peephole is not None and node.has(peephole):
-            part = c.emit(relax.op.add(part, c.emit(relax.op.multiply(cell, c.real(node, peephole)))))
+        if peephole is not None and self.has(peephole):
+            part = c.emit(relax.op.add(part, c.emit(relax.op.multiply(cell, c.real(node, self.at(peephole))))))
         if self.normalized:
             mean = c.emit(relax.op.mean(part, [1], True))
             centred = c.emit(relax.op.subtract(part, mean))
@@ -103,12 +117,12 @@ class _Lstm:
             enter = c.emit(relax.op.sigmoid(self._gate(sums, 0, cell)))
         fresh = activated(c, node, self._gate(sums, 2, cell))
         cell = c.emit(relax.op.add(c.emit(relax.op.multiply(forget, cell)), c.emit(relax.op.multiply(enter, fresh))))
-        cell = self._clipped(cell, float(node.opt["cell_clip"]), node.input(19))
+        cell = self._clipped(cell, float(node.opt["cell_clip"]), node.input(self.cell))
         leave = c.emit(relax.op.sigmoid(self._gate(sums, 3, cell)))
         hidden = c.emit(relax.op.multiply(leave, activated(c, node, cell)))
-        if node.has(16):
-            hidden = c.emit(relax.op.matmul(hidden, weights(c, node, 16, (1, 0), quantized=False)))
-            hidden = c.emit(relax.op.add(hidden, c.real(node, 17))) if node.has(17) else hidden
+        if self.has(16):
+            hidden = c.emit(relax.op.matmul(hidden, weights(c, node, self.at(16), (1, 0), quantized=False)))
+            hidden = c.emit(relax.op.add(hidden, c.real(node, self.at(17)))) if self.has(17) else hidden
             hidden = self._clipped(hidden, float(node.opt["proj_clip"]), None)
         return hidden, cell
 
@@ -118,32 +132,53 @@ class _Lstm:
         return self.c.emit(relax.op.clip(x, -bound, bound)) if bound > 0 else x
 
 
-@operator("UNIDIRECTIONAL_SEQUENCE_LSTM", options="UnidirectionalSequenceLSTMOptions", handled=f"{FUSED} cell_clip proj_clip time_major",
-          without_meaning=HYBRID, refused="diagonal_recurrent_tensors")
-def sequence_lstm(c: Converter, node: Node) -> None:
-    """The input products of all steps are one matrix product; the recurrent ones follow step by step."""
-    quantized = is_quantized(node.input(0))
-    if quantized and (node.has(21) or node.has(16) or any(node.has(i) for i in (9, 10, 11))):
-        raise node.refuse("is quantized and has a projection, peepholes or layer normalization", required="a plain quantized LSTM, or a float one")
-    lstm, x = _Lstm(c, node), c.real(node, 0)
-    along = 0 if node.opt["time_major"] else 1
-    shape = shape_of(x)
-    steps, batch = shape[along], shape[1 - along]
+def _sequence(c: Converter, node: Node, lstm: _Lstm, x: Expr, along: int, states: tuple[int, int], backwards: bool = False) -> Expr:
+    """The hidden values of all steps: the input products of all steps are one matrix product, the recurrent ones follow step by step."""
+    steps, batch = shape_of(x)[along], shape_of(x)[1 - along]
     if steps > MOST_STEPS:
         raise node.refuse(f"runs over {steps} steps", required=f"at most {MOST_STEPS}: every step becomes operators of its own", remedy="cut the sequence")
     products = lstm.input_products(x)
-    recurrent = side_by_side(c, node, [5 + g for g in lstm.gates])
-    hidden, cell = _before(c, node, 18), _before(c, node, 19)
-    results = []
-    for t in range(steps):
+    recurrent = side_by_side(c, node, [lstm.at(5 + g) for g in lstm.gates])
+    hidden, cell = (_before(c, node, i) for i in states)
+    results = [None] * steps
+    for t in reversed(range(steps)) if backwards else range(steps):
         ours = c.emit(relax.op.strided_slice(products, [along], [t], [t + 1])) if steps > 1 else products
         ours = c.emit(relax.op.reshape(ours, [batch, shape_of(products)[2]]))
         hidden, cell = lstm.step(c.emit(relax.op.add(ours, c.emit(relax.op.matmul(hidden, recurrent)))), cell)
-        hidden = remembered(c, node, node.input(18), hidden)
-        cell = remembered(c, node, node.input(19), cell)
-        results.append(hidden)
-    stacked = [c.emit(relax.op.expand_dims(h, along)) for h in results]
-    c.store(node, stacked[0] if steps == 1 else c.emit(relax.op.concat(stacked, along)))
+        hidden, cell = (remembered(c, node, node.input(i), v) for i, v in zip(states, (hidden, cell)))
+        results[t] = c.emit(relax.op.expand_dims(hidden, along))
+    return results[0] if steps == 1 else c.emit(relax.op.concat(results, along))
+
+
+@operator("UNIDIRECTIONAL_SEQUENCE_LSTM", options="UnidirectionalSequenceLSTMOptions", handled=f"{FUSED} cell_clip proj_clip time_major",
+          without_meaning=HYBRID, refused="diagonal_recurrent_tensors")
+def sequence_lstm(c: Converter, node: Node) -> None:
+    c.store(node, _sequence(c, node, _Lstm(c, node), c.real(node, 0), 0 if node.opt["time_major"] else 1, (18, 19)))
+
+
+@operator("BIDIRECTIONAL_SEQUENCE_LSTM", options="BidirectionalSequenceLSTMOptions", handled=f"{FUSED} cell_clip proj_clip merge_outputs time_major", without_meaning=HYBRID)
+def bidirectional_lstm(c: Converter, node: Node) -> None:
+    """Forwards and backwards, beside each other in one output or as two."""
+    if node.has(39):
+        raise node.refuse("has an auxiliary input", required="one input for both directions")
+    x, along = c.real(node, 0), 0 if node.opt["time_major"] else 1
+    both = [_sequence(c, node, _Lstm(c, node, 0, 36), x, along, (35, 36)), _sequence(c, node, _Lstm(c, node, 17, 38), x, along, (37, 38), True)]
+    if node.opt["merge_outputs"]:
+        c.store(node, c.emit(relax.op.concat(both, 2)))
+        return
+    for k, real in enumerate(both):
+        c.store(node, real, k)
+
+
+@operator("LSTM", options="LSTMOptions", handled=f"{FUSED} cell_clip proj_clip kernel_type", without_meaning=HYBRID)
+def lstm_step(c: Converter, node: Node) -> None:
+    """One step, [batch, inputs] to [batch, units]."""
+    if int(node.opt["kernel_type"]) != 0:
+        raise node.refuse("has the kernel BASIC", required="the kernel FULL")
+    x = c.real(node, 0)
+    batch, depth = shape_of(x)
+    result = _sequence(c, node, _Lstm(c, node), c.emit(relax.op.reshape(x, [1, batch, depth])), 0, (18, 19))
+    c.store(node, c.emit(relax.op.reshape(result, list(shape_of(result)[1:]))), len(node.op.outputs) - 1)
 
 
 @operator("UNIDIRECTIONAL_SEQUENCE_RNN", options="SequenceRNNOptions", handled=f"{FUSED} time_major", without_meaning=HYBRID)
