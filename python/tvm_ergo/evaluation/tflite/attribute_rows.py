@@ -179,7 +179,7 @@ _RECURRENT = [
     Row("LSTM", "LSTMOptions", lambda v: (X((2, 3)), *_lstm(v)[1:]), {FUSED: [1, 3], "cell_clip": [.1], "proj_clip": [.05], "kernel_type": [1]}, {FUSED: 4}, version=1,
         kinds=("float32",)),
     Row("BIDIRECTIONAL_SEQUENCE_LSTM", "BidirectionalSequenceLSTMOptions", _both_ways,
-        {FUSED: [1, 3], "cell_clip": [.1], "proj_clip": [.05], "time_major": [False], "merge_outputs": [False]}, {FUSED: 4, "time_major": True, "merge_outputs": True},
+        {FUSED: [1, 3], "cell_clip": [.1], "proj_clip": [.05], "time_major": [True], "merge_outputs": [False]}, {FUSED: 4, "time_major": True, "merge_outputs": True},
         outputs=lambda v: 1 if v.get("merge_outputs") else 2, version=1, kinds=("float32",)),
     Row("UNIDIRECTIONAL_SEQUENCE_RNN", "SequenceRNNOptions",
         lambda v: (X((4, 2, 3) if v.get("time_major") else (2, 4, 3)), W((5, 3), None), W((5, 5), None), B(5, 0, 1), V((2, 5))),
