@@ -43,7 +43,7 @@ def quantize(model, calibration, options: QuantizeOptions = QuantizeOptions(), *
     input_shapes, batch = given.shapes(input_shapes), given.whole_number("batch", batch)
     if calibration is None:
         raise CalibrationError("there is no calibration data", required="a few typical inputs (about 100)")
-    imported = frontend.load(model, input_shapes=input_shapes, batch=batch, example_inputs=example_inputs)
+    imported = frontend.load(model, input_shapes=input_shapes, batch=batch, example_inputs=example_inputs, calibration=calibration)
     return quantize_module(normalize(imported.mod), renamed(calibration, imported), options, progress=progress)
 
 
@@ -65,7 +65,8 @@ def compile(model, *, target: str | Path | tvm.target.Target | Chip = "ergo", ca
     objective : what is made least within that memory: "latency", "energy", or "memory" (activation bytes, at the cost of time).
     stream : the input picture is not in the memory when the chip starts: its rows are received as they are needed, and the frame never exists
     as a whole (`run` takes the array as ever). strict : refuse models that need the host CPU.
-    quantize : choices of the quantization. input_shapes, batch : for dynamic dimensions. example_inputs : what a ``torch.nn.Module`` is called with:
+    quantize : choices of the quantization. input_shapes, batch : for dynamic dimensions, which
+    otherwise take the sizes of the calibration data. example_inputs : what a ``torch.nn.Module`` is called with:
     a tensor (or array), a tuple of them, or a dict by argument name.
     compression : "auto" compresses tensors that wait where the network does not fit otherwise, or objective="memory" gains by it; it measures
     them on the calibration data (give some for quantized models too). Data denser than those lose low bits, tile by tile, and a run counts
@@ -94,7 +95,7 @@ def compile(model, *, target: str | Path | tvm.target.Target | Chip = "ergo", ca
         tuned.check(chip)
         asked = {"weights": weights, "objective": objective, "compression": compression}
         tuned.check_options(**{name: value.value for name, value in asked.items() if value not in (Weights.AUTO, Objective.LATENCY, Compression.AUTO)})
-    imported = frontend.load(model, input_shapes=input_shapes, batch=batch, example_inputs=example_inputs)
+    imported = frontend.load(model, input_shapes=input_shapes, batch=batch, example_inputs=example_inputs, calibration=calibration)
     if hasattr(calibration, "__next__"):
         calibration = list(calibration)  # quantizing and measuring both look at it
     options = PipelineOptions(chip, renamed(calibration, imported), quantize, strict, progress, (equalized := []).append,

@@ -95,7 +95,7 @@ def _lowered(model, chip: Chip, calibration, quantize: QuantizeOptions, input_sh
             raise InputError("a loaded model does not hold the network to plan again", where=model.source, remedy="give the model file")
         compiled = frontend.Imported(model.lowered, model.inputs, model.outputs, model.source, SourceFormat.RELAX, model.states)
         return Path(model.source or "model").name, model.lowered, renamed(calibration, compiled)
-    imported = frontend.load(model, input_shapes=input_shapes, batch=batch)
+    imported = frontend.load(model, input_shapes=input_shapes, batch=batch, calibration=calibration)
     samples = renamed(calibration, imported)
     options = PipelineOptions(chip, samples, quantize, progress=progress)
     return Path(imported.source or "model").name, run_stages(imported.mod, options, until="lower_quantized"), samples

@@ -105,9 +105,9 @@ def test_truncated_and_foreign_files(tmp_path, capfd):
     (tmp_path / "m.tflite").write_bytes(data)
     with pytest.raises(ModelError, match="not what its name says"):
         load(tmp_path / "m.tflite")
-    (tmp_path / "m.pb").write_bytes(data)
+    (tmp_path / "m.net").write_bytes(data)
     with pytest.raises(ModelError, match="suffix"):
-        load(tmp_path / "m.pb")
+        load(tmp_path / "m.net")
     with pytest.raises(ModelError, match="not a model"):
         load(42)
     out, err = capfd.readouterr()

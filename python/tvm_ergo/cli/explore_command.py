@@ -55,7 +55,7 @@ def run(arguments) -> None:
         raise InputError("a compiled model's plan does not change any more", where=arguments.model, remedy="give the model file (.onnx, .tflite)")
     calibration = read_calibration(arguments.calibration)
     with progress_bar(f"exploring {Path(arguments.model).name}") as advance:
-        front = tvm_ergo.explore(imported_model(arguments), target=arguments.target, calibration=calibration, stream=arguments.stream, points=arguments.points,
+        front = tvm_ergo.explore(imported_model(arguments, calibration), target=arguments.target, calibration=calibration, stream=arguments.stream, points=arguments.points,
                                  point=arguments.point, weights=arguments.weights, compression=arguments.compression, quantize=quantize_options(arguments),
                                  progress=lambda step, done, total: advance(done, total, description=step))
     if arguments.html:

@@ -39,7 +39,7 @@ def open_model(arguments: argparse.Namespace):
     start = time.perf_counter()
     with progress_bar(f"compiling {Path(arguments.model).name}") as advance:
         compiled = tvm_ergo.compile(
-            imported_model(arguments), target=arguments.target, memory=arguments.memory, objective=arguments.objective or "latency",
+            imported_model(arguments, calibration), target=arguments.target, memory=arguments.memory, objective=arguments.objective or "latency",
             calibration=calibration, stream=arguments.stream, strict=arguments.strict,
             progress=lambda stage, done, total: advance(done, total, description=stage), quantize=quantize_options(arguments),
             compression=compression(arguments), weights=arguments.weights or "auto", database=getattr(arguments, "database", None))
@@ -56,12 +56,12 @@ def asked_options(arguments: argparse.Namespace) -> dict[str, str]:
     return {name: value for name, value in asked.items() if value is not None}
 
 
-def imported_model(arguments: argparse.Namespace):
+def imported_model(arguments: argparse.Namespace, calibration=None):
     """The model file, imported. Errors: those of `frontend.load`; InputError for options that a model which is quantized already could not heed."""
     from tvm_ergo import frontend
     from tvm_ergo.relay_passes.micro.quantize import is_quantized
 
-    imported = frontend.load(arguments.model, input_shapes=dict(arguments.input_shape) or None)
+    imported = frontend.load(arguments.model, input_shapes=dict(arguments.input_shape) or None, calibration=calibration)
     given = [f"--{name.replace('_', '-')}" for name in ("method", "percentile", "equalize", "project_channels") if getattr(arguments, name) is not None]
     if given and is_quantized(imported.mod):
         raise InputError(f"the model is quantized already: {', '.join(given)} would have no effect", where=arguments.model,

@@ -80,7 +80,7 @@ def run(arguments) -> None:
     calibration = read_calibration(arguments.calibration)
     with live(arguments.trials) as progress, measuring(arguments.workers, arguments.processes, arguments.trials, key=arguments.key, job_s=arguments.job_time) as measure:
         result = tvm_ergo.tune(
-            imported_model(arguments), out=arguments.out, target=arguments.target, calibration=calibration, memory=arguments.memory,
+            imported_model(arguments, calibration), out=arguments.out, target=arguments.target, calibration=calibration, memory=arguments.memory,
             power_budget_mw=arguments.power_budget, peak_power_mw=arguments.peak_power, window_s=arguments.window, frames_per_s=arguments.fps, gating=arguments.gating,
             objective=arguments.objective, trials=arguments.trials, seconds=arguments.time, early_stop=arguments.early_stop, seed=arguments.seed, resume=arguments.resume, strategy=arguments.strategy, stream=arguments.stream,
             weights=arguments.weights, compression=arguments.compression, quantize=quantize_options(arguments), measure=measure, progress=progress)

@@ -9,6 +9,7 @@ from enum import Enum
 import numpy as np
 import tvm
 
+from tvm_ergo.frontend.shapes import resolve_shapes
 from tvm_ergo.relay_passes.port_scales import input_scales, meaning, output_scales
 from tvm_ergo.relay_passes.relax_utils import bindings_of, body_of, dtype_of, main_of, op_name, shape_of
 from tvm_ergo.target.errors import ModelError
@@ -139,39 +140,3 @@ def require_finite(array: np.ndarray, name: str, *, infinity_allowed: bool = Fal
         raise ModelError("a weight is not a finite number", where=f"tensor {name!r}, element {first}",
                          available=f"{int(bad.sum())} of {array.size} elements are NaN or infinite",
                          remedy="the file is damaged or training diverged; export the model again")
-
-
-def resolve_shapes(declared: dict[str, list], given: dict | None, batch: int) -> dict[str, list[int]]:
-    """Static input shapes. ``declared``: name -> dimensions, an int or a str/None where unknown; ``given`` overrides.
-
-    An unknown first dimension is the batch, and so is one of 0, which exporters write for an unknown one. Errors: ModelError naming any other dimension that
-    is unknown or 0, or a wrong override.
-    """
-    if given is not None and not hasattr(given, "keys"):
-        raise ModelError("input_shapes is not a dict", required="{input name: shape}", available=type(given).__name__)
-    given = dict(given or {})
-    unknown = set(given) - set(declared)
-    if unknown:
-        raise ModelError("input_shapes names an input the model does not have", where=", ".join(sorted(unknown)),
-                         available=", ".join(declared))
-    shapes = {}
-    for name, dims in declared.items():
-        chosen = list(given.get(name, dims))
-        fits = len(chosen) == len(dims) and all(not isinstance(d, int) or c == d or i == 0 or d == 0 for i, (c, d) in enumerate(zip(chosen, dims)))
-        if not fits:
-            raise ModelError("the shape given does not fit the model's input", where=f"input {name!r}",
-                             required=str(list(dims)), available=str(chosen))
-        if chosen and (not isinstance(chosen[0], int) or chosen[0] == 0 and name not in given):
-            chosen[0] = batch
-        for axis, dim in enumerate(chosen):
-            if not isinstance(dim, int) or dim <= 0:
-                example = [d if isinstance(d, int) and d else batch if i == 0 else "..." for i, d in enumerate(dims)]
-                if dim == 0:
-                    raise ModelError(f"an input without elements cannot be compiled: its dimension {axis} is 0", where=f"input {name!r}, shape {chosen}",
-                                     required="dimensions of at least 1", remedy=f"give the size it is to have: input_shapes={{{name!r}: {example}}}")
-                raise ModelError(f"dimension {dim or '?'!r} (axis {axis}) of an input is not known",
-                                 where=f"input {name!r}, shape {list(dims)}",
-                                 required="static shapes: the chip's memory is planned before the first run",
-                                 remedy=f"give it: input_shapes={{{name!r}: {example}}}")
-        shapes[name] = chosen
-    return shapes

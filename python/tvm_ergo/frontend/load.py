@@ -13,6 +13,7 @@ from tvm_ergo import compressed
 from tvm_ergo.frontend.imported import Imported, SourceFormat, describe, require_finite
 from tvm_ergo.frontend.onnx_import import import_onnx
 from tvm_ergo.frontend.other_formats import PYTORCH_SUFFIX, refuse_other_formats
+from tvm_ergo.frontend.shapes import typical_inputs
 from tvm_ergo.frontend.static import with_static_inputs
 from tvm_ergo.frontend.stored import XZ_MAGIC, load_external, read_file, unpacked
 from tvm_ergo.relay_passes.relax_utils import LINEAR_OPS, Constant, array_of, bindings_of, children, main_of, op_name
@@ -22,7 +23,8 @@ from tvm_ergo.target.limits import model_bytes_limit
 _SUFFIXES = (".onnx", ".onnx.xz", ".tflite", PYTORCH_SUFFIX, compressed.SUFFIX)
 
 
-def load(model, *, input_shapes: dict | None = None, batch: int = 1, max_model_bytes: int | str | None = None, example_inputs=None) -> Imported:
+def load(model, *, input_shapes: dict | None = None, batch: int = 1, max_model_bytes: int | str | None = None, example_inputs=None,
+         calibration=None) -> Imported:
     """Read a model.
 
     Parameters
@@ -33,10 +35,11 @@ def load(model, *, input_shapes: dict | None = None, batch: int = 1, max_model_b
     batch : size of a first dimension that is unknown, or 0 in an ONNX file. max_model_bytes : what constants and computed tensors may take together, as the file
     declares them (an int, or "8GiB"; None: 4 GiB, or what `target.limits.model_bytes_limit` says); a file that asks for more is refused before any of it is allocated.
     example_inputs : of a ``torch.nn.Module``: what it is called with, a tensor (or array), a tuple of them, or a dict by argument name.
+    calibration : typical inputs, from which dimensions that are left open take their sizes.
 
     Errors: ModelError (missing, truncated, not a model, dynamic, NaN weights), UnsupportedError (operator).
     """
-    with model_bytes_limit(max_model_bytes):
+    with model_bytes_limit(max_model_bytes), typical_inputs(calibration):
         return _loaded(model, input_shapes, batch, example_inputs)
 
 

@@ -16,6 +16,7 @@ from tvm_ergo.frontend.onnx_decompose import decompose
 from tvm_ergo.frontend.onnx_sizes import check_functions, check_sizes
 from tvm_ergo.frontend.onnx_halves import widen_halves
 from tvm_ergo.frontend.onnx_recurrent import unroll_recurrent
+from tvm_ergo.frontend.onnx_spectral import decompose_spectral
 from tvm_ergo.frontend.onnx_rules.upgrade import upgrade
 from tvm_ergo.frontend.onnx_static import has_body, make_static
 from tvm_ergo.frontend.quiet import quiet
@@ -56,7 +57,8 @@ def _imported(model: onnx.ModelProto, shapes: dict, source: str) -> tvm.IRModule
         own = onnx.ModelProto()
         own.CopyFrom(model)
         own = make_static(own, shapes, importable)
-        if unroll_recurrent(own, shapes):  # now that shapes and weights are known
+        unrolled, spectral = unroll_recurrent(own, shapes), decompose_spectral(own, shapes)  # now that shapes and weights are known
+        if unrolled or spectral:
             own = make_static(own, shapes, importable)
         _check_operators(own)
         for node in own.graph.node:
