@@ -258,8 +258,9 @@ def test_standard_output_takes_one_text(refused, tmp_path, workspace, monkeypatc
 
 
 def test_an_unknown_suffix_names_the_known_ones(refused, tmp_path):
-    for name in ("net.pt", "net", "net.ergo.xz"):
-        refused(["run", tmp_path / name, "--random", "0"], "ModelError", ".onnx, .onnx.xz, .tflite", ".ergo")
+    for name in ("net", "net.ergo.xz"):
+        refused(["run", tmp_path / name, "--random", "0"], "ModelError", ".onnx, .onnx.xz, .tflite, .pt2", ".ergo")
+    refused(["run", tmp_path / "net.pt", "--random", "0"], "ModelError", "torch.export.save")
 
 
 def test_quantizing_options_of_a_model_that_is_quantized_already(refused, tmp_path, workspace):
