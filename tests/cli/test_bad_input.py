@@ -258,6 +258,8 @@ def test_standard_output_takes_one_text(refused, tmp_path, workspace, monkeypatc
 
 
 def test_an_unknown_suffix_names_the_known_ones(refused, tmp_path):
+    for name in ("net", "net.ergo.xz", "net.pt"):
+        (tmp_path / name).write_bytes(b"")  # a file that is not there is refused before
     for name in ("net", "net.ergo.xz"):
         refused(["run", tmp_path / name, "--random", "0"], "ModelError", ".onnx, .onnx.xz, .tflite, .pt2", ".ergo")
     refused(["run", tmp_path / "net.pt", "--random", "0"], "ModelError", "torch.export.save")
