@@ -55,7 +55,7 @@ class Heads:
         perm = [p for axis in order for p in ((axis, axis + 1) if axis == site.axis else (axis + (axis > site.axis),))]
         if perm == sorted(perm):
             return value
-        return replace(value, expr=self.write.emit(dialect.Transpose(perm=tuple(perm)), value.expr, quant=value.quant))
+        return replace(value, expr=self.write.emit(dialect.Transpose(perm=tuple(perm)), value.expr, quant=value.quant, part="_heads"))
 
     def repeated(self, site: sites.Repeat, wide: bool) -> Value:
         """A repetition that nothing absorbs: copies."""

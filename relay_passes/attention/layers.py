@@ -39,7 +39,7 @@ def dense(low, var, group, wide: bool) -> Value:
     rows = low.write.reshaped_to(x, (1, 1, int(np.prod(shape[:-1])), depth))
     op = dialect.Conv2dWide(in_zp=x.zero_point) if wide else dialect.Conv2d(in_zp=x.zero_point, **clamp_codes(parts.bounds, quant))
     constants = [relax.const(v) for v in (np.ascontiguousarray(stored).reshape(units, 1, 1, depth), ints, mult, shift)]
-    return low.write.reshaped_to(low.write.made(op, rows.expr, *constants, quant=quant, wide=wide), (*shape[:-1], units))
+    return low.write.reshaped_to(low.write.made(op, rows.expr, *constants, quant=quant, wide=wide), (*shape[:-1], units), part="")
 
 
 def binary(low, var, group, wide: bool) -> Value:

@@ -78,7 +78,7 @@ def norm(low, var, site: sites.Norm, wide: bool) -> Value:
     vectors = relax.const(np.rint(gamma * 2.0**shift).astype(np.int16)), relax.const(np.rint(summand / 2.0**beta_shift).astype(np.int32))
     told = quant if (factors == 1).all() else None  # channels of different scales have none that reports could show
     made = Value(low.write.emit(op, x.expr, *vectors, quant=told), quant, wide)
-    return low.write.reshaped_to(made, static_shape(var))
+    return low.write.reshaped_to(made, static_shape(var), part="")
 
 
 def rotary(low, var, site: sites.Rotary, wide: bool) -> Value:
@@ -105,7 +105,7 @@ def attention(low, var, site: Attention, wide: bool) -> Value:
               "mean": {"wide": wide, "b_zp": v.zero_point, **multiplier(v.scale / MEAN_STEPS / quant.scale)}}
     bias = sum(low.split_heads(bias, times) for bias in site.scores.biases) if site.scores.biases else None
     made = in_blocks(low.write, Operands(q.expr, k.expr, v.expr, tuple(tensors), bias, offset), fields, quant)
-    return low.write.reshaped_to(Value(made, quant, wide), static_shape(var))
+    return low.write.reshaped_to(Value(made, quant, wide), static_shape(var), part="")
 
 
 def masked_softmax(low, var, site: MaskedSoftmax, wide: bool) -> Value:
@@ -137,7 +137,7 @@ def masked_mean(low, var, site: MaskedMean, wide: bool) -> Value:
         weights = write.emit(dialect.Table(), low.input_levels(site.mask.source), relax.const(table))
         weights = write.reshaped_to(Value(weights, Quant(1.0, 0), False), (batch, 1, rows)).expr
     op = dialect.WeightedMean(wide=wide, b_zp=x.zero_point, **multiplier(x.scale / MEAN_STEPS / quant.scale))
-    return write.reshaped_to(write.made(op, weights, x.expr, quant=quant, wide=wide), static_shape(var))
+    return write.reshaped_to(write.made(op, weights, x.expr, quant=quant, wide=wide), static_shape(var), part="")
 
 
 RULES = {sites.Embedding: embedding, sites.Norm: norm, sites.Rotary: rotary, Attention: attention, MaskedSoftmax: masked_softmax,

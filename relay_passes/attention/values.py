@@ -72,22 +72,23 @@ class Writer(Context):
     place: Place | None = None
     lossless: dict[relax.Expr, Value] = field(default_factory=dict)
 
-    def emit(self, op: dialect.ErgoOp, *args: relax.Expr, quant: Quant | None = None) -> relax.Var:
+    def emit(self, op: dialect.ErgoOp, *args: relax.Expr, quant: Quant | None = None, part: str = "") -> relax.Var:
+        """part: what of the tensor it is, where it is not all of it: reports compare tensors by name."""
         if self.group is not None:
             return super().emit(op, *args, quant=quant)
         op = replace(op, name=op.name or self.place.name)
         if quant is not None:
             op = replace(op, out_scale=float(quant.scale), out_zp=int(quant.zero_point))
-        return self.builder.emit(op.call(*args), name_hint=f"{safe(str(self.place.output.name)) or 'ergo'}_{op.op_name}")
+        return self.builder.emit(op.call(*args), name_hint=f"{safe(str(self.place.output.name)) or 'ergo'}{part}_{op.op_name}")
 
     def made(self, op: dialect.ErgoOp, *args: relax.Expr, quant: Quant, wide: bool) -> Value:
         return Value(self.emit(op, *args, quant=quant), quant, wide)
 
-    def reshaped_to(self, value: Value, shape: tuple[int, ...]) -> Value:
-        """Another shape; itself where it has it."""
+    def reshaped_to(self, value: Value, shape: tuple[int, ...], part: str = "_rows") -> Value:
+        """Another shape; itself where it has it. part: as in ``emit``."""
         if tuple(int(d) for d in value.expr.ty.shape.values) == tuple(shape):
             return value
-        return replace(value, expr=self.emit(dialect.Reshape(shape=tuple(shape)), value.expr, quant=value.quant))
+        return replace(value, expr=self.emit(dialect.Reshape(shape=tuple(shape)), value.expr, quant=value.quant, part=part))
 
     def rescaled(self, value: Value, quant: Quant, wide: bool) -> Value:
         """``value`` in another quantization or width; itself where it has both."""
