@@ -53,6 +53,13 @@ def test_arithmetic(name):
     same(name, {}, getattr(relax.op, name), np.ascontiguousarray(a[:, :8]), np.linspace(-3, 5, 8, dtype=np.float32))
 
 
+@pytest.mark.parametrize("numbers", [np.array([0, 1, -1, 511, 2**31 - 1, -(2**31), 2**40 + 3]), np.array([True, False])])
+def test_token_numbers_and_masks_are_cast(numbers):
+    """int64 keeps its low bits, a truth value is 0 or 1."""
+    for dtype in ("int8", "int32"):
+        same("cast", {"dtype": dtype}, lambda v, d=dtype: relax.op.astype(v, d), numbers)
+
+
 def test_casts_and_movements():
     x = np.arange(-2**31, 2**31, 2**32 // 60 + 1, dtype=np.int64).astype(np.int32).reshape(3, 4, 5)
     for dtype in ("float32", "int8", "uint8", "int16"):

@@ -14,7 +14,9 @@ import numpy as np
 
 Type = tuple[tuple[int, ...], str]
 INTEGERS = ("int8", "uint8", "int16", "int32")
-DTYPES = (*INTEGERS, "float32")
+WHOLE = (*INTEGERS, "int64", "bool")
+"""What casts take: token numbers and masks enter so."""
+DTYPES = (*WHOLE, "float32")
 STEPS: dict[str, tuple[Callable, Callable]] = {}
 
 
@@ -84,7 +86,7 @@ def _dequantize(params, q, scale, zero_point):
 
 
 def _infer_cast(params, x) -> Type:
-    require(x[1] in INTEGERS and params.get("dtype") in DTYPES, "only integers are cast")
+    require(x[1] in WHOLE and params.get("dtype") in (*INTEGERS, "float32"), "only integers are cast, to at most 32 bits")
     return x[0], params["dtype"]
 
 
