@@ -57,7 +57,7 @@ _UNARY = {
     "rsqrt": lambda x: 1 / np.sqrt(x), "nn.silu": lambda x: x * _sigmoid(x), "nn.dropout": lambda x: (x, np.ones_like(x)),
     "nn.gelu": lambda x: (x * 0.5 * (1 + erf(x * np.float32(2**-0.5)))).astype(x.dtype),
     "nn.gelu_tanh": lambda x: (0.5 * x * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3)))).astype(x.dtype),
-    "nn.softplus": lambda x: np.logaddexp(x, 0).astype(x.dtype), "wrap_param": lambda x: x, "stop_lift_params": lambda x: x,
+    "wrap_param": lambda x: x, "stop_lift_params": lambda x: x,
     "annotate.stop_fusion": lambda x: x,
 }
 _BINARY = {
@@ -155,13 +155,27 @@ def _argmin(call, x):
 
 @operator("cumsum")
 def _cumsum(call, x):
-    return np.cumsum(x, axis=None if call.attrs.axis is None else int(call.attrs.axis)).astype(dtype_of(call))
+    """``exclusive``: each element is the sum of those before it."""
+    x = np.asarray(x, dtype_of(call)).reshape(-1) if call.attrs.axis is None else np.asarray(x, dtype_of(call))
+    axis = 0 if call.attrs.axis is None else int(call.attrs.axis) % x.ndim
+    total = np.cumsum(x, axis=axis, dtype=x.dtype)
+    if not call.attrs.exclusive or not x.shape[axis]:
+        return total
+    first = np.zeros_like(total.take([0], axis))
+    return np.concatenate([first, total.take(range(x.shape[axis] - 1), axis)], axis)
 
 
 def _per_axis(value: np.ndarray, ndim: int, axis: int) -> np.ndarray:
     if value.size == 1:
         return value.reshape(())
     return value.reshape([-1 if i == axis % ndim else 1 for i in range(ndim)])
+
+
+@operator("nn.softplus")
+def _softplus(call, x):
+    """log(1 + exp(beta * x)) / beta; x itself where beta * x is above the threshold."""
+    beta, threshold = x.dtype.type(call.attrs.beta), float(call.attrs.threshold)
+    return np.where(x * beta > threshold, x, np.logaddexp(x * beta, 0) / beta).astype(x.dtype)
 
 
 @operator("quantize")

@@ -22,7 +22,7 @@ from tvm_ergo.relay_passes.relax_utils import (Call, Constant, Expr, Rewriter, T
 
 _SPATIAL = frozenset(f"relax.{n}" for n in ("nn.conv2d", "nn.conv2d_transpose", "nn.max_pool2d", "nn.avg_pool2d",
                                             "nn.adaptive_avg_pool2d", "image.resize2d"))
-_ELEMENTWISE = ELEMENTWISE_UNARY | ELEMENTWISE_BINARY | {"relax.clip", "relax.where", "relax.astype", "relax.nn.leakyrelu"}
+_ELEMENTWISE = ELEMENTWISE_UNARY | ELEMENTWISE_BINARY | {"relax.clip", "relax.where", "relax.astype", "relax.nn.leakyrelu", "relax.nn.softplus"}
 _CARRIERS = _ELEMENTWISE | {f"relax.{n}" for n in ("quantize", "dequantize", "concat", "strided_slice", "nn.pad", "nn.prelu", "split")}
 _NHWC: Order = (0, 2, 3, 1)
 
@@ -237,6 +237,13 @@ class _Layouter(Rewriter):
         return relax.op.strided_slice(new, [order.index(a % len(order)) for a in axes], *rest,
                                       assume_inbound=bool(value.attrs.assume_inbound)), order
 
+    def take(self, var: Var, value: Call) -> tuple[Expr, Order]:
+        """One row of constant indices along one axis leaves the others where they are."""
+        if value.attrs.axis is None or not isinstance(value.args[1], Constant) or len(shape_of(value.args[1])) != 1:
+            return Call(value.op, [self.plain(a) for a in value.args], value.attrs), identity(len(shape_of(var)))
+        new, order = self.stored(value.args[0])
+        return relax.op.take(new, value.args[1], order.index(int(value.attrs.axis) % len(order)), str(value.attrs.mode)), order
+
     def permute_dims(self, var: Var, value: Call) -> tuple[Expr, Order]:
         new, order = self.stored(value.args[0])
         rank = len(order)
@@ -255,7 +262,7 @@ class _Layouter(Rewriter):
 _RULES = {"relax.quantize": _Layouter.quantization, "relax.dequantize": _Layouter.quantization, "relax.nn.prelu": _Layouter.prelu,
           "relax.nn.softmax": _Layouter.softmax, "relax.nn.log_softmax": _Layouter.softmax, "relax.nn.conv2d": _Layouter.conv2d,
           "relax.nn.conv2d_transpose": _Layouter.conv2d_transpose, "relax.image.resize2d": _Layouter.resize2d,
-          "relax.nn.pad": _Layouter.pad,
+          "relax.nn.pad": _Layouter.pad, "relax.take": _Layouter.take,
           "relax.concat": _Layouter.concat, "relax.split": _Layouter.split, "relax.strided_slice": _Layouter.strided_slice,
           "relax.permute_dims": _Layouter.permute_dims,
           **dict.fromkeys(("relax.mean", "relax.sum", "relax.max", "relax.min"), _Layouter.reduce),

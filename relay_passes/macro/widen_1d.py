@@ -20,7 +20,7 @@ from tvm_ergo.relay_passes.relax_utils import (Call, Constant, Expr, Rewriter, T
 _SPATIAL = {"relax.nn.conv1d": relax.op.nn.conv2d, "relax.nn.conv1d_transpose": relax.op.nn.conv2d_transpose,
             "relax.nn.max_pool1d": relax.op.nn.max_pool2d, "relax.nn.avg_pool1d": relax.op.nn.avg_pool2d,
             "relax.nn.adaptive_avg_pool1d": relax.op.nn.adaptive_avg_pool2d}
-_ELEMENTWISE = ELEMENTWISE_UNARY | ELEMENTWISE_BINARY | {"relax.clip", "relax.where", "relax.astype", "relax.nn.leakyrelu"}
+_ELEMENTWISE = ELEMENTWISE_UNARY | ELEMENTWISE_BINARY | {"relax.clip", "relax.where", "relax.astype", "relax.nn.leakyrelu", "relax.nn.softplus"}
 _REDUCTIONS = frozenset(f"relax.{n}" for n in ("mean", "sum", "max", "min"))
 _CARRIERS = _ELEMENTWISE | {f"relax.{n}" for n in ("quantize", "dequantize", "concat", "strided_slice", "nn.pad", "nn.prelu", "split",
                                                    "nn.batch_norm", "permute_dims")}

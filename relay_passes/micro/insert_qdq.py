@@ -18,7 +18,7 @@ from tvm import relax
 from tvm_ergo.relay_passes.micro.observe import QuantParams, Range, quant_params
 from tvm_ergo.relay_passes.micro.weights import WeightScale, bias_position, bias_scales, quantize_bias, quantize_weight, weight_channels
 from tvm_ergo.relay_passes.relax_utils import Call, Constant, assemble, bindings_of, body_of, const, infer, main_of, with_operands
-from tvm_ergo.relay_passes.support import ConstTensor, FunctionView, Group, Kind, analyse, linear
+from tvm_ergo.relay_passes.support import ConstTensor, FunctionView, Group, Kind, analyse, linear, movement
 from tvm_ergo.target.errors import CalibrationError
 
 FIXED = {"relax.sigmoid": QuantParams(1 / 256, -128), "relax.nn.softmax": QuantParams(1 / 256, -128), "relax.tanh": QuantParams(1 / 128, 0)}
@@ -109,9 +109,18 @@ def _classes(view: FunctionView, groups, ranges) -> tuple[Classes, set]:
                     classes.join(var, group.output)
         elif group.carries_quantization and len(group.inputs) == 1:
             classes.join(group.inputs[0], group.output)
-            if group.op != "stack":  # a stack has values of its constants too
+            if group.op != "stack" and not _pads_beyond(view, group, ranges):  # a stack has values of its constants too
                 repeated.add(group.output)
     return classes, repeated
+
+
+def _pads_beyond(view: FunctionView, group: Group, ranges) -> bool:
+    """Whether a padding brings a value outside the range of what it pads. Below it and in front of a maximum, any code does that does not win."""
+    if group.rule is not movement.Pad or str(view.value[group.root].attrs.pad_mode) != "constant":
+        return False
+    value, seen = float(view.value[group.root].attrs.pad_value), _range(ranges, group.inputs[0])
+    only_maxima = all(view.op(u) == "relax.nn.max_pool2d" for u in view.users(group.output)) and group.output not in view.outputs
+    return value > max(seen.hi, 0.0) or value < min(seen.lo, 0.0) and not only_maxima
 
 
 def plan(func: relax.Function, ranges, exact: Mapping[str, QuantParams] | None = None) -> QuantPlan:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+import numpy as np
 from tvm import relax
 
 from tvm_ergo.relay_passes.micro.lower_context import Quant, scale_of
 from tvm_ergo.relay_passes.support.groups import Analysis
+from tvm_ergo.relay_passes.support import movement
 from tvm_ergo.relay_passes.support.rule import Group
 from tvm_ergo.relay_passes.support.view import FunctionView
 
@@ -56,7 +58,7 @@ class Assignment:
             return self.wanted(group.output)
         known = [self.quant.get(v) for v in group.inputs]
         if len(group.inputs) == 1 and known[0] is not None:
-            return known[0]
+            return self._holding(group, known[0])
         wanted = self.wanted(group.output)
         if wanted is not None:
             for source, quant in zip(group.inputs, known):
@@ -64,6 +66,15 @@ class Assignment:
                     self.from_host[source, group] = wanted
             return wanted
         return known[0] if known and all(q is not None and q == known[0] for q in known) else None
+
+    def _holding(self, group: Group, quant: Quant) -> Quant | None:
+        """The input's quantization where it holds the constants that the movement brings in (padding, concatenated constants); else the output's own,
+        if its readers name one."""
+        worst = max((np.abs(quant.real(quant.codes(c)) - c).max(initial=0) for c in _constants(self.view, group)), default=0.0)
+        if worst <= 1e-4 * quant.scale:
+            return quant
+        wanted = self.wanted(group.output)
+        return wanted if wanted is not None or worst > 0.5001 * quant.scale else quant
 
     def wanted(self, var: relax.Var) -> Quant | None:
         """The quantization the readers of ``var`` agree on (`SplitQuantizers` has run: they do, but for moved integers).
@@ -111,3 +122,13 @@ class Assignment:
         moved = [g for g in self._group.get(var, ()) if g.carries_quantization and user in g.members]
         answers = [self.wanted(g.output) for g in moved]
         return answers[0] if answers and all(a is not None for a in answers) else None
+
+
+def _constants(view: FunctionView, group: Group) -> list[np.ndarray]:
+    """The real values a movement adds to those of its input."""
+    call = view.value[group.root]
+    if group.rule is movement.Pad:
+        return [np.float64(call.attrs.pad_value)] if str(call.attrs.pad_mode) == "constant" else []
+    if group.rule is not movement.Concat:
+        return []
+    return [const.real() for const in map(view.const, view.fields(call.args[0])) if const is not None]

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from tvm import relax
 
 from tvm_ergo.relay_passes import dialect
+from tvm_ergo.relay_passes.interpreter_ops import slices_of
 from tvm_ergo.relay_passes.micro.lower_context import Context, Quant, lowers
 from tvm_ergo.relay_passes.micro.lower_linear import reshape
 from tvm_ergo.relay_passes.support import movement
@@ -16,9 +19,32 @@ def _input(ctx: Context, group, out: Quant) -> relax.Expr:
     return ctx.requantize(ctx.value(group.inputs[0]), out)
 
 
-@lowers(movement.Reshape, movement.BroadcastTo)
+def by_table(ctx: Context, x: relax.Expr, indices: dict[int, list[int]], out: Quant) -> relax.Expr:
+    """``x`` with the elements of each axis in ``indices`` read in that order: resizing tables without interpolation, two neighbouring axes at a time."""
+    axes = sorted(indices)
+    while axes:
+        shape = static_shape(x)
+        first = axes.pop(0)
+        pair = [first, axes.pop(0)] if axes and axes[0] == first + 1 else [first]
+        end = pair[-1] + 1
+        picture = (math.prod(shape[:first]), shape[first], shape[first + 1] if len(pair) == 2 else 1, math.prod(shape[end:]))
+        tables = [np.array([(i, i, 0) for i in indices[a]], np.int32) for a in pair] + [np.zeros((1, 3), np.int32)] * (2 - len(pair))
+        moved = ctx.emit(dialect.Resize2d(), reshape(ctx, x, picture, out), *(relax.const(t) for t in tables), quant=out)
+        x = reshape(ctx, moved, (*shape[:first], *(len(indices[a]) for a in pair), *shape[end:]), out)
+    return x
+
+
+@lowers(movement.Reshape)
 def lower_reshape(ctx: Context, group, out: Quant) -> relax.Expr:
     return reshape(ctx, _input(ctx, group, out), static_shape(group.output), out)
+
+
+@lowers(movement.BroadcastTo)
+def lower_broadcast(ctx: Context, group, out: Quant) -> relax.Expr:
+    before, after = static_shape(group.inputs[0]), static_shape(group.output)
+    before = (1,) * (len(after) - len(before)) + before
+    x = reshape(ctx, _input(ctx, group, out), before, out)
+    return by_table(ctx, x, {a: [0] * n for a, n in enumerate(after) if before[a] != n}, out)
 
 
 @lowers(movement.Transpose)
@@ -44,6 +70,10 @@ def lower_slice(ctx: Context, group, out: Quant) -> relax.Expr:
     args, shape = ctx.view.value[group.root].args, static_shape(group.inputs[0])
     axes, begins, ends = (immediates(a) for a in args[1:4])
     steps = immediates(args[4]) if len(args) > 4 else (1,) * len(axes)
+    if any(s < 0 for s in steps):
+        parts = enumerate(slices_of(len(shape), shape, axes, begins, ends, steps))
+        indices = {a: list(range(shape[a]))[part] for a, part in parts}
+        return by_table(ctx, _input(ctx, group, out), {a: i for a, i in indices.items() if i != list(range(shape[a]))}, out)
     begin, end, strides = [0] * len(shape), list(shape), [1] * len(shape)
     for axis, b, e, s in zip(axes, begins, ends, steps, strict=True):
         begin[axis], end[axis], strides[axis] = slice(b, e, s).indices(shape[axis])
@@ -52,8 +82,11 @@ def lower_slice(ctx: Context, group, out: Quant) -> relax.Expr:
 
 @lowers(movement.Take)
 def lower_take(ctx: Context, group, out: Quant) -> relax.Expr:
-    shape = static_shape(group.inputs[0])
-    axis, first, last, stride = movement.take_slice(ctx.view, group)
+    shape, progression = static_shape(group.inputs[0]), movement.take_slice(ctx.view, group)
+    if progression is None:
+        axis, indices = movement.take_indices(ctx.view, group)
+        return reshape(ctx, by_table(ctx, _input(ctx, group, out), {axis: indices}, out), static_shape(group.output), out)
+    axis, first, last, stride = progression
     begin, end, strides = [0] * len(shape), list(shape), [1] * len(shape)
     begin[axis], end[axis], strides[axis] = first, last, stride
     part = ctx.emit(dialect.Slice(begin=tuple(begin), end=tuple(end), strides=tuple(strides)), _input(ctx, group, out), quant=out)
@@ -92,5 +125,10 @@ def lower_concat(ctx: Context, group, out: Quant) -> relax.Expr:
 @lowers(movement.Pad)
 def lower_pad(ctx: Context, group, out: Quant) -> relax.Expr:
     attrs = ctx.view.value[group.root].attrs
+    mode = movement.PAD_INDICES.get(str(attrs.pad_mode))
+    if mode is not None:
+        width = [(int(attrs.pad_width[2 * a]), int(attrs.pad_width[2 * a + 1])) for a in range(len(attrs.pad_width) // 2)]
+        indices = {a: np.pad(np.arange(n), w, mode=mode).tolist() for a, (n, w) in enumerate(zip(static_shape(group.inputs[0]), width)) if any(w)}
+        return by_table(ctx, _input(ctx, group, out), indices, out)
     value = int(out.codes(np.float64(float(attrs.pad_value))))
     return ctx.emit(dialect.Pad(pad_width=tuple(int(w) for w in attrs.pad_width), value=value), _input(ctx, group, out), quant=out)

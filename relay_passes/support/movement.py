@@ -28,17 +28,10 @@ class Reshape(MovementRule):
 
 @register
 class BroadcastTo(MovementRule):
-    """Broadcast to a shape of as many elements (the importers write it where nothing needs repeating)."""
+    """Broadcast to a shape: a reshape where nothing is repeated, else each element read as often as it is wanted."""
 
     ops = ("broadcast_to",)
-    runs_as = ("reshape",)
-    remedy = "let the elementwise operator broadcast by itself"
-
-    @constraint
-    def repeats_nothing(group: Group, view: FunctionView) -> str | None:
-        """It repeats no element."""
-        before, after = static_shape(group.inputs[0]), static_shape(group.output)
-        return f"it repeats {before} to {after}" if math.prod(before) != math.prod(after) else None
+    runs_as = ("reshape", "resize2d")
 
 
 @register
@@ -59,51 +52,53 @@ class PixelShuffle(MovementRule):
 
 @register
 class StridedSlice(MovementRule):
-    """Slice with constant bounds and positive strides."""
+    """Slice with constant bounds; with negative strides its elements are read by table."""
 
     ops = ("strided_slice",)
-    runs_as = ("slice",)
-    remedy = "use constant bounds and positive strides"
+    runs_as = ("slice", "resize2d")
+    remedy = "use constant bounds"
 
     @constraint
     def constant_bounds(group: Group, view: FunctionView) -> str | None:
-        """Axes, bounds and strides are constants; strides are positive."""
+        """Axes, bounds and strides are constants."""
         args = view.value[group.root].args
         if not all(isinstance(a, (relax.Tuple, relax.ShapeExpr)) for a in args[1:]):
             return "its bounds are computed at run time"
-        if len(args) > 4 and any(s <= 0 for s in immediates(args[4])):
-            return f"its strides are {immediates(args[4])}"
         return None
 
 
 @register
 class Take(MovementRule):
-    """Take (gather) with constant indices along one axis that are one index, or evenly spaced and rising: a slice."""
+    """Take (gather) with constant indices along one axis: a slice where they are evenly spaced and rising, else elements read by table."""
 
     ops = ("take",)
-    runs_as = ("slice", "reshape")
-    remedy = "gather with constant, evenly spaced indices; embeddings run on the host"
+    runs_as = ("slice", "resize2d", "reshape")
+    remedy = "gather with constant indices; embeddings run on the host"
 
     @constraint
-    def constant_progression(group: Group, view: FunctionView) -> str | None:
-        """Its indices are constants, inside the axis, evenly spaced and rising."""
-        return "its indices are computed at run time or not evenly spaced" if take_slice(view, group) is None else None
+    def constant_indices(group: Group, view: FunctionView) -> str | None:
+        """Its indices are constants inside one axis."""
+        return "its indices are computed at run time, or outside the axis" if take_indices(view, group) is None else None
 
 
-def take_slice(view: FunctionView, group: Group) -> tuple[int, int, int, int] | None:
-    """``(axis, begin, end, stride)`` of the slice that a take amounts to, or None."""
+def take_indices(view: FunctionView, group: Group) -> tuple[int, list[int]] | None:
+    """``(axis, indices)`` of a take, the indices in a row and not negative; None where they are not known."""
     call = view.value[group.root]
     const, shape = view.const(call.args[1]), static_shape(call.args[0])
-    if const is None or const.stored.ndim > 1 or const.stored.size == 0 or shape is None or call.attrs.axis is None:
+    if const is None or const.stored.size == 0 or shape is None or call.attrs.axis is None:
         return None
     axis = int(call.attrs.axis) % len(shape)
     indices = [int(i) for i in const.stored.reshape(-1)]
     indices = [i + shape[axis] if i < 0 else i for i in indices]
+    return (axis, indices) if 0 <= min(indices) and max(indices) < shape[axis] else None
+
+
+def take_slice(view: FunctionView, group: Group) -> tuple[int, int, int, int] | None:
+    """``(axis, begin, end, stride)`` of the slice that a take amounts to, or None."""
+    axis, indices = take_indices(view, group)
     steps = {b - a for a, b in zip(indices, indices[1:])} or {1}
     stride = steps.pop()
-    if steps or stride <= 0 or indices[0] < 0 or indices[-1] >= shape[axis]:
-        return None
-    return axis, indices[0], indices[-1] + 1, stride
+    return None if steps or stride <= 0 else (axis, indices[0], indices[-1] + 1, stride)
 
 
 @register
@@ -144,20 +139,24 @@ class Concat(Rule):
         return "it depends on constants only" if not group.inputs else None
 
 
+PAD_INDICES = {"reflect": "reflect", "replicate": "edge", "circular": "wrap"}
+"""Relax's name of a padding that repeats elements -> NumPy's."""
+
+
 @register
 class Pad(MovementRule):
-    """Padding with a constant value."""
+    """Padding with a constant value, or with the tensor's own elements (reflected, the edge's, the other end's), which are read by table."""
 
     ops = ("nn.pad",)
-    runs_as = ("pad",)
+    runs_as = ("pad", "resize2d")
     remedy = "pad with a constant"
 
     @constraint
-    def constant_mode(group: Group, view: FunctionView) -> str | None:
-        """Its mode is constant, its widths are not negative, its value is a number."""
+    def known_mode(group: Group, view: FunctionView) -> str | None:
+        """Its widths are not negative; a constant it pads with is finite."""
         attrs = view.value[group.root].attrs
-        if str(attrs.pad_mode) != "constant":
+        if str(attrs.pad_mode) not in ("constant", *PAD_INDICES):
             return f"its mode is {attrs.pad_mode}"
         if any(int(w) < 0 for w in attrs.pad_width):
             return "it crops"
-        return "its value is NaN" if math.isnan(float(attrs.pad_value)) else None
+        return "its value is not finite" if not math.isfinite(float(attrs.pad_value)) else None

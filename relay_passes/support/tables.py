@@ -21,8 +21,8 @@ def _prelu(x, alpha):
 
 
 def _softplus(call, x):
-    beta = float(call.attrs.beta)
-    return np.logaddexp(0.0, beta * x) / beta
+    beta, threshold = float(call.attrs.beta), float(call.attrs.threshold)
+    return np.where(beta * x > threshold, x, np.logaddexp(0.0, beta * x) / beta)
 
 
 def _leaky(call, x):

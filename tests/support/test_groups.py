@@ -137,11 +137,9 @@ REFUSED = {
     "cumsum": (lambda emit, x: emit(op.cumsum(x, 1), "bad"), (SHAPE,), "no such operator"),
     "cubic": (lambda emit, x: emit(op.image.resize2d(x, (3, 3), layout="NHWC", method="cubic"), "bad"), (SHAPE,), "cubic"),
     "layout": (lambda emit, x: emit(op.nn.max_pool2d(x, (2, 2)), "bad"), (SHAPE,), "layout"),
-    "stride": (lambda emit, x: emit(op.strided_slice(x, [1], [5], [0], [-1]), "bad"), (SHAPE,), "strides"),
     "groups": (lambda emit, x: emit(op.nn.conv2d_transpose(x, const(np.ones((4, 1, 3, 3))), groups=2, data_layout="NHWC"), "bad"), (SHAPE,), "groups"),
     "nan": (lambda emit, x: emit(op.matmul(x, const(np.full((4, 2), np.nan))), "bad"), (SHAPE,), "NaN"),
-    "reflect": (lambda emit, x: emit(op.nn.pad(x, [0, 0, 1, 1, 0, 0, 0, 0], "reflect"), "bad"), (SHAPE,), "mode"),
-    "gather": (lambda emit, x: emit(op.take(x, const([0, 2, 1], "int64"), 3), "bad"), (SHAPE,), "spaced"),
+    "infinite": (lambda emit, x: emit(op.nn.pad(x, [0, 0, 1, 1, 0, 0, 0, 0], "constant", float("inf")), "bad"), (SHAPE,), "finite"),
 }
 
 

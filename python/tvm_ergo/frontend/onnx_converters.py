@@ -96,13 +96,6 @@ def non_max_suppression(inputs, attrs, opset: int):
     return None
 
 
-def roi_align(inputs, attrs, opset: int):
-    """Errors: UnsupportedError for maxima: ONNX takes them over weighted corners, TVM over interpolated points."""
-    if attrs.get("mode", b"avg") == b"max":
-        raise UnsupportedError("RoiAlign of mode max is not supported", where=attrs["tvm_custom"]["name"], remedy="use mode avg")
-    return None
-
-
 def bit_shift(inputs, attrs, opset: int):
     """Shifts below zero or beyond the width, which are undefined on a CPU: all bits leave (the sign stays when shifting right)."""
     kind = dtype_of(inputs[0])
@@ -137,5 +130,5 @@ def top_k(inputs, attrs, opset: int):
 
 CONVERTERS = {"Split": split, "SpaceToDepth": space_to_depth, "ConvTranspose": conv_transpose, "Pow": power,
               "BatchNormalization": batch_normalization, "Dropout": dropout, "NonMaxSuppression": non_max_suppression,
-              "RoiAlign": roi_align, "BitShift": bit_shift, "IsInf": is_inf,
+              "BitShift": bit_shift, "IsInf": is_inf,
               "TopK": top_k}

@@ -17,6 +17,8 @@ from tvm_ergo.frontend.onnx_sizes import check_functions, check_sizes
 from tvm_ergo.frontend.onnx_halves import widen_halves
 from tvm_ergo.frontend.onnx_recurrent import unroll_recurrent
 from tvm_ergo.frontend.onnx_spectral import decompose_spectral
+from tvm_ergo.frontend.onnx_rules.checked import checkable, sort_nodes
+from tvm_ergo.frontend.onnx_rules.four_bits import widen
 from tvm_ergo.frontend.onnx_rules.upgrade import upgrade
 from tvm_ergo.frontend.onnx_static import has_body, make_static
 from tvm_ergo.frontend.quiet import quiet
@@ -35,10 +37,12 @@ def import_onnx(model: onnx.ModelProto, source: str, input_shapes: dict | None =
     Errors: ModelError (invalid graph, unknown dimensions, NaN weights), UnsupportedError (operators TVM's importer lacks).
     """
     check_functions(model, source)
-    _check(model, source)
-    _check_types(model.graph)
     own = onnx.ModelProto()
     own.CopyFrom(model)
+    sort_nodes(own.graph)
+    _check(own, source)
+    widen(own)
+    _check_types(own.graph)
     declared = {i.name: _dimensions(i) for i in own.graph.input if i.name not in {t.name for t in own.graph.initializer}}
     shapes = resolve_shapes(declared, input_shapes, batch)
     check_sizes(own, shapes, source)
@@ -67,7 +71,7 @@ def _imported(model: onnx.ModelProto, shapes: dict, source: str) -> tvm.IRModule
             return _convert(own, shapes, source)
         except _NotImported as error:
             if error.operator not in importable or not has_body(error.operator):
-                raise
+                raise ModelError(error.what, where=error.where, available=error.available, remedy=error.remedy) from error
             importable -= {error.operator}
 
 
@@ -93,7 +97,7 @@ def _check(model: onnx.ModelProto, source: str) -> None:
             for output in model.graph.output:  # a copy; ONNX cannot infer behind operators of other domains
                 if output.type.HasField("tensor_type"):
                     output.type.tensor_type.shape.SetInParent()
-        onnx.checker.check_model(model)
+        onnx.checker.check_model(checkable(model))
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError, ValueError) as error:
         raise ModelError("the ONNX graph is not valid", where=source, available=str(error).split("\n")[0][:300]) from error
 

@@ -16,7 +16,7 @@ from onnx import helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
 from tvm_ergo.frontend.onnx_rules.rewrite import rewrite
-from tvm_ergo.frontend.onnx_rules.view import inferred_types
+from tvm_ergo.frontend.onnx_rules.view import drop_unused, inferred_types
 from tvm_ergo.target.errors import ModelError, UnsupportedError
 
 _MAX_ELEMENTS = 1 << 14
@@ -74,7 +74,7 @@ def _is_partial(node: onnx.NodeProto) -> bool:
         return any(node.output[1:])
     if node.op_type == "RMSNormalization":  # TVM cannot legalize it over all axes
         return next((a.i for a in node.attribute if a.name == "axis"), -1) in (0, -2, -3, -4, -5, -6)
-    return node.op_type in ("Attention", "AffineGrid")
+    return node.op_type == "Attention"
 
 
 def _make_local(model: onnx.ModelProto, importable: frozenset[str]) -> bool:
@@ -141,7 +141,7 @@ def _fold(model: onnx.ModelProto) -> bool:
             kept.append(_typed_cast(node, types))
     del model.graph.node[:]
     model.graph.node.extend(kept)
-    _drop_unused(model.graph)
+    drop_unused(model.graph)
     return changed
 
 
@@ -161,7 +161,7 @@ def _static_shape(types: dict, name: str) -> list[int] | None:
 
 def _values_of(node: onnx.NodeProto, known: dict, types: dict, opsets) -> dict[str, np.ndarray] | None:
     """The node's outputs if they are known; None otherwise."""
-    if node.domain not in _ONNX or node.op_type in _NOT_FOLDED:
+    if node.domain not in _ONNX or node.op_type in _NOT_FOLDED or (node.op_type == "Unique" and any(a.name == "sorted" and not a.i for a in node.attribute)):
         return None
     shape = _static_shape(types, node.input[0]) if node.op_type in ("Shape", "Size") else None
     if shape is not None:
@@ -203,31 +203,3 @@ def _branch(node: onnx.NodeProto, taken: bool, graph: onnx.GraphProto) -> list[o
     graph.initializer.extend(branch.initializer)
     ends = [helper.make_node("Identity", [inner.name], [outer], name=outer) for inner, outer in zip(branch.output, node.output)]
     return [*branch.node, *ends]
-
-
-def _drop_unused(graph: onnx.GraphProto) -> None:
-    """Remove nodes and initializers nobody reads (a subgraph reads its outer names too)."""
-    needed = {o.name for o in graph.output}
-    kept = []
-    for node in reversed(graph.node):
-        if any(name in needed for name in node.output):
-            kept.append(node)
-            needed |= _read_names(node)
-    if len(kept) < len(graph.node):
-        del graph.node[:]
-        graph.node.extend(reversed(kept))
-    initializers = [t for t in graph.initializer if t.name in needed]
-    if len(initializers) < len(graph.initializer):
-        del graph.initializer[:]
-        graph.initializer.extend(initializers)
-
-
-def _read_names(node: onnx.NodeProto) -> set[str]:
-    names = {name for name in node.input if name}
-    for attribute in node.attribute:
-        for inner in attribute.g.node if attribute.type == onnx.AttributeProto.GRAPH else ():
-            names |= _read_names(inner)
-    for attribute in node.attribute:
-        if attribute.type == onnx.AttributeProto.GRAPH:
-            names |= {o.name for o in attribute.g.output}
-    return names

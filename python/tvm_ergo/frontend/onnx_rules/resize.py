@@ -21,6 +21,8 @@ DONE = "tvm_ergo_exact"
 """Attribute of Resize nodes that are in their final form (the converter removes it)."""
 _SPELLINGS = ("half_pixel", "asymmetric", "align_corners", "pytorch_half_pixel", "tf_half_pixel_for_nn")
 _ROUNDINGS = ("floor", "round_prefer_floor", "round_prefer_ceil", "ceil")
+_MOST = 1 << 26
+"""Elements of a matrix along one axis (0.5 GB while it is made)."""
 _SAME = 1e-6
 """Weights that differ by less are equal (float32 coordinates)."""
 
@@ -33,6 +35,7 @@ def rule(node, e: Emitter, view: View):
     shape = view.need_shape(node)
     axes = [int(a) % len(shape) for a in attributes.get("axes", range(len(shape)))]
     scales, sizes = _geometry(node, view, shape, axes, attributes)
+    _check_sizes(node, [(shape[a], n) for a, n in zip(axes, sizes)])
     plan = {}
     for i, axis in enumerate(axes):
         matrix, outside = weights(shape[axis], sizes[i], scales[i], _method(node, view, attributes, i, len(axes)))
@@ -45,6 +48,14 @@ def rule(node, e: Emitter, view: View):
         return None
     _emit(node, e, view, shape, plan, fill, attributes.get("mode", "nearest"))
     return None
+
+
+def _check_sizes(node, pairs) -> None:
+    """Errors: UnsupportedError before a matrix is made that no machine holds, and for sizes without elements."""
+    for size, length in pairs:
+        if not 0 < length <= _MOST // max(size, 1):
+            raise UnsupportedError("Resize to a size that is empty or too large", where=place(node), available=f"{size} to {length} elements along an axis",
+                                   required=f"at least 1, and a product of both of at most {_MOST}")
 
 
 def _method(node, view: View, attributes: dict, index: int, count: int) -> Method:

@@ -32,13 +32,13 @@ class Method:
 def coordinates(size: int, length: int, scale: float, method: Method) -> np.ndarray:
     """Where in the input each output element lies, float32[length]."""
     x, scale, name = np.arange(length, dtype=F), F(scale), method.coordinates
+    if scale == 1 and size == length:  # ONNX Runtime does not crop such an axis either
+        return x
     if name == "tf_crop_and_resize":
         start, end = F(method.region[0]), F(method.region[1])
         if length > 1:
             return start * F(size - 1) + x * (end - start) * F(size - 1) / F(length - 1)
         return np.array([F(0.5) * (start + end) * F(size - 1)], F)
-    if scale == 1 and size == length:
-        return x
     if name == "asymmetric":
         return x / scale
     if name == "align_corners":

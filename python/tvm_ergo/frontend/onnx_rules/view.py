@@ -110,7 +110,7 @@ def _without_data(model: onnx.ModelProto) -> onnx.ModelProto:
     light = onnx.ModelProto(ir_version=max(model.ir_version, 4), opset_import=model.opset_import, functions=model.functions)
     graph = light.graph
     graph.name = model.graph.name
-    graph.node.extend(model.graph.node)
+    graph.node.extend(_typed_as_input(n) for n in model.graph.node)
     graph.input.extend(model.graph.input)
     graph.output.extend(model.graph.output)
     graph.value_info.extend(model.graph.value_info)
@@ -121,6 +121,18 @@ def _without_data(model: onnx.ModelProto) -> onnx.ModelProto:
         elif tensor.name not in inputs:
             graph.input.append(helper.make_tensor_value_info(tensor.name, tensor.data_type, list(tensor.dims)))
     return light
+
+
+_LIKE_THEIR_INPUT = frozenset({"Gelu", "BiasGelu", "FastGelu", "QuickGelu", "Quant", "IntQuant", "BipolarQuant", "Trunc", "SimplifiedLayerNormalization",
+                               "SkipLayerNormalization", "SkipSimplifiedLayerNormalization"})
+"""Operators of other domains whose first output has the type and shape of their first input: ONNX infers nothing behind them."""
+
+
+def _typed_as_input(node: onnx.NodeProto) -> onnx.NodeProto:
+    foreign = node.domain not in ONNX_DOMAINS or not onnx.defs.has(node.op_type)
+    if not foreign or node.op_type not in _LIKE_THEIR_INPUT:
+        return node
+    return helper.make_node("Identity", node.input[:1], node.output[:1])
 
 
 def given(node: onnx.NodeProto, index: int) -> str:
@@ -162,3 +174,31 @@ def apply_rules(model: onnx.ModelProto, rules, view: View | None = None) -> int:
         graph.node.extend(nodes)
         graph.initializer.extend(made)
     return replaced
+
+
+def drop_unused(graph: onnx.GraphProto) -> None:
+    """Remove nodes and initializers nobody reads (a subgraph reads its outer names too)."""
+    needed = {o.name for o in graph.output}
+    kept = []
+    for node in reversed(graph.node):
+        if any(name in needed for name in node.output):
+            kept.append(node)
+            needed |= read_names(node)
+    if len(kept) < len(graph.node):
+        del graph.node[:]
+        graph.node.extend(reversed(kept))
+    initializers = [t for t in graph.initializer if t.name in needed]
+    if len(initializers) < len(graph.initializer):
+        del graph.initializer[:]
+        graph.initializer.extend(initializers)
+
+
+def read_names(node: onnx.NodeProto) -> set[str]:
+    names = {name for name in node.input if name}
+    for attribute in node.attribute:
+        for inner in attribute.g.node if attribute.type == onnx.AttributeProto.GRAPH else ():
+            names |= read_names(inner)
+    for attribute in node.attribute:
+        if attribute.type == onnx.AttributeProto.GRAPH:
+            names |= {o.name for o in attribute.g.output}
+    return names

@@ -6,6 +6,7 @@ import numpy as np
 from onnx import helper
 
 from tvm_ergo.frontend.onnx_emitter import Emitter
+from tvm_ergo.frontend.onnx_rules import spelling
 from tvm_ergo.frontend.onnx_rules.view import View, given, place, texts
 from tvm_ergo.target.errors import UnsupportedError
 
@@ -55,8 +56,14 @@ def _again(node, e: Emitter, attributes: dict):
     e.nodes.append(helper.make_node(node.op_type, node.input, node.output, name=node.name, domain=node.domain, **attributes))
 
 
+def lp_pool(node, e: Emitter, view: View):
+    automatic = auto_pad(node, e, view)
+    return spelling.lp_pool(node, e, view) if automatic is False else automatic
+
+
 def max_pool(node, e: Emitter, view: View):
     """Pad with the least value, then MaxPool: the pooling's own padding, which never wins."""
+    spelling.no_indices(node, e, view)
     if texts(node).get("auto_pad", "NOTSET") != "NOTSET":
         return auto_pad(node, e, view)
     pad = view.producer.get(node.input[0])
