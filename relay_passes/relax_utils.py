@@ -18,6 +18,9 @@ from tvm_ergo.target.errors import ModelError
 KEPT_ATTR = "ergo_kept_in_float"
 """On main: JSON of why the network is left in float on purpose, and the remedy (`micro.quantize.kept_in_float`)."""
 
+PARTS_ATTR = "ergo_float_parts"
+"""On main: JSON of the tensors that stay in float because 8 bits cannot carry them (`micro.float_parts`)."""
+
 Constant = tvm.ir.GenericConst
 Call, Expr, Var = tvm.ir.Call, tvm.ir.Expr, tvm.ir.Var
 Tuple, TupleGetItem = tvm.ir.Tuple, tvm.ir.TupleGetItem
@@ -269,7 +272,7 @@ def assemble(mod: tvm.IRModule, func: relax.Function, bindings: list[tuple[Var, 
     out = infer(out) if isinstance(out, Tuple) else out
     seq = relax.SeqExpr([relax.DataflowBlock(final)], out)
     made = relax.Function(func.params, seq, ret_ty=out.ty).with_attr("global_symbol", "main")
-    for name in ("num_input", KEPT_ATTR):
+    for name in ("num_input", KEPT_ATTR, PARTS_ATTR):
         if func.attrs and name in func.attrs:
             made = made.with_attr(name, func.attrs[name])
     keep = {g: f for g, f in mod.functions.items() if g.name_hint != "main" and _mentions(final, g)}

@@ -63,6 +63,10 @@ class UnsupportedError(ErgoError):
     """The chip cannot do this operator with these parameters (raised under ``strict`` only)."""
 
 
+class AccuracyError(ErgoError):
+    """The compiled network differs from the float network by more than allowed."""
+
+
 class CalibrationError(ErgoError):
     """Calibration data is missing or unusable."""
 

@@ -33,6 +33,7 @@ _PUBLIC = {
     "watch": "tvm_ergo.codegen.runtime.recording",
     "target_from_file": "tvm_ergo.target.tags",
     "model_bytes_limit": "tvm_ergo.target.limits",
+    "AccuracyWarning": "tvm_ergo.accuracy",
     "ErgoError": "tvm_ergo.target.errors",
 }
 """Public name -> the module that defines it."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +12,13 @@ from tvm_ergo import options as given
 from tvm_ergo.chain import described
 from tvm_ergo.codegen.choices import Weights
 from tvm_ergo.codegen.exclusive import exclusively
+from tvm_ergo.accuracy import judged, measure, telling_samples
 from tvm_ergo.codegen.space import Objective
 from tvm_ergo.compiled import CompiledModel
-from tvm_ergo.pipeline import PipelineOptions, Progress, fallbacks_of, host_build, run_stages, walk
+from tvm_ergo.pipeline import PipelineOptions, Progress, fallbacks_of, host_build, is_integer, run_stages, walk
 from tvm_ergo.relay_passes.macro import normalize
-from tvm_ergo.relay_passes.micro.quantize import QuantizeOptions
+from tvm_ergo.relay_passes.micro.calibrate import samples_of
+from tvm_ergo.relay_passes.micro.quantize import QuantizeOptions, is_quantized
 from tvm_ergo.states import carried
 from tvm_ergo.target.chip import Chip
 from tvm_ergo.target.errors import CalibrationError
@@ -50,7 +53,7 @@ def quantize(model, calibration, options: QuantizeOptions = QuantizeOptions(), *
 @exclusively()
 def compile(model, *, target: str | Path | tvm.target.Target | Chip = "ergo", calibration=None, memory: int | str | None = None,  # noqa: A001
             objective: str = "latency", compression: str = "auto", weights: str = "auto", stream: bool = False, strict: bool = False,
-            quantize: QuantizeOptions = QuantizeOptions(), input_shapes: dict | None = None, batch: int = 1,
+            strict_accuracy: float | None = None, quantize: QuantizeOptions = QuantizeOptions(), input_shapes: dict | None = None, batch: int = 1,
             example_inputs=None, database: str | Path | None = None, progress: Progress | None = None) -> CompiledModel:
     """A model compiled for the chip, with what does not fit it on the host CPU.
 
@@ -65,6 +68,8 @@ def compile(model, *, target: str | Path | tvm.target.Target | Chip = "ergo", ca
     objective : what is made least within that memory: "latency", "energy", or "memory" (activation bytes, at the cost of time).
     stream : the input picture is not in the memory when the chip starts: its rows are received as they are needed, and the frame never exists
     as a whole (`run` takes the array as ever). strict : refuse models that need the host CPU.
+    strict_accuracy : refuse a float network of whose outputs more than this is lost (`tvm_ergo.accuracy`: rms error relative to their deviation, on a few
+    calibration samples, as the chip computes them); without it, ``CompiledModel.accuracy`` tells, and above 0.2 there is an AccuracyWarning.
     quantize : choices of the quantization. input_shapes, batch : for dynamic dimensions, which
     otherwise take the sizes of the calibration data. example_inputs : what a ``torch.nn.Module`` is called with:
     a tensor (or array), a tuple of them, or a dict by argument name.
@@ -79,11 +84,12 @@ def compile(model, *, target: str | Path | tvm.target.Target | Chip = "ergo", ca
     weights, objective and compression other than their defaults and than those it was tuned with.
     progress : ``progress(step, done, total)``, called on long work.
 
-    Errors: DatabaseError (see database), ModelError (model unreadable), CalibrationError (missing or unusable data), OutOfMemoryError (does not fit),
+    Errors: AccuracyError (strict_accuracy), DatabaseError (see database), ModelError (model unreadable), CalibrationError (missing or unusable data), OutOfMemoryError (does not fit),
     UnsupportedError (strict, or stream without a picture), TargetError (unknown chip), InputError (an option of a wrong type or value).
     """
     quantize, progress = given.quantization("quantize", quantize), given.callback("progress", progress)
     stream, strict = given.flag("stream", stream), given.flag("strict", strict)
+    strict_accuracy = given.positive("strict_accuracy", strict_accuracy)
     objective, compression = given.choice("objective", objective, Objective), given.choice("compression", compression, Compression)
     weights = given.choice("weights", weights, Weights)
     input_shapes, batch = given.shapes(input_shapes), given.whole_number("batch", batch)
@@ -111,10 +117,16 @@ def compile(model, *, target: str | Path | tvm.target.Target | Chip = "ergo", ca
     with host_build():
         executable = tvm.relax.build(mod, target_of_chip(chip), relax_pipeline=None)
         module = executable.jit()
-    return CompiledModel(module, chip, imported.inputs, imported.outputs, tuple(fallbacks_of(lowered)), imported.source,
+    compiled = CompiledModel(module, chip, imported.inputs, imported.outputs, tuple(fallbacks_of(lowered)), imported.source,
                          quantized=quantized, lowered=lowered, reference=reference, executable=executable,
                          equalized=equalized[0] if equalized else None, projection=projected[0] if projected else None,
                          sample=_first_sample(calibration, imported), chain=chain, states=imported.states)
+    if options.calibration is not None and compiled.programs and not imported.states and not is_integer(reference) and not is_quantized(reference):
+        data = list(samples_of(reference, options.calibration, quantize.samples))
+        names = dict(zip(imported.parameters, (i.name for i in imported.inputs)))
+        samples = [{names.get(n, n): a for n, a in sample.items()} for sample in telling_samples(data)]
+        compiled = replace(compiled, accuracy=judged(measure(compiled, samples, len(data)), strict_accuracy))
+    return compiled
 
 
 def renamed(calibration, imported: frontend.Imported):

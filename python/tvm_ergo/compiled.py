@@ -14,6 +14,7 @@ import numpy as np
 import tvm
 from tvm import relax
 from tvm_ergo import container
+from tvm_ergo.accuracy import Accuracy
 from tvm_ergo.chain import Chain
 from tvm_ergo.codegen.runtime.native import programs_of
 from tvm_ergo.codegen.runtime.recording import ChipCall, record
@@ -64,7 +65,8 @@ class CompiledModel:
     equalized : the float network whose tensors the chip's stand for (None: reference); projection : what became of the tensors kept in
     fewer channels (None: not asked for); sample : one calibration input by
     name. All None in a loaded model. library : the shared library that a loaded model came from. chain : what runs instead of a module where nothing but
-    Programs does the work (`tvm_ergo.chain`). carried : bytes of a file's Programs, by symbol. states : tensors that live from one run to the next.
+    Programs does the work (`tvm_ergo.chain`). carried : bytes of a file's Programs, by symbol. states : tensors that live from one run to the next. accuracy : what
+    quantization lost (None: nothing was quantized here).
     """
 
     module: tvm.runtime.Module | None
@@ -84,6 +86,7 @@ class CompiledModel:
     chain: dict | Chain | None = field(default=None, repr=False, compare=False)
     carried: dict[str, bytes] | None = field(default=None, repr=False, compare=False)
     states: tuple[StateInfo, ...] = ()
+    accuracy: Accuracy | None = field(default=None, repr=False, compare=False)
 
     def __repr__(self) -> str:
         def listed(tensors):

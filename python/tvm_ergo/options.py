@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from enum import Enum
-from numbers import Integral
+from numbers import Integral, Real
 from typing import TypeVar
 
 import numpy as np
@@ -39,6 +39,13 @@ def whole_number(name: str, value: object, least: int = 1, most: int = 2**31 - 1
     raise _wrong(name, value, f"an integer from {least} to {most}", f"{name}={max(least, 1)}")
 
 
+def positive(name: str, value: object) -> float | None:
+    """A number above 0, or None. Errors: InputError."""
+    if value is None or isinstance(value, Real) and not isinstance(value, bool) and 0 < value < float("inf"):
+        return value if value is None else float(value)
+    raise _wrong(name, value, "a positive number, or None", f"{name}=0.1")
+
+
 def callback(name: str, value: object) -> Callable | None:
     """Something that can be called, or None. Errors: InputError."""
     if value is None or callable(value):
@@ -56,6 +63,8 @@ def text(name: str, value: object) -> str | None:
 def quantization(name: str, value: object) -> QuantizeOptions:
     """Errors: InputError for anything but QuantizeOptions."""
     if isinstance(value, QuantizeOptions):
+        if value.float_parts != "auto":
+            positive("float_parts", value.float_parts)
         return value
     raise _wrong(name, value, "tvm_ergo.QuantizeOptions", 'quantize=tvm_ergo.QuantizeOptions(method="mse")')
 

@@ -38,7 +38,8 @@ class Method(enum.Enum):
 class Ranges:
     """Result of calibration: ``ranges[variable name]``, the number of ``samples`` seen, and the ``method``.
 
-    ``peaks[name]`` is the largest magnitude of each last-axis channel, ``powers[name]`` the mean of its squares, both [C].
+    ``peaks[name]`` is the largest magnitude of each last-axis channel, ``powers[name]`` the mean of its squares, both [C]. ``kept``: tensors that
+    are not quantized (`micro.float_parts`).
     """
 
     ranges: Mapping[str, Range]
@@ -46,6 +47,7 @@ class Ranges:
     method: Method
     peaks: Mapping[str, np.ndarray] = field(default_factory=dict)
     powers: Mapping[str, np.ndarray] = field(default_factory=dict)
+    kept: frozenset[str] = frozenset()
 
     def __getitem__(self, name: str) -> Range:
         return self.ranges[name]

@@ -128,7 +128,8 @@ def plan(func: relax.Function, ranges, exact: Mapping[str, QuantParams] | None =
     analysis = analyse(func)
     view = analysis.view
     floated = host_tail(view, analysis.groups, ranges)
-    groups = tuple(g for g in analysis.groups if g not in floated)
+    kept = _with_moved(analysis.groups, getattr(ranges, "kept", frozenset()))
+    groups = tuple(g for g in analysis.groups if g not in floated and not _in_float(view, g, kept))
     classes, repeated = _classes(view, groups, ranges)
     members: dict = {}
     for var in dict.fromkeys(v for g in groups for v in (*g.inputs, g.output)):
@@ -138,6 +139,29 @@ def plan(func: relax.Function, ranges, exact: Mapping[str, QuantParams] | None =
         shared = _class_params(view, [v for v in variables if v not in repeated] or variables, ranges, exact or {})
         params.update({v: shared for v in variables})
     return QuantPlan(view, groups, params)
+
+
+def _with_moved(groups, kept: frozenset[str]) -> frozenset[str]:
+    """``kept`` and what is moved from a tensor in it: the same values."""
+    found = set(kept)
+    for group in groups if kept else ():
+        if group.carries_quantization and any(v.name in found for v in group.inputs):
+            found.add(group.output.name)
+    return frozenset(found)
+
+
+def _in_float(view: FunctionView, group: Group, kept: frozenset[str]) -> bool:
+    """Whether a group reads or writes a tensor that stays in float; a layer's accumulators leave the chip as int32 and need no 8 bits."""
+    if any(v.name in kept for v in group.inputs):
+        return True
+    return group.output.name in kept and not _wide(view, group)
+
+
+def _wide(view: FunctionView, group: Group) -> bool:
+    if group.rule not in (linear.Conv2d, linear.Dense):
+        return False
+    bounds = group.rule.parts(view, group).bounds
+    return math.isinf(bounds.low) and math.isinf(bounds.high)
 
 
 def _class_params(view: FunctionView, sources, ranges, exact: Mapping[str, QuantParams]) -> QuantParams:
@@ -155,10 +179,8 @@ def wide_outputs(quant_plan: QuantPlan) -> set:
     on_chip = {m for g in quant_plan.groups for m in g.members}
     found = set()
     for group in quant_plan.groups:
-        if group.rule in (linear.Conv2d, linear.Dense) and not on_chip.intersection(view.users(group.output)):
-            bounds = group.rule.parts(view, group).bounds
-            if math.isinf(bounds.low) and math.isinf(bounds.high):
-                found.add(group.output)
+        if _wide(view, group) and not on_chip.intersection(view.users(group.output)):
+            found.add(group.output)
     return found
 
 

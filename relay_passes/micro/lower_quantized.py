@@ -15,6 +15,7 @@ from tvm import relax
 
 from tvm_ergo.relay_passes.micro import lower_movement, lower_spatial  # noqa: F401  (their import registers lowering rules)
 from tvm_ergo.relay_passes.micro import lower_elementwise, lower_linear  # noqa: F401
+from tvm_ergo.relay_passes.micro.float_parts import parts_of, why_in_float
 from tvm_ergo.relay_passes.micro.lower_assign import Assignment
 from tvm_ergo.relay_passes.micro.lower_context import (LOWERINGS, NEEDS_INT8, NEEDS_QUANTIZATION, CannotLower, Context, HostFallback, Note, Quant,
                                                        Value, host_fallbacks, kept_in_float, lowering_notes, scale_of, write_records)
@@ -81,7 +82,7 @@ class _Lowering:
         self.analysis = analyse(self.func)
         self.view = self.analysis.view
         self.assigned = Assignment(self.analysis, {o.tensor: Quant(o.scale, o.zero_point) for o in self.outputs})
-        self.kept = kept_in_float(self.func)
+        self.kept, self.parts = kept_in_float(self.func), parts_of(self.func)
         self.builder = relax.BlockBuilder()
         self.ctx = Context(self.view, self.builder)
         self.group_at = {g.output: g for g in self.analysis.groups}
@@ -137,6 +138,8 @@ class _Lowering:
                 raise CannotLower(*self.kept)
             if out is None and self._lower_wide(group):
                 return
+            if self.parts is not None and (out is None or any(v not in self.assigned.quant for v in group.inputs)):
+                raise CannotLower(*why_in_float(self.parts, group))
             if out is None:
                 why = self.assigned.why.get(group.output, "its result is not quantized")
                 raise CannotLower(why, NEEDS_INT8 if group.output in self.assigned.wide else NEEDS_QUANTIZATION)

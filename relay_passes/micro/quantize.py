@@ -6,7 +6,7 @@
 2. Equalization of channel sets whose expected rounding noise falls by it (``equalize``) and a second run on the result. It is kept where
    its quantized outputs are closer to the float ones on ``MAJORITY`` of ``COMPARED`` calibration samples (no labels).
 3. Weight rounding with error feedback (``round_weights``), bias correction (``correct_bias``), quantize and dequantize (``insert_qdq``).
-4. A net with attention that loses more than ``ATTENTION_ERROR`` of its outputs is handed back in float and runs on the host.
+4. What 8 bits cannot carry stays in float (``float_parts``). A net with attention that loses more than ``ATTENTION_ERROR`` of its outputs is handed back in float and runs on the host.
 
 The measured accuracy of every net is in benchmarks/README.md, section accuracy. What single steps bring: rms error of the logits, % of
 their deviation, on 12 to 100 test samples, ranges by least squared error; "plain": not equalized. Equalized figures of this table were
@@ -36,7 +36,7 @@ import enum
 import json
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import tvm
@@ -48,6 +48,7 @@ from tvm_ergo.relay_passes.micro.bias_correct import WindowMeans, correct_bias
 from tvm_ergo.relay_passes.micro.calibrate import Method, Observations, Ranges, observe, samples_of
 from tvm_ergo.relay_passes.micro.equalize import equalize
 from tvm_ergo.relay_passes.micro.exact import Grids, exact_input_params
+from tvm_ergo.relay_passes.micro.float_parts import with_float_parts
 from tvm_ergo.relay_passes.micro.insert_qdq import insert_qdq
 from tvm_ergo.relay_passes.micro.observe import QuantParams
 from tvm_ergo.relay_passes.micro.round_weights import WindowMoments, round_weights
@@ -80,7 +81,9 @@ class QuantizeOptions:
     weight rounding causes. round_weights: error feedback in weight rounding (needs correct_bias). exact_inputs: give inputs
     that take at most 256 evenly spaced values (8-bit images) exactly those as levels. attention_on_chip: quantize nets with attention even where that loses
     more than ``ATTENTION_ERROR`` of their outputs; otherwise they stay in float, on the host. project_channels: the error of the outputs
-    (rms, relative to their deviation) up to which tensors are kept in fewer channels (or all choices of it; None: never).
+    (rms, relative to their deviation) up to which tensors are kept in fewer channels (or all choices of it; None: never). float_parts: the loss of the
+    outputs (`micro.sensitivity`) above which the tensors it comes from stay in float, on the host ("auto": where int8 ruins the network, see `float_parts.RUINED`;
+    None: never).
     """
 
     method: Method = Method.MSE
@@ -93,6 +96,7 @@ class QuantizeOptions:
     exact_inputs: bool = True
     attention_on_chip: bool = False
     project_channels: "float | RankOptions | None" = None
+    float_parts: "float | str | None" = "auto"
 
     @property
     def rank_options(self) -> RankOptions | None:
@@ -160,7 +164,10 @@ def quantize(mod: tvm.IRModule, calibration, options: QuantizeOptions = Quantize
                 chosen = the_more_exact(plain, chosen, data, report("compare", min(COMPARED, len(data))))
     if on_equalized:
         on_equalized(chosen.mod)
-    result = chosen.quantized(options.round_weights and options.correct_bias)
+    rounding = options.round_weights and options.correct_bias
+    result = chosen.quantized(rounding)
+    if not has_attention(mod) and options.float_parts is not None:
+        return with_float_parts(chosen, data, result, rounding, options.float_parts, (lambda *a: progress("float parts", *a)) if progress else None)
     if options.attention_on_chip or not has_attention(mod):
         return result
     simulated = Interpreter(result)
@@ -220,6 +227,10 @@ class Observed:
         if saturated is not None:
             ranges = ranges.within(saturated.required, saturated.forced)
         return cls(mod, seen, ranges, means, moments, {**grids.params(), **exact}, options, outputs)
+
+    def keeping(self, tensors: frozenset[str]) -> "Observed":
+        """The same with these tensors left in float."""
+        return replace(self, ranges=replace(self.ranges, kept=tensors))
 
     def quantized(self, with_rounding: bool) -> tvm.IRModule:
         """The steps after the calibration run: weight rounding, bias correction, insertion of quantize and dequantize."""

@@ -52,6 +52,11 @@ def parse_error(text: str) -> float:
     return _positive(text, "an error; write a positive number, for instance 0.05")
 
 
+def parse_float_parts(text: str) -> float | str:
+    """``"0.1"``, ``"auto"`` or ``"off"``."""
+    return text if text in ("auto", "off") else _positive(text, "a loss; write a positive number, for instance 0.1, or auto or off")
+
+
 def _positive(text: str, what: str) -> float:
     try:
         number = float(text)
@@ -78,6 +83,8 @@ def add_model_arguments(parser: argparse.ArgumentParser, *, compiling: bool = Fa
                              "dense: plain. Results are the same")
     parser.add_argument("--lossless", action="store_true", help="as --compression lossless: room for the worst case, no data is ever reduced")
     parser.add_argument("--strict", action="store_true", help="refuse operators that would run on the host CPU")
+    parser.add_argument("--strict-accuracy", type=parse_error, metavar="LOSS",
+                        help="refuse a float network of whose outputs compiling loses more than LOSS (rms, relative to their deviation, on calibration inputs)")
 
 
 def add_quantize_arguments(parser: argparse.ArgumentParser, model: str, calibrated: str = "float models") -> None:
@@ -93,6 +100,9 @@ def add_quantize_arguments(parser: argparse.ArgumentParser, model: str, calibrat
     parser.add_argument("--project-channels", type=parse_error, metavar="ERROR",
                         help="keep tensors in fewer channels where that changes the outputs by at most ERROR of their deviation (rms, on calibration data)")
     add_limit_argument(parser)
+    parser.add_argument("--float-parts", type=parse_float_parts, metavar="LOSS",
+                        help="tensors by which int8 loses more of the outputs than LOSS (rms, relative to their deviation) stay in float, on the host CPU; auto "
+                             "(default): only where int8 ruins the network; off: never")
     parser.add_argument("--input-shape", type=parse_shape, action="append", default=[], metavar="NAME=DIMS", help="static shape of a dynamic input")
 
 

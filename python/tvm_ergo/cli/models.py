@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import time
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,7 +20,7 @@ def is_compiled(path: str) -> bool:
 def refuse_compile_options(arguments: argparse.Namespace) -> None:
     """Errors: InputError if an option is given that only compiling would heed."""
     given = [f"--{name.replace('_', '-')}" for name in ("target", "memory", "objective", "calibration", "method", "percentile", "equalize",
-                                                        "project_channels", "input_shape", "strict", "stream", "compression", "weights", "lossless")
+                                                        "project_channels", "float_parts", "strict_accuracy", "input_shape", "strict", "stream", "compression", "weights", "lossless")
              if getattr(arguments, name) not in (None, [], False, DEFAULT_TARGET)]
     if given:
         raise InputError(f"a compiled model does not change any more: {', '.join(given)} would have no effect", where=arguments.model,
@@ -29,6 +30,7 @@ def refuse_compile_options(arguments: argparse.Namespace) -> None:
 def open_model(arguments: argparse.Namespace):
     """The CompiledModel of ``arguments.model``. Errors: every ErgoError of loading or compiling."""
     import tvm_ergo
+    from tvm_ergo.accuracy import AccuracyWarning
 
     if is_compiled(arguments.model):
         refuse_compile_options(arguments)
@@ -37,10 +39,11 @@ def open_model(arguments: argparse.Namespace):
         raise InputError("--programs-only is of compiled models (.ergo)", where=arguments.model, remedy="leave it out; --strict refuses models that need the host CPU")
     calibration = read_calibration(arguments.calibration)
     start = time.perf_counter()
-    with progress_bar(f"compiling {Path(arguments.model).name}") as advance:
+    with progress_bar(f"compiling {Path(arguments.model).name}") as advance, warnings.catch_warnings():
+        warnings.simplefilter("ignore", AccuracyWarning)  # the report says it
         compiled = tvm_ergo.compile(
             imported_model(arguments, calibration), target=arguments.target, memory=arguments.memory, objective=arguments.objective or "latency",
-            calibration=calibration, stream=arguments.stream, strict=arguments.strict,
+            calibration=calibration, stream=arguments.stream, strict=arguments.strict, strict_accuracy=arguments.strict_accuracy,
             progress=lambda stage, done, total: advance(done, total, description=stage), quantize=quantize_options(arguments),
             compression=compression(arguments), weights=arguments.weights or "auto", database=getattr(arguments, "database", None))
     console(arguments).print(f"compiled {arguments.model} for {compiled.chip.name} in {time.perf_counter() - start:.1f} s")
@@ -62,7 +65,7 @@ def imported_model(arguments: argparse.Namespace, calibration=None):
     from tvm_ergo.relay_passes.micro.quantize import is_quantized
 
     imported = frontend.load(arguments.model, input_shapes=dict(arguments.input_shape) or None, calibration=calibration)
-    given = [f"--{name.replace('_', '-')}" for name in ("method", "percentile", "equalize", "project_channels") if getattr(arguments, name) is not None]
+    given = [f"--{name.replace('_', '-')}" for name in ("method", "percentile", "equalize", "project_channels", "float_parts") if getattr(arguments, name) is not None]
     if given and is_quantized(imported.mod):
         raise InputError(f"the model is quantized already: {', '.join(given)} would have no effect", where=arguments.model,
                          remedy="leave them out, or give the float model")
@@ -77,7 +80,7 @@ def compression(arguments: argparse.Namespace) -> str:
 
 
 def quantize_options(arguments: argparse.Namespace):
-    """The QuantizeOptions of ``--method``, ``--percentile``, ``--equalize`` and ``--project-channels``; what is not given keeps its default."""
+    """The QuantizeOptions of ``--method``, ``--percentile``, ``--equalize``, ``--project-channels`` and ``--float-parts``; what is not given keeps its default."""
     import tvm_ergo
 
     if arguments.percentile is not None and arguments.method != "percentile":
@@ -85,7 +88,8 @@ def quantize_options(arguments: argparse.Namespace):
                          remedy="write --method percentile, or leave it out")
     given = {"method": arguments.method, "percentile": arguments.percentile, "project_channels": arguments.project_channels,
              "equalize": {"auto": "auto", "on": True, "off": False}.get(arguments.equalize)}
-    return replace(tvm_ergo.QuantizeOptions(), **{name: value for name, value in given.items() if value is not None})
+    options = replace(tvm_ergo.QuantizeOptions(), **{name: value for name, value in given.items() if value is not None})
+    return options if arguments.float_parts is None else replace(options, float_parts=None if arguments.float_parts == "off" else arguments.float_parts)
 
 
 def write_results(arguments: argparse.Namespace, compiled, report, model: str | None = None) -> None:
@@ -106,9 +110,10 @@ def model_name(compiled, path: str) -> str:
 
 def report_of(arguments: argparse.Namespace, compiled):
     """The Report of a compiled model under the command's ``--fps``, ``--point`` and ``--window``."""
-    from tvm_ergo.report.build import DEFAULT_FPS, build_report
+    from tvm_ergo.report.build import DEFAULT_FPS, accuracy_row, build_report
     from tvm_ergo.target.machine.peak import WINDOW_S
 
-    return build_report(model_name(compiled, arguments.model), compiled.programs, compiled.chip, point=getattr(arguments, "point", None),
+    report = build_report(model_name(compiled, arguments.model), compiled.programs, compiled.chip, point=getattr(arguments, "point", None),
                         host=compiled.fallbacks, frames_per_s=arguments.fps or DEFAULT_FPS,
                         window_s=getattr(arguments, "window", None) or WINDOW_S, inputs=compiled.inputs, outputs=compiled.outputs)
+    return report if compiled.accuracy is None else report.model_copy(update={"accuracy": accuracy_row(compiled.accuracy)})

@@ -28,7 +28,7 @@ def print_brief(report: Report, console: Console, output: str | None = None) -> 
 
 def brief_lines(report: Report, output: str | None = None) -> list[tuple[str, str]]:
     """``(heading, text)``; a heading may be empty, for a line that goes on."""
-    return [*_memory(report), *_cost(report), *_fallbacks(report), *_advice(report, output)]
+    return [*_memory(report), *_cost(report), *accuracy_lines(report), *_fallbacks(report), *_advice(report, output)]
 
 
 def _memory(report: Report) -> list[tuple[str, str]]:
@@ -47,6 +47,16 @@ def _cost(report: Report) -> list[tuple[str, str]]:
             "" if row.gated_mw is None else f", {row.gated_mw:,.3g} mW with idle parts switched off")
         found.append(("power", f"at {row.frames_per_s:,g} fps {text}"))
     return found
+
+
+def accuracy_lines(report: Report) -> list[tuple[str, str]]:
+    """What quantization lost, and where it is much, what helps."""
+    row = report.accuracy
+    if row is None:
+        return []
+    kept = [("", f"{len(row.in_float)} tensors stay in float, 8 bits cannot carry them: {', '.join(row.in_float[:LISTED])}" + (" ..." if len(row.in_float) > LISTED else ""))]
+    found = [("accuracy" if row.loss <= row.warn_above else "WARNING", row.text)] + (kept if row.in_float else [])
+    return found + ([("", f"what helps: {'; or '.join(row.remedies)}")] if row.loss > row.warn_above else [])
 
 
 def _fallbacks(report: Report) -> list[tuple[str, str]]:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from tvm_ergo.report.buffers import buffer_rows, kind_rows, tensor_rows
 from tvm_ergo.report.inputs import input_rows, streamed_buffers
-from tvm_ergo.report.model import HostRow, LayerRow, MemoryRow, PortRow, ProgramReport, Report
+from tvm_ergo.report.model import AccuracyRow, HostRow, LayerRow, MemoryRow, PortRow, ProgramReport, Report
 from tvm_ergo.report.plan import plan_report
 from tvm_ergo.report.power import power_parts
 from tvm_ergo.report.weights import decoding_cycles, weights_rows
@@ -48,6 +48,14 @@ def build_report(model: str, programs: dict[str, Program], chip: Chip, *, point:
         host=[HostRow(name=h.node, op=h.op, reason=h.reason, remedy=h.remedy) for h in host],
         ports=[PortRow(name=t.name, direction=direction, dtype=t.dtype, shape=t.shape, scale=t.scale, zero_point=t.zero_point)
                for direction, tensors in (("input", inputs), ("output", outputs)) for t in tensors])
+
+
+def accuracy_row(accuracy) -> AccuracyRow:
+    """From a `tvm_ergo.accuracy.Accuracy`."""
+    from tvm_ergo.accuracy import WARN
+
+    return AccuracyRow(outputs=dict(accuracy.outputs), samples=accuracy.samples, seconds=accuracy.seconds, warn_above=WARN, tensors=dict(accuracy.tensors),
+                       in_float=list(accuracy.in_float), remedies=list(accuracy.remedies), text=str(accuracy))
 
 
 def merged_chrome_trace(programs: dict[str, Program], chip: Chip, point: str | None = None) -> dict:

@@ -241,6 +241,23 @@ class LayerError(Row):
     scale: float
 
 
+class AccuracyRow(Row):
+    """What compiling a float network lost: ``outputs`` and ``tensors`` are losses by name (`tvm_ergo.accuracy`), tensors each alone in 8 bits."""
+
+    outputs: dict[str, float]
+    samples: int
+    seconds: float
+    warn_above: float
+    tensors: dict[str, float] = {}
+    in_float: list[str] = []
+    remedies: list[str] = []
+    text: str = ""
+
+    @property
+    def loss(self) -> float:
+        return max(self.outputs.values(), default=0.0)
+
+
 class Report(Row):
     """Cost of one inference on the emulated chip. Energy in microjoules, time at the chip's operating point."""
 
@@ -268,6 +285,7 @@ class Report(Row):
     points: list[PointRow] = []
     gates: bool = False  # whether the chip can switch parts off
     zeros: ZeroRow | None = None
+    accuracy: AccuracyRow | None = None
 
     @property
     def peak_activation_bytes(self) -> int:

@@ -6,6 +6,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from tvm_ergo.report.brief import accuracy_lines
 from tvm_ergo.report.figures import (COMPRESSED_HEADER, DYNAMIC, HOST_NOTE, SUBPROBLEM_HEADER, activation_text, compressed_rows, energy, host_rows, idle_mw, input_text,
                                      kind_texts, latency, memory_text, peak_text, plan_texts, port_text, rate, size, subproblem_rows)
 from tvm_ergo.report.front import FRONT_HEADER, Front, Series, front_caption, front_cells
@@ -62,6 +63,8 @@ def _summary(report: Report) -> Table:
     table.add_row("work", f"{report.macs / 1e6:,.2f} M MAC on the chip; {len(report.host)} operators on the host CPU")
     if report.host:
         table.add_row("not counted", HOST_NOTE)
+    for name, text in accuracy_lines(report):
+        table.add_row(name, escape(text))
     return table
 
 

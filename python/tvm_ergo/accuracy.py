@@ -1,0 +1,116 @@
+"""Every float network is compared with its float self, as the chip computes it, on a few calibration samples: what compiling it lost, and where.
+
+The loss of an output is defined in `relay_passes.micro.sensitivity`: the rms error relative to the output's deviation, about. It takes as long as the
+runs (chip emulated, float evaluated; ``Accuracy.seconds``), and where the loss is above ``WARN`` as long again as it takes to find the tensors it comes from.
+"""
+
+from __future__ import annotations
+
+import time
+import warnings
+from dataclasses import dataclass
+
+import numpy as np
+from tvm_ergo.relay_passes.micro.float_parts import AIM, parts_of
+from tvm_ergo.relay_passes.micro.lower_context import scale_of
+from tvm_ergo.relay_passes.micro.observe import QuantParams
+from tvm_ergo.relay_passes.micro.sensitivity import extremes_first, losses, sensitivity
+from tvm_ergo.relay_passes.relax_utils import main_of
+from tvm_ergo.relay_passes.support import FunctionView
+from tvm_ergo.target.errors import AccuracyError
+
+WARN = 0.2
+"""Loss above which compiling warns. The shared classifiers lose 0.03 to 0.15."""
+SAMPLES = 6  # calibration samples that are run, at most
+LIMIT_S = 10.0  # seconds after which no more are run, once there is one
+TENSORS_S = 20.0  # seconds for finding the tensors that lose most
+NAMED = 5
+FEW_SAMPLES = 32
+
+
+class AccuracyWarning(UserWarning):
+    """The compiled network's outputs differ from the float network's by more than ``WARN``."""
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """outputs : loss by output name. samples, seconds : what it was measured on, and how long that took. tensors : those that lose most, with the loss
+    of the outputs by each alone in 8 bits; found only above ``WARN``. in_float : tensors that stay in float because 8 bits cannot carry them."""
+
+    outputs: tuple[tuple[str, float], ...]
+    samples: int
+    seconds: float
+    tensors: tuple[tuple[str, float], ...] = ()
+    in_float: tuple[str, ...] = ()
+    remedies: tuple[str, ...] = ()
+
+    @property
+    def loss(self) -> float:
+        """That of the worst output."""
+        return max((loss for _, loss in self.outputs), default=0.0)
+
+    def __str__(self) -> str:
+        name, loss = max(self.outputs, key=lambda item: item[1])
+        text = f"output {name} is {100 * loss:.2g} % off the float network's (rms error relative to its deviation, on {self.samples} calibration inputs)"
+        if self.tensors:
+            text += "; most is lost at " + ", ".join(f"{n} ({100 * part:.2g} % by it alone)" for n, part in self.tensors)
+        return text
+
+
+def measure(compiled, samples: list[dict[str, np.ndarray]], given: int) -> Accuracy:
+    """samples : by the model's input names, of ``given`` calibration samples the telling ones."""
+    start, got, wanted = time.monotonic(), [], []
+    for sample in samples:
+        if got and time.monotonic() - start > LIMIT_S:
+            break
+        with np.errstate(all="ignore"):
+            wanted.append([np.asarray(a) for a in compiled.run_float(sample)])
+            got.append([np.asarray(a) for a in compiled.run(sample).outputs.values()])
+    lost = losses(got, wanted)
+    parts = parts_of(compiled.quantized["main"]) or {"tensors": {}}
+    outputs = tuple(zip((o.name for o in compiled.outputs), lost, strict=True))
+    tensors = worst_tensors(compiled, samples[:1]) if max(lost, default=0.0) > WARN else ()
+    return Accuracy(outputs, len(got), time.monotonic() - start, tensors, tuple(parts["tensors"]), _remedies(bool(tensors), given))
+
+
+def worst_tensors(compiled, samples: list[dict[str, np.ndarray]]) -> tuple[tuple[str, float], ...]:
+    """The tensors by which the outputs lose most, each alone in 8 bits and all else in float; none for networks that are not quantized tensor by tensor."""
+    view, params = FunctionView(main_of(compiled.quantized)), {}
+    for var in view.order:
+        if view.op(var) == "relax.quantize":
+            quant = scale_of(view, view.value[var])
+            if quant is not None:
+                params[view.value[var].args[0].name] = QuantParams(quant.scale, quant.zero_point)
+    if not params:
+        return ()
+    found = sensitivity(compiled.equalized or compiled.reference, params, [compiled.reference_inputs(s) for s in samples], limit_s=TENSORS_S)
+    ranked, told = [], set()
+    for name, loss in found.worst(len(found.loss)):  # a tensor that is only moved loses what its source does: named once
+        if loss > 0 and loss not in told:
+            told.add(loss)
+            ranked.append((name, loss))
+    return tuple(ranked[:NAMED])
+
+
+def _remedies(tensor_by_tensor: bool, given: int) -> tuple[str, ...]:
+    found = []
+    if tensor_by_tensor:
+        found.append(f"--float-parts {AIM} (QuantizeOptions(float_parts={AIM})) keeps these tensors in float, on the host CPU")
+    if given < FEW_SAMPLES:
+        found.append(f"more calibration inputs, typical ones, quiet and loud, dark and bright: there are {given}, and 64 are used")
+    return (*found, "train the network with quantization and export it with QuantizeLinear and DequantizeLinear: it is taken as it is")
+
+
+def judged(accuracy: Accuracy, strict: float | None) -> Accuracy:
+    """Warns above ``WARN``. Errors: AccuracyError above ``strict``."""
+    if strict is not None and accuracy.loss > strict:
+        raise AccuracyError("the compiled network is not as accurate as asked for", required=f"a loss of at most {strict:g} (--strict-accuracy, strict_accuracy)",
+                            available=f"{accuracy.loss:.3g}: {accuracy}", remedy="; or ".join(accuracy.remedies))
+    if accuracy.loss > WARN:
+        warnings.warn(AccuracyWarning(f"{accuracy}. What helps: {'; or '.join(accuracy.remedies)}"), stacklevel=3)
+    return accuracy
+
+
+def telling_samples(data: list[dict[str, np.ndarray]]) -> list[dict[str, np.ndarray]]:
+    """The samples to measure on, the quietest and the loudest first."""
+    return [data[i] for i in extremes_first(data, SAMPLES)]

@@ -1,0 +1,124 @@
+"""What a quantized network loses, and at which tensors: each one alone in 8 bits, everything else in float.
+
+The loss of an output is the root mean square of its error over the samples, relative to the standard deviation of the float output over the
+same samples (its root mean square where it is constant); or that of its upper quartile of samples, each relative to its own deviation (at least a quarter of
+all samples'), if that is more: quiet inputs beside loud ones. Of outputs that are integers it is the share that differs. A network's loss is that
+of its worst output.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import tvm
+
+from tvm_ergo.relay_passes.interpreter import Interpreter
+from tvm_ergo.relay_passes.micro.observe import QuantParams
+from tvm_ergo.relay_passes.relax_utils import variables_in
+
+TINY = 1e-30
+WORST = 10.0  # deviations beyond the float output's range: further off, and infinite, is not worse
+QUIET = 0.25  # of all samples' deviation: what a single sample's own counts for at least
+
+
+def losses(got: list[list[np.ndarray]], wanted: list[list[np.ndarray]]) -> list[float]:
+    """The loss of every output; ``got`` and ``wanted`` hold the outputs of each sample."""
+    return [_loss(np.stack(g), np.stack(w)) for g, w in zip(zip(*got), zip(*wanted), strict=True)]
+
+
+def _loss(got: np.ndarray, wanted: np.ndarray) -> float:
+    """Of one output: arrays [samples, ...]."""
+    if wanted.dtype.kind != "f":
+        return float(np.mean(got != wanted)) if wanted.size else 0.0
+    known = np.isfinite(wanted)
+    if not known.any():
+        return 0.0
+    wanted = np.where(known, wanted, 0).astype(np.float64)
+    spread = max(wanted[known].std() or np.sqrt(np.mean(wanted[known] ** 2)), TINY)
+    got = np.clip(np.nan_to_num(got.astype(np.float64)), wanted[known].min() - WORST * spread, wanted[known].max() + WORST * spread)
+    error = np.where(known, got - wanted, 0.0)
+    axes = tuple(range(1, wanted.ndim))
+    each = np.sqrt(np.mean(error**2, axis=axes)) / np.maximum(wanted.std(axis=axes), spread * QUIET)
+    return float(max(np.sqrt(np.mean(error[known] ** 2)) / spread, np.quantile(each, 0.75)))
+
+
+def telling(data: list[dict[str, np.ndarray]], count: int) -> list[int]:
+    """Numbers of at most ``count`` samples on which a loss shows: evenly spaced from the quietest to the loudest (root mean square of the inputs)."""
+    power = [sum(float(np.mean(np.square(a, dtype=np.float64))) for a in sample.values() if a.dtype.kind == "f") for sample in data]
+    order = np.argsort(power, kind="stable")
+    return order[np.linspace(0, len(data) - 1, min(count, len(data))).round().astype(int)].tolist()
+
+
+def extremes_first(data: list[dict[str, np.ndarray]], count: int) -> list[int]:
+    """The same, the quietest and the loudest before the others."""
+    chosen = telling(data, count)
+    return [*chosen[:1], *chosen[:0:-1]]
+
+
+@dataclass(frozen=True)
+class Sensitivity:
+    """Loss of the outputs by tensor name, each alone in 8 bits; ``complete``: all tensors were measured within the time."""
+
+    loss: Mapping[str, float]
+    complete: bool
+
+    def worst(self, count: int) -> list[tuple[str, float]]:
+        return sorted(self.loss.items(), key=lambda item: -item[1])[:count]
+
+
+def sensitivity(mod: tvm.IRModule, params: Mapping[str, QuantParams], samples: list[dict[str, np.ndarray]], *, limit_s: float = 60.0,
+                progress: Callable[[int, int], None] | None = None) -> Sensitivity:
+    """How much the outputs of ``mod`` (float) lose by each tensor of ``params`` alone. Only what depends on a tensor is computed again.
+
+    limit_s : seconds after which the tensors left are not measured.
+    """
+    interpreter, until = Interpreter(mod), time.monotonic() + limit_s
+    runs = [_Kept(interpreter, sample) for sample in samples]
+    wanted, found = [run.outputs for run in runs], {}
+    names = [name for name in params if name in runs[0].variable]
+    for done, name in enumerate(names):
+        if time.monotonic() > until:
+            break
+        found[name] = max(losses([run.with_quantized(name, params[name]) for run in runs], wanted), default=0.0)
+        if progress:
+            progress(done + 1, len(names))
+    return Sensitivity(found, len(found) == len(names))
+
+
+class _Kept:
+    """One float run, all tensors kept."""
+
+    def __init__(self, interpreter: Interpreter, sample: dict[str, np.ndarray]):
+        self.interpreter = interpreter
+        self.values = {p: np.asarray(sample[p.name]) for p in interpreter.params}
+        with np.errstate(all="ignore"):
+            for step in interpreter.steps:
+                self.values[step.var] = interpreter.evaluate(step.value, self.values)
+        self.variable = {v.name: v for v in self.values}
+        self.outputs = self._results(self.values)
+
+    def _results(self, values) -> list[np.ndarray]:
+        result = self.interpreter.evaluate(self.interpreter.body, values)
+        return [np.asarray(r) for r in (result if isinstance(result, tuple) else [result])]
+
+    def with_quantized(self, name: str, params: QuantParams) -> list[np.ndarray]:
+        """The outputs with one tensor rounded to its 8 bits."""
+        var = self.variable[name]
+        values, changed = dict(self.values), {var}
+        values[var] = params.dequantize(params.quantize(self.values[var])).astype(np.float32)
+        with np.errstate(all="ignore"):
+            for step in self.interpreter.steps:
+                if step.var != var and changed.intersection(variables_in(step.value)):
+                    values[step.var] = self.interpreter.evaluate(step.value, values)
+                    changed.add(step.var)
+            return self._results(values)
+
+
+def float_outputs(mod: tvm.IRModule, samples: list[dict[str, np.ndarray]]) -> list[list[np.ndarray]]:
+    interpreter = Interpreter(mod)
+    with np.errstate(all="ignore"):
+        return [interpreter.run(sample) for sample in samples]
+
