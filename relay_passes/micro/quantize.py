@@ -82,8 +82,8 @@ class QuantizeOptions:
     that take at most 256 evenly spaced values (8-bit images) exactly those as levels. attention_on_chip: quantize nets with attention even where that loses
     more than ``ATTENTION_ERROR`` of their outputs; otherwise they stay in float, on the host. project_channels: the error of the outputs
     (rms, relative to their deviation) up to which tensors are kept in fewer channels (or all choices of it; None: never). float_parts: the loss of the
-    outputs (`micro.sensitivity`) above which the tensors it comes from stay in float, on the host ("auto": where int8 ruins the network, see `float_parts.RUINED`;
-    None: never).
+    outputs (`micro.sensitivity`) above which the tensors it comes from stay in float, on the host ("auto": where int8 ruins the network, see `float_parts.RUINED`, and
+    ranges are those of the default method; None: never).
     """
 
     method: Method = Method.MSE
@@ -166,7 +166,8 @@ def quantize(mod: tvm.IRModule, calibration, options: QuantizeOptions = Quantize
         on_equalized(chosen.mod)
     rounding = options.round_weights and options.correct_bias
     result = chosen.quantized(rounding)
-    if not has_attention(mod) and options.float_parts is not None:
+    chosen_ranges = Method(options.method) is not Method.MSE and options.float_parts == "auto"  # a choice of ranges is tried out: its loss is warned of
+    if not has_attention(mod) and options.float_parts is not None and not chosen_ranges:
         return with_float_parts(chosen, data, result, rounding, options.float_parts, (lambda *a: progress("float parts", *a)) if progress else None)
     if options.attention_on_chip or not has_attention(mod):
         return result
