@@ -45,7 +45,7 @@ def test_digits_keep_their_accuracy():
     q = quantize(digits_mlp(), x[:64])
     right = [np.mean(evaluate(m, x[1200:])[0].argmax(axis=1) == y[1200:]) for m in (digits_mlp(), q)]
     assert right[0] > 0.9 and right[0] - right[1] <= 0.005
-    assert quantizations(q)["x"] == (np.float32(1 / 15), -128)  # 0..16 in steps of 1, each 15 levels
+    assert quantizations(q)["x"] == (np.float32(1 / 8), -128)  # 0..16 in steps of 1, each 8 levels, a power of two
 
 
 def test_movements_and_concats_share_a_scale():
