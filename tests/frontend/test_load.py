@@ -89,6 +89,15 @@ def test_lp_normalization(p, opset):
     check_against_onnx_runtime(proto, {"x": RNG.normal(size=(2, 5)).astype(np.float32)})
 
 
+@pytest.mark.parametrize("axis", [1, 2])
+def test_softmax_of_an_old_opset_behind_a_tensor_of_unknown_rank(axis):
+    """ONNX's inference knows no rank behind another domain's operator; all axes from the given one on are one."""
+    nodes = [helper.make_node("Gelu", ["x"], ["g"], domain="com.microsoft"), helper.make_node("Softmax", ["g"], ["y"], axis=axis)]
+    proto = model(nodes, {"x": [2, 3, 4]}, {}, opset=11)
+    proto.opset_import.append(helper.make_opsetid("com.microsoft", 1))
+    check_against_onnx_runtime(proto, {"x": RNG.normal(size=(2, 3, 4)).astype(np.float32)})
+
+
 def test_missing_file():
     with pytest.raises(ModelError, match="cannot be read"):
         load("/nowhere/model.onnx")

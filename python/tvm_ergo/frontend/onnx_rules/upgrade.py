@@ -128,13 +128,10 @@ def _split(node, e, view, opset):
 def _flat_softmax(node, e, view, opset):
     """Before opset 13 all axes from ``axis`` on were one."""
     axis, rank, x = texts(node).get("axis", 1), view.rank(node.input[0]), node.input[0]
-    if rank is None:
-        raise UnsupportedError(f"the rank of the input of {node.op_type} is not known", where=place(node),
-                               remedy="convert the model to opset 13 or newer, where the axis is a single one")
-    if axis % rank == rank - 1:
+    if rank is not None and axis % rank == rank - 1:
         _again(node, e, [x], axis=-1)
         return
-    flat = e.op("Flatten", [x], "flat", axis=axis % rank)
+    flat = e.op("Flatten", [x], "flat", axis=axis if rank is None else axis % rank)  # right for any rank
     made = e.op(node.op_type, [flat], "flat_result", axis=-1)
     _again(node, e, [made, e.op("Shape", [x], "shape")], "Reshape")
 
