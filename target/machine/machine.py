@@ -154,6 +154,8 @@ class Machine:
         return Trace(self.program, self.chip, self.trace.point, timeline)
 
     def _compressed(self, memory: Memory) -> tuple[TileCount, ...]:
+        if not memory.tiles:
+            return ()
         names = [node.name for node in self.program.nodes] or [""]
         return tuple(TileCount(node, names[node], tuple(counts.tolist())) for node, counts in sorted(memory.tiles.items()))
 

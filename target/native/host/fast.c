@@ -104,7 +104,8 @@ static int pack_depthwise(ergo_fast *f, const ergo_ins *ins, const int8_t *w, si
   if (make_room(f, f->panels * f->panel_bytes, f->panels * width)) return 1;
   for (size_t block = 0; block < f->panels; block++)
     for (size_t place = 0; place < width; place++) {
-      size_t c = block * width + (size_t)f->path->order((int)place);
+      size_t each = width / (size_t)ergo_pixels_at_once(f->path, channels - block * width); /* the same for every pixel */
+      size_t c = block * width + (size_t)f->path->order((int)place) % each;
       if (c >= channels) continue;
       int64_t sum = 0;
       for (size_t tap = 0; tap < f->taps; tap++) {

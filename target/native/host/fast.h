@@ -28,10 +28,11 @@ typedef struct ergo_path {
   /* acc int32[rows][width] = sum over `steps` of a[row] * w */
   void (*tile)(const void *a, size_t a_step, int rows, const void *w, size_t steps, int32_t *acc);
   void (*store)(const int32_t *acc, int rows, int channels, const ergo_scales *s, size_t first_group, uint8_t *const *to);
-  /* `width` channels of one pixel over `taps` (a multiple of tap_step) places; acc in the order of `order` */
-  int tap_step, depth_width;
+  /* `channels` channels of `pixels` pixels over `taps` (a multiple of tap_step) places each; acc in the order of `order`. depth_width: channels of a block,
+   * or, where at most half of them or a quarter are left, of as many pixels at once as fit: most_pixels */
+  int tap_step, depth_width, most_pixels;
   int (*order)(int place);
-  void (*depth)(const int8_t *const *places, size_t taps, size_t channel, int channels, const void *w, const ergo_scales *s, int zero_point, uint8_t *to);
+  void (*depth)(const int8_t *const *places, size_t taps, size_t channel, int channels, int pixels, const void *w, const ergo_scales *s, int zero_point, uint8_t *const *to);
 } ergo_path;
 
 extern const ergo_path ergo_path_portable, ergo_path_avx2, ergo_path_vnni;

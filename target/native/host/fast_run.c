@@ -95,7 +95,7 @@ static void gather(const layer *l, position p, size_t group, uint8_t *to) {
     }
     const uint8_t *row = image + (top + i * l->dilation[0]) * l->in->strides[1];
     int64_t step = l->dilation[1] * l->in->strides[2];
-    memset(to, fill, run * (size_t)columns[0]);
+    if (columns[0]) memset(to, fill, run * (size_t)columns[0]);
     to += run * (size_t)columns[0];
     const uint8_t *at = row + (left + columns[0] * l->dilation[1]) * l->in->strides[2];
     size_t taps = (size_t)(columns[1] - columns[0]);
@@ -106,7 +106,7 @@ static void gather(const layer *l, position p, size_t group, uint8_t *to) {
       for (size_t j = 0; j < taps; j++, at += step, to += run) f->path->copy(to, (const int8_t *)at, depth, f->in_zp);
     }
     size_t behind = run * (size_t)(f->kernel[1] - columns[1]);
-    memset(to, fill, behind);
+    if (behind) memset(to, fill, behind);
     to += behind;
   }
 }
@@ -128,7 +128,7 @@ static void gather_block(const layer *l, uint64_t first, uint32_t count, size_t 
   }
   for (uint32_t i = 0; i < count; i++, next(l, &p), patches += row) {
     gather(l, p, group, patches);
-    memset(patches + used, 0, half - used);
+    if (used < half) memset(patches + used, 0, half - used);
     for (int plane = 1; plane < f->planes; plane++) memcpy(patches + (size_t)plane * half, patches, half);
   }
 }
@@ -166,13 +166,44 @@ static void conv_part(void *user, int index) {
   }
 }
 
+#define AT_ONCE 4 /* pixels whose places are looked up together */
+
+/* Where the taps of one output pixel read; those in the padding stay as they are. */
+static void find_taps(const layer *l, const int8_t **places, position p, const int64_t *rows, int64_t top) {
+  const ergo_fast *f = l->f;
+  int64_t left = (int64_t)p.ow * l->stride[1] - l->pad[1], columns[2];
+  inside(l, 1, left, &columns[0], &columns[1]);
+  for (int64_t i = rows[0]; i < rows[1]; i++) {
+    const int8_t **at = places + i * f->kernel[1];
+    const int8_t *row = (const int8_t *)l->x + (int64_t)p.n * l->in->strides[0] + (top + i * l->dilation[0]) * l->in->strides[1];
+    for (int64_t j = 0; j < f->kernel[1]; j++) at[j] = j >= columns[0] && j < columns[1] ? row + (left + j * l->dilation[1]) * l->in->strides[2] : f->outside;
+  }
+  for (int plane = 1; plane < f->planes; plane++) memcpy(places + (size_t)plane * f->padded, places, f->padded * sizeof *places);
+}
+
+/* `count` neighbouring pixels of a row, at most AT_ONCE; spare: where what is computed too much goes. */
+static void some_depthwise(const layer *l, const int8_t *const *places, uint32_t count, uint8_t *const *out, uint8_t *spare) {
+  const ergo_fast *f = l->f;
+  const ergo_path *path = f->path;
+  size_t width = (size_t)path->depth_width, group = (size_t)path->group, itemsize = ergo_itemsize(l->to->dtype), channels = l->to->shape[3];
+  for (size_t block = 0; block < f->panels; block++) {
+    size_t c = block * width, left = channels - c < width ? channels - c : width;
+    uint32_t pixels = (uint32_t)ergo_pixels_at_once(path, channels - c);
+    ergo_scales scales = f->scales;
+    scales.numbers += c / group * 3 * group, scales.raw += c;
+    for (uint32_t i = 0; i < count; i += pixels) {
+      uint8_t *to[AT_ONCE];
+      for (uint32_t k = 0; k < pixels; k++) to[k] = i + k < count ? out[i + k] + c * itemsize : spare;
+      path->depth(places + i * f->steps, f->steps, c, (int)left, (int)pixels, f->w + block * f->panel_bytes, &scales, f->in_zp, to);
+    }
+  }
+}
+
 /* One row of depthwise outputs. */
 static void depthwise_part(void *user, int index) {
   layer *l = user;
   const ergo_fast *f = l->f;
-  const ergo_path *path = f->path;
-  size_t width = (size_t)path->depth_width, itemsize = ergo_itemsize(l->to->dtype), channels = l->to->shape[3];
-  const int8_t **places = ergo_thread_scratch(f->steps * sizeof *places);
+  const int8_t **places = ergo_thread_scratch(AT_ONCE * f->steps * sizeof *places);
   if (!places) {
     atomic_store(&l->failed, 1);
     return;
@@ -180,24 +211,15 @@ static void depthwise_part(void *user, int index) {
   position p = {(uint32_t)index / l->to->shape[1], (uint32_t)index % l->to->shape[1], 0};
   int64_t top = (int64_t)p.oh * l->stride[0] - l->pad[0], rows[2];
   inside(l, 0, top, &rows[0], &rows[1]);
-  for (size_t tap = 0; tap < f->steps; tap++) places[tap] = f->outside;
-  for (; p.ow < l->to->shape[2]; p.ow++) {
-    int64_t left = (int64_t)p.ow * l->stride[1] - l->pad[1], columns[2];
-    inside(l, 1, left, &columns[0], &columns[1]);
-    for (int64_t i = rows[0]; i < rows[1]; i++) {
-      const int8_t **at = places + i * f->kernel[1];
-      const int8_t *row = (const int8_t *)l->x + (int64_t)p.n * l->in->strides[0] + (top + i * l->dilation[0]) * l->in->strides[1];
-      for (int64_t j = 0; j < f->kernel[1]; j++)
-        at[j] = j >= columns[0] && j < columns[1] ? row + (left + j * l->dilation[1]) * l->in->strides[2] : f->outside;
+  for (size_t tap = 0; tap < AT_ONCE * f->steps; tap++) places[tap] = f->outside;
+  uint8_t *out[AT_ONCE], spare[4 * 64];
+  for (uint32_t first = 0; first < l->to->shape[2]; first += AT_ONCE) {
+    uint32_t count = l->to->shape[2] - first < AT_ONCE ? l->to->shape[2] - first : AT_ONCE;
+    for (uint32_t i = 0; i < count; i++) {
+      p.ow = first + i, out[i] = out_at(l, p);
+      find_taps(l, places + i * f->steps, p, rows, top);
     }
-    for (int plane = 1; plane < f->planes; plane++) memcpy(places + (size_t)plane * f->padded, places, f->padded * sizeof *places);
-    uint8_t *to = out_at(l, p);
-    for (size_t block = 0; block < f->panels; block++) {
-      size_t c = block * width, count = channels - c < width ? channels - c : width;
-      ergo_scales scales = f->scales;
-      scales.numbers += block * width / (size_t)path->group * 3 * (size_t)path->group, scales.raw += block * width;
-      path->depth(places, f->steps, c, (int)count, f->w + block * f->panel_bytes, &scales, f->in_zp, to + c * itemsize);
-    }
+    some_depthwise(l, places, count, out, spare);
   }
 }
 

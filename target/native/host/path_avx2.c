@@ -101,7 +101,8 @@ INLINE __m256i sixteen(const int8_t *x, int channels, __m256i zp) {
   return _mm256_sub_epi16(_mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i *)(channels < 16 ? some : x))), zp);
 }
 
-static void depth(const int8_t *const *places, size_t taps, size_t channel, int channels, const void *weights, const ergo_scales *s, int zero_point, uint8_t *to) {
+static void depth(const int8_t *const *places, size_t taps, size_t channel, int channels, int pixels, const void *weights, const ergo_scales *s, int zero_point, uint8_t *const *to) {
+  (void)pixels;
   const __m256i zp = _mm256_set1_epi16((short)zero_point);
   const int16_t *w = weights;
   __m256i sum[2] = {_mm256_setzero_si256(), _mm256_setzero_si256()};
@@ -114,16 +115,16 @@ static void depth(const int8_t *const *places, size_t taps, size_t channel, int 
     int32_t all[16];
     _mm256_storeu_si256((__m256i *)all, sum[0]), _mm256_storeu_si256((__m256i *)(all + 8), sum[1]);
     for (int place = 0; place < 16; place++)
-      if (order(place) < channels) ergo_put_i32(to + 4 * order(place), (int32_t)((uint32_t)all[place] + (uint32_t)s->raw[place]));
+      if (order(place) < channels) ergo_put_i32(to[0] + 4 * order(place), (int32_t)((uint32_t)all[place] + (uint32_t)s->raw[place]));
     return;
   }
   const __m256i pairs = _mm256_packs_epi32(scaled(sum[0], s->numbers, s), scaled(sum[1], s->numbers + 24, s));
   int8_t bytes[16];
   _mm_storeu_si128((__m128i *)bytes, _mm_packs_epi16(_mm256_castsi256_si128(pairs), _mm256_extracti128_si256(pairs, 1)));
-  memcpy(to, bytes, (size_t)channels);
+  memcpy(to[0], bytes, (size_t)channels);
 }
 
-const ergo_path ergo_path_avx2 = {"avx2", usable, ROWS, WIDTH, 2, 0, 8, copy, tile, store, 2, 16, order, depth};
+const ergo_path ergo_path_avx2 = {"avx2", usable, ROWS, WIDTH, 2, 0, 8, copy, tile, store, 2, 16, 1, order, depth};
 
 #ifdef __clang__
 #pragma clang attribute pop

@@ -35,12 +35,13 @@ static void store(const int32_t *acc, int rows, int channels, const ergo_scales 
 
 static int order(int place) { return place; }
 
-static void depth(const int8_t *const *places, size_t taps, size_t channel, int channels, const void *w, const ergo_scales *s, int zero_point, uint8_t *to) {
+static void depth(const int8_t *const *places, size_t taps, size_t channel, int channels, int pixels, const void *w, const ergo_scales *s, int zero_point, uint8_t *const *to) {
+  (void)pixels;
   const int16_t *weights = w;
   int32_t sum[WIDTH] = {0};
   for (size_t tap = 0; tap < taps; tap++, weights += WIDTH)
     for (int n = 0; n < channels; n++) sum[n] += (places[tap][channel + (size_t)n] - zero_point) * weights[n];
-  for (int n = 0; n < channels; n++) put(s, (size_t)n, sum[n], to + (size_t)n * (s->to_i32 ? 4 : 1));
+  for (int n = 0; n < channels; n++) put(s, (size_t)n, sum[n], to[0] + (size_t)n * (s->to_i32 ? 4 : 1));
 }
 
-const ergo_path ergo_path_portable = {"portable", usable, ROWS, WIDTH, 1, 0, 2, copy, tile, store, 1, WIDTH, order, depth};
+const ergo_path ergo_path_portable = {"portable", usable, ROWS, WIDTH, 1, 0, 2, copy, tile, store, 1, WIDTH, 1, order, depth};

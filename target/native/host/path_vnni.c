@@ -96,16 +96,25 @@ static void store(const int32_t *acc, int rows, int channels, const ergo_scales 
 /* Four bytes of a channel lie together after two rounds of interleaving within 128-bit lanes: sums come in this order of channels. */
 static int order(int place) { return place % 16 / 4 * 16 + place / 16 * 4 + place % 4; }
 
-static void depth(const int8_t *const *places, size_t taps, size_t channel, int channels, const void *weights, const ergo_scales *s, int zero_point, uint8_t *to) {
-  (void)zero_point;
+/* A tap of one, two or four pixels, whose channels lie in halves or quarters. */
+INLINE __m512i tap_of(const int pixels, const int8_t *const *place, size_t taps, size_t channel, __mmask64 mask) {
+  if (pixels == 1) return _mm512_maskz_loadu_epi8(mask, place[0] + channel);
+  if (pixels == 2)
+    return _mm512_inserti64x4(_mm512_castsi256_si512(_mm256_maskz_loadu_epi8((__mmask32)mask, place[0] + channel)), _mm256_maskz_loadu_epi8((__mmask32)mask, place[taps] + channel), 1);
+  __m128i quarter[4];
+  for (size_t i = 0; i < 4; i++) quarter[i] = _mm_maskz_loadu_epi8((__mmask16)mask, place[i * taps] + channel);
+  return _mm512_inserti64x4(_mm512_castsi256_si512(_mm256_set_m128i(quarter[1], quarter[0])), _mm256_set_m128i(quarter[3], quarter[2]), 1);
+}
+
+INLINE void some_pixels(const int pixels, const int8_t *const *places, size_t taps, size_t channel, int channels, const int8_t *w, const ergo_scales *s, uint8_t *const *to) {
   const __mmask64 mask = first_of((size_t)channels);
   const __m512i flip = _mm512_set1_epi8(-128);
-  const int8_t *w = weights;
+  const int each = 64 / pixels;
   __m512i sum[4];
   for (int i = 0; i < 4; i++) sum[i] = _mm512_setzero_si512();
   for (size_t tap = 0; tap < taps; tap += 4, w += 256) {
     __m512i x[4];
-    for (int i = 0; i < 4; i++) x[i] = _mm512_xor_si512(_mm512_maskz_loadu_epi8(mask, places[tap + (size_t)i] + channel), flip);
+    for (size_t i = 0; i < 4; i++) x[i] = _mm512_xor_si512(tap_of(pixels, places + tap + i, taps, channel, mask), flip);
     __m512i low01 = _mm512_unpacklo_epi8(x[0], x[1]), high01 = _mm512_unpackhi_epi8(x[0], x[1]);
     __m512i low23 = _mm512_unpacklo_epi8(x[2], x[3]), high23 = _mm512_unpackhi_epi8(x[2], x[3]);
     sum[0] = _mm512_dpbusd_epi32(sum[0], _mm512_unpacklo_epi16(low01, low23), _mm512_loadu_si512(w));
@@ -116,9 +125,10 @@ static void depth(const int8_t *const *places, size_t taps, size_t channel, int 
   if (s->to_i32) {
     for (int place = 0; place < 64; place++) {
       int32_t all[16];
-      if (order(place) >= channels) continue;
+      int pixel = order(place) / each, c = order(place) % each;
+      if (c >= channels) continue;
       _mm512_storeu_si512(all, sum[place / 16]);
-      ergo_put_i32(to + 4 * order(place), (int32_t)((uint32_t)all[place % 16] + (uint32_t)s->raw[place]));
+      ergo_put_i32(to[pixel] + 4 * c, (int32_t)((uint32_t)all[place % 16] + (uint32_t)s->raw[place]));
     }
     return;
   }
@@ -128,10 +138,24 @@ static void depth(const int8_t *const *places, size_t taps, size_t channel, int 
     sum[i] = scaled(sum[i], &l, low, high, zp);
   }
   const __m512i all = _mm512_packs_epi16(_mm512_packs_epi32(sum[0], sum[1]), _mm512_packs_epi32(sum[2], sum[3]));
-  _mm512_mask_storeu_epi8(to, mask, all);
+  if (pixels == 1) {
+    _mm512_mask_storeu_epi8(to[0], mask, all);
+  } else if (pixels == 2) {
+    _mm256_mask_storeu_epi8(to[0], (__mmask32)mask, _mm512_castsi512_si256(all)), _mm256_mask_storeu_epi8(to[1], (__mmask32)mask, _mm512_extracti64x4_epi64(all, 1));
+  } else {
+    _mm_mask_storeu_epi8(to[0], (__mmask16)mask, _mm512_castsi512_si128(all)), _mm_mask_storeu_epi8(to[1], (__mmask16)mask, _mm512_extracti32x4_epi32(all, 1));
+    _mm_mask_storeu_epi8(to[2], (__mmask16)mask, _mm512_extracti32x4_epi32(all, 2)), _mm_mask_storeu_epi8(to[3], (__mmask16)mask, _mm512_extracti32x4_epi32(all, 3));
+  }
 }
 
-const ergo_path ergo_path_vnni = {"avx512_vnni", usable, ROWS, 16 * VECTORS, 4, 1, 16, copy, tile, store, 4, 64, order, depth};
+static void depth(const int8_t *const *places, size_t taps, size_t channel, int channels, int pixels, const void *w, const ergo_scales *s, int zero_point, uint8_t *const *to) {
+  (void)zero_point;
+  if (pixels == 1) some_pixels(1, places, taps, channel, channels, w, s, to);
+  else if (pixels == 2) some_pixels(2, places, taps, channel, channels, w, s, to);
+  else some_pixels(4, places, taps, channel, channels, w, s, to);
+}
+
+const ergo_path ergo_path_vnni = {"avx512_vnni", usable, ROWS, 16 * VECTORS, 4, 1, 16, copy, tile, store, 4, 64, 4, order, depth};
 
 #ifdef __clang__
 #pragma clang attribute pop
