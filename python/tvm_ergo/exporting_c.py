@@ -21,24 +21,35 @@ Scale = tuple[float, int]
 
 
 def export_c(model: CompiledModel, folder: str | Path, *, name: str | None = None) -> Exported:
-    """Writes the runtime's sources (only the instructions used), the network as an array, a header, an example ``main.c``, a Makefile, a CMake file and two boards.
+    """Writes the runtime's sources (only the instructions used), the network as an array, a header, an example
+    ``main.c``, a Makefile, a CMake file and two boards.
 
-    folder : new or empty. name : of the network in C (default: the source file's). Inputs and outputs are the chip's own integers; the header says what they
+    folder : new or empty. name : of the network in C (default: the source file's). Inputs and outputs are the chip's
+    own integers; the header says what they
     stand for. Returns what was written and the RAM it needs.
-    Errors: UnsupportedError for a network of which a part stays on the host CPU, or that keeps values between runs; ModelError for an instruction that the
+    Errors: UnsupportedError for a network of which a part stays on the host CPU, or that keeps values between runs;
+    ModelError for an instruction that the
     runtime in C does not have; OutputError.
     """
     symbol, program = _the_program(model)
-    found = exported(program, name or Path(model.source).name.partition(".")[0] or symbol, port_scales(model, symbol, program))
+    found = exported(
+        program, name or Path(model.source).name.partition(".")[0] or symbol, port_scales(model, symbol, program)
+    )
     folder = Path(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if any(folder.iterdir()):
-            raise OutputError("the folder is not empty", where=str(folder), remedy="give a new folder, or empty this one")
+            raise OutputError(
+                "the folder is not empty", where=str(folder), remedy="give a new folder, or empty this one"
+            )
         for path in found.files:
             (folder / path).parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise OutputError(f"the folder cannot be made: {error.strerror or error}", where=os.fspath(folder), remedy="give another folder") from None
+        raise OutputError(
+            f"the folder cannot be made: {error.strerror or error}",
+            where=os.fspath(folder),
+            remedy="give another folder",
+        ) from None
     write_together([(folder / path, text) for path, text in found.files.items()])
     return found
 
@@ -46,25 +57,41 @@ def export_c(model: CompiledModel, folder: str | Path, *, name: str | None = Non
 def _the_program(model: CompiledModel) -> tuple[str, Program]:
     """Symbol and Program of a network that is one call of the chip. Errors: InputError, UnsupportedError."""
     if model.fallbacks:
-        raise UnsupportedError("a part of this network runs on the host CPU, which exported C has not", where=model.source,
-                               available=", ".join(sorted({f.op for f in model.fallbacks})), remedy="compile with --strict: it says for each operator what would put it on the chip")
+        raise UnsupportedError(
+            "a part of this network runs on the host CPU, which exported C has not",
+            where=model.source,
+            available=", ".join(sorted({f.op for f in model.fallbacks})),
+            remedy="compile with --strict: it says for each operator what would put it on the chip",
+        )
     if model.states:
-        raise UnsupportedError("this network keeps values from one run to the next, which exported C does not yet", where=model.source, available=", ".join(s.name for s in model.states),
-                               remedy="export the network without its states as inputs and outputs")
+        raise UnsupportedError(
+            "this network keeps values from one run to the next, which exported C does not yet",
+            where=model.source,
+            available=", ".join(s.name for s in model.states),
+            remedy="export the network without its states as inputs and outputs",
+        )
     if len(model.programs) != 1:
-        raise InputError(f"this model has {len(model.programs)} Programs", where=model.source, required="one", available=", ".join(model.programs) or "none",
-                         remedy="compile with --strict: nothing then splits the network")
+        raise InputError(
+            f"this model has {len(model.programs)} Programs",
+            where=model.source,
+            required="one",
+            available=", ".join(model.programs) or "none",
+            remedy="compile with --strict: nothing then splits the network",
+        )
     return next(iter(model.programs.items()))
 
 
 def port_scales(model: CompiledModel, symbol: str, program: Program) -> dict[str, Scale]:
-    """``(scale, zero point)`` of each port for which one of each holds, by the port's name: of integer inputs and outputs of the model, or of how the host makes and reads them."""
+    """``(scale, zero point)`` of each port for which one of each holds, by the port's name: of integer inputs and
+    outputs of the model, or of how the host makes and reads them."""
     chain = model.chain.data if isinstance(model.chain, Chain) else model.chain
     if chain is None:
         return {}
     known: dict[int, Scale] = {i: (t.scale, t.zero_point) for i, t in enumerate(model.inputs) if t.scale is not None}
     constants = {len(model.inputs) + i: _array(stored) for i, stored in enumerate(chain["constants"])}
-    wanted: dict[int, Scale] = {at: (t.scale, t.zero_point) for at, t in zip(chain["outputs"], model.outputs) if t.scale is not None}
+    wanted: dict[int, Scale] = {
+        at: (t.scale, t.zero_point) for at, t in zip(chain["outputs"], model.outputs) if t.scale is not None
+    }
     steps, at = [], len(model.inputs) + len(constants)
     for op, operands, params in chain["steps"]:
         steps.append((op, operands, at))

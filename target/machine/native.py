@@ -1,6 +1,7 @@
 """The emulator's way to the compiled runtime: the instructions that it knows, many at a time; NumPy does the others.
 
-The runtime reads instructions from their bytes, so one that it does not know, or a new form of one, is simply left to NumPy. What it reports as an error
+The runtime reads instructions from their bytes, so one that it does not know, or a new form of one, is simply left to
+NumPy. What it reports as an error
 is executed again by NumPy, which says what is wrong.
 """
 
@@ -26,7 +27,8 @@ MOST_DROPPED = 9
 
 
 class NativeProgram:
-    """A Program's instructions as the runtime takes them, constant weights packed: made once, used by any number of runs at a time.
+    """A Program's instructions as the runtime takes them, constant weights packed: made once, used by any number of
+    runs at a time.
 
     path : name of a code path, None for the best.
     """
@@ -34,7 +36,10 @@ class NativeProgram:
     def __init__(self, program: Program, path: str | None = None):
         self.program, self.library, self.path = program, library(), path_number(path)
         # which write compressed tiles: they run alone, so that their tiles are counted as theirs
-        self.tells = [isinstance(i, Encode) or any(getattr(i, name).codec and i.FIELDS[name].out for name in i.CODED) for i in program.instructions]
+        self.tells = [
+            isinstance(i, Encode) or any(getattr(i, name).codec and i.FIELDS[name].out for name in i.CODED)
+            for i in program.instructions
+        ]
         self.handles: list[int | None] | None = None
         self._own: list[int] = []
         self._lock = threading.Lock()
@@ -63,7 +68,9 @@ class NativeProgram:
             return None
         self._own.append(handle)
         packed = isinstance(instruction, (Conv, Depthwise)) and self._packed(memory, instruction, handle)
-        return handle if packed or not coded and _macs(instruction) <= PLAIN_MACS else None  # NumPy keeps what it decoded
+        return (
+            handle if packed or not coded and _macs(instruction) <= PLAIN_MACS else None
+        )  # NumPy keeps what it decoded
 
     def _packed(self, memory: Memory, instruction: Conv | Depthwise, handle: int) -> bool:
         """Whether the runtime has a fast kernel, its weights packed."""
@@ -87,7 +94,8 @@ class NativeRun:
             self._streams[number] = Stream(array.ctypes.data, array.nbytes)
 
     def run(self, index: int, most: int | None = None) -> int:
-        """Executes instructions from ``index`` on, ``most`` at most, up to the first that is NumPy's; returns how many."""
+        """Executes instructions from ``index`` on, ``most`` at most, up to the first that is NumPy's; returns how
+        many."""
         handles, tells, end = self.program.handles, self.program.tells, index
         limit = len(handles) if most is None else min(len(handles), index + most)
         while end < limit and handles[end] is not None and (end == index or not (tells[end] or tells[index])):
@@ -96,7 +104,15 @@ class NativeRun:
             return 0
         dropped, status = (ctypes.c_int64 * MOST_DROPPED)(), ctypes.c_int()
         first = ctypes.addressof(self.program.list) + index * ctypes.sizeof(ctypes.c_void_p)
-        done = self.program.library.ergo_host_run(first, end - index, self.memory.bytes.ctypes.data, self._streams, thread_count(), dropped, ctypes.byref(status))
+        done = self.program.library.ergo_host_run(
+            first,
+            end - index,
+            self.memory.bytes.ctypes.data,
+            self._streams,
+            thread_count(),
+            dropped,
+            ctypes.byref(status),
+        )
         if tells[index] and done:
             self.memory.count(self.program.program.instructions[index], np.array(dropped, np.int64))
         return done

@@ -13,8 +13,10 @@ void ergo_interval_start(ergo_interval *i, const uint8_t *data, uint64_t size) {
 int ergo_interval_decode(ergo_interval *i, uint32_t p1) {
   uint32_t middle = i->low + (uint32_t)(((uint64_t)(i->high - i->low) * p1) >> 16);
   int bit = i->word <= middle;
-  if (bit) i->high = middle;
-  else i->low = middle + 1;
+  if (bit)
+    i->high = middle;
+  else
+    i->low = middle + 1;
   for (; !((i->low ^ i->high) >> 24); pull(i)) i->low <<= 8, i->high = i->high << 8 | 0xFF;
   return bit;
 }

@@ -1,4 +1,5 @@
-/* Preconditions that all instructions share: element types, named axes, alignment, coded operands, no overlap. Bounds come before. */
+/* Preconditions that all instructions share: element types, named axes, alignment, coded operands, no overlap. Bounds
+ * come before. */
 #include "ergo_internal.h"
 
 #define SLOT_HEADER_BYTES 4
@@ -13,15 +14,17 @@ static int all_zero(const int32_t *strides, unsigned first, unsigned count) {
 
 static ergo_status coded(const ergo_spec *spec, const ergo_operand *t) {
   if (ergo_of_weights(t->codec)) {
-    if (!spec->weights || t->dtype != ERGO_I8 || t->rank < 2 || t->strides[0] < 1 || t->strides[1] < 16 || !all_zero(t->strides, 2, t->rank)) return ERGO_PRECONDITION;
+    if (!spec->weights || t->dtype != ERGO_I8 || t->rank < 2 || t->strides[0] < 1 || t->strides[1] < 16 ||
+        !all_zero(t->strides, 2, t->rank))
+      return ERGO_PRECONDITION;
     uint32_t lanes = ((uint32_t)t->strides[1] & 15u) + 1;
     if (lanes > t->shape[0] || lanes > MOST_LANES) return ERGO_PRECONDITION;
     for (const ergo_weight_codec *const *c = ergo_weight_codecs; *c; c++)
       if ((*c)->codec == t->codec) return ERGO_OK;
     return ERGO_UNKNOWN_CODEC;
   }
-  if (spec->zero_point == ERGO_NO_OPERAND || t->dtype != ERGO_I8 || t->rank != 4 || t->shape[0] != 1 || t->strides[0] || !all_zero(t->strides, 2, 4) ||
-      t->strides[1] < SLOT_HEADER_BYTES || t->strides[1] > MOST_SLOT_BYTES)
+  if (spec->zero_point == ERGO_NO_OPERAND || t->dtype != ERGO_I8 || t->rank != 4 || t->shape[0] != 1 || t->strides[0] ||
+      !all_zero(t->strides, 2, 4) || t->strides[1] < SLOT_HEADER_BYTES || t->strides[1] > MOST_SLOT_BYTES)
     return ERGO_PRECONDITION;
   return ergo_slot_codec_of(t->codec) ? ERGO_OK : ERGO_UNKNOWN_CODEC;
 }
@@ -42,7 +45,9 @@ static int dims_fit(const char *dims, const ergo_operand *t, uint32_t *lengths) 
   return 1;
 }
 
-static int is_out(const ergo_ins *ins, int lists, unsigned i) { return lists ? i >= ins->lists[0] : (!ins->table || i != ins->table) && ins->op->spec[i].out; }
+static int is_out(const ergo_ins *ins, int lists, unsigned i) {
+  return lists ? i >= ins->lists[0] : (!ins->table || i != ins->table) && ins->op->spec[i].out;
+}
 
 ergo_status ergo_check(const ergo_ins *ins) {
   uint32_t lengths[26] = {0};

@@ -1,9 +1,12 @@
 /* BITMASK: u8 width, one bit per value, the nonzero ones in `width` bits. target/codecs/bitmask.py */
 #include "ergo_internal.h"
 
-static size_t state_bytes(uint32_t rows, uint32_t width, uint32_t channels) { return (void)rows, (void)width, (void)channels, 0; }
+static size_t state_bytes(uint32_t rows, uint32_t width, uint32_t channels) {
+  return (void)rows, (void)width, (void)channels, 0;
+}
 
-static int64_t encode(uint8_t *codes, uint32_t rows, uint32_t width, uint32_t channels, int zero_point, void *state, uint8_t *out, int64_t capacity) {
+static int64_t encode(uint8_t *codes, uint32_t rows, uint32_t width, uint32_t channels, int zero_point, void *state,
+                      uint8_t *out, int64_t capacity) {
   (void)zero_point, (void)state;
   uint64_t count = (uint64_t)rows * width * channels, kept = 0;
   unsigned all = 0, bits = 0, held = 0;
@@ -25,7 +28,8 @@ static int64_t encode(uint8_t *codes, uint32_t rows, uint32_t width, uint32_t ch
   return (int64_t)total;
 }
 
-static int decode(uint8_t *codes, uint32_t rows, uint32_t width, uint32_t channels, int zero_point, void *state, const uint8_t *data, uint32_t size) {
+static int decode(uint8_t *codes, uint32_t rows, uint32_t width, uint32_t channels, int zero_point, void *state,
+                  const uint8_t *data, uint32_t size) {
   (void)zero_point, (void)state;
   uint64_t count = (uint64_t)rows * width * channels, mask = (count + 7) / 8, kept = 0;
   if (size < 1 + mask || data[0] > 8) return 1;

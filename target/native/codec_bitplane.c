@@ -1,10 +1,13 @@
-/* BITPLANE: a two-level map of zeros, nonzero magnitudes in blocks of as many bit planes as they need. target/codecs/bitplane.py */
+/* BITPLANE: a two-level map of zeros, nonzero magnitudes in blocks of as many bit planes as they need.
+ * target/codecs/bitplane.py */
 #include "ergo_internal.h"
 
 #define GROUP 16u
 #define BLOCK 8u
 
-static size_t state_bytes(uint32_t rows, uint32_t width, uint32_t channels) { return (void)rows, (void)width, (void)channels, 0; }
+static size_t state_bytes(uint32_t rows, uint32_t width, uint32_t channels) {
+  return (void)rows, (void)width, (void)channels, 0;
+}
 
 /* Values come channel by channel: the place of the i-th among codes[rows * width][channels]. */
 static uint64_t place(uint64_t i, uint64_t pixels, uint32_t channels) { return i % pixels * channels + i / pixels; }
@@ -31,7 +34,8 @@ static unsigned bit_length(unsigned value) {
   return n;
 }
 
-/* Walks the blocks of nonzero values: planes are written where `planes` is given, magnitudes where `values` is; returns the bits of the latter. */
+/* Walks the blocks of nonzero values: planes are written where `planes` is given, magnitudes where `values` is; returns
+ * the bits of the latter. */
 static uint64_t blocks(const uint8_t *codes, uint64_t pixels, uint32_t channels, bits *planes, bits *values) {
   uint64_t count = pixels * channels, total = 0;
   uint8_t block[BLOCK];
@@ -50,21 +54,25 @@ static uint64_t blocks(const uint8_t *codes, uint64_t pixels, uint32_t channels,
   return total;
 }
 
-static int64_t encode(uint8_t *codes, uint32_t rows, uint32_t width, uint32_t channels, int zero_point, void *state, uint8_t *out, int64_t capacity) {
+static int64_t encode(uint8_t *codes, uint32_t rows, uint32_t width, uint32_t channels, int zero_point, void *state,
+                      uint8_t *out, int64_t capacity) {
   (void)zero_point, (void)state;
-  uint64_t pixels = (uint64_t)rows * width, count = pixels * channels, groups = (count + GROUP - 1) / GROUP, kept = 0, occupied = 0;
+  uint64_t pixels = (uint64_t)rows * width, count = pixels * channels, groups = (count + GROUP - 1) / GROUP, kept = 0,
+           occupied = 0;
   for (uint64_t g = 0; g < groups; g++) {
     uint64_t before = kept;
     for (uint64_t i = g * GROUP; i < count && i < (g + 1) * GROUP; i++) kept += codes[place(i, pixels, channels)] != 0;
     occupied += kept > before;
   }
-  uint64_t total = (groups + 7) / 8 + 2 * occupied + (4 * ((kept + BLOCK - 1) / BLOCK) + 7) / 8 + (blocks(codes, pixels, channels, NULL, NULL) + 7) / 8;
+  uint64_t total = (groups + 7) / 8 + 2 * occupied + (4 * ((kept + BLOCK - 1) / BLOCK) + 7) / 8 +
+                   (blocks(codes, pixels, channels, NULL, NULL) + 7) / 8;
   if (total > (uint64_t)capacity) return -1;
   uint8_t *map = out + (groups + 7) / 8;
   memset(out, 0, (size_t)(groups + 7) / 8);
   for (uint64_t g = 0; g < groups; g++) {
     unsigned bitmap = 0;
-    for (uint64_t i = g * GROUP; i < (g + 1) * GROUP; i++) bitmap = bitmap << 1 | (i < count && codes[place(i, pixels, channels)]);
+    for (uint64_t i = g * GROUP; i < (g + 1) * GROUP; i++)
+      bitmap = bitmap << 1 | (i < count && codes[place(i, pixels, channels)]);
     if (!bitmap) continue;
     out[g >> 3] = (uint8_t)(out[g >> 3] | 128u >> (g & 7));
     *map++ = (uint8_t)(bitmap >> 8), *map++ = (uint8_t)bitmap;
@@ -77,9 +85,11 @@ static int64_t encode(uint8_t *codes, uint32_t rows, uint32_t width, uint32_t ch
   return (int64_t)total;
 }
 
-static int decode(uint8_t *codes, uint32_t rows, uint32_t width, uint32_t channels, int zero_point, void *state, const uint8_t *data, uint32_t size) {
+static int decode(uint8_t *codes, uint32_t rows, uint32_t width, uint32_t channels, int zero_point, void *state,
+                  const uint8_t *data, uint32_t size) {
   (void)zero_point, (void)state;
-  uint64_t pixels = (uint64_t)rows * width, count = pixels * channels, groups = (count + GROUP - 1) / GROUP, occupied = 0, kept = 0, total = 0;
+  uint64_t pixels = (uint64_t)rows * width, count = pixels * channels, groups = (count + GROUP - 1) / GROUP,
+           occupied = 0, kept = 0, total = 0;
   if (size < (groups + 7) / 8) return 1;
   for (uint64_t g = 0; g < groups; g++) occupied += data[g >> 3] >> (7 - (g & 7)) & 1;
   const uint8_t *map = data + (groups + 7) / 8, *planes = map + 2 * occupied;

@@ -1,4 +1,5 @@
-/* CONTEXT: adaptive binary arithmetic code, logistic mixing of three contexts. target/codecs/context.py is the definition.
+/* CONTEXT: adaptive binary arithmetic code, logistic mixing of three contexts. target/codecs/context.py is the
+ * definition.
  *
  * Lanes of a group decide in lockstep: all predictions of a step are made before the first of its updates. */
 #include "ergo_internal.h"
@@ -63,7 +64,8 @@ static uint32_t lanes_of(uint32_t rows, uint32_t width, uint32_t channels) {
 
 /* The coder, its states, and a stream a lane: one longer than the tile itself is of no use. */
 static size_t state_bytes(uint32_t rows, uint32_t width, uint32_t channels) {
-  return ERGO_ROUND(sizeof(tile)) + ERGO_ROUND(4 * (SHARED + (size_t)channels * COARSE)) + (size_t)(lanes_of(rows, width, channels) * (count_of(rows, width, channels) + 1));
+  return ERGO_ROUND(sizeof(tile)) + ERGO_ROUND(4 * (SHARED + (size_t)channels * COARSE)) +
+         (size_t)(lanes_of(rows, width, channels) * (count_of(rows, width, channels) + 1));
 }
 
 static int magnitude(int d) { return d < 0 ? -d : d; }
@@ -97,7 +99,9 @@ static void decisions(tile *t) {
     for (unsigned depth = 0; depth + 1 < length; depth++) {
       t->first[length][depth] = (uint8_t)node;
       for (unsigned bits = 0; bits < 1u << (depth < KEPT ? depth : KEPT); bits++)
-        t->coarse[node++] = (uint8_t)(depth == 0 ? 7 + length : depth == 1 ? 10 + 2 * length + bits : lower[length] + depth - 2);
+        t->coarse[node++] = (uint8_t)(depth == 0   ? 7 + length
+                                      : depth == 1 ? 10 + 2 * length + bits
+                                                   : lower[length] + depth - 2);
     }
 }
 
@@ -110,9 +114,11 @@ static void differences(tile *t) {
   }
 }
 
-static void start(tile *t, uint8_t *codes, uint32_t rows, uint32_t width, uint32_t channels, int zero_point, int encodes) {
+static void start(tile *t, uint8_t *codes, uint32_t rows, uint32_t width, uint32_t channels, int zero_point,
+                  int encodes) {
   memset(t, 0, sizeof *t);
-  t->codes = codes, t->rows = rows, t->width = width, t->channels = channels, t->lanes = lanes_of(rows, width, channels);
+  t->codes = codes, t->rows = rows, t->width = width, t->channels = channels,
+  t->lanes = lanes_of(rows, width, channels);
   t->zero_point = zero_point, t->is_signed = zero_point > -128, t->encodes = encodes;
   t->states = (uint32_t *)(void *)((uint8_t *)t + ERGO_ROUND(sizeof *t));
   for (size_t i = 0; i < SHARED + (size_t)channels * COARSE; i++) t->states[i] = (uint32_t)32768 << 8;
@@ -122,7 +128,9 @@ static void start(tile *t, uint8_t *codes, uint32_t rows, uint32_t width, uint32
   differences(t);
 }
 
-static int at(const tile *t, uint32_t y, uint32_t x, uint32_t c) { return t->difference[t->codes[((uint64_t)y * t->width + x) * t->channels + c]]; }
+static int at(const tile *t, uint32_t y, uint32_t x, uint32_t c) {
+  return t->difference[t->codes[((uint64_t)y * t->width + x) * t->channels + c]];
+}
 
 static void contexts(tile *t, uint32_t y, uint32_t x, uint32_t c, value *v) {
   static const int unrest_at[3] = {6, 20, 48};
@@ -136,21 +144,26 @@ static void contexts(tile *t, uint32_t y, uint32_t x, uint32_t c, value *v) {
   v->context[0] = t->states + (side_of(t, left) * SIDES + side_of(t, up)) * COARSE;
   v->context[1] = t->states + SHARED + (size_t)c * COARSE;
   v->context[2] = t->states + PLACE_STATES + (place * 4 + unrest) * FINE;
-  int local = scale * (2 * (magnitude(left) + magnitude(up)) + magnitude(corner) + magnitude(right) + magnitude(left2) + magnitude(up2));
+  int local = scale * (2 * (magnitude(left) + magnitude(up)) + magnitude(corner) + magnitude(right) + magnitude(left2) +
+                       magnitude(up2));
   v->weights = t->weights + least(level_of(local) >> 1, WEIGHT_SETS - 1) * COARSE;
 }
 
 static void put(tile *t, stream *s, uint32_t byte) {
-  if (s->count < s->most) s->out[s->count++] = (uint8_t)byte;
-  else t->full = 1;
+  if (s->count < s->most)
+    s->out[s->count++] = (uint8_t)byte;
+  else
+    t->full = 1;
 }
 
 static int code_bit(tile *t, uint32_t lane, uint32_t p1, int bit) {
   if (!t->encodes) return ergo_interval_decode(&t->in[lane], p1);
   stream *s = &t->out[lane];
   uint32_t middle = s->low + (uint32_t)(((uint64_t)(s->high - s->low) * p1) >> 16);
-  if (bit) s->high = middle;
-  else s->low = middle + 1;
+  if (bit)
+    s->high = middle;
+  else
+    s->low = middle + 1;
   for (; !((s->low ^ s->high) >> 24); s->low <<= 8, s->high = s->high << 8 | 0xFF) put(t, s, s->high >> 24);
   return bit;
 }
@@ -173,7 +186,8 @@ static int decide(tile *t, uint32_t lane, uint32_t slot, unsigned node, int bit)
   int32_t p1 = (int32_t)ergo_squash((int32_t)mixed);
   bit = code_bit(t, lane, (uint32_t)p1, bit);
   int64_t target = (int64_t)bit << 16, error = (target - p1) * 5;
-  for (int i = 0; i <= INPUTS; i++) u->next_weights.w[i] = u->weights->w[i] + ergo_floor_shift(x[i] * error + 32768, 16);
+  for (int i = 0; i <= INPUTS; i++)
+    u->next_weights.w[i] = u->weights->w[i] + ergo_floor_shift(x[i] * error + 32768, 16);
   for (int i = 0; i < INPUTS; i++) {
     int64_t p = *u->state[i] >> 8, seen = *u->state[i] & 255;
     p += ergo_floor_shift((target - p) * (655360 / (10 * seen + 16)), 16);
@@ -203,7 +217,8 @@ static void group(tile *t, uint32_t y, uint32_t x, uint32_t first, uint32_t coun
     uint32_t still = 0;
     for (uint32_t j = 0; j < going; j++) {
       uint32_t lane = t->going[j];
-      if (decide(t, lane, j, (unsigned)k, t->values[lane].known >> k != 0)) t->values[lane].length = k + 1, t->going[still++] = lane;
+      if (decide(t, lane, j, (unsigned)k, t->values[lane].known >> k != 0))
+        t->values[lane].length = k + 1, t->going[still++] = lane;
     }
     learn(t, going);
     going = still;
@@ -214,7 +229,8 @@ static void group(tile *t, uint32_t y, uint32_t x, uint32_t first, uint32_t coun
     for (uint32_t i = 0; i < count; i++) {
       value *v = &t->values[i];
       if (v->length < depth + 2) continue;
-      unsigned node = t->first[v->length][depth] + ((unsigned)(v->code & ((1 << depth) - 1)) >> greatest(depth - KEPT, 0));
+      unsigned node =
+          t->first[v->length][depth] + ((unsigned)(v->code & ((1 << depth) - 1)) >> greatest(depth - KEPT, 0));
       v->code = v->code << 1 | decide(t, i, going++, node, v->known >> (v->length - 2 - depth) & 1);
     }
     if (!going) break;
@@ -226,15 +242,18 @@ static void group(tile *t, uint32_t y, uint32_t x, uint32_t first, uint32_t coun
 static void walk(tile *t) {
   for (uint32_t y = 0; y < t->rows; y++)
     for (uint32_t x = 0; x < t->width; x++)
-      for (uint32_t first = 0; first < t->channels; first += t->lanes) group(t, y, x, first, t->channels - first < t->lanes ? t->channels - first : t->lanes);
+      for (uint32_t first = 0; first < t->channels; first += t->lanes)
+        group(t, y, x, first, t->channels - first < t->lanes ? t->channels - first : t->lanes);
 }
 
-static int64_t encode(uint8_t *codes, uint32_t rows, uint32_t width, uint32_t channels, int zero_point, void *state, uint8_t *out, int64_t capacity) {
+static int64_t encode(uint8_t *codes, uint32_t rows, uint32_t width, uint32_t channels, int zero_point, void *state,
+                      uint8_t *out, int64_t capacity) {
   tile *t = state;
   start(t, codes, rows, width, channels, zero_point, 1);
   uint8_t *streams = (uint8_t *)(t->states) + ERGO_ROUND(4 * (SHARED + (size_t)channels * COARSE));
   uint64_t most = count_of(rows, width, channels) + 1, total = 2 * t->lanes;
-  for (uint32_t i = 0; i < t->lanes; i++) t->out[i].high = 0xFFFFFFFFu, t->out[i].out = streams + i * most, t->out[i].most = most;
+  for (uint32_t i = 0; i < t->lanes; i++)
+    t->out[i].high = 0xFFFFFFFFu, t->out[i].out = streams + i * most, t->out[i].most = most;
   walk(t);
   for (uint32_t i = 0; i < t->lanes; i++) {
     stream *s = &t->out[i];
@@ -244,13 +263,15 @@ static int64_t encode(uint8_t *codes, uint32_t rows, uint32_t width, uint32_t ch
     total += s->count;
   }
   if (t->full || total > (uint64_t)capacity) return -1;
-  for (uint32_t i = 0; i < t->lanes; i++) out[2 * i] = (uint8_t)t->out[i].count, out[2 * i + 1] = (uint8_t)(t->out[i].count >> 8);
+  for (uint32_t i = 0; i < t->lanes; i++)
+    out[2 * i] = (uint8_t)t->out[i].count, out[2 * i + 1] = (uint8_t)(t->out[i].count >> 8);
   out += 2 * t->lanes;
   for (uint32_t i = 0; i < t->lanes; out += t->out[i++].count) memcpy(out, t->out[i].out, (size_t)t->out[i].count);
   return (int64_t)total;
 }
 
-static int decode(uint8_t *codes, uint32_t rows, uint32_t width, uint32_t channels, int zero_point, void *state, const uint8_t *data, uint32_t size) {
+static int decode(uint8_t *codes, uint32_t rows, uint32_t width, uint32_t channels, int zero_point, void *state,
+                  const uint8_t *data, uint32_t size) {
   tile *t = state;
   start(t, codes, rows, width, channels, zero_point, 0);
   uint64_t begin = 2 * t->lanes;

@@ -1,4 +1,5 @@
-/* STATIC: range asymmetric numeral systems over the built-in tables. target/codecs/rans.py, static.py, static_default.py */
+/* STATIC: range asymmetric numeral systems over the built-in tables. target/codecs/rans.py, static.py,
+ * static_default.py */
 #include "ergo_internal.h"
 #include "static_table.h"
 
@@ -19,15 +20,22 @@ static unsigned bit_length(unsigned value) {
 }
 
 static unsigned raw_bits(unsigned code) { return code < 4 ? 0 : bit_length(code) - 2; }
-static unsigned symbol_of(unsigned code) { return code < 4 ? code : 4 + 2 * (bit_length(code) - 3) + (code >> raw_bits(code) & 1); }
+static unsigned symbol_of(unsigned code) {
+  return code < 4 ? code : 4 + 2 * (bit_length(code) - 3) + (code >> raw_bits(code) & 1);
+}
 static unsigned bits_of_symbol(unsigned s) { return s < 4 ? 0 : (s - 4) / 2 + 1; }
 static unsigned first_code(unsigned s) { return s < 4 ? s : (2 + (s & 1)) << bits_of_symbol(s); }
-static unsigned level_of(unsigned sum) { return sum < 4 ? sum : 4 + 2 * (bit_length(sum) - 3) + (sum >> (bit_length(sum) - 2) & 1); }
+static unsigned level_of(unsigned sum) {
+  return sum < 4 ? sum : 4 + 2 * (bit_length(sum) - 3) + (sum >> (bit_length(sum) - 2) & 1);
+}
 
 static const uint16_t *row_of(const uint8_t *codes, uint32_t width, uint32_t channels, uint64_t pixel, uint32_t c) {
   const uint8_t *at = codes + pixel * channels + c;
   uint64_t y = pixel / width, x = pixel % width;
-  unsigned left = x ? *(at - channels) : y ? *(at - (uint64_t)width * channels) : 0, up = y ? *(at - (uint64_t)width * channels) : left;
+  unsigned left = x   ? *(at - channels)
+                  : y ? *(at - (uint64_t)width * channels)
+                      : 0,
+           up = y ? *(at - (uint64_t)width * channels) : left;
   return ergo_static_table[level_of(left + up)];
 }
 
@@ -38,7 +46,9 @@ static unsigned begin_of(const uint16_t *row, unsigned symbol) {
 }
 
 /* Words in the order they are made; more than half as many bytes as codes is never shorter than plain. */
-static size_t state_bytes(uint32_t rows, uint32_t width, uint32_t channels) { return (size_t)((uint64_t)rows * width * channels + 4); }
+static size_t state_bytes(uint32_t rows, uint32_t width, uint32_t channels) {
+  return (size_t)((uint64_t)rows * width * channels + 4);
+}
 
 typedef struct words {
   uint8_t *out;
@@ -53,7 +63,8 @@ static int ask(words *w, uint32_t *state, uint64_t limit) {
   return 0;
 }
 
-static int64_t encode(uint8_t *codes, uint32_t rows, uint32_t width, uint32_t channels, int zero_point, void *scratch, uint8_t *out, int64_t capacity) {
+static int64_t encode(uint8_t *codes, uint32_t rows, uint32_t width, uint32_t channels, int zero_point, void *scratch,
+                      uint8_t *out, int64_t capacity) {
   (void)zero_point;
   uint32_t lanes = lanes_of(rows, width, channels), state[MOST_LANES];
   words w = {scratch, 0, ((uint64_t)rows * width * channels + 1) / 2};
@@ -92,7 +103,8 @@ static int refill(source *s, uint32_t *state) {
   return 0;
 }
 
-static int decode(uint8_t *codes, uint32_t rows, uint32_t width, uint32_t channels, int zero_point, void *scratch, const uint8_t *data, uint32_t size) {
+static int decode(uint8_t *codes, uint32_t rows, uint32_t width, uint32_t channels, int zero_point, void *scratch,
+                  const uint8_t *data, uint32_t size) {
   (void)zero_point, (void)scratch;
   uint32_t lanes = lanes_of(rows, width, channels), state[MOST_LANES], symbol[MOST_LANES];
   if (size < 4 * lanes) return 1;

@@ -1,4 +1,5 @@
-/* What the runtime's own files share. An instruction is one `ergo_op`: how its bytes are read, its preconditions, its meaning. */
+/* What the runtime's own files share. An instruction is one `ergo_op`: how its bytes are read, its preconditions, its
+ * meaning. */
 #ifndef ERGO_INTERNAL_H
 #define ERGO_INTERNAL_H
 
@@ -11,15 +12,25 @@
 #define ERGO_NO_OPERAND 255
 
 /* Inner loops that the host's compiler may build for several processors. */
-#if defined(ERGO_HOST) && defined(__x86_64__) && defined(__gnu_linux__) && defined(__GNUC__) && !defined(__clang__) && !defined(__SANITIZE_ADDRESS__)
+#if defined(ERGO_HOST) && defined(__x86_64__) && defined(__gnu_linux__) && defined(__GNUC__) && !defined(__clang__) && \
+    !defined(__SANITIZE_ADDRESS__)
 #define ERGO_WIDE __attribute__((target_clones("default", "arch=x86-64-v3", "arch=x86-64-v4")))
 #else
 #define ERGO_WIDE
 #endif
 
 typedef enum ergo_codec_id {
-  ERGO_RAW = 0, ERGO_BITMASK = 1, ERGO_BITPLANE = 2, ERGO_CONTEXT = 3, ERGO_STATIC = 5, ERGO_PREDICT = 6,
-  ERGO_HUFFMAN = 9, ERGO_HUFFMAN_RUNS = 10, ERGO_RUNS = 11, ERGO_CABAC = 12, ERGO_PACKED = 13
+  ERGO_RAW = 0,
+  ERGO_BITMASK = 1,
+  ERGO_BITPLANE = 2,
+  ERGO_CONTEXT = 3,
+  ERGO_STATIC = 5,
+  ERGO_PREDICT = 6,
+  ERGO_HUFFMAN = 9,
+  ERGO_HUFFMAN_RUNS = 10,
+  ERGO_RUNS = 11,
+  ERGO_CABAC = 12,
+  ERGO_PACKED = 13
 } ergo_codec_id;
 
 typedef struct ergo_op ergo_op;
@@ -36,7 +47,8 @@ typedef struct ergo_ins {
   int64_t v[ERGO_VALUES];
 } ergo_ins;
 
-/* What a run reaches. Constants of a loaded net are read from its bytes; elsewhere net is null and memory holds everything from base on. */
+/* What a run reaches. Constants of a loaded net are read from its bytes; elsewhere net is null and memory holds
+ * everything from base on. */
 typedef struct ergo_ctx {
   const ergo_net *net;
   uint8_t *memory;
@@ -56,8 +68,8 @@ typedef struct ergo_ctx {
 #define ERGO_IS_I32 8u
 #define ERGO_IS_ANY 15u
 
-/* dims: a letter an axis, equal letters are equal lengths, '1' and '3' themselves, 'Z' 256; "*" any shape. zero_point: index in v of
- * the zero point of a tensor that may stand in slots, or ERGO_NO_OPERAND. */
+/* dims: a letter an axis, equal letters are equal lengths, '1' and '3' themselves, 'Z' 256; "*" any shape. zero_point:
+ * index in v of the zero point of a tensor that may stand in slots, or ERGO_NO_OPERAND. */
 typedef struct ergo_spec {
   uint8_t dtypes, out;
   const char *dims;
@@ -79,13 +91,15 @@ struct ergo_op {
 /* The instructions and codecs of this build, ended by null: registry.c, or what an export lists. */
 extern const ergo_op *const ergo_ops[];
 
-/* Tiles of distance codes uint8[rows, width, channels] (the coder of slots). encode: bytes written, or -1 where they exceed capacity.
- * state_bytes: scratch. decode: nonzero where no encoder wrote this. */
+/* Tiles of distance codes uint8[rows, width, channels] (the coder of slots). encode: bytes written, or -1 where they
+ * exceed capacity. state_bytes: scratch. decode: nonzero where no encoder wrote this. */
 typedef struct ergo_slot_codec {
   uint8_t codec;
   size_t (*state_bytes)(uint32_t rows, uint32_t width, uint32_t channels);
-  int64_t (*encode)(uint8_t *codes, uint32_t rows, uint32_t width, uint32_t channels, int zero_point, void *state, uint8_t *out, int64_t capacity);
-  int (*decode)(uint8_t *codes, uint32_t rows, uint32_t width, uint32_t channels, int zero_point, void *state, const uint8_t *data, uint32_t size);
+  int64_t (*encode)(uint8_t *codes, uint32_t rows, uint32_t width, uint32_t channels, int zero_point, void *state,
+                    uint8_t *out, int64_t capacity);
+  int (*decode)(uint8_t *codes, uint32_t rows, uint32_t width, uint32_t channels, int zero_point, void *state,
+                const uint8_t *data, uint32_t size);
 } ergo_slot_codec;
 extern const ergo_slot_codec *const ergo_slot_codecs[];
 
@@ -94,10 +108,10 @@ struct ergo_weights;
 typedef struct ergo_weight_codec {
   uint8_t codec;
   size_t (*state_bytes)(void);
-  int (*tables)(struct ergo_weights *w);                                           /* what stands before the lanes */
-  void (*lane)(struct ergo_weights *w);                                            /* a lane begins */
-  int (*row)(struct ergo_weights *w, uint8_t *folded, uint64_t count);             /* folded codes of so many columns */
-  int (*end)(struct ergo_weights *w);                                              /* the lane's bytes must end here */
+  int (*tables)(struct ergo_weights *w);                               /* what stands before the lanes */
+  void (*lane)(struct ergo_weights *w);                                /* a lane begins */
+  int (*row)(struct ergo_weights *w, uint8_t *folded, uint64_t count); /* folded codes of so many columns */
+  int (*end)(struct ergo_weights *w);                                  /* the lane's bytes must end here */
 } ergo_weight_codec;
 extern const ergo_weight_codec *const ergo_weight_codecs[];
 
@@ -120,7 +134,7 @@ ergo_status ergo_check(const ergo_ins *ins); /* check.c: all preconditions but b
 
 /* ---- memory.c ---- */
 uint8_t *ergo_at(const ergo_ctx *ctx, const ergo_operand *operand); /* its first element */
-void *ergo_take(ergo_ctx *ctx, size_t bytes);                       /* of the workspace; null and ctx->status where it is used up */
+void *ergo_take(ergo_ctx *ctx, size_t bytes); /* of the workspace; null and ctx->status where it is used up */
 #define ERGO_ROUND(bytes) (((size_t)(bytes) + 7u) & ~(size_t)7u)
 int ergo_find_section(const ergo_net *net, uint64_t low, uint64_t high, const uint8_t **place);
 
@@ -135,8 +149,12 @@ static inline void ergo_put_i16(uint8_t *p, int64_t value) {
   uint32_t u = (uint32_t)(value < INT16_MIN ? INT16_MIN : value > INT16_MAX ? INT16_MAX : value);
   p[0] = (uint8_t)u, p[1] = (uint8_t)(u >> 8);
 }
-static inline int8_t ergo_clip(int64_t value, int64_t lo, int64_t hi) { return (int8_t)(value < lo ? lo : value > hi ? hi : value); }
-static inline int64_t ergo_floor_shift(int64_t value, int shift) { return value >= 0 ? value >> shift : -((-value - 1) >> shift) - 1; }
+static inline int8_t ergo_clip(int64_t value, int64_t lo, int64_t hi) {
+  return (int8_t)(value < lo ? lo : value > hi ? hi : value);
+}
+static inline int64_t ergo_floor_shift(int64_t value, int shift) {
+  return value >= 0 ? value >> shift : -((-value - 1) >> shift) - 1;
+}
 /* floor(acc * mult / 2**shift + 1/2) */
 static inline int64_t ergo_scale(int64_t acc, int64_t mult, int shift) {
   return ergo_floor_shift(acc * mult + (shift ? (int64_t)1 << (shift - 1) : 0), shift);
@@ -165,7 +183,7 @@ typedef struct ergo_rows {
   uint32_t height, width, channels, slot_bytes, kept;
   int zero_point;
   uint8_t *slots, *buffer, *codes;
-  uint32_t *holds; /* which row each kept one is */
+  uint32_t *holds;           /* which row each kept one is */
   const ergo_ins *looked_up; /* an output's rows go through this instruction's table before they are shrunk */
   void *state;
 } ergo_rows;
@@ -178,10 +196,11 @@ const ergo_slot_codec *ergo_slot_codec_of(uint8_t codec);
 
 /* ---- slots.c ---- */
 size_t ergo_slot_scratch(const ergo_slot_codec *codec, uint32_t rows, uint32_t width, uint32_t channels);
-ergo_status ergo_slot_read(const ergo_slot_codec *codec, const uint8_t *slot, uint32_t slot_bytes, int zero_point, uint32_t rows, uint32_t width,
-                           uint32_t channels, void *scratch, int8_t *out);
-ergo_status ergo_slot_write(const ergo_slot_codec *codec, uint8_t *slot, uint32_t slot_bytes, int zero_point, uint32_t rows, uint32_t width,
-                            uint32_t channels, void *scratch, const int8_t *in, int64_t *dropped);
+ergo_status ergo_slot_read(const ergo_slot_codec *codec, const uint8_t *slot, uint32_t slot_bytes, int zero_point,
+                           uint32_t rows, uint32_t width, uint32_t channels, void *scratch, int8_t *out);
+ergo_status ergo_slot_write(const ergo_slot_codec *codec, uint8_t *slot, uint32_t slot_bytes, int zero_point,
+                            uint32_t rows, uint32_t width, uint32_t channels, void *scratch, const int8_t *in,
+                            int64_t *dropped);
 
 /* ---- requantizing outputs of the tensor engine: output.c ---- */
 typedef struct ergo_output {
@@ -190,17 +209,22 @@ typedef struct ergo_output {
   int64_t zp, lo, hi;
   uint8_t dtype; /* of the output: int8; int16: zero point 0, its own range; int32: the sums themselves */
 } ergo_output_stage;
-/* Operands bias, mult, shift are t[first..first + 2]; v[zp..zp + 2] are out_zp, lo, hi. Checks every channel's numbers. */
-ergo_status ergo_output_open(ergo_ctx *ctx, const ergo_ins *ins, unsigned first, unsigned zp, const ergo_operand *out, ergo_output_stage *stage);
+/* Operands bias, mult, shift are t[first..first + 2]; v[zp..zp + 2] are out_zp, lo, hi. Checks every channel's numbers.
+ */
+ergo_status ergo_output_open(ergo_ctx *ctx, const ergo_ins *ins, unsigned first, unsigned zp, const ergo_operand *out,
+                             ergo_output_stage *stage);
 static inline void ergo_output_put(const ergo_output_stage *s, uint32_t o, int64_t acc, uint8_t *place) {
   acc += ergo_i32(s->bias + (int64_t)o * s->bias_step);
   if (s->dtype == ERGO_I32) {
     ergo_put_i32(place, (int32_t)(uint32_t)(uint64_t)acc);
     return;
   }
-  int64_t value = ergo_scale(acc, ergo_i32(s->mult + (int64_t)o * s->mult_step), *(s->shift + (int64_t)o * s->shift_step));
-  if (s->dtype == ERGO_I16) ergo_put_i16(place, value);
-  else *(int8_t *)place = ergo_clip(value + s->zp, s->lo, s->hi);
+  int64_t value =
+      ergo_scale(acc, ergo_i32(s->mult + (int64_t)o * s->mult_step), *(s->shift + (int64_t)o * s->shift_step));
+  if (s->dtype == ERGO_I16)
+    ergo_put_i16(place, value);
+  else
+    *(int8_t *)place = ergo_clip(value + s->zp, s->lo, s->hi);
 }
 
 /* ---- weights.c ---- */

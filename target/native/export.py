@@ -1,4 +1,5 @@
-"""A Program as C: the runtime's sources for the instructions it has, its bytes as an array, a header, an example, build files, two boards.
+"""A Program as C: the runtime's sources for the instructions it has, its bytes as an array, a header, an example,
+build files, two boards.
 
 `exported` gives the files' contents; it writes nothing.
 """
@@ -15,27 +16,10 @@ from tvm_ergo.target.codecs import Codec
 from tvm_ergo.target.errors import ModelError, TargetError
 from tvm_ergo.target.isa import Decode, DType, Encode
 from tvm_ergo.target.native.library import Needs, library, needs_of
+from tvm_ergo.target.native.sources import CORE, OPS, SLOTS, WEIGHTS
 from tvm_ergo.target.program import Node, Port, Program
 
 HERE = Path(__file__).parent
-CORE = ("ergo.h", "ergo_internal.h", "sha256.h", "sha256.c", "parse.c", "operand.c", "check.c", "memory.c", "load.c", "run.c", "rows.c", "slots.c", "output_table.c", "box.h", "box.c")
-TENSOR, BOX = ("output.c", "window.h", "weights.c"), ("box.h", "box.c")
-LOGISTIC = ("logistic.h", "logistic.c", "arithmetic.c")
-# the runtime's name of an instruction, and its sources. A new instruction is one line here and one file
-OPS: dict[str, tuple[str, tuple[str, ...]]] = {
-    "CONV": ("conv", ("op_conv.c", *TENSOR)), "DEPTHWISE": ("depthwise", ("op_depthwise.c", *TENSOR)), "CONV_TRANSPOSE": ("conv_transpose", ("op_conv_transpose.c", *TENSOR)),
-    "MATMUL": ("matmul", ("op_matmul.c", *TENSOR)), "ADD": ("add", ("op_elementwise.c", *BOX)), "MUL": ("mul", ("op_elementwise.c", *BOX)),
-    "MAXMIN": ("maxmin", ("op_elementwise.c", *BOX)), "TABLE": ("table", ("op_table.c", *BOX)), "POOL": ("pool", ("op_pool.c", "window.h")), "REDUCE": ("reduce", ("op_reduce.c",)),
-    "SOFTMAX": ("softmax", ("op_softmax.c", *BOX)), "RESIZE": ("resize", ("op_resize.c",)), "ACCUMULATE": ("accumulate", ("op_running.c", *BOX)),
-    "REQUANTIZE": ("requantize", ("op_running.c", *BOX)), "COPY": ("copy", ("op_move.c", *BOX)), "FILL": ("fill", ("op_move.c", *BOX)), "RECEIVE": ("receive", ("op_move.c", *BOX)),
-    "ENCODE": ("encode", ("op_code.c",)), "DECODE": ("decode", ("op_code.c",)), "CPU_CALL": ("cpu_call", ("op_cpu.c", *BOX)), "HALT": ("halt", ("op_cpu.c", *BOX)),
-    "SPMV": ("spmv", ("op_spmv.c", "output.c")),
-}
-SLOTS: dict[Codec, tuple[str, tuple[str, ...]]] = {Codec.BITMASK: ("bitmask", ("codec_bitmask.c",)), Codec.BITPLANE: ("bitplane", ("codec_bitplane.c",)),
-                                                   Codec.CONTEXT: ("context", ("codec_context.c", *LOGISTIC)), Codec.STATIC: ("static", ("codec_static.c", "static_table.h"))}
-WEIGHTS: dict[Codec, tuple[str, tuple[str, ...]]] = {
-    Codec.PACKED: ("packed", ("weights_fields.c",)), Codec.RUNS: ("runs", ("weights_fields.c",)), Codec.HUFFMAN: ("huffman", ("weights_huffman.c",)),
-    Codec.HUFFMAN_RUNS: ("huffman_runs", ("weights_huffman.c",)), Codec.CABAC: ("cabac", ("weights_cabac.c", *LOGISTIC))}
 C_TYPES = {DType.I8: "int8_t", DType.U8: "uint8_t", DType.I16: "int16_t", DType.I32: "int32_t"}
 REMEDY = "run it on the emulator (tvm-ergo run), or leave out what brings it in"
 
@@ -50,37 +34,71 @@ class Exported:
 
 
 def exported(program: Program, name: str, scales: dict[str, tuple[float, int]]) -> Exported:
-    """name : of the network; becomes an identifier. scales : of ports, by name, where one scale and zero point hold for the whole port.
+    """name : of the network; becomes an identifier. scales : of ports, by name, where one scale and zero point hold
+    for the whole port.
 
-    Errors: ModelError for an instruction, a form of one, or a code that the runtime in C does not have; TargetError where the runtime was not built.
+    Errors: ModelError for an instruction, a form of one, or a code that the runtime in C does not have; TargetError
+    where the runtime was not built.
     """
     if library() is None:
-        raise TargetError("the native runtime is not there, which exporting to C checks the program with", remedy="pip install . on a machine with a C compiler; unset ERGO_NATIVE")
+        raise TargetError(
+            "the native runtime is not there, which exporting to C checks the program with",
+            remedy="pip install . on a machine with a C compiler; unset ERGO_NATIVE",
+        )
     identifier = _identifier(name)
     ops, slots, weights = _used(program)
     slim = slimmed(program)
     data = slim.to_bytes()
     needs, status, failed = needs_of(data)
     if needs is None:
-        raise ModelError(f"the runtime in C does not have this form of an instruction ({status})", where=_where(program, failed), remedy=REMEDY)
-    files = {path: (HERE / path).read_text() for path in sorted({*CORE, *_sources(ops, OPS), *_sources(slots, SLOTS), *_sources(weights, WEIGHTS)})}
-    files["registry.c"] = _registry([OPS[op][0] for op in ops], [SLOTS[c][0] for c in slots], [WEIGHTS[c][0] for c in weights])
+        raise ModelError(
+            f"the runtime in C does not have this form of an instruction ({status})",
+            where=_where(program, failed),
+            remedy=REMEDY,
+        )
+    files = {
+        path: (HERE / path).read_text()
+        for path in sorted({*CORE, *_sources(ops, OPS), *_sources(slots, SLOTS), *_sources(weights, WEIGHTS)})
+    }
+    files["registry.c"] = _registry(
+        [OPS[op][0] for op in ops], [SLOTS[c][0] for c in slots], [WEIGHTS[c][0] for c in weights]
+    )
     files[f"{identifier}.h"] = _header(slim, identifier, name, needs, scales)
     files[f"{identifier}.c"] = _array(data, identifier)
     sources = " ".join(sorted(path for path in files if path.endswith(".c")))
-    values = {"NAME": identifier, "CAPS": identifier.upper(), "SOURCES": sources, "INPUTS": _inputs(slim, identifier), "OUTPUTS": _outputs(slim, identifier)}
+    values = {
+        "NAME": identifier,
+        "CAPS": identifier.upper(),
+        "SOURCES": sources,
+        "INPUTS": _inputs(slim, identifier),
+        "OUTPUTS": _outputs(slim, identifier),
+    }
     for path in sorted((HERE / "template").rglob("*")):
         if path.is_file():
-            files[str(path.relative_to(HERE / "template"))] = re.sub("@([A-Z]+)@", lambda match: values[match[1]], path.read_text())
+            files[str(path.relative_to(HERE / "template"))] = re.sub(
+                "@([A-Z]+)@", lambda match: values[match[1]], path.read_text()
+            )
     return Exported(files, needs, identifier)
 
 
 def slimmed(program: Program) -> Program:
-    """The same computation in the memory that it uses: constants in one section, nothing that only reports and tools read."""
+    """The same computation in the memory that it uses: constants in one section, nothing that only reports and tools
+    read."""
     instructions = [replace(instruction, waits={}, node=0) for instruction in program.instructions]
-    operands = [o for i in instructions for o in i.reads() + i.writes()] + [p.operand for p in program.inputs + program.outputs if not p.streamed]
+    operands = [o for i in instructions for o in i.reads() + i.writes()] + [
+        p.operand for p in program.inputs + program.outputs if not p.streamed
+    ]
     ends = [operand.extent[1] for operand in operands] + [addr + len(content) for addr, content in program.data]
-    return replace(program, chip_name="", instructions=instructions, data=_joined(program.data, _lowest_written(program)), memory_bytes=max(ends, default=1), nodes=[Node("", "", "")], buffers=[], meta={})
+    return replace(
+        program,
+        chip_name="",
+        instructions=instructions,
+        data=_joined(program.data, _lowest_written(program)),
+        memory_bytes=max(ends, default=1),
+        nodes=[Node("", "", "")],
+        buffers=[],
+        meta={},
+    )
 
 
 def _lowest_written(program: Program) -> int:
@@ -96,7 +114,7 @@ def _joined(data: list[tuple[int, bytes]], limit: int) -> list[tuple[int, bytes]
     first, end = low[0][0], max(addr + len(content) for addr, content in low)
     whole = bytearray(end - first)
     for addr, content in low:
-        whole[addr - first:addr - first + len(content)] = content
+        whole[addr - first : addr - first + len(content)] = content
     return [(first, bytes(whole)), *((addr, content) for addr, content in data if addr + len(content) > limit)]
 
 
@@ -105,12 +123,24 @@ def _used(program: Program) -> tuple[list[str], list[Codec], list[Codec]]:
     ops, codecs = {}, {}
     for index, instruction in enumerate(program.instructions):
         if instruction.MNEMONIC not in OPS:
-            raise ModelError(f"the runtime in C does not have the instruction {instruction.MNEMONIC}", where=_where(program, index), available=", ".join(sorted(OPS)), remedy=REMEDY)
+            raise ModelError(
+                f"the runtime in C does not have the instruction {instruction.MNEMONIC}",
+                where=_where(program, index),
+                available=", ".join(sorted(OPS)),
+                remedy=REMEDY,
+            )
         ops[instruction.MNEMONIC] = True
-        here = {operand.codec for operand in instruction.reads() + instruction.writes()} | ({instruction.codec} if isinstance(instruction, (Encode, Decode)) else set())
+        here = {operand.codec for operand in instruction.reads() + instruction.writes()} | (
+            {instruction.codec} if isinstance(instruction, (Encode, Decode)) else set()
+        )
         for codec in here - {Codec.RAW}:
             if codec not in SLOTS and codec not in WEIGHTS:
-                raise ModelError(f"the runtime in C does not have the code {codec.name}", where=_where(program, index), available=", ".join(c.name for c in (*SLOTS, *WEIGHTS)), remedy=REMEDY)
+                raise ModelError(
+                    f"the runtime in C does not have the code {codec.name}",
+                    where=_where(program, index),
+                    available=", ".join(c.name for c in (*SLOTS, *WEIGHTS)),
+                    remedy=REMEDY,
+                )
             codecs[codec] = True
     return sorted(ops), sorted(c for c in codecs if c in SLOTS), sorted(c for c in codecs if c in WEIGHTS)
 
@@ -132,8 +162,11 @@ def _identifier(name: str) -> str:
 
 def _registry(ops: list[str], slots: list[str], weights: list[str]) -> str:
     parts = ["/* What this network needs of the runtime. */", '#include "ergo_internal.h"', ""]
-    for kind, prefix, table, names in (("ergo_op", "ergo_op_", "ergo_ops", ops), ("ergo_slot_codec", "ergo_codec_", "ergo_slot_codecs", slots),
-                                       ("ergo_weight_codec", "ergo_codec_", "ergo_weight_codecs", weights)):
+    for kind, prefix, table, names in (
+        ("ergo_op", "ergo_op_", "ergo_ops", ops),
+        ("ergo_slot_codec", "ergo_codec_", "ergo_slot_codecs", slots),
+        ("ergo_weight_codec", "ergo_codec_", "ergo_weight_codecs", weights),
+    ):
         if names:
             parts.append(f"extern const {kind} {', '.join(prefix + name for name in names)};")
         parts.append(f"const {kind} *const {table}[] = {{{''.join(f'&{prefix}{name}, ' for name in names)}NULL}};")
@@ -141,17 +174,32 @@ def _registry(ops: list[str], slots: list[str], weights: list[str]) -> str:
 
 
 def _array(data: bytes, name: str) -> str:
-    lines = [",".join(map(str, data[at:at + 40])) for at in range(0, len(data), 40)]
-    return f'#include "{name}.h"\n\nconst uint8_t {name}_program[{len(data)}] __attribute__((aligned(8))) = {{\n' + ",\n".join(lines) + f"}};\nconst size_t {name}_program_bytes = {len(data)};\n"
+    lines = [",".join(map(str, data[at : at + 40])) for at in range(0, len(data), 40)]
+    return (
+        f'#include "{name}.h"\n\nconst uint8_t {name}_program[{len(data)}] __attribute__((aligned(8))) = {{\n'
+        + ",\n".join(lines)
+        + f"}};\nconst size_t {name}_program_bytes = {len(data)};\n"
+    )
 
 
 def _header(program: Program, identifier: str, name: str, needs: Needs, scales: dict[str, tuple[float, int]]) -> str:
     caps = identifier.upper()
-    lines = [f"/* The network {_commented(name)}: see main.c for how it is run. */", f"#ifndef {caps}_H", f"#define {caps}_H", "", '#include "ergo.h"', "",
-             f"#define {caps}_ARENA_BYTES {needs.arena}u /* RAM of the activations */", f"#define {caps}_WORKSPACE_BYTES {needs.workspace}u /* RAM of coders */",
-             f"#define {caps}_CONSTANT_BYTES {needs.constants}u /* weights and tables, read where the program stands */", "",
-             f"extern const uint8_t {identifier}_program[];", f"extern const size_t {identifier}_program_bytes;", "",
-             "/* Ports, by number. Real values are scale * (stored - zero point); a scale of 0: it is not one number for the whole port. */"]
+    lines = [
+        f"/* The network {_commented(name)}: see main.c for how it is run. */",
+        f"#ifndef {caps}_H",
+        f"#define {caps}_H",
+        "",
+        '#include "ergo.h"',
+        "",
+        f"#define {caps}_ARENA_BYTES {needs.arena}u /* RAM of the activations */",
+        f"#define {caps}_WORKSPACE_BYTES {needs.workspace}u /* RAM of coders */",
+        f"#define {caps}_CONSTANT_BYTES {needs.constants}u /* weights and tables, read where the program stands */",
+        "",
+        f"extern const uint8_t {identifier}_program[];",
+        f"extern const size_t {identifier}_program_bytes;",
+        "",
+        "/* Ports, by number. Real values are scale * (stored - zero point); a scale of 0: it is not one number for the whole port. */",
+    ]
     for kind, ports in (("INPUT", program.inputs), ("OUTPUT", program.outputs)):
         lines.append(f"#define {caps}_{kind}S {len(ports)}")
         for number, port in enumerate(ports):
@@ -161,9 +209,17 @@ def _header(program: Program, identifier: str, name: str, needs: Needs, scales: 
 
 def _port(prefix: str, port: Port, scale: float, zero_point: int) -> list[str]:
     operand = port.operand
-    return [f"#define {prefix}_NAME {json.dumps(port.name)}", f"#define {prefix}_TYPE {C_TYPES[operand.dtype]}", f"#define {prefix}_RANK {operand.rank}",
-            f"#define {prefix}_SHAPE {{{', '.join(map(str, operand.shape))}}}", f"#define {prefix}_ELEMENTS {math.prod(operand.shape)}u", f"#define {prefix}_BYTES {operand.size_bytes}u",
-            f"#define {prefix}_SCALE {float(scale)!r}f" if scale else f"#define {prefix}_SCALE 0.0f", f"#define {prefix}_ZERO_POINT ({zero_point})", f"#define {prefix}_STREAMED {int(port.streamed)}"]
+    return [
+        f"#define {prefix}_NAME {json.dumps(port.name)}",
+        f"#define {prefix}_TYPE {C_TYPES[operand.dtype]}",
+        f"#define {prefix}_RANK {operand.rank}",
+        f"#define {prefix}_SHAPE {{{', '.join(map(str, operand.shape))}}}",
+        f"#define {prefix}_ELEMENTS {math.prod(operand.shape)}u",
+        f"#define {prefix}_BYTES {operand.size_bytes}u",
+        f"#define {prefix}_SCALE {float(scale)!r}f" if scale else f"#define {prefix}_SCALE 0.0f",
+        f"#define {prefix}_ZERO_POINT ({zero_point})",
+        f"#define {prefix}_STREAMED {int(port.streamed)}",
+    ]
 
 
 def _commented(text: str) -> str:
@@ -176,8 +232,13 @@ def _inputs(program: Program, name: str) -> str:
         if port.streamed:
             lines.append(f"  /* input {number} is streamed: `receive` gives its rows */")
             continue
-        lines += ["  {", f"    static uint8_t values[{caps}_INPUT_{number}_BYTES];", f"    for (uint32_t i = 0; i < sizeof values; i++) values[i] = sample({number}, i);",
-                  f'    if ((status = ergo_set_input(&net, arena, {number}, values, sizeof values))) return failed("input", status);', "  }"]
+        lines += [
+            "  {",
+            f"    static uint8_t values[{caps}_INPUT_{number}_BYTES];",
+            f"    for (uint32_t i = 0; i < sizeof values; i++) values[i] = sample({number}, i);",
+            f'    if ((status = ergo_set_input(&net, arena, {number}, values, sizeof values))) return failed("input", status);',
+            "  }",
+        ]
     return "\n".join(lines)
 
 
@@ -185,7 +246,13 @@ def _outputs(program: Program, name: str) -> str:
     caps, lines = name.upper(), []
     for number, _ in enumerate(program.outputs):
         prefix = f"{caps}_OUTPUT_{number}"
-        lines += ["  {", f"    static {prefix}_TYPE values[{prefix}_ELEMENTS];",
-                  f'    if ((status = ergo_get_output(&net, arena, {number}, values, sizeof values))) return failed("output", status);',
-                  f'    printf("%s:", {prefix}_NAME);', f'    for (uint32_t i = 0; i < {prefix}_ELEMENTS; i++) printf(" %d", (int)values[i]);', '    printf("\\n");', "  }"]
+        lines += [
+            "  {",
+            f"    static {prefix}_TYPE values[{prefix}_ELEMENTS];",
+            f'    if ((status = ergo_get_output(&net, arena, {number}, values, sizeof values))) return failed("output", status);',
+            f'    printf("%s:", {prefix}_NAME);',
+            f'    for (uint32_t i = 0; i < {prefix}_ELEMENTS; i++) printf(" %d", (int)values[i]);',
+            '    printf("\\n");',
+            "  }",
+        ]
     return "\n".join(lines)

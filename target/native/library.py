@@ -30,18 +30,41 @@ def _loaded() -> ctypes.CDLL | None:
         if library.ergo_host_interface() != INTERFACE:
             raise OSError("it was built from older sources")
     except (OSError, AttributeError) as error:
-        warnings.warn(f"the native runtime is not there ({error}): NumPy does its work, slower; build it with 'pip install .' where a C compiler is", RuntimeWarning, stacklevel=2)
+        warnings.warn(
+            f"the native runtime is not there ({error}): NumPy does its work, slower; build it with 'pip install .' where a C compiler is",
+            RuntimeWarning,
+            stacklevel=2,
+        )
         return None
     pointer, i32, i64 = ctypes.c_void_p, ctypes.c_int, ctypes.c_int64
-    library.ergo_host_new.restype, library.ergo_host_new.argtypes = pointer, [ctypes.c_char_p, ctypes.c_size_t, ctypes.c_uint64, ctypes.POINTER(i32)]
-    library.ergo_host_pack.restype, library.ergo_host_pack.argtypes = i32, [pointer, i32, pointer, pointer, pointer, pointer]
+    library.ergo_host_new.restype, library.ergo_host_new.argtypes = (
+        pointer,
+        [ctypes.c_char_p, ctypes.c_size_t, ctypes.c_uint64, ctypes.POINTER(i32)],
+    )
+    library.ergo_host_pack.restype, library.ergo_host_pack.argtypes = (
+        i32,
+        [pointer, i32, pointer, pointer, pointer, pointer],
+    )
     library.ergo_host_free.restype, library.ergo_host_free.argtypes = None, [pointer]
     library.ergo_host_run.restype = ctypes.c_long
-    library.ergo_host_run.argtypes = [pointer, ctypes.c_long, pointer, pointer, i32, ctypes.POINTER(i64), ctypes.POINTER(i32)]
+    library.ergo_host_run.argtypes = [
+        pointer,
+        ctypes.c_long,
+        pointer,
+        pointer,
+        i32,
+        ctypes.POINTER(i64),
+        ctypes.POINTER(i32),
+    ]
     library.ergo_host_path_name.restype, library.ergo_host_path_name.argtypes = ctypes.c_char_p, [i32]
     library.ergo_host_path_usable.restype, library.ergo_host_path_usable.argtypes = i32, [i32]
     library.ergo_host_load.restype = i32
-    library.ergo_host_load.argtypes = [ctypes.c_char_p, ctypes.c_size_t, ctypes.POINTER(ctypes.c_uint64 * 3), ctypes.POINTER(ctypes.c_uint32)]
+    library.ergo_host_load.argtypes = [
+        ctypes.c_char_p,
+        ctypes.c_size_t,
+        ctypes.POINTER(ctypes.c_uint64 * 3),
+        ctypes.POINTER(ctypes.c_uint32),
+    ]
     library.ergo_host_status_name.restype, library.ergo_host_status_name.argtypes = ctypes.c_char_p, [i32]
     return library
 
@@ -53,7 +76,8 @@ def library() -> ctypes.CDLL | None:
 
 @dataclass(frozen=True)
 class Needs:
-    """What running a Program in C takes, bytes. constants : at the lowest addresses, read where they are, not in the arena."""
+    """What running a Program in C takes, bytes. constants : at the lowest addresses, read where they are, not in the
+    arena."""
 
     arena: int
     workspace: int
@@ -61,7 +85,8 @@ class Needs:
 
 
 def needs_of(program: bytes) -> tuple[Needs | None, str, int]:
-    """``(needs, status, instruction)`` of a Program's bytes as the runtime loads them: None, the error's name and the instruction that has it where it refuses them."""
+    """``(needs, status, instruction)`` of a Program's bytes as the runtime loads them: None, the error's name and the
+    instruction that has it where it refuses them."""
     needs, failed = (ctypes.c_uint64 * 3)(), ctypes.c_uint32()
     loaded = library()
     status = loaded.ergo_host_load(program, len(program), ctypes.byref(needs), ctypes.byref(failed))
@@ -77,7 +102,8 @@ def path_names() -> list[str]:
 
 
 def path_number(name: str | None = None) -> int:
-    """Number of a path by its name; None: what the environment names, else the best. Errors: ValueError for one that this processor has not."""
+    """Number of a path by its name; None: what the environment names, else the best. Errors: ValueError for one that
+    this processor has not."""
     name = name or os.environ.get(PATH)
     if not name:
         return library().ergo_host_best_path()

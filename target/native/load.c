@@ -22,8 +22,10 @@ static uint64_t number(reader *r, unsigned bytes) {
 }
 
 static void skip(reader *r, uint64_t bytes) {
-  if (r->bad || r->size - r->at < bytes) r->bad = 1;
-  else r->at += (size_t)bytes;
+  if (r->bad || r->size - r->at < bytes)
+    r->bad = 1;
+  else
+    r->at += (size_t)bytes;
 }
 
 static void text(reader *r) { skip(r, number(r, 4)); }
@@ -57,7 +59,9 @@ static ergo_status ports(ergo_net *net, reader *r, uint32_t *count, size_t *at, 
     if (!port.streamed && !inside(&port.operand, net->memory_bytes)) return ERGO_OUTSIDE_MEMORY;
     reader again = {r->bytes, *at, r->size, 0};
     for (uint32_t k = 0; k < i; k++)
-      if (read_port(&again, &other) || (other.name_bytes == port.name_bytes && !memcmp(other.name, port.name, port.name_bytes))) return ERGO_PRECONDITION;
+      if (read_port(&again, &other) ||
+          (other.name_bytes == port.name_bytes && !memcmp(other.name, port.name, port.name_bytes)))
+        return ERGO_PRECONDITION;
   }
   return ERGO_OK;
 }
@@ -82,7 +86,8 @@ static ergo_status sections(ergo_net *net, reader *r) {
 
 static ergo_status received(const ergo_net *net, const ergo_ins *ins) {
   ergo_port port;
-  if (ins->v[0] >= net->inputs || ergo_input(net, (uint32_t)ins->v[0], &port) || !port.streamed) return ERGO_NO_SUCH_PORT;
+  if (ins->v[0] >= net->inputs || ergo_input(net, (uint32_t)ins->v[0], &port) || !port.streamed)
+    return ERGO_NO_SUCH_PORT;
   uint64_t end = (uint64_t)ins->v[1] + ergo_itemsize(ins->t[0].dtype);
   for (unsigned i = 0; i < ins->t[0].rank; i++) {
     if (ins->v[2 + i] > INT32_MAX) return ERGO_PRECONDITION;
@@ -115,7 +120,8 @@ static ergo_status instructions(ergo_net *net, uint64_t *lowest) {
     if ((status = ergo_check(&ins)) || (ins.op->opcode == 0x24 && (status = received(net, &ins)))) return status;
     for (unsigned engine = 0; engine < 6; engine++)
       if (ins.waits[engine] > issued[engine]) return ERGO_PRECONDITION;
-    if (ins.node >= (net->nodes ? net->nodes : 1) || (ins.op->opcode == HALT) != (index + 1 == net->instructions)) return ERGO_PRECONDITION;
+    if (ins.node >= (net->nodes ? net->nodes : 1) || (ins.op->opcode == HALT) != (index + 1 == net->instructions))
+      return ERGO_PRECONDITION;
     issued[ins.op->engine]++;
     size_t work = ins.op->workspace ? ins.op->workspace(&ins) : 0;
     if (work > net->workspace_bytes) net->workspace_bytes = work;
@@ -134,7 +140,8 @@ static int only_constants(const ergo_net *net, uint64_t limit) {
     ergo_ins ins;
     if (ergo_parse(net->bytes + at, net->size - at, &ins)) return 0;
     for (unsigned i = 0; i < ins.operands; i++)
-      if (ergo_extent(&ins.t[i], &low, &high) && (uint64_t)low < limit && ((uint64_t)high > limit || !ergo_find_section(net, (uint64_t)low, (uint64_t)high, &place)))
+      if (ergo_extent(&ins.t[i], &low, &high) && (uint64_t)low < limit &&
+          ((uint64_t)high > limit || !ergo_find_section(net, (uint64_t)low, (uint64_t)high, &place)))
         return 0;
     at += ins.length;
   }
@@ -188,7 +195,9 @@ ergo_status ergo_load(ergo_net *net, const void *program, size_t size) {
   for (uint32_t i = 0; i < net->inputs; i++) {
     ergo_port port;
     int64_t low, high;
-    if (!ergo_input(net, i, &port) && !port.streamed && ergo_extent(&port.operand, &low, &high) && (uint64_t)low < lowest) lowest = (uint64_t)low;
+    if (!ergo_input(net, i, &port) && !port.streamed && ergo_extent(&port.operand, &low, &high) &&
+        (uint64_t)low < lowest)
+      lowest = (uint64_t)low;
   }
   if (lowest < MOST_MEMORY && only_constants(net, lowest)) net->constant_bytes = (uint32_t)lowest;
   return ERGO_OK;
@@ -203,6 +212,10 @@ static ergo_status nth(const ergo_net *net, size_t at, uint32_t count, uint32_t 
   return status;
 }
 
-ergo_status ergo_input(const ergo_net *net, uint32_t index, ergo_port *port) { return nth(net, net ? net->inputs_at : 0, net ? net->inputs : 0, index, port); }
+ergo_status ergo_input(const ergo_net *net, uint32_t index, ergo_port *port) {
+  return nth(net, net ? net->inputs_at : 0, net ? net->inputs : 0, index, port);
+}
 
-ergo_status ergo_output(const ergo_net *net, uint32_t index, ergo_port *port) { return nth(net, net ? net->outputs_at : 0, net ? net->outputs : 0, index, port); }
+ergo_status ergo_output(const ergo_net *net, uint32_t index, ergo_port *port) {
+  return nth(net, net ? net->outputs_at : 0, net ? net->outputs : 0, index, port);
+}

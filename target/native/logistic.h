@@ -1,4 +1,5 @@
-/* What the adaptive coders share: the logistic domain and the arithmetic decoder. target/codecs/context_tables.py, arithmetic.py */
+/* What the adaptive coders share: the logistic domain and the arithmetic decoder. target/codecs/context_tables.py,
+ * arithmetic.py */
 #ifndef ERGO_LOGISTIC_H
 #define ERGO_LOGISTIC_H
 

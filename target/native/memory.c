@@ -20,7 +20,8 @@ uint8_t *ergo_at(const ergo_ctx *ctx, const ergo_operand *operand) {
   if (ctx->net && operand->addr < ctx->net->constant_bytes) { /* load.c saw that it lies in one section whole */
     int64_t low = 0, high = 0;
     const uint8_t *place = NULL;
-    if (!ergo_extent(operand, &low, &high) || !ergo_find_section(ctx->net, (uint64_t)low, (uint64_t)high, &place)) return NULL;
+    if (!ergo_extent(operand, &low, &high) || !ergo_find_section(ctx->net, (uint64_t)low, (uint64_t)high, &place))
+      return NULL;
     return (uint8_t *)(uintptr_t)(place + (operand->addr - low)); /* only read from */
   }
   return ctx->memory + (operand->addr - ctx->base);

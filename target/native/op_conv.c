@@ -10,11 +10,15 @@ static ergo_status check(const ergo_ins *ins) {
   const int64_t *v = ins->v;
   if ((int64_t)x[3] != (int64_t)w[3] * v[GROUPS] || w[0] % v[GROUPS] || v[LO] > v[HI]) return ERGO_PRECONDITION;
   for (unsigned a = 0; a < 2; a++)
-    if (ergo_positions(x[1 + a], w[1 + a], v[STRIDE + a], v[PAD + a], v[PAD + 2 + a], v[DILATION + a]) != (int64_t)out[1 + a]) return ERGO_PRECONDITION;
+    if (ergo_positions(x[1 + a], w[1 + a], v[STRIDE + a], v[PAD + a], v[PAD + 2 + a], v[DILATION + a]) !=
+        (int64_t)out[1 + a])
+      return ERGO_PRECONDITION;
   return ERGO_OK;
 }
 
-static uint64_t window_rows(const ergo_ins *ins) { return (ins->t[W].shape[1] - (uint64_t)1) * (uint64_t)ins->v[DILATION] + 1; }
+static uint64_t window_rows(const ergo_ins *ins) {
+  return (ins->t[W].shape[1] - (uint64_t)1) * (uint64_t)ins->v[DILATION] + 1;
+}
 
 static int in_slots(const ergo_ins *ins) { return ins->t[X].codec != ERGO_RAW || ins->t[OUT].codec != ERGO_RAW; }
 
@@ -40,7 +44,8 @@ static void taps_inside(const ergo_ins *ins, int64_t left, int64_t *begin, int64
   if (*end > (int64_t)ins->t[W].shape[2]) *end = ins->t[W].shape[2];
 }
 
-static int64_t pixel(const ergo_ins *ins, ergo_rows *x, uint32_t n, int64_t top, int64_t left, uint32_t first_channel, const filter *f) {
+static int64_t pixel(const ergo_ins *ins, ergo_rows *x, uint32_t n, int64_t top, int64_t left, uint32_t first_channel,
+                     const filter *f) {
   int64_t total = 0, begin, end, dilation = ins->v[DILATION], step = ins->v[DILATION + 1];
   taps_inside(ins, left, &begin, &end);
   for (int64_t i = 0; i < (int64_t)ins->t[W].shape[1]; i++) {
@@ -50,14 +55,16 @@ static int64_t pixel(const ergo_ins *ins, ergo_rows *x, uint32_t n, int64_t top,
     if (!row) return 0;
     row += first_channel * x->sc;
     for (int64_t j = begin; j < end; j++)
-      total += ergo_dot(row + (left + j * step) * x->sw, x->sc, f->w + i * f->row + j * f->column, f->channel, ins->t[W].shape[3], (int32_t)ins->v[IN_ZP], (int32_t)ins->v[W_ZP]);
+      total += ergo_dot(row + (left + j * step) * x->sw, x->sc, f->w + i * f->row + j * f->column, f->channel,
+                        ins->t[W].shape[3], (int32_t)ins->v[IN_ZP], (int32_t)ins->v[W_ZP]);
   }
   return total;
 }
 
 /* Channels [first, last) of every output. */
-static ergo_status channels(ergo_ctx *ctx, const ergo_ins *ins, ergo_rows *x, ergo_rows *y, const ergo_output_stage *stage, const filter *filters,
-                            int64_t filter_step, uint32_t first, uint32_t last) {
+static ergo_status channels(ergo_ctx *ctx, const ergo_ins *ins, ergo_rows *x, ergo_rows *y,
+                            const ergo_output_stage *stage, const filter *filters, int64_t filter_step, uint32_t first,
+                            uint32_t last) {
   const ergo_operand *out = &ins->t[OUT];
   uint32_t per_group = ins->t[W].shape[0] / (uint32_t)ins->v[GROUPS], depth = ins->t[W].shape[3];
   for (uint32_t n = 0; n < out->shape[0]; n++)
@@ -67,7 +74,8 @@ static ergo_status channels(ergo_ctx *ctx, const ergo_ins *ins, ergo_rows *x, er
         for (uint32_t o = first; o < last; o++) {
           filter f = *filters;
           f.w += (o - first) * filter_step;
-          int64_t acc = pixel(ins, x, n, (int64_t)oh * ins->v[STRIDE] - ins->v[PAD], (int64_t)ow * ins->v[STRIDE + 1] - ins->v[PAD + 1], o / per_group * depth, &f);
+          int64_t acc = pixel(ins, x, n, (int64_t)oh * ins->v[STRIDE] - ins->v[PAD],
+                              (int64_t)ow * ins->v[STRIDE + 1] - ins->v[PAD + 1], o / per_group * depth, &f);
           if (ctx->status) return ctx->status;
           ergo_output_put(stage, o, acc, row + ow * y->sw + o * y->sc);
         }
@@ -106,7 +114,18 @@ static ergo_status run(ergo_ctx *ctx, const ergo_ins *ins) {
   return status;
 }
 
-const ergo_op ergo_op_conv = {0x01, 0, "CONV", "TTTTTT ss eeee ss s zz zzz",
-                              {{ERGO_IS_I8, 0, "NHWC", IN_ZP, 0}, {ERGO_IS_I8, 0, "OKLG", ERGO_NO_OPERAND, 1}, {ERGO_IS_I32, 0, "O", ERGO_NO_OPERAND, 0},
-                               {ERGO_IS_I32, 0, "O", ERGO_NO_OPERAND, 0}, {ERGO_IS_I8, 0, "O", ERGO_NO_OPERAND, 0}, {ERGO_IS_I8 | ERGO_IS_I16 | ERGO_IS_I32, 1, "NPQO", OUT_ZP, 0}},
-                              0, 1, check, workspace, run};
+const ergo_op ergo_op_conv = {0x01,
+                              0,
+                              "CONV",
+                              "TTTTTT ss eeee ss s zz zzz",
+                              {{ERGO_IS_I8, 0, "NHWC", IN_ZP, 0},
+                               {ERGO_IS_I8, 0, "OKLG", ERGO_NO_OPERAND, 1},
+                               {ERGO_IS_I32, 0, "O", ERGO_NO_OPERAND, 0},
+                               {ERGO_IS_I32, 0, "O", ERGO_NO_OPERAND, 0},
+                               {ERGO_IS_I8, 0, "O", ERGO_NO_OPERAND, 0},
+                               {ERGO_IS_I8 | ERGO_IS_I16 | ERGO_IS_I32, 1, "NPQO", OUT_ZP, 0}},
+                              0,
+                              1,
+                              check,
+                              workspace,
+                              run};

@@ -5,9 +5,11 @@ enum { ARGMAX, GATHER_ROWS };
 
 static ergo_status argmax_check(const ergo_ins *ins) {
   const ergo_operand *x = &ins->t[0], *out = &ins->t[1];
-  if (ins->lists[0] != 1 || ins->lists[1] != 1 || x->dtype > ERGO_U8 || out->dtype != ERGO_I32) return ERGO_PRECONDITION;
+  if (ins->lists[0] != 1 || ins->lists[1] != 1 || x->dtype > ERGO_U8 || out->dtype != ERGO_I32)
+    return ERGO_PRECONDITION;
   if (x->rank == 1) return out->rank == 1 && out->shape[0] == 1 ? ERGO_OK : ERGO_PRECONDITION;
-  return out->rank == x->rank - 1 && !memcmp(out->shape, x->shape, out->rank * sizeof *out->shape) ? ERGO_OK : ERGO_PRECONDITION;
+  return out->rank == x->rank - 1 && !memcmp(out->shape, x->shape, out->rank * sizeof *out->shape) ? ERGO_OK
+                                                                                                   : ERGO_PRECONDITION;
 }
 
 typedef struct axis {
@@ -34,8 +36,10 @@ static ergo_status argmax(ergo_ctx *ctx, const ergo_ins *ins) {
   const ergo_operand *out = &ins->t[1], *t[2] = {&x, out};
   axis a = {x.shape[x.rank - 1], x.strides[x.rank - 1], x.dtype == ERGO_I8};
   uint8_t *places[2] = {ergo_at(ctx, &ins->t[0]), ergo_at(ctx, out)};
-  if (x.rank > 1) x.rank--;
-  else x.shape[0] = 1;
+  if (x.rank > 1)
+    x.rank--;
+  else
+    x.shape[0] = 1;
   ergo_box box;
   ergo_box_of(&box, out, 0, 2, t);
   ergo_box_walk(&box, places, argmax_inner, &a);
@@ -44,7 +48,9 @@ static ergo_status argmax(ergo_ctx *ctx, const ergo_ins *ins) {
 
 static ergo_status gather_check(const ergo_ins *ins) {
   const ergo_operand *table = &ins->t[0], *indices = &ins->t[1], *out = &ins->t[2];
-  if (ins->lists[0] != 2 || ins->lists[1] != 1 || table->rank != 2 || indices->dtype != ERGO_I32 || out->dtype != table->dtype) return ERGO_PRECONDITION;
+  if (ins->lists[0] != 2 || ins->lists[1] != 1 || table->rank != 2 || indices->dtype != ERGO_I32 ||
+      out->dtype != table->dtype)
+    return ERGO_PRECONDITION;
   unsigned axes = indices->rank;
   if (out->rank == axes && indices->shape[axes - 1] == 1) axes--; /* a last axis of length 1 may be left out */
   if (out->rank != axes + 1u || memcmp(out->shape, indices->shape, axes * sizeof *out->shape)) return ERGO_PRECONDITION;
@@ -62,7 +68,8 @@ static void gather_inner(const void *user, const ergo_box *box, uint8_t *const *
   for (uint32_t i = 0; i < count; i++) {
     const uint8_t *row = r->first + (int64_t)ergo_i32(p[0] + i * box->strides[0][box->rank - 1]) * r->table->strides[0];
     uint8_t *out = p[1] + i * box->strides[1][box->rank - 1];
-    for (uint32_t c = 0; c < r->table->shape[1]; c++) memcpy(out + (int64_t)c * r->out->strides[r->out->rank - 1], row + (int64_t)c * r->table->strides[1], size);
+    for (uint32_t c = 0; c < r->table->shape[1]; c++)
+      memcpy(out + (int64_t)c * r->out->strides[r->out->rank - 1], row + (int64_t)c * r->table->strides[1], size);
   }
 }
 
@@ -87,8 +94,10 @@ static ergo_status gather(ergo_ctx *ctx, const ergo_ins *ins) {
   ergo_box_walk(&box, looked, range_inner, &ins->t[0].shape[0]);
   if (outside) return ERGO_BAD_CONSTANT;
   rows_of rows = {&ins->t[0], &ins->t[2], ergo_at(ctx, &ins->t[0])};
-  if (out.rank == indices->rank) out.shape[out.rank - 1] = 1;
-  else out.rank--;
+  if (out.rank == indices->rank)
+    out.shape[out.rank - 1] = 1;
+  else
+    out.rank--;
   const ergo_operand *t[2] = {indices, &out};
   uint8_t *places[2] = {in, ergo_at(ctx, &ins->t[2])};
   ergo_box_of(&box, &out, 0, 2, t);
@@ -97,12 +106,19 @@ static ergo_status gather(ergo_ctx *ctx, const ergo_ins *ins) {
 }
 
 static ergo_status check(const ergo_ins *ins) {
-  return ins->v[0] == ARGMAX ? argmax_check(ins) : ins->v[0] == GATHER_ROWS ? gather_check(ins) : ERGO_UNKNOWN_INSTRUCTION;
+  return ins->v[0] == ARGMAX        ? argmax_check(ins)
+         : ins->v[0] == GATHER_ROWS ? gather_check(ins)
+                                    : ERGO_UNKNOWN_INSTRUCTION;
 }
 
-static ergo_status run(ergo_ctx *ctx, const ergo_ins *ins) { return ins->v[0] == ARGMAX ? argmax(ctx, ins) : ins->v[0] == GATHER_ROWS ? gather(ctx, ins) : ERGO_UNKNOWN_INSTRUCTION; }
+static ergo_status run(ergo_ctx *ctx, const ergo_ins *ins) {
+  return ins->v[0] == ARGMAX        ? argmax(ctx, ins)
+         : ins->v[0] == GATHER_ROWS ? gather(ctx, ins)
+                                    : ERGO_UNKNOWN_INSTRUCTION;
+}
 
 static ergo_status halt(ergo_ctx *ctx, const ergo_ins *ins) { return (void)ctx, (void)ins, ERGO_OK; }
 
-const ergo_op ergo_op_cpu_call = {0x30, 3, "CPU_CALL", "k L L Q", {{0, 0, "*", ERGO_NO_OPERAND, 0}}, 0, 0, check, NULL, run};
+const ergo_op ergo_op_cpu_call = {0x30, 3, "CPU_CALL", "k L L Q", {{0, 0, "*", ERGO_NO_OPERAND, 0}},
+                                  0,    0, check,      NULL,      run};
 const ergo_op ergo_op_halt = {0x3F, 3, "HALT", "", {{0, 0, "*", ERGO_NO_OPERAND, 0}}, 0, 0, NULL, NULL, halt};

@@ -9,11 +9,15 @@ static ergo_status check(const ergo_ins *ins) {
   const uint32_t *x = ins->t[X].shape, *w = ins->t[W].shape, *out = ins->t[OUT].shape;
   const int64_t *v = ins->v;
   for (unsigned a = 0; a < 2; a++)
-    if (ergo_positions(x[1 + a], w[a], v[STRIDE + a], v[PAD + a], v[PAD + 2 + a], v[DILATION + a]) != (int64_t)out[1 + a]) return ERGO_PRECONDITION;
+    if (ergo_positions(x[1 + a], w[a], v[STRIDE + a], v[PAD + a], v[PAD + 2 + a], v[DILATION + a]) !=
+        (int64_t)out[1 + a])
+      return ERGO_PRECONDITION;
   return v[LO] > v[HI] ? ERGO_PRECONDITION : ERGO_OK;
 }
 
-static uint64_t window_rows(const ergo_ins *ins) { return (ins->t[W].shape[0] - (uint64_t)1) * (uint64_t)ins->v[DILATION] + 1; }
+static uint64_t window_rows(const ergo_ins *ins) {
+  return (ins->t[W].shape[0] - (uint64_t)1) * (uint64_t)ins->v[DILATION] + 1;
+}
 
 static size_t workspace(const ergo_ins *ins) {
   const ergo_operand *w = &ins->t[W];
@@ -21,7 +25,8 @@ static size_t workspace(const ergo_ins *ins) {
   return w->codec == ERGO_RAW ? bytes : bytes + ergo_weights_bytes(w) + ERGO_ROUND(ergo_elements(w));
 }
 
-static int64_t pixel(const ergo_ins *ins, ergo_rows *x, uint32_t n, int64_t top, int64_t left, uint32_t c, const int8_t *w, const int64_t *steps) {
+static int64_t pixel(const ergo_ins *ins, ergo_rows *x, uint32_t n, int64_t top, int64_t left, uint32_t c,
+                     const int8_t *w, const int64_t *steps) {
   int64_t total = 0, width = ins->t[X].shape[2];
   int32_t in_zp = (int32_t)ins->v[IN_ZP], w_zp = (int32_t)ins->v[W_ZP];
   for (int64_t i = 0; i < (int64_t)ins->t[W].shape[0]; i++) {
@@ -59,7 +64,8 @@ static ergo_status run(ergo_ctx *ctx, const ergo_ins *ins) {
       uint8_t *row = ergo_row_out(&y, n, oh);
       for (uint32_t ow = 0; ow < out->shape[2]; ow++)
         for (uint32_t c = 0; c < out->shape[3]; c++) {
-          int64_t acc = pixel(ins, &x, n, (int64_t)oh * ins->v[STRIDE] - ins->v[PAD], (int64_t)ow * ins->v[STRIDE + 1] - ins->v[PAD + 1], c, values, steps);
+          int64_t acc = pixel(ins, &x, n, (int64_t)oh * ins->v[STRIDE] - ins->v[PAD],
+                              (int64_t)ow * ins->v[STRIDE + 1] - ins->v[PAD + 1], c, values, steps);
           if (ctx->status) return ctx->status;
           ergo_output_put(&stage, c, acc, row + ow * y.sw + c * y.sc);
         }
@@ -68,7 +74,18 @@ static ergo_status run(ergo_ctx *ctx, const ergo_ins *ins) {
   return status;
 }
 
-const ergo_op ergo_op_depthwise = {0x02, 0, "DEPTHWISE", "TTTTTT ss eeee ss zz zzz",
-                                   {{ERGO_IS_I8, 0, "NHWC", IN_ZP, 0}, {ERGO_IS_I8, 0, "KLC", ERGO_NO_OPERAND, 1}, {ERGO_IS_I32, 0, "C", ERGO_NO_OPERAND, 0},
-                                    {ERGO_IS_I32, 0, "C", ERGO_NO_OPERAND, 0}, {ERGO_IS_I8, 0, "C", ERGO_NO_OPERAND, 0}, {ERGO_IS_I8 | ERGO_IS_I32, 1, "NPQC", OUT_ZP, 0}},
-                                   0, 1, check, workspace, run};
+const ergo_op ergo_op_depthwise = {0x02,
+                                   0,
+                                   "DEPTHWISE",
+                                   "TTTTTT ss eeee ss zz zzz",
+                                   {{ERGO_IS_I8, 0, "NHWC", IN_ZP, 0},
+                                    {ERGO_IS_I8, 0, "KLC", ERGO_NO_OPERAND, 1},
+                                    {ERGO_IS_I32, 0, "C", ERGO_NO_OPERAND, 0},
+                                    {ERGO_IS_I32, 0, "C", ERGO_NO_OPERAND, 0},
+                                    {ERGO_IS_I8, 0, "C", ERGO_NO_OPERAND, 0},
+                                    {ERGO_IS_I8 | ERGO_IS_I32, 1, "NPQC", OUT_ZP, 0}},
+                                   0,
+                                   1,
+                                   check,
+                                   workspace,
+                                   run};

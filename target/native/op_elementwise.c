@@ -1,4 +1,5 @@
-/* ADD, MUL, MAXMIN: two operands that broadcast to the output's shape, element by element; ADD and MUL also with rows in slots. */
+/* ADD, MUL, MAXMIN: two operands that broadcast to the output's shape, element by element; ADD and MUL also with rows
+ * in slots. */
 #include "box.h"
 
 enum { A, B, OUT };
@@ -10,7 +11,9 @@ static int broadcasts(const ergo_operand *t, const ergo_operand *out) {
   return 1;
 }
 
-static ergo_status check_shapes(const ergo_ins *ins) { return broadcasts(&ins->t[A], &ins->t[OUT]) && broadcasts(&ins->t[B], &ins->t[OUT]) ? ERGO_OK : ERGO_PRECONDITION; }
+static ergo_status check_shapes(const ergo_ins *ins) {
+  return broadcasts(&ins->t[A], &ins->t[OUT]) && broadcasts(&ins->t[B], &ins->t[OUT]) ? ERGO_OK : ERGO_PRECONDITION;
+}
 
 typedef struct add_scale {
   int64_t a_mult, b_mult, constant;
@@ -18,8 +21,10 @@ typedef struct add_scale {
 } add_scale;
 
 /* All of it fits 32 bits: shifts to 30. */
-ERGO_WIDE static void add_narrow(const add_scale *s, const int8_t *a, int64_t sa, const int8_t *b, int64_t sb, int8_t *out, int64_t so, uint32_t count) {
-  int32_t am = (int32_t)s->a_mult, bm = (int32_t)s->b_mult, constant = (int32_t)s->constant, lo = s->lo, hi = s->hi, zp = s->zp;
+ERGO_WIDE static void add_narrow(const add_scale *s, const int8_t *a, int64_t sa, const int8_t *b, int64_t sb,
+                                 int8_t *out, int64_t so, uint32_t count) {
+  int32_t am = (int32_t)s->a_mult, bm = (int32_t)s->b_mult, constant = (int32_t)s->constant, lo = s->lo, hi = s->hi,
+          zp = s->zp;
   int shift = s->shift;
   if (sa == 1 && sb == 1 && so == 1)
     for (uint32_t i = 0; i < count; i++) {
@@ -44,7 +49,8 @@ static void add(const void *user, const ergo_box *box, uint8_t *const *p, uint32
     return;
   }
   for (uint32_t i = 0; i < count; i++)
-    out[i * so] = ergo_clip(ergo_floor_shift(a[i * sa] * s->a_mult + b[i * sb] * s->b_mult + s->constant, s->shift) + s->zp, s->lo, s->hi);
+    out[i * so] = ergo_clip(
+        ergo_floor_shift(a[i * sa] * s->a_mult + b[i * sb] * s->b_mult + s->constant, s->shift) + s->zp, s->lo, s->hi);
 }
 
 typedef struct mul_scale {
@@ -58,7 +64,8 @@ ERGO_WIDE static void mul(const void *user, const ergo_box *box, uint8_t *const 
   const int8_t *a = (const int8_t *)p[A], *b = (const int8_t *)p[B];
   int8_t *out = (int8_t *)p[OUT];
   unsigned last = box->rank - 1;
-  int64_t sa = box->strides[A][last], sb = box->strides[B][last], so = box->strides[OUT][last], half = s.shift ? (int64_t)1 << (s.shift - 1) : 0;
+  int64_t sa = box->strides[A][last], sb = box->strides[B][last], so = box->strides[OUT][last],
+          half = s.shift ? (int64_t)1 << (s.shift - 1) : 0;
   for (uint32_t i = 0; i < count; i++) {
     int64_t y = (((int64_t)((a[i * sa] - s.a_zp) * (b[i * sb] - s.b_zp)) * s.mult + half) >> s.shift) + s.zp;
     y = y < s.lo ? s.lo : y, out[i * so] = (int8_t)(y > s.hi ? s.hi : y);
@@ -103,7 +110,8 @@ static ergo_status rowwise(ergo_ctx *ctx, const ergo_ins *ins, inner loop, const
   for (unsigned i = 0; i < 3 && !status; i++) {
     t[i] = ins->t[i];
     for (; t[i].rank < out->rank; t[i].rank++) { /* as many axes as the output */
-      memmove(t[i].shape + 1, t[i].shape, (ERGO_MAX_RANK - 1) * sizeof *t[i].shape), memmove(t[i].strides + 1, t[i].strides, (ERGO_MAX_RANK - 1) * sizeof *t[i].strides);
+      memmove(t[i].shape + 1, t[i].shape, (ERGO_MAX_RANK - 1) * sizeof *t[i].shape),
+          memmove(t[i].strides + 1, t[i].strides, (ERGO_MAX_RANK - 1) * sizeof *t[i].strides);
       t[i].shape[0] = 1, t[i].strides[0] = 0;
     }
     status = ergo_rows_open(ctx, ins, i, 1, &rows[i]);
@@ -141,7 +149,13 @@ static ergo_status add_check(const ergo_ins *ins) {
 static ergo_status add_run(ergo_ctx *ctx, const ergo_ins *ins) {
   const int64_t *v = ins->v;
   int64_t half = v[ADD_SHIFT] ? (int64_t)1 << (v[ADD_SHIFT] - 1) : 0;
-  add_scale s = {v[A_MULT], v[B_MULT], half - v[ADD_A_ZP] * v[A_MULT] - v[ADD_B_ZP] * v[B_MULT], (int32_t)v[ADD_SHIFT], (int32_t)v[ADD_OUT_ZP], (int32_t)v[ADD_LO], (int32_t)v[ADD_HI]};
+  add_scale s = {v[A_MULT],
+                 v[B_MULT],
+                 half - v[ADD_A_ZP] * v[A_MULT] - v[ADD_B_ZP] * v[B_MULT],
+                 (int32_t)v[ADD_SHIFT],
+                 (int32_t)v[ADD_OUT_ZP],
+                 (int32_t)v[ADD_LO],
+                 (int32_t)v[ADD_HI]};
   return (in_slots(ins) ? rowwise : plain)(ctx, ins, add, &s);
 }
 
@@ -154,7 +168,13 @@ static ergo_status mul_check(const ergo_ins *ins) {
 
 static ergo_status mul_run(ergo_ctx *ctx, const ergo_ins *ins) {
   const int64_t *v = ins->v;
-  mul_scale s = {(int32_t)v[MUL_A_ZP], (int32_t)v[MUL_B_ZP], (int32_t)v[MUL_OUT_ZP], (int32_t)v[MUL_LO], (int32_t)v[MUL_HI], (int)v[MUL_SHIFT], v[MULT]};
+  mul_scale s = {(int32_t)v[MUL_A_ZP],
+                 (int32_t)v[MUL_B_ZP],
+                 (int32_t)v[MUL_OUT_ZP],
+                 (int32_t)v[MUL_LO],
+                 (int32_t)v[MUL_HI],
+                 (int)v[MUL_SHIFT],
+                 v[MULT]};
   return (in_slots(ins) ? rowwise : plain)(ctx, ins, mul, &s);
 }
 
@@ -162,9 +182,37 @@ static ergo_status maxmin_check(const ergo_ins *ins) { return ins->v[0] > 1 ? ER
 
 static ergo_status maxmin_run(ergo_ctx *ctx, const ergo_ins *ins) { return plain(ctx, ins, maxmin, &ins->v[0]); }
 
-const ergo_op ergo_op_add = {0x10, 1, "ADD", "TTT zz MM h zzz",
-                             {{ERGO_IS_I8, 0, "*", ADD_A_ZP, 0}, {ERGO_IS_I8, 0, "*", ADD_B_ZP, 0}, {ERGO_IS_I8, 1, "*", ADD_OUT_ZP, 0}}, 3, 1, add_check, workspace, add_run};
-const ergo_op ergo_op_mul = {0x11, 1, "MUL", "TTT zz mh zzz",
-                             {{ERGO_IS_I8, 0, "*", MUL_A_ZP, 0}, {ERGO_IS_I8, 0, "*", MUL_B_ZP, 0}, {ERGO_IS_I8, 1, "*", MUL_OUT_ZP, 0}}, 3, 1, mul_check, workspace, mul_run};
-const ergo_op ergo_op_maxmin = {0x12, 1, "MAXMIN", "TTT k",
-                                {{ERGO_IS_I8, 0, "*", ERGO_NO_OPERAND, 0}, {ERGO_IS_I8, 0, "*", ERGO_NO_OPERAND, 0}, {ERGO_IS_I8, 1, "*", ERGO_NO_OPERAND, 0}}, 3, 0, maxmin_check, NULL, maxmin_run};
+const ergo_op ergo_op_add = {
+    0x10,
+    1,
+    "ADD",
+    "TTT zz MM h zzz",
+    {{ERGO_IS_I8, 0, "*", ADD_A_ZP, 0}, {ERGO_IS_I8, 0, "*", ADD_B_ZP, 0}, {ERGO_IS_I8, 1, "*", ADD_OUT_ZP, 0}},
+    3,
+    1,
+    add_check,
+    workspace,
+    add_run};
+const ergo_op ergo_op_mul = {
+    0x11,
+    1,
+    "MUL",
+    "TTT zz mh zzz",
+    {{ERGO_IS_I8, 0, "*", MUL_A_ZP, 0}, {ERGO_IS_I8, 0, "*", MUL_B_ZP, 0}, {ERGO_IS_I8, 1, "*", MUL_OUT_ZP, 0}},
+    3,
+    1,
+    mul_check,
+    workspace,
+    mul_run};
+const ergo_op ergo_op_maxmin = {0x12,
+                                1,
+                                "MAXMIN",
+                                "TTT k",
+                                {{ERGO_IS_I8, 0, "*", ERGO_NO_OPERAND, 0},
+                                 {ERGO_IS_I8, 0, "*", ERGO_NO_OPERAND, 0},
+                                 {ERGO_IS_I8, 1, "*", ERGO_NO_OPERAND, 0}},
+                                3,
+                                0,
+                                maxmin_check,
+                                NULL,
+                                maxmin_run};

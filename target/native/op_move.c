@@ -3,7 +3,9 @@
 
 #define ANY ERGO_IS_ANY
 
-static int same_shape(const ergo_operand *a, const ergo_operand *b) { return a->rank == b->rank && !memcmp(a->shape, b->shape, sizeof a->shape); }
+static int same_shape(const ergo_operand *a, const ergo_operand *b) {
+  return a->rank == b->rank && !memcmp(a->shape, b->shape, sizeof a->shape);
+}
 
 enum { SRC, DST };
 
@@ -36,7 +38,8 @@ static ergo_status copy(ergo_ctx *ctx, const ergo_ins *ins) {
 }
 
 static ergo_status fill_check(const ergo_ins *ins) {
-  static const int64_t lows[4] = {INT8_MIN, 0, INT16_MIN, INT32_MIN}, highs[4] = {INT8_MAX, UINT8_MAX, INT16_MAX, INT32_MAX};
+  static const int64_t lows[4] = {INT8_MIN, 0, INT16_MIN, INT32_MIN},
+                       highs[4] = {INT8_MAX, UINT8_MAX, INT16_MAX, INT32_MAX};
   unsigned dtype = ins->t[0].dtype;
   return ins->v[0] >= lows[dtype] && ins->v[0] <= highs[dtype] ? ERGO_OK : ERGO_PRECONDITION;
 }
@@ -47,7 +50,8 @@ static void fill_inner(const void *user, const ergo_box *box, uint8_t *const *p,
   int64_t to = box->strides[0][box->rank - 1];
   uint8_t value[4];
   ergo_put_i32(value, (int32_t)ins->v[0]);
-  if (size == 1 && to == 1) memset(p[0], value[0], count);
+  if (size == 1 && to == 1)
+    memset(p[0], value[0], count);
   else
     for (uint32_t i = 0; i < count; i++) memcpy(p[0] + i * to, value, size);
 }
@@ -81,17 +85,24 @@ static ergo_status receive(ergo_ctx *ctx, const ergo_ins *ins) {
   if (!ctx->receive) return ERGO_NULL;
   for (;;) {
     for (uint32_t i = 0; i < count; i += run)
-      if (ctx->receive(ctx->user, (uint32_t)ins->v[PORT], (uint32_t)(offset + i * steps[last]), run * size, place + (int64_t)i * out->strides[last])) return ERGO_STOPPED;
+      if (ctx->receive(ctx->user, (uint32_t)ins->v[PORT], (uint32_t)(offset + i * steps[last]), run * size,
+                       place + (int64_t)i * out->strides[last]))
+        return ERGO_STOPPED;
     unsigned axis = last;
     while (axis-- > 0) {
       place += out->strides[axis], offset += steps[axis];
       if (++index[axis] < out->shape[axis]) break;
-      place -= (int64_t)out->strides[axis] * out->shape[axis], offset -= steps[axis] * (int64_t)out->shape[axis], index[axis] = 0;
+      place -= (int64_t)out->strides[axis] * out->shape[axis], offset -= steps[axis] * (int64_t)out->shape[axis],
+          index[axis] = 0;
     }
     if (axis == (unsigned)-1) return ERGO_OK;
   }
 }
 
-const ergo_op ergo_op_copy = {0x20, 2, "COPY", "TT", {{ANY, 0, "*", ERGO_NO_OPERAND, 0}, {ANY, 1, "*", ERGO_NO_OPERAND, 0}}, 0, 0, copy_check, NULL, copy};
-const ergo_op ergo_op_fill = {0x21, 2, "FILL", "T i", {{ANY, 1, "*", ERGO_NO_OPERAND, 0}}, 0, 0, fill_check, NULL, fill};
-const ergo_op ergo_op_receive = {0x24, 2, "RECEIVE", "e I IIIIII T", {{ANY, 1, "*", ERGO_NO_OPERAND, 0}}, 0, 0, receive_check, NULL, receive};
+const ergo_op ergo_op_copy = {
+    0x20, 2, "COPY",     "TT", {{ANY, 0, "*", ERGO_NO_OPERAND, 0}, {ANY, 1, "*", ERGO_NO_OPERAND, 0}},
+    0,    0, copy_check, NULL, copy};
+const ergo_op ergo_op_fill = {0x21, 2, "FILL",     "T i", {{ANY, 1, "*", ERGO_NO_OPERAND, 0}},
+                              0,    0, fill_check, NULL,  fill};
+const ergo_op ergo_op_receive = {0x24, 2, "RECEIVE",     "e I IIIIII T", {{ANY, 1, "*", ERGO_NO_OPERAND, 0}},
+                                 0,    0, receive_check, NULL,           receive};

@@ -13,7 +13,8 @@ static ergo_status check(const ergo_ins *ins) {
   if (v[LO] > v[HI] || (v[KIND] == AVG && (v[DILATION] != 1 || v[DILATION + 1] != 1))) return ERGO_PRECONDITION;
   for (unsigned a = 0; a < 2; a++) {
     int64_t size = v[SIZE + a], stride = v[STRIDE + a], dilation = v[DILATION + a];
-    if (ergo_positions(x[1 + a], size, stride, v[PAD + a], v[PAD + 2 + a], dilation) != (int64_t)out[1 + a]) return ERGO_PRECONDITION;
+    if (ergo_positions(x[1 + a], size, stride, v[PAD + a], v[PAD + 2 + a], dilation) != (int64_t)out[1 + a])
+      return ERGO_PRECONDITION;
     for (uint32_t o = 0; o < out[1 + a]; o++) { /* no window lies in the padding entirely */
       int64_t first = (int64_t)o * stride - v[PAD + a], skipped = first < 0 ? (-first + dilation - 1) / dilation : 0;
       if (skipped >= size || first + skipped * dilation >= (int64_t)x[1 + a]) return ERGO_PRECONDITION;
@@ -22,9 +23,13 @@ static ergo_status check(const ergo_ins *ins) {
   return ERGO_OK;
 }
 
-static uint64_t window_rows(const ergo_ins *ins) { return (uint64_t)(ins->v[SIZE] - 1) * (uint64_t)ins->v[DILATION] + 1; }
+static uint64_t window_rows(const ergo_ins *ins) {
+  return (uint64_t)(ins->v[SIZE] - 1) * (uint64_t)ins->v[DILATION] + 1;
+}
 
-static size_t workspace(const ergo_ins *ins) { return ergo_rows_bytes(&ins->t[X], window_rows(ins)) + ergo_rows_bytes(&ins->t[OUT], 1); }
+static size_t workspace(const ergo_ins *ins) {
+  return ergo_rows_bytes(&ins->t[X], window_rows(ins)) + ergo_rows_bytes(&ins->t[OUT], 1);
+}
 
 /* Taps of an axis inside the input: [begin, end). */
 static void inside(const ergo_ins *ins, unsigned axis, int64_t first, int64_t *begin, int64_t *end) {
@@ -50,7 +55,8 @@ ERGO_WIDE static void sums(int32_t *held, const int8_t *x, int64_t step, uint32_
     for (uint32_t c = 0; c < count; c++) held[c] += x[c * step];
 }
 
-static ergo_status pixel(ergo_ctx *ctx, const ergo_ins *ins, ergo_rows *x, uint32_t n, int64_t top, int64_t left, uint32_t first, uint32_t count, int32_t *held, int64_t *taps) {
+static ergo_status pixel(ergo_ctx *ctx, const ergo_ins *ins, ergo_rows *x, uint32_t n, int64_t top, int64_t left,
+                         uint32_t first, uint32_t count, int32_t *held, int64_t *taps) {
   int64_t row_begin, row_end, begin, end;
   inside(ins, 0, top, &row_begin, &row_end), inside(ins, 1, left, &begin, &end);
   for (uint32_t c = 0; c < count; c++) held[c] = ins->v[KIND] == MAX ? -128 : 0;
@@ -68,7 +74,8 @@ static ergo_status pixel(ergo_ctx *ctx, const ergo_ins *ins, ergo_rows *x, uint3
 
 static int8_t average(const ergo_ins *ins, int64_t sum, int64_t taps) {
   const int64_t *v = ins->v;
-  int64_t count = v[INCLUDE_PAD] ? v[SIZE] * v[SIZE + 1] : taps, shift = v[SHIFT] < 34 ? v[SHIFT] : 34; /* beyond, all is rounded to 0 */
+  int64_t count = v[INCLUDE_PAD] ? v[SIZE] * v[SIZE + 1] : taps,
+          shift = v[SHIFT] < 34 ? v[SHIFT] : 34; /* beyond, all is rounded to 0 */
   return ergo_clip(ergo_divide((sum - v[IN_ZP] * taps) * v[MULT], count << shift) + v[OUT_ZP], v[LO], v[HI]);
 }
 
@@ -85,14 +92,25 @@ static ergo_status run(ergo_ctx *ctx, const ergo_ins *ins) {
       for (uint32_t ow = 0; ow < out->shape[2]; ow++)
         for (uint32_t first = 0; first < out->shape[3]; first += CHANNELS) {
           uint32_t count = out->shape[3] - first < CHANNELS ? out->shape[3] - first : CHANNELS;
-          status = pixel(ctx, ins, &x, n, (int64_t)oh * ins->v[STRIDE] - ins->v[PAD], (int64_t)ow * ins->v[STRIDE + 1] - ins->v[PAD + 1], first, count, held, &taps);
+          status = pixel(ctx, ins, &x, n, (int64_t)oh * ins->v[STRIDE] - ins->v[PAD],
+                         (int64_t)ow * ins->v[STRIDE + 1] - ins->v[PAD + 1], first, count, held, &taps);
           if (status) return status;
           for (uint32_t c = 0; c < count; c++)
-            *(int8_t *)(row + ow * y.sw + (first + c) * y.sc) = ins->v[KIND] == MAX ? (int8_t)held[c] : average(ins, held[c], taps);
+            *(int8_t *)(row + ow * y.sw + (first + c) * y.sc) =
+                ins->v[KIND] == MAX ? (int8_t)held[c] : average(ins, held[c], taps);
         }
       status = ergo_row_done(&y, oh);
     }
   return status;
 }
 
-const ergo_op ergo_op_pool = {0x14, 1, "POOL", "TT k ss ss eeee ss f z mh zzz", {{ERGO_IS_I8, 0, "NHWC", IN_ZP, 0}, {ERGO_IS_I8, 1, "NPQC", OUT_ZP, 0}}, 0, 1, check, workspace, run};
+const ergo_op ergo_op_pool = {0x14,
+                              1,
+                              "POOL",
+                              "TT k ss ss eeee ss f z mh zzz",
+                              {{ERGO_IS_I8, 0, "NHWC", IN_ZP, 0}, {ERGO_IS_I8, 1, "NPQC", OUT_ZP, 0}},
+                              0,
+                              1,
+                              check,
+                              workspace,
+                              run};

@@ -42,7 +42,8 @@ static void take_apart(const ergo_ins *ins, split *s) {
       s->gone_shape[s->gone] = x->shape[axis], s->gone_in[s->gone++] = x->strides[axis];
       at += ins->v[KEEP] != 0;
     } else {
-      s->kept_shape[s->kept] = x->shape[axis], s->kept_in[s->kept] = x->strides[axis], s->kept_out[s->kept++] = out->strides[at++];
+      s->kept_shape[s->kept] = x->shape[axis], s->kept_in[s->kept] = x->strides[axis],
+      s->kept_out[s->kept++] = out->strides[at++];
     }
   }
 }
@@ -53,7 +54,9 @@ static int64_t over(const split *s, const int8_t *x, int64_t kind) {
   int64_t total = kind == SUM ? 0 : *x;
   for (;;) {
     int64_t value = *x;
-    total = kind == SUM ? total + value : kind == MAX ? (value > total ? value : total) : (value < total ? value : total);
+    total = kind == SUM   ? total + value
+            : kind == MAX ? (value > total ? value : total)
+                          : (value < total ? value : total);
     unsigned axis = s->gone;
     while (axis-- > 0) {
       x += s->gone_in[axis];
@@ -74,16 +77,28 @@ static ergo_status run(ergo_ctx *ctx, const ergo_ins *ins) {
   uint32_t index[ERGO_MAX_RANK] = {0};
   for (;;) {
     int64_t value = over(&s, x, ins->v[KIND]);
-    if (ins->v[KIND] == SUM) value = ergo_requantize(value - ins->v[IN_ZP] * count, ins->v[MULT], (int)ins->v[SHIFT], ins->v[OUT_ZP], ins->v[LO], ins->v[HI]);
+    if (ins->v[KIND] == SUM)
+      value = ergo_requantize(value - ins->v[IN_ZP] * count, ins->v[MULT], (int)ins->v[SHIFT], ins->v[OUT_ZP],
+                              ins->v[LO], ins->v[HI]);
     *out = (int8_t)value;
     unsigned axis = s.kept;
     while (axis-- > 0) {
       x += s.kept_in[axis], out += s.kept_out[axis];
       if (++index[axis] < s.kept_shape[axis]) break;
-      x -= s.kept_in[axis] * (int64_t)s.kept_shape[axis], out -= s.kept_out[axis] * (int64_t)s.kept_shape[axis], index[axis] = 0;
+      x -= s.kept_in[axis] * (int64_t)s.kept_shape[axis], out -= s.kept_out[axis] * (int64_t)s.kept_shape[axis],
+          index[axis] = 0;
     }
     if (axis == (unsigned)-1) return ERGO_OK;
   }
 }
 
-const ergo_op ergo_op_reduce = {0x15, 1, "REDUCE", "TT k A f z mh zzz", {{ERGO_IS_I8, 0, "*", ERGO_NO_OPERAND, 0}, {ERGO_IS_I8, 1, "*", ERGO_NO_OPERAND, 0}}, 0, 0, check, NULL, run};
+const ergo_op ergo_op_reduce = {0x15,
+                                1,
+                                "REDUCE",
+                                "TT k A f z mh zzz",
+                                {{ERGO_IS_I8, 0, "*", ERGO_NO_OPERAND, 0}, {ERGO_IS_I8, 1, "*", ERGO_NO_OPERAND, 0}},
+                                0,
+                                0,
+                                check,
+                                NULL,
+                                run};

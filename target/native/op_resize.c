@@ -17,7 +17,9 @@ static tap tap_at(const ergo_operand *t, const uint8_t *taps, uint32_t index) {
 static int are_inside(const ergo_operand *t, const uint8_t *taps, uint32_t size) {
   for (uint32_t i = 0; i < t->shape[0]; i++) {
     tap p = tap_at(t, taps, i);
-    if (p.low < 0 || p.high < 0 || p.weight < 0 || (uint32_t)p.low >= size || (uint32_t)p.high >= size || p.weight > WHOLE) return 0;
+    if (p.low < 0 || p.high < 0 || p.weight < 0 || (uint32_t)p.low >= size || (uint32_t)p.high >= size ||
+        p.weight > WHOLE)
+      return 0;
   }
   return 1;
 }
@@ -30,22 +32,35 @@ static ergo_status run(ergo_ctx *ctx, const ergo_ins *ins) {
   for (uint32_t n = 0; n < out->shape[0]; n++)
     for (uint32_t oh = 0; oh < out->shape[1]; oh++) {
       tap r = tap_at(rows, row_taps, oh);
-      const uint8_t *low = in + (int64_t)n * x->strides[0] + (int64_t)r.low * x->strides[1], *high = low + ((int64_t)r.high - r.low) * x->strides[1];
+      const uint8_t *low = in + (int64_t)n * x->strides[0] + (int64_t)r.low * x->strides[1],
+                    *high = low + ((int64_t)r.high - r.low) * x->strides[1];
       for (uint32_t ow = 0; ow < out->shape[2]; ow++) {
         tap c = tap_at(cols, col_taps, ow);
         int64_t left = (int64_t)c.low * x->strides[2], right = (int64_t)c.high * x->strides[2];
-        uint8_t *place = result + (int64_t)n * out->strides[0] + (int64_t)oh * out->strides[1] + (int64_t)ow * out->strides[2];
+        uint8_t *place =
+            result + (int64_t)n * out->strides[0] + (int64_t)oh * out->strides[1] + (int64_t)ow * out->strides[2];
         for (uint32_t channel = 0; channel < out->shape[3]; channel++) {
           int64_t at = (int64_t)channel * x->strides[3];
           int32_t a = (int8_t)low[left + at] * (WHOLE - r.weight) + (int8_t)high[left + at] * r.weight;
           int32_t b = (int8_t)low[right + at] * (WHOLE - r.weight) + (int8_t)high[right + at] * r.weight;
-          *(int8_t *)(place + (int64_t)channel * out->strides[3]) = (int8_t)ergo_floor_shift(a * (WHOLE - c.weight) + b * c.weight + (1 << 21), 22);
+          *(int8_t *)(place + (int64_t)channel * out->strides[3]) =
+              (int8_t)ergo_floor_shift(a * (WHOLE - c.weight) + b * c.weight + (1 << 21), 22);
         }
       }
     }
   return ERGO_OK;
 }
 
-const ergo_op ergo_op_resize = {0x17, 1, "RESIZE", "TTTT",
-                                {{ERGO_IS_I8, 0, "NHWC", ERGO_NO_OPERAND, 0}, {ERGO_IS_I32, 0, "P3", ERGO_NO_OPERAND, 0}, {ERGO_IS_I32, 0, "Q3", ERGO_NO_OPERAND, 0},
-                                 {ERGO_IS_I8, 1, "NPQC", ERGO_NO_OPERAND, 0}}, 0, 0, NULL, NULL, run};
+const ergo_op ergo_op_resize = {0x17,
+                                1,
+                                "RESIZE",
+                                "TTTT",
+                                {{ERGO_IS_I8, 0, "NHWC", ERGO_NO_OPERAND, 0},
+                                 {ERGO_IS_I32, 0, "P3", ERGO_NO_OPERAND, 0},
+                                 {ERGO_IS_I32, 0, "Q3", ERGO_NO_OPERAND, 0},
+                                 {ERGO_IS_I8, 1, "NPQC", ERGO_NO_OPERAND, 0}},
+                                0,
+                                0,
+                                NULL,
+                                NULL,
+                                run};

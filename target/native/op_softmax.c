@@ -24,13 +24,15 @@ static void row(const void *user, const ergo_box *box, uint8_t *const *p, uint32
   const exponentials *e = user;
   const int64_t *v = e->ins->v;
   const int8_t *x = (const int8_t *)p[0];
-  int64_t sx = box->strides[0][box->rank - 1], so = box->strides[1][box->rank - 1], total = 0, shift = v[SHIFT] < 25 ? v[SHIFT] : 25; /* beyond, all is rounded to 0 */
+  int64_t sx = box->strides[0][box->rank - 1], so = box->strides[1][box->rank - 1], total = 0,
+          shift = v[SHIFT] < 25 ? v[SHIFT] : 25; /* beyond, all is rounded to 0 */
   int top = -128;
   for (uint32_t i = 0; i < count; i++) top = x[i * sx] > top ? x[i * sx] : top;
   for (uint32_t i = 0; i < count; i++) total += at(e, top - x[i * sx]);
   if (total < 1) total = 1;
   for (uint32_t i = 0; i < count; i++)
-    *(int8_t *)(p[1] + i * so) = ergo_clip(ergo_divide(at(e, top - x[i * sx]) * v[MULT], total << shift) + v[OUT_ZP], v[LO], v[HI]);
+    *(int8_t *)(p[1] + i * so) =
+        ergo_clip(ergo_divide(at(e, top - x[i * sx]) * v[MULT], total << shift) + v[OUT_ZP], v[LO], v[HI]);
 }
 
 static ergo_status run(ergo_ctx *ctx, const ergo_ins *ins) {
@@ -45,5 +47,15 @@ static ergo_status run(ergo_ctx *ctx, const ergo_ins *ins) {
   return ERGO_OK;
 }
 
-const ergo_op ergo_op_softmax = {0x16, 1, "SOFTMAX", "TTT mh zzz",
-                                 {{ERGO_IS_I8, 0, "*", ERGO_NO_OPERAND, 0}, {ERGO_IS_I32, 0, "Z", ERGO_NO_OPERAND, 0}, {ERGO_IS_I8, 1, "*", ERGO_NO_OPERAND, 0}}, 0, 0, check, NULL, run};
+const ergo_op ergo_op_softmax = {0x16,
+                                 1,
+                                 "SOFTMAX",
+                                 "TTT mh zzz",
+                                 {{ERGO_IS_I8, 0, "*", ERGO_NO_OPERAND, 0},
+                                  {ERGO_IS_I32, 0, "Z", ERGO_NO_OPERAND, 0},
+                                  {ERGO_IS_I8, 1, "*", ERGO_NO_OPERAND, 0}},
+                                 0,
+                                 0,
+                                 check,
+                                 NULL,
+                                 run};

@@ -14,7 +14,8 @@ static ergo_status check(const ergo_ins *ins) {
   const int64_t *v = ins->v;
   if (v[LO] > v[HI] || !ergo_is_contiguous(&ins->t[W]) || ins->t[OUT].shape[1] > 1u << 16) return ERGO_PRECONDITION;
   if (v[ENTRY_BITS] < 1 || v[ENTRY_BITS] > 16 || v[PER_WORD] > 44) return ERGO_MALFORMED;
-  return (uint64_t)v[ENTRIES] > 8 * (uint64_t)ins->t[W].shape[0] / (uint64_t)v[ENTRY_BITS] ? ERGO_PRECONDITION : ERGO_OK;
+  return (uint64_t)v[ENTRIES] > 8 * (uint64_t)ins->t[W].shape[0] / (uint64_t)v[ENTRY_BITS] ? ERGO_PRECONDITION
+                                                                                           : ERGO_OK;
 }
 
 /* Sums of all outputs, and which row each position is: positions are fewer than rows + 4096. */
@@ -41,11 +42,13 @@ static int open_matrix(matrix *m, const uint8_t *data, uint64_t size, uint32_t r
   m->at = data, m->end = data + size;
   const uint8_t *head = section(m, 16);
   if (!head) return 1;
-  m->pes = u16(head), m->code_bits = head[2], m->entry_bits = (uint32_t)head[2] + head[3], m->length_bits = head[4], m->pointer_bytes = head[5];
+  m->pes = u16(head), m->code_bits = head[2], m->entry_bits = (uint32_t)head[2] + head[3], m->length_bits = head[4],
+  m->pointer_bytes = head[5];
   uint8_t flags = head[6];
   m->rows = u32(head + 8), m->columns = u32(head + 12);
-  if (m->rows != rows || m->columns != columns || head[7] || flags & ~2 || m->pes < 1 || m->pes > 4096 || m->code_bits < 1 || m->code_bits > 8 || m->entry_bits > 16 ||
-      m->length_bits > 44 || (m->length_bits ? m->pointer_bytes != 8 : m->pointer_bytes != 2 && m->pointer_bytes != 4))
+  if (m->rows != rows || m->columns != columns || head[7] || flags & ~2 || m->pes < 1 || m->pes > 4096 ||
+      m->code_bits < 1 || m->code_bits > 8 || m->entry_bits > 16 || m->length_bits > 44 ||
+      (m->length_bits ? m->pointer_bytes != 8 : m->pointer_bytes != 2 && m->pointer_bytes != 4))
     return 1;
   m->slots = (rows + m->pes - 1) / m->pes;
   m->values = section(m, 1u << m->code_bits);
@@ -83,7 +86,8 @@ static void column_of(const matrix *m, const uint8_t *pointers, uint32_t column,
 }
 
 /* One processing element's share of a product. */
-static int element(const matrix *m, uint32_t pe, const uint8_t *pointers, const uint8_t *lines, uint32_t total, const uint32_t *row_at, const int8_t *x, int64_t x_step, int64_t zp, int64_t *sums) {
+static int element(const matrix *m, uint32_t pe, const uint8_t *pointers, const uint8_t *lines, uint32_t total,
+                   const uint32_t *row_at, const int8_t *x, int64_t x_step, int64_t zp, int64_t *sums) {
   uint32_t per_line = 64 / m->entry_bits;
   uint64_t expected = 0;
   for (uint32_t column = 0; column < m->columns; column++) {
@@ -93,7 +97,8 @@ static int element(const matrix *m, uint32_t pe, const uint8_t *pointers, const 
     expected += count;
     int64_t input = x[column * x_step] - zp;
     for (uint64_t e = begin; e < begin + count; e++, slot++) {
-      uint64_t entry = u64(lines + 8 * (e / per_line)) >> (e % per_line * m->entry_bits) & (((uint64_t)1 << m->entry_bits) - 1);
+      uint64_t entry =
+          u64(lines + 8 * (e / per_line)) >> (e % per_line * m->entry_bits) & (((uint64_t)1 << m->entry_bits) - 1);
       uint64_t code = entry & ((1u << m->code_bits) - 1), run = entry >> m->code_bits;
       slot += run;
       if (slot >= m->slots) return 1;
@@ -111,12 +116,14 @@ static int element(const matrix *m, uint32_t pe, const uint8_t *pointers, const 
 
 static int product(matrix m, const uint32_t *row_at, const int8_t *x, int64_t x_step, int64_t zp, int64_t *sums) {
   matrix pointers_of = m;
-  uint64_t bytes = m.length_bits ? 8 * (((uint64_t)m.columns + 44 / m.length_bits - 1) / (44 / m.length_bits)) : (uint64_t)m.pointer_bytes * ((uint64_t)m.columns + 1);
+  uint64_t bytes = m.length_bits ? 8 * (((uint64_t)m.columns + 44 / m.length_bits - 1) / (44 / m.length_bits))
+                                 : (uint64_t)m.pointer_bytes * ((uint64_t)m.columns + 1);
   for (uint32_t pe = 0; pe < m.pes; pe++)
     if (!section(&m, bytes)) return 1;
   for (uint32_t pe = 0; pe < m.pes; pe++) {
     uint32_t total = u32(m.entries + 4 * pe), per_line = 64 / m.entry_bits;
-    const uint8_t *pointers = section(&pointers_of, bytes), *lines = section(&m, 8 * (((uint64_t)total + per_line - 1) / per_line));
+    const uint8_t *pointers = section(&pointers_of, bytes),
+                  *lines = section(&m, 8 * (((uint64_t)total + per_line - 1) / per_line));
     if (!lines || element(&m, pe, pointers, lines, total, row_at, x, x_step, zp, sums)) return 1;
   }
   return m.at != m.end;
@@ -128,7 +135,8 @@ static ergo_status run(ergo_ctx *ctx, const ergo_ins *ins) {
   matrix m;
   ergo_status status = ergo_output_open(ctx, ins, BIAS, OUT_ZP, out, &stage);
   if (status) return status;
-  if (open_matrix(&m, ergo_at(ctx, &ins->t[W]), ins->t[W].shape[0], out->shape[1], x->shape[1])) return ERGO_BROKEN_CODE;
+  if (open_matrix(&m, ergo_at(ctx, &ins->t[W]), ins->t[W].shape[0], out->shape[1], x->shape[1]))
+    return ERGO_BROKEN_CODE;
   int64_t *sums = ergo_take(ctx, 8 * (size_t)m.rows);
   uint32_t *row_at = ergo_take(ctx, 4 * ((size_t)m.rows + 4096));
   if (!sums || !row_at) return ctx->status;
@@ -137,13 +145,26 @@ static ergo_status run(ergo_ctx *ctx, const ergo_ins *ins) {
   uint8_t *result = ergo_at(ctx, out);
   for (uint32_t i = 0; i < x->shape[0]; i++) {
     memset(sums, 0, 8 * (size_t)m.rows);
-    if (product(m, row_at, in + (int64_t)i * x->strides[0], x->strides[1], ins->v[IN_ZP], sums)) return ERGO_BROKEN_CODE;
-    for (uint32_t o = 0; o < m.rows; o++) ergo_output_put(&stage, o, sums[o], result + (int64_t)i * out->strides[0] + (int64_t)o * out->strides[1]);
+    if (product(m, row_at, in + (int64_t)i * x->strides[0], x->strides[1], ins->v[IN_ZP], sums))
+      return ERGO_BROKEN_CODE;
+    for (uint32_t o = 0; o < m.rows; o++)
+      ergo_output_put(&stage, o, sums[o], result + (int64_t)i * out->strides[0] + (int64_t)o * out->strides[1]);
   }
   return ERGO_OK;
 }
 
-const ergo_op ergo_op_spmv = {0x40, 4, "SPMV", "TTTTTT z zzz I k k W",
-                              {{ERGO_IS_I8, 0, "MC", ERGO_NO_OPERAND, 0}, {ERGO_IS_U8, 0, "B", ERGO_NO_OPERAND, 0}, {ERGO_IS_I32, 0, "O", ERGO_NO_OPERAND, 0},
-                               {ERGO_IS_I32, 0, "O", ERGO_NO_OPERAND, 0}, {ERGO_IS_I8, 0, "O", ERGO_NO_OPERAND, 0}, {ERGO_IS_I8 | ERGO_IS_I32, 1, "MO", ERGO_NO_OPERAND, 0}},
-                              0, 0, check, workspace, run};
+const ergo_op ergo_op_spmv = {0x40,
+                              4,
+                              "SPMV",
+                              "TTTTTT z zzz I k k W",
+                              {{ERGO_IS_I8, 0, "MC", ERGO_NO_OPERAND, 0},
+                               {ERGO_IS_U8, 0, "B", ERGO_NO_OPERAND, 0},
+                               {ERGO_IS_I32, 0, "O", ERGO_NO_OPERAND, 0},
+                               {ERGO_IS_I32, 0, "O", ERGO_NO_OPERAND, 0},
+                               {ERGO_IS_I8, 0, "O", ERGO_NO_OPERAND, 0},
+                               {ERGO_IS_I8 | ERGO_IS_I32, 1, "MO", ERGO_NO_OPERAND, 0}},
+                              0,
+                              0,
+                              check,
+                              workspace,
+                              run};

@@ -5,7 +5,8 @@ enum { X, LUT, OUT };
 
 static ergo_status check(const ergo_ins *ins) {
   const ergo_operand *x = &ins->t[X], *lut = &ins->t[LUT], *out = &ins->t[OUT];
-  if (x->rank != out->rank || lut->dtype != out->dtype || lut->rank > 2 || lut->shape[lut->rank - 1] != 256) return ERGO_PRECONDITION;
+  if (x->rank != out->rank || lut->dtype != out->dtype || lut->rank > 2 || lut->shape[lut->rank - 1] != 256)
+    return ERGO_PRECONDITION;
   for (unsigned i = 0; i < x->rank; i++)
     if (x->shape[i] != out->shape[i]) return ERGO_PRECONDITION;
   return lut->rank == 2 && lut->shape[0] != x->shape[x->rank - 1] ? ERGO_PRECONDITION : ERGO_OK;
@@ -51,4 +52,14 @@ static ergo_status run(ergo_ctx *ctx, const ergo_ins *ins) {
 }
 
 #define BYTES (ERGO_IS_I8 | ERGO_IS_U8)
-const ergo_op ergo_op_table = {0x13, 1, "TABLE", "TTT", {{BYTES, 0, "*", ERGO_NO_OPERAND, 0}, {BYTES, 0, "*", ERGO_NO_OPERAND, 0}, {BYTES, 1, "*", ERGO_NO_OPERAND, 0}}, 1, 0, check, NULL, run};
+const ergo_op ergo_op_table = {
+    0x13,
+    1,
+    "TABLE",
+    "TTT",
+    {{BYTES, 0, "*", ERGO_NO_OPERAND, 0}, {BYTES, 0, "*", ERGO_NO_OPERAND, 0}, {BYTES, 1, "*", ERGO_NO_OPERAND, 0}},
+    1,
+    0,
+    check,
+    NULL,
+    run};

@@ -24,7 +24,8 @@ ergo_operand ergo_stored(const ergo_operand *t) {
   if (ergo_of_weights(t->codec) && t->rank >= 2) {
     s.rank = 1, s.shape[0] = positive(t->strides[0]), s.strides[0] = 1;
   } else if (t->codec != ERGO_RAW && !ergo_of_weights(t->codec) && t->rank == 4) {
-    s.rank = 2, s.shape[0] = t->shape[1], s.shape[1] = positive(t->strides[1]), s.strides[0] = t->strides[1], s.strides[1] = 1;
+    s.rank = 2, s.shape[0] = t->shape[1], s.shape[1] = positive(t->strides[1]), s.strides[0] = t->strides[1],
+    s.strides[1] = 1;
   } else {
     return s;
   }
@@ -38,8 +39,10 @@ int ergo_extent(const ergo_operand *operand, int64_t *low, int64_t *high) {
   for (unsigned i = 0; i < t.rank; i++) {
     int64_t stride = t.strides[i], steps = (int64_t)t.shape[i] - 1;
     if (stride && steps > FARTHEST / (stride < 0 ? -stride : stride)) return 0;
-    if (stride < 0) *low += stride * steps;
-    else *high += stride * steps;
+    if (stride < 0)
+      *low += stride * steps;
+    else
+      *high += stride * steps;
   }
   return 1;
 }
@@ -70,13 +73,16 @@ static void take_apart(const ergo_operand *operand, bytes_of *set) {
     if (count == 1 || !stride) continue;
     if (stride < 0) set->first += stride * (count - 1), stride = -stride;
     unsigned at = set->axes++;
-    for (; at > 1 && set->stride[at - 1] > stride; at--) set->stride[at] = set->stride[at - 1], set->count[at] = set->count[at - 1];
+    for (; at > 1 && set->stride[at - 1] > stride; at--)
+      set->stride[at] = set->stride[at - 1], set->count[at] = set->count[at - 1];
     set->stride[at] = stride, set->count[at] = count;
   }
   unsigned kept = 1; /* dense neighbours become one axis: longer runs, fewer of them */
   for (unsigned i = 1; i < set->axes; i++) {
-    if (set->stride[i] == set->stride[kept - 1] * set->count[kept - 1]) set->count[kept - 1] *= set->count[i];
-    else set->stride[kept] = set->stride[i], set->count[kept++] = set->count[i];
+    if (set->stride[i] == set->stride[kept - 1] * set->count[kept - 1])
+      set->count[kept - 1] *= set->count[i];
+    else
+      set->stride[kept] = set->stride[i], set->count[kept++] = set->count[i];
   }
   set->axes = kept;
   int64_t reach = 0;
@@ -139,7 +145,9 @@ int ergo_overlap(const ergo_operand *a, const ergo_operand *b) {
 }
 
 int ergo_same_place(const ergo_operand *a, const ergo_operand *b) {
-  if (a->addr != b->addr || a->rank != b->rank || a->codec != b->codec || ergo_itemsize(a->dtype) != ergo_itemsize(b->dtype)) return 0;
+  if (a->addr != b->addr || a->rank != b->rank || a->codec != b->codec ||
+      ergo_itemsize(a->dtype) != ergo_itemsize(b->dtype))
+    return 0;
   for (unsigned i = 0; i < a->rank; i++)
     if (a->shape[i] != b->shape[i] || a->strides[i] != b->strides[i]) return 0;
   return 1;

@@ -9,7 +9,8 @@ unsigned ergo_out_of(const ergo_ins *ins) {
 
 ergo_status ergo_check_table(const ergo_ins *ins) {
   const ergo_operand *table = &ins->t[ins->table], *out = &ins->t[ergo_out_of(ins)];
-  if (out->dtype != ERGO_I8 || table->codec || table->rank > 2 || table->shape[table->rank - 1] != 256) return ERGO_PRECONDITION;
+  if (out->dtype != ERGO_I8 || table->codec || table->rank > 2 || table->shape[table->rank - 1] != 256)
+    return ERGO_PRECONDITION;
   return table->rank == 2 && table->shape[0] != out->shape[out->rank - 1] ? ERGO_PRECONDITION : ERGO_OK;
 }
 

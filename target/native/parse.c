@@ -1,4 +1,5 @@
-/* Instructions out of their bytes: opcode u8, wait mask u8, length u16, node u32, a u32 count per engine of the mask, the fields. */
+/* Instructions out of their bytes: opcode u8, wait mask u8, length u16, node u32, a u32 count per engine of the mask,
+ * the fields. */
 #include "ergo_internal.h"
 
 #define HEADER_BYTES 8u
@@ -32,7 +33,8 @@ ergo_status ergo_parse_operand(const uint8_t *bytes, size_t size, ergo_operand *
   t->dtype = (uint8_t)take(&c, 1), t->codec = (uint8_t)take(&c, 1), t->rank = (uint8_t)take(&c, 1);
   uint64_t zero = take(&c, 1);
   t->addr = (uint32_t)take(&c, 4);
-  if (c.bad || zero || t->dtype > ERGO_I32 || t->rank < 1 || t->rank > ERGO_MAX_RANK || t->codec > 14 || t->codec == 7) return ERGO_MALFORMED;
+  if (c.bad || zero || t->dtype > ERGO_I32 || t->rank < 1 || t->rank > ERGO_MAX_RANK || t->codec > 14 || t->codec == 7)
+    return ERGO_MALFORMED;
   for (unsigned i = 0; i < t->rank; i++)
     if ((t->shape[i] = (uint32_t)take(&c, 4)) < 1) return ERGO_MALFORMED;
   for (unsigned i = 0; i < t->rank; i++) {
@@ -49,30 +51,54 @@ static int64_t take_signed(cursor *c, unsigned bytes) {
   return value < sign ? (int64_t)value : (int64_t)value - (int64_t)(sign << 1);
 }
 
-/* One field of v. e: u16. s: u16 from 1. z: i8. m: u32 multiplier. h: u8 shift. M: i32 signed multiplier. f: flag. k: u8.
- * I: u32. P: u32 from 1. i: i32. W: u16 per mille. */
+/* One field of v. e: u16. s: u16 from 1. z: i8. m: u32 multiplier. h: u8 shift. M: i32 signed multiplier. f: flag. k:
+ * u8. I: u32. P: u32 from 1. i: i32. W: u16 per mille. */
 static int64_t take_value(cursor *c, char field) {
   int64_t value, low = 0, high = INT64_MAX;
   switch (field) {
-    case 'e': value = (int64_t)take(c, 2); break;
-    case 's': value = (int64_t)take(c, 2), low = 1; break;
-    case 'W': value = (int64_t)take(c, 2), high = 1000; break;
-    case 'z': value = take_signed(c, 1), low = -128; break;
-    case 'm': value = (int64_t)take(c, 4), high = (1 << 24) - 1; break;
-    case 'h': value = (int64_t)take(c, 1), high = 62; break;
-    case 'M': value = take_signed(c, 4), low = -(1 << 21) + 1, high = (1 << 21) - 1; break;
-    case 'f': value = (int64_t)take(c, 1), high = 1; break;
-    case 'k': value = (int64_t)take(c, 1); break;
-    case 'I': value = (int64_t)take(c, 4); break;
-    case 'P': value = (int64_t)take(c, 4), low = 1; break;
-    default: value = take_signed(c, 4), low = INT32_MIN; break;
+    case 'e':
+      value = (int64_t)take(c, 2);
+      break;
+    case 's':
+      value = (int64_t)take(c, 2), low = 1;
+      break;
+    case 'W':
+      value = (int64_t)take(c, 2), high = 1000;
+      break;
+    case 'z':
+      value = take_signed(c, 1), low = -128;
+      break;
+    case 'm':
+      value = (int64_t)take(c, 4), high = (1 << 24) - 1;
+      break;
+    case 'h':
+      value = (int64_t)take(c, 1), high = 62;
+      break;
+    case 'M':
+      value = take_signed(c, 4), low = -(1 << 21) + 1, high = (1 << 21) - 1;
+      break;
+    case 'f':
+      value = (int64_t)take(c, 1), high = 1;
+      break;
+    case 'k':
+      value = (int64_t)take(c, 1);
+      break;
+    case 'I':
+      value = (int64_t)take(c, 4);
+      break;
+    case 'P':
+      value = (int64_t)take(c, 4), low = 1;
+      break;
+    default:
+      value = take_signed(c, 4), low = INT32_MIN;
+      break;
   }
   if (value < low || value > high) c->bad = 1;
   return value;
 }
 
-/* T: operand. L: list of operands, its length in lists. A: list of up to six axes u8; Q: list of i32, which must be empty: its length
- * and then the values in v. All others: take_value. */
+/* T: operand. L: list of operands, its length in lists. A: list of up to six axes u8; Q: list of i32, which must be
+ * empty: its length and then the values in v. All others: take_value. */
 static void take_fields(cursor *c, ergo_ins *ins) {
   unsigned values = 0, lists = 0;
   for (const char *f = ins->op->fields; *f && !c->bad; f++) {
@@ -88,7 +114,8 @@ static void take_fields(cursor *c, ergo_ins *ins) {
       uint64_t count = take(c, 1);
       if (count > (*f == 'A' ? ERGO_MAX_RANK : 0u)) c->bad = 1;
       ins->v[values] = (int64_t)count;
-      for (uint64_t i = 0; i < ERGO_MAX_RANK && *f == 'A' && !c->bad; i++) ins->v[values + 1 + i] = i < count ? (int64_t)take(c, 1) : 0;
+      for (uint64_t i = 0; i < ERGO_MAX_RANK && *f == 'A' && !c->bad; i++)
+        ins->v[values + 1 + i] = i < count ? (int64_t)take(c, 1) : 0;
       values += *f == 'A' ? 1 + ERGO_MAX_RANK : 1;
     } else {
       ins->v[values++] = take_value(c, *f);
@@ -112,7 +139,8 @@ ergo_status ergo_parse(const uint8_t *bytes, size_t size, ergo_ins *ins) {
     if ((*op)->opcode == opcode) ins->op = *op;
   if (!ins->op) return ERGO_UNKNOWN_INSTRUCTION;
   take_fields(&c, ins);
-  if (ins->op->table && !c.bad && c.at < c.end) { /* optional: a list of one table and the zero point of what it gives */
+  if (ins->op->table && !c.bad &&
+      c.at < c.end) { /* optional: a list of one table and the zero point of what it gives */
     if (take(&c, 1) != 1 || ins->operands >= ERGO_OPERANDS) return ERGO_UNKNOWN_INSTRUCTION;
     ins->table = ins->operands++;
     take_operand(&c, &ins->t[ins->table]);

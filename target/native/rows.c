@@ -1,4 +1,5 @@
-/* Rows of an operand [N, H, W, C]: where they lie, or, of one in slots, expanded into the workspace and kept as long as a window needs them. */
+/* Rows of an operand [N, H, W, C]: where they lie, or, of one in slots, expanded into the workspace and kept as long as
+ * a window needs them. */
 #include "ergo_internal.h"
 
 #define NO_ROW UINT32_MAX
@@ -15,7 +16,8 @@ size_t ergo_rows_bytes(const ergo_operand *t, uint64_t kept) {
   if (t->codec == ERGO_RAW) return 0;
   size_t row = (size_t)t->shape[2] * t->shape[3];
   kept = kept_rows(t, kept);
-  return ERGO_ROUND(kept * sizeof(uint32_t)) + ERGO_ROUND(kept * row) + ERGO_ROUND(ergo_slot_scratch(ergo_slot_codec_of(t->codec), 1, t->shape[2], t->shape[3]));
+  return ERGO_ROUND(kept * sizeof(uint32_t)) + ERGO_ROUND(kept * row) +
+         ERGO_ROUND(ergo_slot_scratch(ergo_slot_codec_of(t->codec), 1, t->shape[2], t->shape[3]));
 }
 
 ergo_status ergo_rows_open(ergo_ctx *ctx, const ergo_ins *ins, unsigned operand, uint64_t kept, ergo_rows *rows) {
@@ -48,13 +50,16 @@ const int8_t *ergo_row(ergo_rows *r, uint32_t n, uint32_t h) {
   int8_t *row = (int8_t *)r->buffer + (size_t)place * r->width * r->channels;
   if (r->holds[place] == h) return row;
   r->holds[place] = NO_ROW;
-  r->ctx->status = ergo_slot_read(r->codec, r->slots + (size_t)h * r->slot_bytes, r->slot_bytes, r->zero_point, 1, r->width, r->channels, r->state, row);
+  r->ctx->status = ergo_slot_read(r->codec, r->slots + (size_t)h * r->slot_bytes, r->slot_bytes, r->zero_point, 1,
+                                  r->width, r->channels, r->state, row);
   if (r->ctx->status) return NULL;
   r->holds[place] = h;
   return row;
 }
 
-uint8_t *ergo_row_out(ergo_rows *r, uint32_t n, uint32_t h) { return r->codec ? r->buffer : r->plain + (int64_t)n * r->sn + (int64_t)h * r->sh; }
+uint8_t *ergo_row_out(ergo_rows *r, uint32_t n, uint32_t h) {
+  return r->codec ? r->buffer : r->plain + (int64_t)n * r->sn + (int64_t)h * r->sh;
+}
 
 ergo_status ergo_row_done(ergo_rows *r, uint32_t h) {
   if (!r->codec) return ERGO_OK;
@@ -62,6 +67,6 @@ ergo_status ergo_row_done(ergo_rows *r, uint32_t h) {
     ergo_operand row = {0, {r->width, r->channels}, {(int32_t)r->channels, 1}, ERGO_I8, ERGO_RAW, 2};
     ergo_look_up(r->ctx, r->looked_up, &row, r->buffer);
   }
-  return ergo_slot_write(r->codec, r->slots + (size_t)h * r->slot_bytes, r->slot_bytes, r->zero_point, 1, r->width, r->channels, r->state,
-                         (const int8_t *)r->buffer, r->ctx->dropped);
+  return ergo_slot_write(r->codec, r->slots + (size_t)h * r->slot_bytes, r->slot_bytes, r->zero_point, 1, r->width,
+                         r->channels, r->state, (const int8_t *)r->buffer, r->ctx->dropped);
 }

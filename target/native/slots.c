@@ -1,4 +1,5 @@
-/* Slots: a tile of rows in so many bytes, as few low bits dropped as that takes. target/codecs/slots.py is the definition. */
+/* Slots: a tile of rows in so many bytes, as few low bits dropped as that takes. target/codecs/slots.py is the
+ * definition. */
 #include "ergo_internal.h"
 
 #define SLOT_HEADER 4u
@@ -12,14 +13,18 @@ size_t ergo_slot_scratch(const ergo_slot_codec *codec, uint32_t rows, uint32_t w
 }
 
 static int clamp(int value, int low, int high) { return value < low ? low : value > high ? high : value; }
-static int level_of(int x, int zero_point, int dropped) { return (int)ergo_floor_shift(x - zero_point + (1 << dropped >> 1), dropped); }
+static int level_of(int x, int zero_point, int dropped) {
+  return (int)ergo_floor_shift(x - zero_point + (1 << dropped >> 1), dropped);
+}
 
 /* Lowest and highest level: codes must do for all of them. */
 static void levels(int zero_point, int dropped, int *below, int *above) {
   *below = -level_of(-128, zero_point, dropped), *above = level_of(127, zero_point, dropped);
   if (*below + *above + 1 > 1 << (8 - dropped)) {
-    if (*above >= *below) --*above;
-    else --*below;
+    if (*above >= *below)
+      --*above;
+    else
+      --*below;
   }
 }
 
@@ -68,8 +73,8 @@ static void unpack(const uint8_t *data, uint64_t count, unsigned width, uint8_t 
   }
 }
 
-ergo_status ergo_slot_read(const ergo_slot_codec *codec, const uint8_t *slot, uint32_t slot_bytes, int zero_point, uint32_t rows, uint32_t width,
-                           uint32_t channels, void *scratch, int8_t *out) {
+ergo_status ergo_slot_read(const ergo_slot_codec *codec, const uint8_t *slot, uint32_t slot_bytes, int zero_point,
+                           uint32_t rows, uint32_t width, uint32_t channels, void *scratch, int8_t *out) {
   uint64_t count = (uint64_t)rows * width * channels;
   uint32_t head = (uint32_t)ergo_i32(slot), length = head & LENGTH_MASK, dropped = head >> 27 & 15;
   uint8_t *codes = scratch;
@@ -78,7 +83,8 @@ ergo_status ergo_slot_read(const ergo_slot_codec *codec, const uint8_t *slot, ui
   if (head & PACKED) {
     if (length != packed_bytes(count, 8 - dropped)) return ERGO_BROKEN_CODE;
     unpack(slot + SLOT_HEADER, count, 8 - dropped, codes);
-  } else if (codec->decode(codes, rows, width, channels, zero_point, codes + ERGO_ROUND(count), slot + SLOT_HEADER, length)) {
+  } else if (codec->decode(codes, rows, width, channels, zero_point, codes + ERGO_ROUND(count), slot + SLOT_HEADER,
+                           length)) {
     return ERGO_BROKEN_CODE;
   }
   value_table(zero_point, (int)dropped, values);
@@ -89,8 +95,9 @@ ergo_status ergo_slot_read(const ergo_slot_codec *codec, const uint8_t *slot, ui
   return ERGO_OK;
 }
 
-ergo_status ergo_slot_write(const ergo_slot_codec *codec, uint8_t *slot, uint32_t slot_bytes, int zero_point, uint32_t rows, uint32_t width,
-                            uint32_t channels, void *scratch, const int8_t *in, int64_t *lost) {
+ergo_status ergo_slot_write(const ergo_slot_codec *codec, uint8_t *slot, uint32_t slot_bytes, int zero_point,
+                            uint32_t rows, uint32_t width, uint32_t channels, void *scratch, const int8_t *in,
+                            int64_t *lost) {
   uint64_t count = (uint64_t)rows * width * channels, room = slot_bytes - SLOT_HEADER;
   uint8_t *codes = scratch, table[256];
   for (unsigned dropped = 0; dropped <= MOST_DROPPED; dropped++) {
@@ -98,9 +105,12 @@ ergo_status ergo_slot_write(const ergo_slot_codec *codec, uint8_t *slot, uint32_
     int64_t coded = -1;
     code_table(zero_point, (int)dropped, table);
     for (uint64_t i = 0; i < count; i++) codes[i] = table[in[i] + 128];
-    if (dropped < MOST_DROPPED) coded = codec->encode(codes, rows, width, channels, zero_point, codes + ERGO_ROUND(count), slot + SLOT_HEADER, (int64_t)room);
+    if (dropped < MOST_DROPPED)
+      coded = codec->encode(codes, rows, width, channels, zero_point, codes + ERGO_ROUND(count), slot + SLOT_HEADER,
+                            (int64_t)room);
     int packed = coded < 0 || (uint64_t)coded >= plain;
-    if (packed && plain > room) continue; /* the codes are those of the next try: encoders may use up the slot's bytes */
+    if (packed && plain > room)
+      continue; /* the codes are those of the next try: encoders may use up the slot's bytes */
     uint64_t length = packed ? plain : (uint64_t)coded;
     if (packed) pack(codes, count, 8 - dropped, slot + SLOT_HEADER);
     ergo_put_i32(slot, (int32_t)(length | dropped << 27 | (packed ? PACKED : 0)));

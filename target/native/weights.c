@@ -78,10 +78,12 @@ ergo_status ergo_weights_open(ergo_ctx *ctx, const ergo_operand *t, ergo_weights
   unsigned form = w->data[1] & 15;
   w->at = 2;
   w->rows = ergo_varint(w, &bad), w->columns = ergo_varint(w, &bad), w->inner = ergo_varint(w, &bad);
-  if (bad || !w->inner || w->rows != t->shape[0] || w->columns != ergo_elements(t) / t->shape[0]) return ERGO_BROKEN_CODE;
+  if (bad || !w->inner || w->rows != t->shape[0] || w->columns != ergo_elements(t) / t->shape[0])
+    return ERGO_BROKEN_CODE;
   if (read_table(w, form) || w->at >= w->size) return ERGO_BROKEN_CODE;
   w->default_code = w->data[w->at++];
-  if (w->default_code >= w->entries || (w->codec->tables && w->codec->tables(w)) || read_lanes(w)) return ERGO_BROKEN_CODE;
+  if (w->default_code >= w->entries || (w->codec->tables && w->codec->tables(w)) || read_lanes(w))
+    return ERGO_BROKEN_CODE;
   if (w->lanes != ((uint32_t)t->strides[1] & 15u) + 1) return ERGO_BROKEN_CODE;
   w->said_steps = (uint32_t)t->strides[1] >> 4;
   return ERGO_OK;

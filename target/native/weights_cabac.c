@@ -1,4 +1,5 @@
-/* CABAC: every decision predicted by neighbours, predictions mixed, everything learned on the way. target/codecs/cabac.py is the definition. */
+/* CABAC: every decision predicted by neighbours, predictions mixed, everything learned on the way.
+ * target/codecs/cabac.py is the definition. */
 #include "ergo_internal.h"
 #include "logistic.h"
 
@@ -36,7 +37,8 @@ static void lane(ergo_weights *w) {
   s->values = (int)w->entries - 1;
   while ((1 << s->bits) < s->values) s->bits++;
   for (int rank = 0; rank < 255; rank++) {
-    int side = rank >= (int)w->default_code, distance = 2 * (rank - (int)w->default_code) + 1, third = 2 * (distance < 0 ? -distance : distance) / (int)w->entries;
+    int side = rank >= (int)w->default_code, distance = 2 * (rank - (int)w->default_code) + 1,
+        third = 2 * (distance < 0 ? -distance : distance) / (int)w->entries;
     s->level[rank + 1] = (uint8_t)(1 + 2 * (third < 2 ? third : 2) + side);
   }
 }
@@ -76,9 +78,11 @@ static int value_of(ergo_weights *w, uint32_t *first, int left_level, int up_lev
   for (int k = s->bits - 1; k >= 0; k--) {
     int bit = 0;
     if (((value << 1 | 1) << k) < s->values) {
-      uint32_t *inputs[VALUE_INPUTS] = {first + node, first + NODES * (1 + left_level) + node, first + NODES * (1 + LEVELS + up_level) + node};
+      uint32_t *inputs[VALUE_INPUTS] = {first + node, first + NODES * (1 + left_level) + node,
+                                        first + NODES * (1 + LEVELS + up_level) + node};
       uint32_t seen = *inputs[0] & 1023;
-      bit = decide(w, inputs, VALUE_INPUTS, s->value_weights[s->bits - 1 - k][(seen >= 4) + (seen >= 16) + (seen >= 64)]);
+      bit =
+          decide(w, inputs, VALUE_INPUTS, s->value_weights[s->bits - 1 - k][(seen >= 4) + (seen >= 16) + (seen >= 64)]);
     }
     node = node << 1 | bit, value = value << 1 | bit;
   }
@@ -92,7 +96,8 @@ static int row(ergo_weights *w, uint8_t *folded, uint64_t count) {
   uint64_t channel = 0, tap = 0;
   memset(s->plane, 0, sizeof s->plane);
   for (uint64_t column = 0; column < count; column++) {
-    unsigned at = column & (WINDOW - 1), tap_at = tap & (PLACES - 1), history = s->column[at], planes = s->plane[tap_at];
+    unsigned at = column & (WINDOW - 1), tap_at = tap & (PLACES - 1), history = s->column[at],
+             planes = s->plane[tap_at];
     uint32_t *first = s->states, *inputs[FLAG_INPUTS];
     inputs[0] = first + ((left & 3) | (history & 3) << 2 | (planes & 1) << 4);
     inputs[1] = (first += PATTERNS) + (channel & (WINDOW - 1));
@@ -102,7 +107,8 @@ static int row(ergo_weights *w, uint8_t *folded, uint64_t count) {
     if (other) value = 1 + value_of(w, first + 2 * PLACES, left_level, s->up[at]);
     folded[column] = (uint8_t)value;
     left = (left << 1 | (unsigned)other) & 255, left_level = s->level[value];
-    s->column[at] = (uint8_t)(history << 1 | (unsigned)other), s->plane[tap_at] = (uint8_t)(planes << 1 | (unsigned)other), s->up[at] = (uint8_t)left_level;
+    s->column[at] = (uint8_t)(history << 1 | (unsigned)other),
+    s->plane[tap_at] = (uint8_t)(planes << 1 | (unsigned)other), s->up[at] = (uint8_t)left_level;
     if (++tap == w->inner) tap = 0, channel++;
   }
   return 0;

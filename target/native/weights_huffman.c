@@ -1,5 +1,5 @@
-/* HUFFMAN and HUFFMAN_RUNS: canonical prefix codes, read bit by bit from counts of lengths, so that no look-up table is needed.
- * target/codecs/prefix_code.py, huffman.py, huffman_runs.py */
+/* HUFFMAN and HUFFMAN_RUNS: canonical prefix codes, read bit by bit from counts of lengths, so that no look-up table is
+ * needed. target/codecs/prefix_code.py, huffman.py, huffman_runs.py */
 #include "ergo_internal.h"
 
 #define LONGEST 12u
@@ -38,7 +38,8 @@ static int symbol(bit_source *b, const prefix *p) {
   return -1;
 }
 
-/* counts[0] becomes the number of symbols less one, so that a lone symbol can be told. Nonzero where the lengths are no code. */
+/* counts[0] becomes the number of symbols less one, so that a lone symbol can be told. Nonzero where the lengths are no
+ * code. */
 static int make(prefix *p, const uint8_t *lengths, unsigned symbols, unsigned longest) {
   uint32_t used = 0, kraft = 0;
   memset(p->counts, 0, sizeof p->counts);
@@ -150,4 +151,5 @@ static int runs_row(ergo_weights *w, uint8_t *folded, uint64_t count) {
   return 0;
 }
 
-const ergo_weight_codec ergo_codec_huffman_runs = {ERGO_HUFFMAN_RUNS, runs_bytes, runs_tables, runs_lane, runs_row, ends};
+const ergo_weight_codec ergo_codec_huffman_runs = {ERGO_HUFFMAN_RUNS, runs_bytes, runs_tables,
+                                                   runs_lane,         runs_row,   ends};

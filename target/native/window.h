@@ -7,13 +7,15 @@
 #define ERGO_DOT_PART 32768u /* products of at most 255 * 255: their sum stays below 2**31 */
 
 /* How often a dilated window fits; 0 or less where it does not. */
-static inline int64_t ergo_positions(int64_t size, int64_t kernel, int64_t stride, int64_t before, int64_t after, int64_t dilation) {
+static inline int64_t ergo_positions(int64_t size, int64_t kernel, int64_t stride, int64_t before, int64_t after,
+                                     int64_t dilation) {
   int64_t room = size + before + after - (kernel - 1) * dilation - 1;
   return (room >= 0 ? room / stride : -((stride - 1 - room) / stride)) + 1;
 }
 
 /* sum (x - x_zp) * (w - w_zp), exact. */
-static inline int64_t ergo_dot(const int8_t *x, int64_t x_step, const int8_t *w, int64_t w_step, uint32_t count, int32_t x_zp, int32_t w_zp) {
+static inline int64_t ergo_dot(const int8_t *x, int64_t x_step, const int8_t *w, int64_t w_step, uint32_t count,
+                               int32_t x_zp, int32_t w_zp) {
   int64_t total = 0;
   while (count) {
     uint32_t part = count < ERGO_DOT_PART ? count : ERGO_DOT_PART;

@@ -4,7 +4,8 @@
   tvm-ergo export-c net.ergo -o firmware
   make -C firmware                       on this machine; make run-cortex-m, make run-riscv: in QEMU
 
-The folder holds the sources of the instructions that the network has, and nothing else is needed but the C library's memory functions. The header says names, shapes,
+The folder holds the sources of the instructions that the network has, and nothing else is needed but the C library's
+memory functions. The header says names, shapes,
 scales and zero points of inputs and outputs, and the RAM that a run takes.
 """
 
@@ -32,6 +33,20 @@ def run(arguments) -> None:
     model = tvm_ergo.load(arguments.model, programs_only=arguments.programs_only)
     found = tvm_ergo.export_c(model, arguments.folder, name=arguments.name)
     needs = found.needs
-    console(arguments).print(f"{arguments.folder}: {len(found.files)} files. RAM: arena {needs.arena:,} bytes, workspace {needs.workspace:,}; constants {needs.constants:,} bytes, read where they stand")
-    write_text(arguments.json, json.dumps({"folder": arguments.folder, "name": found.name, "files": sorted(found.files), "arena_bytes": needs.arena, "workspace_bytes": needs.workspace,
-                                           "constant_bytes": needs.constants}, indent=1))
+    console(arguments).print(
+        f"{arguments.folder}: {len(found.files)} files. RAM: arena {needs.arena:,} bytes, workspace {needs.workspace:,}; constants {needs.constants:,} bytes, read where they stand"
+    )
+    write_text(
+        arguments.json,
+        json.dumps(
+            {
+                "folder": arguments.folder,
+                "name": found.name,
+                "files": sorted(found.files),
+                "arena_bytes": needs.arena,
+                "workspace_bytes": needs.workspace,
+                "constant_bytes": needs.constants,
+            },
+            indent=1,
+        ),
+    )

@@ -13,7 +13,8 @@ struct ergo_fast {
   int8_t *outside; /* a pixel of the zero point: what lies in the padding */
 };
 
-/* How many pixels a block of the depthwise kernel takes at once: 1, 2 or 4, the more the fewer channels are left for it. */
+/* How many pixels a block of the depthwise kernel takes at once: 1, 2 or 4, the more the fewer channels are left for
+ * it. */
 static inline int ergo_pixels_at_once(const ergo_path *path, size_t channels) {
   int pixels = 1;
   while (pixels * 2 <= path->most_pixels && channels * (size_t)pixels * 2 <= (size_t)path->depth_width) pixels *= 2;

@@ -1,4 +1,5 @@
-/* Blocks of output pixels: patches gathered once per block, then tile by tile; or, depthwise, pixel by pixel. Blocks are shared out over threads. */
+/* Blocks of output pixels: patches gathered once per block, then tile by tile; or, depthwise, pixel by pixel. Blocks
+ * are shared out over threads. */
 #define _GNU_SOURCE
 #include <pthread.h>
 #include <stdatomic.h>
@@ -83,7 +84,8 @@ static void inside(const layer *l, unsigned axis, int64_t first, int64_t *begin,
 static void gather(const layer *l, position p, size_t group, uint8_t *to) {
   const ergo_fast *f = l->f;
   size_t element = f->path->bytes ? 1 : 2, depth = f->depth / f->taps, run = depth * element;
-  int64_t top = (int64_t)p.oh * l->stride[0] - l->pad[0], left = (int64_t)p.ow * l->stride[1] - l->pad[1], rows[2], columns[2];
+  int64_t top = (int64_t)p.oh * l->stride[0] - l->pad[0], left = (int64_t)p.ow * l->stride[1] - l->pad[1], rows[2],
+          columns[2];
   int fill = f->path->bytes ? f->in_zp ^ 128 : 0;
   const uint8_t *image = l->x + (int64_t)p.n * l->in->strides[0] + group * depth;
   inside(l, 0, top, &rows[0], &rows[1]), inside(l, 1, left, &columns[0], &columns[1]);
@@ -112,7 +114,8 @@ static void gather(const layer *l, position p, size_t group, uint8_t *to) {
 }
 
 static uint8_t *out_at(const layer *l, position p) {
-  return l->out + (int64_t)p.n * l->to->strides[0] + (int64_t)p.oh * l->to->strides[1] + (int64_t)p.ow * l->to->strides[2];
+  return l->out + (int64_t)p.n * l->to->strides[0] + (int64_t)p.oh * l->to->strides[1] +
+         (int64_t)p.ow * l->to->strides[2];
 }
 
 /* Patches of pixels [first, first + count) of a group. */
@@ -120,7 +123,8 @@ static void gather_block(const layer *l, uint64_t first, uint32_t count, size_t 
   const ergo_fast *f = l->f;
   position p = place_of(l, first);
   size_t element = f->path->bytes ? 1 : 2, half = f->padded * element, used = f->depth * element;
-  int dense = f->taps == 1 && f->planes == 1 && f->depth == f->padded && l->stride[0] == 1 && l->stride[1] == 1 && !l->pad[0] && !l->pad[1] && f->groups == 1 && ergo_is_contiguous(l->in) &&
+  int dense = f->taps == 1 && f->planes == 1 && f->depth == f->padded && l->stride[0] == 1 && l->stride[1] == 1 &&
+              !l->pad[0] && !l->pad[1] && f->groups == 1 && ergo_is_contiguous(l->in) &&
               l->in->shape[1] == l->to->shape[1] && l->in->shape[2] == l->to->shape[2];
   if (dense) {
     f->path->copy(patches, (const int8_t *)l->x + first * f->depth, count * f->depth, f->in_zp);
@@ -137,7 +141,8 @@ static void conv_part(void *user, int index) {
   layer *l = user;
   const ergo_fast *f = l->f;
   const ergo_path *path = f->path;
-  size_t element = path->bytes ? 1 : 2, row = f->padded * (size_t)f->planes * element, width = (size_t)path->width, itemsize = ergo_itemsize(l->to->dtype);
+  size_t element = path->bytes ? 1 : 2, row = f->padded * (size_t)f->planes * element, width = (size_t)path->width,
+         itemsize = ergo_itemsize(l->to->dtype);
   uint32_t part = (uint32_t)index % l->parts;
   uint64_t first = (uint64_t)((uint32_t)index / l->parts) * l->block;
   uint32_t count = l->pixels - first < l->block ? (uint32_t)(l->pixels - first) : l->block;
@@ -155,7 +160,8 @@ static void conv_part(void *user, int index) {
     gather_block(l, first, count, group, memory, row);
     size_t begin = f->panels * part / l->parts, end = f->panels * (part + 1) / l->parts;
     for (size_t panel = begin; panel < end; panel++) {
-      size_t number = group * f->panels + panel, channel = panel * width, channels = f->per_group - channel < width ? f->per_group - channel : width;
+      size_t number = group * f->panels + panel, channel = panel * width,
+             channels = f->per_group - channel < width ? f->per_group - channel : width;
       for (uint32_t i = 0; i < count; i += (uint32_t)path->rows) {
         int rows = (int)(count - i < (uint32_t)path->rows ? count - i : (uint32_t)path->rows);
         path->tile(memory + i * row, row, rows, f->w + number * f->panel_bytes, f->steps, acc);
@@ -175,17 +181,22 @@ static void find_taps(const layer *l, const int8_t **places, position p, const i
   inside(l, 1, left, &columns[0], &columns[1]);
   for (int64_t i = rows[0]; i < rows[1]; i++) {
     const int8_t **at = places + i * f->kernel[1];
-    const int8_t *row = (const int8_t *)l->x + (int64_t)p.n * l->in->strides[0] + (top + i * l->dilation[0]) * l->in->strides[1];
-    for (int64_t j = 0; j < f->kernel[1]; j++) at[j] = j >= columns[0] && j < columns[1] ? row + (left + j * l->dilation[1]) * l->in->strides[2] : f->outside;
+    const int8_t *row =
+        (const int8_t *)l->x + (int64_t)p.n * l->in->strides[0] + (top + i * l->dilation[0]) * l->in->strides[1];
+    for (int64_t j = 0; j < f->kernel[1]; j++)
+      at[j] = j >= columns[0] && j < columns[1] ? row + (left + j * l->dilation[1]) * l->in->strides[2] : f->outside;
   }
-  for (int plane = 1; plane < f->planes; plane++) memcpy(places + (size_t)plane * f->padded, places, f->padded * sizeof *places);
+  for (int plane = 1; plane < f->planes; plane++)
+    memcpy(places + (size_t)plane * f->padded, places, f->padded * sizeof *places);
 }
 
 /* `count` neighbouring pixels of a row, at most AT_ONCE; spare: where what is computed too much goes. */
-static void some_depthwise(const layer *l, const int8_t *const *places, uint32_t count, uint8_t *const *out, uint8_t *spare) {
+static void some_depthwise(const layer *l, const int8_t *const *places, uint32_t count, uint8_t *const *out,
+                           uint8_t *spare) {
   const ergo_fast *f = l->f;
   const ergo_path *path = f->path;
-  size_t width = (size_t)path->depth_width, group = (size_t)path->group, itemsize = ergo_itemsize(l->to->dtype), channels = l->to->shape[3];
+  size_t width = (size_t)path->depth_width, group = (size_t)path->group, itemsize = ergo_itemsize(l->to->dtype),
+         channels = l->to->shape[3];
   for (size_t block = 0; block < f->panels; block++) {
     size_t c = block * width, left = channels - c < width ? channels - c : width;
     uint32_t pixels = (uint32_t)ergo_pixels_at_once(path, channels - c);
@@ -194,7 +205,8 @@ static void some_depthwise(const layer *l, const int8_t *const *places, uint32_t
     for (uint32_t i = 0; i < count; i += pixels) {
       uint8_t *to[AT_ONCE];
       for (uint32_t k = 0; k < pixels; k++) to[k] = i + k < count ? out[i + k] + c * itemsize : spare;
-      path->depth(places + i * f->steps, f->steps, c, (int)left, (int)pixels, f->w + block * f->panel_bytes, &scales, f->in_zp, to);
+      path->depth(places + i * f->steps, f->steps, c, (int)left, (int)pixels, f->w + block * f->panel_bytes, &scales,
+                  f->in_zp, to);
     }
   }
 }
@@ -225,17 +237,20 @@ static void depthwise_part(void *user, int index) {
 
 static uint64_t work_of(const layer *l) {
   const ergo_fast *f = l->f;
-  return l->pixels * (f->depthwise ? (uint64_t)f->channels_in * f->taps * 4 : (uint64_t)f->groups * f->per_group * f->depth);
+  return l->pixels *
+         (f->depthwise ? (uint64_t)f->channels_in * f->taps * 4 : (uint64_t)f->groups * f->per_group * f->depth);
 }
 
-/* The input with its channels side by side, where they are not: planes of an image that lies channel by channel. To be freed. */
+/* The input with its channels side by side, where they are not: planes of an image that lies channel by channel. To be
+ * freed. */
 static int8_t *gathered_channels(const uint8_t *x, ergo_operand *t) {
   int8_t *dense = malloc((size_t)ergo_elements(t)), *to = dense;
   int64_t width = t->shape[2], channels = t->shape[3];
   for (uint32_t n = 0; n < t->shape[0] && dense; n++)
     for (uint32_t h = 0; h < t->shape[1]; h++, to += width * channels)
       for (int64_t c = 0; c < channels; c++) {
-        const int8_t *from = (const int8_t *)x + (int64_t)n * t->strides[0] + (int64_t)h * t->strides[1] + c * t->strides[3];
+        const int8_t *from =
+            (const int8_t *)x + (int64_t)n * t->strides[0] + (int64_t)h * t->strides[1] + c * t->strides[3];
         for (int64_t w = 0; w < width; w++) to[w * channels + c] = from[w * t->strides[2]];
       }
   int64_t step = 1;
@@ -254,7 +269,8 @@ ergo_status ergo_fast_run(const ergo_fast *f, ergo_ctx *ctx, const ergo_ins *ins
     if (!(copied = gathered_channels(l.x, &dense))) return ERGO_WORKSPACE_TOO_SMALL;
     l.in = &dense, l.x = (const uint8_t *)copied;
   }
-  for (unsigned a = 0; a < 2; a++) l.stride[a] = ins->v[a], l.pad[a] = ins->v[2 + a], l.dilation[a] = ins->v[dilation + a];
+  for (unsigned a = 0; a < 2; a++)
+    l.stride[a] = ins->v[a], l.pad[a] = ins->v[2 + a], l.dilation[a] = ins->v[dilation + a];
   l.pixels = (uint64_t)l.to->shape[0] * l.to->shape[1] * l.to->shape[2];
   if (work_of(&l) < SPLIT_WORK) threads = 1;
   if (f->depthwise) {

@@ -26,7 +26,8 @@ EXPORT ergo_host *ergo_host_new(const uint8_t *bytes, size_t size, uint64_t memo
   *status = ergo_parse(bytes, size, &host->ins);
   for (unsigned i = 0; i < host->ins.operands && !*status; i++) {
     int64_t low, high;
-    if (!ergo_extent(&host->ins.t[i], &low, &high) || low < 0 || (uint64_t)high > memory_bytes) *status = ERGO_OUTSIDE_MEMORY;
+    if (!ergo_extent(&host->ins.t[i], &low, &high) || low < 0 || (uint64_t)high > memory_bytes)
+      *status = ERGO_OUTSIDE_MEMORY;
   }
   if (!*status) *status = ergo_check(&host->ins);
   if (!*status) return host;
@@ -35,7 +36,8 @@ EXPORT ergo_host *ergo_host_new(const uint8_t *bytes, size_t size, uint64_t memo
 }
 
 /* Packs constant weights for a path. 1 where there is a fast kernel now. */
-EXPORT int ergo_host_pack(ergo_host *host, int path, const int8_t *w, const int32_t *bias, const int32_t *mult, const int8_t *shift) {
+EXPORT int ergo_host_pack(ergo_host *host, int path, const int8_t *w, const int32_t *bias, const int32_t *mult,
+                          const int8_t *shift) {
   ergo_fast_free(host->fast);
   host->fast = ergo_fast_new(&host->ins, path, w, bias, mult, shift);
   return host->fast != NULL;
@@ -59,8 +61,10 @@ static int receive(void *user, uint32_t port, uint32_t offset, uint32_t size, vo
   return 0;
 }
 
-/* Runs `count` instructions; how many were done, and why it stopped before the end. streams: of every input port. dropped: int64[9] or null. */
-EXPORT long ergo_host_run(ergo_host *const *list, long count, uint8_t *memory, const stream *streams, int threads, int64_t *dropped, int *status) {
+/* Runs `count` instructions; how many were done, and why it stopped before the end. streams: of every input port.
+ * dropped: int64[9] or null. */
+EXPORT long ergo_host_run(ergo_host *const *list, long count, uint8_t *memory, const stream *streams, int threads,
+                          int64_t *dropped, int *status) {
   size_t most = 0;
   *status = ERGO_OK;
   for (long i = 0; i < count; i++) {
@@ -71,24 +75,28 @@ EXPORT long ergo_host_run(ergo_host *const *list, long count, uint8_t *memory, c
   if (most && !work) return *status = ERGO_WORKSPACE_TOO_SMALL, 0;
   ergo_ctx ctx;
   memset(&ctx, 0, sizeof ctx);
-  ctx.memory = memory, ctx.work = work, ctx.work_bytes = most, ctx.receive = receive, ctx.user = (void *)(uintptr_t)streams, ctx.dropped = dropped;
+  ctx.memory = memory, ctx.work = work, ctx.work_bytes = most, ctx.receive = receive,
+  ctx.user = (void *)(uintptr_t)streams, ctx.dropped = dropped;
   long done = 0;
   for (; done < count; done++) {
     const ergo_host *host = list[done];
     ctx.work_used = 0, ctx.status = ERGO_OK;
     *status = host->fast ? ergo_fast_run(host->fast, &ctx, &host->ins, threads) : ergo_execute(&ctx, &host->ins);
-    if (host->fast && !*status && host->ins.table) ergo_look_up(&ctx, &host->ins, &host->ins.t[5], ergo_at(&ctx, &host->ins.t[5]));
+    if (host->fast && !*status && host->ins.table)
+      ergo_look_up(&ctx, &host->ins, &host->ins.t[5], ergo_at(&ctx, &host->ins.t[5]));
     if (*status) break;
   }
   free(work);
   return done;
 }
 
-/* What a whole Program's bytes need: its status as `ergo_load` has it; arena, workspace and constants, bytes; the instruction that failed. */
+/* What a whole Program's bytes need: its status as `ergo_load` has it; arena, workspace and constants, bytes; the
+ * instruction that failed. */
 EXPORT int ergo_host_load(const uint8_t *program, size_t size, uint64_t needs[3], uint32_t *failed) {
   ergo_net net;
   int status = (int)ergo_load(&net, program, size);
-  needs[0] = ergo_arena_bytes(&net), needs[1] = ergo_workspace_bytes(&net), needs[2] = net.constant_bytes, *failed = net.failed;
+  needs[0] = ergo_arena_bytes(&net), needs[1] = ergo_workspace_bytes(&net), needs[2] = net.constant_bytes,
+  *failed = net.failed;
   return status;
 }
 

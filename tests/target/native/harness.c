@@ -1,6 +1,8 @@
-/* Loads and runs Programs out of a file, one after another: u32 size and the bytes of each. Prints a line each: a status' name, or the outputs' hash.
+/* Loads and runs Programs out of a file, one after another: u32 size and the bytes of each. Prints a line each: a
+ * status' name, or the outputs' hash.
  *
- * Arena and workspace are exactly as large as the runtime asks for, so that the sanitizers see every access beyond them. */
+ * Arena and workspace are exactly as large as the runtime asks for, so that the sanitizers see every access beyond
+ * them. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -24,7 +26,8 @@ static ergo_status once(const uint8_t *program, size_t size, uint64_t *outputs) 
   ergo_net net;
   ergo_status status = ergo_load(&net, program, size);
   if (status) return status;
-  if (ergo_arena_bytes(&net) > 1u << 28 || ergo_workspace_bytes(&net) > 1u << 28) return ERGO_WORKSPACE_TOO_SMALL; /* none has so much memory */
+  if (ergo_arena_bytes(&net) > 1u << 28 || ergo_workspace_bytes(&net) > 1u << 28)
+    return ERGO_WORKSPACE_TOO_SMALL; /* none has so much memory */
   uint8_t *arena = malloc(ergo_arena_bytes(&net)), *work = malloc(ergo_workspace_bytes(&net) + 1);
   status = ergo_start(&net, arena, ergo_arena_bytes(&net));
   ergo_port port;
@@ -57,8 +60,10 @@ int main(int argc, char **argv) {
     uint64_t outputs = 0;
     if (fread(program, 1, size, file) != size) return 2;
     ergo_status status = once(program, size, &outputs);
-    if (status) printf("%s\n", ergo_status_name(status));
-    else printf("%016llx\n", (unsigned long long)outputs);
+    if (status)
+      printf("%s\n", ergo_status_name(status));
+    else
+      printf("%016llx\n", (unsigned long long)outputs);
     fflush(stdout);
     free(program);
   }

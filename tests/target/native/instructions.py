@@ -1,132 +1,63 @@
-"""Random instructions of every kind that the native runtime knows, on a memory of random bytes, and both ways to execute one."""
+"""Random instructions of every kind that the native runtime knows."""
 
 from __future__ import annotations
 
-import ctypes
 from dataclasses import replace
 
 import numpy as np
 from hypothesis import strategies as st
-from tvm_ergo.target.codecs import Codec
 from tvm_ergo.target.codecs.slots import SlotLayout
-from tvm_ergo.target.codecs.weights import WeightCodes, encode
 from tvm_ergo.target.isa import (
-    Accumulate, Add, Conv, ConvTranspose, Copy, CpuCall, CpuFunction, Decode, Depthwise, DType, Encode, Fill, MatMul, MaxMin, MaxMinKind, Mul, Operand, Pool, PoolKind, Receive, Reduce, ReduceKind,
-    Requantize, Resize, Softmax, Table, contiguous,
+    Accumulate,
+    Add,
+    Conv,
+    ConvTranspose,
+    Copy,
+    CpuCall,
+    CpuFunction,
+    Decode,
+    Depthwise,
+    DType,
+    Encode,
+    Fill,
+    MatMul,
+    MaxMin,
+    MaxMinKind,
+    Mul,
+    Operand,
+    Pool,
+    PoolKind,
+    Receive,
+    Reduce,
+    ReduceKind,
+    Requantize,
+    Resize,
+    Softmax,
+    Table,
+    contiguous,
 )
-from tvm_ergo.target.isa.coded import coded, coded_operands
 from tvm_ergo.target.isa.geometry import transposed_shape, window_shape
-from tvm_ergo.target.isa.weights import coded_weights
-from tvm_ergo.target.machine.memory import Memory
-from tvm_ergo.target.native.library import Stream, library, path_number
 
-MEMORY_BYTES = 1 << 18
-SLOT_CODECS = [Codec.BITMASK, Codec.BITPLANE, Codec.CONTEXT, Codec.STATIC]
-WEIGHT_CODECS = [Codec.HUFFMAN, Codec.HUFFMAN_RUNS, Codec.RUNS, Codec.CABAC, Codec.PACKED]
-zero_points = st.sampled_from([-128, 127, 0, -5, 3])
-
-
-class Scene:
-    """A memory and places in it. draw : of a hypothesis composite."""
-
-    def __init__(self, draw):
-        self.draw, self.next = draw, 64
-        self.rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
-        self.memory = Memory(MEMORY_BYTES)
-        kind = draw(st.sampled_from(["any", "any", "extreme"]))
-        values = self.rng.integers(0, 256, MEMORY_BYTES)
-        self.memory.bytes[:] = values if kind == "any" else np.where(values & 1, 128, 127)
-
-    def int(self, low: int, high: int) -> int:
-        return self.draw(st.integers(low, high))
-
-    def place(self, shape, dtype="int8", plain=False) -> Operand:
-        """Dense, a slice of something wider, with permuted axes, or reversed."""
-        dtype, shape = DType.of(dtype), tuple(shape)
-        how = "dense" if plain else self.draw(st.sampled_from(["dense", "dense", "wider", "permuted", "reversed"]))
-        order = self.draw(st.permutations(range(len(shape)))) if how == "permuted" else range(len(shape))
-        wider = self.int(1, 5) if how == "wider" else 0
-        lengths = [shape[axis] for axis in order]
-        dense = contiguous(self.next, dtype, (*lengths[:-1], lengths[-1] + wider))
-        self.next += (dense.size_bytes + 31) // 16 * 16
-        assert self.next < MEMORY_BYTES
-        strides = [0] * len(shape)
-        for axis, stride in zip(order, dense.strides):
-            strides[axis] = stride
-        addr = dense.addr + wider // 2 * dtype.itemsize
-        if how == "reversed":
-            axis = self.int(0, len(shape) - 1)
-            addr, strides[axis] = addr + (shape[axis] - 1) * strides[axis], -strides[axis]
-        return Operand(addr, dtype, shape, tuple(strides))
-
-    def repeated(self, shape) -> Operand:
-        """Some axes broadcast, leading ones perhaps left out."""
-        shape = tuple(shape)[self.int(0, len(shape) - 1):]
-        return self.place([d if self.draw(st.booleans()) else 1 for d in shape])
-
-    def slots(self, shape, zero_point: int, filled: bool) -> Operand:
-        """A coded operand int8[1, H, W, C]; ``filled`` with rows that an encoder wrote."""
-        codec, (_, h, w, c) = self.draw(st.sampled_from(SLOT_CODECS)), shape
-        size = self.draw(st.sampled_from([4, 5, 4 + w * c // 2, 4 + w * c, 8 + w * c]))
-        operand = coded(self.next, tuple(shape), codec, size)
-        self.next += (h * size + 31) // 16 * 16
-        if filled:
-            rows = self.rows((h, w, c), zero_point)
-            self.memory.bytes[operand.addr:operand.addr + h * size] = SlotLayout(codec, 1, size, zero_point).encode(rows).ravel()
-        return operand
-
-    def rows(self, shape, zero_point: int) -> np.ndarray:
-        """Values that codecs like and dislike."""
-        values = self.rng.normal(0, self.draw(st.sampled_from([0.3, 5, 80])), shape)
-        return np.clip(np.rint(values) + zero_point, -128, 127).astype(np.int8)
-
-    def stream(self, shape) -> Operand:
-        """Coded weights."""
-        values = self.rows(shape, 0)
-        codes = encode(WeightCodes.of(values, self.int(1, 6)), self.draw(st.sampled_from(WEIGHT_CODECS)), self.int(1, 3))
-        operand = coded_weights(self.next, tuple(shape), codes)
-        self.memory.bytes[self.next:self.next + len(codes.data)] = np.frombuffer(codes.data, np.uint8)
-        self.next += (len(codes.data) + 31) // 16 * 16
-        return operand
-
-    def weights(self, shape) -> Operand:
-        return self.stream(shape) if self.draw(st.sampled_from([False, False, True])) else self.place(shape)
-
-    def per_channel(self, channels: int) -> dict:
-        found = dict(bias=self.place((channels,), "int32"), mult=self.place((channels,), "int32"), shift=self.place((channels,)))
-        wide = self.draw(st.booleans())
-        self.memory.view(found["bias"])[...] = self.rng.integers(-2**31 if wide else -20000, 2**31 if wide else 20000, channels)
-        self.memory.view(found["mult"])[...] = self.rng.integers(0, 2**24, channels)
-        self.memory.view(found["shift"])[...] = self.rng.integers(0, 63, channels) if wide else self.rng.integers(26, 36, channels)
-        return found
-
-    def clip(self) -> dict:
-        lo = self.int(-128, 127)
-        return dict(out_zp=self.draw(zero_points), lo=self.draw(st.sampled_from([-128, lo])), hi=self.draw(st.sampled_from([127, max(lo, 100)])))
-
-    def scale(self) -> dict:
-        return dict(mult=self.int(0, 2**24 - 1), shift=self.draw(st.one_of(st.integers(0, 62), st.integers(22, 34))), **self.clip())
-
-    def window(self, kernel, x_shape) -> tuple[dict, tuple[int, int]]:
-        """Strides, padding, dilation that leave an output, and its height and width."""
-        for _ in range(20):
-            found = dict(strides=(self.int(1, 3), self.int(1, 3)), padding=tuple(self.int(0, 3) for _ in range(4)), dilation=(self.int(1, 2), self.int(1, 3)))
-            out = window_shape(x_shape[1:3], kernel, found["strides"], found["padding"], found["dilation"])
-            if min(out) > 0:
-                return found, out
-        found = dict(strides=(1, 1), padding=(kernel[0], kernel[1]) * 2, dilation=(1, 1))
-        return found, window_shape(x_shape[1:3], kernel, *found.values())
+from .scene import SLOT_CODECS, Scene, zero_points
 
 
 def _conv(s: Scene):
     groups = s.draw(st.sampled_from([1, 1, 2, 3]))
-    cg, og, kernel = s.draw(st.sampled_from([1, 2, 3, 4, 5, 17, 70])), s.draw(st.sampled_from([1, 2, 7, 16, 33])), (s.int(1, 3), s.int(1, 3))
+    cg, og, kernel = (
+        s.draw(st.sampled_from([1, 2, 3, 4, 5, 17, 70])),
+        s.draw(st.sampled_from([1, 2, 7, 16, 33])),
+        (s.int(1, 3), s.int(1, 3)),
+    )
     n = s.draw(st.sampled_from([1, 1, 2]))
     shape = (n, s.int(1, 6), s.int(1, 7), cg * groups)
     window, (oh, ow) = s.window(kernel, shape)
     zps, clip, o = dict(in_zp=s.draw(zero_points), w_zp=s.draw(zero_points)), s.clip(), og * groups
     x = s.slots(shape, zps["in_zp"], True) if n == 1 and s.int(0, 3) == 0 else s.place(shape)
-    out = s.slots((1, oh, ow, o), clip["out_zp"], False) if n == 1 and s.int(0, 3) == 0 else s.place((n, oh, ow, o), s.draw(st.sampled_from(["int8", "int8", "int16", "int32"])))
+    out = (
+        s.slots((1, oh, ow, o), clip["out_zp"], False)
+        if n == 1 and s.int(0, 3) == 0
+        else s.place((n, oh, ow, o), s.draw(st.sampled_from(["int8", "int8", "int16", "int32"])))
+    )
     return Conv(x=x, w=s.weights((o, *kernel, cg)), **s.per_channel(o), out=out, groups=groups, **window, **zps, **clip)
 
 
@@ -137,30 +68,61 @@ def _depthwise(s: Scene):
     zps, clip = dict(in_zp=s.draw(zero_points), w_zp=s.draw(zero_points)), s.clip()
     alone = shape[0] == 1
     x = s.slots(shape, zps["in_zp"], True) if alone and s.int(0, 3) == 0 else s.place(shape)
-    out = s.slots((1, *hw, c), clip["out_zp"], False) if alone and s.int(0, 3) == 0 else s.place((shape[0], *hw, c), s.draw(st.sampled_from(["int8", "int8", "int32"])))
+    out = (
+        s.slots((1, *hw, c), clip["out_zp"], False)
+        if alone and s.int(0, 3) == 0
+        else s.place((shape[0], *hw, c), s.draw(st.sampled_from(["int8", "int8", "int32"])))
+    )
     return Depthwise(x=x, w=s.weights((*kernel, c)), **s.per_channel(c), out=out, **window, **zps, **clip)
 
 
 def _transpose(s: Scene):
     c, o, kernel = s.int(1, 6), s.int(1, 7), (s.int(1, 4), s.int(1, 3))
-    shape, strides, dilation = (s.int(1, 2), s.int(1, 4), s.int(1, 4), c), (s.int(1, 3), s.int(1, 3)), (s.int(1, 2), s.int(1, 2))
+    shape, strides, dilation = (
+        (s.int(1, 2), s.int(1, 4), s.int(1, 4), c),
+        (s.int(1, 3), s.int(1, 3)),
+        (s.int(1, 2), s.int(1, 2)),
+    )
     padding = tuple(s.int(0, 1) for _ in range(4))
     more = tuple(s.int(0, 1) for _ in range(2))
     out = transposed_shape(shape[1:3], kernel, strides, padding, more, dilation)
     if min(out) < 1:
         padding, out = (0, 0, 0, 0), transposed_shape(shape[1:3], kernel, strides, (0, 0, 0, 0), more, dilation)
-    return ConvTranspose(x=s.place(shape), w=s.weights((o, *kernel, c)), **s.per_channel(o), out=s.place((shape[0], *out, o), s.draw(st.sampled_from(["int8", "int32"]))),
-                         strides=strides, padding=padding, output_padding=more, dilation=dilation, in_zp=s.draw(zero_points), w_zp=s.draw(zero_points), **s.clip())
+    return ConvTranspose(
+        x=s.place(shape),
+        w=s.weights((o, *kernel, c)),
+        **s.per_channel(o),
+        out=s.place((shape[0], *out, o), s.draw(st.sampled_from(["int8", "int32"]))),
+        strides=strides,
+        padding=padding,
+        output_padding=more,
+        dilation=dilation,
+        in_zp=s.draw(zero_points),
+        w_zp=s.draw(zero_points),
+        **s.clip(),
+    )
 
 
 def _matmul(s: Scene):
-    m, k, n, batch = s.int(1, 6), s.draw(st.sampled_from([1, 3, 8, 65])), s.int(1, 7), tuple(s.int(1, 3) for _ in range(s.int(0, 2)))
+    m, k, n, batch = (
+        s.int(1, 6),
+        s.draw(st.sampled_from([1, 3, 8, 65])),
+        s.int(1, 7),
+        tuple(s.int(1, 3) for _ in range(s.int(0, 2))),
+    )
     swap = s.draw(st.booleans())
     left, right = (tuple(d if s.int(0, 2) else 1 for d in batch) for _ in range(2))
     b = (*right, n, k) if swap else (*right, k, n)
     batch = np.broadcast_shapes(left, right)
-    return MatMul(a=s.place((*left, m, k)), b=s.weights(b), out=s.place((*batch, m, n), s.draw(st.sampled_from(["int8", "int16", "int32"]))), transpose_b=swap,
-                  a_zp=s.draw(zero_points), b_zp=s.draw(zero_points), **s.scale())
+    return MatMul(
+        a=s.place((*left, m, k)),
+        b=s.weights(b),
+        out=s.place((*batch, m, n), s.draw(st.sampled_from(["int8", "int16", "int32"]))),
+        transpose_b=swap,
+        a_zp=s.draw(zero_points),
+        b_zp=s.draw(zero_points),
+        **s.scale(),
+    )
 
 
 def _two(s: Scene, a_zp: int, b_zp: int, out_zp: int, may_code: bool) -> dict:
@@ -169,7 +131,9 @@ def _two(s: Scene, a_zp: int, b_zp: int, out_zp: int, may_code: bool) -> dict:
     if may_code and s.int(0, 2) == 0:
         shape = (1, *shape[:1], s.int(1, 5), s.int(1, 6))
         sides = [s.slots(shape, zp, True) if s.draw(st.booleans()) else s.place(shape) for zp in (a_zp, b_zp)]
-        return dict(a=sides[0], b=sides[1], out=s.slots(shape, out_zp, False) if s.draw(st.booleans()) else s.place(shape))
+        return dict(
+            a=sides[0], b=sides[1], out=s.slots(shape, out_zp, False) if s.draw(st.booleans()) else s.place(shape)
+        )
     out = s.place(shape)
     in_place = s.int(0, 3)
     return dict(a=out if in_place == 0 else s.repeated(shape), b=out if in_place == 1 else s.repeated(shape), out=out)
@@ -177,8 +141,16 @@ def _two(s: Scene, a_zp: int, b_zp: int, out_zp: int, may_code: bool) -> dict:
 
 def _add(s: Scene):
     zps, clip, most = dict(a_zp=s.draw(zero_points), b_zp=s.draw(zero_points)), s.clip(), 2**21 - 1
-    mults = dict(a_mult=s.draw(st.sampled_from([most, -most, 12345, 0])), b_mult=s.draw(st.sampled_from([most, -most, -777])))
-    return Add(**_two(s, *zps.values(), clip["out_zp"], True), **zps, **mults, shift=s.draw(st.one_of(st.integers(0, 62), st.integers(14, 24))), **clip)
+    mults = dict(
+        a_mult=s.draw(st.sampled_from([most, -most, 12345, 0])), b_mult=s.draw(st.sampled_from([most, -most, -777]))
+    )
+    return Add(
+        **_two(s, *zps.values(), clip["out_zp"], True),
+        **zps,
+        **mults,
+        shift=s.draw(st.one_of(st.integers(0, 62), st.integers(14, 24))),
+        **clip,
+    )
 
 
 def _mul(s: Scene):
@@ -199,21 +171,47 @@ def _table(s: Scene):
 
 def _pool(s: Scene):
     kind = s.draw(st.sampled_from(PoolKind))
-    shape, size = (s.draw(st.sampled_from([1, 1, 2])), s.int(1, 6), s.int(1, 6), s.draw(st.sampled_from([1, 3, 64, 70]))), (s.int(1, 3), s.int(1, 3))
+    shape, size = (
+        (s.draw(st.sampled_from([1, 1, 2])), s.int(1, 6), s.int(1, 6), s.draw(st.sampled_from([1, 3, 64, 70]))),
+        (s.int(1, 3), s.int(1, 3)),
+    )
     size = tuple(min(k, d) for k, d in zip(size, shape[1:3]))
     padding, strides = tuple(s.int(0, size[i % 2] - 1) for i in range(4)), (s.int(1, 3), s.int(1, 3))
     hw = window_shape(shape[1:3], size, strides, padding, (1, 1))
     in_zp, scale, alone = s.draw(zero_points), s.scale(), shape[0] == 1
     x = s.slots(shape, in_zp, True) if alone and s.int(0, 3) == 0 else s.place(shape)
-    out = s.slots((1, *hw, shape[3]), scale["out_zp"], False) if alone and s.int(0, 3) == 0 else s.place((shape[0], *hw, shape[3]))
-    return Pool(x=x, out=out, kind=kind, pool=size, strides=strides, padding=padding, dilation=(1, 1), count_include_pad=s.draw(st.booleans()), in_zp=in_zp, **scale)
+    out = (
+        s.slots((1, *hw, shape[3]), scale["out_zp"], False)
+        if alone and s.int(0, 3) == 0
+        else s.place((shape[0], *hw, shape[3]))
+    )
+    return Pool(
+        x=x,
+        out=out,
+        kind=kind,
+        pool=size,
+        strides=strides,
+        padding=padding,
+        dilation=(1, 1),
+        count_include_pad=s.draw(st.booleans()),
+        in_zp=in_zp,
+        **scale,
+    )
 
 
 def _reduce(s: Scene):
     shape = tuple(s.int(1, 6) for _ in range(s.int(1, 4)))
     axes, keep = tuple(sorted(s.draw(st.sets(st.integers(0, len(shape) - 1))))), s.draw(st.booleans())
     kept = tuple(1 if axis in axes else d for axis, d in enumerate(shape) if keep or axis not in axes) or (1,)
-    return Reduce(x=s.place(shape), out=s.place(kept), kind=s.draw(st.sampled_from(ReduceKind)), axes=axes, keepdims=keep, in_zp=s.draw(zero_points), **s.scale())
+    return Reduce(
+        x=s.place(shape),
+        out=s.place(kept),
+        kind=s.draw(st.sampled_from(ReduceKind)),
+        axes=axes,
+        keepdims=keep,
+        in_zp=s.draw(zero_points),
+        **s.scale(),
+    )
 
 
 def _softmax(s: Scene):
@@ -227,13 +225,25 @@ def _resize(s: Scene):
     taps = [s.place((length, 3), "int32") for length in hw]
     for operand, size in zip(taps, shape[1:3]):
         length = operand.shape[0]
-        s.memory.view(operand)[...] = np.stack([s.rng.integers(0, size, length), s.rng.integers(0, size, length), s.rng.choice([0, 1, 1024, 2048], length)], 1)
+        s.memory.view(operand)[...] = np.stack(
+            [
+                s.rng.integers(0, size, length),
+                s.rng.integers(0, size, length),
+                s.rng.choice([0, 1, 1024, 2048], length),
+            ],
+            1,
+        )
     return Resize(x=s.place(shape), rows=taps[0], cols=taps[1], out=s.place((shape[0], *hw, shape[3])))
 
 
 def _running(s: Scene):
     n, c = s.int(1, 2), s.int(1, 6)
-    return Accumulate(x=s.place((n, s.int(1, 4), s.int(1, 4), c)), acc=s.place((n, 1, 1, c), "int32"), first=s.draw(st.booleans()), in_zp=s.draw(zero_points))
+    return Accumulate(
+        x=s.place((n, s.int(1, 4), s.int(1, 4), c)),
+        acc=s.place((n, 1, 1, c), "int32"),
+        first=s.draw(st.booleans()),
+        in_zp=s.draw(zero_points),
+    )
 
 
 def _requantize(s: Scene):
@@ -242,7 +252,10 @@ def _requantize(s: Scene):
 
 
 def _copy(s: Scene):
-    shape, dtype = tuple(s.int(1, 5) for _ in range(s.int(1, 6))), s.draw(st.sampled_from(["int8", "uint8", "int16", "int32"]))
+    shape, dtype = (
+        tuple(s.int(1, 5) for _ in range(s.int(1, 6))),
+        s.draw(st.sampled_from(["int8", "uint8", "int16", "int32"])),
+    )
     return Copy(src=s.place(shape, dtype), out=s.place(shape, dtype))
 
 
@@ -271,18 +284,36 @@ def _encode(s: Scene):
 def _decode(s: Scene):
     height, width, channels, rows = s.int(1, 7), s.int(1, 6), s.int(1, 9), s.int(1, 4)
     codec, zero_point, tiles = s.draw(st.sampled_from(SLOT_CODECS)), s.draw(zero_points), -(-height // rows)
-    layout = SlotLayout(codec, rows, 4 + s.draw(st.sampled_from([1, rows * width * channels // 2 + 1, rows * width * channels])), zero_point)
+    layout = SlotLayout(
+        codec,
+        rows,
+        4 + s.draw(st.sampled_from([1, rows * width * channels // 2 + 1, rows * width * channels])),
+        zero_point,
+    )
     slots = s.place((tiles, layout.slot_bytes), "uint8", plain=True)
     s.memory.view(slots)[...] = layout.encode(s.rows((height, width, channels), zero_point))
     last = height - (tiles - 1) * rows
     skip = s.int(0, min(rows - 1, height - 1))
     cut = s.int(0, min(last - 1, height - skip - 1))
-    return Decode(x=slots, out=s.place((height - skip - cut, width, channels)), codec=codec, tile_rows=rows, last_rows=last, skip=skip, zero_point=zero_point)
+    return Decode(
+        x=slots,
+        out=s.place((height - skip - cut, width, channels)),
+        codec=codec,
+        tile_rows=rows,
+        last_rows=last,
+        skip=skip,
+        zero_point=zero_point,
+    )
 
 
 def _argmax(s: Scene):
     shape = tuple(s.int(1, 6) for _ in range(s.int(1, 4)))
-    return CpuCall(function=CpuFunction.ARGMAX, inputs=[s.place(shape, s.draw(st.sampled_from(["int8", "uint8"])))], outputs=[s.place(shape[:-1] or (1,), "int32")], params=())
+    return CpuCall(
+        function=CpuFunction.ARGMAX,
+        inputs=[s.place(shape, s.draw(st.sampled_from(["int8", "uint8"])))],
+        outputs=[s.place(shape[:-1] or (1,), "int32")],
+        params=(),
+    )
 
 
 def _gather(s: Scene):
@@ -291,12 +322,37 @@ def _gather(s: Scene):
     indices = s.place(shape, "int32")
     s.memory.view(indices)[...] = s.rng.integers(0, table[0], shape)
     out = shape[:-1] if shape[-1] == 1 and s.draw(st.booleans()) else shape
-    return CpuCall(function=CpuFunction.GATHER_ROWS, inputs=[s.place(table, dtype), indices], outputs=[s.place((*out, table[1]), dtype)], params=())
+    return CpuCall(
+        function=CpuFunction.GATHER_ROWS,
+        inputs=[s.place(table, dtype), indices],
+        outputs=[s.place((*out, table[1]), dtype)],
+        params=(),
+    )
 
 
-BUILDERS = {"conv": _conv, "depthwise": _depthwise, "conv_transpose": _transpose, "matmul": _matmul, "add": _add, "mul": _mul, "maxmin": _maxmin, "table": _table, "pool": _pool,
-            "reduce": _reduce, "softmax": _softmax, "resize": _resize, "accumulate": _running, "requantize": _requantize, "copy": _copy, "fill": _fill, "receive": _receive,
-            "encode": _encode, "decode": _decode, "argmax": _argmax, "gather_rows": _gather}
+BUILDERS = {
+    "conv": _conv,
+    "depthwise": _depthwise,
+    "conv_transpose": _transpose,
+    "matmul": _matmul,
+    "add": _add,
+    "mul": _mul,
+    "maxmin": _maxmin,
+    "table": _table,
+    "pool": _pool,
+    "reduce": _reduce,
+    "softmax": _softmax,
+    "resize": _resize,
+    "accumulate": _running,
+    "requantize": _requantize,
+    "copy": _copy,
+    "fill": _fill,
+    "receive": _receive,
+    "encode": _encode,
+    "decode": _decode,
+    "argmax": _argmax,
+    "gather_rows": _gather,
+}
 
 
 def _with_table(s: Scene, instruction):
@@ -314,35 +370,3 @@ def scenes(draw, kind: str):
     instruction = _with_table(scene, BUILDERS[kind](scene))
     instruction.check()
     return scene.memory, instruction
-
-
-def by_numpy(memory: Memory, instruction) -> tuple[np.ndarray, np.ndarray]:
-    """What the memory holds afterwards, and tiles by dropped bits."""
-    after = Memory(memory.size_bytes)
-    after.bytes[:], after.streams = memory.bytes, memory.streams
-    operands = coded_operands(instruction)
-    after.open(operands)
-    instruction.execute(after)
-    after.close(instruction)
-    return after.bytes, after.tiles.get(0, np.zeros(9, np.int64))
-
-
-def by_native(memory: Memory, instruction, path: str | None = None) -> tuple[np.ndarray, np.ndarray, bool]:
-    """The same by the runtime, and whether a fast kernel did it; path: a code path of the fast kernels, None for the plain ones."""
-    loaded, status, data, after = library(), ctypes.c_int(), instruction.encode(), memory.bytes.copy()
-    handle = loaded.ergo_host_new(data, len(data), after.size, ctypes.byref(status))
-    assert handle is not None, f"{instruction}: refused with status {status.value}"
-    fast = False
-    try:
-        if path is not None and hasattr(instruction, "bias"):
-            arrays = [np.ascontiguousarray(memory.view(operand)) for operand in (instruction.w, instruction.bias, instruction.mult, instruction.shift)]
-            fast = bool(loaded.ergo_host_pack(handle, path_number(path), *(array.ctypes.data for array in arrays)))
-        streams = (Stream * 2)()
-        for number, array in memory.streams.items():
-            streams[number] = Stream(array.ctypes.data, array.nbytes)
-        dropped, one = (ctypes.c_int64 * 9)(), (ctypes.c_void_p * 1)(handle)
-        done = loaded.ergo_host_run(one, 1, after.ctypes.data, streams, 2, dropped, ctypes.byref(status))
-        assert done == 1, f"{instruction}: status {status.value}"
-    finally:
-        loaded.ergo_host_free(handle)
-    return after, np.array(dropped), fast

@@ -13,7 +13,16 @@ import numpy as np
 from tvm_ergo.target.program import Program
 
 SOURCES = Path(__file__).resolve().parents[3] / "target" / "native"
-FLAGS = ["-std=c11", "-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-Wall", "-Wextra", "-Werror"]
+FLAGS = [
+    "-std=c11",
+    "-O1",
+    "-g",
+    "-fsanitize=address,undefined",
+    "-fno-sanitize-recover=all",
+    "-Wall",
+    "-Wextra",
+    "-Werror",
+]
 
 
 def compiler() -> str | None:
@@ -25,7 +34,9 @@ def harness() -> Path:
     """The program `harness.c`, built once."""
     built = Path(mkdtemp(prefix="ergo-sanitized-")) / "harness"
     sources = [str(Path(__file__).parent / "harness.c"), *map(str, sorted(SOURCES.glob("*.c")))]
-    done = subprocess.run([compiler(), *FLAGS, f"-I{SOURCES}", "-o", str(built), *sources], capture_output=True, text=True, timeout=600)
+    done = subprocess.run(
+        [compiler(), *FLAGS, f"-I{SOURCES}", "-o", str(built), *sources], capture_output=True, text=True, timeout=600
+    )
     assert done.returncode == 0, done.stderr
     return built
 

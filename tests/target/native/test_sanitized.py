@@ -1,4 +1,5 @@
-"""Every instruction as a Program of its own, and mutated Programs, under the sanitizers: the same outputs as NumPy, or refused."""
+"""Every instruction as a Program of its own, and mutated Programs, under the sanitizers: the same outputs as NumPy,
+or refused."""
 
 from __future__ import annotations
 
@@ -9,13 +10,14 @@ import struct
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 from tvm_ergo.target.errors import ErgoError
 from tvm_ergo.target.isa import DType, Halt, contiguous
 from tvm_ergo.target.machine import Machine
 from tvm_ergo.target.program import HEAD, MAGIC, Port, Program
 
-from .instructions import BUILDERS, MEMORY_BYTES, by_numpy, scenes
+from .executed import by_numpy
+from .instructions import BUILDERS, scenes
+from .scene import MEMORY_BYTES
 from .sanitized import compiler, hashed, results, samples
 
 pytestmark = pytest.mark.skipif(compiler() is None, reason="no C compiler: apt-get install gcc")
@@ -37,9 +39,18 @@ def drawn(kind: str, count: int) -> list:
 
 def alone(memory, instruction) -> Program:
     """A Program that loads all of the memory, executes one instruction and gives all of the memory back."""
-    inputs = [Port(f"in{number}", contiguous(0, DType.I8, (2000,)), True) for number in (0, 1)] if memory.streams else []
+    inputs = (
+        [Port(f"in{number}", contiguous(0, DType.I8, (2000,)), True) for number in (0, 1)] if memory.streams else []
+    )
     whole = contiguous(0, DType.U8, (MEMORY_BYTES,))
-    return Program(chip_name="", instructions=[instruction, Halt()], data=[(0, memory.bytes.tobytes())], inputs=inputs, outputs=[Port("all", whole)], memory_bytes=MEMORY_BYTES)
+    return Program(
+        chip_name="",
+        instructions=[instruction, Halt()],
+        data=[(0, memory.bytes.tobytes())],
+        inputs=inputs,
+        outputs=[Port("all", whole)],
+        memory_bytes=MEMORY_BYTES,
+    )
 
 
 @pytest.mark.parametrize("kind", BUILDERS)
@@ -55,7 +66,7 @@ def test_every_instruction(kind, tmp_path):
 
 def mutated(data: bytes, rng: random.Random) -> bytes:
     """A few bytes changed behind the header, the checksum made right again."""
-    payload = bytearray(data[HEAD.size:])
+    payload = bytearray(data[HEAD.size :])
     begin = 0 if rng.random() < 0.5 else max(0, len(payload) - 400)  # instructions stand last
     for _ in range(rng.choice([1, 1, 2, 5])):
         at = rng.randrange(begin, len(payload))
@@ -66,19 +77,31 @@ def mutated(data: bytes, rng: random.Random) -> bytes:
 
 
 def small(program: Program) -> bool:
-    operands = [o for i in program.instructions for o in i.reads() + i.writes()] + [p.operand for p in program.inputs + program.outputs]
+    operands = [o for i in program.instructions for o in i.reads() + i.writes()] + [
+        p.operand for p in program.inputs + program.outputs
+    ]
     return program.memory_bytes <= 1 << 24 and all(o.elements <= WORK for o in operands)
 
 
-@pytest.mark.parametrize("kind", ["conv", "depthwise", "add", "pool", "table", "encode", "decode", "receive", "reduce", "matmul"])
+@pytest.mark.parametrize(
+    "kind", ["conv", "depthwise", "add", "pool", "table", "encode", "decode", "receive", "reduce", "matmul"]
+)
 def test_mutated_programs(kind, tmp_path):
     rng, cases = random.Random(kind), []
     for memory, instruction in drawn(kind, 3):
         extent = max(o.extent[1] for o in instruction.reads() + instruction.writes())
         written = instruction.writes()[0].stored
-        inputs = [Port(f"in{number}", contiguous(0, DType.I8, (2000,)), True) for number in (0, 1)] if memory.streams else []
-        program = Program(chip_name="ergo/1", instructions=[instruction, Halt()], data=[(0, memory.bytes[:extent].tobytes())], inputs=inputs,
-                          outputs=[Port("y", written)], memory_bytes=extent)
+        inputs = (
+            [Port(f"in{number}", contiguous(0, DType.I8, (2000,)), True) for number in (0, 1)] if memory.streams else []
+        )
+        program = Program(
+            chip_name="ergo/1",
+            instructions=[instruction, Halt()],
+            data=[(0, memory.bytes[:extent].tobytes())],
+            inputs=inputs,
+            outputs=[Port("y", written)],
+            memory_bytes=extent,
+        )
         cases += [mutated(program.to_bytes(), rng) for _ in range(60)]
     taken, expected = [], []
     for data in cases:
@@ -97,10 +120,19 @@ def test_mutated_programs(kind, tmp_path):
 
 
 def test_programs_that_are_not(tmp_path):
-    good = Program(chip_name="ergo/1", instructions=[Halt()], data=[], inputs=[], outputs=[], memory_bytes=16).to_bytes()
+    good = Program(
+        chip_name="ergo/1", instructions=[Halt()], data=[], inputs=[], outputs=[], memory_bytes=16
+    ).to_bytes()
     other = good[:4] + b"\x09" + good[5:]
-    cases = {b"": "ERGO_NOT_A_PROGRAM", b"GIF8" + good[4:]: "ERGO_NOT_A_PROGRAM", good[:20]: "ERGO_TRUNCATED", good[:-1]: "ERGO_TRUNCATED", good + b"\0": "ERGO_TRUNCATED",
-             other: "ERGO_WRONG_VERSION", good[:-1] + bytes([good[-1] ^ 1]): "ERGO_CHECKSUM"}
+    cases = {
+        b"": "ERGO_NOT_A_PROGRAM",
+        b"GIF8" + good[4:]: "ERGO_NOT_A_PROGRAM",
+        good[:20]: "ERGO_TRUNCATED",
+        good[:-1]: "ERGO_TRUNCATED",
+        good + b"\0": "ERGO_TRUNCATED",
+        other: "ERGO_WRONG_VERSION",
+        good[:-1] + bytes([good[-1] ^ 1]): "ERGO_CHECKSUM",
+    }
     assert results(list(cases), tmp_path) == list(cases.values())
     assert results([good], tmp_path) == [hashed([])]
 

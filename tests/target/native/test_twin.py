@@ -5,13 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 from tvm_ergo.target.native.library import library, path_names
 
-from .instructions import BUILDERS, by_native, by_numpy, scenes
+from .executed import by_native, by_numpy
+from .instructions import BUILDERS, scenes
 
 pytestmark = pytest.mark.skipif(library() is None, reason="the native runtime was not built: pip install -e .")
-QUIET = dict(deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much])
+QUIET = dict(
+    deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
+)
 
 
 @pytest.mark.parametrize("kind", BUILDERS)

@@ -22,4 +22,5 @@ void _start(void) {
   exit(main());
 }
 
-__attribute__((section(".vectors"), used)) static const void *const vectors[16] = {__stack, (const void *)_start, (const void *)stop, (const void *)stop};
+__attribute__((section(".vectors"), used)) static const void *const vectors[16] = {
+    __stack, (const void *)_start, (const void *)stop, (const void *)stop};

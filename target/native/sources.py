@@ -1,0 +1,64 @@
+"""Which files the runtime in C is made of: the core, and what each instruction and code adds. A new instruction is
+one line here and one file."""
+
+from __future__ import annotations
+
+from tvm_ergo.target.codecs import Codec
+
+CORE = (
+    "ergo.h",
+    "ergo_internal.h",
+    "sha256.h",
+    "sha256.c",
+    "parse.c",
+    "operand.c",
+    "check.c",
+    "memory.c",
+    "load.c",
+    "run.c",
+    "rows.c",
+    "slots.c",
+    "output_table.c",
+    "box.h",
+    "box.c",
+)
+TENSOR, BOX = ("output.c", "window.h", "weights.c"), ("box.h", "box.c")
+LOGISTIC = ("logistic.h", "logistic.c", "arithmetic.c")
+# the runtime's name of an instruction, and its sources
+OPS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "CONV": ("conv", ("op_conv.c", *TENSOR)),
+    "DEPTHWISE": ("depthwise", ("op_depthwise.c", *TENSOR)),
+    "CONV_TRANSPOSE": ("conv_transpose", ("op_conv_transpose.c", *TENSOR)),
+    "MATMUL": ("matmul", ("op_matmul.c", *TENSOR)),
+    "ADD": ("add", ("op_elementwise.c", *BOX)),
+    "MUL": ("mul", ("op_elementwise.c", *BOX)),
+    "MAXMIN": ("maxmin", ("op_elementwise.c", *BOX)),
+    "TABLE": ("table", ("op_table.c", *BOX)),
+    "POOL": ("pool", ("op_pool.c", "window.h")),
+    "REDUCE": ("reduce", ("op_reduce.c",)),
+    "SOFTMAX": ("softmax", ("op_softmax.c", *BOX)),
+    "RESIZE": ("resize", ("op_resize.c",)),
+    "ACCUMULATE": ("accumulate", ("op_running.c", *BOX)),
+    "REQUANTIZE": ("requantize", ("op_running.c", *BOX)),
+    "COPY": ("copy", ("op_move.c", *BOX)),
+    "FILL": ("fill", ("op_move.c", *BOX)),
+    "RECEIVE": ("receive", ("op_move.c", *BOX)),
+    "ENCODE": ("encode", ("op_code.c",)),
+    "DECODE": ("decode", ("op_code.c",)),
+    "CPU_CALL": ("cpu_call", ("op_cpu.c", *BOX)),
+    "HALT": ("halt", ("op_cpu.c", *BOX)),
+    "SPMV": ("spmv", ("op_spmv.c", "output.c")),
+}
+SLOTS: dict[Codec, tuple[str, tuple[str, ...]]] = {
+    Codec.BITMASK: ("bitmask", ("codec_bitmask.c",)),
+    Codec.BITPLANE: ("bitplane", ("codec_bitplane.c",)),
+    Codec.CONTEXT: ("context", ("codec_context.c", *LOGISTIC)),
+    Codec.STATIC: ("static", ("codec_static.c", "static_table.h")),
+}
+WEIGHTS: dict[Codec, tuple[str, tuple[str, ...]]] = {
+    Codec.PACKED: ("packed", ("weights_fields.c",)),
+    Codec.RUNS: ("runs", ("weights_fields.c",)),
+    Codec.HUFFMAN: ("huffman", ("weights_huffman.c",)),
+    Codec.HUFFMAN_RUNS: ("huffman_runs", ("weights_huffman.c",)),
+    Codec.CABAC: ("cabac", ("weights_cabac.c", *LOGISTIC)),
+}
