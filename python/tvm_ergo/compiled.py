@@ -110,6 +110,14 @@ class CompiledModel:
         return relax.VirtualMachine(self.module, tvm.cpu())
 
     @cached_property
+    def _steps(self) -> Chain | None:
+        """The chain, ready to run: to the bit what a virtual machine gives, without its time. None where operators stay on the host."""
+        if self.chain is None or isinstance(self.chain, Chain):
+            return self.chain
+        types = [[(tuple(t.shape), t.dtype) for t in tensors] for tensors in (self.inputs + self.states, self.outputs + self.states)]
+        return Chain.of(self.chain, *types, self._program_bytes, self.programs, self.source)
+
+    @cached_property
     def _idle(self) -> list[relax.VirtualMachine]:
         """Virtual machines that no run has now."""
         return []
@@ -141,7 +149,7 @@ class CompiledModel:
         with self.kept.turn if self.states else nullcontext():
             arrays = self.check_inputs(inputs)
             with record() as calls:
-                values = self.chain.run(arrays) if self.module is None else self._on_machine(arrays)
+                values = self._on_machine(arrays) if self._steps is None else self._steps.run(arrays)
             names = [t.name for t in (*self.outputs, *self.states)]
             found = list(zip(names, values, strict=True))
             self.kept.values = dict(found[len(self.outputs):])
