@@ -23,6 +23,7 @@ from tvm_ergo.codegen.stream import graph_of, streamed, symbol_of
 from tvm_ergo.codegen.weights.report import rows_of
 from tvm_ergo.relay_passes import dialect
 from tvm_ergo.target.chip import Chip
+from tvm_ergo.target.errors import DatabaseError
 from tvm_ergo.target.isa import DType, Halt, Instruction, contiguous
 from tvm_ergo.target.program import Buffer, BufferKind, Node, Port, Program
 
@@ -58,12 +59,23 @@ def compile_graph(graph: Graph, chip: Chip, *, memory_bytes: int | None = None, 
     if options.fuse_coding:
         graph = fuse(graph)
     memory = chip.memory_bytes if memory_bytes is None else memory_bytes
-    plan = None if decided is None else remade(graph, decided, options)
-    if plan is None or plan.memory_bytes > memory:
-        plan = choose(graph, chip, memory, options, objective)
-    elif isinstance(plan, SpacePlan):
-        plan = replace(plan, subproblems=Paths(plan.graph, chip, options).parts_of(plan, decided["ways"]))
-    return emit_program(plan, chip, memory)
+    plan = None if decided is None else _carried_out(graph, decided, chip, memory, options)
+    return emit_program(plan or choose(graph, chip, memory, options, objective), chip, memory)
+
+
+def _carried_out(graph: Graph, decided: dict, chip: Chip, memory_bytes: int, options: Options) -> Plan | SpacePlan | None:
+    """The plan that was decided elsewhere, tuning results among that, which anybody may have written; None where it does not fit.
+
+    Errors: DatabaseError for what is no plan.
+    """
+    try:
+        plan = remade(graph, decided, options)
+        if plan is None or plan.memory_bytes > memory_bytes:
+            return None
+        return replace(plan, subproblems=Paths(plan.graph, chip, options).parts_of(plan, decided["ways"])) if isinstance(plan, SpacePlan) else plan
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError, AssertionError, ArithmeticError) as error:
+        raise DatabaseError("a plan that was decided before cannot be carried out", available=f"{type(error).__name__}: {error}"[:200],
+                            remedy="tune again, or compile without tuning results") from error
 
 
 def instructions_of(plan: Plan | SpacePlan) -> tuple[list[Instruction], list[int], dict[int, tuple[int, int]]]:

@@ -7,13 +7,13 @@ voltage, leakage power linearly with the voltage (constant leakage current: a si
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass, replace
 from numbers import Integral
 from pathlib import Path
 
 from tvm_ergo.target.errors import TargetError
+from tvm_ergo.target.limits import parsed_json
 from tvm_ergo.target.isa.cost import Event
 from tvm_ergo.target.sums import added
 
@@ -241,7 +241,7 @@ def chip_names() -> list[str]:
 def load_chip(path) -> Chip:
     """Read a chip file. Errors: TargetError (not readable, not JSON, key missing, unknown, or of the wrong kind)."""
     try:
-        data = json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+        data = parsed_json(Path(path).read_bytes())
+    except (OSError, ValueError) as error:
         raise TargetError(f"cannot read chip file: {error}", where=str(path), required="a JSON file as written by Chip.to_json") from None
     return Chip.from_json(data, str(path))

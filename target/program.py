@@ -16,6 +16,7 @@ from enum import IntEnum
 from tvm_ergo.target.errors import ProgramError
 from tvm_ergo.target.isa import DType, Halt, Instruction, Operand, Receive, decode
 from tvm_ergo.target.isa.fields import Reader, Tensor
+from tvm_ergo.target.limits import parsed_json
 
 MAGIC = b"ERGO"
 VERSION = 2
@@ -265,8 +266,8 @@ def _decode(cls, payload: bytes) -> Program:
 
     chip_name, (memory_bytes,), meta = text(), reader.unpack("Q"), text()
     try:
-        meta = json.loads(meta)
-    except (ValueError, RecursionError) as error:
+        meta = parsed_json(meta)
+    except ValueError as error:
         raise ProgramError(f"the program's meta is not JSON: {error}") from None
     nodes = section(lambda: Node(text(), text(), text()))
     buffers = section(lambda: Buffer(text(), *reader.unpack("QQQQB")))

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tvm_ergo.target.errors import TargetError
+from tvm_ergo.target.limits import parsed_json
 
 if TYPE_CHECKING:
     from tvm.target import Target
@@ -100,8 +101,8 @@ def _chip_of_options(attrs: dict) -> Chip:
 
 def _parse_model(text: str) -> dict:
     try:
-        model = json.loads(text)
-    except (ValueError, RecursionError) as error:
+        model = parsed_json(text)
+    except ValueError as error:
         raise TargetError(f"target option model is not JSON: {error}", where=text[:200], remedy='for example {"memory-bytes": 65536}') from None
     unknown = sorted(set(model) - set(_MODEL_KEYS)) if isinstance(model, dict) else [text]
     if unknown:

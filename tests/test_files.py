@@ -3,6 +3,7 @@
 import fcntl
 import os
 import signal
+import stat
 import socket
 import subprocess
 import sys
@@ -143,3 +144,46 @@ def test_many_writers_of_one_target(tmp_path):
     for thread in threads:
         thread.join()
     assert (tmp_path / "a.txt").read_text() in contents and os.listdir(tmp_path) == ["a.txt"]
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o640, 0o444, 0o755])
+def test_a_file_that_was_there_keeps_its_mode(tmp_path, mode):
+    target = tmp_path / "a.txt"
+    target.write_text("old")
+    target.chmod(mode)
+    write_atomically(target, "new")
+    assert target.read_text() == "new" and stat.S_IMODE(target.stat().st_mode) == mode
+    os.symlink("a.txt", tmp_path / "link")
+    write_atomically(tmp_path / "link", "newer")
+    assert target.read_text() == "newer" and stat.S_IMODE(target.stat().st_mode) == mode
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only the superuser gives files away")
+def test_a_file_that_was_there_keeps_its_owner(tmp_path):
+    target = tmp_path / "a.txt"
+    target.write_text("old")
+    os.chown(target, 12345, 23456)
+    target.chmod(0o640)
+    write_atomically(target, "new")
+    about = target.stat()
+    assert (about.st_uid, about.st_gid, stat.S_IMODE(about.st_mode)) == (12345, 23456, 0o640)
+
+
+def test_a_group_that_cannot_be_given_gets_no_rights(tmp_path, monkeypatch):
+    target = tmp_path / "a.txt"
+    target.write_text("old")
+    target.chmod(0o664)
+    real = os.stat
+
+    def other_group(path, **options):
+        about = real(path, **options)
+        return os.stat_result((*about[:5], about.st_gid + 1, *about[6:])) if str(path) == str(target) else about
+
+    def refuse(*_):
+        raise PermissionError
+
+    monkeypatch.setattr(os, "stat", other_group)
+    monkeypatch.setattr(os, "fchown", refuse)
+    write_atomically(target, "new")
+    monkeypatch.undo()
+    assert stat.S_IMODE(target.stat().st_mode) == 0o604

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from tvm_ergo.codegen.tuning.figures import Figures
 from tvm_ergo.target.errors import DatabaseError, OutputError
+from tvm_ergo.target.limits import parsed_json
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ class Trial:
 
     @classmethod
     def from_json(cls, line: str) -> Trial:
-        data = json.loads(line)
+        data = parsed_json(line)
         return cls(data["task"], data["way"], tuple(data["values"]), data["figures"] and Figures.from_json(data["figures"]), data["predicted"])
 
 

@@ -11,6 +11,7 @@ import fcntl
 import os
 import re
 import socket
+import stat
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
@@ -23,7 +24,7 @@ SUFFIX = ".ergo-part"
 def write_atomically(path: str | Path, data: bytes | str) -> Path:
     """Writes ``data`` to ``path`` or leaves ``path`` as it was.
 
-    A link stays a link: the file it points to is written. A device or pipe is written into, never replaced by a file.
+    A file that was there keeps its mode and owner. A link stays a link: the file it points to is written. A device or pipe is written into, never replaced by a file.
     Errors: OutputError where the folder does not exist or cannot be written.
     """
     write_together([(path, data)])
@@ -73,8 +74,24 @@ def _stage(path: Path, payload: bytes, staged: list[tuple[Path, str, Path]]):
     file.write(payload)
     file.flush()
     os.fsync(file.fileno())
-    os.chmod(temporary, 0o666 & ~_umask())
+    _as_before(file.fileno(), target)
     return file
+
+
+def _as_before(file: int, target: Path) -> None:
+    """Mode, owner and group of the file that is replaced, as far as this user may give them; of a new file, what the umask leaves."""
+    try:
+        old = os.stat(target)
+    except OSError:
+        os.fchmod(file, 0o666 & ~_umask())
+        return
+    for owner, group in ((old.st_uid, -1), (-1, old.st_gid)):  # apart: a user may give a file to another of their groups, but not to another user
+        with contextlib.suppress(OSError):
+            os.fchown(file, owner, group)
+    mode = stat.S_IMODE(old.st_mode) & 0o777
+    if os.fstat(file).st_gid != old.st_gid:  # what the old group might do, this one must not
+        mode &= 0o707
+    os.fchmod(file, mode)
 
 
 def _prefix(target: Path) -> str:

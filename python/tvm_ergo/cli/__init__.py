@@ -11,7 +11,9 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+
+from tvm_ergo.printed import printable
 
 COMMANDS = ("compile", "compress", "run", "eval", "report", "explore", "tune", "worker", "export-c", "disasm", "targets", "ops")
 
@@ -34,15 +36,42 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> int:
     with _ctrl_c() as pressed:
         try:
-            return _run(argv)
+            code = _run(argv)
+            sys.stdout.flush()  # a full disk is noticed here, and not when nobody can say so any more
+            return code
         except BrokenPipeError:  # the reader (head, less) went away: not our error
             sys.stderr.close()
             return 0
+        except OSError as error:
+            if pressed():
+                return _interrupted()
+            _say(f"tvm-ergo: OutputError: the system refused to read or write: {error.strerror or error}\n"
+                 f"  where: {error.filename or 'standard output'}\n  remedy: look for free space and for permissions")
+            _silence()
+            return 2
         except (KeyboardInterrupt, Exception) as error:
             if isinstance(error, KeyboardInterrupt) or pressed():  # modules that are being imported turn it into errors of their own
-                print("tvm-ergo: interrupted", file=sys.stderr)
-                return 130
+                return _interrupted()
             raise
+
+
+def _interrupted() -> int:
+    _say("tvm-ergo: interrupted")
+    return 130
+
+
+def _say(text: str) -> None:
+    """On standard error, where that takes anything."""
+    with suppress(OSError):
+        print(printable(text), file=sys.stderr, flush=True)
+
+
+def _silence() -> None:
+    """What is left in standard output's buffer goes nowhere: the interpreter would try once more at its end, and say so in a traceback."""
+    with suppress(OSError, ValueError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
 
 
 def _run(argv: list[str] | None) -> int:
@@ -55,7 +84,7 @@ def _run(argv: list[str] | None) -> int:
         with model_bytes_limit(getattr(arguments, "max_model_bytes", None)):
             return arguments.run(arguments) or 0
     except ErgoError as error:
-        print(f"tvm-ergo: {type(error).__name__}: {error}", file=sys.stderr)
+        _say(f"tvm-ergo: {type(error).__name__}: {error}")
         return 2
 
 

@@ -11,6 +11,7 @@ from rich.console import Console
 
 from tvm_ergo.codegen.choices import Objective, Weights
 from tvm_ergo.files import check_writable, write_atomically, write_together
+from tvm_ergo.printed import SafeConsole
 from tvm_ergo.relay_passes.array_files import read_arrays
 from tvm_ergo.target.chip import bytes_of
 from tvm_ergo.target.errors import OutputError, TargetError
@@ -181,8 +182,8 @@ def console(arguments: argparse.Namespace) -> Console:
 
 def report_console(stderr: bool = False) -> Console:
     """As wide as the terminal; 130 columns into a file or pipe."""
-    found = Console(stderr=stderr, highlight=False)
-    return found if found.is_terminal else Console(stderr=stderr, highlight=False, width=130)
+    found = SafeConsole(stderr=stderr)
+    return found if found.is_terminal else SafeConsole(stderr=stderr, width=130)
 
 
 def read_calibration(text: str | None):

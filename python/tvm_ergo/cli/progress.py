@@ -8,8 +8,9 @@ import threading
 import time
 from contextlib import contextmanager
 
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from tvm_ergo.printed import SafeConsole, printable
 
 NEW_STEP_S = 2.0
 """A new step is told when the last line, or the start, is so long ago: what takes a moment says nothing."""
@@ -19,12 +20,12 @@ SAME_STEP_S = 10.0
 @contextmanager
 def progress_bar(description: str, total: int | None = None):
     """Yields ``advance(done, total, description)``."""
-    err = Console(stderr=True)
+    err = SafeConsole(stderr=True)
     if not err.is_terminal:
         with plain_lines(description, Lines()) as advance:
             yield advance
         return
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
     with Progress(*columns, console=err, transient=True) as progress:
         task = progress.add_task(description, total=total)
         yield lambda done, total=total, description=description: progress.update(task, completed=done, total=total, description=description)
@@ -42,7 +43,7 @@ class Lines:
         if now - self.last >= (self.same_s if step == self.step else self.new_s):
             self.step, self.last = step, now
             with contextlib.suppress(OSError, ValueError):  # nobody reads any more: no reason to stop the work
-                print(f"tvm-ergo: {' '.join(filter(None, (step, how_far)))} ({now - self.start:.0f} s)", file=sys.stderr, flush=True)
+                print(printable(f"tvm-ergo: {' '.join(filter(None, (step, how_far)))} ({now - self.start:.0f} s)"), file=sys.stderr, flush=True)
 
 
 @contextmanager

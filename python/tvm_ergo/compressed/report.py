@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import html
 from enum import Enum
 
 import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 from rich.table import Table
 
+from tvm_ergo.printed import html_text
 from tvm_ergo.compressed.layers import LayerRow
 from tvm_ergo.report.html import STYLE, plot, table
 from tvm_ergo.report.model import Row
@@ -162,8 +162,8 @@ def page(report: CompressionReport) -> str:
                         go.Bar(name="stored", x=[r.name for r in report.layers], y=[r.stored_bytes for r in report.layers], marker_color="#2f7ed8")])
     figure.update_layout(template="plotly_white", barmode="overlay", height=420, yaxis={"type": "log", "title": "bytes of the weights"},
                          margin={"l": 65, "r": 20, "t": 20, "b": 120}, legend={"orientation": "h", "y": 1.08, "x": 0})
-    name = html.escape(report.model)
-    body = [f"<h1>{name}, compressed</h1>", *(f"<p>{html.escape(line)}.</p>" for line in summary(report)), plot(figure)]
+    name = html_text(report.model)
+    body = [f"<h1>{name}, compressed</h1>", *(f"<p>{html_text(line)}.</p>" for line in summary(report)), plot(figure)]
     if len(report.attempts) > 1:
         tried = sorted(report.attempts, key=lambda a: a.size_bytes)
         curve = go.Figure(go.Scatter(x=[a.size_bytes for a in tried], y=[a.figure for a in tried], mode="lines+markers", line={"color": "#d9822b"}))

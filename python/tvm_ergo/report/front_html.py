@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import html
 
 import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 from plotly.subplots import make_subplots
 
+from tvm_ergo.printed import html_text
 from tvm_ergo.report.front import FRONT_HEADER, Front, Series, front_caption, front_cells
 from tvm_ergo.report.html import STYLE, plot, table
 
@@ -48,13 +48,13 @@ def _step_line(series: Series, figure_name: str, colour: str, legend: bool) -> g
 
 def front_page(front: Front) -> str:
     """The whole page as text."""
-    name = html.escape(front.model)
-    body = [f"<h1>What {name} can be had for on {html.escape(front.chip)}</h1>",
-            f"<p>Every point is a plan that was lowered to a Program and priced at {front.clock_hz / 1e6:,.0f} MHz ({html.escape(front.point)}). Memory is constants (weights, "
+    name = html_text(front.model)
+    body = [f"<h1>What {name} can be had for on {html_text(front.chip)}</h1>",
+            f"<p>Every point is a plan that was lowered to a Program and priced at {front.clock_hz / 1e6:,.0f} MHz ({html_text(front.point)}). Memory is constants (weights, "
             f"biases, tables) and activations together; the chip has {front.chip_memory_bytes:,} bytes.</p>", plot(front_figure(front))]
     for series in front.series:
-        body += [f"<h2>Frame {series.name}</h2>", f"<p>{html.escape(front_caption(front, series))}.</p>",
+        body += [f"<h2>Frame {series.name}</h2>", f"<p>{html_text(front_caption(front, series))}.</p>",
                  table(FRONT_HEADER, [front_cells(p) for p in series.points])]
-    body += [f"<p>{html.escape(note)}.</p>" for note in front.notes]
+    body += [f"<p>{html_text(note)}.</p>" for note in front.notes]
     return (f"<!doctype html><html><head><meta charset='utf-8'><title>{name}</title><style>{STYLE}</style>"
             f"<script>{get_plotlyjs()}</script></head><body>{''.join(body)}</body></html>")

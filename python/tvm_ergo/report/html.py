@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import html
 
 import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 
+from tvm_ergo.printed import html_text
 from tvm_ergo.report.figures import (COMPRESSED_HEADER, DYNAMIC, HOST_NOTE, SUBPROBLEM_HEADER, activation_text, compressed_rows, energy, host_rows, idle_mw, input_text,
                                      kind_texts, latency, memory_text, peak_text, plan_texts, port_text, rate, size, subproblem_rows)
 from tvm_ergo.report.model import ProgramReport, Report
@@ -24,19 +24,19 @@ td:first-child,th:first-child,.t{text-align:left!important;overflow-wrap:anywher
 
 def html_page(report: Report) -> str:
     """The whole page as text."""
-    body = [f"<h1>{html.escape(report.model)} on {html.escape(report.chip)}</h1>", _headline(report)]
+    body = [f"<h1>{html_text(report.model)} on {html_text(report.chip)}</h1>", _headline(report)]
     if report.host:
         body.append(f"<p>{len(report.host)} operators run on the host CPU; {HOST_NOTE}.</p>")
-    body += [f"<p>Input: {html.escape(input_text(row))}.</p>" for row in report.inputs]
-    body += [f"<p>{'Takes' if row.direction == 'input' else 'Gives'} {html.escape(port_text(row))}.</p>" for row in report.ports]
+    body += [f"<p>Input: {html_text(input_text(row))}.</p>" for row in report.inputs]
+    body += [f"<p>{'Takes' if row.direction == 'input' else 'Gives'} {html_text(port_text(row))}.</p>" for row in report.ports]
     if report.points:
-        body += [f"<p>Zeros: {html.escape(zeros_text(report))}.</p>"] if report.zeros else []
-        body += ["<h2>Every operating point</h2>", table(*point_table(report)), f"<h2>Energy by part at {html.escape(report.point)}, uJ</h2>",
+        body += [f"<p>Zeros: {html_text(zeros_text(report))}.</p>"] if report.zeros else []
+        body += ["<h2>Every operating point</h2>", table(*point_table(report)), f"<h2>Energy by part at {html_text(report.point)}, uJ</h2>",
                  table(PART_HEADER, part_table(report))]
     for program in report.programs:
-        label = html.escape(program.symbol)
+        label = html_text(program.symbol)
         body += [f"<h2>Memory map over time: {label}</h2>", _kinds(program), plot(memory_map(program)),
-                 f"<p>At the peak: {html.escape(peak_text(program, most=8))}.</p>", "<h2>Live bytes over time</h2>", plot(live_bytes(program)),
+                 f"<p>At the peak: {html_text(peak_text(program, most=8))}.</p>", "<h2>Live bytes over time</h2>", plot(live_bytes(program)),
                  *_decisions(program), "<h2>Lives of the tensors</h2>", plot(tensor_lives(program)), *_compressed(program),
                  *_weights(program), "<h2>Energy by layer</h2>", plot(energy_bars(program)), "<h2>Layers</h2>", _layers(program)]
     body.append("<h2>Energy by event</h2>" + table(("event", "uJ"), [
@@ -46,7 +46,7 @@ def html_page(report: Report) -> str:
             ("node", "op", "reason", "remedy"), host_rows(report, most=20), text_columns=4))
     if report.errors:
         body += ["<h2>Where quantization error enters</h2>", plot(error_bars(report))]
-    return (f"<!doctype html><html><head><meta charset='utf-8'><title>{html.escape(report.model)}</title><style>{STYLE}</style>"
+    return (f"<!doctype html><html><head><meta charset='utf-8'><title>{html_text(report.model)}</title><style>{STYLE}</style>"
             f"<script>{get_plotlyjs()}</script></head><body>{''.join(body)}</body></html>")
 
 
@@ -59,13 +59,13 @@ def _headline(report: Report) -> str:
               (f"power at {row.frames_per_s:,g} fps", f"{row.power_mw:,.3f} mW", f"{idle_mw(report, row):,.3f} mW of it idle" + (f"; {row.gated_mw:,.3f} mW with gating" if row.gated_mw is not None else ""))
               for row in report.power]
     if report.peak is not None:
-        cells.append(("peak power", *(html.escape(text) for text in peak_power_text(report.peak))))
+        cells.append(("peak power", *(html_text(text) for text in peak_power_text(report.peak))))
     return "<div class='big'>" + "".join(f"<div>{name}<b>{value}</b>{note}</div>" for name, value, note in cells) + "</div>"
 
 
 def _kinds(program: ProgramReport) -> str:
     """The peak of each kind of content."""
-    cells = [f"<span>{html.escape(name)} <b>{size}</b></span>" for name, size in kind_texts(program)]
+    cells = [f"<span>{html_text(name)} <b>{size}</b></span>" for name, size in kind_texts(program)]
     return f"<p class='kinds'>Peak of each: {' '.join(cells)}</p>" if cells else ""
 
 
@@ -73,7 +73,7 @@ def _decisions(program: ProgramReport) -> list[str]:
     """What was decided about the memory, and why."""
     if program.plan is None:
         return []
-    lines = "".join(f"<p><b>{html.escape(name)}</b>: {html.escape(text)}.</p>" for name, text in plan_texts(program.plan))
+    lines = "".join(f"<p><b>{html_text(name)}</b>: {html_text(text)}.</p>" for name, text in plan_texts(program.plan))
     rows = subproblem_rows(program.plan)
     return ["<h2>What was decided, and why</h2>", lines, table(SUBPROBLEM_HEADER, rows, text_columns=2) if rows else ""]
 
@@ -85,7 +85,7 @@ def _compressed(program: ProgramReport) -> list[str]:
 
 def _weights(program: ProgramReport) -> list[str]:
     rows = weights_table(program)
-    return [f"<h2>Weights</h2><p>{html.escape(weights_text(program))}.</p>", table(WEIGHTS_HEADER, rows, text_columns=3)] if rows else []
+    return [f"<h2>Weights</h2><p>{html_text(weights_text(program))}.</p>", table(WEIGHTS_HEADER, rows, text_columns=3)] if rows else []
 
 
 def _layers(program: ProgramReport) -> str:
@@ -95,8 +95,8 @@ def _layers(program: ProgramReport) -> str:
 
 
 def table(header, rows, text_columns: int = 1) -> str:
-    head = "".join(f"<th{' class=t' if i < text_columns else ''}>{html.escape(name)}</th>" for i, name in enumerate(header))
-    body = "".join("<tr>" + "".join(f"<td{' class=t' if i < text_columns else ''}>{html.escape(str(cell))}</td>"
+    head = "".join(f"<th{' class=t' if i < text_columns else ''}>{html_text(name)}</th>" for i, name in enumerate(header))
+    body = "".join("<tr>" + "".join(f"<td{' class=t' if i < text_columns else ''}>{html_text(str(cell))}</td>"
                                     for i, cell in enumerate(row)) + "</tr>" for row in rows)
     return f"<table><tr>{head}</tr>{body}</table>"
 

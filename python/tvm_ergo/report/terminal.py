@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
+from tvm_ergo.printed import SafeConsole, plain
 from tvm_ergo.report.brief import accuracy_lines
 from tvm_ergo.report.figures import (COMPRESSED_HEADER, DYNAMIC, HOST_NOTE, SUBPROBLEM_HEADER, activation_text, compressed_rows, energy, host_rows, idle_mw, input_text,
                                      kind_texts, latency, memory_text, peak_text, plan_texts, port_text, rate, size, subproblem_rows)
@@ -21,7 +21,7 @@ BLOCKS = " ▁▂▃▄▅▆▇█"
 
 
 def print_report(report: Report, console: Console | None = None, *, layers: bool = True) -> None:
-    console = console or Console()
+    console = console or SafeConsole()
     console.print(_summary(report))
     if report.points:
         _print_power(report, console)
@@ -43,9 +43,9 @@ def _summary(report: Report) -> Table:
     table.add_row("  constants", size(report.constant_bytes))
     table.add_row("  activations", "{}, {}".format(*activation_text(report)))
     for row in report.inputs:
-        table.add_row("  input", escape(input_text(row)))
+        table.add_row("  input", plain(input_text(row)))
     for row in report.ports:
-        table.add_row("takes" if row.direction == "input" else "gives", escape(port_text(row)))
+        table.add_row("takes" if row.direction == "input" else "gives", plain(port_text(row)))
     table.add_row("time", f"{report.cycles:,} cycles, {latency(report)} at {report.clock_hz / 1e6:,.0f} MHz, "
                           f"{rate(report.inferences_per_s)} inferences/s")
     table.add_row("energy", f"{energy(report.energy_uj)} per inference at {report.voltage_v} V (leakage {energy(report.leakage_uj)})")
@@ -55,9 +55,9 @@ def _summary(report: Report) -> Table:
             power = power_text(row, idle_mw(report, row))
         table.add_row(f"power at {row.frames_per_s:,g} fps", power)
     if report.peak is not None:
-        table.add_row("peak power", escape("{} {}".format(*peak_power_text(report.peak))))
+        table.add_row("peak power", plain("{} {}".format(*peak_power_text(report.peak))))
     if report.zeros is not None:
-        table.add_row("zero operands", escape(zeros_text(report)))
+        table.add_row("zero operands", plain(zeros_text(report)))
     shares = sorted(report.energy_by_engine_uj.items(), key=lambda item: -item[1])
     table.add_row("dynamic energy by engine", ", ".join(f"{name} {energy(value)}" for name, value in shares))
     table.add_row("work", f"{report.macs / 1e6:,.2f} M MAC on the chip; {len(report.host)} operators on the host CPU")

@@ -10,6 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsed
 from rich.progress import Progress as Bar
 from rich.table import Table
 
+from tvm_ergo.printed import SafeConsole
 from tvm_ergo.cli.progress import Lines
 from tvm_ergo.tuning.result import Cost, TuningResult
 
@@ -20,7 +21,7 @@ PLOT_LIMIT = 2.0
 @contextmanager
 def live(trials: int) -> Iterator:
     """Yields what `tune` calls after every batch: a bar on standard error, or a line there now and then where that is no terminal."""
-    err, lines = Console(stderr=True), Lines()
+    err, lines = SafeConsole(stderr=True), Lines()
     columns = (TextColumn("tuning"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[told]}"), TimeElapsedColumn())
     with Bar(*columns, console=err, transient=True, disable=not err.is_terminal) as bar:
         task = bar.add_task("", total=trials, told="")

@@ -24,8 +24,12 @@ from tvm_ergo.relay_passes.compile.partition import chip_functions
 from tvm_ergo.target.chip import Chip
 from tvm_ergo.target.codecs import Codec
 from tvm_ergo.target.errors import DatabaseError, OutputError
+from tvm_ergo.target.limits import parsed_json
 
 FORMAT = 1
+_TOLD = {"version": str, "chip": str, "chip_digest": str, "memory_bytes": int}
+"""What every manifest says."""
+_DAMAGE = (KeyError, TypeError, ValueError, AttributeError, IndexError, AssertionError, RuntimeError, OverflowError)
 MANIFEST, BEST, TRIALS, SUMMARY = "manifest.json", "best.json", "trials.jsonl", "summary.json"
 FILES = (MANIFEST, BEST, TRIALS, SUMMARY, "database_workload.json", "database_tuning_record.json")
 """What a run writes; the last two are MetaSchedule's."""
@@ -129,7 +133,7 @@ def held(folder: Path) -> Iterator[None]:
 def read_json(path: Path) -> dict:
     """Errors: DatabaseError for a file that is missing or no JSON object."""
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = parsed_json(path.read_bytes())
         if isinstance(data, dict):
             return data
         reason = "not a JSON object"
@@ -164,7 +168,13 @@ class Database:
                                 remedy="tune again")
         if best.get("digest") != digest_of(best.get("functions")):
             raise DatabaseError("the best plans are not as the tuner wrote them", where=str(folder / BEST), remedy="tune again with --resume, which writes them anew")
-        return cls(str(folder), manifest, best["functions"], best.get("point"))
+        wrong = [key for key, kind in _TOLD.items() if not isinstance(manifest.get(key), kind) or isinstance(manifest.get(key), bool)]
+        if wrong:
+            raise DatabaseError("the manifest of the tuning results lacks a part", where=str(folder / MANIFEST), required=", ".join(wrong), remedy="tune again")
+        functions, point = best.get("functions"), best.get("point")
+        if not isinstance(functions, dict) or not all(isinstance(record, dict) for record in functions.values()) or not isinstance(point, (str, type(None))):
+            raise DatabaseError("the best plans are not as the tuner wrote them", where=str(folder / BEST), remedy="tune again")
+        return cls(str(folder), manifest, functions, point)
 
     def check(self, chip: Chip) -> None:
         """Errors: DatabaseError where it was made by another compiler, for another chip or for more memory."""
@@ -198,11 +208,22 @@ class Database:
                                 remedy="give the same model, calibration data and options (stream among them) as in tuning")
         mod = mod.clone()
         for name, record in found.items():
-            codings = {digest: Coding(Codec[codec], lanes) for digest, (codec, lanes) in record["codings"].items()}
-            waiting = {t: Decision(**told) for t, told in record["waiting"].items()}
-            func = annotated(insert(functions[name], waiting) if waiting else functions[name], codings).with_attr(PLAN, json.dumps(record["plan"]))
-            mod[mod.get_global_var(name)] = func.with_attr(COMPRESSION, json.dumps(record["compression"])) if record["compression"] else func
+            try:
+                mod[mod.get_global_var(name)] = _planned(functions[name], record)
+            except _DAMAGE as error:  # a record is a plan in many parts, any of which may be wrong
+                raise DatabaseError("a plan of the tuning results cannot be carried out", where=f"{self.folder}, function {name}", available=f"{type(error).__name__}: {error}"[:200],
+                                    remedy="tune again") from error
         return relax.transform.Normalize()(mod)
+
+
+def _planned(func: relax.Function, record: Mapping) -> relax.Function:
+    """The chip function with its plan, its codings and what waits compressed."""
+    codings = {digest: Coding(Codec[codec], lanes) for digest, (codec, lanes) in record["codings"].items()}
+    waiting = {t: Decision(**told) for t, told in record["waiting"].items()}
+    if not isinstance(record["plan"], dict):
+        raise TypeError("the plan is no object")
+    func = annotated(insert(func, waiting) if waiting else func, codings).with_attr(PLAN, json.dumps(record["plan"]))
+    return func.with_attr(COMPRESSION, json.dumps(record["compression"])) if record["compression"] else func
 
 
 @contextlib.contextmanager
