@@ -197,7 +197,7 @@ def test_arrays_that_claim_more_than_there_is_memory_for(refused, tmp_path, work
     header = (tmp_path / "huge.npy").read_bytes()[:128]
     (tmp_path / "huge.npy").write_bytes(header.replace(b"(1, 3), }", b"(%d, 3), }" % 10**13)[:128])
     for arguments, kind in ((["run", workspace / "digits.ergo", "--input"], "InputError"), (["compile", MODEL, "--calibration"], "CalibrationError")):
-        refused([*arguments, tmp_path / "huge.npy"], kind, "huge.npy", "allocate", "a file of 128 bytes", "remedy")
+        refused([*arguments, tmp_path / "huge.npy"], kind, "huge.npy", "larger than the file", "0 bytes are there", "remedy")
 
 
 def test_strict_lists_what_runs_on_the_host(refused, tmp_path, workspace):
