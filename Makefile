@@ -12,7 +12,7 @@ ifneq ($(filter test,$(MAKECMDGOALS)),)
 export OMP_NUM_THREADS ?= 1
 endif
 
-.PHONY: demo test benchmark install packaging clean
+.PHONY: demo test benchmark fuzz install packaging clean
 
 demo: $(STAMP)  ## compile and run a network, show the report
 	$(BIN)/python -m tvm_ergo.demo --out $(OUT)
@@ -27,6 +27,10 @@ benchmark: $(STAMP)  ## every benchmark, one table each (the shared models are f
 packaging: $(STAMP)  ## installs into fresh environments, normal and editable, and checks the autoload (some minutes)
 	ERGO_PACKAGING=1 $(BIN)/python -P -m pytest tests/packaging $(ARGS)
 
+TIME ?= 600
+fuzz: $(STAMP)  ## every parser on damaged and forged inputs for TIME seconds (docs/security.md); findings in fuzz-out
+	$(BIN)/python -m fuzz --seconds $(TIME) $(ARGS)
+
 install: $(STAMP)
 
 # editable, with the native runtime module compiled; again when what defines the installation changes
@@ -38,4 +42,4 @@ $(BIN)/pip:
 	$(PYTHON) -m venv $(VENV)
 
 clean:
-	rm -rf $(VENV) build dist $(OUT)
+	rm -rf $(VENV) build dist fuzz-out $(OUT)

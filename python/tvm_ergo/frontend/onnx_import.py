@@ -23,8 +23,9 @@ from tvm_ergo.frontend.onnx_rules.upgrade import upgrade
 from tvm_ergo.frontend.onnx_static import has_body, make_static
 from tvm_ergo.frontend.quiet import quiet
 from tvm_ergo.relay_passes.relax_utils import Call, Constant, array_of, dtype_of, safe_name, shape_of
-from tvm_ergo.target.errors import ModelError, UnsupportedError
+from tvm_ergo.target.errors import ErgoError, ModelError, UnsupportedError
 
+DAMAGE = (ValueError, TypeError, KeyError, IndexError, AttributeError, AssertionError, ArithmeticError, RuntimeError, NotImplementedError, StopIteration)
 _MASK_CONSUMERS = {"Add", "Where", "Clip", "Min", "Max", "Sub", "ConstantOfShape", "Pad", "Concat", "Expand", "Trilu", "Unsqueeze", "Reshape", "Cast"}
 _HANDLED = {"Constant"}
 _ELEMENT_TYPES = tuple(getattr(onnx.TensorProto, name) for name in (
@@ -36,6 +37,18 @@ def import_onnx(model: onnx.ModelProto, source: str, input_shapes: dict | None =
 
     Errors: ModelError (invalid graph, unknown dimensions, NaN weights), UnsupportedError (operators TVM's importer lacks).
     """
+    try:
+        return _import_onnx(model, source, input_shapes, batch)
+    except ErgoError:
+        raise
+    except MemoryError as error:
+        raise ModelError("there is not the memory that the model asks for", where=source, available=str(error)[:200] or None, remedy="give a smaller model, or a machine with more") from error
+    except DAMAGE as error:  # each of many rules reads inputs and attributes as the standard has them
+        raise ModelError("the ONNX graph is not valid: an operator is told what it cannot be", where=source, available=f"{type(error).__name__}: {error}"[:300],
+                         remedy="export the model again, or replace the operator") from error
+
+
+def _import_onnx(model: onnx.ModelProto, source: str, input_shapes: dict | None, batch: int) -> Imported:
     check_functions(model, source)
     own = onnx.ModelProto()
     own.CopyFrom(model)

@@ -24,6 +24,9 @@ NODE_BYTES = 1 << 12
 """What a node takes once it is imported, about."""
 STEP_BYTES = 1 << 16
 """What a step of a recurrent layer takes beside its tensors: its gates are nodes of their own."""
+_GROWING = frozenset(("ConstantOfShape", "Expand", "Range", "Tile", "Pad", "Resize", "Upsample", "OneHot", "EyeLike", "CenterCropPad", "AffineGrid", "HannWindow", "HammingWindow",
+                      "BlackmanWindow", "MelWeightMatrix", "Col2Im", "MaxUnpool", "Reshape"))
+"""Operators that make what their inputs' values say."""
 _RECURRENT = ("LSTM", "GRU", "RNN")
 _ERRORS = (ValueError, TypeError, RuntimeError, IndexError, KeyError, AttributeError, NotImplementedError, AssertionError, ArithmeticError, onnx.shape_inference.InferenceError)
 _RANDOM = ("RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Bernoulli", "Multinomial")
@@ -112,6 +115,8 @@ class _Walk:
             elif name in self.known:  # said by the file, of what ONNX cannot infer
                 self.types[name] = self.known[name]
             self._declare(name, where)
+        if node.op_type in _GROWING and any(n and self._dims(n) is None for n in node.output):
+            self.declared.add(4 * self._said(node), where)  # ONNX cannot say: the sizes do not fit each other, and yet somebody may make them
         self._beside(node, where)
         self._evaluate(node)
         return None
@@ -182,6 +187,18 @@ class _Walk:
         dims = self._dims(name)
         if dims is not None:
             self.declared.add_tensor(dims, _itemsize(self.types[name].tensor_type.elem_type), where)
+
+    def _said(self, node: onnx.NodeProto) -> int:
+        """The largest product of numbers that the node is told."""
+        most = 1
+        for name in (n for n in node.input if n in self.values):
+            try:
+                numbers = numpy_helper.to_array(self.values[name]).astype(np.float64).ravel()
+            except _ERRORS:
+                continue
+            numbers = np.abs(numbers[np.isfinite(numbers)])
+            most = max(most, math.prod(int(n) for n in numbers if n >= 1))
+        return most
 
     def _beside(self, node: onnx.NodeProto, where: str) -> None:
         """What an operator takes beside its results: steps of recurrent layers, matrices of resizings, scores of attention."""

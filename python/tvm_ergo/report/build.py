@@ -13,6 +13,7 @@ from tvm_ergo.report.power import power_parts
 from tvm_ergo.report.weights import decoding_cycles, weights_rows
 from tvm_ergo.target.chip import Chip
 from tvm_ergo.target.isa.cost import Event
+from tvm_ergo.target.errors import ProgramError
 from tvm_ergo.target.machine.peak import WINDOW_S
 from tvm_ergo.target.machine.trace import Trace
 from tvm_ergo.target.program import BufferKind, Program
@@ -28,8 +29,18 @@ def build_report(model: str, programs: dict[str, Program], chip: Chip, *, point:
 
     host : operators left to the host CPU (objects with node, op, reason, remedy); their time and energy are not counted. window_s : of the peak power. inputs, outputs : of
     the network (objects with name, dtype, shape, scale, zero_point).
-    Errors: TargetError for an unknown operating point, MachineError for a window that is not positive.
+    Errors: TargetError for an unknown operating point, MachineError for a window that is not positive, ProgramError for a Program whose notes for reports (``meta``) are not as
+    the compiler writes them.
     """
+    try:
+        return _report(model, programs, chip, point, host, frames_per_s, window_s, inputs, outputs)
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError, ArithmeticError) as error:  # any part of the meta may be anything in a file from somebody else
+        raise ProgramError("what a Program says of itself for reports is damaged", where=model, available=f"{type(error).__name__}: {error}"[:200],
+                           remedy="compile the model again") from error
+
+
+def _report(model: str, programs: dict[str, Program], chip: Chip, point: str | None, host: Iterable, frames_per_s: Iterable[float], window_s: float, inputs: Iterable,
+            outputs: Iterable) -> Report:
     traces = {symbol: Trace(program, chip, point) for symbol, program in programs.items()}
     at = chip.point(point)
     cycles = sum(trace.cycles for trace in traces.values())
