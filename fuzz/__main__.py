@@ -13,7 +13,7 @@ from fuzz.engine import HANG_S, MEMORY_BYTES, MODEL_BYTES, run_target
 from fuzz.sanitized import environment, sanitized_libraries
 
 TARGETS = ("onnx", "tflite", "ergo", "ergoz", "chip", "tuning", "arrays", "messages")
-SANITIZED = ("streams", "native")
+SANITIZED = ("streams", "native", "places")
 
 
 def main() -> int:

@@ -22,39 +22,44 @@ FOLDER = "ERGO_FUZZ_LIBRARIES"
 
 def sanitized_libraries(out: Path) -> Path | None:
     """The folder with the libraries; None, said on standard error, where the compiler or a sanitizer is missing."""
-    folder = out / "libraries"
-    folder.mkdir(parents=True, exist_ok=True)
+    made = out / "libraries"
+    made.mkdir(parents=True, exist_ok=True)
     for name, (compiler, patterns) in LIBRARIES.items():
         sources = sorted(path for pattern in patterns for path in glob.glob(str(ROOT / pattern)))
         if not sources:
             continue
         try:
-            done = subprocess.run([*compiler, *CHECKS, "-o", str(folder / name), *sources], capture_output=True, text=True, cwd=ROOT, timeout=900)
+            done = subprocess.run([*compiler, *CHECKS, "-o", str(made / name), *sources], capture_output=True, text=True, cwd=ROOT, timeout=900)
         except (OSError, subprocess.TimeoutExpired) as error:
             print(f"no sanitizer builds: {error}", file=sys.stderr)
             return None
         if done.returncode:
             print(f"no sanitizer builds: {done.stderr[-500:]}", file=sys.stderr)
             return None
-    return folder
+    return made
 
 
-def environment(folder: Path) -> dict[str, str]:
+def environment(libraries: Path) -> dict[str, str]:
     """Of a process that loads them: the sanitizer's own library comes first; Python's allocations are its own affair."""
     where = subprocess.run(["gcc", "-print-file-name=libasan.so"], capture_output=True, text=True, check=True).stdout.strip()
-    return {"LD_PRELOAD": where, "ASAN_OPTIONS": "detect_leaks=0:abort_on_error=1:allocator_may_return_null=1", "UBSAN_OPTIONS": "print_stacktrace=1", FOLDER: str(folder),
+    return {"LD_PRELOAD": where, "ASAN_OPTIONS": "detect_leaks=0:abort_on_error=1:allocator_may_return_null=1", "UBSAN_OPTIONS": "print_stacktrace=1", FOLDER: str(libraries),
             "PYTHONMALLOC": "malloc"}
+
+
+def folder() -> str | None:
+    """Where they are; None in a process that was not started for them."""
+    return os.environ.get(FOLDER)
 
 
 def use() -> None:
     """From now on the modules load the sanitized libraries, where there are any."""
-    folder = os.environ.get(FOLDER)
-    if not folder:
+    where = folder()
+    if not where:
         return
     from tvm_ergo.target.codecs import native, weights_native
 
-    native.LIBRARY, weights_native.LIBRARY = Path(folder) / "libcontext.so", Path(folder) / "libweights.so"
-    if (Path(folder) / "libergo_native.so").exists():
+    native.LIBRARY, weights_native.LIBRARY = Path(where) / "libcontext.so", Path(where) / "libweights.so"
+    if (Path(where) / "libergo_native.so").exists():
         from tvm_ergo.target.native import library
 
-        library.LIBRARY = Path(folder) / "libergo_native.so"
+        library.LIBRARY = Path(where) / "libergo_native.so"

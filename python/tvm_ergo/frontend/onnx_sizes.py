@@ -33,7 +33,9 @@ _RANDOM = ("RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLi
 
 
 def check_sizes(model: onnx.ModelProto, shapes: dict[str, list[int]], source: str) -> None:
-    """``shapes`` : of the inputs. Errors: ModelError where the sum is above the limit of the context (`target.limits`)."""
+    """``shapes`` : of the inputs. Errors: ModelError where the sum is above the limit of the context (`target.limits`), or a tensor would have less than no elements:
+    ONNX's inference is not made to go on from there.
+    """
     declared = Declared(source)
     declared.add(NODE_BYTES * check_functions(model, source), "its nodes")
     _Walk(model, shapes, declared).graph(model.graph)
@@ -62,6 +64,20 @@ def check_functions(model: onnx.ModelProto, source: str) -> int:
         return total
 
     return count(model.graph.node)
+
+
+def without_negative(model: onnx.ModelProto) -> None:
+    """Dimensions below 0, which some exporters write for unknown ones, become unknown."""
+    waiting = [model.graph]
+    while waiting:
+        graph = waiting.pop()
+        for value in (*graph.input, *graph.output, *graph.value_info):
+            for dim in value.type.tensor_type.shape.dim:
+                if dim.HasField("dim_value") and dim.dim_value < 0:
+                    dim.Clear()
+        for node in graph.node:
+            for attribute in node.attribute:
+                waiting += [*([attribute.g] if attribute.type == onnx.AttributeProto.GRAPH else []), *attribute.graphs]
 
 
 class _Walk:
@@ -112,6 +128,10 @@ class _Walk:
         for name in (n for n in node.output if n):
             if name in outputs:
                 self.types[name] = outputs[name]
+                if any(d < 0 for d in self._dims(name) or ()):
+                    raise ModelError("a window is larger than its padded input" if "kernel_shape" in {a.name for a in node.attribute} or node.op_type == "Conv"
+                                     else "an operator gives a tensor with a negative dimension", where=where, available=str(self._dims(name)),
+                                     remedy="give larger inputs, or more padding")
             elif name in self.known:  # said by the file, of what ONNX cannot infer
                 self.types[name] = self.known[name]
             self._declare(name, where)

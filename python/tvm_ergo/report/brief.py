@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
+from tvm_ergo.printed import plain, printable
 from tvm_ergo.report.figures import KIB, energy, host_rows, latency, rate
 from tvm_ergo.report.model import LayerRow, Report
 
@@ -21,8 +22,8 @@ def print_brief(report: Report, console: Console, output: str | None = None) -> 
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
     for name, text in brief_lines(report, output):
-        table.add_row(name, escape(text))
-    console.print(f"[bold]{escape(report.model)}[/bold] on {escape(report.chip)}, an assumed chip, emulated")
+        table.add_row(name, plain(text))
+    console.print(Text.assemble((printable(report.model), "bold"), f" on {printable(report.chip)}, an assumed chip, emulated"))
     console.print(table)
 
 

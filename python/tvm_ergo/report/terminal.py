@@ -64,7 +64,7 @@ def _summary(report: Report) -> Table:
     if report.host:
         table.add_row("not counted", HOST_NOTE)
     for name, text in accuracy_lines(report):
-        table.add_row(name, escape(text))
+        table.add_row(name, plain(text))
     return table
 
 

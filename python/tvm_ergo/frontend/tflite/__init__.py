@@ -9,7 +9,7 @@ from tvm_ergo.frontend.imported import Imported, SourceFormat, StateInfo, Tensor
 from tvm_ergo.frontend.names import name_helpers
 from tvm_ergo.frontend.tflite import activation, conversion, elementwise, linear, movement, pooling, recurrent, spatial, variables  # noqa: F401  they enter their rules
 from tvm_ergo.frontend.tflite.converter import Converter, convert
-from tvm_ergo.frontend.tflite.flat import NUMPY, Subgraph, Tensor, read
+from tvm_ergo.frontend.tflite.flat import DAMAGE, NUMPY, Subgraph, Tensor, read
 from tvm_ergo.frontend.tflite.unsupported import check
 from tvm_ergo.relay_passes.relax_utils import Constant, Expr, const, safe_name, shape_of
 from tvm_ergo.target.errors import ErgoError, ModelError, UnsupportedError
@@ -73,6 +73,9 @@ def _imported(graph: Subgraph, graphs: tuple[Subgraph, ...], shapes: list[list[i
                 results = [_result(converter, graph.tensors[i]) for i in graph.outputs]
             except ErgoError as error:  # a builder left in mid-function complains on stderr: it is ended first
                 failure, results = error, [const(np.float32(0))]
+            except (*DAMAGE, RuntimeError, AssertionError, ArithmeticError) as error:  # what NumPy and TVM say of shapes and options that no converter writes
+                failure, results = ModelError("the TFLite file is damaged: an operator is told what it cannot be", available=f"{type(error).__name__}: {error}"[:300],
+                                              remedy="convert the model again"), [const(np.float32(0))]
             kept = [] if failure else list(converter.states.values())
             results += [converter.current[state.name] for state, _ in kept]
             out = bb.emit_output(relax.Tuple(results) if len(results) > 1 else results[0])
