@@ -7,6 +7,7 @@ concat, maximum and minimum all their operands into one. Weights become ``dequan
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -17,7 +18,7 @@ from tvm import relax
 
 from tvm_ergo.relay_passes.micro.observe import QuantParams, Range, quant_params
 from tvm_ergo.relay_passes.micro.weights import WeightScale, bias_position, bias_scales, quantize_bias, quantize_weight, weight_channels
-from tvm_ergo.relay_passes.relax_utils import Call, Constant, assemble, bindings_of, body_of, const, infer, main_of, with_operands
+from tvm_ergo.relay_passes.relax_utils import CALIBRATED_ATTR, Call, Constant, assemble, bindings_of, body_of, const, infer, main_of, with_operands
 from tvm_ergo.relay_passes.support import ConstTensor, FunctionView, Group, Kind, analyse, linear, movement
 from tvm_ergo.target.errors import CalibrationError
 
@@ -48,11 +49,13 @@ class Classes:
 
 @dataclass(frozen=True)
 class QuantPlan:
-    """Decided before anything is rewritten: the groups that are quantized, and the parameters of every tensor at their borders."""
+    """Decided before anything is rewritten: the groups that are quantized, the parameters of every tensor at their borders,
+    and the movement at the end that stays in float (`host_tail`)."""
 
     view: FunctionView
     groups: tuple[Group, ...]
     params: Mapping[relax.Var, QuantParams]
+    tail: tuple[Group, ...] = ()
 
     @property
     def produced(self) -> set[relax.Var]:
@@ -138,7 +141,7 @@ def plan(func: relax.Function, ranges, exact: Mapping[str, QuantParams] | None =
     for variables in members.values():
         shared = _class_params(view, [v for v in variables if v not in repeated] or variables, ranges, exact or {})
         params.update({v: shared for v in variables})
-    return QuantPlan(view, groups, params)
+    return QuantPlan(view, groups, params, tuple(floated))
 
 
 def _with_moved(groups, kept: frozenset[str]) -> frozenset[str]:
@@ -300,4 +303,7 @@ def insert_qdq(mod: tvm.IRModule, ranges, *, weight_scale: WeightScale = WeightS
     chosen; exact, given parameters of single tensors by name; rounded, weights rounded already (``round_weights``).
     Errors: CalibrationError, if a tensor has no range.
     """
-    return Inserter(mod, plan(main_of(mod), ranges, exact), weight_scale, rounded).run()
+    quant_plan = plan(main_of(mod), ranges, exact)
+    made = Inserter(mod, quant_plan, weight_scale, rounded).run()
+    made["main"] = main_of(made).with_attr(CALIBRATED_ATTR, json.dumps({"tail": [g.output.name for g in quant_plan.tail]}))
+    return made

@@ -7,6 +7,7 @@ lower_linear, lower_elementwise, lower_spatial).
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -20,12 +21,15 @@ from tvm_ergo.relay_passes.micro.lower_assign import Assignment
 from tvm_ergo.relay_passes.micro.lower_context import (LOWERINGS, NEEDS_INT8, NEEDS_QUANTIZATION, CannotLower, Context, HostFallback, Note, Quant,
                                                        Value, host_fallbacks, kept_in_float, lowering_notes, scale_of, write_records)
 from tvm_ergo.relay_passes.micro.split_quantizers import SplitQuantizers
+from tvm_ergo.relay_passes.relax_utils import CALIBRATED_ATTR
 from tvm_ergo.relay_passes.support.groups import analyse
 from tvm_ergo.relay_passes.support.rule import Group
 from tvm_ergo.relay_passes.support.view import dtype_of, static_shape
 
 __all__ = ["HostFallback", "LowerQuantized", "Note", "OutputQuant", "host_fallbacks", "lower_quantized", "lowering_notes"]
 
+IN_FLOAT_BESIDE = "what it reads or feeds stays on the host CPU: it is on the chip where that is"
+SILENT = ("quantize", "dequantize", "split", "shape_of")  # edges of the quantized network, and what has no values of its own
 FROM_UINT8 = (np.arange(256) - 128).astype(np.int8)
 TO_UINT8 = np.arange(256).astype(np.uint8)
 
@@ -77,17 +81,19 @@ class _Lowering:
     host: dict[relax.Var, relax.Expr] = field(default_factory=dict)
     ints: dict[relax.Var, relax.Expr] = field(default_factory=dict)
     fallbacks: list[HostFallback] = field(default_factory=list)
+    computed: list[relax.Var] = field(default_factory=list)  # source variables that the host computes
 
     def __post_init__(self) -> None:
         self.analysis = analyse(self.func)
         self.view = self.analysis.view
         self.assigned = Assignment(self.analysis, {o.tensor: Quant(o.scale, o.zero_point) for o in self.outputs})
+        self.calibrated = json.loads(str(self.func.attrs[CALIBRATED_ATTR])) if self.func.attrs is not None and CALIBRATED_ATTR in self.func.attrs else None
         self.kept, self.parts = kept_in_float(self.func), parts_of(self.func)
         self.builder = relax.BlockBuilder()
         self.ctx = Context(self.view, self.builder)
         self.group_at = {g.output: g for g in self.analysis.groups}
         self.inner = {m for g in self.analysis.groups for m in g.members} - set(self.group_at)
-        self.refused = {r.node: r for r in self.analysis.refused}
+        self.told: dict[relax.Var, tuple[str, str]] = {m: (r.reason, r.remedy) for r in self.analysis.refused for m in r.members}
 
     def run(self) -> relax.Function:
         with self.builder.function("main", list(self.func.params), attrs=dict(self.func.attrs) if self.func.attrs else None):
@@ -141,18 +147,31 @@ class _Lowering:
             if self.parts is not None and (out is None or any(v not in self.assigned.quant for v in group.inputs)):
                 raise CannotLower(*why_in_float(self.parts, group))
             if out is None:
-                why = self.assigned.why.get(group.output, "its result is not quantized")
-                raise CannotLower(why, NEEDS_INT8 if group.output in self.assigned.wide else NEEDS_QUANTIZATION)
+                raise CannotLower(*self._why_in_float(group))
             for source in group.inputs:
                 self._quantize_source(source, group)
             self.ctx.group = group
             self.ctx.int8[group.output] = Value(LOWERINGS[group.rule](self.ctx, group, out), out)
         except CannotLower as problem:
-            self.fallbacks.append(HostFallback(group.name, group.op, problem.reason, problem.remedy))
+            remedy = IN_FLOAT_BESIDE if problem.remedy == NEEDS_QUANTIZATION and self.calibrated is not None else problem.remedy
+            self.fallbacks.append(HostFallback(group.name, group.op, problem.reason, remedy))
+            self.told.update({m: (problem.reason, remedy) for m in group.members})
             for member in group.members:
                 self._on_host(member)
         finally:
             self.ctx.group = None
+
+    def _why_in_float(self, group: Group) -> tuple[str, str]:
+        """Reason and remedy for a group whose result is not quantized. What calibration left in float needs another word than a file that lacks quantizers."""
+        reason = self.assigned.why.get(group.output, "its result is not quantized")
+        if self.calibrated is None:
+            return reason, NEEDS_INT8 if group.output in self.assigned.wide else NEEDS_QUANTIZATION
+        if group.output.name in self.calibrated["tail"]:
+            return ("the ranges of what it joins, or of what such a join reads, differ so much that on one scale of 8 bits the smaller would be lost",
+                    "none needed: it moves results behind the last arithmetic, and costs no accuracy")
+        if group.carries_quantization:
+            return f"{reason}; it moves a result that leaves the chip in more than 8 bits", "none needed: it costs no arithmetic, and no accuracy"
+        return reason, IN_FLOAT_BESIDE
 
     def _lower_wide(self, group: Group) -> bool:
         """A linear layer that is read in float: its int32 accumulators leave the chip, and the host scales them."""
@@ -210,6 +229,7 @@ class _Lowering:
             return self.builder.emit(relax.op.dequantize(value.expr, scale, zero_point), name_hint=name)
         if var in self.ints:
             return self.ctx.table(self.ints[var], TO_UINT8, None, f"{name}_to_uint8") if dtype_of(var) == "uint8" else self.ints[var]
+        self.computed.append(var)
         return self.builder.emit(self._map(self.view.value[var]), name_hint=name)
 
     def _map(self, expr: relax.Expr) -> relax.Expr:
@@ -224,7 +244,13 @@ class _Lowering:
         return expr
 
     def _report(self) -> None:
-        """Refusals of the support rules and the fallbacks of this run, in the order of the network."""
+        """Refusals of the support rules, the fallbacks of this run, and every other operator that the host runs, in the order of the network."""
         names = {str(v.name): i for i, v in enumerate(self.view.order)}
         refused = [HostFallback(r.node, r.op, r.reason, r.remedy) for r in self.analysis.refused]
+        listed = {(f.node, f.op) for f in (*refused, *self.fallbacks)}
+        for var in self.computed:
+            op, name = self.view.op(var).removeprefix("relax."), str(var.name)
+            if not self.view.op(var).startswith("relax.") or op in SILENT or (name, op) in listed or (name.removesuffix(f"_{op.rpartition('.')[2]}"), op) in listed:
+                continue
+            self.fallbacks.append(HostFallback(name, op, *self.told.get(var, ("it works on a tensor in float", IN_FLOAT_BESIDE))))
         self.fallbacks = sorted(self.fallbacks + refused, key=lambda f: names.get(f.node, len(names)))
