@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 from tvm import relax
 
-from tvm_ergo.relay_passes.attention import masks, sites
+from tvm_ergo.relay_passes.attention import masks, positions, sites
 from tvm_ergo.relay_passes.attention.rules import Attention, MaskedMean, MaskedSoftmax
 from tvm_ergo.relay_passes.attention.sites import call_of, unmoved
 from tvm_ergo.relay_passes.support.view import FunctionView, static_shape
@@ -21,7 +21,7 @@ def find_sites(view: FunctionView) -> dict[relax.Var, object]:
         if normalized is not None:
             found[normalized[0]] = normalized[1]
             continue
-        for finder in (find_attention, find_masked_softmax, find_mean, sites.find_embedding, sites.find_rotary, sites.find_repeat):
+        for finder in (find_attention, find_masked_softmax, find_mean, positions.find_embedding, positions.find_rotary, positions.find_repeat):
             site = finder(view, var)
             if site is not None:
                 found.setdefault(var, site)
@@ -46,13 +46,21 @@ def calibrated(view: FunctionView, found: dict[relax.Var, object]) -> set[str]:
 def find_attention(view: FunctionView, var: relax.Var) -> Attention | None:
     """A product whose left operand is a softmax over the last axis, of scores that come from a product."""
     call = call_of(view, var, "matmul")
-    softmax = None if call is None or view.const(call.args[1]) is not None else call_of(view, _kept(view, call.args[0]), "nn.softmax")
+    softmax = None if call is None or view.const(call.args[1]) is not None else call_of(view, _kept(view, _same_rows(view, call.args[0])), "nn.softmax")
     if softmax is None or int(softmax.attrs.axis) % len(static_shape(softmax.args[0])) != len(static_shape(softmax.args[0])) - 1:
         return None
     scores = masks.scores_of(view, softmax.args[0])
-    if scores is not None and not _zeroes_masked_only(view, call.args[0], scores):
-        return None
+    if scores is not None:
+        scores = masks.of_rank(scores, len(static_shape(scores.product))) if _zeroes_masked_only(view, _same_rows(view, call.args[0]), scores) else None
     return None if scores is None else Attention(replace(scores, softmax=softmax.args[0]), call.args[1])
+
+
+def _same_rows(view: FunctionView, expr):
+    """``expr`` before reshapes and broadcasts that keep its last two axes: batch and heads joined for the product."""
+    while (call := call_of(view, expr, "reshape", "broadcast_to")) is not None and static_shape(call.args[0])[-2:] == static_shape(expr)[-2:] and \
+            np.prod(static_shape(call.args[0])) == np.prod(static_shape(expr)):
+        expr = call.args[0]
+    return expr
 
 
 def _kept(view: FunctionView, expr):

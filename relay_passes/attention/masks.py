@@ -90,6 +90,8 @@ def _taken_apart(view: FunctionView, expr, any_base: bool) -> Scores | None:
     name = view.op(expr)
     if name == "relax.matmul" and not any_base:
         return Scores(expr) if view.const(call.args[1]) is None and view.const(call.args[0]) is None else None
+    if name == "relax.reshape" and not any_base and static_shape(call.args[0])[-2:] == static_shape(expr)[-2:]:
+        return scores_of(view, call.args[0])  # batch and heads joined for the product: `of_rank`
     if name in ("relax.multiply", "relax.divide"):
         pair = scalar_and_other(view, call)
         inner = None if pair is None or name == "relax.divide" and pair[1] != call.args[0] else scores_of(view, pair[1], any_base)
@@ -107,6 +109,20 @@ def _taken_apart(view: FunctionView, expr, any_base: bool) -> Scores | None:
     if name in ("relax.maximum", "relax.clip") and (scalar_const(view, call.args[1]) or 0.0) < -1e4:
         return scores_of(view, call.args[0], any_base)
     return None
+
+
+def of_rank(scores: Scores, rank: int) -> Scores | None:
+    """The scores with masks and biases of at most so many axes; None where more than that of one differs."""
+    def fits(shape) -> bool:
+        return all(dim == 1 for dim in shape[:-rank])
+
+    shapes = [m.valid.shape if isinstance(m, ConstantMask) else m.shape if isinstance(m, InputMask) else static_shape(m.expr) for m in scores.masks]
+    if not all(map(fits, (*shapes, *(b.shape for b in scores.biases)))) or any(
+            isinstance(m, HostMask) and len(shape) > rank for m, shape in zip(scores.masks, shapes)):
+        return None
+    kept = [replace(m, valid=m.valid.reshape(s[-rank:])) if isinstance(m, ConstantMask) else replace(m, shape=s[-rank:]) if isinstance(m, InputMask) else m
+            for m, s in zip(scores.masks, shapes)]
+    return replace(scores, masks=tuple(kept), biases=tuple(b.reshape(b.shape[-rank:]) for b in scores.biases))
 
 
 def _scaled(inner: Scores, factor: float) -> Scores:

@@ -17,12 +17,13 @@ from tvm_ergo.relay_passes.attention.find import calibrated, find_sites
 from tvm_ergo.relay_passes.attention.lower import lower, seen_of
 from tvm_ergo.relay_passes.attention.rules import Attention, MaskedSoftmax
 from tvm_ergo.relay_passes.attention.sites import Embedding, Norm
+from tvm_ergo.relay_passes.dialect import from_call, is_ergo_call
 from tvm_ergo.relay_passes.interpreter import Interpreter
 from tvm_ergo.relay_passes.micro import quantize as plain
 from tvm_ergo.relay_passes.micro.calibrate import observe, samples_of
 from tvm_ergo.relay_passes.micro.quantize import QuantizeOptions, is_quantized, output_error
 from tvm_ergo.relay_passes.micro.weights import WeightScale
-from tvm_ergo.relay_passes.relax_utils import KEPT_ATTR, main_of
+from tvm_ergo.relay_passes.relax_utils import KEPT_ATTR, bindings_of, main_of
 from tvm_ergo.relay_passes.support import FunctionView
 
 LIMIT = 0.25
@@ -52,7 +53,7 @@ def quantize(mod: tvm.IRModule, calibration, options: QuantizeOptions = Quantize
     if options.attention_on_chip:
         return made
     lost = loss(made, data, outputs, (lambda done, total: progress("compare", done, total)) if progress else None)
-    return made if lost <= LIMIT else _kept(mod, lost)
+    return made if lost <= LIMIT else _kept(mod, lost, first_part_off(mod, made, data[0]))
 
 
 def loss(made: tvm.IRModule, data, outputs, progress: Callable[[int, int], None] | None = None) -> float:
@@ -66,10 +67,31 @@ def loss(made: tvm.IRModule, data, outputs, progress: Callable[[int, int], None]
     return float(np.sqrt(np.mean(errors)))
 
 
-def _kept(mod: tvm.IRModule, lost: float) -> tvm.IRModule:
+def first_part_off(mod: tvm.IRModule, made: tvm.IRModule, sample) -> str:
+    """Where it begins, in words: the first tensor whose error on a sample is above ``LIMIT``; the one that is off most where none is."""
+    reals: dict[str, np.ndarray] = {}
+    Interpreter(mod).run(sample, reals.__setitem__)
+    ops = {str(var.name): from_call(value) for var, value in bindings_of(main_of(made)) if is_ergo_call(value)}
+    found: list[tuple[float, str]] = []
+
+    def watch(name: str, value: np.ndarray) -> None:
+        op = ops.get(name)
+        real = None if op is None or not op.out_scale else reals.pop(name.removesuffix(f"_{op.op_name}"), None)
+        if real is not None and real.dtype.kind == "f" and real.size == value.size and (deviation := float(real.std())) > 0:
+            off = op.out_scale * (value.astype(np.float64).reshape(real.shape) - op.out_zp) - real
+            found.append((float(np.sqrt(np.mean(off**2))) / deviation, f"{name.removesuffix(f'_{op.op_name}')} ({op.op_name}, {value.dtype})"))
+
+    Interpreter(made).run(sample, watch)
+    if not found:
+        return ""
+    error, part = next((f for f in found if f[0] > LIMIT), max(found))
+    return f"; the first tensor to lose so much is {part}: {100 * error:.0f} %" if error > LIMIT else f"; no tensor before loses more than {part}: {100 * error:.0f} %"
+
+
+def _kept(mod: tvm.IRModule, lost: float, where: str) -> tvm.IRModule:
     """The float module, marked with the reason."""
     reason = (f"a network with attention, of whose outputs 8 and 16 bit integers lose {100 * lost:.0f} % (rms error on calibration data, limit "
-              f"{100 * LIMIT:.0f} %): it stays in float")
+              f"{100 * LIMIT:.0f} %): it stays in float{where}")
     remedy = "more typical calibration inputs; QuantizeOptions(attention_on_chip=True) puts it on the chip all the same"
     result = mod.clone()
     result["main"] = main_of(mod).with_attr(KEPT_ATTR, json.dumps({"reason": reason, "remedy": remedy}))

@@ -99,6 +99,12 @@ FORMS = {
     "relative positions": (lambda rng: {"bias": rng.normal(0, 1, (1, H, S, S)).astype(np.float32)}, {}, ADDED, None),
     "layer normalization": (_gain, {}, [*LAYER_NORM, *projections("normed"), *scores(), *rest("s")], None),
     "root mean square": (_gain, {}, [*RMS_NORM, *projections("normed"), *scores(), *rest("s")], None),
+    "batch and heads joined": ({"bias": causal(-1e9), "flat": np.array([H, S, C // H]), "turned": np.array([H, C // H, S]), "square": np.array([1, H, S, S]),
+                                "rows": np.array([H, S, S]), "apart": np.array([1, H, S, C // H])}, {},
+                               [*projections(), ("Reshape", ("q", "flat"), "q3", {}), ("Reshape", ("k", "turned"), "k3", {}), ("Reshape", ("v", "flat"), "v3", {}),
+                                ("MatMul", ("q3", "k3"), "s3", {}), ("Reshape", ("s3", "square"), "s0", {}), ("Div", ("s0", "root"), "s", {}),
+                                ("Add", ("s", "bias"), "sm", {}), ("Softmax", ("sm",), "p", {"axis": -1}), ("Reshape", ("p", "rows"), "p3", {}),
+                                ("MatMul", ("p3", "v3"), "c3", {}), ("Reshape", ("c3", "apart"), "c0", {}), *rest("sm")[2:]], None),
     "rotary": (_angles, {}, [*projections(turned=False), *_rotated("q"), *_rotated("k"), ("Transpose", ("k_r",), "kt", {"perm": [0, 1, 3, 2]}),
                              *scores("q_r", "kt"), *rest("s")], None),
 }
