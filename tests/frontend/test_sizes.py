@@ -159,3 +159,15 @@ def test_only_plain_files_below_the_folder_are_read(tmp_path):
             frontend.load(inside / "net.onnx")
     onnx.save(external("plain.bin"), inside / "net.onnx")
     frontend.load(inside / "net.onnx")
+
+
+def test_inputs_that_operators_need_are_there():
+    for op, names in (("Add", ["x", ""]), ("Concat", ["x", ""]), ("Concat", ["", "x"]), ("MatMul", ["", "x"])):
+        attributes = {"axis": 1} if op == "Concat" else {}
+        with pytest.raises(ModelError, match="left out"):
+            frontend.load(bombs.net(helper.make_node(op, names, ["y"], **attributes)))
+
+
+def test_windows_larger_than_their_inputs():
+    with pytest.raises(ModelError, match="a window is larger"):
+        frontend.load(bombs.net(bombs.node("MaxPool", "x", kernel_shape=[9, 9]), x=(1, 1, 4, 4)))

@@ -13,7 +13,7 @@ from tvm_ergo.frontend import onnx_converters as converters
 from tvm_ergo.frontend.imported import Imported, SourceFormat, describe, require_finite, resolve_shapes
 from tvm_ergo.frontend.names import name_helpers
 from tvm_ergo.frontend.onnx_decompose import decompose
-from tvm_ergo.frontend.onnx_sizes import check_functions, check_sizes, without_negative
+from tvm_ergo.frontend.onnx_sizes import check_functions, check_inputs, check_sizes, hidden_zeros, without_negative
 from tvm_ergo.frontend.onnx_halves import widen_halves
 from tvm_ergo.frontend.onnx_recurrent import unroll_recurrent
 from tvm_ergo.frontend.onnx_spectral import decompose_spectral
@@ -54,8 +54,12 @@ def _import_onnx(model: onnx.ModelProto, source: str, input_shapes: dict | None,
     own.CopyFrom(model)
     without_negative(own)
     sort_nodes(own.graph)
+    check_inputs(own, source)
     check_sizes(own, {}, source)  # before ONNX's own checker: its inference does not take negative sizes
+    zeros = hidden_zeros(own)
     _check(own, source)
+    for dim in zeros:
+        dim.dim_value = 0
     widen(own)
     _check_types(own.graph)
     declared = {i.name: _dimensions(i) for i in own.graph.input if i.name not in {t.name for t in own.graph.initializer}}

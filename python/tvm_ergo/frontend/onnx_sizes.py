@@ -80,6 +80,30 @@ def without_negative(model: onnx.ModelProto) -> None:
                 waiting += [*([attribute.g] if attribute.type == onnx.AttributeProto.GRAPH else []), *attribute.graphs]
 
 
+def check_inputs(model: onnx.ModelProto, source: str) -> None:
+    """Errors: ModelError for an operator without an input that it needs: importers take the empty name for something."""
+    opset = max((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), default=1)
+    for node in model.graph.node:
+        if node.domain not in ("", "ai.onnx") or all(node.input) or not onnx.defs.has(node.op_type):
+            continue
+        try:
+            formal = onnx.defs.get_schema(node.op_type, opset).inputs
+        except onnx.defs.SchemaError:
+            continue
+        for at, name in enumerate(node.input):
+            if not name and formal and formal[min(at, len(formal) - 1)].option != onnx.defs.OpSchema.FormalParameterOption.Optional:
+                raise ModelError("the ONNX graph is not valid: an input that an operator needs is left out", available=f"input {at} is empty",
+                                 where=f"{source}, node {node.name or (node.output[0] if node.output else node.op_type)!r} ({node.op_type})")
+
+
+def hidden_zeros(model: onnx.ModelProto) -> list:
+    """The dimensions of inputs that are 0, as exporters write unknown ones, made unknown; whoever hides them sets them again."""
+    zeros = [dim for value in model.graph.input for dim in value.type.tensor_type.shape.dim if dim.HasField("dim_value") and dim.dim_value == 0]
+    for dim in zeros:
+        dim.Clear()
+    return zeros
+
+
 class _Walk:
     """Types and small values of the tensors met so far."""
 
@@ -111,6 +135,10 @@ class _Walk:
         made.CopyFrom(value.type)
         if value.name in self.shapes:
             made = helper.make_tensor_type_proto(value.type.tensor_type.elem_type, self.shapes[value.name])
+        else:
+            for dim in made.tensor_type.shape.dim:
+                if dim.HasField("dim_value") and dim.dim_value == 0:  # as exporters write unknown ones
+                    dim.Clear()
         self.types[value.name] = made
         self._declare(value.name, f"input {value.name!r}")
 
