@@ -37,7 +37,7 @@ def tightened(profiles: Profiles, alignment: int, offsets: np.ndarray, effort: f
                 over = model.NewBoolVar("")
                 model.Add(place - places[j] >= int(above[i, j])).OnlyEnforceIf(over)
                 model.Add(places[j] - place >= int(above[j, i])).OnlyEnforceIf(over.Not())
-                model.AddHint(over, bool(offsets[i] - offsets[j] >= above[i, j]))
+                model.AddHint(over, int(offsets[i] - offsets[j] >= above[i, j]))  # older versions take no truth value
     model.Minimize(peak)
     solver = cp_model.CpSolver()
     solver.parameters.catch_sigint_signal = False  # else OR-tools leaves SIGINT at the system's default afterwards: Ctrl-C kills
