@@ -30,6 +30,8 @@ class Trial:
     @classmethod
     def from_json(cls, line: str) -> Trial:
         data = parsed_json(line)
+        if not isinstance(data["task"], str) or not isinstance(data["way"], str) or not all(type(v) is int for v in data["values"]):
+            raise ValueError("its task, way or values are of another kind")
         return cls(data["task"], data["way"], tuple(data["values"]), data["figures"] and Figures.from_json(data["figures"]), data["predicted"])
 
 

@@ -93,9 +93,10 @@ def test_lowest_versions_and_the_newest_python(tmp_path, python, lowest):
     run(environment / "bin" / "pip", "install", "-q", "-c", constraints, copied(tmp_path / "source"))
     found = run(environment / "bin" / "pip", "list", "--format", "freeze", cwd=tmp_path)
     if lowest:
+        versions = dict(line.lower().replace("_", "-").split("==") for line in found.split() if "==" in line)
         for floor in floors():
             name, version = floor.removesuffix(".*").split("==")
-            assert re.search(rf"(?im)^{re.escape(name).replace('-', '[-_]')}=={re.escape(version)}(\.|$)", found), (floor, found)
+            assert f"{versions[name]}.".startswith(f"{version}."), (floor, found)
     assert "done" in run(environment / "bin" / "python", "-c", WORK, cwd=tmp_path)
 
 

@@ -79,3 +79,18 @@ def test_a_plan_of_nothing_says_so(folder, make_net):
         (folder / "best.json").write_text(json.dumps({**best, "functions": functions, "digest": digest_of(functions)}))
         with pytest.raises(ErgoError):
             compiled(folder, make_net)
+
+
+def test_trials_of_another_kind(folder):
+    from tvm_ergo.codegen.tuning.log import Log
+
+    lines = (folder / "trials.jsonl").read_text().splitlines()
+    trial = json.loads(lines[0])
+    assert Log(folder / "trials.jsonl", resume=True).known
+    for wrong in ({"task": []}, {"way": {}}, {"values": 5}, {"values": ["x"]}, {"values": [1.5]}, {"figures": []}, {"figures": {"cycles": []}}):
+        (folder / "trials.jsonl").write_text(json.dumps({**trial, **wrong}) + "\n")
+        try:
+            Log(folder / "trials.jsonl", resume=True)
+        except ErgoError:
+            continue
+        assert wrong == {"figures": []}  # as good as none: a way that could not be carried out
