@@ -36,6 +36,8 @@ def bombs() -> dict[str, onnx.ModelProto]:
         "Expand of a constant": net(node("Expand", "c s", "e"), node("Add", "x e"), values={"c": scalar, "s": i64(1 << 16, 1 << 17)}),
         "Expand of the input": net(node("Expand", "x s"), values={"s": i64(N // 4, 4)}),
         "Range": net(node("Range", "a b d", "r"), node("Cast", "r", "f", to=F), node("Add", "x f"), values={"a": np.int64(0), "b": np.int64(N), "d": np.int64(1)}),
+        "Range that inference carries along": net(node("Range", "a b d", "r"), node("Cast", "r", "f", to=F), node("Add", "x f"),
+                                                  values={"a": np.int64(0), "b": np.int64(1 << 26), "d": np.int64(1)}),
         "Range of floats": net(node("Range", "a b d", "r"), node("ReduceSum", "r", "f"), node("Add", "x f"), values={"a": scalar, "b": np.float32(4e9), "d": np.float32(1)}),
         "Tile of a constant": net(node("Tile", "c r", "t"), node("Add", "x t"), values={"c": np.ones((1, 4), np.float32), "r": i64(N // 4, 1)}),
         "Tile of the input": net(node("Tile", "x r"), values={"r": i64(N // 4, 1)}),

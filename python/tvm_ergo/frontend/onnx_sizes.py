@@ -27,6 +27,9 @@ STEP_BYTES = 1 << 16
 _GROWING = frozenset(("ConstantOfShape", "Expand", "Range", "Tile", "Pad", "Resize", "Upsample", "OneHot", "EyeLike", "CenterCropPad", "AffineGrid", "HannWindow", "HammingWindow",
                       "BlackmanWindow", "MelWeightMatrix", "Col2Im", "MaxUnpool", "Reshape"))
 """Operators that make what their inputs' values say."""
+VALUE_BYTES = 160
+"""What ONNX's inference takes for each integer of a list that it carries along."""
+_PROPAGATED = frozenset(("Range", "Cast", "Add", "Sub", "Mul", "Concat", "Gather", "Slice", "Squeeze", "Unsqueeze"))
 _RECURRENT = ("LSTM", "GRU", "RNN")
 _ERRORS = (ValueError, TypeError, RuntimeError, IndexError, KeyError, AttributeError, NotImplementedError, AssertionError, ArithmeticError, onnx.shape_inference.InferenceError)
 _RANDOM = ("RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Bernoulli", "Multinomial")
@@ -226,7 +229,7 @@ class _Walk:
         if any(a.type == onnx.AttributeProto.GRAPH for a in node.attribute):
             return {}
         try:
-            graph = onnx.shape_inference.infer_shapes(self._one_node(node), data_prop=True).graph
+            graph = onnx.shape_inference.infer_shapes(self._one_node(node)).graph
         except _ERRORS:
             return {}
         return {v.name: v.type for v in (*graph.value_info, *graph.output) if v.type.WhichOneof("value")}
@@ -252,6 +255,10 @@ class _Walk:
         """What an operator takes beside its results: steps of recurrent layers, matrices of resizings, scores of attention."""
         dims = [self._dims(name) or [] for name in node.input]
         results = [self._dims(name) or [] for name in node.output]
+        if node.op_type in _PROPAGATED:
+            for name, result in zip(node.output, results):
+                if len(result) == 1 and self.types[name].tensor_type.elem_type in (onnx.TensorProto.INT32, onnx.TensorProto.INT64):
+                    self.declared.add(VALUE_BYTES * result[0], where)
         if node.op_type in _RECURRENT and dims and len(dims[0]) == 3:
             layout = next((a.i for a in node.attribute if a.name == "layout"), 0)
             self.declared.add(dims[0][layout] * STEP_BYTES + 16 * sum(_elements(r) for r in results) * 4, where)
