@@ -1,7 +1,8 @@
 """Images a second that threads get from one model: 1, 2 and 4 threads call ``run`` of the same compiled network, every answer compared with the sequential one.
 
 The numbers of threads take turns in short rounds, so that a busy machine slows all alike; the best round of each is kept. *Of one*: images a second over those of one
-thread that may use one processor. *Layers*: one thread whose layers are shared out over all processors, as `run` does it where nothing else runs.
+thread that may use one processor. *Layers*: one thread whose layers are shared out over all processors, as `run` does it where nothing else runs. *CPU ms*: processor time an
+image, which a busy machine changes least: what threads cost each other.
 """
 
 from __future__ import annotations
@@ -25,8 +26,8 @@ class Wrong(AssertionError):
     """An answer that is not the sequential one."""
 
 
-def rate(compiled, feeds: list[dict], expected: list[dict], threads: int, seconds: float) -> float:
-    """Images a second of all threads together."""
+def rate(compiled, feeds: list[dict], expected: list[dict], threads: int, seconds: float) -> tuple[float, float]:
+    """Images a second of all threads together, and processor milliseconds an image."""
     counts, errors, until = [0] * threads, [], time.perf_counter() + seconds
 
     def work(number: int) -> None:
@@ -41,31 +42,33 @@ def rate(compiled, feeds: list[dict], expected: list[dict], threads: int, second
             errors.append(error)
 
     running = [threading.Thread(target=work, args=(number,)) for number in range(threads)]
-    start = time.perf_counter()
+    start, before = time.perf_counter(), time.process_time()
     for thread in running:
         thread.start()
     for thread in running:
         thread.join()
     if errors:
         raise errors[0]
-    return sum(counts) / (time.perf_counter() - start)
+    return sum(counts) / (time.perf_counter() - start), 1000 * (time.process_time() - before) / max(1, sum(counts))
 
 
 def measure(name: str, rounds: int, seconds: float) -> dict:
     compiled = compile_net(name, calibration_samples=4)
     feeds = inputs_of(name, compiled, PICTURES)
     expected = [compiled.run(feed).outputs for feed in feeds]
-    best = dict.fromkeys(("layers", *THREADS), 0.0)
+    best, cpu_ms = dict.fromkeys(("layers", *THREADS), 0.0), dict.fromkeys(("layers", *THREADS), np.inf)
     for _ in range(rounds):
         for threads in best:
             alone = workers.thread_count
             if threads == 1:
                 workers.thread_count = lambda: 1
             try:
-                best[threads] = max(best[threads], rate(compiled, feeds, expected, 1 if threads == "layers" else threads, seconds))
+                images, ms = rate(compiled, feeds, expected, 1 if threads == "layers" else threads, seconds)
+                best[threads], cpu_ms[threads] = max(best[threads], images), min(cpu_ms[threads], ms)
             finally:
                 workers.thread_count = alone
     return {"net": name, "layers": best["layers"], **{f"{n} threads": best[n] for n in THREADS}, **{f"{n} of one": best[n] / best[1] for n in THREADS[1:]},
+            **{f"CPU ms, {n}": cpu_ms[n] for n in THREADS},
             "load": os.getloadavg()[0]}
 
 

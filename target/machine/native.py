@@ -16,7 +16,7 @@ import numpy as np
 
 from tvm_ergo.target.errors import MachineError
 from tvm_ergo.target.isa import Conv, ConvTranspose, Depthwise, Encode, Instruction, MatMul
-from tvm_ergo.target.machine.kernels.workers import thread_count
+from tvm_ergo.target.machine.kernels.workers import alone, thread_count
 from tvm_ergo.target.machine.memory import Memory
 from tvm_ergo.target.native.library import Stream, library, path_number
 from tvm_ergo.target.program import Program
@@ -109,7 +109,7 @@ class NativeRun:
             end - index,
             self.memory.bytes.ctypes.data,
             self._streams,
-            thread_count(),
+            1 if alone() else thread_count(),
             dropped,
             ctypes.byref(status),
         )
