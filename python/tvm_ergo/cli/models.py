@@ -115,5 +115,5 @@ def report_of(arguments: argparse.Namespace, compiled):
 
     report = build_report(model_name(compiled, arguments.model), compiled.programs, compiled.chip, point=getattr(arguments, "point", None),
                         host=compiled.fallbacks, frames_per_s=arguments.fps or DEFAULT_FPS,
-                        window_s=getattr(arguments, "window", None) or WINDOW_S, inputs=compiled.inputs, outputs=compiled.outputs)
+                        window_s=getattr(arguments, "window", None) or WINDOW_S, inputs=compiled.inputs, outputs=compiled.outputs, states=compiled.states)
     return report if compiled.accuracy is None else report.model_copy(update={"accuracy": accuracy_row(compiled.accuracy)})

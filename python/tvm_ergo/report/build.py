@@ -24,23 +24,24 @@ DEFAULT_FPS = (1.0, 30.0)
 
 
 def build_report(model: str, programs: dict[str, Program], chip: Chip, *, point: str | None = None, host: Iterable = (),
-                 frames_per_s: Iterable[float] = DEFAULT_FPS, window_s: float = WINDOW_S, inputs: Iterable = (), outputs: Iterable = ()) -> Report:
+                 frames_per_s: Iterable[float] = DEFAULT_FPS, window_s: float = WINDOW_S, inputs: Iterable = (), outputs: Iterable = (),
+                 states: Iterable = ()) -> Report:
     """The cost of one inference of a network whose chip parts are ``programs`` (each run once, one after another).
 
-    host : operators left to the host CPU (objects with node, op, reason, remedy); their time and energy are not counted. window_s : of the peak power. inputs, outputs : of
-    the network (objects with name, dtype, shape, scale, zero_point).
+    host : operators left to the host CPU (objects with node, op, reason, remedy); their time and energy are not counted. window_s : of the peak power. inputs, outputs,
+    states : of the network (objects with name, dtype, shape, scale, zero_point).
     Errors: TargetError for an unknown operating point, MachineError for a window that is not positive, ProgramError for a Program whose notes for reports (``meta``) are not as
     the compiler writes them.
     """
     try:
-        return _report(model, programs, chip, point, host, frames_per_s, window_s, inputs, outputs)
+        return _report(model, programs, chip, point, host, frames_per_s, window_s, inputs, outputs, states)
     except (KeyError, TypeError, ValueError, AttributeError, IndexError, ArithmeticError) as error:  # any part of the meta may be anything in a file from somebody else
         raise ProgramError("what a Program says of itself for reports is damaged", where=model, available=f"{type(error).__name__}: {error}"[:200],
                            remedy="compile the model again") from error
 
 
 def _report(model: str, programs: dict[str, Program], chip: Chip, point: str | None, host: Iterable, frames_per_s: Iterable[float], window_s: float, inputs: Iterable,
-            outputs: Iterable) -> Report:
+            outputs: Iterable, states: Iterable) -> Report:
     traces = {symbol: Trace(program, chip, point) for symbol, program in programs.items()}
     at = chip.point(point)
     cycles = sum(trace.cycles for trace in traces.values())
@@ -58,7 +59,7 @@ def _report(model: str, programs: dict[str, Program], chip: Chip, point: str | N
         programs=[_program(symbol, trace) for symbol, trace in traces.items()],
         host=[HostRow(name=h.node, op=h.op, reason=h.reason, remedy=h.remedy) for h in host],
         ports=[PortRow(name=t.name, direction=direction, dtype=t.dtype, shape=t.shape, scale=t.scale, zero_point=t.zero_point)
-               for direction, tensors in (("input", inputs), ("output", outputs)) for t in tensors])
+               for direction, tensors in (("input", inputs), ("output", outputs), ("state", states)) for t in tensors])
 
 
 def accuracy_row(accuracy) -> AccuracyRow:

@@ -53,6 +53,10 @@ def input_text(row: InputRow) -> str:
     return f"{row.name} {size(row.size_bytes)}, in the memory when the chip starts, its last bytes given over to others after {row.end_us / 1e3:,.3f} ms"
 
 
+PORTS = {"input": "takes", "output": "gives", "state": "keeps"}
+"""What reports say of a port, by its direction."""
+
+
 def port_text(row: PortRow) -> str:
     """"image: int8[1, 32, 32, 3], real = 0.5 * (q + 128)"."""
     return f"{row.name}: {row.dtype}{list(row.shape)}{meaning(row.scale, row.zero_point)}"

@@ -9,6 +9,7 @@ from plotly.offline import get_plotlyjs
 from tvm_ergo.printed import html_text
 from tvm_ergo.report.figures import (COMPRESSED_HEADER, DYNAMIC, HOST_NOTE, SUBPROBLEM_HEADER, activation_text, compressed_rows, energy, host_rows, idle_mw, input_text,
                                      kind_texts, latency, memory_text, peak_text, plan_texts, port_text, rate, size, subproblem_rows)
+from tvm_ergo.report.figures import PORTS
 from tvm_ergo.report.model import ProgramReport, Report
 from tvm_ergo.report.pictures import energy_bars, error_bars, live_bytes, memory_map, tensor_lives
 from tvm_ergo.report.power import PART_HEADER, part_table, point_table
@@ -28,7 +29,7 @@ def html_page(report: Report) -> str:
     if report.host:
         body.append(f"<p>{len(report.host)} operators run on the host CPU; {HOST_NOTE}.</p>")
     body += [f"<p>Input: {html_text(input_text(row))}.</p>" for row in report.inputs]
-    body += [f"<p>{'Takes' if row.direction == 'input' else 'Gives'} {html_text(port_text(row))}.</p>" for row in report.ports]
+    body += [f"<p>{PORTS[row.direction].capitalize()} {html_text(port_text(row))}.</p>" for row in report.ports]
     if report.points:
         body += [f"<p>Zeros: {html_text(zeros_text(report))}.</p>"] if report.zeros else []
         body += ["<h2>Every operating point</h2>", table(*point_table(report)), f"<h2>Energy by part at {html_text(report.point)}, uJ</h2>",

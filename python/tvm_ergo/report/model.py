@@ -165,10 +165,10 @@ class HostRow(Row):
 
 
 class PortRow(Row):
-    """An input or output of the network as its user gives and gets it."""
+    """An input or output of the network as its user gives and gets it, or a state that it keeps from one run to the next."""
 
     name: str
-    direction: str  # input | output
+    direction: str  # input | output | state
     dtype: str
     shape: tuple[int, ...]
     scale: float | None  # of integers: real = scale * (q - zero_point); None where the model does not say

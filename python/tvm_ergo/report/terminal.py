@@ -9,6 +9,7 @@ from tvm_ergo.printed import SafeConsole, plain
 from tvm_ergo.report.brief import accuracy_lines
 from tvm_ergo.report.figures import (COMPRESSED_HEADER, DYNAMIC, HOST_NOTE, SUBPROBLEM_HEADER, activation_text, compressed_rows, energy, host_rows, idle_mw, input_text,
                                      kind_texts, latency, memory_text, peak_text, plan_texts, port_text, rate, size, subproblem_rows)
+from tvm_ergo.report.figures import PORTS
 from tvm_ergo.report.front import FRONT_HEADER, Front, Series, front_caption, front_cells
 from tvm_ergo.report.model import ProgramReport, Report
 from tvm_ergo.report.power import PART_HEADER, part_table, point_table, power_text
@@ -45,7 +46,7 @@ def _summary(report: Report) -> Table:
     for row in report.inputs:
         table.add_row("  input", plain(input_text(row)))
     for row in report.ports:
-        table.add_row("takes" if row.direction == "input" else "gives", plain(port_text(row)))
+        table.add_row(PORTS[row.direction], plain(port_text(row)))
     table.add_row("time", f"{report.cycles:,} cycles, {latency(report)} at {report.clock_hz / 1e6:,.0f} MHz, "
                           f"{rate(report.inferences_per_s)} inferences/s")
     table.add_row("energy", f"{energy(report.energy_uj)} per inference at {report.voltage_v} V (leakage {energy(report.leakage_uj)})")

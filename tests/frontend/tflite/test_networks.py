@@ -10,6 +10,7 @@ from tvm_ergo.evaluation.datasets import shared_root
 from tvm_ergo.evaluation.tflite.builder import Graph, file_of
 from tvm_ergo.evaluation.tflite.reference import LiteRT, litert, steps_apart
 from tvm_ergo.frontend import load
+from tvm_ergo.frontend.tflite import flat
 from tvm_ergo.relay_passes.interpreter import Interpreter
 from tvm_ergo.target.errors import ErgoError
 
@@ -141,15 +142,29 @@ def test_deployed_float_files_are_imported_exactly(name):
 
 
 def test_a_deployed_wake_word_is_litert_s_step_by_step():
+    """Outputs, and what every layer leaves to the next step: LiteRT's, step by step."""
     if not has_shared():
         pytest.skip("no shared models (set ERGO_SHARED)")
     data = (shared_root() / "models" / "registry" / "microwakeword_alexa.tflite").read_bytes()
-    model, reference = tvm_ergo.compile(data), LiteRT(data)
+    (main, *_), reads, handles = flat.read(data, "wake word"), {}, {}
+    for op in main.operators:
+        if op.code == "VAR_HANDLE":
+            handles[op.outputs[0]] = op.options["shared_name"]
+        if op.code == "READ_VARIABLE":
+            reads[handles[op.inputs[0]]] = op.outputs[0]
+    model, reference = tvm_ergo.compile(data), LiteRT(data, keep_all=True)
     (info,) = model.inputs
-    assert not model.fallbacks and len(model.states) == 6
+    assert not model.fallbacks and {s.name for s in model.states} == set(reads)
+    seen = {name: set() for name in reads}
     for step in range(200):
+        before = model.state
         x = np.clip(RNG.normal(-60 + 40 * np.sin(step / 9), 30, info.shape), -128, 127).astype(np.int8)
         assert steps_apart(model.run(x).outputs, reference.run({info.name: x})) <= 1
+        for name, index in reads.items():
+            apart = np.abs(before[name].astype(int) - reference.tensor(index))
+            assert apart.max() <= 8 and apart.mean() < 1, name  # behind up to nine layers, each within a step
+            seen[name] |= set(before[name].reshape(-1).tolist())
+    assert all(len(values) > 30 for values in seen.values())
 
 
 def test_damaged_files_end_with_a_message():

@@ -6,12 +6,15 @@ import numpy as np
 
 
 class LiteRT:
-    """An interpreter that keeps its variables from one run to the next. Errors: RuntimeError or ValueError where LiteRT refuses the file."""
+    """An interpreter that keeps its variables from one run to the next. keep_all: every `tensor` can be read after a run.
 
-    def __init__(self, data: bytes):
+    Errors: RuntimeError or ValueError where LiteRT refuses the file.
+    """
+
+    def __init__(self, data: bytes, keep_all: bool = False):
         from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
-        self._interpreter = Interpreter(model_content=data, num_threads=1,
+        self._interpreter = Interpreter(model_content=data, num_threads=1, experimental_preserve_all_tensors=keep_all,
                                         experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES)
         self._interpreter.allocate_tensors()
 
@@ -20,6 +23,9 @@ class LiteRT:
             self._interpreter.set_tensor(details["index"], feeds[details["name"]])
         self._interpreter.invoke()
         return {d["name"]: self._interpreter.get_tensor(d["index"]).copy() for d in self._interpreter.get_output_details()}
+
+    def tensor(self, index: int) -> np.ndarray:
+        return self._interpreter.get_tensor(index).copy()
 
 
 def litert(data: bytes, feeds: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
