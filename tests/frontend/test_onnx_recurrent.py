@@ -150,14 +150,14 @@ def test_quantized_it_runs_whole_on_the_chip(op, direction, attributes):
 
 @pytest.mark.parametrize("name, shapes", [("silero_vad_openvino_16k", None), ("silero_vad_16k_sequence", {"input": (3, 576)})])
 def test_voice_activity_detectors_carry_their_state(shared, name, shapes):
-    """Deployed files: weights joined from slices, a length known after folding; 20 calls, each with the state of the one before."""
+    """Deployed files: weights joined from slices, a length known after folding; 40 calls, each with the state of the one before."""
     path = shared / "models" / "registry" / f"{name}.onnx"
     session, imported = ort.InferenceSession(path), load(path, input_shapes=shapes)
     info = {i.name: i for i in imported.inputs}
     mine = {n: np.zeros(i.shape, np.float32) for n, i in info.items()}
     theirs, follows = dict(mine), {"stateN": "state", "hn": "h", "cn": "c"}
     rng = np.random.default_rng(4)
-    for step in range(20):
+    for step in range(40):
         mine["input"] = theirs["input"] = (rng.normal(size=info["input"].shape) * .1 * (step % 7)).astype(np.float32)
         outputs = [o.name for o in session.get_outputs()]
         got, want = evaluate(imported.mod, {p: mine[n] for p, n in zip(imported.parameters, info)}), session.run(None, theirs)
