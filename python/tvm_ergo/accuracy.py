@@ -21,8 +21,8 @@ from tvm_ergo.target.errors import AccuracyError
 
 WARN = 0.2
 """Loss above which compiling warns. The shared classifiers lose 0.03 to 0.15."""
-SAMPLES = 6  # calibration samples that are run, at most
-LIMIT_S = 10.0  # seconds after which no more are run, once there is one
+SAMPLES = 4  # calibration samples that are run, at most
+LIMIT_S = 5.0  # seconds after which no more are run, once there are two
 TENSORS_S = 20.0  # seconds for finding the tensors that lose most
 NAMED = 5
 FEW_SAMPLES = 32
@@ -61,7 +61,7 @@ def measure(compiled, samples: list[dict[str, np.ndarray]], given: int) -> Accur
     """samples : by the model's input names, of ``given`` calibration samples the telling ones."""
     start, got, wanted = time.monotonic(), [], []
     for sample in samples:
-        if got and time.monotonic() - start > LIMIT_S:
+        if len(got) >= 2 and time.monotonic() - start > LIMIT_S:
             break
         with np.errstate(all="ignore"):
             wanted.append([np.asarray(a) for a in compiled.run_float(sample)])
