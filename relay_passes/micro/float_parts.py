@@ -7,7 +7,7 @@ together (errors of single tensors add up as squares, about) to stay within the 
 from __future__ import annotations
 
 import json
-import time
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -16,7 +16,7 @@ import tvm
 
 from tvm_ergo.relay_passes.interpreter import Interpreter
 from tvm_ergo.relay_passes.micro.insert_qdq import QuantPlan, plan
-from tvm_ergo.relay_passes.micro.sensitivity import extremes_first, losses, sensitivity
+from tvm_ergo.relay_passes.micro.sensitivity import extremes_first, losses, sensitivity, work_of
 from tvm_ergo.relay_passes.relax_utils import PARTS_ATTR, main_of
 from tvm_ergo.relay_passes.support import Group
 
@@ -26,7 +26,8 @@ shared models lose 0.01 to 0.26."""
 AIM = 0.1  # what such a network may lose then
 TRIES = (1.0, 0.6, 0.3)  # of the aim: what the tensors left in 8 bits may lose together, by the sum of squares
 MEASURED = 6  # calibration samples on which the loss is measured, at most
-MEASURED_S = 8.0  # seconds after which no more of them are run, once there are two
+MEASURED_WORK = 4e9  # operations (`work_of`) that measuring takes at most, beyond two samples: not seconds, so that a busy machine decides alike
+SENSITIVITY_WORK = 60e9  # operations for finding the tensors
 
 
 @dataclass(frozen=True)
@@ -59,11 +60,9 @@ def why_in_float(parts: dict, group: Group) -> tuple[str, str]:
 
 
 def measured_loss(mod: tvm.IRModule, samples: list[dict[str, np.ndarray]], wanted: list[list[np.ndarray]]) -> float:
-    """The loss of the worst output of a quantized module, on the first samples that ``MEASURED_S`` seconds allow."""
-    interpreter, got, until = Interpreter(mod), [], time.monotonic() + MEASURED_S
-    for sample in samples:
-        if len(got) >= 2 and time.monotonic() > until:
-            break
+    """The loss of the worst output of a quantized module, on the first samples that ``MEASURED_WORK`` allows, two at least."""
+    interpreter, got = Interpreter(mod), []
+    for sample in samples[:max(2, int(MEASURED_WORK // work_of(mod)))]:
         with np.errstate(all="ignore"):
             got.append(interpreter.run(sample))
     return max(losses(got, wanted[: len(got)]), default=0.0)
@@ -82,7 +81,8 @@ def with_float_parts(observed, data, quantized: tvm.IRModule, rounding: bool, wa
         return quantized
     quant_plan = plan(main_of(observed.mod), observed.ranges, observed.exact)
     classes = tensors_by_class(quant_plan)
-    found = sensitivity(observed.mod, {name: quant_plan.params[var] for name, var in classes.items()}, samples[:2], progress=progress)
+    found = sensitivity(observed.mod, {name: quant_plan.params[var] for name, var in classes.items()}, samples[:2],
+                        limit_s=math.inf, most=max(1, int(SENSITIVITY_WORK // work_of(observed.mod))), progress=progress)
     ranked = found.worst(len(found.loss))
     if not found.complete:
         ranked += [(name, 0.0) for name in classes if name not in found.loss]

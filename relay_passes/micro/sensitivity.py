@@ -2,25 +2,31 @@
 
 The loss of an output is the root mean square of its error over the samples, relative to the standard deviation of the float output over the
 same samples (its root mean square where it is constant); or that of its upper quartile of samples, each relative to its own deviation (at least a quarter of
-all samples'), if that is more: quiet inputs beside loud ones. Of outputs that are integers it is the share that differs. A network's loss is that
+all samples'), if that is more: quiet inputs beside loud ones. (A sample of fewer than `FEW` values, as scores are, has no deviation to speak of: there it
+is all samples together.) Of outputs that are integers it is the share that differs. A network's loss is that
 of its worst output.
 """
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import tvm
+from tvm import relax
 
+from tvm_ergo.relay_passes.compat import static_tensor_type
 from tvm_ergo.relay_passes.interpreter import Interpreter
 from tvm_ergo.relay_passes.micro.observe import QuantParams
-from tvm_ergo.relay_passes.relax_utils import variables_in
+from tvm_ergo.relay_passes.relax_utils import bindings_of, main_of, variables_in
 
+LINEAR = ("relax.nn.conv2d", "relax.nn.conv2d_transpose", "relax.matmul")
 TINY = 1e-30
 WORST = 10.0  # deviations beyond the float output's range: further off, and infinite, is not worse
+FEW = 8  # values of an output in one sample, below which its samples are not judged one by one
 QUIET = 0.25  # of all samples' deviation: what a single sample's own counts for at least
 
 
@@ -40,9 +46,12 @@ def _loss(got: np.ndarray, wanted: np.ndarray) -> float:
     spread = max(wanted[known].std() or np.sqrt(np.mean(wanted[known] ** 2)), TINY)
     got = np.clip(np.nan_to_num(got.astype(np.float64)), wanted[known].min() - WORST * spread, wanted[known].max() + WORST * spread)
     error = np.where(known, got - wanted, 0.0)
+    overall = float(np.sqrt(np.mean(error[known] ** 2)) / spread)
+    if wanted[0].size < FEW:
+        return overall
     axes = tuple(range(1, wanted.ndim))
     each = np.sqrt(np.mean(error**2, axis=axes)) / np.maximum(wanted.std(axis=axes), spread * QUIET)
-    return float(max(np.sqrt(np.mean(error[known] ** 2)) / spread, np.quantile(each, 0.75)))
+    return max(overall, float(np.quantile(each, 0.75)))
 
 
 def telling(data: list[dict[str, np.ndarray]], count: int) -> list[int]:
@@ -70,16 +79,17 @@ class Sensitivity:
 
 
 def sensitivity(mod: tvm.IRModule, params: Mapping[str, QuantParams], samples: list[dict[str, np.ndarray]], *, limit_s: float = 60.0,
-                progress: Callable[[int, int], None] | None = None) -> Sensitivity:
+                most: int | None = None, progress: Callable[[int, int], None] | None = None) -> Sensitivity:
     """How much the outputs of ``mod`` (float) lose by each tensor of ``params`` alone. Only what depends on a tensor is computed again.
 
-    limit_s : seconds after which the tensors left are not measured.
+    limit_s : seconds after which the tensors left are not measured. most : of the tensors, in order, that are measured: for decisions, which a busy
+    machine must not change.
     """
     interpreter, until = Interpreter(mod), time.monotonic() + limit_s
     runs = [_Kept(interpreter, sample) for sample in samples]
     wanted, found = [run.outputs for run in runs], {}
     names = [name for name in params if name in runs[0].variable]
-    for done, name in enumerate(names):
+    for done, name in enumerate(names[:most]):
         if time.monotonic() > until:
             break
         found[name] = max(losses([run.with_quantized(name, params[name]) for run in runs], wanted), default=0.0)
@@ -115,6 +125,18 @@ class _Kept:
                     values[step.var] = self.interpreter.evaluate(step.value, values)
                     changed.add(step.var)
             return self._results(values)
+
+
+def work_of(mod: tvm.IRModule) -> int:
+    """Operations of one run of a float module, about: multiply-accumulates of convolutions and products, elements of everything else."""
+    total = 0
+    for var, value in bindings_of(main_of(mod)):
+        static = static_tensor_type(var)
+        if static is None:
+            continue
+        operand = static_tensor_type(value.args[1]) if isinstance(value, relax.Call) and getattr(value.op, "name", "") in LINEAR else None
+        total += math.prod(static[0]) * (1 if operand is None else max(1, math.prod(operand[0]) // max(1, static[0][-1])))
+    return max(1, total)
 
 
 def float_outputs(mod: tvm.IRModule, samples: list[dict[str, np.ndarray]]) -> list[list[np.ndarray]]:

@@ -53,7 +53,7 @@ def test_a_wanted_loss_is_met_where_it_is_asked_for():
     assert parts_of(quantize(mod, data)["main"]) is None
     before = measured_loss(quantize(mod, data), data[:6], wanted[:6])
     made = quantize(mod, data, QuantizeOptions(float_parts=before / 4))
-    assert measured_loss(made, data[:6], wanted[:6]) <= before / 3 and parts_of(made["main"])["tensors"]
+    assert measured_loss(made, data[:6], wanted[:6]) <= before / 2 and parts_of(made["main"])["tensors"]
 
 
 def test_the_whole_road():
@@ -100,3 +100,12 @@ def test_quiet_and_loud_samples_are_looked_at():
     data = [{"x": np.full((1, 2), v, np.float32)} for v in (3, 1, 2, .01, 5, 4, 9, 6, 7, 8)]
     assert telling(data, 2) == [3, 6] and telling(data, 4) == [3, 0, 7, 6] and sorted(telling(data[:2], 4)) == [0, 1]
     assert extremes_first(data, 4)[:2] == [3, 6]
+
+
+def test_scores_are_judged_over_all_samples():
+    """One value a sample has no deviation of its own: errors of a tenth of all samples' deviation are a loss of a tenth."""
+    wanted = [[np.array([x], np.float32)] for x in (0.1, 0.5, 0.9, 0.3)]
+    spread = np.std([0.1, 0.5, 0.9, 0.3])
+    got = [[w[0] + np.float32(0.1 * spread)] for w in wanted]
+    assert losses(got, wanted) == [pytest.approx(0.1, rel=1e-3)]
+
