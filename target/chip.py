@@ -241,7 +241,7 @@ def chip_names() -> list[str]:
 def load_chip(path) -> Chip:
     """Read a chip file. Errors: TargetError (not readable, not JSON, key missing, unknown, or of the wrong kind)."""
     try:
-        data = parsed_json(Path(path).read_bytes())
+        data = parsed_json(Path(path).read_bytes(), constants=True)
     except (OSError, ValueError) as error:
         raise TargetError(f"cannot read chip file: {error}", where=str(path), required="a JSON file as written by Chip.to_json") from None
     return Chip.from_json(data, str(path))

@@ -69,8 +69,8 @@ class Declared:
         self.add(math.ceil(math.prod(max(0, int(d)) for d in shape) * itemsize), where)
 
 
-def parsed_json(text: str | bytes):
-    """JSON without NaN and infinity, nested at most `MAX_DEPTH` deep. Errors: ValueError."""
+def parsed_json(text: str | bytes, constants: bool = False):
+    """JSON, nested at most `MAX_DEPTH` deep. constants : with NaN and infinity, for readers that check every number and name its key. Errors: ValueError."""
     if isinstance(text, (bytes, bytearray)):
         text = bytes(text).decode("utf-8")
     depth = 0
@@ -78,7 +78,7 @@ def parsed_json(text: str | bytes):
         depth += bool(found[1]) - bool(found[2])
         if depth > MAX_DEPTH:
             raise ValueError(f"nested more than {MAX_DEPTH} deep")
-    return json.loads(text, parse_constant=_no_number)
+    return json.loads(text, parse_constant=float if constants else _no_number)
 
 
 def _no_number(text: str):

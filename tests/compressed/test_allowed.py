@@ -122,10 +122,18 @@ def test_a_structure_that_disagrees_with_itself_is_refused(name):
         compressed.unpack(forged(mod, FORGED[name]))
 
 
-@pytest.mark.parametrize("attrs", [{"Codegen": "tests"}, {"global_symbol": "main", "relax.force_pure": True}, {"num_input": "x"}])
+@pytest.mark.parametrize("attrs", [{"Codegen": "tests"}, {"global_symbol": "main", "relax.force_pure": True}, {"num_input": "x"},
+                                   {"ergo_calibrated": "x"}, {"ergo_calibrated": "[]"}, {"ergo_calibrated": '{"tail": [1]}'}, {"ergo_calibrated": '{"tail": [], "more": 1}'},
+                                   {"ergo_float_parts": '{"tensors": {"a": "b"}, "before": 1, "after": 1}'}])
 def test_functions_carry_no_other_attributes(attrs):
     with pytest.raises(ModelError):
         compressed.unpack(forged(module_of(relu, attrs)))
+
+
+@pytest.mark.parametrize("attrs", [{"ergo_calibrated": '{"tail": ["y"]}'}, {"ergo_float_parts": '{"tensors": {"a": 0.5}, "before": 1.5, "after": 0.1}'}])
+def test_what_quantizing_tells_is_kept(attrs):
+    mod, *_ = compressed.unpack(forged(module_of(relu, attrs)))
+    assert all(str(mod["main"].attrs[key]) == value for key, value in attrs.items())
 
 
 def test_only_main():

@@ -13,8 +13,8 @@ import tvm
 from tvm import relax
 from tvm_ffi import structural_equal
 
-from tvm_ergo.relay_passes.relax_utils import KEPT_ATTR, Call, Constant, Tuple, TupleGetItem, Var
-from tvm_ergo.target.limits import Declared
+from tvm_ergo.relay_passes.relax_utils import CALIBRATED_ATTR, KEPT_ATTR, PARTS_ATTR, Call, Constant, Tuple, TupleGetItem, Var
+from tvm_ergo.target.limits import Declared, parsed_json
 
 MAX_NODES = 1 << 20
 MAX_FIELDS = 4096  # of a tuple, tensors of a concat
@@ -37,7 +37,9 @@ _UNSAID = {**{f"relax.{name}": "relax.attrs.StatisticalAttrs" for name in ("max"
            "relax.argmax": "relax.attrs.ArgmaxArgminAttrs", "relax.argmin": "relax.attrs.ArgmaxArgminAttrs", "relax.matmul": "relax.attrs.MatmulAttrs"}
 """The type of attributes of those operators for which TVM does not register it."""
 DTYPES = frozenset(("float32", "float16", "float64", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "bool"))
-FUNCTION_ATTRS = {"global_symbol": str, "num_input": int, KEPT_ATTR: str}
+FUNCTION_ATTRS = {"global_symbol": str, "num_input": int, KEPT_ATTR: str, CALIBRATED_ATTR: str, PARTS_ATTR: str}
+TOLD = {CALIBRATED_ATTR: {"tail"}, PARTS_ATTR: {"tensors", "before", "after"}}
+"""Attributes of main that are JSON: the keys of each."""
 
 
 @functools.cache
@@ -69,6 +71,18 @@ def check_module(mod: tvm.IRModule, declared: Declared) -> None:
     _Checked(functions["main"], declared).check()
 
 
+def _is_told(text: str, keys: set[str]) -> bool:
+    """Whether a text is JSON of an object with those keys: a list of names, losses by name, numbers."""
+    try:
+        told = parsed_json(text)
+    except ValueError:
+        return False
+    number = (int, float)
+    return isinstance(told, dict) and set(told) == keys and all(
+        isinstance(value, number) or isinstance(value, list) and all(isinstance(v, str) for v in value)
+        or isinstance(value, dict) and all(isinstance(v, number) for v in value.values()) for value in told.values())
+
+
 class _Checked:
     def __init__(self, func: relax.Function, declared: Declared):
         self.func, self.declared, self.known = func, declared, set()
@@ -78,6 +92,7 @@ class _Checked:
         func = self.func
         for key, value in (func.attrs or {}).items():
             _require(key in FUNCTION_ATTRS and isinstance(value, FUNCTION_ATTRS[key]), f"main has the attribute {str(key)[:80]!r}")
+            _require(key not in TOLD or _is_told(str(value), TOLD[key]), f"main's attribute {key!r} is not what quantizing writes")
         for param in func.params:
             self._tensor(param.ty, f"input {param.name!r}")
             self._define(param)
