@@ -104,8 +104,10 @@ def _remedies(tensor_by_tensor: bool, given: int) -> tuple[str, ...]:
 def judged(accuracy: Accuracy, strict: float | None) -> Accuracy:
     """Warns above ``WARN``. Errors: AccuracyError above ``strict``."""
     if strict is not None and accuracy.loss > strict:
+        remedies = accuracy.remedies if any("--float-parts" in r for r in accuracy.remedies) else (
+            f"--float-parts {strict:g} (QuantizeOptions(float_parts={strict:g})) keeps in float, on the host CPU, what it is lost at", *accuracy.remedies)
         raise AccuracyError("the compiled network is not as accurate as asked for", required=f"a loss of at most {strict:g} (--strict-accuracy, strict_accuracy)",
-                            available=f"{accuracy.loss:.3g}: {accuracy}", remedy="; or ".join(accuracy.remedies))
+                            available=f"{accuracy.loss:.3g}: {accuracy}", remedy="; or ".join(remedies))
     if accuracy.loss > WARN:
         warnings.warn(AccuracyWarning(f"{accuracy}. What helps: {'; or '.join(accuracy.remedies)}"), stacklevel=3)
     return accuracy

@@ -23,6 +23,7 @@ from tvm_ergo.relay_passes.micro.lower_context import (LOWERINGS, NEEDS_INT8, NE
 from tvm_ergo.relay_passes.micro.split_quantizers import SplitQuantizers
 from tvm_ergo.relay_passes.relax_utils import CALIBRATED_ATTR
 from tvm_ergo.relay_passes.support.groups import analyse
+from tvm_ergo.relay_passes.support.ports import port_conversions
 from tvm_ergo.relay_passes.support.rule import Group
 from tvm_ergo.relay_passes.support.view import dtype_of, static_shape
 
@@ -246,11 +247,14 @@ class _Lowering:
     def _report(self) -> None:
         """Refusals of the support rules, the fallbacks of this run, and every other operator that the host runs, in the order of the network."""
         names = {str(v.name): i for i, v in enumerate(self.view.order)}
-        refused = [HostFallback(r.node, r.op, r.reason, r.remedy) for r in self.analysis.refused]
+        ports = port_conversions(self.view)
+        at_ports = {str(v.name) for v in ports}
+        refused = [HostFallback(r.node, r.op, r.reason, r.remedy) for r in self.analysis.refused if not (r.node in at_ports and ports.issuperset(r.members))]
+        self.fallbacks = [f for f in self.fallbacks if f.node not in at_ports]
         listed = {(f.node, f.op) for f in (*refused, *self.fallbacks)}
         for var in self.computed:
             op, name = self.view.op(var).removeprefix("relax."), str(var.name)
-            if not self.view.op(var).startswith("relax.") or op in SILENT or (name, op) in listed or (name.removesuffix(f"_{op.rpartition('.')[2]}"), op) in listed:
+            if var in ports or not self.view.op(var).startswith("relax.") or op in SILENT or (name, op) in listed or (name.removesuffix(f"_{op.rpartition('.')[2]}"), op) in listed:
                 continue
             self.fallbacks.append(HostFallback(name, op, *self.told.get(var, ("it works on a tensor in float", IN_FLOAT_BESIDE))))
         self.fallbacks = sorted(self.fallbacks + refused, key=lambda f: names.get(f.node, len(names)))

@@ -7,7 +7,7 @@ import base64
 import numpy as np
 import tvm
 
-from tvm_ergo.chain.steps import DTYPES, INTEGERS, WHOLE
+from tvm_ergo.chain.steps import DTYPES, FLOATS, INTEGERS, WHOLE
 from tvm_ergo.relay_passes.compile.partition import is_chip_function
 from tvm_ergo.relay_passes.relax_utils import (Call, Constant, Tuple, TupleGetItem, Var, array_of, bindings_of, body_of, dtype_of, ints, main_of, op_name,
                                                shape_of)
@@ -90,7 +90,8 @@ class _Describer:
                 raise _NeedsHost
             params = {"axis": int(call.attrs.axis), **({"dtype": str(call.attrs.out_dtype)} if name == "relax.quantize" else {})}
             return self._step(name[6:], call.args, params)
-        if name == "relax.astype" and dtype_of(x) in WHOLE and dtype_of(call) in (*INTEGERS, "float32"):
+        whole = dtype_of(x) in WHOLE and dtype_of(call) in (*INTEGERS, "float32")
+        if name == "relax.astype" and (whole or dtype_of(x) in FLOATS and dtype_of(call) in FLOATS):
             return self._step("cast", [x], {"dtype": dtype_of(call)})
         if name in _ARITHMETIC and dtype_of(call) == "float32":
             return self._step(_ARITHMETIC[name], call.args, {})

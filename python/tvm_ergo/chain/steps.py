@@ -16,7 +16,8 @@ Type = tuple[tuple[int, ...], str]
 INTEGERS = ("int8", "uint8", "int16", "int32")
 WHOLE = (*INTEGERS, "int64", "bool")
 """What casts take: token numbers and masks enter so."""
-DTYPES = (*WHOLE, "float32")
+FLOATS = ("float32", "float16")
+DTYPES = (*WHOLE, *FLOATS)
 STEPS: dict[str, tuple[Callable, Callable]] = {}
 
 
@@ -86,13 +87,15 @@ def _dequantize(params, q, scale, zero_point):
 
 
 def _infer_cast(params, x) -> Type:
-    require(x[1] in WHOLE and params.get("dtype") in (*INTEGERS, "float32"), "only integers are cast, to at most 32 bits")
+    whole = x[1] in WHOLE and params.get("dtype") in (*INTEGERS, "float32")
+    require(whole or x[1] in FLOATS and params.get("dtype") in FLOATS, "integers are cast to at most 32 bits, float16 and float32 to each other")
     return x[0], params["dtype"]
 
 
 @_step("cast", _infer_cast)
 def _cast(params, x):
-    return x.astype(params["dtype"])
+    with np.errstate(over="ignore"):  # beyond float16's range: infinite, as on the host
+        return x.astype(params["dtype"])
 
 
 def _infer_arithmetic(params, a, b) -> Type:
