@@ -70,7 +70,7 @@ def test_autoload_is_silent():
 
 def test_autoload_imports_nothing_heavy():
     loaded = run_python("import tvm, sys; print([m for m in sys.modules if m.startswith('tvm_ergo')])")
-    allowed = {"tvm_ergo", "tvm_ergo.doors", "tvm_ergo.target", "tvm_ergo.target.tags", "tvm_ergo.target.errors", "tvm_ergo.codegen",
+    allowed = {"tvm_ergo", "tvm_ergo.doors", "tvm_ergo.target", "tvm_ergo.target.tags", "tvm_ergo.target.errors", "tvm_ergo.target.limits", "tvm_ergo.codegen",
                "tvm_ergo.codegen.runtime", "tvm_ergo.codegen.runtime.native"}
     assert set(json.loads(loaded.replace("'", '"'))) <= allowed
 
