@@ -78,7 +78,7 @@ def test_broken_file_batch_mismatch_and_overflow(tmp_path):
     np.save(tmp_path / "huge.npy", np.zeros((1, 3), np.float32))
     header = (tmp_path / "huge.npy").read_bytes()[:128]  # a shape of 4 PB
     (tmp_path / "huge.npy").write_bytes(header.replace(b"'shape': (1, 3), }" + b" " * 12, b"'shape': (%d, 3), }" % 10**13)[:128].ljust(128))
-    with pytest.raises(CalibrationError, match="larger than the free memory[^$]*a file of 128 bytes"):
+    with pytest.raises(CalibrationError, match="larger than the file: float32"):
         calibrate(small_cnn(), tmp_path / "huge.npy")
     with pytest.raises(CalibrationError, match="x: 3, x1: 2"):
         calibrate(two_inputs(), {"x": np.zeros((3, 4)), "x1": np.zeros((2, 4))})
