@@ -90,8 +90,7 @@ class _Describer:
                 raise _NeedsHost
             params = {"axis": int(call.attrs.axis), **({"dtype": str(call.attrs.out_dtype)} if name == "relax.quantize" else {})}
             return self._step(name[6:], call.args, params)
-        whole = dtype_of(x) in WHOLE and dtype_of(call) in (*INTEGERS, "float32")
-        if name == "relax.astype" and (whole or dtype_of(x) in FLOATS and dtype_of(call) in FLOATS):
+        if name == "relax.astype" and _castable(dtype_of(x), dtype_of(call)):
             return self._step("cast", [x], {"dtype": dtype_of(call)})
         if name in _ARITHMETIC and dtype_of(call) == "float32":
             return self._step(_ARITHMETIC[name], call.args, {})
@@ -107,6 +106,11 @@ class _Describer:
         self.steps.append((op, [self._one(a) for a in operands], params))
         first, self.count = self.count, self.count + results
         return tuple(("step", first + i) for i in range(results))
+
+
+def _castable(source: str, target: str) -> bool:
+    """Whether the chain's cast means what `relax.astype` does: between floats, or from whole numbers."""
+    return source in WHOLE and target in (*INTEGERS, "float32") or source in FLOATS and target in FLOATS
 
 
 def _stored(array: np.ndarray) -> list:
