@@ -30,7 +30,9 @@ class BuildRuntime(build_ext):
         return []
 
     def build_extension(self, ext: Extension) -> None:
-        from tvm_ffi import libinfo  # a build requirement: present when something is built, not when setup.py is only read
+        from tvm_ffi import (
+            libinfo,
+        )  # a build requirement: present when something is built, not when setup.py is only read
 
         ext.include_dirs += libinfo.include_paths()
         ext.library_dirs.append(os.path.dirname(libinfo.find_libtvm_ffi()))
@@ -65,7 +67,8 @@ WEIGHTS = Extension(
     language="c++",
     extra_compile_args=["-std=c++17", "-O3", "-fvisibility=hidden"],
 )
-# the runtime of Programs: what it executes on this machine, and the sources that `tvm-ergo export-c` hands out. Where it cannot be built NumPy serves
+# the runtime of Programs: what it executes on this machine, and the sources that `tvm-ergo export-c` hands out. Where
+# it cannot be built NumPy serves
 NATIVE = Extension(
     "tvm_ergo.target.native.ergo_native",
     sources=sorted(glob.glob("target/native/*.c") + glob.glob("target/native/host/*.c")),
@@ -86,7 +89,11 @@ setup(
     packages=packages(),
     ext_modules=[RUNTIME, SKYLINE, CONTEXT, WEIGHTS, NATIVE],
     cmdclass={"build_ext": BuildRuntime},
-    package_data={"tvm_ergo": ["**/*.json", "**/*.html", "**/*.onnx"], "tvm_ergo.target": ["**/*.json", "**/*.cc", "**/*.c", "**/*.h"], "tvm_ergo.codegen": ["**/*.cc"]},
+    package_data={
+        "tvm_ergo": ["**/*.json", "**/*.html", "**/*.onnx"],
+        "tvm_ergo.target": ["**/*.json", "**/*.cc", "**/*.c", "**/*.h"],
+        "tvm_ergo.codegen": ["**/*.cc"],
+    },
     install_requires=[
         # the host compiler. ffi 0.1.15 segfaults in ToJSONGraph on PrimType, and the wheel's own range would admit it
         "apache-tvm==0.27.0.post1",
@@ -103,8 +110,12 @@ setup(
         "pillow>=10,<13",  # decoding JPEG evaluation sets and images
     ],
     extras_require={
-        "torch": ["torch==2.13.0"],  # modules and torch.export archives as models; its importer in TVM is tested with this version
-        "retrain": ["torch==2.13.0"],  # training the compressed network; its importer in TVM is tested with this version
+        "torch": [
+            "torch==2.13.0"
+        ],  # modules and torch.export archives as models; its importer in TVM is tested with this version
+        "retrain": [
+            "torch==2.13.0"
+        ],  # training the compressed network; its importer in TVM is tested with this version
         "test": [
             "pytest>=8,<10",
             "pytest-xdist>=3.5,<4",

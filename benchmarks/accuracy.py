@@ -1,9 +1,9 @@
 """Accuracy of every net on the emulated chip, over all samples of its tests, beside the float network's.
 
-One default configuration: ``tvm_ergo.compile(model, calibration=...)``, quantized nets as they come. "float" is the manifest's figure
-over all samples (for a net that came quantized: that of its QDQ file), measured with ONNX Runtime; with --limit, ONNX Runtime runs
-the same samples. The goal: at most 0.5 point worse than float (MobileNets 1 point), 0.1 dB for PSNR, 0.01 nats for next tokens.
-"""
+One default configuration: ``tvm_ergo.compile(model, calibration=...)``, quantized nets as they come. "float" is the
+manifest's figure over all samples (for a net that came quantized: that of its QDQ file), measured with ONNX Runtime;
+with --limit, ONNX Runtime runs the same samples. The goal: at most 0.5 point worse than float (MobileNets 1 point), 0.1
+dB for PSNR, 0.01 nats for next tokens."""
 
 from __future__ import annotations
 
@@ -31,7 +31,9 @@ def reference(net: str, test: Test, limit: int | None) -> dict[str, float]:
     import onnxruntime as ort
 
     options = ort.SessionOptions()
-    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL  # optimised int8 kernels saturate on CPUs without VNNI
+    options.graph_optimization_level = (
+        ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    )  # optimised int8 kernels saturate on CPUs without VNNI
     session = ort.InferenceSession(model_bytes(TASKS[net].path), options, providers=["CPUExecutionProvider"])
     return evaluate(test, lambda feeds: session.run(None, feeds), limit=limit).figures
 
@@ -46,7 +48,9 @@ def rows_of(net: str, limit: int | None) -> list[dict]:
     for test in TASKS[net].tests:
         if not test.figures:
             continue  # no labelled data
-        outcome = evaluate(test, lambda feeds: [np.asarray(o) for o in compiled.run(feeds).outputs.values()], limit=limit)
+        outcome = evaluate(
+            test, lambda feeds: [np.asarray(o) for o in compiled.run(feeds).outputs.values()], limit=limit
+        )
         rows.append(judged(net, outcome, reference(net, test, limit), seconds, len(compiled.fallbacks)))
     return rows
 
@@ -56,17 +60,50 @@ def judged(net: str, outcome, wanted: dict[str, float], compile_seconds: float, 
     got, float_figure = outcome.figures[outcome.primary], wanted[outcome.primary]
     change = (got - float_figure) * (1 if outcome.higher_is_better else -1)
     within = change >= -goal(net, outcome.primary) - 1e-9
-    return row(net, outcome.test, outcome.samples, outcome.primary, float_figure, got, round(change, 4), "yes" if within else "NO",
-               on_host, round(compile_seconds, 1))
+    return row(
+        net,
+        outcome.test,
+        outcome.samples,
+        outcome.primary,
+        float_figure,
+        got,
+        round(change, 4),
+        "yes" if within else "NO",
+        on_host,
+        round(compile_seconds, 1),
+    )
 
 
-def row(net, test, samples=0, figure="", wanted=None, got=None, change=None, within="NO", on_host=None, seconds=None, note="") -> dict:
-    return {"net": net, "test": test, "samples": samples, "figure": figure, "float": wanted, "int8": got, "change": change,
-            "within goal": within, "operators on host": on_host, "compile s": seconds, "note": note}
+def row(
+    net,
+    test,
+    samples=0,
+    figure="",
+    wanted=None,
+    got=None,
+    change=None,
+    within="NO",
+    on_host=None,
+    seconds=None,
+    note="",
+) -> dict:
+    return {
+        "net": net,
+        "test": test,
+        "samples": samples,
+        "figure": figure,
+        "float": wanted,
+        "int8": got,
+        "change": change,
+        "within goal": within,
+        "operators on host": on_host,
+        "compile s": seconds,
+        "note": note,
+    }
 
 
 def main(argv=None) -> None:
-    options = parser(__doc__.splitlines()[0])
+    options = parser(__doc__.split("\n\n")[0])
     options.add_argument("--limit", type=int, metavar="N", help="only the first N samples of each test")
     arguments = parse(options, argv)
     rows = []

@@ -1,18 +1,21 @@
-"""Bits per value of every activation codec on real activations at 8, 7, 6 and 5 bits, and what that coarseness does to the network.
+"""Bits per value of every activation codec on real activations at 8, 7, 6 and 5 bits, and what that coarseness does to
+the network.
 
-Footing of the anchors: every tensor's magnitudes are scaled so that its largest in the image becomes 2**bits - 1 (signed tensors: 2**(bits-1) - 1); ranges
-are calibrated to the extremes and weights are not equalized between layers (both would change the distribution). Of SqueezeNet 1.0 exactly the 20 tensors
-that wait in memory: conv1, 8 squeeze, 8 concat and 3 pooling results. Of other nets every convolution, addition, pooling and concat result of at least 1,024
-values except operands of a concat (they lie inside its result); of the binary nets their signs and pooled signs, not what the signs are taken of. "int8" is the tensor as the chip has it.
---bits takes numbers, int8, or lists such as conv1=7,concat=6: tensors with such a word in their name have so many bits, the others stay as they are.
+Footing of the anchors: every tensor's magnitudes are scaled so that its largest in the image becomes 2**bits - 1
+(signed tensors: 2**(bits-1) - 1); ranges are calibrated to the extremes and weights are not equalized between layers
+(both would change the distribution). Of SqueezeNet 1.0 exactly the 20 tensors that wait in memory: conv1, 8 squeeze, 8
+concat and 3 pooling results. Of other nets every convolution, addition, pooling and concat result of at least 1,024
+values except operands of a concat (they lie inside its result); of the binary nets their signs and pooled signs, not
+what the signs are taken of. "int8" is the tensor as the chip has it. --bits takes numbers, int8, or lists such as
+conv1=7,concat=6: tensors with such a word in their name have so many bits, the others stay as they are.
 
---top1 N: the network runs on the emulated chip and, whenever one of these tensors is complete, the tensor in the chip's memory is replaced by the values
-that were coded: scaled to the levels, rounded, scaled back and rounded to int8. All that follows computes from those. "change" is against the same compiled
-network left alone, "noise" the standard error of that change over the images (root of the number of images whose answer became right or wrong).
+--top1 N: the network runs on the emulated chip and, whenever one of these tensors is complete, the tensor in the chip's
+memory is replaced by the values that were coded: scaled to the levels, rounded, scaled back and rounded to int8. All
+that follows computes from those. "change" is against the same compiled network left alone, "noise" the standard error
+of that change over the images (root of the number of images whose answer became right or wrong).
 
-Tables of the static code are learned from calibration images (of a net that came quantized: from test images behind those measured), one set of
-frequencies per net and number of bits.
-"""
+Tables of the static code are learned from calibration images (of a net that came quantized: from test images behind
+those measured), one set of frequencies per net and number of bits."""
 
 from __future__ import annotations
 
@@ -34,9 +37,27 @@ WAITING = {"conv2d", "depthwise_conv2d", "add", "max_pool2d", "avg_pool2d", "con
 WAITING_SIGNS = {"table", "max_pool2d"}
 SMALLEST = 1024
 SQUEEZENET = "squeezenet1.0_deepcompression_fp32"
-NETS = (SQUEEZENET, "mobilenet_v2_1.0_224_fp32", "mobilenet_v2_1.0_224_torchvision_qdq_int8", "mobilenet_v1_0.25_128_fp32", "mobilenet_v1_0.25_128_qdq_uint8",
-        "resnet18_ktb_small", "resnet50_pqf_large", "resnet20_cifar10", "resnet56_cifar10", "ic_resnet8_fp32", "ic_resnet8_qdq_int8",
-        "bnn_cnv_w1a1_cifar10", "bnn_cnv_w1a2_cifar10", "kws_dscnn_fp32", "kws_dscnn_qdq_int8", "vww96_fp32", "vww96_qdq_int8", "yolox_nano", "espcn_x3_superres")
+NETS = (
+    SQUEEZENET,
+    "mobilenet_v2_1.0_224_fp32",
+    "mobilenet_v2_1.0_224_torchvision_qdq_int8",
+    "mobilenet_v1_0.25_128_fp32",
+    "mobilenet_v1_0.25_128_qdq_uint8",
+    "resnet18_ktb_small",
+    "resnet50_pqf_large",
+    "resnet20_cifar10",
+    "resnet56_cifar10",
+    "ic_resnet8_fp32",
+    "ic_resnet8_qdq_int8",
+    "bnn_cnv_w1a1_cifar10",
+    "bnn_cnv_w1a2_cifar10",
+    "kws_dscnn_fp32",
+    "kws_dscnn_qdq_int8",
+    "vww96_fp32",
+    "vww96_qdq_int8",
+    "yolox_nano",
+    "espcn_x3_superres",
+)
 """The convolutional nets of the manifest that have data."""
 LEARNED_FROM = 16  # images
 LOSSLESS = {codec.name.lower(): cls for codec, cls in CODECS.items() if cls.lossless}
@@ -49,7 +70,12 @@ Bits = int | str | None
 
 def waits(name: str, tensor, value: np.ndarray) -> bool:
     """Whether a watched tensor is one of those that are measured."""
-    if tensor.op not in (WAITING_SIGNS if name.startswith("bnn_") else WAITING) or value.ndim != 4 or value.dtype != np.int8 or value.size < SMALLEST:
+    if (
+        tensor.op not in (WAITING_SIGNS if name.startswith("bnn_") else WAITING)
+        or value.ndim != 4
+        or value.dtype != np.int8
+        or value.size < SMALLEST
+    ):
         return False
     return not (name == SQUEEZENET and ("expand" in tensor.name or tensor.name.startswith("conv10")))
 
@@ -68,7 +94,11 @@ def tensors_of(name: str, images: int) -> list[list[Tensor]]:
 def tensors_in(name: str, compiled, feeds) -> list[Named]:
     """The tensors that wait in one run."""
     seen: list[Named] = []
-    with watch(lambda tensor, value: seen.append((tensor.name, value[0], tensor.out_zp)) if waits(name, tensor, value) else None):
+    with watch(
+        lambda tensor, value: (
+            seen.append((tensor.name, value[0], tensor.out_zp)) if waits(name, tensor, value) else None
+        )
+    ):
         compiled.run(feeds)
     return seen
 
@@ -87,7 +117,8 @@ def scaling(value: np.ndarray, zero_point: int, bits: int) -> tuple[int, int, bo
 
 
 def levels_of(zero_point: int, top: int, levels: int) -> np.ndarray:
-    """int64[256]: the level of int8 ``v`` at ``v + 128``, where the magnitude ``top`` has the last of so many levels."""
+    """int64[256]: the level of int8 ``v`` at ``v + 128``, where the magnitude ``top`` has the last of so many
+    levels."""
     return np.floor((np.arange(-128, 128) - zero_point) * levels / top + 0.5).astype(np.int64)
 
 
@@ -108,7 +139,9 @@ def requantized(value: np.ndarray, zero_point: int, bits: int | None) -> Tensor:
 def coarsened(value: np.ndarray, zero_point: int, bits: int) -> np.ndarray:
     """What a reader gets after `requantized`: the levels scaled back, int8."""
     top, levels, _ = scaling(value, zero_point, bits)
-    return looked_up(np.floor(levels_of(zero_point, top, levels) * top / levels + 0.5).astype(np.int64) + zero_point, value)
+    return looked_up(
+        np.floor(levels_of(zero_point, top, levels) * top / levels + 0.5).astype(np.int64) + zero_point, value
+    )
 
 
 def order0(x: np.ndarray) -> float:
@@ -120,7 +153,9 @@ def order0(x: np.ndarray) -> float:
 def order0_by_channel(x: np.ndarray) -> float:
     """Bits of an ideal code for each channel."""
     pixels, channels = x.shape[0] * x.shape[1], x.shape[2]
-    counts = np.bincount((x.view(np.uint8) + (np.arange(channels, dtype=np.int32) << 8)).ravel(), minlength=channels << 8)
+    counts = np.bincount(
+        (x.view(np.uint8) + (np.arange(channels, dtype=np.int32) << 8)).ravel(), minlength=channels << 8
+    )
     return float((counts[counts > 0] * np.log2(pixels / counts[counts > 0])).sum())
 
 
@@ -132,7 +167,8 @@ class Rates:
         self.tables = None
         if "static" in codecs:
             coded = [[self._coded(*image[t]) for image in examples] for t in range(len(examples[0]))]
-            # whether a tensor is signed may differ between images; zero_point only folds, so the first image's stands for all
+            # whether a tensor is signed may differ between images; zero_point only folds, so the first image's stands
+            # for all
             self.tables = learn([[x for x, _ in images] for images in coded], [images[0][1] for images in coded])
 
     def _coded(self, name: str, value: np.ndarray, zero_point: int) -> Tensor:
@@ -142,25 +178,46 @@ class Rates:
         """Codes the tensors of one image."""
         coded = [self._coded(*tensor) for tensor in tensors]
         self.tensors, self.values = len(coded), sum(x.size for x, _ in coded)
-        sizes = {"order-0 per tensor": sum(order0(x) for x, _ in coded), "order-0 per channel": sum(order0_by_channel(x) for x, _ in coded)}
+        sizes = {
+            "order-0 per tensor": sum(order0(x) for x, _ in coded),
+            "order-0 per channel": sum(order0_by_channel(x) for x, _ in coded),
+        }
         for name in self.codecs:
-            sizes[name] = 8 * sum(len(self._codec(name, i, zero_point).encode(x)) for i, (x, zero_point) in enumerate(coded))
+            sizes[name] = 8 * sum(
+                len(self._codec(name, i, zero_point).encode(x)) for i, (x, zero_point) in enumerate(coded)
+            )
         for name, size in sizes.items():
             self.seen[name].append(size / self.values)
 
     def _codec(self, name: str, tensor: int, zero_point: int):
         cls = LOSSLESS[name]
-        return cls(zero_point=zero_point, tables=self.tables[tensor]) if cls.codec is Codec.STATIC else cls(zero_point=zero_point)
+        return (
+            cls(zero_point=zero_point, tables=self.tables[tensor])
+            if cls.codec is Codec.STATIC
+            else cls(zero_point=zero_point)
+        )
 
     def rows(self, common: dict, answers: dict) -> list[dict]:
         common = common | {"tensors": self.tensors, "values": self.values}
         beside = {"static": table_bytes(self.tables[0]) + sum(map(group_bytes, self.tables))} if self.tables else {}
-        return [common | {"codec": name, "images": len(seen), "bits/value": float(np.mean(seen)), "worst image": float(np.max(seen)),
-                          "vs fp32": float(32 / np.mean(seen)), "tables B": beside.get(name, 0)} | answers for name, seen in self.seen.items()]
+        return [
+            common
+            | {
+                "codec": name,
+                "images": len(seen),
+                "bits/value": float(np.mean(seen)),
+                "worst image": float(np.max(seen)),
+                "vs fp32": float(32 / np.mean(seen)),
+                "tables B": beside.get(name, 0),
+            }
+            | answers
+            for name, seen in self.seen.items()
+        ]
 
 
 class Answers:
-    """The network's figure with the waiting tensors at so many bits (None: left alone), and which samples it got right."""
+    """The network's figure with the waiting tensors at so many bits (None: left alone), and which samples it got
+    right."""
 
     def __init__(self, test, bits: Bits):
         self.test, self.bits, self.metric, self.right = test, bits, test.metric(), []
@@ -169,6 +226,7 @@ class Answers:
         def coarse(tensor, value):
             bits = bits_for(self.bits, tensor.name)
             return coarsened(value, tensor.out_zp, bits) if bits and waits(name, tensor, value) else None
+
         if self.bits is None:
             outputs = [outputs_of(compiled, feed) for feed in feeds]
         else:
@@ -190,8 +248,13 @@ class Answers:
             return dict.fromkeys(("figure", "samples", "reached", "change", "noise"))
         different = np.count_nonzero(np.array(self.right) != np.array(plain.right))
         noise = 100 * float(np.sqrt(max(different, 1))) / len(self.right) if self.right else None
-        return {"figure": self.metric.primary, "samples": self.metric.count, "reached": round(self.figure, 3),
-                "change": round(self.figure - plain.figure, 3), "noise": noise}
+        return {
+            "figure": self.metric.primary,
+            "samples": self.metric.count,
+            "reached": round(self.figure, 3),
+            "change": round(self.figure - plain.figure, 3),
+            "noise": noise,
+        }
 
 
 def outputs_of(compiled, feeds) -> list[np.ndarray]:
@@ -199,9 +262,14 @@ def outputs_of(compiled, feeds) -> list[np.ndarray]:
 
 
 def examples_of(name: str, compiled, measured: int) -> list[list[Named]]:
-    """What tables are learned from: calibration images, or where there are none test images behind the first ``measured``."""
+    """What tables are learned from: calibration images, or where there are none test images behind the first
+    ``measured``."""
     task = TASKS[name]
-    inputs = list(task.calibration.inputs(LEARNED_FROM)) if task.calibration else list(task.tests[0].source.inputs(measured + LEARNED_FROM))[measured:]
+    inputs = (
+        list(task.calibration.inputs(LEARNED_FROM))
+        if task.calibration
+        else list(task.tests[0].source.inputs(measured + LEARNED_FROM))[measured:]
+    )
     return [tensors_in(name, compiled, feeds) for feeds in inputs[:LEARNED_FROM]]
 
 
@@ -220,15 +288,25 @@ def measure(name: str, images: int, bits: list[Bits], codecs: list[str], top1: i
         if index < top1:
             for answer in answers.values():
                 answer.add(name, compiled, feeds, label)
-    return [row for rate in rates for row in rate.rows({"net": name, "bits": rate.bits or "int8"}, answers[rate.bits].row(answers[None]))]
+    return [
+        row
+        for rate in rates
+        for row in rate.rows({"net": name, "bits": rate.bits or "int8"}, answers[rate.bits].row(answers[None]))
+    ]
 
 
 def main(argv=None) -> None:
     arguments = parser(__doc__)
     arguments.add_argument("--images", type=int, default=4, help="images per net that are coded")
-    arguments.add_argument("--bits", nargs="*", default=["7"], help="bits of a magnitude, 1 to 8, or int8, or WORD=BITS,...")
-    arguments.add_argument("--codecs", nargs="*", default=list(LOSSLESS), choices=list(LOSSLESS), help="only these codecs")
-    arguments.add_argument("--top1", type=int, default=0, metavar="N", help="also run the networks with the coarser tensors on N samples")
+    arguments.add_argument(
+        "--bits", nargs="*", default=["7"], help="bits of a magnitude, 1 to 8, or int8, or WORD=BITS,..."
+    )
+    arguments.add_argument(
+        "--codecs", nargs="*", default=list(LOSSLESS), choices=list(LOSSLESS), help="only these codecs"
+    )
+    arguments.add_argument(
+        "--top1", type=int, default=0, metavar="N", help="also run the networks with the coarser tensors on N samples"
+    )
     arguments.add_argument("--all", action="store_true", help="every convolutional net of the manifest")
     arguments = parse(arguments, argv)
     rows, bits = [], [None if b == "int8" else b if "=" in b else int(b) for b in arguments.bits]

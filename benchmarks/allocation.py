@@ -1,4 +1,5 @@
-"""MiniMalloc's eleven instances: the live-bytes bound, what the heuristics reach, what the exact search reaches, and seconds."""
+"""MiniMalloc's eleven instances: the live-bytes bound, what the heuristics reach, what the exact search reaches, and
+seconds."""
 
 from __future__ import annotations
 
@@ -21,14 +22,25 @@ def measure(name: str) -> dict:
     found = exact.place_within(problem, CAPACITY_BYTES, WORK_LIMIT)
     seconds = time.perf_counter() - start
     fits = found.solution is not None and validate(problem, found.solution, CAPACITY_BYTES) is None
-    return {"instance": name, "buffers": len(problem.buffers), "lower bound": heuristic.bound_bytes, "heuristics": heuristic.peak_bytes,
-            "reached": found.solution.peak(problem) if found.solution else None, "fits": "yes" if fits else "no", "seconds": seconds,
-            "million steps": found.work / 1e6}
+    return {
+        "instance": name,
+        "buffers": len(problem.buffers),
+        "lower bound": heuristic.bound_bytes,
+        "heuristics": heuristic.peak_bytes,
+        "reached": found.solution.peak(problem) if found.solution else None,
+        "fits": "yes" if fits else "no",
+        "seconds": seconds,
+        "million steps": found.work / 1e6,
+    }
 
 
 def main(argv=None) -> None:
     arguments = parse(parser(__doc__), argv)
-    show(f"placement in {CAPACITY_BYTES:,} bytes", [measure(name) for name in arguments.nets or "ABCDEFGHIJK"], arguments.json)
+    show(
+        f"placement in {CAPACITY_BYTES:,} bytes",
+        [measure(name) for name in arguments.nets or "ABCDEFGHIJK"],
+        arguments.json,
+    )
 
 
 if __name__ == "__main__":

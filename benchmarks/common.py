@@ -13,6 +13,7 @@ from rich.table import Table
 
 from tvm_ergo.files import check_writable, write_atomically
 
+
 def parser(description: str) -> argparse.ArgumentParser:
     result = argparse.ArgumentParser(description=description)
     result.add_argument("--json", metavar="FILE", help="write the figures as JSON")
@@ -28,12 +29,19 @@ def parse(arguments: argparse.ArgumentParser, argv=None) -> argparse.Namespace:
 
 
 def show(title: str, rows: list[dict], json_path: str | None = None, hidden: Collection[str] = ()) -> None:
-    """Prints the rows as one table and writes them, with the machine they were measured on, as JSON. hidden : columns only of the JSON."""
+    """Prints the rows as one table and writes them, with the machine they were measured on, as JSON. hidden : columns
+    only of the JSON."""
     table = Table(title=title, title_justify="left")
     for key in [key for key in rows[0] if key not in hidden] if rows else ():
         table.add_column(key, justify="left" if isinstance(rows[0][key], str) else "right", overflow="fold")
     for row in rows:
-        table.add_row(*(f"{v:,.4g}" if isinstance(v, float) else "" if v is None else str(v) for key, v in row.items() if key not in hidden))
+        table.add_row(
+            *(
+                f"{v:,.4g}" if isinstance(v, float) else "" if v is None else str(v)
+                for key, v in row.items()
+                if key not in hidden
+            )
+        )
     Console(width=150).print(table)
     if json_path:
         save(title, rows, json_path)

@@ -1,9 +1,10 @@
-"""Kills, full disks, two writers, workers that hang or end: what is lost, what is wrong afterwards, what is left running.
+"""Kills, full disks, two writers, workers that hang or end: what is lost, what is wrong afterwards, what is left
+running.
 
-``compile``, ``compress``, ``tune`` with two processes and a program that saves a model again and again are killed (SIGKILL), half of the times at a random moment of the
-run, half while a result is being written. After every kill the result is the old one, the new one or not there; after the last the command runs to its end and has to give
-what an uninterrupted run gives. All on the digits network of the package.
-"""
+``compile``, ``compress``, ``tune`` with two processes and a program that saves a model again and again are killed
+(SIGKILL), half of the times at a random moment of the run, half while a result is being written. After every kill the
+result is the old one, the new one or not there; after the last the command runs to its end and has to give what an
+uninterrupted run gives. All on the digits network of the package."""
 
 from __future__ import annotations
 
@@ -41,7 +42,8 @@ for _ in range(300):
 
 @dataclass(frozen=True)
 class Work:
-    """A command, and the files it writes that are compared, in a folder of its own. again : what it is told when it goes on."""
+    """A command, and the files it writes that are compared, in a folder of its own. again : what it is told when it
+    goes on."""
 
     name: str
     command: Callable[[Path], list[str]]
@@ -51,7 +53,8 @@ class Work:
 
 @dataclass
 class Count:
-    """What happened. wrong : results that are neither old nor new nor absent, or differ in the end. left : processes. files : left over in the end."""
+    """What happened. wrong : results that are neither old nor new nor absent, or differ in the end. left : processes.
+    files : left over in the end."""
 
     struck: int = 0
     writing: int = 0
@@ -72,10 +75,25 @@ def works(root: Path) -> list[Work]:
     model = [zoo.DIGITS_MODEL, "--calibration", root / "cal.npz"]
     subprocess.run(cli("compile", *model, "-o", root / "saved.ergo"), check=True, capture_output=True)
     tune = cli("tune", *model, "--memory", 26_000, "--trials", TRIALS, "--processes", 2)
-    return [Work("compile", lambda f: cli("compile", *model, "-o", f / "net.ergo"), ("net.ergo",)),
-            Work("compress", lambda f: cli("compress", *model, "--data", root / "test.npz", "--max-drop", 5, "-o", f / "net.ergoz"), ("net.ergoz",)),
-            Work("tune, 2 processes", lambda f: [*tune, "--out", str(f / "run")], ("run/trials.jsonl", "run/best.json"), lambda f: ["--resume"] if (f / "run" / "manifest.json").exists() else []),
-            Work("save, again and again", lambda f: [sys.executable, "-P", "-c", SAVES, str(root / "saved.ergo"), str(f / "net.ergo")], ("net.ergo",))]
+    return [
+        Work("compile", lambda f: cli("compile", *model, "-o", f / "net.ergo"), ("net.ergo",)),
+        Work(
+            "compress",
+            lambda f: cli("compress", *model, "--data", root / "test.npz", "--max-drop", 5, "-o", f / "net.ergoz"),
+            ("net.ergoz",),
+        ),
+        Work(
+            "tune, 2 processes",
+            lambda f: [*tune, "--out", str(f / "run")],
+            ("run/trials.jsonl", "run/best.json"),
+            lambda f: ["--resume"] if (f / "run" / "manifest.json").exists() else [],
+        ),
+        Work(
+            "save, again and again",
+            lambda f: [sys.executable, "-P", "-c", SAVES, str(root / "saved.ergo"), str(f / "net.ergo")],
+            ("net.ergo",),
+        ),
+    ]
 
 
 def start(work: Work, folder: Path, mark: str, **options) -> subprocess.Popen:
@@ -85,7 +103,9 @@ def start(work: Work, folder: Path, mark: str, **options) -> subprocess.Popen:
 def run(command: list[str], mark: str = "", **options) -> subprocess.Popen:
     """What it says of errors goes to a file: nobody has to read along."""
     errors = tempfile.TemporaryFile("w+")
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=errors, env={**os.environ, MARK: mark}, **options)
+    process = subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=errors, env={**os.environ, MARK: mark}, **options
+    )
     process.errors = errors
     return process
 
@@ -156,7 +176,7 @@ def killed(work: Work, root: Path, kills: int, rng: random.Random) -> dict:
         count.struck += process.returncode == -signal.SIGKILL
         count.left += still_running(mark)
         for now, new in zip(contents(work, folder), expected):
-            begun = now is not None and work.name.startswith("tune") and new.startswith(now[:now.rfind(b"\n") + 1])
+            begun = now is not None and work.name.startswith("tune") and new.startswith(now[: now.rfind(b"\n") + 1])
             count.wrong += now not in (None, new) and not begun
     process = start(work, folder, "")
     errors = ended(process)
@@ -170,7 +190,9 @@ def full(work: Work, root: Path) -> dict:
     """No file may be longer than FULL_BYTES: to the program it is a disk that is full."""
     folder, count, mark = root / "full", Count(), uuid.uuid4().hex
     folder.mkdir(parents=True)
-    process = start(work, folder, mark, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (FULL_BYTES, FULL_BYTES)))
+    process = start(
+        work, folder, mark, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (FULL_BYTES, FULL_BYTES))
+    )
     errors = ended(process)
     count.struck = process.returncode == 2
     count.wrong = process.returncode != 2 or "Traceback" in errors or errors.count("tvm-ergo: OutputError: ") != 1
@@ -190,7 +212,9 @@ def two_writers(compiles: Work, tunes: Work, root: Path, times: int) -> list[dic
     folder.mkdir()
     for _ in range(times):
         both = [start(compiles, folder, "") for _ in range(2)]
-        count.wrong += sum(ended(p) is None or p.returncode != 0 for p in both) + (contents(compiles, folder) != expected)
+        count.wrong += sum(ended(p) is None or p.returncode != 0 for p in both) + (
+            contents(compiles, folder) != expected
+        )
         count.struck += 1
     rows = [row("two writers: compile", times, count, parts(folder))]
     count, folder = Count(), root / "two tunes"
@@ -199,7 +223,11 @@ def two_writers(compiles: Work, tunes: Work, root: Path, times: int) -> list[dic
     said = [ended(p) for p in both]
     codes = sorted(p.returncode for p in both)
     count.struck = 1
-    count.wrong = codes != [0, 2] or not any("another tuning run" in text for text in said) or contents(tunes, folder) != contents(tunes, root / "tune" / "whole")
+    count.wrong = (
+        codes != [0, 2]
+        or not any("another tuning run" in text for text in said)
+        or contents(tunes, folder) != contents(tunes, root / "tune" / "whole")
+    )
     return [*rows, row("two writers: tune", 1, count, parts(folder))]
 
 
@@ -208,7 +236,14 @@ def workers(tunes: Work, root: Path, number: int, what: signal.Signals) -> dict:
     folder, count = root / f"workers {number}", Count()
     folder.mkdir()
     worker = Worker("127.0.0.1", 0, key_file.read(root / "worker.key", make=True), 2)
-    command = [a for a in tunes.command(folder) if a not in ("--processes", "2")] + ["--workers", worker.address, "--key", str(root / "worker.key"), "--job-time", "5"]
+    command = [a for a in tunes.command(folder) if a not in ("--processes", "2")] + [
+        "--workers",
+        worker.address,
+        "--key",
+        str(root / "worker.key"),
+        "--job-time",
+        "5",
+    ]
     try:
         process = run(command)
         path = folder / "run" / "trials.jsonl"
@@ -226,13 +261,21 @@ def workers(tunes: Work, root: Path, number: int, what: signal.Signals) -> dict:
 
 
 def row(fault: str, times: int, count: Count, files: int) -> dict:
-    found = {"fault": fault, "times": times, "struck": int(count.struck), "while writing": count.writing, "wrong": int(count.wrong), "processes left": count.left, "files left": files}
+    found = {
+        "fault": fault,
+        "times": times,
+        "struck": int(count.struck),
+        "while writing": count.writing,
+        "wrong": int(count.wrong),
+        "processes left": count.left,
+        "files left": files,
+    }
     print(found, *count.errors, flush=True)
     return found
 
 
 def main(argv: list[str] | None = None) -> None:
-    arguments = parser(__doc__.splitlines()[0])
+    arguments = parser(__doc__.split("\n\n")[0])
     arguments.add_argument("--kills", type=int, default=KILLS, help=f"of all commands together (default {KILLS})")
     parsed, rng, rows = parse(arguments, argv), random.Random(SEED), []
     with tempfile.TemporaryDirectory() as made:

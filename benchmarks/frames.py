@@ -1,9 +1,10 @@
-"""Bits per value of the lossless codecs on camera frames: what the frame buffer could be kept in before the network digests it.
+"""Bits per value of the lossless codecs on camera frames: what the frame buffer could be kept in before the network
+digests it.
 
-Frames are the 224 x 224 RGB pictures of a data set, as 8-bit integers (value - 128), nothing scaled. They were JPEG at quality 95 before, which makes them smoother than
-a sensor's. "scene again": the same picture twice, each time with noise of its own (normal, one level, rounded), and the first given to the codec as
-the previous frame: synthetic, there is no film here; it shows what a camera at rest would gain.
-"""
+Frames are the 224 x 224 RGB pictures of a data set, as 8-bit integers (value - 128), nothing scaled. They were JPEG at
+quality 95 before, which makes them smoother than a sensor's. "scene again": the same picture twice, each time with
+noise of its own (normal, one level, rounded), and the first given to the codec as the previous frame: synthetic, there
+is no film here; it shows what a camera at rest would gain."""
 
 from __future__ import annotations
 
@@ -22,7 +23,11 @@ def noisy(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 def sizes_of(codec, picture: np.ndarray, rng: np.random.Generator) -> tuple[float, float, float | None]:
     """Bits per value of the plain picture, of a noisy one, and of a noisy one after another."""
     plain, before, after = (picture.astype(np.int16) - 128).astype(np.int8), noisy(picture, rng), noisy(picture, rng)
-    sizes = [len(codec.encode(plain)), len(codec.encode(after)), len(codec.encode(after, before)) if codec.predicts_in_time else None]
+    sizes = [
+        len(codec.encode(plain)),
+        len(codec.encode(after)),
+        len(codec.encode(after, before)) if codec.predicts_in_time else None,
+    ]
     return tuple(None if size is None else 8 * size / picture.size for size in sizes)
 
 
@@ -35,8 +40,16 @@ def main(argv=None) -> None:
         rng = np.random.default_rng(0)
         found = [sizes_of(cls(), pictures[i][0], rng) for i in range(arguments.images)]
         plain, scene, again = (None if column[0] is None else np.array(column) for column in zip(*found))
-        rows.append({"codec": name, "images": len(found), "frame": float(plain.mean()), "worst": float(plain.max()), "with noise": float(scene.mean()),
-                     "scene again": None if again is None else float(again.mean())})
+        rows.append(
+            {
+                "codec": name,
+                "images": len(found),
+                "frame": float(plain.mean()),
+                "worst": float(plain.max()),
+                "with noise": float(scene.mean()),
+                "scene again": None if again is None else float(again.mean()),
+            }
+        )
     show("camera frames, bits per value", rows, arguments.json)
 
 

@@ -1,10 +1,13 @@
-"""Every file of the shared folder through the product: does it load, what share of it runs on the chip, does it agree with its reference, at what cost.
+"""Every file of the shared folder through the product: does it load, what share of it runs on the chip, does it agree
+with its reference, at what cost.
 
-*MACs on the chip*: share of the multiply-accumulates of convolutions and matrix products. *whole*: no operator is left to the host. *error*: rms error relative
-to the reference's deviation on eight inputs, of the output with most values; *worst*: of the output where it is largest (probabilities that are near 0 throughout have little deviation); the reference is ONNX Runtime or LiteRT on the same file without its optimisations. Networks with a
-state carry it: both sides from their own outputs. Seconds and peak memory are of `tvm_ergo.compile` with 16 calibration inputs, in a process of its own.
-Inputs: evaluation data where the shared folder has some, else photographs, tones with noise, or noise (column *inputs*).
-"""
+*MACs on the chip*: share of the multiply-accumulates of convolutions and matrix products. *whole*: no operator is left
+to the host. *error*: rms error relative to the reference's deviation on eight inputs, of the output with most values;
+*worst*: of the output where it is largest (probabilities that are near 0 throughout have little deviation); the
+reference is ONNX Runtime or LiteRT on the same file without its optimisations. Networks with a state carry it: both
+sides from their own outputs. Seconds and peak memory are of `tvm_ergo.compile` with 16 calibration inputs, in a process
+of its own. Inputs: evaluation data where the shared folder has some, else photographs, tones with noise, or noise
+(column *inputs*)."""
 
 from __future__ import annotations
 
@@ -29,7 +32,12 @@ from tvm_ergo.evaluation.tasks import TASKS
 from tvm_ergo.evaluation.tflite_inputs import REAL_INPUTS, tflite_inputs
 
 CALIBRATION, COMPARED = 16, 8
-SHAPES = {"silero_vad_16k_sequence": {"input": (4, 576)}, "pp_ocrv4_det": {"x": (1, 3, 320, 320)}, "pp_ocr_cls": {"x": (1, 3, 48, 192)}, "microwakeword_alexa": None}
+SHAPES = {
+    "silero_vad_16k_sequence": {"input": (4, 576)},
+    "pp_ocrv4_det": {"x": (1, 3, 320, 320)},
+    "pp_ocr_cls": {"x": (1, 3, 48, 192)},
+    "microwakeword_alexa": None,
+}
 STATES = {"silero_vad_openvino_16k": {"stateN": "state"}, "silero_vad_16k_sequence": {"hn": "h", "cn": "c"}}
 """Outputs that are inputs of the next run."""
 SECONDS = 1200
@@ -54,7 +62,9 @@ def inputs_of(path: Path, infos, count: int) -> tuple[str, list[dict[str, np.nda
         return "evaluation data", list(islice((task.calibration or task.tests[0].source).inputs(count), count))
     if path.suffix == ".tflite" and name in REAL_INPUTS:
         (info,) = infos
-        return "evaluation data", [{info.name: value} for value in tflite_inputs(name, path.read_bytes(), info.dtype, count)]
+        return "evaluation data", [
+            {info.name: value} for value in tflite_inputs(name, path.read_bytes(), info.dtype, count)
+        ]
     kinds = {"picture": "photographs", "audio": "tones with noise", "bytes": "source text", "noise": "noise"}
     kind = _kind(path, infos)
     return kinds[kind], [{info.name: _value(kind, info, i, name) for info in infos} for i in range(count)]
@@ -78,17 +88,23 @@ def _value(kind: str, info, index: int, name: str) -> np.ndarray:
         return _picture(info, index, name)
     if kind == "bytes":
         text = Path(__file__).read_bytes() + Path(__file__).read_bytes()
-        return np.frombuffer(text, np.uint8)[index * 97:][:prod(info.shape)].astype(info.dtype).reshape(info.shape)
+        return np.frombuffer(text, np.uint8)[index * 97 :][: prod(info.shape)].astype(info.dtype).reshape(info.shape)
     rng = np.random.default_rng(index)
-    return rng.integers(-128, 128, info.shape).astype(info.dtype) if info.dtype in ("int8", "uint8") else rng.normal(size=info.shape).astype(info.dtype)
+    return (
+        rng.integers(-128, 128, info.shape).astype(info.dtype)
+        if info.dtype in ("int8", "uint8")
+        else rng.normal(size=info.shape).astype(info.dtype)
+    )
 
 
 def _audio(index: int, samples: int) -> np.ndarray:
     """A voice-like sum of harmonics with a gliding pitch and pauses, 16 kHz, in noise; one signal, cut into pieces."""
     rng, t = np.random.default_rng(index), (index * samples + np.arange(samples)) / 16000
-    phase = 2 * np.pi * (130 * t + 8 * np.sin(2 * np.pi * .7 * t))
-    loud = np.clip(np.sin(2 * np.pi * 2.9 * t) + .4, 0, None)
-    return (.05 * loud * sum(np.sin(k * phase) / k for k in range(1, 16)) + rng.normal(size=samples) * .003).astype(np.float32)
+    phase = 2 * np.pi * (130 * t + 8 * np.sin(2 * np.pi * 0.7 * t))
+    loud = np.clip(np.sin(2 * np.pi * 2.9 * t) + 0.4, 0, None)
+    return (0.05 * loud * sum(np.sin(k * phase) / k for k in range(1, 16)) + rng.normal(size=samples) * 0.003).astype(
+        np.float32
+    )
 
 
 def _picture(info, index: int, name: str) -> np.ndarray:
@@ -107,7 +123,11 @@ def reference_of(path: Path):
     if path.suffix == ".tflite":
         from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
-        made = Interpreter(model_content=path.read_bytes(), num_threads=1, experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES)
+        made = Interpreter(
+            model_content=path.read_bytes(),
+            num_threads=1,
+            experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
+        )
         made.allocate_tensors()
 
         def run(feeds):
@@ -121,7 +141,9 @@ def reference_of(path: Path):
 
     options = ort.SessionOptions()
     options.graph_optimization_level, options.intra_op_num_threads = ort.GraphOptimizationLevel.ORT_DISABLE_ALL, 1
-    session = ort.InferenceSession(lzma.decompress(path.read_bytes()) if path.suffix == ".xz" else path.read_bytes(), options)
+    session = ort.InferenceSession(
+        lzma.decompress(path.read_bytes()) if path.suffix == ".xz" else path.read_bytes(), options
+    )
     names = [o.name for o in session.get_outputs()]
     return lambda feeds: dict(zip(names, session.run(None, feeds)))
 
@@ -154,7 +176,9 @@ def _macs(value) -> int:
         return prod(shape_of(value)) * shape_of(value.args[0])[-1]
     if name == "relax.nn.conv2d":
         return prod(shape_of(value)) * prod(shape_of(value.args[1])[1:])
-    return prod(shape_of(value.args[0])) * prod(shape_of(value.args[1])[:3]) if name == "relax.nn.conv2d_transpose" else 0
+    return (
+        prod(shape_of(value.args[0])) * prod(shape_of(value.args[1])[:3]) if name == "relax.nn.conv2d_transpose" else 0
+    )
 
 
 def child(name: str) -> None:
@@ -164,7 +188,19 @@ def child(name: str) -> None:
     path = files()[name]
     key, suffix = stem(path), path.suffix
     shapes = input_shapes_of(TASKS[key]) if suffix != ".tflite" and key in TASKS else SHAPES.get(key)
-    row = {"file": name, "loads": "no", "MACs on the chip %": None, "whole": "", "host operators": "", "error": None, "worst": None, "s": None, "peak MiB": None, "inputs": "", "reason": ""}
+    row = {
+        "file": name,
+        "loads": "no",
+        "MACs on the chip %": None,
+        "whole": "",
+        "host operators": "",
+        "error": None,
+        "worst": None,
+        "s": None,
+        "peak MiB": None,
+        "inputs": "",
+        "reason": "",
+    }
     start = time.perf_counter()
     try:
         imported = frontend.load(path, input_shapes=shapes)
@@ -174,13 +210,24 @@ def child(name: str) -> None:
         given, _ = carried(reference, feeds[:CALIBRATION], follows)
         start = time.perf_counter()
         compiled = tvm_ergo.compile(imported, calibration=given, memory=BIG_MEMORY_BYTES)
-        row["s"], row["peak MiB"] = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        row["s"], row["peak MiB"] = (
+            time.perf_counter() - start,
+            resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        )
         hosts = sorted({f.op for f in compiled.fallbacks})
-        row["MACs on the chip %"], row["whole"], row["host operators"] = 100 * (1 - host_share(compiled)), "no" if hosts else "yes", ", ".join(hosts)
+        row["MACs on the chip %"], row["whole"], row["host operators"] = (
+            100 * (1 - host_share(compiled)),
+            "no" if hosts else "yes",
+            ", ".join(hosts),
+        )
         held = feeds[CALIBRATION:] or feeds[:COMPARED]
         _, want = carried(reference_of(path), held, follows)
         _, got = carried(lambda feed: compiled.run(feed).outputs, held, follows)
-        errors = {o: _error([g[o] for g in got], [w[o] for w in want]) for o in sorted(want[0], key=lambda o: -want[0][o].size) if o in got[0]}
+        errors = {
+            o: _error([g[o] for g in got], [w[o] for w in want])
+            for o in sorted(want[0], key=lambda o: -want[0][o].size)
+            if o in got[0]
+        }
         row["error"], row["worst"] = next(iter(errors.values())), max(errors.values())
     except Exception as error:  # noqa: BLE001  whatever a file brings up is a row of the table
         row["reason"] = " ".join(f"{type(error).__name__}: {error}".split())[:160]
@@ -195,15 +242,31 @@ def _error(got, want) -> float:
 
 def measure(name: str) -> dict:
     try:
-        done = subprocess.run([sys.executable, "-m", "benchmarks.imports", "--child", name], capture_output=True, text=True, timeout=SECONDS)
+        done = subprocess.run(
+            [sys.executable, "-m", "benchmarks.imports", "--child", name],
+            capture_output=True,
+            text=True,
+            timeout=SECONDS,
+        )
         return json.loads(done.stdout.splitlines()[-1])
     except (subprocess.TimeoutExpired, IndexError, json.JSONDecodeError) as error:
-        return {"file": name, "loads": "?", "MACs on the chip %": None, "whole": "", "host operators": "", "error": None, "worst": None, "s": None, "peak MiB": None, "inputs": "",
-                "reason": f"{type(error).__name__}"}
+        return {
+            "file": name,
+            "loads": "?",
+            "MACs on the chip %": None,
+            "whole": "",
+            "host operators": "",
+            "error": None,
+            "worst": None,
+            "s": None,
+            "peak MiB": None,
+            "inputs": "",
+            "reason": f"{type(error).__name__}",
+        }
 
 
 def main(argv: list[str] | None = None) -> None:
-    command = parser(__doc__.splitlines()[0])
+    command = parser(__doc__.split("\n\n")[0])
     command.add_argument("--child", metavar="FILE", help="one file in this process; prints its figures")
     arguments = parse(command, argv)
     if arguments.child:

@@ -1,10 +1,10 @@
 """Firmware of the MLPerf Tiny networks for a Cortex-M7, run in QEMU: RAM and flash, everything counted.
 
-Each network is compiled for least memory, its input streamed where it is a picture, exported as C, built with -Os, and run once on an emulated board. RAM: the arena
-of the activations, the workspace of coders, the runtime's own static bytes, and the stack's high-water mark (painted before the run). Flash: code of runtime
-and example without the C library's, and the network's bytes (constants and instructions). The rows of the input come from a function, as from a camera.
-Needs gcc-arm-none-eabi, libnewlib-arm-none-eabi, qemu-system-arm, make.
-"""
+Each network is compiled for least memory, its input streamed where it is a picture, exported as C, built with -Os, and
+run once on an emulated board. RAM: the arena of the activations, the workspace of coders, the runtime's own static
+bytes, and the stack's high-water mark (painted before the run). Flash: code of runtime and example without the C
+library's, and the network's bytes (constants and instructions). The rows of the input come from a function, as from a
+camera. Needs gcc-arm-none-eabi, libnewlib-arm-none-eabi, qemu-system-arm, make."""
 
 from __future__ import annotations
 
@@ -48,7 +48,11 @@ def firmware(folder: Path, name: str, main: str) -> Path:
 
 def sizes(elf: Path) -> tuple[int, int]:
     """Bytes in flash and of static RAM."""
-    text, data, bss = subprocess.run(["arm-none-eabi-size", str(elf)], capture_output=True, text=True, check=True).stdout.splitlines()[1].split()[:3]
+    text, data, bss = (
+        subprocess.run(["arm-none-eabi-size", str(elf)], capture_output=True, text=True, check=True)
+        .stdout.splitlines()[1]
+        .split()[:3]
+    )
     return int(text) + int(data), int(data) + int(bss)
 
 
@@ -67,27 +71,69 @@ def measure(name: str, weights: str) -> dict:
         folder = Path(place) / "out"
         found = tvm_ergo.export_c(compiled, folder, name="net")
         example = (folder / "main.c").read_text()
-        run = example[example.index("  if ((status = ergo_run("):].split("\n", 1)[0]
+        run = example[example.index("  if ((status = ergo_run(") :].split("\n", 1)[0]
         head, body = example.split("int main(void) {")
-        measured = head + PAINTED + "int main(void) {" + body.replace(run, f"  paint();\n{run}\n  printf(\"stack: %u\\n\", painted_over());")
+        measured = (
+            head
+            + PAINTED
+            + "int main(void) {"
+            + body.replace(run, f'  paint();\n{run}\n  printf("stack: %u\\n", painted_over());')
+        )
         elf = firmware(folder, "measured", measured)
-        told = subprocess.run(["qemu-system-arm", "-machine", "mps2-an500", "-nographic", "-monitor", "none", "-serial", "none", "-semihosting", "-kernel", str(elf)],
-                              capture_output=True, text=True, check=True, timeout=600).stdout
+        told = subprocess.run(
+            [
+                "qemu-system-arm",
+                "-machine",
+                "mps2-an500",
+                "-nographic",
+                "-monitor",
+                "none",
+                "-serial",
+                "none",
+                "-semihosting",
+                "-kernel",
+                str(elf),
+            ],
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=600,
+        ).stdout
         stack = next(int(line.split()[1]) for line in told.splitlines() if line.startswith("stack: "))
         flash, static = sizes(firmware(folder, "quiet", example.replace("printf(", "(void)sizeof(")))
         data = int((folder / "net.c").read_text().rpartition("_program_bytes = ")[2].split(";")[0])
         empty_flash, empty_static = sizes(firmware(folder, "empty", "int main(void) { return 0; }\n"))
     needs = found.needs
     own = static - empty_static - needs.arena - needs.workspace
-    return {"net": name, "weights": weights, "arena": needs.arena, "workspace": needs.workspace, "static": own, "stack": stack, "RAM": needs.arena + needs.workspace + own + stack,
-            "code": flash - empty_flash - data, "network": data, "streamed": any(port.streamed for port in program.inputs)}
+    return {
+        "net": name,
+        "weights": weights,
+        "arena": needs.arena,
+        "workspace": needs.workspace,
+        "static": own,
+        "stack": stack,
+        "RAM": needs.arena + needs.workspace + own + stack,
+        "code": flash - empty_flash - data,
+        "network": data,
+        "streamed": any(port.streamed for port in program.inputs),
+    }
 
 
 def main(argv=None) -> None:
-    options = parser(__doc__.splitlines()[0])
-    options.add_argument("--weights", nargs="*", default=["auto"], choices=["auto", "dense", "coded"], help="forms of the weights, one row each (default auto)")
+    options = parser(__doc__.split("\n\n")[0])
+    options.add_argument(
+        "--weights",
+        nargs="*",
+        default=["auto"],
+        choices=["auto", "dense", "coded"],
+        help="forms of the weights, one row each (default auto)",
+    )
     arguments = parse(options, argv)
-    show("firmware of a Cortex-M7, bytes", [measure(name, weights) for name in arguments.nets or NETS for weights in arguments.weights], arguments.json)
+    show(
+        "firmware of a Cortex-M7, bytes",
+        [measure(name, weights) for name in arguments.nets or NETS for weights in arguments.weights],
+        arguments.json,
+    )
 
 
 if __name__ == "__main__":

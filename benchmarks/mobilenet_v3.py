@@ -1,4 +1,5 @@
-"""MobileNetV3-Small as an ONNX graph, from its paper's table 2 (arXiv 1905.02244), with random weights: no trained file of it is here."""
+"""MobileNetV3-Small as an ONNX graph, from its paper's table 2 (arXiv 1905.02244), with random weights: no trained file
+of it is here."""
 
 from __future__ import annotations
 
@@ -8,9 +9,19 @@ from onnx import TensorProto, helper
 
 from benchmarks.yolov5 import Graph
 
-ROWS = ((3, 16, 16, True, "Relu", 2), (3, 72, 24, False, "Relu", 2), (3, 88, 24, False, "Relu", 1), (5, 96, 40, True, "HardSwish", 2),
-        (5, 240, 40, True, "HardSwish", 1), (5, 240, 40, True, "HardSwish", 1), (5, 120, 48, True, "HardSwish", 1), (5, 144, 48, True, "HardSwish", 1),
-        (5, 288, 96, True, "HardSwish", 2), (5, 576, 96, True, "HardSwish", 1), (5, 576, 96, True, "HardSwish", 1))
+ROWS = (
+    (3, 16, 16, True, "Relu", 2),
+    (3, 72, 24, False, "Relu", 2),
+    (3, 88, 24, False, "Relu", 1),
+    (5, 96, 40, True, "HardSwish", 2),
+    (5, 240, 40, True, "HardSwish", 1),
+    (5, 240, 40, True, "HardSwish", 1),
+    (5, 120, 48, True, "HardSwish", 1),
+    (5, 144, 48, True, "HardSwish", 1),
+    (5, 288, 96, True, "HardSwish", 2),
+    (5, 576, 96, True, "HardSwish", 1),
+    (5, 576, 96, True, "HardSwish", 1),
+)
 """Kernel, expanded channels, output channels, squeeze and excitation, activation, stride."""
 LAST, FEATURES, CLASSES = 576, 1024, 1000
 
@@ -37,7 +48,9 @@ def _act(graph: Graph, x: str, activation: str) -> str:
     return graph.add(activation, [x], graph.channels[x])
 
 
-def _block(graph: Graph, x: str, kernel: int, expanded: int, out: int, squeeze: bool, activation: str, stride: int) -> str:
+def _block(
+    graph: Graph, x: str, kernel: int, expanded: int, out: int, squeeze: bool, activation: str, stride: int
+) -> str:
     y = x if expanded == graph.channels[x] else _act(graph, graph.convolution(x, expanded), activation)
     y = _act(graph, graph.depthwise(y, kernel, stride), activation)
     if squeeze:

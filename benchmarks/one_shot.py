@@ -1,10 +1,11 @@
-"""Top-1 against size without retraining: allocation, layer-wise reconstruction, int8, on whole test sets or their first images.
+"""Top-1 against size without retraining: allocation, layer-wise reconstruction, int8, on whole test sets or their first
+images.
 
-Sizes are those of real weight streams (the smallest codec of each layer, headers and tables included) and 9 bytes a channel for bias and requantization.
-"fp32" is 4 bytes for every weight and bias of the folded net, "int8" one for every weight and the same 9 a channel. Top-1 is measured twice: with float
-activations, and quantized (``quantize``, as ``tvm_ergo.compile`` does). Calibration images are never test images, labels are never used.
---methods: what the single steps bring on the first net at two sizes. --layers RATIO: what each layer became.
-"""
+Sizes are those of real weight streams (the smallest codec of each layer, headers and tables included) and 9 bytes a
+channel for bias and requantization. "fp32" is 4 bytes for every weight and bias of the folded net, "int8" one for every
+weight and the same 9 a channel. Top-1 is measured twice: with float activations, and quantized (``quantize``, as
+``tvm_ergo.compile`` does). Calibration images are never test images, labels are never used. --methods: what the single
+steps bring on the first net at two sizes. --layers RATIO: what each layer became."""
 
 from __future__ import annotations
 
@@ -66,10 +67,19 @@ class Net:
     def row(self, label, mod, seconds: float, int8: bool = True) -> dict:
         sizes = network_sizes(mod)
         total = sum(s.bytes for s in sizes)
-        return {"net": self.name, "what": label, "bytes": total, "x fp32": self.fp32_bytes / total,
-                "x int8": (self.weights + CHANNEL_BYTES * self.channels) / total, "bits/weight": 8 * sum(s.stream_bytes for s in sizes) / self.weights,
-                "density %": 100 * sum(s.density * s.weights for s in sizes) / self.weights, "float act. top-1": self.top1(mod),
-                "int8 top-1": self.top1(self.quantized(mod)) if int8 else None, "images": self.seen, "seconds": seconds}
+        return {
+            "net": self.name,
+            "what": label,
+            "bytes": total,
+            "x fp32": self.fp32_bytes / total,
+            "x int8": (self.weights + CHANNEL_BYTES * self.channels) / total,
+            "bits/weight": 8 * sum(s.stream_bytes for s in sizes) / self.weights,
+            "density %": 100 * sum(s.density * s.weights for s in sizes) / self.weights,
+            "float act. top-1": self.top1(mod),
+            "int8 top-1": self.top1(self.quantized(mod)) if int8 else None,
+            "images": self.seen,
+            "seconds": seconds,
+        }
 
 
 def curve(net: Net, ratios, options: AllocateOptions) -> list[dict]:
@@ -79,13 +89,17 @@ def curve(net: Net, ratios, options: AllocateOptions) -> list[dict]:
     rows = [net.row("as it is", net.mod, measured)]
     for ratio in ratios:
         start = time.perf_counter()
-        rows.append(net.row(f"1/{ratio:g}", made(net, ways, net.fp32_bytes / ratio, options), time.perf_counter() - start))
+        rows.append(
+            net.row(f"1/{ratio:g}", made(net, ways, net.fp32_bytes / ratio, options), time.perf_counter() - start)
+        )
         print(rows[-1], flush=True)
     return rows
 
 
 def made(net: Net, ways, size_bytes: float, options: AllocateOptions):
-    return options.pass_for(net.calibration, {name: way.target for name, way in choose(ways, size_bytes).items()})(net.mod)
+    return options.pass_for(net.calibration, {name: way.target for name, way in choose(ways, size_bytes).items()})(
+        net.mod
+    )
 
 
 def layer_rows(net: Net, ratio: float, options: AllocateOptions) -> list[dict]:
@@ -93,19 +107,35 @@ def layer_rows(net: Net, ratio: float, options: AllocateOptions) -> list[dict]:
     picked = choose(ways, net.fp32_bytes / ratio)
     mod = options.pass_for(net.calibration, {name: way.target for name, way in picked.items()})(net.mod)
     whole = sum(way.error for way in picked.values())
-    return [{"layer": s.name, "weights": s.weights, "density %": 100 * s.density, "values": s.distinct, "bits by entropy": s.entropy_bits,
-             "bits stored": 8 * s.stream_bytes / s.weights, "codec": s.codec, "stream": s.stream_bytes, "bytes": s.bytes,
-             "share of error %": 100 * picked[s.name].error / whole if s.name in picked else None} for s in network_sizes(mod)]
+    return [
+        {
+            "layer": s.name,
+            "weights": s.weights,
+            "density %": 100 * s.density,
+            "values": s.distinct,
+            "bits by entropy": s.entropy_bits,
+            "bits stored": 8 * s.stream_bytes / s.weights,
+            "codec": s.codec,
+            "stream": s.stream_bytes,
+            "bytes": s.bytes,
+            "share of error %": 100 * picked[s.name].error / whole if s.name in picked else None,
+        }
+        for s in network_sizes(mod)
+    ]
 
 
 def step_of(mod, multiple: float) -> dict[str, Target]:
-    return {n: Target(step=multiple * float(np.sqrt(np.mean(np.square(w.weight))))) for n, w in weight_layers(mod).items()}
+    return {
+        n: Target(step=multiple * float(np.sqrt(np.mean(np.square(w.weight))))) for n, w in weight_layers(mod).items()
+    }
 
 
 def rounded(mod, multiple: float):
     """Nearest multiples of a step, nothing made up for."""
     layers, targets = weight_layers(mod), step_of(mod, multiple)
-    return with_weights(mod, layers, {n: np.rint(w.weight / targets[n].step) * np.float32(targets[n].step) for n, w in layers.items()})
+    return with_weights(
+        mod, layers, {n: np.rint(w.weight / targets[n].step) * np.float32(targets[n].step) for n, w in layers.items()}
+    )
 
 
 def method_rows(net: Net, options: AllocateOptions) -> list[dict]:
@@ -113,9 +143,14 @@ def method_rows(net: Net, options: AllocateOptions) -> list[dict]:
     mod, data = net.mod, net.calibration
     made_by = {
         "prune 30 %, cluster 16 values": lambda: Cluster(16)(Prune(0.3)(mod)),
-        "prune 30 %, reconstruct, 16 values": lambda: Reconstruct(data, Target(values=15, density=0.3), samples=None)(mod),
-        "prune 2:4, reconstruct, 16 values": lambda: Reconstruct(data, {n: Target(values=15, mask=w.weight != 0) for n, w in weight_layers(
-            Prune(pattern=(2, 4))(mod)).items()}, samples=None)(mod),
+        "prune 30 %, reconstruct, 16 values": lambda: Reconstruct(data, Target(values=15, density=0.3), samples=None)(
+            mod
+        ),
+        "prune 2:4, reconstruct, 16 values": lambda: Reconstruct(
+            data,
+            {n: Target(values=15, mask=w.weight != 0) for n, w in weight_layers(Prune(pattern=(2, 4))(mod)).items()},
+            samples=None,
+        )(mod),
         "cluster 8 values": lambda: Cluster(8)(mod),
         "reconstruct, 8 values": lambda: Reconstruct(data, Target(values=8), samples=None)(mod),
         "4 bits a channel": lambda: Reconstruct(data, Target(bits=4), samples=None)(mod),
@@ -124,8 +159,12 @@ def method_rows(net: Net, options: AllocateOptions) -> list[dict]:
     }
     for multiple in (0.3, 1.0):
         made_by[f"step {multiple} rms, nearest"] = lambda m=multiple: rounded(mod, m)
-        made_by[f"step {multiple} rms, feedback"] = lambda m=multiple: Reconstruct(data, step_of(mod, m), samples=None, asymmetric=False)(mod)
-        made_by[f"step {multiple} rms, feedback on what is read"] = lambda m=multiple: Reconstruct(data, step_of(mod, m), samples=None)(mod)
+        made_by[f"step {multiple} rms, feedback"] = lambda m=multiple: Reconstruct(
+            data, step_of(mod, m), samples=None, asymmetric=False
+        )(mod)
+        made_by[f"step {multiple} rms, feedback on what is read"] = lambda m=multiple: Reconstruct(
+            data, step_of(mod, m), samples=None
+        )(mod)
     rows = []
     for label, make in made_by.items():
         start = time.perf_counter()
@@ -135,7 +174,7 @@ def method_rows(net: Net, options: AllocateOptions) -> list[dict]:
 
 
 def main(argv=None) -> None:
-    options = parser(__doc__.splitlines()[0])
+    options = parser(__doc__.split("\n\n")[0])
     options.add_argument("--samples", type=int, default=256, help="calibration inputs")
     options.add_argument("--images", type=int, help="test images (default: all)")
     options.add_argument("--ratios", type=float, nargs="*", default=RATIOS, help="sizes asked for, as divisors of fp32")

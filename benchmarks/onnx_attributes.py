@@ -1,10 +1,12 @@
-"""Every attribute that ONNX's operators have, at values other than the default, against ONNX Runtime: ``docs/onnx_attributes.md``.
+"""Every attribute that ONNX's operators have, at values other than the default, against ONNX Runtime:
+``docs/onnx_attributes.md``.
 
-``python -m benchmarks.onnx_attributes`` writes the page; ``--show OP`` prints the cases of one operator. Each case is one node, run
-  as float: imported, in normal form, evaluated in NumPy; all outputs to 1e-4 of ONNX Runtime's
-  as QDQ: its float inputs and outputs between QuantizeLinear and DequantizeLinear, compiled and run on the emulated chip; at most one step off
-and is right, refused (an error of ours that names the node), or wrong. ONNX's reference evaluator stands in where ONNX Runtime has no kernel.
-"""
+``python -m benchmarks.onnx_attributes`` writes the page; ``--show OP`` prints the cases of one operator. Each case is
+one node, run
+  as float: imported, in normal form, evaluated in NumPy; all outputs to 1e-4 of ONNX Runtime's as QDQ: its float inputs
+  and outputs between QuantizeLinear and DequantizeLinear, compiled and run on the emulated chip; at most one step off
+and is right, refused (an error of ours that names the node), or wrong. ONNX's reference evaluator stands in where ONNX
+Runtime has no kernel."""
 
 from __future__ import annotations
 
@@ -24,12 +26,14 @@ PAGE = Path(__file__).resolve().parents[1] / "docs" / "onnx_attributes.md"
 RIGHT, REFUSED, WRONG, NO_REFERENCE = "right", "refused", "wrong", "no reference"
 WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "FusedConv", "FusedGemm", "FusedMatMul")
 OLDEST = 7
-"""Attributes that only older opsets have are not listed: no reference runs those; ``tests/frontend/test_onnx_old_opsets.py`` has them."""
+"""Attributes that only older opsets have are not listed: no reference runs those;
+``tests/frontend/test_onnx_old_opsets.py`` has them."""
 NOT_NUMBERS = (("Constant", "value_string"), ("Constant", "value_strings"))
 
 
 def model_of(case: Case, quantized: bool = False) -> tuple[onnx.ModelProto, dict[str, np.ndarray]]:
-    """The case as a model, and its feeds. ``quantized``: float inputs and outputs between QuantizeLinear and DequantizeLinear."""
+    """The case as a model, and its feeds. ``quantized``: float inputs and outputs between QuantizeLinear and
+    DequantizeLinear."""
     names, feeds, constants, nodes = [], {}, {}, []
     for i, value in enumerate(case.inputs):
         if value is None:
@@ -41,16 +45,25 @@ def model_of(case: Case, quantized: bool = False) -> tuple[onnx.ModelProto, dict
                 constants[f"k{i}"] = value.value
         else:
             feeds[f"x{i}"] = value
-            names.append(_step(nodes, constants, f"x{i}", value) if quantized and value.dtype == np.float32 else f"x{i}")
+            names.append(
+                _step(nodes, constants, f"x{i}", value) if quantized and value.dtype == np.float32 else f"x{i}"
+            )
     attributes = {n: numpy_helper.from_array(v) if isinstance(v, np.ndarray) else v for n, v in case.attributes.items()}
     inner = [f"r{i}" if quantized else f"y{i}" for i in range(case.outputs)]
     while names and not names[-1]:
         names.pop()
     nodes.append(helper.make_node(case.op, names, inner, name="node", domain=case.domain, **attributes))
     if case.op == "ConcatFromSequence":
-        nodes[-1:] = [helper.make_node("SequenceConstruct", names, ["parts"]), helper.make_node(case.op, ["parts"], inner, name="node", **attributes)]
+        nodes[-1:] = [
+            helper.make_node("SequenceConstruct", names, ["parts"]),
+            helper.make_node(case.op, ["parts"], inner, name="node", **attributes),
+        ]
     if case.op == "SplitToSequence":  # a sequence is no output; put together again, it shows every part
-        nodes.append(helper.make_node("ConcatFromSequence", inner, ["whole"], axis=0, new_axis=0 if case.attributes.get("keepdims", 1) else 1))
+        nodes.append(
+            helper.make_node(
+                "ConcatFromSequence", inner, ["whole"], axis=0, new_axis=0 if case.attributes.get("keepdims", 1) else 1
+            )
+        )
         inner = ["whole"]
     made = _proto(nodes, constants, feeds, inner, case)
     if not quantized:
@@ -86,10 +99,17 @@ def _step(nodes: list, constants: dict, name: str, array: np.ndarray, out: str =
 
 def _proto(nodes, constants, feeds, outputs, case: Case) -> onnx.ModelProto:
     opset = case.opset
-    graph = helper.make_graph(nodes, "g", [helper.make_tensor_value_info(n, helper.np_dtype_to_tensor_dtype(v.dtype), v.shape) for n, v in feeds.items()],
-                              [onnx.ValueInfoProto(name=n) for n in outputs], [numpy_helper.from_array(np.asarray(v), n) for n, v in constants.items()])
+    graph = helper.make_graph(
+        nodes,
+        "g",
+        [helper.make_tensor_value_info(n, helper.np_dtype_to_tensor_dtype(v.dtype), v.shape) for n, v in feeds.items()],
+        [onnx.ValueInfoProto(name=n) for n in outputs],
+        [numpy_helper.from_array(np.asarray(v), n) for n, v in constants.items()],
+    )
     domains = [helper.make_opsetid("", opset), *([helper.make_opsetid(case.domain, 1)] if case.domain else [])]
-    made = onnx.shape_inference.infer_shapes(helper.make_model(graph, opset_imports=domains, ir_version=4 if opset < 9 else 10))
+    made = onnx.shape_inference.infer_shapes(
+        helper.make_model(graph, opset_imports=domains, ir_version=4 if opset < 9 else 10)
+    )
     for output in made.graph.output:
         if output.type.WhichOneof("value") is None:
             output.type.CopyFrom(helper.make_tensor_type_proto(onnx.TensorProto.FLOAT, None))
@@ -102,9 +122,15 @@ def reference(made: onnx.ModelProto, feeds: dict) -> list:
     from onnx.reference import ReferenceEvaluator
 
     options = ort.SessionOptions()
-    options.graph_optimization_level, options.intra_op_num_threads, options.log_severity_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL, 1, 4
+    options.graph_optimization_level, options.intra_op_num_threads, options.log_severity_level = (
+        ort.GraphOptimizationLevel.ORT_DISABLE_ALL,
+        1,
+        4,
+    )
     try:
-        return ort.InferenceSession(made.SerializeToString(), options, providers=["CPUExecutionProvider"]).run(None, feeds)
+        return ort.InferenceSession(made.SerializeToString(), options, providers=["CPUExecutionProvider"]).run(
+            None, feeds
+        )
     except Exception as error:  # noqa: BLE001  its errors have no common base
         if any(n.domain for n in made.graph.node):
             raise LookupError(str(error)) from error
@@ -130,7 +156,9 @@ def as_float(case: Case) -> tuple[str, str]:
         return NO_REFERENCE, str(error)[:200]
     try:
         imported = load(made)
-        got = evaluate(normalize(imported.mod), {p: feeds[i.name] for p, i in zip(imported.parameters, imported.inputs)})
+        got = evaluate(
+            normalize(imported.mod), {p: feeds[i.name] for p, i in zip(imported.parameters, imported.inputs)}
+        )
     except ErgoError as error:
         return REFUSED, str(error)
     return _judged(*_comparable(case, got, want), 1e-4, 1e-5)
@@ -174,19 +202,28 @@ def _judged(got, want, rtol: float, atol) -> tuple[str, str]:
         if ours.shape != right.shape or ours.dtype != right.dtype:
             return WRONG, f"output {i} is {ours.dtype}{list(ours.shape)}, not {right.dtype}{list(right.shape)}"
         allowed = atol[i] if isinstance(atol, list) else atol
-        if not np.allclose(ours.astype(np.float64), right.astype(np.float64), rtol=rtol, atol=allowed + 1e-6, equal_nan=True):
-            return WRONG, f"output {i} is off by {np.abs(ours.astype(np.float64) - right.astype(np.float64)).max():.4g}, allowed {allowed:.4g}"
+        if not np.allclose(
+            ours.astype(np.float64), right.astype(np.float64), rtol=rtol, atol=allowed + 1e-6, equal_nan=True
+        ):
+            return (
+                WRONG,
+                f"output {i} is off by {np.abs(ours.astype(np.float64) - right.astype(np.float64)).max():.4g}, allowed {allowed:.4g}",
+            )
     return RIGHT, ""
 
 
 def pairs() -> list[tuple[str, str]]:
-    """Every (operator, attribute) of the operators TVM's importer or the frontend's rules take, of any opset from 7 on."""
+    """Every (operator, attribute) of the operators TVM's importer or the frontend's rules take, of any opset from 7
+    on."""
     from tvm.relax.frontend.onnx import onnx_frontend
 
     ours = {c.op for c in cases()} | set(onnx_frontend._get_convert_map())
     found = {(c.op, a) for c in cases() for a in c.attributes}
     for name in sorted(ours):
-        schemas = sorted((s for s in onnx.defs.get_all_schemas_with_history() if s.domain == "" and s.name == name), key=lambda s: s.since_version)
+        schemas = sorted(
+            (s for s in onnx.defs.get_all_schemas_with_history() if s.domain == "" and s.name == name),
+            key=lambda s: s.since_version,
+        )
         for i, schema in enumerate(schemas):
             if i + 1 == len(schemas) or schemas[i + 1].since_version > OLDEST:
                 found |= {(name, a) for a in schema.attributes}
@@ -204,7 +241,9 @@ def table(results: dict) -> tuple[list[str], int, int]:
         tried = by_pair.get((op, attribute), [])
         tested += bool(tried)
         values = dict.fromkeys(_text(c.attributes[attribute]) for c, _ in tried)
-        lines.append(f"| {op} | {attribute} | {'; '.join(values) or 'none tried'} | {_summary([o[0] for _, o in tried])} | {_summary([o[1] for _, o in tried])} |")
+        lines.append(
+            f"| {op} | {attribute} | {'; '.join(values) or 'none tried'} | {_summary([o[0] for _, o in tried])} | {_summary([o[1] for _, o in tried])} |"
+        )
     return lines, tested, len(every)
 
 
@@ -271,8 +310,12 @@ def run(every=None, quantized: bool = True, say=None) -> Results:
 
 
 def main() -> None:
-    options = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    options.add_argument("--show", metavar="OP", help="print the cases of one operator (or 'wrong': of all that are wrong) and write nothing")
+    options = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    options.add_argument(
+        "--show",
+        metavar="OP",
+        help="print the cases of one operator (or 'wrong': of all that are wrong) and write nothing",
+    )
     given = options.parse_args()
 
     def say(case, outcome):

@@ -9,9 +9,9 @@ Every case is compiled with its own inputs as calibration data and run on the em
   wrong     an answer outside these bounds
   error     any other exception: a defect
   crash     the process died or hung: a defect
-Operands that a compiler must know (shapes, axes, counts, recurrent weights) are given as initializers, as in any network; the tests feed
-them at run time. Each case runs in a worker process that is replaced when it dies, so a crash is counted and never ends the run.
-"""
+Operands that a compiler must know (shapes, axes, counts, recurrent weights) are given as initializers, as in any
+network; the tests feed them at run time. Each case runs in a worker process that is replaced when it dies, so a crash
+is counted and never ends the run."""
 
 from __future__ import annotations
 
@@ -44,13 +44,47 @@ def known_cases() -> dict:
     return {case.name: case for case in cases()}
 
 
-_VALUES = {"Clip": (1, 2), "Pad": (1, 2, 3), "Slice": (1, 2, 3, 4), "Resize": (1, 2, 3), "Upsample": (1,), "Reshape": (1,), "Expand": (1,),
-           "Tile": (1,), "TopK": (1,), "OneHot": (1, 2), "Squeeze": (1,), "Unsqueeze": (1,), "Split": (1,), "SplitToSequence": (1,),
-           "ConstantOfShape": (0,), "CumSum": (1,), "CumProd": (1,), "Range": (0, 1, 2), "Dropout": (1, 2), "Trilu": (1,), "CenterCropPad": (1,),
-           "AffineGrid": (1,), "MaxUnpool": (2,), "NonMaxSuppression": (2, 3, 4), "LSTM": (1, 2, 3), "GRU": (1, 2, 3), "RNN": (1, 2, 3),
-           "BlackmanWindow": (0,), "HannWindow": (0,), "HammingWindow": (0,), "If": (0,), "Col2Im": (1, 2), "DFT": (1, 2), "STFT": (1, 3),
-           "QuantizeLinear": (1, 2), "DequantizeLinear": (1, 2), "QLinearConv": (1, 2, 3, 4, 5, 6, 7, 8),
-           "QLinearMatMul": (1, 2, 3, 4, 5, 6, 7), "MelWeightMatrix": (0, 1, 2, 3, 4)}
+_VALUES = {
+    "Clip": (1, 2),
+    "Pad": (1, 2, 3),
+    "Slice": (1, 2, 3, 4),
+    "Resize": (1, 2, 3),
+    "Upsample": (1,),
+    "Reshape": (1,),
+    "Expand": (1,),
+    "Tile": (1,),
+    "TopK": (1,),
+    "OneHot": (1, 2),
+    "Squeeze": (1,),
+    "Unsqueeze": (1,),
+    "Split": (1,),
+    "SplitToSequence": (1,),
+    "ConstantOfShape": (0,),
+    "CumSum": (1,),
+    "CumProd": (1,),
+    "Range": (0, 1, 2),
+    "Dropout": (1, 2),
+    "Trilu": (1,),
+    "CenterCropPad": (1,),
+    "AffineGrid": (1,),
+    "MaxUnpool": (2,),
+    "NonMaxSuppression": (2, 3, 4),
+    "LSTM": (1, 2, 3),
+    "GRU": (1, 2, 3),
+    "RNN": (1, 2, 3),
+    "BlackmanWindow": (0,),
+    "HannWindow": (0,),
+    "HammingWindow": (0,),
+    "If": (0,),
+    "Col2Im": (1, 2),
+    "DFT": (1, 2),
+    "STFT": (1, 3),
+    "QuantizeLinear": (1, 2),
+    "DequantizeLinear": (1, 2),
+    "QLinearConv": (1, 2, 3, 4, 5, 6, 7, 8),
+    "QLinearMatMul": (1, 2, 3, 4, 5, 6, 7),
+    "MelWeightMatrix": (0, 1, 2, 3, 4),
+}
 
 
 def as_array(value) -> np.ndarray:
@@ -60,10 +94,11 @@ def as_array(value) -> np.ndarray:
 
 
 def with_known_values(case):
-    """``(model, feeds)`` of a case with the operands a compiler must know (shapes, axes, counts, recurrent weights) as initializers.
+    """``(model, feeds)`` of a case with the operands a compiler must know (shapes, axes, counts, recurrent weights) as
+    initializers.
 
-    ONNX's tests feed these at run time, which no network does. Expanded cases name their inputs as the operator's own case does.
-    """
+    ONNX's tests feed these at run time, which no network does. Expanded cases name their inputs as the operator's own
+    case does."""
     from onnx import ModelProto, numpy_helper
 
     model, graph = ModelProto(), case.model.graph
@@ -107,8 +142,11 @@ def bound(want: np.ndarray, instructions: int) -> float:
     return max(2.0, instructions / 2) * (max(want.max(), 0) - min(want.min(), 0)) / 255 + 1e-6
 
 
-def compare(outputs: list, expected: list, rtol: float, atol: float, instructions: int, rounded: bool) -> tuple[str, str]:
-    """``(outcome, detail)``; shapes and element types must agree. 8-bit bounds hold only where tensors were quantized."""
+def compare(
+    outputs: list, expected: list, rtol: float, atol: float, instructions: int, rounded: bool
+) -> tuple[str, str]:
+    """``(outcome, detail)``; shapes and element types must agree. 8-bit bounds hold only where tensors were
+    quantized."""
     if len(outputs) != len(expected):
         return "wrong", f"{len(outputs)} outputs, not {len(expected)}"
     worst = "exact", ""
@@ -120,13 +158,17 @@ def compare(outputs: list, expected: list, rtol: float, atol: float, instruction
             continue
         error = np.abs(got.astype(np.float64) - want).max()
         if exact_type or not rounded or not error <= bound(want, instructions):
-            return "wrong", f"{'integers differ' if exact_type else 'error'} {error:.4g} in [{want.min():.4g}, {want.max():.4g}]"
+            return (
+                "wrong",
+                f"{'integers differ' if exact_type else 'error'} {error:.4g} in [{want.min():.4g}, {want.max():.4g}]",
+            )
         worst = "int8", ""
     return worst
 
 
 def within_input_rounding(model, feeds: dict, outputs: list, expected: list, instructions: int) -> bool:
-    """Whether every output lies, up to the int8 bound, in the span of the results for inputs rounded to 8 bits or moved half a step."""
+    """Whether every output lies, up to the int8 bound, in the span of the results for inputs rounded to 8 bits or moved
+    half a step."""
     from onnx.reference import ReferenceEvaluator
 
     def moved(value: np.ndarray, how: str) -> np.ndarray:
@@ -194,16 +236,21 @@ def run_all(prefix: str = "", workers: int = 2, progress=None) -> dict[str, tupl
                     progress(len(outcomes), total)
             if slots[slot] and (not slot.process.is_alive() or time.monotonic() - slots[slot][1] > SECONDS_PER_CASE):
                 slot.process.kill()
-                outcomes[name] = ("crash", "process died" if not slot.process.is_alive() else f"no answer in {SECONDS_PER_CASE} s")
+                outcomes[name] = (
+                    "crash",
+                    "process died" if not slot.process.is_alive() else f"no answer in {SECONDS_PER_CASE} s",
+                )
                 del slots[slot]
         time.sleep(0.01)
     return outcomes
 
 
 def main(argv=None) -> None:
-    options = parser(__doc__.splitlines()[0])
+    options = parser(__doc__.split("\n\n")[0])
     options.add_argument("--prefix", default="", help="only cases whose name starts so, e.g. test_conv")
-    options.add_argument("--list", nargs="*", default=["wrong", "error", "crash"], help="outcomes whose cases are listed")
+    options.add_argument(
+        "--list", nargs="*", default=["wrong", "error", "crash"], help="outcomes whose cases are listed"
+    )
     options.add_argument("--workers", type=int, default=2, help="processes side by side")
     options.add_argument("--reasons", action="store_true", help="also the reasons of refusals, with counts")
     arguments = parse(options, argv)
@@ -217,7 +264,9 @@ def main(argv=None) -> None:
             print(f"{outcome:8} {name}: {detail}")
     counts = collections.Counter(outcome for outcome, _ in outcomes.values())
     passed = counts["exact"] + counts["int8"] + counts["coarse"]
-    rows = [{"outcome": key, "cases": counts[key], "share %": 100 * counts[key] / max(len(outcomes), 1)} for key in OUTCOMES]
+    rows = [
+        {"outcome": key, "cases": counts[key], "share %": 100 * counts[key] / max(len(outcomes), 1)} for key in OUTCOMES
+    ]
     if arguments.reasons:
         reasons = collections.Counter(detail for outcome, detail in outcomes.values() if outcome == "refused")
         show("Refused, by reason", [{"cases": n, "reason": reason} for reason, n in reasons.most_common()])

@@ -1,4 +1,5 @@
-"""The order of operators: live peak of the given order and of the one found, the bound that no order is below, seconds to search."""
+"""The order of operators: live peak of the given order and of the one found, the bound that no order is below, seconds
+to search."""
 
 from __future__ import annotations
 
@@ -44,17 +45,32 @@ def measure(name: str) -> list[dict]:
         found = best_order(graph, plan.options)
         seconds = time.perf_counter() - start
         live = plan.problem.lower_bound()
-        rows.append({"net": name, "program": graph.name, "nodes": len(graph.nodes), "given KiB": live_bytes(graph, plan.options) / KIB,
-                     "searched KiB": live_bytes(reordered(graph, found.order), plan.options) / KIB, "used KiB": live / KIB,
-                     "allocated KiB": plan.activation_bytes / KIB, "bound KiB": found.bound_bytes / KIB, "result": found.quality(live),
-                     "sets": found.states, "seconds": seconds})
+        rows.append(
+            {
+                "net": name,
+                "program": graph.name,
+                "nodes": len(graph.nodes),
+                "given KiB": live_bytes(graph, plan.options) / KIB,
+                "searched KiB": live_bytes(reordered(graph, found.order), plan.options) / KIB,
+                "used KiB": live / KIB,
+                "allocated KiB": plan.activation_bytes / KIB,
+                "bound KiB": found.bound_bytes / KIB,
+                "result": found.quality(live),
+                "sets": found.states,
+                "seconds": seconds,
+            }
+        )
     return rows
 
 
 def main(argv=None) -> None:
     arguments = parse(parser(__doc__), argv)
     names = arguments.nets or [*TFLITE, *evaluation.TASKS]
-    show("order of operators (live peak, input frame included)", [row for name in names for row in measure(name)], arguments.json)
+    show(
+        "order of operators (live peak, input frame included)",
+        [row for name in names for row in measure(name)],
+        arguments.json,
+    )
 
 
 if __name__ == "__main__":

@@ -1,4 +1,5 @@
-"""Random ONNX graphs: operators with random attributes on tensors that are there, and the same graph between quantizers."""
+"""Random ONNX graphs: operators with random attributes on tensors that are there, and the same graph between
+quantizers."""
 
 from __future__ import annotations
 
@@ -62,10 +63,15 @@ def conv(g: Graph):
         return
     n, c, h, w = g.shapes[x]
     groups = g.one(1, 1, c, 2 if c % 2 == 0 else 1)
-    out, k, stride, dilation = groups * g.whole(1, 4), (g.whole(1, 3), g.whole(1, 3)), (g.whole(1, 2), g.whole(1, 2)), (g.whole(1, 2), g.whole(1, 2))
+    out, k, stride, dilation = (
+        groups * g.whole(1, 4),
+        (g.whole(1, 3), g.whole(1, 3)),
+        (g.whole(1, 2), g.whole(1, 2)),
+        (g.whole(1, 2), g.whole(1, 2)),
+    )
     window = [(a - 1) * d + 1 for a, d in zip(k, dilation)]
     attributes = dict(strides=stride, group=groups)
-    if g.rng.random() < .3:
+    if g.rng.random() < 0.3:
         attributes["auto_pad"] = g.one("SAME_UPPER", "SAME_LOWER")
         size = [-(-a // s) for a, s in zip((h, w), stride)]
     else:
@@ -74,7 +80,7 @@ def conv(g: Graph):
         attributes |= dict(pads=pads, dilations=dilation)
     if min(size) < 1:
         return
-    bias = [g.constant(g.normal(out))] if g.rng.random() < .7 else []
+    bias = [g.constant(g.normal(out))] if g.rng.random() < 0.7 else []
     g.add("Conv", [x, g.constant(g.normal(out, c // groups, *k), 0), *bias], (n, out, *size), **attributes)
 
 
@@ -110,45 +116,67 @@ def global_pool(g: Graph):
 
 def unary(g: Graph):
     x = g.pick()
-    op, attributes = g.one(("Relu", {}), ("Relu", {}), ("LeakyRelu", dict(alpha=.2)), ("Sigmoid", {}), ("Tanh", {}), ("HardSwish", {}), ("HardSigmoid", dict(alpha=.3)),
-                           ("Elu", dict(alpha=.7)), ("Softplus", {}), ("Abs", {}), ("Neg", {}), ("Erf", {}), ("Selu", {}), ("Softsign", {}), ("Mish", {}), ("ThresholdedRelu", dict(alpha=.4)))
+    op, attributes = g.one(
+        ("Relu", {}),
+        ("Relu", {}),
+        ("LeakyRelu", dict(alpha=0.2)),
+        ("Sigmoid", {}),
+        ("Tanh", {}),
+        ("HardSwish", {}),
+        ("HardSigmoid", dict(alpha=0.3)),
+        ("Elu", dict(alpha=0.7)),
+        ("Softplus", {}),
+        ("Abs", {}),
+        ("Neg", {}),
+        ("Erf", {}),
+        ("Selu", {}),
+        ("Softsign", {}),
+        ("Mish", {}),
+        ("ThresholdedRelu", dict(alpha=0.4)),
+    )
     g.add(op, [x], g.shapes[x], **attributes)
 
 
 def clip(g: Graph):
     x = g.pick()
-    low, high = g.one((-.5, .7), (0., 6.), (None, .4), (-.2, None))
-    g.add("Clip", [x, "" if low is None else g.constant(F(low)), "" if high is None else g.constant(F(high))], g.shapes[x])
+    low, high = g.one((-0.5, 0.7), (0.0, 6.0), (None, 0.4), (-0.2, None))
+    g.add(
+        "Clip", [x, "" if low is None else g.constant(F(low)), "" if high is None else g.constant(F(high))], g.shapes[x]
+    )
 
 
 def binary(g: Graph):
     x = g.pick()
     shape, op = g.shapes[x], g.one("Add", "Sub", "Mul", "Max", "Min")
     others = [n for n, s in g.shapes.items() if s == shape and n != x]
-    if others and g.rng.random() < .7:
+    if others and g.rng.random() < 0.7:
         g.add(op, [x, str(g.rng.choice(others))], shape)
         return
-    small = tuple(d if g.rng.random() < .5 else 1 for d in shape)[g.whole(0, len(shape)):]
+    small = tuple(d if g.rng.random() < 0.5 else 1 for d in shape)[g.whole(0, len(shape)) :]
     operands = [x, g.constant(g.normal(*small, scale=1.0))]
-    g.add(op, operands if g.rng.random() < .7 else operands[::-1], shape)
+    g.add(op, operands if g.rng.random() < 0.7 else operands[::-1], shape)
 
 
 def divide(g: Graph):
     x = g.pick()
-    g.add("Div", [x, g.constant(F(g.rng.uniform(.3, 3)))], g.shapes[x])
+    g.add("Div", [x, g.constant(F(g.rng.uniform(0.3, 3)))], g.shapes[x])
 
 
 def concat(g: Graph):
     x = g.pick()
     axis = g.whole(0, len(g.shapes[x]) - 1)
-    same = [n for n, s in g.shapes.items() if len(s) == len(g.shapes[x]) and all(a == b for i, (a, b) in enumerate(zip(s, g.shapes[x])) if i != axis)]
+    same = [
+        n
+        for n, s in g.shapes.items()
+        if len(s) == len(g.shapes[x]) and all(a == b for i, (a, b) in enumerate(zip(s, g.shapes[x])) if i != axis)
+    ]
     parts = [x, *(str(n) for n in g.rng.choice(same, size=g.whole(1, 2)))]
-    if g.rng.random() < .2:
+    if g.rng.random() < 0.2:
         parts.append(g.constant(g.normal(*g.shapes[x])))
         g.shapes[parts[-1]] = g.shapes[x]
     total = sum(g.shapes[p][axis] for p in parts)
     g.shapes.pop(parts[-1]) if parts[-1] in g.constants else None
-    g.add("Concat", parts, (*g.shapes[x][:axis], total, *g.shapes[x][axis + 1:]), axis=axis)
+    g.add("Concat", parts, (*g.shapes[x][:axis], total, *g.shapes[x][axis + 1 :]), axis=axis)
 
 
 def slice_(g: Graph):
@@ -160,7 +188,11 @@ def slice_(g: Graph):
         return
     taken = len(range(begin, end, abs(step)))
     bounds = (begin, end) if step > 0 else (end - 1, begin - 1 if begin else -size - 1)
-    g.add("Slice", [x, *(g.constant(np.array([v])) for v in (*bounds, axis, step))], (*g.shapes[x][:axis], taken, *g.shapes[x][axis + 1:]))
+    g.add(
+        "Slice",
+        [x, *(g.constant(np.array([v])) for v in (*bounds, axis, step))],
+        (*g.shapes[x][:axis], taken, *g.shapes[x][axis + 1 :]),
+    )
 
 
 def transpose(g: Graph):
@@ -181,7 +213,7 @@ def squeeze(g: Graph):
     ones = [i for i, d in enumerate(g.shapes[x]) if d == 1]
     if ones and len(g.shapes[x]) > 2:
         axis = int(g.rng.choice(ones))
-        g.add("Squeeze", [x, g.constant(np.array([axis]))], g.shapes[x][:axis] + g.shapes[x][axis + 1:])
+        g.add("Squeeze", [x, g.constant(np.array([axis]))], g.shapes[x][:axis] + g.shapes[x][axis + 1 :])
     elif len(g.shapes[x]) < 4:
         axis = g.whole(0, len(g.shapes[x]))
         g.add("Unsqueeze", [x, g.constant(np.array([axis]))], (*g.shapes[x][:axis], 1, *g.shapes[x][axis:]))
@@ -192,9 +224,14 @@ def pad(g: Graph):
     mode = g.one("constant", "constant", "reflect", "edge")
     shape = g.shapes[x]
     most = [min(2, d - 1) if mode == "reflect" else 2 for d in shape]
-    begins, ends = ([g.whole(0, m) if g.rng.random() < .5 else 0 for m in most] for _ in range(2))
-    value = [g.constant(F(g.rng.normal()))] if mode == "constant" and g.rng.random() < .5 else []
-    g.add("Pad", [x, g.constant(np.array([*begins, *ends])), *value], [d + b + e for d, b, e in zip(shape, begins, ends)], mode=mode)
+    begins, ends = ([g.whole(0, m) if g.rng.random() < 0.5 else 0 for m in most] for _ in range(2))
+    value = [g.constant(F(g.rng.normal()))] if mode == "constant" and g.rng.random() < 0.5 else []
+    g.add(
+        "Pad",
+        [x, g.constant(np.array([*begins, *ends])), *value],
+        [d + b + e for d, b, e in zip(shape, begins, ends)],
+        mode=mode,
+    )
 
 
 def resize(g: Graph):
@@ -203,9 +240,15 @@ def resize(g: Graph):
     n, c, h, w = g.shapes[x]
     size = (n, c, g.whole(1, min(2 * h, 16)), g.whole(1, min(2 * w, 16)))
     mode = g.one("nearest", "linear", "linear", "cubic")
-    attributes = dict(mode=mode, coordinate_transformation_mode=g.one("half_pixel", "asymmetric", "align_corners", "pytorch_half_pixel"))
+    attributes = dict(
+        mode=mode,
+        coordinate_transformation_mode=g.one("half_pixel", "asymmetric", "align_corners", "pytorch_half_pixel"),
+    )
     if mode == "nearest":
-        attributes |= dict(nearest_mode=g.one("round_prefer_floor", "floor", "ceil"), coordinate_transformation_mode=g.one("half_pixel", "asymmetric"))
+        attributes |= dict(
+            nearest_mode=g.one("round_prefer_floor", "floor", "ceil"),
+            coordinate_transformation_mode=g.one("half_pixel", "asymmetric"),
+        )
     g.add("Resize", [x, "", "", g.constant(np.array(size))], size, **attributes)
 
 
@@ -222,10 +265,15 @@ def depth_to_space(g: Graph):
 def reduction(g: Graph):
     x = g.pick()
     shape = g.shapes[x]
-    axes = sorted(int(a) for a in g.rng.choice(len(shape), size=g.whole(1, len(shape) - 1) if len(shape) > 1 else 1, replace=False))
+    axes = sorted(
+        int(a)
+        for a in g.rng.choice(len(shape), size=g.whole(1, len(shape) - 1) if len(shape) > 1 else 1, replace=False)
+    )
     keep = g.one(0, 1) if len(shape) - len(axes) >= 1 else 1
     left = [1 if i in axes else d for i, d in enumerate(shape) if keep or i not in axes]
-    g.add(g.one("ReduceMean", "ReduceSum", "ReduceMax", "ReduceMin"), [x, g.constant(np.array(axes))], left, keepdims=keep)
+    g.add(
+        g.one("ReduceMean", "ReduceSum", "ReduceMax", "ReduceMin"), [x, g.constant(np.array(axes))], left, keepdims=keep
+    )
 
 
 def softmax(g: Graph):
@@ -237,7 +285,7 @@ def dense(g: Graph):
     if (x := g.pick(2, 3)) is None:
         return
     shape, out = g.shapes[x], g.whole(1, 6)
-    if len(shape) == 2 and g.rng.random() < .5:
+    if len(shape) == 2 and g.rng.random() < 0.5:
         turned = g.one(0, 1)
         w = g.constant(g.normal(out, shape[1]), 0) if turned else g.constant(g.normal(shape[1], out), 1)
         g.add("Gemm", [x, w, g.constant(g.normal(out))], (shape[0], out), transB=turned)
@@ -248,7 +296,11 @@ def dense(g: Graph):
 def product(g: Graph):
     if (x := g.pick(2, 3)) is None:
         return
-    fitting = [n for n, s in g.shapes.items() if len(s) == len(g.shapes[x]) and s[:-2] == g.shapes[x][:-2] and s[-2] == g.shapes[x][-1]]
+    fitting = [
+        n
+        for n, s in g.shapes.items()
+        if len(s) == len(g.shapes[x]) and s[:-2] == g.shapes[x][:-2] and s[-2] == g.shapes[x][-1]
+    ]
     if fitting:
         y = str(g.rng.choice(fitting))
         g.add("MatMul", [x, y], (*g.shapes[x][:-1], g.shapes[y][-1]))
@@ -258,7 +310,11 @@ def batch_norm(g: Graph):
     if (x := g.pick(4)) is None:
         return
     c = g.shapes[x][1]
-    g.add("BatchNormalization", [x, *(g.constant(v) for v in (g.normal(c) + F(1), g.normal(c), g.normal(c), np.abs(g.normal(c)) + F(.5)))], g.shapes[x])
+    g.add(
+        "BatchNormalization",
+        [x, *(g.constant(v) for v in (g.normal(c) + F(1), g.normal(c), g.normal(c), np.abs(g.normal(c)) + F(0.5)))],
+        g.shapes[x],
+    )
 
 
 def prelu(g: Graph):
@@ -270,7 +326,7 @@ def gather(g: Graph):
     x = g.pick()
     axis = g.whole(0, len(g.shapes[x]) - 1)
     index = g.rng.integers(-g.shapes[x][axis], g.shapes[x][axis], g.whole(1, 5))
-    g.add("Gather", [x, g.constant(index)], (*g.shapes[x][:axis], len(index), *g.shapes[x][axis + 1:]), axis=axis)
+    g.add("Gather", [x, g.constant(index)], (*g.shapes[x][:axis], len(index), *g.shapes[x][axis + 1 :]), axis=axis)
 
 
 def expand(g: Graph):
@@ -280,16 +336,45 @@ def expand(g: Graph):
         g.add("Expand", [x, g.constant(np.array(shape))], shape)
 
 
-PARTS = {conv: 5, conv_transpose: 1, pool: 3, global_pool: 1, unary: 5, clip: 1, binary: 5, divide: 1, concat: 3, slice_: 2, transpose: 2, reshape: 1, squeeze: 1, pad: 2, resize: 2,
-         depth_to_space: 1, reduction: 2, softmax: 1, dense: 2, product: 1, batch_norm: 1, prelu: 1, gather: 1, expand: 1}
+PARTS = {
+    conv: 5,
+    conv_transpose: 1,
+    pool: 3,
+    global_pool: 1,
+    unary: 5,
+    clip: 1,
+    binary: 5,
+    divide: 1,
+    concat: 3,
+    slice_: 2,
+    transpose: 2,
+    reshape: 1,
+    squeeze: 1,
+    pad: 2,
+    resize: 2,
+    depth_to_space: 1,
+    reduction: 2,
+    softmax: 1,
+    dense: 2,
+    product: 1,
+    batch_norm: 1,
+    prelu: 1,
+    gather: 1,
+    expand: 1,
+}
 
 
 def random_graph(seed: int, size: int = 5) -> Graph:
     """A graph of about ``size`` operators on one or two inputs; the same for the same seed."""
     g = Graph(np.random.default_rng(seed))
     c = g.whole(1, 4)
-    g.shapes["x"] = g.one((1, c, g.whole(3, 9), g.whole(3, 9)), (1, c, g.whole(3, 9), g.whole(3, 9)), (g.whole(1, 4), g.whole(2, 8)), (1, g.whole(2, 5), g.whole(2, 8)))
-    if g.rng.random() < .3:
+    g.shapes["x"] = g.one(
+        (1, c, g.whole(3, 9), g.whole(3, 9)),
+        (1, c, g.whole(3, 9), g.whole(3, 9)),
+        (g.whole(1, 4), g.whole(2, 8)),
+        (1, g.whole(2, 5), g.whole(2, 8)),
+    )
+    if g.rng.random() < 0.3:
         g.shapes["z"] = g.shapes["x"]
     parts, weight = list(PARTS), np.array(list(PARTS.values()), float)
     while len(g.nodes) < size:
@@ -313,8 +398,13 @@ def outputs_of(g: Graph) -> list[str]:
 
 
 def as_model(nodes, constants, inputs: dict, outputs) -> onnx.ModelProto:
-    graph = helper.make_graph(nodes, "random", [helper.make_tensor_value_info(n, onnx.TensorProto.FLOAT, s) for n, s in inputs.items()],
-                              [helper.make_tensor_value_info(n, onnx.TensorProto.FLOAT, None) for n in outputs], [numpy_helper.from_array(np.asarray(v), n) for n, v in constants.items()])
+    graph = helper.make_graph(
+        nodes,
+        "random",
+        [helper.make_tensor_value_info(n, onnx.TensorProto.FLOAT, s) for n, s in inputs.items()],
+        [helper.make_tensor_value_info(n, onnx.TensorProto.FLOAT, None) for n in outputs],
+        [numpy_helper.from_array(np.asarray(v), n) for n, v in constants.items()],
+    )
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=9)
 
 
@@ -324,7 +414,8 @@ def float_model(g: Graph, outputs=None) -> onnx.ModelProto:
 
 @dataclass
 class Quantized:
-    """A graph between quantizers. steps: the size of a step of each tensor that is quantized; chains: tensors that are not (read by one activation)."""
+    """A graph between quantizers. steps: the size of a step of each tensor that is quantized; chains: tensors that are
+    not (read by one activation)."""
 
     nodes: list
     constants: dict
@@ -340,10 +431,11 @@ _FUSED = ("Relu", "Clip", "LeakyRelu", "BatchNormalization")
 
 
 def quantized(g: Graph, ranges: dict[str, tuple[float, float]]) -> Quantized:
-    """Every float tensor between QuantizeLinear and DequantizeLinear over its range, weights stored in int8, per channel or tensor.
+    """Every float tensor between QuantizeLinear and DequantizeLinear over its range, weights stored in int8, per
+    channel or tensor.
 
-    A result that only one relu-like operator reads may stay float, as quantizers leave it. Tensors keep their names behind DequantizeLinear.
-    """
+    A result that only one relu-like operator reads may stay float, as quantizers leave it. Tensors keep their names
+    behind DequantizeLinear."""
     made, constants, steps = [], dict(g.constants), {}
     readers: dict[str, list] = {}
     for node in g.nodes:
@@ -360,7 +452,7 @@ def quantized(g: Graph, ranges: dict[str, tuple[float, float]]) -> Quantized:
         out = node.output[0]
         follow = readers.get(out, [])
         made.append(own)
-        if len(follow) == 1 and follow[0].op_type in _FUSED and follow[0].input[0] == out and g.rng.random() < .6:
+        if len(follow) == 1 and follow[0].op_type in _FUSED and follow[0].input[0] == out and g.rng.random() < 0.6:
             continue
         own.output[0] = f"{out}_f"
         _pair(made, constants, steps, f"{out}_f", out, ranges[out], g)
@@ -372,7 +464,10 @@ def _pair(made, constants, steps, source: str, out: str, span, g: Graph) -> None
     kind = g.one(np.int8, np.int8, np.uint8)
     limits = np.iinfo(kind)
     scale = F((high - low) / 255 or 1)
-    constants[f"{out}_s"], constants[f"{out}_z"] = scale, kind(np.clip(np.rint(limits.min - low / scale), limits.min, limits.max))
+    constants[f"{out}_s"], constants[f"{out}_z"] = (
+        scale,
+        kind(np.clip(np.rint(limits.min - low / scale), limits.min, limits.max)),
+    )
     made.append(helper.make_node("QuantizeLinear", [source, f"{out}_s", f"{out}_z"], [f"{out}_q"]))
     made.append(helper.make_node("DequantizeLinear", [f"{out}_q", f"{out}_s", f"{out}_z"], [out]))
     steps[out] = float(scale)
@@ -389,5 +484,9 @@ def _weight(made, constants, g: Graph, name: str) -> str:
     shaped = scale.reshape([-1 if a == axis else 1 for a in range(w.ndim)]) if several else scale
     constants[f"{name}_q"], constants[f"{name}_s"] = np.rint(w / shaped).astype(np.int8), scale
     constants.pop(name, None)
-    made.append(helper.make_node("DequantizeLinear", [f"{name}_q", f"{name}_s"], [f"{name}_d"], **({"axis": axis} if several else {})))
+    made.append(
+        helper.make_node(
+            "DequantizeLinear", [f"{name}_q", f"{name}_s"], [f"{name}_d"], **({"axis": axis} if several else {})
+        )
+    )
     return f"{name}_d"

@@ -29,7 +29,11 @@ def run_reference(model: onnx.ModelProto, feeds: dict) -> list[np.ndarray]:
     import onnxruntime as ort
 
     options = ort.SessionOptions()
-    options.graph_optimization_level, options.intra_op_num_threads, options.log_severity_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL, 1, 4
+    options.graph_optimization_level, options.intra_op_num_threads, options.log_severity_level = (
+        ort.GraphOptimizationLevel.ORT_DISABLE_ALL,
+        1,
+        4,
+    )
     return ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"]).run(None, feeds)
 
 
@@ -60,7 +64,9 @@ def in_float(g: Graph, seed: int) -> tuple[str, str]:
     want = run_reference(model, feeds)
     try:
         imported = load(model)
-        got = evaluate(normalize(imported.mod), {p: feeds[i.name] for p, i in zip(imported.parameters, imported.inputs)})
+        got = evaluate(
+            normalize(imported.mod), {p: feeds[i.name] for p, i in zip(imported.parameters, imported.inputs)}
+        )
     except ErgoError as error:
         return REFUSED, str(error)
     except Exception as error:  # noqa: BLE001  what is not ours is a defect
@@ -68,7 +74,12 @@ def in_float(g: Graph, seed: int) -> tuple[str, str]:
     for ours, right in zip(got, want, strict=True):
         span = max(float(np.abs(right).max(initial=0)), 1e-3)
         if ours.shape != right.shape or not np.allclose(ours, right, rtol=1e-4, atol=1e-4 * span, equal_nan=True):
-            return WRONG, f"{ours.shape} {right.shape}" if ours.shape != right.shape else f"off by {np.abs(ours - right).max() / span:.3g} of the range"
+            return (
+                WRONG,
+                f"{ours.shape} {right.shape}"
+                if ours.shape != right.shape
+                else f"off by {np.abs(ours - right).max() / span:.3g} of the range",
+            )
     return EXACT, ""
 
 
@@ -91,7 +102,7 @@ def between_quantizers(g: Graph, seed: int) -> tuple[str, str]:
         most = float(np.abs(got[name] - right).max(initial=0)) / q.steps[name]
         off = max(off, most)
         texts.append(f"{name}: {most:.2f} steps")
-    if off < .01:
+    if off < 0.01:
         return EXACT, ""
     if off < 1.01:
         return STEP, ""
@@ -125,14 +136,21 @@ def _noise_bound(q: Quantized, feeds, want) -> dict[str, float]:
     model, found = as_model(nodes, q.constants, inputs, q.outputs), dict.fromkeys(q.outputs, 0.0)
     for i in range(NOISES):
         rng = np.random.default_rng(i)
-        moved = run_reference(model, {**feeds, **{f"{n}_noise": (q.steps[n] * rng.integers(-1, 2, shapes[n])).astype(np.float32) for n in noise}})
+        moved = run_reference(
+            model,
+            {
+                **feeds,
+                **{f"{n}_noise": (q.steps[n] * rng.integers(-1, 2, shapes[n])).astype(np.float32) for n in noise},
+            },
+        )
         for name, a, b in zip(q.outputs, moved, want):
             found[name] = max(found[name], float(np.abs(a - b).max(initial=0)) / q.steps[name])
     return {n: 1.5 * v + 1.01 for n, v in found.items()}
 
 
 def worst_operator(q: Quantized, feeds) -> str | None:
-    """The first tensor that is more than a step from what ONNX Runtime makes of the chip's own tensors before it; None if there is none."""
+    """The first tensor that is more than a step from what ONNX Runtime makes of the chip's own tensors before it; None
+    if there is none."""
     import tvm_ergo
 
     names = list(q.steps)
@@ -166,12 +184,16 @@ def _piece(q: Quantized, name: str) -> tuple[list, list[str]]:
 
 
 def describe(g: Graph) -> str:
-    return "; ".join(f"{n.output[0]}{list(g.shapes[n.output[0]])}={n.op_type}({','.join(n.input)}" + "".join(
-        f" {a.name}={helper.get_attribute_value(a)}" for a in n.attribute) + ")" for n in g.nodes)
+    return "; ".join(
+        f"{n.output[0]}{list(g.shapes[n.output[0]])}={n.op_type}({','.join(n.input)}"
+        + "".join(f" {a.name}={helper.get_attribute_value(a)}" for a in n.attribute)
+        + ")"
+        for n in g.nodes
+    )
 
 
 def main() -> None:
-    options = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    options = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     options.add_argument("--graphs", type=int, default=10000)
     options.add_argument("--seed", type=int, default=0, help="number of the first graph")
     options.add_argument("--size", type=int, default=5, help="operators in a graph")

@@ -1,9 +1,10 @@
-"""Images a second that threads get from one model: 1, 2 and 4 threads call ``run`` of the same compiled network, every answer compared with the sequential one.
+"""Images a second that threads get from one model: 1, 2 and 4 threads call ``run`` of the same compiled network, every
+answer compared with the sequential one.
 
-The numbers of threads take turns in short rounds, so that a busy machine slows all alike; the best round of each is kept. *Of one*: images a second over those of one
-thread that may use one processor. *Layers*: one thread whose layers are shared out over all processors, as `run` does it where nothing else runs. *CPU ms*: processor time an
-image, which a busy machine changes least: what threads cost each other.
-"""
+The numbers of threads take turns in short rounds, so that a busy machine slows all alike; the best round of each is
+kept. *Of one*: images a second over those of one thread that may use one processor. *Layers*: one thread whose layers
+are shared out over all processors, as `run` does it where nothing else runs. *CPU ms*: processor time an image, which a
+busy machine changes least: what threads cost each other."""
 
 from __future__ import annotations
 
@@ -17,7 +18,13 @@ from benchmarks.common import parse, parser, show
 from tvm_ergo.evaluation.nets import compile_net, inputs_of
 from tvm_ergo.target.machine.kernels import workers
 
-NETS = ("pretrainedResnet_quant", "kws_ref_model", "vww_96_int8", "mobilenet_v2_1.0_224_torchvision_qdq_int8", "resnet18_ktb_small")
+NETS = (
+    "pretrainedResnet_quant",
+    "kws_ref_model",
+    "vww_96_int8",
+    "mobilenet_v2_1.0_224_torchvision_qdq_int8",
+    "resnet18_ktb_small",
+)
 THREADS = (1, 2, 4)
 PICTURES = 4
 
@@ -67,13 +74,18 @@ def measure(name: str, rounds: int, seconds: float) -> dict:
                 best[threads], cpu_ms[threads] = max(best[threads], images), min(cpu_ms[threads], ms)
             finally:
                 workers.thread_count = alone
-    return {"net": name, "layers": best["layers"], **{f"{n} threads": best[n] for n in THREADS}, **{f"{n} of one": best[n] / best[1] for n in THREADS[1:]},
-            **{f"CPU ms, {n}": cpu_ms[n] for n in THREADS},
-            "load": os.getloadavg()[0]}
+    return {
+        "net": name,
+        "layers": best["layers"],
+        **{f"{n} threads": best[n] for n in THREADS},
+        **{f"{n} of one": best[n] / best[1] for n in THREADS[1:]},
+        **{f"CPU ms, {n}": cpu_ms[n] for n in THREADS},
+        "load": os.getloadavg()[0],
+    }
 
 
 def main(argv=None) -> None:
-    options = parser(__doc__.splitlines()[0])
+    options = parser(__doc__.split("\n\n")[0])
     options.add_argument("--rounds", type=int, default=5)
     options.add_argument("--seconds", type=float, default=1.0, help="of a round (default 1)")
     arguments = parse(options, argv)

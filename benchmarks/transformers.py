@@ -1,9 +1,10 @@
-"""Networks with attention on the emulated chip: accuracy over all samples beside float, what stays on the host, memory, cycles, energy, power.
+"""Networks with attention on the emulated chip: accuracy over all samples beside float, what stays on the host, memory,
+cycles, energy, power.
 
-stories260K is calibrated on the first 4 of its 48 windows (there is no other data): the loss is given over all windows and over the 44 others. MiniLM is
-calibrated on SST-2 training sentences and tested on all pairs of STS-B. Float: the manifest's figure of the same samples where it has one, else the same
-network evaluated by NumPy in float32 in the same run.
-"""
+stories260K is calibrated on the first 4 of its 48 windows (there is no other data): the loss is given over all windows
+and over the 44 others. MiniLM is calibrated on SST-2 training sentences and tested on all pairs of STS-B. Float: the
+manifest's figure of the same samples where it has one, else the same network evaluated by NumPy in float32 in the same
+run."""
 
 from __future__ import annotations
 
@@ -36,14 +37,22 @@ def rows_of(name: str, limit: int | None, tests: list[str] | None) -> list[dict]
     compiled = compile_net(name, calibration_samples=NETS[name])
     seconds = time.perf_counter() - begin
     figures = chip_figures(compiled, TOKENS[name])
-    return [{"net": name, **tested(compiled, test, limit, skip), **figures, "compile s": seconds}
-            for test in TASKS[name].tests if not tests or test.name in tests for skip in ((0, NETS[name]) if name.startswith("stories") else (0,))]
+    return [
+        {"net": name, **tested(compiled, test, limit, skip), **figures, "compile s": seconds}
+        for test in TASKS[name].tests
+        if not tests or test.name in tests
+        for skip in ((0, NETS[name]) if name.startswith("stories") else (0,))
+    ]
 
 
 def tested(compiled, test, limit: int | None, skip: int) -> dict:
-    """Float and chip on the same samples; skip: samples at the beginning that are left out, because they calibrated the network."""
+    """Float and chip on the same samples; skip: samples at the beginning that are left out, because they calibrated the
+    network."""
     found = {}
-    runs = {"float": lambda feeds: [np.asarray(o) for o in compiled.run_float(feeds)], "chip": lambda feeds: list(compiled.run(feeds).outputs.values())}
+    runs = {
+        "float": lambda feeds: [np.asarray(o) for o in compiled.run_float(feeds)],
+        "chip": lambda feeds: list(compiled.run(feeds).outputs.values()),
+    }
     known = test.figures.get(test.metric().primary) if limit is None and not skip else None
     if known is not None:
         found["float"] = known
@@ -55,18 +64,35 @@ def tested(compiled, test, limit: int | None, skip: int) -> dict:
                 metric.update([run(feed) for feed in feeds], label)
                 count += 1
         found[kind] = metric.result()[metric.primary]
-    return {"test": test.name + (f", without the first {skip}" if skip else ""), "samples": count, "figure": metric.primary, "float": found["float"],
-            "chip": found["chip"], "change": found["chip"] - found["float"]}
+    return {
+        "test": test.name + (f", without the first {skip}" if skip else ""),
+        "samples": count,
+        "figure": metric.primary,
+        "float": found["float"],
+        "chip": found["chip"],
+        "change": found["chip"] - found["float"],
+    }
 
 
 def chip_figures(compiled, tokens: int) -> dict:
     """Of one inference at the first operating point."""
     programs = list(compiled.programs.values())
     traces = [Trace(program, compiled.chip) for program in programs]
-    cycles, seconds, pj = sum(t.cycles for t in traces), sum(t.seconds for t in traces), sum(t.energy_pj for t in traces)
-    return {"host operators": len(compiled.fallbacks), "constants KiB": sum(p.meta["constant_bytes"] for p in programs) / 1024,
-            "activations KiB": max((p.meta["activation_bytes"] for p in programs), default=0) / 1024, "cycles": cycles, "us": seconds * 1e6,
-            "uJ": pj / 1e6, "uJ a token": pj / 1e6 / tokens, "mW running": pj / 1e9 / seconds if seconds else 0.0}
+    cycles, seconds, pj = (
+        sum(t.cycles for t in traces),
+        sum(t.seconds for t in traces),
+        sum(t.energy_pj for t in traces),
+    )
+    return {
+        "host operators": len(compiled.fallbacks),
+        "constants KiB": sum(p.meta["constant_bytes"] for p in programs) / 1024,
+        "activations KiB": max((p.meta["activation_bytes"] for p in programs), default=0) / 1024,
+        "cycles": cycles,
+        "us": seconds * 1e6,
+        "uJ": pj / 1e6,
+        "uJ a token": pj / 1e6 / tokens,
+        "mW running": pj / 1e9 / seconds if seconds else 0.0,
+    }
 
 
 if __name__ == "__main__":

@@ -1,9 +1,10 @@
-"""The tuner against the true optimum: subproblems of real networks, with so few values left for each decision that every schedule can be measured.
+"""The tuner against the true optimum: subproblems of real networks, with so few values left for each decision that
+every schedule can be measured.
 
-Each is searched with at most 5 % as many trials as it has different schedules, under a memory limit between the least that any schedule needs and what whole layers need,
-and a power budget at a frame rate: halfway between what the fastest schedule within the memory takes and the least that any takes at the nominal clock. The optimum is over all
-schedules and operating points that the budgets allow; the search's answer is the best of its trials that they allow.
-"""
+Each is searched with at most 5 % as many trials as it has different schedules, under a memory limit between the least
+that any schedule needs and what whole layers need, and a power budget at a frame rate: halfway between what the fastest
+schedule within the memory takes and the least that any takes at the nominal clock. The optimum is over all schedules
+and operating points that the budgets allow; the search's answer is the best of its trials that they allow."""
 
 from __future__ import annotations
 
@@ -54,7 +55,12 @@ BUSY = 0.3
 """Share of the time the fastest schedule computes at the frame rate, at the nominal clock."""
 MEMORY_AT = 0.4
 """Where between the least memory of any schedule and that of whole layers the limit lies."""
-RESNET8, MOBILENET, SQUEEZENET, MINILM = "pretrainedResnet_quant", "tf2_mobilenet_v2_1.0_224_ptq", "squeezenet1.0_deepcompression_fp32", "all_minilm_l6_v2_trim"
+RESNET8, MOBILENET, SQUEEZENET, MINILM = (
+    "pretrainedResnet_quant",
+    "tf2_mobilenet_v2_1.0_224_ptq",
+    "squeezenet1.0_deepcompression_fp32",
+    "all_minilm_l6_v2_trim",
+)
 BLOCK, LAYER = "encoder.layer.0.attention.output.LayerNorm", "encoder.layer.0"
 """What MiniLM's first feed-forward block reads."""
 FEW_ROWS = (0, 1, 4, 16)
@@ -62,7 +68,8 @@ FEW_ROWS = (0, 1, 4, 16)
 
 @dataclass(frozen=True)
 class Problem:
-    """Units ``[first, last]`` of a net's one chip function. keep : of decisions of a name the values left, beside the first; those not named keep all."""
+    """Units ``[first, last]`` of a net's one chip function. keep : of decisions of a name the values left, beside the
+    first; those not named keep all."""
 
     net: str
     first: int
@@ -96,12 +103,15 @@ class Restricted(Space):
     def _choices(self) -> Iterator[Choice]:
         for choice in super()._choices():
             kept = self.keep.get(choice.name, choice.candidates)
-            yield replace(choice, candidates=tuple(c for place, c in enumerate(choice.candidates) if place == 0 or c in kept))
+            yield replace(
+                choice, candidates=tuple(c for place, c in enumerate(choice.candidates) if place == 0 or c in kept)
+            )
 
 
 @dataclass(eq=False)
 class Enumerated:
-    """A problem all of whose ways are measured. figures : by the way's key. memory_bytes : of whole layers. seconds : it took."""
+    """A problem all of whose ways are measured. figures : by the way's key. memory_bytes : of whole layers. seconds :
+    it took."""
 
     name: str
     space: Space
@@ -112,21 +122,41 @@ class Enumerated:
 
 
 def minilm_block() -> tuple[onnx.ModelProto, list[dict]]:
-    """MiniLM's first feed-forward block with its residual, and what real sentences give it. Its matrices are 1x1 convolutions over a column of tokens, the same
-    arithmetic, so that tokens can be rows of the plan: as matrices they are reshaped before and after each product, and nothing is left to decide."""
+    """MiniLM's first feed-forward block with its residual, and what real sentences give it. Its matrices are 1x1
+    convolutions over a column of tokens, the same arithmetic, so that tokens can be rows of the plan: as matrices they
+    are reshaped before and after each product, and nothing is left to decide."""
     model = onnx.load_from_string(lzma.decompress(model_path(MINILM).read_bytes()))
     model.graph.output.append(helper.make_tensor_value_info(BLOCK, onnx.TensorProto.FLOAT, None))
     session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
-    inputs = [{"x": session.run([BLOCK], feeds)[0].transpose(0, 2, 1)[..., None]} for feeds in TASKS[MINILM].calibration.inputs(CALIBRATION)]
+    inputs = [
+        {"x": session.run([BLOCK], feeds)[0].transpose(0, 2, 1)[..., None]}
+        for feeds in TASKS[MINILM].calibration.inputs(CALIBRATION)
+    ]
     constants = {i.name: numpy_helper.to_array(i) for i in model.graph.initializer}
     kept = {"rsqrt2": constants["rsqrt2"], "half": constants["half"], "one": constants["one"]}
     for name in ("intermediate", "output"):
-        kept |= {f"{name}.w": constants[f"{LAYER}.{name}.dense.weight_T"].T[..., None, None], f"{name}.b": constants[f"{LAYER}.{name}.dense.bias"]}
-    steps = (("Conv", ("x", "intermediate.w", "intermediate.b"), "wide"), ("Mul", ("wide", "rsqrt2"), "scaled"), ("Erf", ("scaled",), "erf"), ("Add", ("erf", "one"), "gate"),
-             ("Mul", ("wide", "half"), "halved"), ("Mul", ("halved", "gate"), "gelu"), ("Conv", ("gelu", "output.w", "output.b"), "narrow"), ("Add", ("narrow", "x"), "y"))
+        kept |= {
+            f"{name}.w": constants[f"{LAYER}.{name}.dense.weight_T"].T[..., None, None],
+            f"{name}.b": constants[f"{LAYER}.{name}.dense.bias"],
+        }
+    steps = (
+        ("Conv", ("x", "intermediate.w", "intermediate.b"), "wide"),
+        ("Mul", ("wide", "rsqrt2"), "scaled"),
+        ("Erf", ("scaled",), "erf"),
+        ("Add", ("erf", "one"), "gate"),
+        ("Mul", ("wide", "half"), "halved"),
+        ("Mul", ("halved", "gate"), "gelu"),
+        ("Conv", ("gelu", "output.w", "output.b"), "narrow"),
+        ("Add", ("narrow", "x"), "y"),
+    )
     ports = [helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, inputs[0]["x"].shape) for name in ("x", "y")]
-    block = helper.make_graph([helper.make_node(op, read, [made]) for op, read, made in steps], "feed_forward", ports[:1], ports[1:],
-                              [numpy_helper.from_array(value, name) for name, value in kept.items()])
+    block = helper.make_graph(
+        [helper.make_node(op, read, [made]) for op, read, made in steps],
+        "feed_forward",
+        ports[:1],
+        ports[1:],
+        [numpy_helper.from_array(value, name) for name, value in kept.items()],
+    )
     return helper.make_model(block, opset_imports=[helper.make_opsetid("", 17)]), inputs
 
 
@@ -149,7 +179,7 @@ def graph(net: str) -> Graph:
 def space_of(problem: Problem) -> Space:
     whole = graph(problem.net)
     units = units_of(whole)
-    nodes = [node for unit in units[problem.first:problem.last + 1] for node in unit]
+    nodes = [node for unit in units[problem.first : problem.last + 1] for node in unit]
     inputs = units[problem.first - 1][-1].outputs if problem.first else whole.inputs
     outputs = nodes[-1].outputs if problem.last + 1 < len(units) else whole.outputs
     return Restricted(alone(whole, nodes, inputs, outputs), problem.keep, problem.forms)
@@ -180,7 +210,9 @@ def budget_of(every: Enumerated) -> Budget:
     fastest = min(within, key=lambda f: (f.cycles, f.energy_pj[point.name]))
     rate = Budget(memory, frames_per_s=BUSY * point.clock_hz / fastest.cycles)
     powers = [rate.power(f.cycles, f.energy_pj[point.name], ON, point) for f in within]
-    return replace(rate, power_mw=(rate.power(fastest.cycles, fastest.energy_pj[point.name], ON, point) + min(powers)) / 2)
+    return replace(
+        rate, power_mw=(rate.power(fastest.cycles, fastest.energy_pj[point.name], ON, point) + min(powers)) / 2
+    )
 
 
 def best(figures, goal: Goal, budget: Budget) -> float | None:
@@ -190,23 +222,47 @@ def best(figures, goal: Goal, budget: Budget) -> float | None:
 
 
 def task_of(every: Enumerated, budget: Budget) -> Task:
-    """The problem as the tuner takes it: it starts from the plan compilation would choose, where the space holds that, else from whole layers."""
+    """The problem as the tuner takes it: it starts from the plan compilation would choose, where the space holds that,
+    else from whole layers."""
     space, plan = every.space, choose(every.space.graph, ON, budget.memory_bytes)
-    values = space.values(plan.bands, plan.stages, plan.barriers, {t.id: t.coding for t in plan.graph.tensors if t.coding and t.id in space.forms}) \
-        if isinstance(plan, SpacePlan) else None
+    values = (
+        space.values(
+            plan.bands,
+            plan.stages,
+            plan.barriers,
+            {t.id: t.coding for t in plan.graph.tensors if t.coding and t.id in space.forms},
+        )
+        if isinstance(plan, SpacePlan)
+        else None
+    )
     seed = values or [choice.candidates[0] for choice in space.choices]
     nodes = tuple(range(len(space.graph.nodes)))
-    return Task(digest(space), space, every.bench, [(every.name, Part(0, len(space.units) - 1, space.graph, nodes, {}, {}, frozenset()))], [tuple(seed)])
+    return Task(
+        digest(space),
+        space,
+        every.bench,
+        [(every.name, Part(0, len(space.units) - 1, space.graph, nodes, {}, {}, frozenset()))],
+        [tuple(seed)],
+    )
 
 
-def searched(every: Enumerated, goal: Goal, budget: Budget, trials: int, seed: int, strategy: str = "evolutionary") -> Task:
+def searched(
+    every: Enumerated, goal: Goal, budget: Budget, trials: int, seed: int, strategy: str = "evolutionary"
+) -> Task:
     """The task after a search. Figures come from those measured already."""
     task = task_of(every, budget)
     default = every.figures[every.space.way(task.seeds[0]).key]
     score = Score.of(goal, ON, budget, default)
     with tempfile.TemporaryDirectory() as folder:
-        Search([task], Gate([task], budget, ON), Model(score, seed, strategy != "random"), Log(Path(folder) / "trials.jsonl", False),
-               lambda task, values: every.bench.measure(task.space.way(values)), Settings(trials, seed=seed, strategy=strategy), Path(folder)).run()
+        Search(
+            [task],
+            Gate([task], budget, ON),
+            Model(score, seed, strategy != "random"),
+            Log(Path(folder) / "trials.jsonl", False),
+            lambda task, values: every.bench.measure(task.space.way(values)),
+            Settings(trials, seed=seed, strategy=strategy),
+            Path(folder),
+        ).run()
     return task
 
 
@@ -219,21 +275,34 @@ def rows_of(every: Enumerated, seeds: int) -> Iterator[dict]:
         drawn = [searched(every, goal, budget, trials, seed, "random") for seed in range(seeds)]
         gaps, random = ([gap(task, goal, budget, optimum) for task in many] for many in (tasks, drawn))
         known = [g for g in gaps if g is not None]
-        yield {"subproblem": every.name, "objective": goal.value, "combinations": every.space.size, "different": len(every.figures), "trials": trials,
-               "most used": max(len(task.records) for task in tasks), "KiB": budget.memory_bytes / 1024, "mW": budget.power_mw, "fps": budget.frames_per_s,
-               "optimum": optimum * (1e6 if goal is Goal.LATENCY else 1e-6), "gaps %": ", ".join("none" if g is None else f"{100 * g:.2f}" for g in gaps),
-               "worst %": 100 * max(known) if len(known) == len(gaps) else None, "random %": ", ".join("none" if g is None else f"{100 * g:.1f}" for g in random),
-               "repeats": list(again.records.items()) == list(tasks[0].records.items()), "enumerated s": every.seconds}
+        yield {
+            "subproblem": every.name,
+            "objective": goal.value,
+            "combinations": every.space.size,
+            "different": len(every.figures),
+            "trials": trials,
+            "most used": max(len(task.records) for task in tasks),
+            "KiB": budget.memory_bytes / 1024,
+            "mW": budget.power_mw,
+            "fps": budget.frames_per_s,
+            "optimum": optimum * (1e6 if goal is Goal.LATENCY else 1e-6),
+            "gaps %": ", ".join("none" if g is None else f"{100 * g:.2f}" for g in gaps),
+            "worst %": 100 * max(known) if len(known) == len(gaps) else None,
+            "random %": ", ".join("none" if g is None else f"{100 * g:.1f}" for g in random),
+            "repeats": list(again.records.items()) == list(tasks[0].records.items()),
+            "enumerated s": every.seconds,
+        }
 
 
 def gap(task: Task, goal: Goal, budget: Budget, optimum: float) -> float | None:
-    """What the best trial within the budgets exceeds the optimum by, as a share; None where no trial was within them."""
+    """What the best trial within the budgets exceeds the optimum by, as a share; None where no trial was within
+    them."""
     found = best(task.records.values(), goal, budget)
     return None if found is None else found / optimum - 1
 
 
 def main(argv: list[str] | None = None) -> None:
-    arguments = parser(__doc__.splitlines()[0])
+    arguments = parser(__doc__.split("\n\n")[0])
     arguments.add_argument("--seeds", type=int, default=SEEDS, metavar="N", help=f"searches of each (default {SEEDS})")
     parsed = parse(arguments, argv)
     rows = []

@@ -1,8 +1,10 @@
-"""YOLOv5-S as an ONNX graph, from its public description (release 6: width 0.50, depth 0.33), with random weights: no trained file of it is here.
+"""YOLOv5-S as an ONNX graph, from its public description (release 6: width 0.50, depth 0.33), with random weights: no
+trained file of it is here.
 
-Backbone of strided convolutions and CSP blocks ("C3"), spatial pyramid pooling ("SPPF"), a path aggregation neck, three heads of 3 x (5 + classes) channels at strides 8, 16 and 32. Batch norms are
-folded (their parameters are counted as the published figure counts them, see `published_parameters`). The heads' decoding (sigmoid, grids) is left out, as it is for exported networks.
-"""
+Backbone of strided convolutions and CSP blocks ("C3"), spatial pyramid pooling ("SPPF"), a path aggregation neck, three
+heads of 3 x (5 + classes) channels at strides 8, 16 and 32. Batch norms are folded (their parameters are counted as the
+published figure counts them, see `published_parameters`). The heads' decoding (sigmoid, grids) is left out, as it is
+for exported networks."""
 
 from __future__ import annotations
 
@@ -14,7 +16,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 CLASSES, ANCHORS = 80, 3
 SILU_GAIN = 1.68
-"""A SiLU of a standard normal value has this much less deviation: with weights so much larger, random activations neither vanish nor grow."""
+"""A SiLU of a standard normal value has this much less deviation: with weights so much larger, random activations
+neither vanish nor grow."""
 
 
 @dataclass
@@ -35,22 +38,40 @@ class Graph:
         self.constants.append(numpy_helper.from_array(values, name))
         return name
 
-    def convolution(self, x: str, out: int, kernel: int = 1, stride: int = 1, padding: int | None = None, normalised: bool = True) -> str:
+    def convolution(
+        self, x: str, out: int, kernel: int = 1, stride: int = 1, padding: int | None = None, normalised: bool = True
+    ) -> str:
         channels, number = self.channels[x], len(self.nodes)
         gain = SILU_GAIN if normalised else 1.0
         weights = self.rng.standard_normal((out, channels, kernel, kernel)) * gain / np.sqrt(channels * kernel * kernel)
         bias = self.rng.standard_normal(out) * 0.1
-        self.published_parameters += weights.size + out * (2 if normalised else 1)  # a batch norm has two a channel and takes the place of the bias
+        self.published_parameters += weights.size + out * (
+            2 if normalised else 1
+        )  # a batch norm has two a channel and takes the place of the bias
         pad = [kernel // 2 if padding is None else padding] * 4
-        names = [self.constant(f"w_{number}", weights.astype(np.float32)), self.constant(f"b_{number}", bias.astype(np.float32))]
+        names = [
+            self.constant(f"w_{number}", weights.astype(np.float32)),
+            self.constant(f"b_{number}", bias.astype(np.float32)),
+        ]
         return self.add("Conv", [x, *names], out, kernel_shape=[kernel, kernel], strides=[stride, stride], pads=pad)
 
     def depthwise(self, x: str, kernel: int, stride: int) -> str:
         """One kernel a channel, with bias."""
         channels, number = self.channels[x], len(self.nodes)
         weights = self.rng.standard_normal((channels, 1, kernel, kernel)) * SILU_GAIN / kernel
-        names = [self.constant(f"w_{number}", weights.astype(np.float32)), self.constant(f"b_{number}", (self.rng.standard_normal(channels) * 0.1).astype(np.float32))]
-        return self.add("Conv", [x, *names], channels, kernel_shape=[kernel] * 2, strides=[stride] * 2, pads=[kernel // 2] * 4, group=channels)
+        names = [
+            self.constant(f"w_{number}", weights.astype(np.float32)),
+            self.constant(f"b_{number}", (self.rng.standard_normal(channels) * 0.1).astype(np.float32)),
+        ]
+        return self.add(
+            "Conv",
+            [x, *names],
+            channels,
+            kernel_shape=[kernel] * 2,
+            strides=[stride] * 2,
+            pads=[kernel // 2] * 4,
+            group=channels,
+        )
 
     def conv(self, x: str, out: int, kernel: int = 1, stride: int = 1, padding: int | None = None) -> str:
         """Convolution, batch norm (folded), SiLU."""
@@ -73,12 +94,21 @@ class Graph:
         half = self.channels[x] // 2
         pooled = [self.conv(x, half)]
         for _ in range(3):
-            pooled.append(self.add("MaxPool", [pooled[-1]], half, kernel_shape=[5, 5], strides=[1, 1], pads=[2, 2, 2, 2]))
+            pooled.append(
+                self.add("MaxPool", [pooled[-1]], half, kernel_shape=[5, 5], strides=[1, 1], pads=[2, 2, 2, 2])
+            )
         return self.conv(self.concat(*pooled), out)
 
     def upsample(self, x: str) -> str:
         scales = self.constant(f"scales_{len(self.nodes)}", np.array([1, 1, 2, 2], np.float32))
-        return self.add("Resize", [x, "", scales], self.channels[x], mode="nearest", coordinate_transformation_mode="asymmetric", nearest_mode="floor")
+        return self.add(
+            "Resize",
+            [x, "", scales],
+            self.channels[x],
+            mode="nearest",
+            coordinate_transformation_mode="asymmetric",
+            nearest_mode="floor",
+        )
 
 
 def yolov5s(size: int = 640, seed: int = 0) -> onnx.ModelProto:
@@ -88,7 +118,11 @@ def yolov5s(size: int = 640, seed: int = 0) -> onnx.ModelProto:
     outputs = []
     for name, head, stride in zip(("p3", "p4", "p5"), heads, (8, 16, 32)):
         graph.nodes.append(helper.make_node("Identity", [head], [name], name=name))
-        outputs.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, ANCHORS * (5 + CLASSES), size // stride, size // stride]))
+        outputs.append(
+            helper.make_tensor_value_info(
+                name, TensorProto.FLOAT, [1, ANCHORS * (5 + CLASSES), size // stride, size // stride]
+            )
+        )
     made = helper.make_graph(graph.nodes, "yolov5s", [image], outputs, graph.constants)
     return helper.make_model(made, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
 

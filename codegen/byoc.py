@@ -7,12 +7,13 @@ from dataclasses import replace
 
 import tvm
 from tvm import relax
+
 from tvm_ergo.codegen.compile import compile_function, compile_graph
 from tvm_ergo.codegen.exclusive import exclusively
 from tvm_ergo.codegen.graph import Graph
+from tvm_ergo.codegen.options import Options
 from tvm_ergo.codegen.relocate import share_memory
 from tvm_ergo.codegen.runtime.native import create_module
-from tvm_ergo.codegen.options import Options
 from tvm_ergo.codegen.space import Objective
 from tvm_ergo.codegen.space.stream_advice import stream_advice
 from tvm_ergo.codegen.stream import graph_of
@@ -26,7 +27,8 @@ OBJECTIVE = "ergo_objective"
 
 
 def program_of_function(func: relax.Function, chip: Chip, **options) -> Program:
-    """The Program of one Relax function of the integer dialect, carrying its chip's description if that is a user's own."""
+    """The Program of one Relax function of the integer dialect, carrying its chip's description if that is a user's
+    own."""
     return with_chip(compile_function(func, chip, **options), chip)
 
 
@@ -50,7 +52,9 @@ def compile_functions(functions: Sequence[relax.Function]) -> list[tvm.runtime.M
     target = tvm.target.Target.current()
     chip = chip_of_target(target if is_ergo(target) else DEFAULT_CHIP)
     programs = {str(f.attrs["global_symbol"]): _program_or_advice(f, chip) for f in functions}
-    return [create_module({name: program.to_bytes() for name, program in share_memory(programs, chip.memory_bytes).items()})]
+    return [
+        create_module({name: program.to_bytes() for name, program in share_memory(programs, chip.memory_bytes).items()})
+    ]
 
 
 def _program_or_advice(func: relax.Function, chip: Chip) -> Program:
@@ -61,10 +65,19 @@ def _program_or_advice(func: relax.Function, chip: Chip) -> Program:
         advice = stream_advice(graph_of(func), chip, Options(), chip.memory_bytes)
         if advice is None:
             raise
-        raise OutOfMemoryError(error.what, where=error.where, required=error.required, available=error.available,
-                               remedy=f"{error.remedy}; {advice}") from None
+        raise OutOfMemoryError(
+            error.what,
+            where=error.where,
+            required=error.required,
+            available=error.available,
+            remedy=f"{error.remedy}; {advice}",
+        ) from None
 
 
 def objective_of(func: relax.Function) -> Objective:
     """What a chip function is planned for: its attribute `OBJECTIVE`, latency without it."""
-    return Objective(str(func.attrs[OBJECTIVE])) if func.attrs is not None and OBJECTIVE in func.attrs else Objective.LATENCY
+    return (
+        Objective(str(func.attrs[OBJECTIVE]))
+        if func.attrs is not None and OBJECTIVE in func.attrs
+        else Objective.LATENCY
+    )

@@ -1,4 +1,5 @@
-"""What a user chooses of a compilation, by name; apart from the planners, so that a command line knows the names without them."""
+"""What a user chooses of a compilation, by name; apart from the planners, so that a command line knows the names
+without them."""
 
 from __future__ import annotations
 
@@ -22,7 +23,8 @@ class Objective(Enum):
 
 
 class Weights(Enum):
-    """AUTO: coded where that costs no time, or the memory needs it. CODED: as few bytes as possible, whatever time that takes. DENSE: plain."""
+    """AUTO: coded where that costs no time, or the memory needs it. CODED: as few bytes as possible, whatever time that
+    takes. DENSE: plain."""
 
     AUTO = "auto"
     DENSE = "dense"

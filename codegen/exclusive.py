@@ -1,4 +1,5 @@
-"""One compilation at a time in a process: what searches remember and what TVM's passes and code generators keep is shared by all threads.
+"""One compilation at a time in a process: what searches remember and what TVM's passes and code generators keep is
+shared by all threads.
 
 Running compiled models does not wait for it.
 """

@@ -1,9 +1,9 @@
-"""Compress and decompress fused into the instructions that write and read the tensor: it never exists uncompressed in memory.
+"""Compress and decompress fused into the instructions that write and read the tensor: it never exists uncompressed in
+memory.
 
-Where a tensor's tiles are single rows, its producer can shrink the rows it writes and its readers can expand the rows they read
-(`target.isa.coded`). `fuse` rewrites a graph so: the nodes become `Coded` ops on the slots, and everything after it (bands, rolling buffers,
-placement) sees tensors of slots like any others.
-"""
+Where a tensor's tiles are single rows, its producer can shrink the rows it writes and its readers can expand the rows
+they read (`target.isa.coded`). `fuse` rewrites a graph so: the nodes become `Coded` ops on the slots, and everything
+after it (bands, rolling buffers, placement) sees tensors of slots like any others."""
 
 from __future__ import annotations
 
@@ -16,18 +16,23 @@ from tvm_ergo.relay_passes.dialect import Compress, Decompress, ErgoOp
 from tvm_ergo.target.codecs import Codec
 
 FUSIBLE: dict[type[ErgoOp], tuple[dict[int, str | None], str | None]] = {
-    dialect.Conv2d: ({0: "in_zp"}, "out_zp"), dialect.DepthwiseConv2d: ({0: "in_zp"}, "out_zp"), dialect.AvgPool2d: ({0: "in_zp"}, "out_zp"),
-    dialect.MaxPool2d: ({0: None}, None), dialect.Add: ({0: "a_zp", 1: "b_zp"}, "out_zp"), dialect.Mul: ({0: "a_zp", 1: "b_zp"}, "out_zp")}
-"""``({input that may be compressed: the op's field with its zero point}, that of the output)``; None: the arithmetic has none, any will do."""
+    dialect.Conv2d: ({0: "in_zp"}, "out_zp"),
+    dialect.DepthwiseConv2d: ({0: "in_zp"}, "out_zp"),
+    dialect.AvgPool2d: ({0: "in_zp"}, "out_zp"),
+    dialect.MaxPool2d: ({0: None}, None),
+    dialect.Add: ({0: "a_zp", 1: "b_zp"}, "out_zp"),
+    dialect.Mul: ({0: "a_zp", 1: "b_zp"}, "out_zp"),
+}
+"""``({input that may be compressed: the op's field with its zero point}, that of the output)``; None: the arithmetic
+has none, any will do."""
 
 
 @dataclass(frozen=True)
 class Coded:
     """An op some of whose inputs are expanded as they are read, and whose output may be shrunk as it is written.
 
-    inner : the op. expands : ``(input, the decompress it took in)``. shrinks : the compress it took in; shape : of what it shrinks. Answers
-    like an `ErgoOp`.
-    """
+    inner : the op. expands : ``(input, the decompress it took in)``. shrinks : the compress it took in; shape : of what
+    it shrinks. Answers like an `ErgoOp`."""
 
     inner: ErgoOp
     expands: tuple[tuple[int, Decompress], ...] = ()
@@ -59,7 +64,9 @@ class Coded:
         expanded = dict(self.expands)
         for i, op in expanded.items():
             op.infer([shapes[i]], [dtypes[i]])
-        results = self.inner.infer(self.plain_shapes(shapes), ["int8" if i in expanded else d for i, d in enumerate(dtypes)])
+        results = self.inner.infer(
+            self.plain_shapes(shapes), ["int8" if i in expanded else d for i, d in enumerate(dtypes)]
+        )
         return results if self.shrinks is None else self.shrinks.infer([results[0][0]], [results[0][1]])
 
     def plain_region(self, out_region: Region, shapes) -> Region:
@@ -80,11 +87,11 @@ class Coded:
 
 
 def fuse(graph: Graph) -> Graph:
-    """The graph with every compress and decompress of single rows taken into its neighbours where they can do it; node ids are places again.
+    """The graph with every compress and decompress of single rows taken into its neighbours where they can do it; node
+    ids are places again.
 
-    A compress goes into the tensor's producer if nobody else reads the tensor plain; a decompress into each reader that can expand; it stays
-    for the others. Values do not change.
-    """
+    A compress goes into the tensor's producer if nobody else reads the tensor plain; a decompress into each reader that
+    can expand; it stays for the others. Values do not change."""
     if not any(isinstance(n.op, Compress) and n.op.tile_rows == 1 for n in graph.nodes):
         return graph
     made = {n.id: n for n in graph.nodes}
@@ -114,15 +121,22 @@ def _into_readers(graph: Graph, node: Node, made: dict[int, Node]) -> None:
         now = made[reader.id]
         op = _coded(now.op)
         inputs = tuple(slots if t == plain else t for t in now.inputs)
-        made[reader.id] = replace(now, op=replace(op, expands=(*op.expands, *((i, node.op) for i in places))), inputs=inputs)
+        made[reader.id] = replace(
+            now, op=replace(op, expands=(*op.expands, *((i, node.op) for i in places))), inputs=inputs
+        )
     if not left:
         del made[node.id]
 
 
 def expands_itself(graph: Graph, reader: Node, i: int, op: Decompress) -> bool:
-    """Whether a reader's input can be rows that it expands: same zero point, and whole rows are read whatever rows are made."""
+    """Whether a reader's input can be rows that it expands: same zero point, and whole rows are read whatever rows are
+    made."""
     inputs, _ = FUSIBLE.get(type(reader.inner), ({}, None))
-    if i not in inputs or is_sparse(graph, reader) or (inputs[i] is not None and getattr(reader.inner, inputs[i]) != op.out_zp):
+    if (
+        i not in inputs
+        or is_sparse(graph, reader)
+        or (inputs[i] is not None and getattr(reader.inner, inputs[i]) != op.out_zp)
+    ):
         return False
     out = graph.tensors[reader.outputs[0]]
     if len(out.shape) != 4 or out.shape[0] != 1:
@@ -130,7 +144,9 @@ def expands_itself(graph: Graph, reader: Node, i: int, op: Decompress) -> bool:
     shape = reader.op.shape if isinstance(reader.op, Coded) and reader.op.shrinks is not None else out.shape
     shapes = reader.op.plain_shapes(graph.shapes(reader)) if isinstance(reader.op, Coded) else graph.shapes(reader)
     box = reader.inner.input_regions(tuple((0, extent) for extent in shape), shapes)[i]
-    return box[2:] == ((0, op.shape[2]), (0, op.shape[3])) and (type(reader.inner) not in (dialect.Add, dialect.Mul) or shape == op.shape)
+    return box[2:] == ((0, op.shape[2]), (0, op.shape[3])) and (
+        type(reader.inner) not in (dialect.Add, dialect.Mul) or shape == op.shape
+    )
 
 
 def shrinks_itself(graph: Graph, producer: Node, op: Compress) -> bool:
@@ -138,7 +154,10 @@ def shrinks_itself(graph: Graph, producer: Node, op: Compress) -> bool:
     if type(producer.inner) not in FUSIBLE or is_sparse(graph, producer):
         return False
     field = FUSIBLE[type(producer.inner)][1]
-    return field is None or (getattr(producer.inner, field) if producer.table is None else producer.table.op.out_zp) == op.out_zp
+    return (
+        field is None
+        or (getattr(producer.inner, field) if producer.table is None else producer.table.op.out_zp) == op.out_zp
+    )
 
 
 def is_sparse(graph: Graph, node: Node) -> bool:
@@ -150,7 +169,12 @@ def _into_producer(graph: Graph, node: Node, made: dict[int, Node]) -> None:
     """The producer writes the slots, if nobody reads what it made otherwise."""
     (plain,) = node.inputs
     producer = graph.producer.get(plain)
-    if producer is None or plain in graph.outputs or len(graph.consumers[plain]) != 1 or not shrinks_itself(graph, producer, node.op):
+    if (
+        producer is None
+        or plain in graph.outputs
+        or len(graph.consumers[plain]) != 1
+        or not shrinks_itself(graph, producer, node.op)
+    ):
         return
     now = made[producer.id]
     op = replace(_coded(now.op), shrinks=node.op, shape=graph.tensors[plain].shape)

@@ -1,4 +1,5 @@
-"""The graph the planner works on: typed tensors, nodes of the integer dialect, nothing of TVM but where it is read from."""
+"""The graph the planner works on: typed tensors, nodes of the integer dialect, nothing of TVM but where it is read
+from."""
 
 from __future__ import annotations
 
@@ -8,9 +9,9 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
-
 from tvm import relax
 from tvm.ir import GenericConst as Constant
+
 from tvm_ergo.codegen.weights.coding import Coding, digest
 from tvm_ergo.relay_passes.compat import static_tensor_type
 from tvm_ergo.relay_passes.dialect import ErgoOp, Table, from_call, is_ergo_call
@@ -21,8 +22,8 @@ Region = tuple[tuple[int, int], ...]  # half-open (begin, end) per axis
 
 @dataclass(frozen=True, eq=False)
 class Tensor:
-    """A value: ``data`` is set for constants and None otherwise. dtype is a NumPy name (``int8``). coding : how a constant that only
-    instructions' weight operands read stands in memory, None: plain."""
+    """A value: ``data`` is set for constants and None otherwise. dtype is a NumPy name (``int8``). coding : how a
+    constant that only instructions' weight operands read stands in memory, None: plain."""
 
     id: int
     name: str
@@ -52,7 +53,8 @@ class Tensor:
 
 @dataclass(frozen=True)
 class OutputTable:
-    """A table in an instruction's output stage. lut : the tensor, int8 [256] or [C, 256]. op : the table that was taken in."""
+    """A table in an instruction's output stage. lut : the tensor, int8 [256] or [C, 256]. op : the table that was taken
+    in."""
 
     lut: int
     op: Table
@@ -60,7 +62,8 @@ class OutputTable:
 
 @dataclass(frozen=True, eq=False)
 class Node:
-    """One op instance: ids of the tensors it reads (as often as it reads them) and makes. again : a copy of another node, made by the compiler.
+    """One op instance: ids of the tensors it reads (as often as it reads them) and makes. again : a copy of another
+    node, made by the compiler.
 
     table : what the op's result goes through on its way to memory (`codegen.output_tables`), read beside ``inputs``.
     """
@@ -96,7 +99,8 @@ class Node:
 
 @dataclass(frozen=True, eq=False)
 class Graph:
-    """Nodes in an executable order. ``inputs`` and ``outputs`` are tensor ids; outputs may repeat, or be inputs or constants.
+    """Nodes in an executable order. ``inputs`` and ``outputs`` are tensor ids; outputs may repeat, or be inputs or
+    constants.
 
     streams : inputs that never lie in the memory; only Receive nodes read them.
     """
@@ -124,7 +128,8 @@ class Graph:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Equal for graphs that are equal in everything: names, ops, types, constants' values. Searches are remembered by it."""
+        """Equal for graphs that are equal in everything: names, ops, types, constants' values. Searches are remembered
+        by it."""
         digest = hashlib.blake2b(repr((self.name, self.inputs, self.outputs, sorted(self.streams))).encode())
         for node in self.nodes:
             digest.update(repr((node.id, node.name, node.op, node.inputs, node.outputs, node.again)).encode())
@@ -145,25 +150,39 @@ class Graph:
         return sum(node.op.macs(self.shapes(node)) for node in self.nodes if not node.again)
 
     def validate(self) -> None:
-        """Errors: ModelError when an id is dangling, a tensor is read before it is made or made twice, or a type disagrees with its op."""
+        """Errors: ModelError when an id is dangling, a tensor is read before it is made or made twice, or a type
+        disagrees with its op."""
         made = set(self.inputs) | {t.id for t in self.tensors if t.data is not None}
         for index, tensor in enumerate(self.tensors):
             if tensor.id != index:
-                raise ModelError("tensor ids of a graph must be 0, 1, 2, ...", where=f"{tensor.name} has id {tensor.id} at place {index}")
-            if tensor.data is not None and (tensor.data.shape != tensor.shape or tensor.data.dtype != np.dtype(tensor.dtype)):
+                raise ModelError(
+                    "tensor ids of a graph must be 0, 1, 2, ...",
+                    where=f"{tensor.name} has id {tensor.id} at place {index}",
+                )
+            if tensor.data is not None and (
+                tensor.data.shape != tensor.shape or tensor.data.dtype != np.dtype(tensor.dtype)
+            ):
                 raise ModelError("a constant's data disagrees with its type", where=str(tensor.name))
         for node in self.nodes:
             for t in (*node.inputs, *node.constants):
                 if t not in made:
-                    raise ModelError("a tensor is read before it is made", where=f"{self.tensors[t].name} by {node.name}")
+                    raise ModelError(
+                        "a tensor is read before it is made", where=f"{self.tensors[t].name} by {node.name}"
+                    )
             expected = node.op.infer(self.shapes(node), [self.tensors[t].dtype for t in node.inputs])
             if node.table is not None:
-                expected = node.table.op.infer([s for s, _ in expected] + [self.tensors[node.table.lut].shape],
-                                               [d for _, d in expected] + [self.tensors[node.table.lut].dtype])
+                expected = node.table.op.infer(
+                    [s for s, _ in expected] + [self.tensors[node.table.lut].shape],
+                    [d for _, d in expected] + [self.tensors[node.table.lut].dtype],
+                )
             actual = [(self.tensors[t].shape, self.tensors[t].dtype) for t in node.outputs]
             if [(tuple(s), d) for s, d in expected] != actual:
-                raise ModelError("a node's output types are not what its op infers", where=node.name, required=str(expected),
-                                 available=str(actual))
+                raise ModelError(
+                    "a node's output types are not what its op infers",
+                    where=node.name,
+                    required=str(expected),
+                    available=str(actual),
+                )
             for t in node.outputs:
                 if t in made:
                     raise ModelError("a tensor is made twice", where=f"{self.tensors[t].name} by {node.name}")
@@ -175,16 +194,22 @@ class Graph:
     def __str__(self) -> str:
         def show(t: int) -> str:
             tensor = self.tensors[t]
-            return f"%{t} {tensor.name}: {tensor.dtype}{list(tensor.shape)}" + (" const" if tensor.data is not None else "")
+            return f"%{t} {tensor.name}: {tensor.dtype}{list(tensor.shape)}" + (
+                " const" if tensor.data is not None else ""
+            )
 
         lines = [f"graph {self.name}({', '.join(show(t) for t in self.inputs)})"]
-        lines += [f"  {', '.join(show(t) for t in n.outputs)} = {type(n.op).__name__}({', '.join(f'%{t}' for t in n.inputs)})"
-                  + (f" then %{n.table.lut}" if n.table is not None else "") for n in self.nodes]
+        lines += [
+            f"  {', '.join(show(t) for t in n.outputs)} = {type(n.op).__name__}({', '.join(f'%{t}' for t in n.inputs)})"
+            + (f" then %{n.table.lut}" if n.table is not None else "")
+            for n in self.nodes
+        ]
         return "\n".join([*lines, f"  return {', '.join(f'%{t}' for t in self.outputs)}"])
 
 
 def from_function(func: relax.Function, name: str = "main") -> Graph:
-    """The graph of a Relax function whose body is calls of ``relax.ergo.*`` ops; composite functions inside are flattened.
+    """The graph of a Relax function whose body is calls of ``relax.ergo.*`` ops; composite functions inside are
+    flattened.
 
     Errors: ModelError for any other expression, for dynamic shapes, and for what :meth:`Graph.validate` finds.
     """
@@ -236,8 +261,11 @@ class _Reader:
             return tuple(t for field in expr.fields for t in self.read(field))
         if isinstance(expr, relax.TupleGetItem):
             return (self.read(expr.tuple_value)[expr.index],)
-        raise ModelError("an expression that no chip function can hold", where=f"{type(expr).__name__}: {str(expr)[:200]}",
-                         remedy="partition the module first; host ops stay outside of functions with Codegen=\"ergo\"")
+        raise ModelError(
+            "an expression that no chip function can hold",
+            where=f"{type(expr).__name__}: {str(expr)[:200]}",
+            remedy='partition the module first; host ops stay outside of functions with Codegen="ergo"',
+        )
 
     def constant(self, expr: Constant) -> int:
         """Equal constants (bytes, shape, dtype) are one tensor."""
@@ -267,8 +295,11 @@ class _Reader:
             return outputs
         func = self.env.get(call.op) if isinstance(call.op, relax.Var) else call.op
         if not isinstance(func, relax.Function):
-            raise ModelError("a call that is not of the integer dialect", where=f"{name} = {str(call.op)[:200]}",
-                             remedy="partition the module first; host ops stay outside of functions with Codegen=\"ergo\"")
+            raise ModelError(
+                "a call that is not of the integer dialect",
+                where=f"{name} = {str(call.op)[:200]}",
+                remedy='partition the module first; host ops stay outside of functions with Codegen="ergo"',
+            )
         for param, arg in zip(func.params, call.args, strict=True):
             self.env[param] = self.read(arg)
         return self.body(func.body)
@@ -278,6 +309,9 @@ def _tensor_type(var: relax.Var) -> tuple[tuple[int, ...], str]:
     """Static shape and dtype of a variable. Errors: ModelError when it is no tensor or a dimension is symbolic."""
     static = static_tensor_type(var)
     if static is None:
-        raise ModelError("a chip function's parameter must be a tensor of known shape", where=f"{var.name}: {var.ty}",
-                         remedy="bind every dimension to a number")
+        raise ModelError(
+            "a chip function's parameter must be a tensor of known shape",
+            where=f"{var.name}: {var.ty}",
+            remedy="bind every dimension to a number",
+        )
     return static

@@ -15,8 +15,8 @@ class Options:
     fuse_coding : instructions expand and shrink compressed rows themselves where they can (``fuse``).
     reorder : nodes run in another order where that needs less memory (``order``).
     alignment_bytes : of activation buffers (constants need only what their element type needs).
-    mac_overhead : the least activation memory is looked for among plans of at most so many times the network's multiply-accumulates.
-    """
+    mac_overhead : the least activation memory is looked for among plans of at most so many times the network's
+    multiply-accumulates."""
 
     view_reshape: bool = True
     view_slice: bool = True

@@ -1,8 +1,8 @@
-"""Tables in the output stage: an activation that follows one instruction is looked up on the way to memory, without a pass of its own.
+"""Tables in the output stage: an activation that follows one instruction is looked up on the way to memory, without a
+pass of its own.
 
-`with_output_tables` takes every `Table` that is the only reader of what a convolution, matrix product, sum, product or pooling makes into that node
-(``Node.table``). The tensor between them no longer exists; values do not change.
-"""
+`with_output_tables` takes every `Table` that is the only reader of what a convolution, matrix product, sum, product or
+pooling makes into that node (``Node.table``). The tensor between them no longer exists; values do not change."""
 
 from __future__ import annotations
 
@@ -70,7 +70,8 @@ def _is_between(graph: Graph, t: int) -> bool:
 
 
 def may_run_sparse(graph: Graph, node: Node) -> bool:
-    """Whether the sparse engine, which has no table, may be the better place for a dense layer: few values, many zeros."""
+    """Whether the sparse engine, which has no table, may be the better place for a dense layer: few values, many
+    zeros."""
     if not is_dense_layer(graph, node):
         return False
     weights = graph.tensors[node.inputs[1]].data
@@ -81,7 +82,8 @@ def may_run_sparse(graph: Graph, node: Node) -> bool:
 
 
 def _taken_in(graph: Graph, producer: Node, moves: list[Node], table: Node) -> Graph:
-    """The last of producer and moves makes the table's tensor; what lies before it holds the table's values in another shape."""
+    """The last of producer and moves makes the table's tensor; what lies before it holds the table's values in another
+    shape."""
     (result,), last = table.outputs, (moves or [producer])[-1]
     tensors = list(graph.tensors)
     for node in [producer, *moves][:-1]:
@@ -102,4 +104,6 @@ def _taken_in(graph: Graph, producer: Node, moves: list[Node], table: Node) -> G
 def _joined(first: Tensor, second: Tensor, number: int) -> Tensor:
     """One table that does what two do, one after the other."""
     index = first.data.astype(np.intp) + 128
-    return replace(first, id=number, name=f"{first.name}_{second.name}", data=np.take_along_axis(second.data, index, axis=-1))
+    return replace(
+        first, id=number, name=f"{first.name}_{second.name}", data=np.take_along_axis(second.data, index, axis=-1)
+    )

@@ -1,8 +1,7 @@
 """The plan: what runs in which order over which boxes, and where everything lies. A plain, printable value.
 
-Time is counted in steps. A buffer lives from the first step that writes any tensor in it (inputs: from 0) to the last that
-reads one (outputs: to the end). Constants live for the whole program and lie densely below the activations.
-"""
+Time is counted in steps. A buffer lives from the first step that writes any tensor in it (inputs: from 0) to the last
+that reads one (outputs: to the end). Constants live for the whole program and lie densely below the activations."""
 
 from __future__ import annotations
 
@@ -23,7 +22,9 @@ from tvm_ergo.target.errors import ErgoError, OutOfMemoryError
 from tvm_ergo.target.isa import Operand
 
 KIB = 1024
-NOTHING_SHARED = Options(view_slice=False, view_transpose=False, concat_in_place=False, pad_in_place=False, in_place=False)
+NOTHING_SHARED = Options(
+    view_slice=False, view_transpose=False, concat_in_place=False, pad_in_place=False, in_place=False
+)
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,8 @@ class Step:
 
 @dataclass(frozen=True)
 class Life:
-    """A line of the memory map: ``size`` bytes at ``addr`` belong to a root's buffer during the steps ``[lower, upper)``."""
+    """A line of the memory map: ``size`` bytes at ``addr`` belong to a root's buffer during the steps ``[lower,
+    upper)``."""
 
     root: int
     addr: int
@@ -49,10 +51,11 @@ class Life:
 class Plan:
     """Steps in order, each tensor's view, and the solved memory problem of the activations.
 
-    problem.buffers' ids are the roots of views; offsets count from ``constant_bytes``. constants : address of each used constant.
+    problem.buffers' ids are the roots of views; offsets count from ``constant_bytes``. constants : address of each used
+    constant.
     options : the ones it was made with. ordering : what the search for an order found, None where there was none.
-    bound_bytes : most live bytes if no tensor shared another's memory except by reshape (what other planners call the bound).
-    """
+    bound_bytes : most live bytes if no tensor shared another's memory except by reshape (what other planners call the
+    bound)."""
 
     graph: Graph
     steps: tuple[Step, ...]
@@ -115,14 +118,20 @@ class Plan:
 
     def __str__(self) -> str:
         graph = self.graph
-        lines = [f"plan of {graph.name}: {self.constant_bytes} constant bytes, {self.activation_bytes} activation bytes"]
+        lines = [
+            f"plan of {graph.name}: {self.constant_bytes} constant bytes, {self.activation_bytes} activation bytes"
+        ]
         for i, step in enumerate(self.steps):
             t = step.node.outputs[0]
             box = "x".join(f"{b}:{e}" for b, e in step.region)
-            lines.append(f"{i:4d} {type(step.node.op).__name__:16s} {graph.tensors[t].name} [{box}] -> {_show(self.views[t], graph)}")
+            lines.append(
+                f"{i:4d} {type(step.node.op).__name__:16s} {graph.tensors[t].name} [{box}] -> {_show(self.views[t], graph)}"
+            )
         for buffer, offset in zip(self.problem.buffers, self.solution.offsets, strict=True):
-            lines.append(f"     {graph.tensors[buffer.id].name}: {buffer.size} bytes at {self.constant_bytes + offset}, steps "
-                         f"[{buffer.lower}, {buffer.upper})")
+            lines.append(
+                f"     {graph.tensors[buffer.id].name}: {buffer.size} bytes at {self.constant_bytes + offset}, steps "
+                f"[{buffer.lower}, {buffer.upper})"
+            )
         return "\n".join(lines)
 
 
@@ -135,11 +144,14 @@ def whole_steps(graph: Graph) -> tuple[Step, ...]:
     return tuple(Step(node, graph.tensors[node.outputs[0]].region) for node in graph.nodes)
 
 
-def make_plan(graph: Graph, memory_bytes: int, options: Options = Options(), steps: Sequence[Step] | None = None) -> Plan:
+def make_plan(
+    graph: Graph, memory_bytes: int, options: Options = Options(), steps: Sequence[Step] | None = None
+) -> Plan:
     """Decides views and places; the placement is judged by the independent validator.
 
-    Without ``steps`` and with ``options.reorder`` the nodes run in the order found by :mod:`order` if its plan needs less memory.
-    The options are kept where their plan fits; else concats and pads are no longer written in place where that needs less.
+    Without ``steps`` and with ``options.reorder`` the nodes run in the order found by :mod:`order` if its plan needs
+    less memory. The options are kept where their plan fits; else concats and pads are no longer written in place where
+    that needs less.
 
     steps : whole nodes in the given order unless given; they must cover every node's output, producers first.
     Errors: OutOfMemoryError naming peak, limit and the tensors alive at the peak.
@@ -161,20 +173,28 @@ def make_plan(graph: Graph, memory_bytes: int, options: Options = Options(), ste
 
 
 def _variants(options: Options) -> list[Options]:
-    """The options, then those with less written in place: a member's early place in a large concat can cost more than its copy."""
+    """The options, then those with less written in place: a member's early place in a large concat can cost more than
+    its copy."""
     less = [("concat_in_place",), ("pad_in_place",), ("concat_in_place", "pad_in_place")]
     return list(dict.fromkeys([options, *(replace(options, **dict.fromkeys(names, False)) for names in less)]))
 
 
-def _solved(graph: Graph, steps: tuple[Step, ...], times: Sequence[NodeTime], options: Options, bound_bytes: int) -> Plan:
-    """A plan under one set of options, whatever memory it needs. Errors: ErgoError when the validator refuses the placement."""
+def _solved(
+    graph: Graph, steps: tuple[Step, ...], times: Sequence[NodeTime], options: Options, bound_bytes: int
+) -> Plan:
+    """A plan under one set of options, whatever memory it needs. Errors: ErgoError when the validator refuses the
+    placement."""
     views = resolve(graph, options, times)
     constants, constant_bytes = place_constants(graph, views, options.alignment_bytes, steps)
     problem = memory_problem(graph, steps, views, options.alignment_bytes)
     solution = solve(problem)
     violation = validate(problem, solution)
     if violation is not None:
-        raise ErgoError(f"the memory planner made an invalid plan: {violation}", where=graph.name, remedy="this is a bug: please report it")
+        raise ErgoError(
+            f"the memory planner made an invalid plan: {violation}",
+            where=graph.name,
+            remedy="this is a bug: please report it",
+        )
     return Plan(graph, steps, views, problem, solution, constants, constant_bytes, bound_bytes, options)
 
 
@@ -191,7 +211,8 @@ def _better_order(plan: Plan) -> Plan:
 
 
 def node_times(graph: Graph, steps: Sequence[Step], optional: Set[int] = frozenset()) -> list[NodeTime]:
-    """When each node runs. Errors: ErgoError when a node never does, but for ``optional`` ones, which then count as behind the last step."""
+    """When each node runs. Errors: ErgoError when a node never does, but for ``optional`` ones, which then count as
+    behind the last step."""
     at: dict[int, list[int]] = {node.id: [] for node in graph.nodes}
     computed = dict.fromkeys(at, 0)
     for time, step in enumerate(steps):
@@ -201,12 +222,17 @@ def node_times(graph: Graph, steps: Sequence[Step], optional: Set[int] = frozens
     if missing:
         raise ErgoError("a plan leaves nodes out", where=", ".join(missing), remedy="this is a bug: please report it")
     at = {node: times or [len(steps)] for node, times in at.items()}
-    return [NodeTime(at[n.id][0], at[n.id][-1], computed[n.id] <= elements(graph.tensors[n.outputs[0]].region)) for n in graph.nodes]
+    return [
+        NodeTime(at[n.id][0], at[n.id][-1], computed[n.id] <= elements(graph.tensors[n.outputs[0]].region))
+        for n in graph.nodes
+    ]
 
 
-def place_constants(graph: Graph, views: Sequence[View], alignment_bytes: int, steps: Sequence | None = None) -> tuple[dict[int, int], int]:
-    """``(address of each used constant's buffer, bytes of them all)``; constants of equal bytes share one place. steps : they decide into which
-    panels coded constants are divided; one each without."""
+def place_constants(
+    graph: Graph, views: Sequence[View], alignment_bytes: int, steps: Sequence | None = None
+) -> tuple[dict[int, int], int]:
+    """``(address of each used constant's buffer, bytes of them all)``; constants of equal bytes share one place. steps
+    : they decide into which panels coded constants are divided; one each without."""
     panels = Panels(graph, steps)
     used = {views[t].root for t in (*(t for n in graph.nodes for t in (*n.inputs, *n.constants)), *graph.outputs)}
     addresses: dict[int, int] = {}
@@ -240,9 +266,15 @@ def memory_problem(graph: Graph, steps: Sequence[Step], views: Sequence[View], a
                 used(t, time)
     for t in graph.outputs:
         used(t, max(len(steps) - 1, 0))
-    return Problem(tuple(
-        Buffer(root, graph.tensors[root].size_bytes, lower, upper, max(alignment_bytes, graph.tensors[root].itemsize))
-        for root, (lower, upper) in sorted(life.items()) if graph.tensors[root].data is None))
+    return Problem(
+        tuple(
+            Buffer(
+                root, graph.tensors[root].size_bytes, lower, upper, max(alignment_bytes, graph.tensors[root].itemsize)
+            )
+            for root, (lower, upper) in sorted(life.items())
+            if graph.tensors[root].data is None
+        )
+    )
 
 
 def _too_large(plan: Plan, memory_bytes: int) -> OutOfMemoryError:
@@ -255,7 +287,8 @@ def _too_large(plan: Plan, memory_bytes: int) -> OutOfMemoryError:
         required=f"{plan.constant_bytes} constant bytes (weights, biases, tables) + {plan.activation_bytes} activation bytes",
         available=f"{memory_bytes} bytes ({memory_bytes / KIB:.1f} KiB)",
         remedy=f"a chip with more memory (memory={peak}, --memory {peak}, is the least that was found to do); "
-        + _what_to_shrink(plan, memory_bytes))
+        + _what_to_shrink(plan, memory_bytes),
+    )
 
 
 def _what_to_shrink(plan: Plan, memory_bytes: int) -> str:

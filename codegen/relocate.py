@@ -1,9 +1,10 @@
-"""Several Programs of one network in one unified memory: their constants side by side, one activation area above them all.
+"""Several Programs of one network in one unified memory: their constants side by side, one activation area above them
+all.
 
-A network with host operators in its middle has a Program per chip part. They run one after another, so they can share the
-activation area, but the constants of each have to stay. Each Program is planned as if alone (constants from address 0, activations
-above); here both parts are moved. Tensors that pass from part to part through the host wait in the host's memory, which is not counted.
-"""
+A network with host operators in its middle has a Program per chip part. They run one after another, so they can share
+the activation area, but the constants of each have to stay. Each Program is planned as if alone (constants from address
+0, activations above); here both parts are moved. Tensors that pass from part to part through the host wait in the
+host's memory, which is not counted."""
 
 from __future__ import annotations
 
@@ -34,10 +35,12 @@ def share_memory(programs: dict[str, Program], memory_bytes: int) -> dict[str, P
     if needed > memory_bytes:
         raise OutOfMemoryError(
             f"the {len(programs)} chip parts of the network need {needed} bytes ({needed / 1024:.1f} KiB) together, {needed - memory_bytes} more "
-            "than the memory has", where=f"the activations of {worst} above the constants of all parts",
+            "than the memory has",
+            where=f"the activations of {worst} above the constants of all parts",
             required=f"{top} constant bytes + {programs[worst].meta['activation_bytes']} activation bytes",
             available=f"{memory_bytes} bytes ({memory_bytes / 1024:.1f} KiB)",
-            remedy=f"a chip with more memory, or the memory option with at least {needed} bytes; fewer or smaller weights")
+            remedy=f"a chip with more memory, or the memory option with at least {needed} bytes; fewer or smaller weights",
+        )
     return {name: relocate(program, bases[name], top) for name, program in programs.items()}
 
 
@@ -51,13 +54,20 @@ def relocate(program: Program, constants_at: int, activations_at: int) -> Progra
     def place(operand: Operand) -> Operand:
         return replace(operand, addr=moved(operand.addr))
 
-    meta = {**program.meta, "peak_bytes": activations_at + program.meta["activation_bytes"],
-            "tensors": [{**t, "addr": moved(t["addr"])} for t in program.meta.get("tensors", ())]}
+    meta = {
+        **program.meta,
+        "peak_bytes": activations_at + program.meta["activation_bytes"],
+        "tensors": [{**t, "addr": moved(t["addr"])} for t in program.meta.get("tensors", ())],
+    }
     return replace(
-        program, instructions=[_moved(i, place) for i in program.instructions], data=[(moved(addr), content) for addr, content in program.data],
+        program,
+        instructions=[_moved(i, place) for i in program.instructions],
+        data=[(moved(addr), content) for addr, content in program.data],
         inputs=[p if p.streamed else replace(p, operand=place(p.operand)) for p in program.inputs],
         outputs=[replace(p, operand=place(p.operand)) for p in program.outputs],
-        buffers=[replace(b, addr=moved(b.addr)) for b in program.buffers], meta=meta)
+        buffers=[replace(b, addr=moved(b.addr)) for b in program.buffers],
+        meta=meta,
+    )
 
 
 def _moved(instruction: Instruction, place: Callable[[Operand], Operand]) -> Instruction:

@@ -22,7 +22,9 @@ class _Log:
     def __init__(self):
         self.count = 0  # instructions issued
         self.clocks: list[np.ndarray] = []  # what is known to have completed once instruction i has
-        self.accesses: dict[bool, tuple[list[int], list[int], list[int], list[Operand]]] = {w: ([], [], [], []) for w in (False, True)}
+        self.accesses: dict[bool, tuple[list[int], list[int], list[int], list[Operand]]] = {
+            w: ([], [], [], []) for w in (False, True)
+        }
 
     def add(self, instruction: Instruction, constant_bytes: int) -> None:
         for write, operands in ((False, instruction.reads()), (True, instruction.writes())):
@@ -36,7 +38,8 @@ class _Log:
         self.count += 1
 
     def latest_conflict(self, operand: Operand, write: bool, known: int) -> int:
-        """Number (from 1) of the last instruction after the first ``known`` whose access of that kind touches ``operand``; 0 if none."""
+        """Number (from 1) of the last instruction after the first ``known`` whose access of that kind touches
+        ``operand``; 0 if none."""
         lows, highs, numbers, operands = self.accesses[write]
         low, high = operand.extent
         for i in range(len(numbers) - 1, -1, -1):
@@ -48,7 +51,8 @@ class _Log:
 
 
 def schedule(instructions: Sequence[Instruction], constant_bytes: int = 0) -> list[Instruction]:
-    """The same instructions with their ``waits``. Bytes below ``constant_bytes`` are never written and order nothing."""
+    """The same instructions with their ``waits``. Bytes below ``constant_bytes`` are never written and order
+    nothing."""
     logs = {engine: _Log() for engine in Engine}
     known = {engine: np.zeros(len(Engine), np.int64) for engine in Engine}
     result = []
@@ -72,10 +76,14 @@ def schedule(instructions: Sequence[Instruction], constant_bytes: int = 0) -> li
     return result
 
 
-def _conflicts(instruction: Instruction, logs: dict[Engine, _Log], clock: np.ndarray, constant_bytes: int) -> dict[Engine, int]:
+def _conflicts(
+    instruction: Instruction, logs: dict[Engine, _Log], clock: np.ndarray, constant_bytes: int
+) -> dict[Engine, int]:
     """For each other engine, how many of its instructions must have completed, where the clock does not say so yet."""
     needed: dict[Engine, int] = {}
-    accesses = [(operand, False) for operand in instruction.reads()] + [(operand, True) for operand in instruction.writes()]
+    accesses = [(operand, False) for operand in instruction.reads()] + [
+        (operand, True) for operand in instruction.writes()
+    ]
     for other, log in logs.items():
         if other == instruction.engine or log.count <= clock[other]:
             continue

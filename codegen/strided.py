@@ -1,4 +1,5 @@
-"""Strided views: where the elements of a tensor lie inside a buffer, and how slicing, permuting and reshaping change that."""
+"""Strided views: where the elements of a tensor lie inside a buffer, and how slicing, permuting and reshaping change
+that."""
 
 from __future__ import annotations
 
@@ -15,8 +16,8 @@ Region = tuple[tuple[int, int], ...]
 class View:
     """Element ``(i, j, ...)`` lies at byte ``offset + i * strides[0] + j * strides[1] + ...`` of buffer ``root``.
 
-    root : the id of the tensor that owns the buffer (-1: the whole memory). offset, strides : bytes. itemsize : bytes per element.
-    """
+    root : the id of the tensor that owns the buffer (-1: the whole memory). offset, strides : bytes. itemsize : bytes
+    per element."""
 
     root: int
     offset: int
@@ -83,8 +84,12 @@ class View:
 
     def same_place(self, other: View) -> bool:
         """Whether each element of both lies at the same bytes."""
-        return (self.root, self.offset, self.shape, self.itemsize) == (other.root, other.offset, other.shape, other.itemsize) and all(
-            n == 1 or a == b for n, a, b in zip(self.shape, self.strides, other.strides, strict=True))
+        return (self.root, self.offset, self.shape, self.itemsize) == (
+            other.root,
+            other.offset,
+            other.shape,
+            other.itemsize,
+        ) and all(n == 1 or a == b for n, a, b in zip(self.shape, self.strides, other.strides, strict=True))
 
     def operand(self, dtype) -> Operand:
         """The instruction operand at these addresses; a scalar becomes shape (1,). ``root`` must be the memory.
@@ -111,7 +116,9 @@ def collapse(views: Sequence[View]) -> list[View]:
         else:
             axes.append([length, *strides])
     axes = axes or [[1, *(v.itemsize for v in views)]]
-    return [replace(v, shape=tuple(a[0] for a in axes), strides=tuple(a[1 + i] for a in axes)) for i, v in enumerate(views)]
+    return [
+        replace(v, shape=tuple(a[0] for a in axes), strides=tuple(a[1 + i] for a in axes)) for i, v in enumerate(views)
+    ]
 
 
 def _merged(view: View) -> list[tuple[int, int]]:
@@ -170,7 +177,8 @@ def _lattices_meet(a: Operand, b: Operand) -> bool | None:
 
 
 def _meet(levels: list[tuple[int, int, int]], distance: int, itemsize: int) -> bool:
-    """Whether ``sum((ia - ib) * stride) == distance`` up to less than one element, with ``0 <= ia < na``, ``0 <= ib < nb``."""
+    """Whether ``sum((ia - ib) * stride) == distance`` up to less than one element, with ``0 <= ia < na``, ``0 <= ib <
+    nb``."""
     if not levels:
         return abs(distance) < itemsize
     (stride, na, nb), inner = levels[0], levels[1:]

@@ -37,21 +37,34 @@ class Violation:
 
 
 def validate(problem: Problem, solution: Solution, limit_bytes: int | None = None) -> Violation | None:
-    """None when every buffer lies inside ``[0, limit_bytes)`` and no two live ones share a byte; else the Violation. O(n^2)."""
+    """None when every buffer lies inside ``[0, limit_bytes)`` and no two live ones share a byte; else the Violation.
+    O(n^2)."""
     if len(solution.offsets) != len(problem.buffers):
         return Violation(Reason.WRONG_COUNT)
     size, lower, upper, alignment = columns(problem)
     offset = np.array(solution.offsets, np.int64)
     end = offset + size
-    for reason, broken in ((Reason.BAD_SIZE, size < 0), (Reason.BAD_LIFETIME, upper < lower), (Reason.NEGATIVE_OFFSET, offset < 0),
-                           (Reason.MISALIGNED, offset % alignment != 0),
-                           (Reason.ABOVE_LIMIT, end > limit_bytes if limit_bytes is not None else np.zeros(len(size), bool))):
+    for reason, broken in (
+        (Reason.BAD_SIZE, size < 0),
+        (Reason.BAD_LIFETIME, upper < lower),
+        (Reason.NEGATIVE_OFFSET, offset < 0),
+        (Reason.MISALIGNED, offset % alignment != 0),
+        (Reason.ABOVE_LIMIT, end > limit_bytes if limit_bytes is not None else np.zeros(len(size), bool)),
+    ):
         if broken.any():
             return Violation(reason, (problem.buffers[int(np.argmax(broken))].id,))
     for i in range(len(size)):
         others = slice(i + 1, None)
-        clash = ((lower[i] < upper[others]) & (lower[others] < upper[i]) & (offset[i] < end[others]) & (offset[others] < end[i])
-                 & (size[i] > 0) & (size[others] > 0) & (lower[i] < upper[i]) & (lower[others] < upper[others]))
+        clash = (
+            (lower[i] < upper[others])
+            & (lower[others] < upper[i])
+            & (offset[i] < end[others])
+            & (offset[others] < end[i])
+            & (size[i] > 0)
+            & (size[others] > 0)
+            & (lower[i] < upper[i])
+            & (lower[others] < upper[others])
+        )
         if clash.any():
             return Violation(Reason.OVERLAP, (problem.buffers[i].id, problem.buffers[i + 1 + int(np.argmax(clash))].id))
     return None

@@ -1,16 +1,17 @@
 """Storage resolution: which tensors live inside another tensor's buffer, and where.
 
-Two sweeps. Backwards: a concat's members, a pad's interior, and what is reshaped or transposed into such a place (or into a
-graph output) are put where the result lies, so that their producers write there. Forwards: reshapes, slices and
-transposes become views of their source, and elementwise ops overwrite an input that dies in them. Whatever stays apart is
-copied: the lowering rules move data between two views and emit nothing where both are the same place.
+Two sweeps. Backwards: a concat's members, a pad's interior, and what is reshaped or transposed into such a place (or
+into a graph output) are put where the result lies, so that their producers write there. Forwards: reshapes, slices and
+transposes become views of their source, and elementwise ops overwrite an input that dies in them. Whatever stays apart
+is copied: the lowering rules move data between two views and emit nothing where both are the same place.
 
 What keeps it right:
 - a tensor has one buffer, and is embedded at most once; a graph input is never embedded (its frame is one dense block);
 - a graph output is embedded only where its view is dense, and its buffer lives to the end;
 - constants are never written: no in-place op on them, nothing embedded with them;
 - tensors that share bytes hold the same values there, except across an in-place op. That op demands that no tensor
-  touching those bytes is read later or is an output, and that its other operands are apart from them or exactly the same.
+  touching those bytes is read later or is an output, and that its other operands are apart from them or exactly the
+  same.
 """
 
 from __future__ import annotations
@@ -24,7 +25,15 @@ from tvm_ergo.codegen.strided import View, operands_overlap
 from tvm_ergo.relay_passes import dialect
 from tvm_ergo.target.isa import DType
 
-IN_PLACE_OPS = (dialect.Add, dialect.Mul, dialect.Maximum, dialect.Minimum, dialect.Table, dialect.AddWide, dialect.Rescale)
+IN_PLACE_OPS = (
+    dialect.Add,
+    dialect.Mul,
+    dialect.Maximum,
+    dialect.Minimum,
+    dialect.Table,
+    dialect.AddWide,
+    dialect.Rescale,
+)
 
 
 @dataclass(frozen=True)
@@ -36,18 +45,22 @@ class NodeTime:
     disjoint: bool = True
 
 
-def resolve(graph: Graph, options: Options, times: Sequence[NodeTime] | None = None, apart: Set[int] = frozenset()) -> tuple[View, ...]:
+def resolve(
+    graph: Graph, options: Options, times: Sequence[NodeTime] | None = None, apart: Set[int] = frozenset()
+) -> tuple[View, ...]:
     """The view of every tensor, by id; ``root`` is the id of the tensor whose dense buffer it lies in.
 
-    times : when each node runs, by node id; the given order, one step each, unless given. apart : tensors that share no other's buffer.
-    """
+    times : when each node runs, by node id; the given order, one step each, unless given. apart : tensors that share no
+    other's buffer."""
     return _Resolver(graph, options, times or [NodeTime(n.id, n.id) for n in graph.nodes], apart).run()
 
 
 class _Resolver:
     def __init__(self, graph: Graph, options: Options, times: Sequence[NodeTime], apart: Set[int]):
         self.graph, self.options, self.times, self.apart = graph, options, times, apart
-        self.sequence = sorted(graph.nodes, key=lambda n: self.times[n.id].first)  # as they begin: what is placed so far has run so far
+        self.sequence = sorted(
+            graph.nodes, key=lambda n: self.times[n.id].first
+        )  # as they begin: what is placed so far has run so far
         self.views: dict[int, View] = {}
         self.outputs = set(graph.outputs)
         self.members: dict[int, list[int]] = {}  # root -> tensors in its buffer
@@ -86,20 +99,38 @@ class _Resolver:
                     self._try_embed(t, self._place(out).box(region))
         elif isinstance(op, dialect.Pad) and self.options.pad_in_place and self._may_embed(node.inputs[0]):
             self._try_embed(node.inputs[0], self._place(out).box(interior(self.graph, node)))
-        elif isinstance(op, (dialect.Reshape, dialect.Transpose)) and self._allowed(op) and self._may_embed(node.inputs[0]):
-            # else the forward sweep makes the result a view of its source; of a transposed output, or a reshape of transposed axes, it could not
-            if out in self.views or (out in self.outputs and isinstance(op, dialect.Transpose)) or self._joins_transposed(node):
+        elif (
+            isinstance(op, (dialect.Reshape, dialect.Transpose))
+            and self._allowed(op)
+            and self._may_embed(node.inputs[0])
+        ):
+            # else the forward sweep makes the result a view of its source; of a transposed output, or a reshape of
+            # transposed axes, it could not
+            if (
+                out in self.views
+                or (out in self.outputs and isinstance(op, dialect.Transpose))
+                or self._joins_transposed(node)
+            ):
                 source = self._place(out)
                 shape = self.graph.tensors[node.inputs[0]].shape
-                self._try_embed(node.inputs[0], source.reshape(shape) if isinstance(op, dialect.Reshape)
-                                else source.permute([op.perm.index(axis) for axis in range(len(op.perm))]))
+                self._try_embed(
+                    node.inputs[0],
+                    source.reshape(shape)
+                    if isinstance(op, dialect.Reshape)
+                    else source.permute([op.perm.index(axis) for axis in range(len(op.perm))]),
+                )
 
     def _joins_transposed(self, node: Node) -> bool:
-        """Whether a reshape's result can be no view of what it comes from through transposes and reshapes: attention's heads, joined again."""
+        """Whether a reshape's result can be no view of what it comes from through transposes and reshapes: attention's
+        heads, joined again."""
         if not isinstance(node.op, dialect.Reshape) or not self.options.view_transpose:
             return False
         moves, source = [node], self.graph.producer.get(node.inputs[0])
-        while source is not None and isinstance(source.op, (dialect.Reshape, dialect.Transpose)) and self._may_embed(source.outputs[0]):
+        while (
+            source is not None
+            and isinstance(source.op, (dialect.Reshape, dialect.Transpose))
+            and self._may_embed(source.outputs[0])
+        ):
             moves.append(source)
             source = self.graph.producer.get(source.inputs[0])
         if source is None or len(moves) == 1 or isinstance(source.op, dialect.Slice):
@@ -128,8 +159,11 @@ class _Resolver:
 
     # ---- forwards: the result is read where its source lies ----
     def _allowed(self, op) -> bool:
-        switches = {dialect.Reshape: self.options.view_reshape, dialect.Slice: self.options.view_slice,
-                    dialect.Transpose: self.options.view_transpose}
+        switches = {
+            dialect.Reshape: self.options.view_reshape,
+            dialect.Slice: self.options.view_slice,
+            dialect.Transpose: self.options.view_transpose,
+        }
         return switches.get(type(op), False)
 
     def _view_of_source(self, node: Node) -> View | None:
@@ -141,14 +175,23 @@ class _Resolver:
     # ---- in place ----
     def _overwrite(self, node: Node) -> View | None:
         """The view of an input that the node's output may overwrite."""
-        if not self.options.in_place or not isinstance(node.op, IN_PLACE_OPS) or not self.times[node.id].disjoint or node.outputs[0] in self.apart:
+        if (
+            not self.options.in_place
+            or not isinstance(node.op, IN_PLACE_OPS)
+            or not self.times[node.id].disjoint
+            or node.outputs[0] in self.apart
+        ):
             return None
         operands = node.inputs[:1] if isinstance(node.op, dialect.Table) else node.inputs
         return next((self.views[t] for t in operands if t not in self.apart and self._may_overwrite(node, t)), None)
 
     def _may_overwrite(self, node: Node, t: int) -> bool:
         out, view = self.graph.tensors[node.outputs[0]], self.views[t]
-        if self.graph.tensors[view.root].data is not None or self.graph.tensors[t].shape != out.shape or view.itemsize != out.itemsize:
+        if (
+            self.graph.tensors[view.root].data is not None
+            or self.graph.tensors[t].shape != out.shape
+            or view.itemsize != out.itemsize
+        ):
             return False
         if out.id in self.outputs and not view.is_dense:
             return False
@@ -163,11 +206,14 @@ class _Resolver:
     def _needed_after(self, node: Node, t: int) -> bool:
         """Whether anything but ``node`` reads the tensor once ``node`` has begun to write."""
         first = self.times[node.id].first
-        return t in self.outputs or any(self.times[c.id].last >= first for c in self.graph.consumers[t] if c is not node)
+        return t in self.outputs or any(
+            self.times[c.id].last >= first for c in self.graph.consumers[t] if c is not node
+        )
 
 
 def moved_view(op, source: View) -> View | None:
-    """The view of a reshape's, slice's or transpose's result inside its source; None where strides cannot express it."""
+    """The view of a reshape's, slice's or transpose's result inside its source; None where strides cannot express
+    it."""
     if isinstance(op, dialect.Reshape):
         return source.reshape(op.shape)
     if isinstance(op, dialect.Slice):

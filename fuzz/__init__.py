@@ -1,1 +1,2 @@
-"""Files nobody meant: every parser of the product on inputs that are made of good ones by changing them. ``make fuzz TIME=3600``."""
+"""Files nobody meant: every parser of the product on inputs that are made of good ones by changing them. ``make fuzz
+TIME=3600``."""

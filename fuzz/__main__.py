@@ -1,4 +1,5 @@
-"""``python -m fuzz --seconds 3600``: every target for its share of the time, a table at the end, findings in the folder ``--out``. Exit code 1 where there are any."""
+"""``python -m fuzz --seconds 3600``: every target for its share of the time, a table at the end, findings in the folder
+``--out``. Exit code 1 where there are any."""
 
 from __future__ import annotations
 
@@ -33,15 +34,33 @@ def main() -> int:
         chosen = [name for name in chosen if name not in SANITIZED]
     found, share = {}, given.seconds / max(1, len(chosen))
     for name in chosen:
-        counts = found[name] = run_target(name, share, given.out.resolve(), given.seed, environment(libraries) if name in SANITIZED else None)
-        print(f"{name}: {counts.executions:,} executions, {counts.fine:,} fine, {counts.own_errors:,} own errors, {counts.tracebacks} tracebacks, {counts.hangs} hangs, "
-              f"{counts.ended} ended, {counts.over_memory} over {MEMORY_BYTES >> 20} MiB (most {counts.peak_bytes / 2**20:.0f} MiB)", flush=True)
+        counts = found[name] = run_target(
+            name, share, given.out.resolve(), given.seed, environment(libraries) if name in SANITIZED else None
+        )
+        print(
+            f"{name}: {counts.executions:,} executions, {counts.fine:,} fine, {counts.own_errors:,} own errors, {counts.tracebacks} tracebacks, {counts.hangs} hangs, "
+            f"{counts.ended} ended, {counts.over_memory} over {MEMORY_BYTES >> 20} MiB (most {counts.peak_bytes / 2**20:.0f} MiB)",
+            flush=True,
+        )
     if given.json:
-        given.json.write_text(json.dumps({"seed": given.seed, "seconds": given.seconds, "hang_s": HANG_S, "model_bytes": MODEL_BYTES, "memory_bytes": MEMORY_BYTES,
-                                          "targets": {name: asdict(counts) for name, counts in found.items()}}, indent=1))
+        given.json.write_text(
+            json.dumps(
+                {
+                    "seed": given.seed,
+                    "seconds": given.seconds,
+                    "hang_s": HANG_S,
+                    "model_bytes": MODEL_BYTES,
+                    "memory_bytes": MEMORY_BYTES,
+                    "targets": {name: asdict(counts) for name, counts in found.items()},
+                },
+                indent=1,
+            )
+        )
     bad = sum(c.tracebacks + c.hangs + c.ended + c.over_memory for c in found.values())
-    print(f"together: {sum(c.executions for c in found.values()):,} executions, {sum(c.own_errors for c in found.values()):,} own errors, {bad} findings"
-          + (f" in {given.out}" if bad else ""))
+    print(
+        f"together: {sum(c.executions for c in found.values()):,} executions, {sum(c.own_errors for c in found.values()):,} own errors, {bad} findings"
+        + (f" in {given.out}" if bad else "")
+    )
     return int(bad > 0)
 
 

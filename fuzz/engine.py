@@ -1,8 +1,9 @@
-"""One target in a process of its own: mutated inputs one after another, within a limit of address space; the parent counts, and ends what hangs.
+"""One target in a process of its own: mutated inputs one after another, within a limit of address space; the parent
+counts, and ends what hangs.
 
-What an execution may do: go through, or raise an error of ours (``ErgoError``, or what the target names). Anything else is a finding: another exception, the end of the process,
-more than `HANG_S` seconds, or more memory than `MEMORY_BYTES` beyond what the process had when it began (the limit on what models declare is `MODEL_BYTES` here).
-"""
+What an execution may do: go through, or raise an error of ours (``ErgoError``, or what the target names). Anything else
+is a finding: another exception, the end of the process, more than `HANG_S` seconds, or more memory than `MEMORY_BYTES`
+beyond what the process had when it began (the limit on what models declare is `MODEL_BYTES` here)."""
 
 from __future__ import annotations
 
@@ -30,13 +31,16 @@ ADDRESS_BYTES = 6 << 30
 
 @dataclass(frozen=True)
 class Target:
-    """A parser. seeds : good inputs. mutate : ``(rng, seed, other seed) -> input``, any value. run : parses it. own : errors it may raise. save : its bytes, for findings."""
+    """A parser. seeds : good inputs. mutate : ``(rng, seed, other seed) -> input``, any value. run : parses it. own :
+    errors it may raise. save : its bytes, for findings."""
 
     seeds: Callable[[], list]
     mutate: Callable
     run: Callable
     own: tuple[type[Exception], ...] = ()
-    save: Callable[[object], bytes] = lambda value: value if isinstance(value, bytes) else json.dumps(value, default=repr).encode()
+    save: Callable[[object], bytes] = lambda value: (
+        value if isinstance(value, bytes) else json.dumps(value, default=repr).encode()
+    )
     limited: bool = True  # a sanitizer needs all address space there is
 
 
@@ -74,7 +78,8 @@ def _mapped_bytes() -> int:
 
 
 def child(name: str, seed: int, seconds: float, folder: Path) -> None:
-    """Runs until the time is over. Writes the input at hand to ``folder`` before each execution, and what it counted after each."""
+    """Runs until the time is over. Writes the input at hand to ``folder`` before each execution, and what it counted
+    after each."""
     from tvm_ergo.target.errors import ErgoError
     from tvm_ergo.target.limits import model_bytes_limit
 
@@ -133,7 +138,13 @@ def run_target(name: str, seconds: float, out: Path, seed: int, environment: dic
         command = [sys.executable, "-P", "-m", "fuzz.engine", name, str(seed), str(left), str(folder)]
         with open(folder / "stderr.txt", "w", encoding="utf-8") as errors:
             root = str(Path(__file__).resolve().parent.parent)
-            process = subprocess.Popen(command, stdout=errors, stderr=errors, cwd=root, env={**os.environ, "PYTHONPATH": root, "OMP_NUM_THREADS": "1", **(environment or {})})
+            process = subprocess.Popen(
+                command,
+                stdout=errors,
+                stderr=errors,
+                cwd=root,
+                env={**os.environ, "PYTHONPATH": root, "OMP_NUM_THREADS": "1", **(environment or {})},
+            )
             hung = _watched(process, folder)
         counts = json.loads((folder / "counts.json").read_text()) if (folder / "counts.json").exists() else {}
         total.add(counts)
@@ -142,9 +153,16 @@ def run_target(name: str, seconds: float, out: Path, seed: int, environment: dic
             total.add({what: 1, "executions": 1})
             number = total.executions
             if (folder / "current").exists():
-                _keep(folder, f"{what}-{seed}-{number}", (folder / "current").read_bytes(), (folder / "stderr.txt").read_text(errors="replace")[-20000:])
+                _keep(
+                    folder,
+                    f"{what}-{seed}-{number}",
+                    (folder / "current").read_bytes(),
+                    (folder / "stderr.txt").read_text(errors="replace")[-20000:],
+                )
             elif not hung:
-                raise SystemExit(f"the target {name} does not start:\n{(folder / 'stderr.txt').read_text(errors='replace')[-3000:]}")
+                raise SystemExit(
+                    f"the target {name} does not start:\n{(folder / 'stderr.txt').read_text(errors='replace')[-3000:]}"
+                )
         seed += 1
     return total
 

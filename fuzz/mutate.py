@@ -1,18 +1,43 @@
-"""Changes of good inputs: bytes, JSON values, the parts of ONNX graphs. Each takes a ``random.Random`` and gives a new value; nothing is changed in place."""
+"""Changes of good inputs: bytes, JSON values, the parts of ONNX graphs. Each takes a ``random.Random`` and gives a new
+value; nothing is changed in place."""
 
 from __future__ import annotations
 
 import random
 import struct
 
-NUMBERS = (0, 1, -1, 2, 3, 7, 8, 127, 128, 255, 256, 1 << 15, 1 << 16, (1 << 31) - 1, 1 << 31, 1 << 32, 1 << 40, 1 << 62, (1 << 63) - 1, -(1 << 31), -(1 << 63), 1 << 80)
+NUMBERS = (
+    0,
+    1,
+    -1,
+    2,
+    3,
+    7,
+    8,
+    127,
+    128,
+    255,
+    256,
+    1 << 15,
+    1 << 16,
+    (1 << 31) - 1,
+    1 << 31,
+    1 << 32,
+    1 << 40,
+    1 << 62,
+    (1 << 63) - 1,
+    -(1 << 31),
+    -(1 << 63),
+    1 << 80,
+)
 FLOATS = (0.0, -0.0, 0.5, -1.5, 1e-300, 1e300, 3.5e38, float("inf"), float("nan"))
 TEXTS = ("", "x", "\x00", "\x1b[31m", "a" * 300, "../x", "int8", "float32", "NONE", "é\u202e", "[/b]")
 VALUES = (None, True, False, *NUMBERS, *FLOATS[:6], *TEXTS, [], {}, [[]], [0], {"x": 1})
 
 
 def some_bytes(rng: random.Random, data: bytes, other: bytes = b"") -> bytes:
-    """One to four changes: bits, bytes, numbers of two to eight bytes, pieces cut, doubled, taken from another input."""
+    """One to four changes: bits, bytes, numbers of two to eight bytes, pieces cut, doubled, taken from another
+    input."""
     made = bytearray(data)
     for _ in range(rng.choice((1, 1, 1, 2, 4))):
         at = rng.randrange(len(made) + 1)
@@ -23,17 +48,17 @@ def some_bytes(rng: random.Random, data: bytes, other: bytes = b"") -> bytes:
             made[at % len(made)] = rng.choice((0, 1, 127, 128, 255, rng.randrange(256)))
         elif kind == 2:
             size = rng.choice((2, 4, 8))
-            made[at:at + size] = struct.pack("<Q", rng.choice(NUMBERS) % (1 << 64))[:size]
+            made[at : at + size] = struct.pack("<Q", rng.choice(NUMBERS) % (1 << 64))[:size]
         elif kind == 3:
-            del made[at:at + rng.choice((1, 2, 8, 64, len(made)))]
+            del made[at : at + rng.choice((1, 2, 8, 64, len(made)))]
         elif kind == 4:
-            piece = made[at:at + rng.choice((1, 4, 16, 64))]
+            piece = made[at : at + rng.choice((1, 4, 16, 64))]
             made[at:at] = piece * rng.choice((1, 1, 2, 8))
         elif kind == 5:
             made[at:at] = rng.randbytes(rng.choice((1, 2, 8, 32)))
         elif kind == 6 and other:
             start = rng.randrange(len(other))
-            made[at:at + 32] = other[start:start + rng.choice((4, 32, 128))]
+            made[at : at + 32] = other[start : start + rng.choice((4, 32, 128))]
         elif made:
             made[at % len(made)] = (made[at % len(made)] + rng.choice((1, -1, 16, -16))) % 256
     return bytes(made)
@@ -78,12 +103,16 @@ def _other(rng: random.Random, value):
     if isinstance(value, bool) or value is None:
         return rng.choice(VALUES)
     if isinstance(value, int):
-        return rng.choice((value + 1, value - 1, -value, value * 2, *NUMBERS)) if rng.random() < 0.8 else rng.choice(VALUES)
+        return (
+            rng.choice((value + 1, value - 1, -value, value * 2, *NUMBERS))
+            if rng.random() < 0.8
+            else rng.choice(VALUES)
+        )
     if isinstance(value, float):
         return rng.choice((value * 2, -value, *FLOATS[:6])) if rng.random() < 0.8 else rng.choice(VALUES)
     if isinstance(value, str) and value and rng.random() < 0.5:
         at = rng.randrange(len(value))
-        return value[:at] + rng.choice(("", "\x00", "A", "9", value[:8])) + value[at + 1:]
+        return value[:at] + rng.choice(("", "\x00", "A", "9", value[:8])) + value[at + 1 :]
     return rng.choice(VALUES)
 
 
@@ -96,9 +125,53 @@ def onnx_graph(rng: random.Random, model):
     return made
 
 
-OPERATORS = ("Relu", "Add", "MatMul", "Conv", "Reshape", "Transpose", "Concat", "Expand", "ConstantOfShape", "Range", "Pad", "Resize", "Tile", "Slice", "Gather", "Split", "Squeeze",
-             "ReduceMean", "Softmax", "Gemm", "MaxPool", "AveragePool", "Identity", "Cast", "OneHot", "Where", "Clip", "Shape", "LSTM", "BatchNormalization", "QuantizeLinear",
-             "DequantizeLinear", "ConvTranspose", "Unsqueeze", "Flatten", "TopK", "ArgMax", "Einsum", "NonZero", "CumSum", "ScatterND", "GatherND", "If", "Loop", "Unknown")
+OPERATORS = (
+    "Relu",
+    "Add",
+    "MatMul",
+    "Conv",
+    "Reshape",
+    "Transpose",
+    "Concat",
+    "Expand",
+    "ConstantOfShape",
+    "Range",
+    "Pad",
+    "Resize",
+    "Tile",
+    "Slice",
+    "Gather",
+    "Split",
+    "Squeeze",
+    "ReduceMean",
+    "Softmax",
+    "Gemm",
+    "MaxPool",
+    "AveragePool",
+    "Identity",
+    "Cast",
+    "OneHot",
+    "Where",
+    "Clip",
+    "Shape",
+    "LSTM",
+    "BatchNormalization",
+    "QuantizeLinear",
+    "DequantizeLinear",
+    "ConvTranspose",
+    "Unsqueeze",
+    "Flatten",
+    "TopK",
+    "ArgMax",
+    "Einsum",
+    "NonZero",
+    "CumSum",
+    "ScatterND",
+    "GatherND",
+    "If",
+    "Loop",
+    "Unknown",
+)
 
 
 def _onnx_change(rng: random.Random, model) -> None:
@@ -110,13 +183,22 @@ def _onnx_change(rng: random.Random, model) -> None:
     elif kind == 1 and node and node.attribute:
         _attribute(rng, rng.choice(node.attribute))
     elif kind == 2 and node and node.input:
-        node.input[rng.randrange(len(node.input))] = rng.choice([*(i.name for i in graph.input), *(t.name for t in graph.initializer), *(o for n in graph.node for o in n.output), ""])
+        node.input[rng.randrange(len(node.input))] = rng.choice(
+            [
+                *(i.name for i in graph.input),
+                *(t.name for t in graph.initializer),
+                *(o for n in graph.node for o in n.output),
+                "",
+            ]
+        )
     elif kind == 3 and graph.initializer:
         tensor = rng.choice(graph.initializer)
         if tensor.dims and rng.random() < 0.5:
             tensor.dims[rng.randrange(len(tensor.dims))] = rng.choice(NUMBERS[:19])
         elif tensor.raw_data:
-            tensor.raw_data = some_bytes(rng, tensor.raw_data)[:len(tensor.raw_data)].ljust(len(tensor.raw_data), b"\0")
+            tensor.raw_data = some_bytes(rng, tensor.raw_data)[: len(tensor.raw_data)].ljust(
+                len(tensor.raw_data), b"\0"
+            )
         else:
             tensor.data_type = rng.randrange(25)
     elif kind == 4 and graph.input:
@@ -124,7 +206,7 @@ def _onnx_change(rng: random.Random, model) -> None:
         if dims:
             rng.choice(dims).dim_value = rng.choice(NUMBERS[:19])
     elif kind == 5 and node:
-        del node.input[rng.randrange(len(node.input) + 1):]
+        del node.input[rng.randrange(len(node.input) + 1) :]
     elif kind == 6 and graph.node:
         graph.node.append(rng.choice(graph.node))
         graph.node[-1].output[0] = graph.output[0].name if rng.random() < 0.5 and graph.output else "fresh"

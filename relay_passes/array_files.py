@@ -1,8 +1,7 @@
 """NumPy's files read with our errors: a header may claim anything, and a truncated archive fails in many ways.
 
-Sizes are known before anything is allocated: an array is never larger than the bytes there are for it, and the arrays of an archive together stay within the limit on what a file
-may ask for (`target.limits`). Nothing is unpickled.
-"""
+Sizes are known before anything is allocated: an array is never larger than the bytes there are for it, and the arrays
+of an archive together stay within the limit on what a file may ask for (`target.limits`). Nothing is unpickled."""
 
 from __future__ import annotations
 
@@ -22,7 +21,8 @@ HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.re
 
 
 def read_arrays(path: str | Path, error: type[ErgoError] = CalibrationError) -> dict[str, np.ndarray]:
-    """Arrays of an .npz (by name) or .npy (name ""). Errors: ``error`` for a missing, foreign, pickled or too large file."""
+    """Arrays of an .npz (by name) or .npy (name ""). Errors: ``error`` for a missing, foreign, pickled or too large
+    file."""
     declared = Declared(str(path), error=error)
     try:
         with open(path, "rb") as file:
@@ -38,8 +38,12 @@ def read_arrays(path: str | Path, error: type[ErgoError] = CalibrationError) -> 
     except FileNotFoundError:
         raise error(f"there is no file {path}", where=str(path), remedy="check the path") from None
     except Exception as cause:  # whatever NumPy's and zipfile's parsers raise on bytes they did not expect: many kinds, in no common class
-        raise error(f"{path} is not a NumPy file this program can read", where=str(path), available=f"{cause}"[:200] or type(cause).__name__,
-                    remedy="save plain arrays with numpy.save or numpy.savez") from cause
+        raise error(
+            f"{path} is not a NumPy file this program can read",
+            where=str(path),
+            available=f"{cause}"[:200] or type(cause).__name__,
+            remedy="save plain arrays with numpy.save or numpy.savez",
+        ) from cause
 
 
 def _archive(file, declared: Declared) -> dict[str, np.ndarray]:
@@ -64,11 +68,13 @@ def _array(file, size: int) -> np.ndarray:
         raise ValueError(f"it holds {'Python objects' if dtype.hasobject else dtype}, not plain numbers")
     count = math.prod(shape) * dtype.itemsize
     if count > size - file.tell():
-        raise ValueError(f"it claims an array larger than the file: {dtype}{list(shape)}, and {size - file.tell():,} bytes are there")
+        raise ValueError(
+            f"it claims an array larger than the file: {dtype}{list(shape)}, and {size - file.tell():,} bytes are there"
+        )
     array = np.empty(shape, dtype, order="F" if fortran else "C")
     data = memoryview(array.reshape(-1, order="A").view(np.uint8)) if count else memoryview(b"")
     read = 0
-    while read < count and (step := file.readinto(data[read:read + (1 << 24)])):
+    while read < count and (step := file.readinto(data[read : read + (1 << 24)])):
         read += step
     if read != count:
         raise ValueError("it ends too early")

@@ -54,7 +54,8 @@ def to_python(value):
 
 
 def static_tensor_type(expr) -> tuple[tuple[int, ...], str] | None:
-    """``(shape, dtype)`` of a Relax expression of static tensor type; None where it is not one (unknown rank, symbolic)."""
+    """``(shape, dtype)`` of a Relax expression of static tensor type; None where it is not one (unknown rank,
+    symbolic)."""
     ty = expr.ty
     if not isinstance(ty, relax.TensorType) or ty.shape is None or not isinstance(ty.shape, relax.ShapeExpr):
         return None
@@ -68,8 +69,8 @@ _CHECKED_FEATURES = ("avx", "avx2", "fma", "avx512f", "avx512bw", "avx512dq", "a
 
 
 def host_llvm_target() -> tvm.target.Target:
-    """The llvm target of this machine with its own vector features; plain ``llvm`` where LLVM does not know the CPU, or where
-    the kernel reports fewer features than the CPU's model has (a virtual machine may mask them)."""
+    """The llvm target of this machine with its own vector features; plain ``llvm`` where LLVM does not know the CPU, or
+    where the kernel reports fewer features than the CPU's model has (a virtual machine may mask them)."""
     codegen = tvm.target.codegen
     cpu = str(codegen.llvm_get_system_cpu())
     if not cpu or cpu == "generic" or not codegen.llvm_is_valid_cpu(cpu, codegen.llvm_get_system_triple()):
@@ -90,7 +91,6 @@ def _kernel_cpu_flags() -> set[str] | None:
         return None
     flags = next((line.split(":", 1)[1].split() for line in lines if line.startswith("flags")), None)
     return None if flags is None else set(flags)
-
 
 
 def constant_array(expr):

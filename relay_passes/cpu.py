@@ -1,4 +1,5 @@
-"""Run any Relax module of the project on the CPU: integer dialect, QDQ or float, quickly and without changing results."""
+"""Run any Relax module of the project on the CPU: integer dialect, QDQ or float, quickly and without changing
+results."""
 
 from __future__ import annotations
 
@@ -44,20 +45,25 @@ class ScheduleForCPU:
 @dataclass(frozen=True)
 class LegalizeForCPU:
     """Relax ops to PrimFuncs, TVM's own rules but for NHWC convolutions of floats with constant OHWI weights, whose
-    weights are packed now so that the schedule can vectorize over the output channels. Indices of ``take`` beyond the axis wrap around.
+    weights are packed now so that the schedule can vectorize over the output channels. Indices of ``take`` beyond the
+    axis wrap around.
 
-    In: any module. Out: a module of ``call_tir``; integer results are the same to the bit, float sums may be reassociated.
-    """
+    In: any module. Out: a module of ``call_tir``; integer results are the same to the bit, float sums may be
+    reassociated."""
 
     def transform_module(self, mod: tvm.IRModule, _context) -> tvm.IRModule:
-        return relax.transform.LegalizeOps({"relax.nn.conv2d": _legalize_float_conv,
-                                            "relax.nn.conv2d_transpose": _legalize_float_conv_transpose,
-                                            "relax.take": _legalize_take})(mod)
+        return relax.transform.LegalizeOps(
+            {
+                "relax.nn.conv2d": _legalize_float_conv,
+                "relax.nn.conv2d_transpose": _legalize_float_conv_transpose,
+                "relax.take": _legalize_take,
+            }
+        )(mod)
 
 
 def _legalize_take(builder: relax.BlockBuilder, call: relax.Call) -> relax.Expr:
-    """Mode "fast" (the importers' default) reads memory that is not the tensor's for an index beyond the axis, and TVM warns of it at
-    every use: "wrap" instead, as the NumPy interpreter has it."""
+    """Mode "fast" (the importers' default) reads memory that is not the tensor's for an index beyond the axis, and TVM
+    warns of it at every use: "wrap" instead, as the NumPy interpreter has it."""
     if str(call.attrs.mode) == "fast":
         axis = None if call.attrs.axis is None else int(call.attrs.axis)
         call = builder.normalize(relax.op.take(*call.args, axis=axis, mode="wrap"))
@@ -67,11 +73,19 @@ def _legalize_take(builder: relax.BlockBuilder, call: relax.Call) -> relax.Expr:
 def _legalize_float_conv(builder: relax.BlockBuilder, call: relax.Call) -> relax.Expr:
     attrs, weights = call.attrs, compat.constant_array(call.args[1])
     static = compat.static_tensor_type(call.args[0])
-    fits = (weights is not None and static is not None and static[1] == "float32" == str(weights.dtype) and weights.ndim == 4
-            and (attrs.data_layout, attrs.kernel_layout) == ("NHWC", "OHWI") and str(attrs.out_layout) in ("", "NHWC"))
+    fits = (
+        weights is not None
+        and static is not None
+        and static[1] == "float32" == str(weights.dtype)
+        and weights.ndim == 4
+        and (attrs.data_layout, attrs.kernel_layout) == ("NHWC", "OHWI")
+        and str(attrs.out_layout) in ("", "NHWC")
+    )
     if not fits:
         return tvm.ir.Op.get("relax.nn.conv2d").get_attr("FLegalize")(builder, call)
-    strides, padding, dilation = (tuple(int(v) for v in value) for value in (attrs.strides, attrs.padding, attrs.dilation))
+    strides, padding, dilation = (
+        tuple(int(v) for v in value) for value in (attrs.strides, attrs.padding, attrs.dilation)
+    )
     groups, out_channels = int(attrs.groups), weights.shape[0]
     depthwise = groups == static[0][3] == out_channels and groups > 1
 
@@ -90,28 +104,43 @@ def _legalize_float_conv(builder: relax.BlockBuilder, call: relax.Call) -> relax
 
 
 def _legalize_float_conv_transpose(builder: relax.BlockBuilder, call: relax.Call) -> relax.Expr:
-    """NHWC with OHWI weights [O/groups,kh,kw,C], any dilation and groups: TVM's own rule knows only NCHW without dilation."""
-    attrs, static, weights = call.attrs, compat.static_tensor_type(call.args[0]), compat.static_tensor_type(call.args[1])
+    """NHWC with OHWI weights [O/groups,kh,kw,C], any dilation and groups: TVM's own rule knows only NCHW without
+    dilation."""
+    attrs, static, weights = (
+        call.attrs,
+        compat.static_tensor_type(call.args[0]),
+        compat.static_tensor_type(call.args[1]),
+    )
     if static is None or weights is None or (attrs.data_layout, attrs.kernel_layout) != ("NHWC", "OHWI"):
         return tvm.ir.Op.get("relax.nn.conv2d_transpose").get_attr("FLegalize")(builder, call)
     (out_per_group, kh, kw, channels), groups = weights[0], int(attrs.groups)
-    strides, padding, dilation = (tuple(int(v) for v in value) for value in (attrs.strides, attrs.padding, attrs.dilation))
+    strides, padding, dilation = (
+        tuple(int(v) for v in value) for value in (attrs.strides, attrs.padding, attrs.dilation)
+    )
     out_shape, depth = compat.static_tensor_type(call)[0], channels // groups
 
     def compute(x: te.Tensor, w: te.Tensor) -> te.Tensor:
         spread = contraction.spread_rows(x, strides, padding, dilation, (kh, kw), out_shape[1:3], 0)
         i, j, c = te.reduce_axis((0, kh), "i"), te.reduce_axis((0, kw), "j"), te.reduce_axis((0, depth), "c")
-        return te.compute(out_shape, lambda n, h, v, o: te.sum(
-            spread(n, h + i * dilation[0], v + j * dilation[1], tirx.floordiv(o, out_per_group) * depth + c)
-            * w(tirx.floormod(o, out_per_group), kh - 1 - i, kw - 1 - j, tirx.floordiv(o, out_per_group) * depth + c),
-            axis=[i, j, c]), name="accumulate")
+        return te.compute(
+            out_shape,
+            lambda n, h, v, o: te.sum(
+                spread(n, h + i * dilation[0], v + j * dilation[1], tirx.floordiv(o, out_per_group) * depth + c)
+                * w(
+                    tirx.floormod(o, out_per_group), kh - 1 - i, kw - 1 - j, tirx.floordiv(o, out_per_group) * depth + c
+                ),
+                axis=[i, j, c],
+            ),
+            name="accumulate",
+        )
 
     return builder.call_te(compute, *call.args, primfunc_name_hint="float_conv2d_transpose")
 
 
 @dataclass(frozen=True)
 class CompiledOnCPU:
-    """A compiled module; call it with the NumPy arrays of ``main``'s parameters, in order, and get a list of NumPy outputs."""
+    """A compiled module; call it with the NumPy arrays of ``main``'s parameters, in order, and get a list of NumPy
+    outputs."""
 
     executable: object
     inputs: tuple[tuple[str, tuple[int, ...], str], ...]
@@ -127,11 +156,19 @@ class CompiledOnCPU:
     def __call__(self, *arrays: np.ndarray) -> list[np.ndarray]:
         """Errors: InputError for a wrong number of arrays, a wrong shape or dtype."""
         if len(arrays) != len(self.inputs):
-            raise InputError("wrong number of inputs", required=", ".join(i[0] for i in self.inputs), available=f"{len(arrays)} arrays")
+            raise InputError(
+                "wrong number of inputs",
+                required=", ".join(i[0] for i in self.inputs),
+                available=f"{len(arrays)} arrays",
+            )
         for array, (name, shape, dtype) in zip(arrays, self.inputs, strict=True):
             if tuple(array.shape) != shape or str(array.dtype) != dtype:
-                raise InputError("input does not fit", where=name, required=f"{dtype}{list(shape)}",
-                                 available=f"{array.dtype}{list(array.shape)}")
+                raise InputError(
+                    "input does not fit",
+                    where=name,
+                    required=f"{dtype}{list(shape)}",
+                    available=f"{array.dtype}{list(array.shape)}",
+                )
         with self.running:
             result = self.vm[self.entry](*[tvm.runtime.tensor(np.asarray(array, order="C")) for array in arrays])
         return [item.numpy() for item in compat.flatten_result(result)]
@@ -144,7 +181,11 @@ def build_cpu(mod: tvm.IRModule, *, target: tvm.target.Target | None = None, ent
     Errors: ModelError where ``entry`` is missing or one of its parameters has no static shape.
     """
     if entry not in [var.name_hint for var in mod.get_global_vars()]:
-        raise ModelError("the module has no such function", where=entry, available=", ".join(v.name_hint for v in mod.get_global_vars()))
+        raise ModelError(
+            "the module has no such function",
+            where=entry,
+            available=", ".join(v.name_hint for v in mod.get_global_vars()),
+        )
     inputs = []
     for param in mod[entry].params:
         static = compat.static_tensor_type(param)

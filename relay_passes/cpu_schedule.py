@@ -2,14 +2,14 @@
 
 One rule per kind of block, chosen by the block's form and not by its name:
 
-- *contraction* (a reduction over two tensors: conv, depthwise, matmul): a register tile of ``columns x lanes`` accumulators,
+- *contraction* (a reduction over two tensors: conv, depthwise, matmul): a register tile of ``columns x lanes``
+  accumulators,
   the reduction around it, the requantization right after it;
 - *reduction* (pooling, mean, maxima): channels innermost when they are contiguous, so that LLVM vectorizes them;
 - *elementwise*: outer loops fused and parallel, the last left to LLVM's vectorizer.
 
-Integer results do not depend on the order of a sum, so no schedule can change them. Floating-point sums do change in the
-last bits, as under any compiler.
-"""
+Integer results do not depend on the order of a sum, so no schedule can change them. Floating-point sums do change in
+the last bits, as under any compiler."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ from tvm.s_tir.schedule import ScheduleError
 from tvm_ergo.relay_passes.dialect.contraction import LANES_ANNOTATION
 
 _PARALLEL_GRAIN = 1 << 13
-"""Element operations below which starting the other threads costs more than it saves (about 5 us on this kind of machine)."""
+"""Element operations below which starting the other threads costs more than it saves (about 5 us on this kind of
+machine)."""
 _MIN_TASKS = 16
 """Parallel tasks enough to keep a few cores evenly busy."""
 _STACK_TILE_BYTES = 1024
@@ -31,7 +32,8 @@ _STACK_TILE_BYTES = 1024
 
 @dataclass(frozen=True)
 class BlockForm:
-    """What the rules look at. Extents in loop order; ``read_sizes``: elements of each tensor read, the block's own output excluded."""
+    """What the rules look at. Extents in loop order; ``read_sizes``: elements of each tensor read, the block's own
+    output excluded."""
 
     spatial: tuple[int, ...]
     reduced: tuple[int, ...]
@@ -46,7 +48,8 @@ class BlockForm:
 
 
 def block_form(sch: s_tir.Schedule, block) -> BlockForm | None:
-    """The form of a block, None where loops and iteration variables are not one to one (already scheduled, scan, opaque)."""
+    """The form of a block, None where loops and iteration variables are not one to one (already scheduled, scan,
+    opaque)."""
     stmt = sch.get(block)
     loops = [sch.get(loop) for loop in sch.get_loops(block)]
     if len(loops) != len(stmt.iter_vars) or not all(isinstance(loop.extent, tirx.IntImm) for loop in loops):
@@ -54,18 +57,26 @@ def block_form(sch: s_tir.Schedule, block) -> BlockForm | None:
     kinds = [int(v.iter_type) for v in stmt.iter_vars]
     spatial = sum(kind == tirx.IterVar.DataPar for kind in kinds)
     ordered = [tirx.IterVar.DataPar] * spatial + [tirx.IterVar.CommReduce] * (len(kinds) - spatial)
-    if kinds != ordered or not all(int(v.dom.extent) == int(loop.extent) for v, loop in zip(stmt.iter_vars, loops, strict=True)):
+    if kinds != ordered or not all(
+        int(v.dom.extent) == int(loop.extent) for v, loop in zip(stmt.iter_vars, loops, strict=True)
+    ):
         return None
     if not all(isinstance(dim, tirx.IntImm) for region in stmt.reads for dim in region.source.shape):
         return None
     extents = [int(loop.extent) for loop in loops]
     written = [region.source for region in stmt.writes]
     reads = [region for region in stmt.reads if not any(region.source.same_as(buffer) for buffer in written)]
-    contiguous = bool(spatial and reads and list(reads[0].region)
-                      and _uses(reads[0].region[-1].min, stmt.iter_vars[spatial - 1].var))
+    contiguous = bool(
+        spatial and reads and list(reads[0].region) and _uses(reads[0].region[-1].min, stmt.iter_vars[spatial - 1].var)
+    )
     annotation = stmt.annotations.get(LANES_ANNOTATION)
-    return BlockForm(tuple(extents[:spatial]), tuple(extents[spatial:]), tuple(prod(int(d) for d in r.source.shape) for r in reads),
-                     contiguous, None if annotation is None else int(annotation))
+    return BlockForm(
+        tuple(extents[:spatial]),
+        tuple(extents[spatial:]),
+        tuple(prod(int(d) for d in r.source.shape) for r in reads),
+        contiguous,
+        None if annotation is None else int(annotation),
+    )
 
 
 def _uses(expr, var) -> bool:
@@ -128,7 +139,7 @@ def _elementwise(sch: s_tir.Schedule, block, form: BlockForm) -> None:
 
 def _reduction(sch: s_tir.Schedule, block, form: BlockForm) -> None:
     loops = sch.get_loops(block)
-    spatial, reduced = loops[: len(form.spatial)], loops[len(form.spatial):]
+    spatial, reduced = loops[: len(form.spatial)], loops[len(form.spatial) :]
     if form.last_is_contiguous and form.spatial[-1] > 1:
         sch.reorder(*reduced, spatial[-1])
     _parallel(sch, spatial[:-1], form.work)
@@ -160,7 +171,7 @@ def _columns(form: BlockForm, lanes: int, vector_bits: int) -> int:
 
 def _contraction(sch: s_tir.Schedule, block, form: BlockForm, forms: dict, vector_bits: int) -> None:
     loops = sch.get_loops(block)
-    spatial, reduced = loops[: len(form.spatial)], loops[len(form.spatial):]
+    spatial, reduced = loops[: len(form.spatial)], loops[len(form.spatial) :]
     lanes = _lanes(form)
     columns = _columns(form, lanes, vector_bits)
     outer_lane, lane = sch.split(spatial[-1], [None, lanes])
@@ -175,11 +186,13 @@ def _contraction(sch: s_tir.Schedule, block, form: BlockForm, forms: dict, vecto
     consumers = [c for c in sch.get_consumers(block) if forms.get(str(sch.get(c).name_hint)) is not None]
     if len(consumers) == 1 and len(sch.get_consumers(block)) == 1:
         sch.reverse_compute_at(consumers[0], outer[-1])
-        inner = sch.get_loops(consumers[0])[len(outer):]
+        inner = sch.get_loops(consumers[0])[len(outer) :]
         if inner and _extent(sch, inner[-1]) > 1:
             sch.vectorize(inner[-1])
     sch.vectorize(tile[-1])
     if len(tile) > 1:
         sch.unroll(tile[0])
     _parallel(sch, outer, form.work)
-    sch.decompose_reduction(block, reduced[0])  # last: with two writers of the accumulator no loop can be annotated any more
+    sch.decompose_reduction(
+        block, reduced[0]
+    )  # last: with two writers of the accumulator no loop can be annotated any more

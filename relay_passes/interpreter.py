@@ -1,9 +1,8 @@
 """Evaluates a float or QDQ Relax function with NumPy: the reference for calibration, folding and per-layer comparison.
 
-Quantize and dequantize have ONNX semantics (round half to even). A function is prepared once (constants converted, values
-that depend on constants only computed ahead) and run as often as needed; arrays are freed after their last use. Operators without
-a NumPy rule are compiled by TVM for the CPU, one call at a time.
-"""
+Quantize and dequantize have ONNX semantics (round half to even). A function is prepared once (constants converted,
+values that depend on constants only computed ahead) and run as often as needed; arrays are freed after their last use.
+Operators without a NumPy rule are compiled by TVM for the CPU, one call at a time."""
 
 from __future__ import annotations
 
@@ -17,8 +16,22 @@ from tvm import relax
 from tvm_ergo.relay_passes import interpreter_ops_make, interpreter_ops_nn  # noqa: F401  they register their operators
 from tvm_ergo.relay_passes.interpreter_fallback import CompiledCall
 from tvm_ergo.relay_passes.interpreter_ops import OPERATORS
-from tvm_ergo.relay_passes.relax_utils import (Call, Constant, Expr, Tuple, TupleGetItem, Var, array_of, bindings_of, body_of,
-                                                dtype_of, main_of, op_name, shape_of, variables_in)
+from tvm_ergo.relay_passes.relax_utils import (
+    Call,
+    Constant,
+    Expr,
+    Tuple,
+    TupleGetItem,
+    Var,
+    array_of,
+    bindings_of,
+    body_of,
+    dtype_of,
+    main_of,
+    op_name,
+    shape_of,
+    variables_in,
+)
 from tvm_ergo.target.errors import InputError, UnsupportedError
 
 Observer = Callable[[str, np.ndarray], None]
@@ -38,8 +51,11 @@ def evaluate_call(call: Call, operands: list):
     name = op_name(call)
     rule = OPERATORS.get(name)
     if rule is None:
-        raise UnsupportedError(f"operator {name or call.op} has no NumPy evaluation rule", where=name or str(call.op),
-                               remedy="register one in relay_passes/interpreter_ops.py")
+        raise UnsupportedError(
+            f"operator {name or call.op} has no NumPy evaluation rule",
+            where=name or str(call.op),
+            remedy="register one in relay_passes/interpreter_ops.py",
+        )
     return rule(call, *operands)
 
 
@@ -60,15 +76,20 @@ class _PreparedCall:
 
     def __init__(self, call: Call):
         self.call = call
-        self.rule, self.op, self.args, self.ty, self.attrs = OPERATORS[op_name(call)], call.op, tuple(call.args), call.ty, _Attributes(call.attrs)
+        self.rule, self.op, self.args, self.ty, self.attrs = (
+            OPERATORS[op_name(call)],
+            call.op,
+            tuple(call.args),
+            call.ty,
+            _Attributes(call.attrs),
+        )
 
 
 class Interpreter:
     """Evaluates ``main`` of a module; construct once, call :meth:`run` per input.
 
-    Errors: UnsupportedError (operator without a rule that TVM cannot run either), ModelError (dynamic shapes, control flow),
-    InputError (run).
-    """
+    Errors: UnsupportedError (operator without a rule that TVM cannot run either), ModelError (dynamic shapes, control
+    flow), InputError (run)."""
 
     def __init__(self, mod: tvm.IRModule):
         func = main_of(mod)
@@ -128,18 +149,17 @@ class Interpreter:
     def run(self, inputs: Mapping[str, np.ndarray] | np.ndarray, observe: Observer | None = None) -> list[np.ndarray]:
         """Outputs of ``main`` for one set of inputs.
 
-        Parameters: inputs, name -> array of the declared shape and dtype (or one array for a single-input function); an array
-        with a larger leading dimension where the function's is 1 is evaluated image after image. observe(name, array) is
-        called for every input and binding (tensors only), per image.
-        Errors: InputError for missing or unknown names, wrong shape or dtype.
-        """
+        Parameters: inputs, name -> array of the declared shape and dtype (or one array for a single-input function); an
+        array with a larger leading dimension where the function's is 1 is evaluated image after image. observe(name,
+        array) is called for every input and binding (tensors only), per image. Errors: InputError for missing or
+        unknown names, wrong shape or dtype."""
         arrays = self._check(inputs)
         batch = max((a.shape[0] // max(shape_of(p)[0], 1) for p, a in arrays if a.ndim), default=1)
         if batch == 1:
             return self._run_one({p: a for p, a in arrays}, observe)
         runs = []
         for i in range(batch):
-            env = {p: a if a.shape == shape_of(p) else a[i:i + 1] for p, a in arrays}
+            env = {p: a if a.shape == shape_of(p) else a[i : i + 1] for p, a in arrays}
             runs.append(self._run_one(env, observe))
         return [np.concatenate(parts) for parts in zip(*runs)]
 
@@ -148,16 +168,36 @@ class Interpreter:
         if not isinstance(inputs, Mapping):
             inputs = {names[0]: inputs} if len(names) == 1 else dict(zip(names, inputs))
         if set(inputs) != set(names):
-            raise InputError("the inputs given are not the function's", required=", ".join(names), available=", ".join(map(str, inputs)))
+            raise InputError(
+                "the inputs given are not the function's",
+                required=", ".join(names),
+                available=", ".join(map(str, inputs)),
+            )
         pairs = []
         for p in self.params:
             array, shape = np.asarray(inputs[p.name]), shape_of(p)
-            batched = len(shape) > 0 and shape[0] == 1 and array.ndim == len(shape) and array.shape[1:] == shape[1:] and array.shape[0] > 0
+            batched = (
+                len(shape) > 0
+                and shape[0] == 1
+                and array.ndim == len(shape)
+                and array.shape[1:] == shape[1:]
+                and array.shape[0] > 0
+            )
             if array.shape != shape and not batched:
-                raise InputError("an input has the wrong shape", where=f"input {p.name!r}", required=str(shape), available=str(array.shape))
+                raise InputError(
+                    "an input has the wrong shape",
+                    where=f"input {p.name!r}",
+                    required=str(shape),
+                    available=str(array.shape),
+                )
             if str(array.dtype) != dtype_of(p):
-                raise InputError("an input has the wrong dtype", where=f"input {p.name!r}", required=dtype_of(p), available=str(array.dtype),
-                                 remedy=f"array.astype({dtype_of(p)!r})")
+                raise InputError(
+                    "an input has the wrong dtype",
+                    where=f"input {p.name!r}",
+                    required=dtype_of(p),
+                    available=str(array.dtype),
+                    remedy=f"array.astype({dtype_of(p)!r})",
+                )
             pairs.append((p, array))
         return pairs
 
@@ -208,4 +248,6 @@ def evaluate(mod: tvm.IRModule, inputs, *, intermediates: bool = False, observe:
             observe(name, array)
 
     outputs = Interpreter(mod).run(inputs, collect)
-    return outputs, {name: parts[0] if len(parts) == 1 else np.concatenate(np.atleast_1d(*parts)) for name, parts in seen.items()}
+    return outputs, {
+        name: parts[0] if len(parts) == 1 else np.concatenate(np.atleast_1d(*parts)) for name, parts in seen.items()
+    }

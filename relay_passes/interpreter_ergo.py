@@ -1,4 +1,5 @@
-"""NumPy meaning of the integer dialect: the kernels of the instruction set, so that a lowered network can be measured without compiling it."""
+"""NumPy meaning of the integer dialect: the kernels of the instruction set, so that a lowered network can be measured
+without compiling it."""
 
 from __future__ import annotations
 
@@ -38,7 +39,10 @@ class _Rule:
         if call not in self._known:
             op = dialect.from_call(call.call)
             skipped = (*_COMMON, *(("out_zp",) if op.op_name in _NO_ZERO_POINT else ()))
-            self._known[call] = op, {f.name: getattr(op, f.name) for f in dataclasses.fields(op) if f.name not in skipped}
+            self._known[call] = (
+                op,
+                {f.name: getattr(op, f.name) for f in dataclasses.fields(op) if f.name not in skipped},
+            )
         op, fields = self._known[call]
         moved = _movement(op, *arrays)
         return moved if moved is not None else getattr(kernels, op.op_name)(*arrays, **fields)

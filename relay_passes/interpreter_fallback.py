@@ -29,10 +29,15 @@ class CompiledCall:
             self._running = threading.Lock()  # one call at a time: TVM's virtual machine has one stack
             self._main = relax.VirtualMachine(executable, tvm.cpu())["main"]
         except (RuntimeError, ValueError, TypeError, NotImplementedError) as error:
-            reason = next((line.strip() for line in str(error).splitlines()[::-1] if line.strip()), type(error).__name__)
-            raise UnsupportedError(f"operator {op_name(call) or call.op} can be evaluated neither by a NumPy rule nor by TVM on the CPU",
-                                   where=op_name(call) or str(call.op), available=reason[:200],
-                                   remedy="replace it in the model, or register a rule in relay_passes/interpreter_ops.py") from error
+            reason = next(
+                (line.strip() for line in str(error).splitlines()[::-1] if line.strip()), type(error).__name__
+            )
+            raise UnsupportedError(
+                f"operator {op_name(call) or call.op} can be evaluated neither by a NumPy rule nor by TVM on the CPU",
+                where=op_name(call) or str(call.op),
+                available=reason[:200],
+                remedy="replace it in the model, or register a rule in relay_passes/interpreter_ops.py",
+            ) from error
 
     def __call__(self, values: dict[Var, object]):
         with self._running:

@@ -1,8 +1,8 @@
 """NumPy meaning of the elementwise, reduction, data-movement and quantization operators of Relax.
 
-Every function takes ``(call, *operands)``: the Relax call (attributes, result type) and the operand values: arrays, tuples
-of arrays, tuples of ints for shapes, Python numbers for scalars. Float results are float32 when the operands are.
-"""
+Every function takes ``(call, *operands)``: the Relax call (attributes, result type) and the operand values: arrays,
+tuples of arrays, tuples of ints for shapes, Python numbers for scalars. Float results are float32 when the operands
+are."""
 
 from __future__ import annotations
 
@@ -50,22 +50,60 @@ def erf(x: np.ndarray) -> np.ndarray:
 
 
 _UNARY = {
-    "abs": np.abs, "ceil": np.ceil, "cos": np.cos, "exp": np.exp, "floor": np.floor, "log": np.log, "negative": np.negative,
-    "round": np.rint, "sign": np.sign, "sin": np.sin, "sqrt": np.sqrt, "square": np.square, "tanh": np.tanh, "tan": np.tan,
-    "sigmoid": _sigmoid, "erf": erf, "logical_not": np.logical_not, "isnan": np.isnan, "isinf": np.isinf,
-    "isfinite": np.isfinite, "trunc": np.trunc, "nn.relu": lambda x: np.maximum(x, 0), "nn.relu6": lambda x: np.clip(x, 0, 6),
-    "rsqrt": lambda x: 1 / np.sqrt(x), "nn.silu": lambda x: x * _sigmoid(x), "nn.dropout": lambda x: (x, np.ones_like(x)),
+    "abs": np.abs,
+    "ceil": np.ceil,
+    "cos": np.cos,
+    "exp": np.exp,
+    "floor": np.floor,
+    "log": np.log,
+    "negative": np.negative,
+    "round": np.rint,
+    "sign": np.sign,
+    "sin": np.sin,
+    "sqrt": np.sqrt,
+    "square": np.square,
+    "tanh": np.tanh,
+    "tan": np.tan,
+    "sigmoid": _sigmoid,
+    "erf": erf,
+    "logical_not": np.logical_not,
+    "isnan": np.isnan,
+    "isinf": np.isinf,
+    "isfinite": np.isfinite,
+    "trunc": np.trunc,
+    "nn.relu": lambda x: np.maximum(x, 0),
+    "nn.relu6": lambda x: np.clip(x, 0, 6),
+    "rsqrt": lambda x: 1 / np.sqrt(x),
+    "nn.silu": lambda x: x * _sigmoid(x),
+    "nn.dropout": lambda x: (x, np.ones_like(x)),
     "nn.gelu": lambda x: (x * 0.5 * (1 + erf(x * np.float32(2**-0.5)))).astype(x.dtype),
     "nn.gelu_tanh": lambda x: (0.5 * x * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3)))).astype(x.dtype),
-    "wrap_param": lambda x: x, "stop_lift_params": lambda x: x,
+    "wrap_param": lambda x: x,
+    "stop_lift_params": lambda x: x,
     "annotate.stop_fusion": lambda x: x,
 }
 _BINARY = {
-    "add": np.add, "subtract": np.subtract, "multiply": np.multiply, "maximum": np.maximum, "minimum": np.minimum,
-    "power": np.power, "floor_divide": np.floor_divide, "mod": np.fmod, "floor_mod": np.mod, "equal": np.equal,
-    "not_equal": np.not_equal, "less": np.less, "less_equal": np.less_equal, "greater": np.greater,
-    "greater_equal": np.greater_equal, "logical_and": np.logical_and, "logical_or": np.logical_or,
-    "logical_xor": np.logical_xor, "bitwise_and": np.bitwise_and, "bitwise_or": np.bitwise_or, "left_shift": np.left_shift,
+    "add": np.add,
+    "subtract": np.subtract,
+    "multiply": np.multiply,
+    "maximum": np.maximum,
+    "minimum": np.minimum,
+    "power": np.power,
+    "floor_divide": np.floor_divide,
+    "mod": np.fmod,
+    "floor_mod": np.mod,
+    "equal": np.equal,
+    "not_equal": np.not_equal,
+    "less": np.less,
+    "less_equal": np.less_equal,
+    "greater": np.greater,
+    "greater_equal": np.greater_equal,
+    "logical_and": np.logical_and,
+    "logical_or": np.logical_or,
+    "logical_xor": np.logical_xor,
+    "bitwise_and": np.bitwise_and,
+    "bitwise_or": np.bitwise_or,
+    "left_shift": np.left_shift,
     "right_shift": np.right_shift,
 }
 ELEMENTWISE_UNARY = frozenset(f"relax.{n}" for n in _UNARY if n != "nn.dropout")
@@ -138,19 +176,30 @@ def _reduction(function: Callable) -> Callable:
     return evaluate
 
 
-for _name, _function in {"mean": np.mean, "sum": np.sum, "max": np.max, "min": np.min, "prod": np.prod, "variance": np.var,
-                         "std": np.std}.items():
+for _name, _function in {
+    "mean": np.mean,
+    "sum": np.sum,
+    "max": np.max,
+    "min": np.min,
+    "prod": np.prod,
+    "variance": np.var,
+    "std": np.std,
+}.items():
     OPERATORS[f"relax.{_name}"] = _reduction(_function)
 
 
 @operator("argmax")
 def _argmax(call, x):
-    return np.argmax(x, axis=None if call.attrs.axis is None else int(call.attrs.axis), keepdims=bool(call.attrs.keepdims))
+    return np.argmax(
+        x, axis=None if call.attrs.axis is None else int(call.attrs.axis), keepdims=bool(call.attrs.keepdims)
+    )
 
 
 @operator("argmin")
 def _argmin(call, x):
-    return np.argmin(x, axis=None if call.attrs.axis is None else int(call.attrs.axis), keepdims=bool(call.attrs.keepdims))
+    return np.argmin(
+        x, axis=None if call.attrs.axis is None else int(call.attrs.axis), keepdims=bool(call.attrs.keepdims)
+    )
 
 
 @operator("cumsum")

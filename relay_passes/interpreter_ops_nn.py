@@ -1,8 +1,8 @@
 """NumPy meaning of the neural-network operators of Relax: convolutions, products, pooling, normalization, resize.
 
-Everything is brought to NHWC activations and OHWI weights first. Float32 convolutions of one group and depthwise ones are the kernels'
-``conv2d_float``; the rest (groups, other number types) is im2col and one product per group, a multiply-add per tap if depthwise.
-"""
+Everything is brought to NHWC activations and OHWI weights first. Float32 convolutions of one group and depthwise ones
+are the kernels' ``conv2d_float``; the rest (groups, other number types) is im2col and one product per group, a
+multiply-add per tap if depthwise."""
 
 from __future__ import annotations
 
@@ -46,7 +46,9 @@ def _windows(x: np.ndarray, kernel, strides, dilation) -> np.ndarray:
     return view[:, ::sh, ::sw, :, ::dh, ::dw]
 
 
-def conv2d_nhwc(x: np.ndarray, w: np.ndarray, strides=(1, 1), padding=(0, 0, 0, 0), dilation=(1, 1), groups: int = 1) -> np.ndarray:
+def conv2d_nhwc(
+    x: np.ndarray, w: np.ndarray, strides=(1, 1), padding=(0, 0, 0, 0), dilation=(1, 1), groups: int = 1
+) -> np.ndarray:
     """Convolution of x [N,H,W,C] with w [O,kh,kw,C/groups]; padding (t, l, b, r). Returns [N,OH,OW,O]."""
     out_channels, kh, kw, depth = w.shape
     depthwise = groups > 1 and depth == 1 and groups == out_channels
@@ -58,14 +60,18 @@ def conv2d_nhwc(x: np.ndarray, w: np.ndarray, strides=(1, 1), padding=(0, 0, 0, 
     if depthwise:
         return _depthwise(x, w, strides, dilation)
     if (kh, kw) == (1, 1):
-        columns = x[:, ::strides[0], ::strides[1], :][..., None, None]
+        columns = x[:, :: strides[0], :: strides[1], :][..., None, None]
     else:
         columns = _windows(x, (kh, kw), strides, dilation)
     n, oh, ow = columns.shape[:3]
     out = np.empty((n, oh, ow, out_channels), np.result_type(x, w))
     per_group = out_channels // groups
     for g in range(groups):
-        block = columns[:, :, :, g * depth:(g + 1) * depth].transpose(0, 1, 2, 4, 5, 3).reshape(n * oh * ow, kh * kw * depth)
+        block = (
+            columns[:, :, :, g * depth : (g + 1) * depth]
+            .transpose(0, 1, 2, 4, 5, 3)
+            .reshape(n * oh * ow, kh * kw * depth)
+        )
         part = slice(g * per_group, (g + 1) * per_group)
         out[..., part] = (block @ w[part].reshape(per_group, -1).T).reshape(n, oh, ow, per_group)
     return out
@@ -80,7 +86,11 @@ def _depthwise(x: np.ndarray, w: np.ndarray, strides, dilation) -> np.ndarray:
     for i in range(kh):
         for j in range(kw):
             top, left = i * dilation[0], j * dilation[1]
-            tap = x[:, top:top + (oh - 1) * strides[0] + 1:strides[0], left:left + (ow - 1) * strides[1] + 1:strides[1]]
+            tap = x[
+                :,
+                top : top + (oh - 1) * strides[0] + 1 : strides[0],
+                left : left + (ow - 1) * strides[1] + 1 : strides[1],
+            ]
             out += np.multiply(tap, np.ascontiguousarray(w[:, i, j, 0]), out=product)
     return out
 
@@ -95,13 +105,17 @@ def conv2d_transpose_nhwc(x, w, strides, padding, output_padding, dilation, grou
     out = np.zeros((n, full_h + output_padding[0], full_w + output_padding[1], out_channels), np.float32)
     per_group = out_channels // groups
     for g in range(groups):
-        part, source = slice(g * per_group, (g + 1) * per_group), x[..., g * depth:(g + 1) * depth]
+        part, source = slice(g * per_group, (g + 1) * per_group), x[..., g * depth : (g + 1) * depth]
         for i in range(kh):
             for j in range(kw):
                 di, dj = i * dilation[0], j * dilation[1]
-                out[:, di:di + (h - 1) * strides[0] + 1:strides[0], dj:dj + (width - 1) * strides[1] + 1:strides[1],
-                    part] += source @ w[part, i, j].T
-    return out[:, t:out.shape[1] - b, left:out.shape[2] - r]
+                out[
+                    :,
+                    di : di + (h - 1) * strides[0] + 1 : strides[0],
+                    dj : dj + (width - 1) * strides[1] + 1 : strides[1],
+                    part,
+                ] += source @ w[part, i, j].T
+    return out[:, t : out.shape[1] - b, left : out.shape[2] - r]
 
 
 @operator("nn.conv2d")
@@ -119,7 +133,9 @@ def _conv2d_transpose(call, x, w):
     x, w = x.transpose(permutation(str(a.data_layout), "NHWC")), w.transpose(permutation(str(a.kernel_layout), "OHWI"))
     if groups > 1:  # Relax: O is per group, I is all input channels; here O is all and I is per group
         w = np.concatenate(np.split(w, groups, axis=3), axis=0)
-    out = conv2d_transpose_nhwc(x, w, pair(a.strides), pad4(a.padding), pair(a.output_padding), pair(a.dilation), groups)
+    out = conv2d_transpose_nhwc(
+        x, w, pair(a.strides), pad4(a.padding), pair(a.output_padding), pair(a.dilation), groups
+    )
     return out.transpose(permutation("NHWC", str(a.out_layout) or str(a.data_layout)))
 
 
@@ -222,24 +238,37 @@ def _resize2d(call, x, size, *_):
     return out.transpose(permutation("NHWC", layout))
 
 
-def resize_taps(size: int, length: int, method: str, mode: str, rounding: str = "") -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """``(low, high, weight of high)`` for resizing one axis from ``size`` to ``length`` elements; float64 weights in 0..1.
+def resize_taps(
+    size: int, length: int, method: str, mode: str, rounding: str = ""
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """``(low, high, weight of high)`` for resizing one axis from ``size`` to ``length`` elements; float64 weights in
+    0..1.
 
-    method: "nearest_neighbor" or "linear"; mode, rounding: ONNX Resize's coordinate_transformation_mode and nearest_mode.
-    Errors: UnsupportedError for other methods and modes.
-    """
+    method: "nearest_neighbor" or "linear"; mode, rounding: ONNX Resize's coordinate_transformation_mode and
+    nearest_mode. Errors: UnsupportedError for other methods and modes."""
     i = np.arange(length, dtype=np.float64)
     scale = size / length
-    at = {"half_pixel": (i + 0.5) * scale - 0.5, "asymmetric": i * scale, "tf_half_pixel_for_nn": (i + 0.5) * scale,
-          "pytorch_half_pixel": (i + 0.5) * scale - 0.5 if length > 1 else i * 0,
-          "align_corners": i * ((size - 1) / (length - 1) if length > 1 else 0)}.get(mode)
+    at = {
+        "half_pixel": (i + 0.5) * scale - 0.5,
+        "asymmetric": i * scale,
+        "tf_half_pixel_for_nn": (i + 0.5) * scale,
+        "pytorch_half_pixel": (i + 0.5) * scale - 0.5 if length > 1 else i * 0,
+        "align_corners": i * ((size - 1) / (length - 1) if length > 1 else 0),
+    }.get(mode)
     if at is None or method not in ("nearest_neighbor", "linear"):
-        raise UnsupportedError(f"resize method {method!r} with coordinates {mode!r} has no evaluation rule", where="relax.image.resize2d")
+        raise UnsupportedError(
+            f"resize method {method!r} with coordinates {mode!r} has no evaluation rule", where="relax.image.resize2d"
+        )
     if method == "nearest_neighbor":
         epsilon = 1e-5  # TVM's guard: coordinates that are whole numbers but for rounding
-        index = {"round": np.round, "round_prefer_floor": lambda v: np.ceil(v - 0.5), "round_prefer_ceil": lambda v: np.floor(v + 0.5),
-                 "floor": lambda v: np.floor(v + epsilon), "ceil": lambda v: np.ceil(v - epsilon),
-                 "": lambda v: np.floor(v + epsilon)}.get(rounding)
+        index = {
+            "round": np.round,
+            "round_prefer_floor": lambda v: np.ceil(v - 0.5),
+            "round_prefer_ceil": lambda v: np.floor(v + 0.5),
+            "floor": lambda v: np.floor(v + epsilon),
+            "ceil": lambda v: np.ceil(v - epsilon),
+            "": lambda v: np.floor(v + epsilon),
+        }.get(rounding)
         if index is None:
             raise UnsupportedError(f"resize rounding {rounding!r} has no evaluation rule", where="relax.image.resize2d")
         low = np.clip(index(at), 0, size - 1).astype(np.int64)

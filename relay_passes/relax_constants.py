@@ -17,7 +17,9 @@ def quantized_constant(rewriter: Rewriter, expr: Expr) -> Call | None:
     return call if call is not None and all(isinstance(a, Constant) for a in call.args) else None
 
 
-def map_constant(rewriter: Rewriter, expr: Expr, move: Callable[[np.ndarray], np.ndarray], hint: str = "") -> Expr | None:
+def map_constant(
+    rewriter: Rewriter, expr: Expr, move: Callable[[np.ndarray], np.ndarray], hint: str = ""
+) -> Expr | None:
     """Apply a data movement to a constant or into a ``dequantize(const)``; None if ``expr`` is neither.
 
     The quantization axis of a per-channel constant is found again by moving a tensor of channel indices along.
@@ -37,8 +39,10 @@ def map_constant(rewriter: Rewriter, expr: Expr, move: Callable[[np.ndarray], np
             return None
     else:
         axis = max(moved.ndim - 1, 0)
-    return rewriter.emit(relax.op.dequantize(const(moved), call.args[1], call.args[2], axis=axis,
-                                             out_dtype=str(call.attrs.out_dtype)), hint or expr.name)
+    return rewriter.emit(
+        relax.op.dequantize(const(moved), call.args[1], call.args[2], axis=axis, out_dtype=str(call.attrs.out_dtype)),
+        hint or expr.name,
+    )
 
 
 def moved_axis(shape: Sequence[int], axis: int, move: Callable[[np.ndarray], np.ndarray]) -> int | None:

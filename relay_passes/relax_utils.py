@@ -22,7 +22,8 @@ PARTS_ATTR = "ergo_float_parts"
 """On main: JSON of the tensors that stay in float because 8 bits cannot carry them (`micro.float_parts`)."""
 
 CALIBRATED_ATTR = "ergo_calibrated"
-"""On main: JSON of what the quantization left in float behind the last arithmetic, ``{"tail": [tensor names]}``; there on all that we quantized."""
+"""On main: JSON of what the quantization left in float behind the last arithmetic, ``{"tail": [tensor names]}``; there
+on all that we quantized."""
 
 Constant = tvm.ir.GenericConst
 Call, Expr, Var = tvm.ir.Call, tvm.ir.Expr, tvm.ir.Var
@@ -33,7 +34,8 @@ _INFER = relax.BlockBuilder()
 
 
 def op_name(expr) -> str:
-    """Relax operator name of a call ("relax.nn.conv2d"); "" for anything that is not a call of a registered operator."""
+    """Relax operator name of a call ("relax.nn.conv2d"); "" for anything that is not a call of a registered
+    operator."""
     if isinstance(expr, Call) and isinstance(expr.op, tvm.ir.Op):
         return expr.op.name
     return ""
@@ -43,9 +45,13 @@ def shape_of(expr) -> tuple[int, ...]:
     """Static shape of a tensor expression. Errors: ModelError when it is unknown or symbolic."""
     shape = getattr(expr.ty, "shape", None)
     if shape is None or not all(isinstance(d, (int, tvm.tirx.IntImm)) for d in shape):
-        raise ModelError("a tensor has no static shape", where=str(getattr(expr, "name", op_name(expr))),
-                         required="every dimension a number", available=str(expr.ty),
-                         remedy="give the input shapes when loading the model (input_shapes={name: shape})")
+        raise ModelError(
+            "a tensor has no static shape",
+            where=str(getattr(expr, "name", op_name(expr))),
+            required="every dimension a number",
+            available=str(expr.ty),
+            remedy="give the input shapes when loading the model (input_shapes={name: shape})",
+        )
     return tuple(int(d) for d in shape)
 
 
@@ -57,13 +63,18 @@ def require_static_inputs(func: relax.Function) -> None:
             if isinstance(dim, (int, tvm.tirx.IntImm)):
                 continue
             numbers = ", ".join(str(int(d)) if isinstance(d, (int, tvm.tirx.IntImm)) else "1" for d in shape)
-            fixed = "" if not isinstance(dim, tvm.tirx.Var) else (
-                f'; or relax.transform.BindSymbolicVars({{"{dim.name}": 1}}, "main")(mod) before tvm.compile')
-            raise ModelError(f"dimension {str(dim)!r} (axis {axis}) of input {param.name!r} is not known",
-                             where=f"input {param.name!r}, {param.ty}",
-                             required="static shapes: the chip's memory is planned before the first run",
-                             remedy=f"tvm_ergo.compile and tvm_ergo.quantize take batch=1 (the first dimension) and "
-                                    f"input_shapes={{{param.name!r}: [{numbers}]}}{fixed}")
+            fixed = (
+                ""
+                if not isinstance(dim, tvm.tirx.Var)
+                else (f'; or relax.transform.BindSymbolicVars({{"{dim.name}": 1}}, "main")(mod) before tvm.compile')
+            )
+            raise ModelError(
+                f"dimension {str(dim)!r} (axis {axis}) of input {param.name!r} is not known",
+                where=f"input {param.name!r}, {param.ty}",
+                required="static shapes: the chip's memory is planned before the first run",
+                remedy=f"tvm_ergo.compile and tvm_ergo.quantize take batch=1 (the first dimension) and "
+                f"input_shapes={{{param.name!r}: [{numbers}]}}{fixed}",
+            )
 
 
 def dtype_of(expr) -> str:
@@ -113,7 +124,9 @@ def safe_name(name: str) -> str:
 def main_of(mod: tvm.IRModule) -> relax.Function:
     """The function ``main`` of a module. Errors: ModelError when there is none."""
     if "main" not in [g.name_hint for g in mod.get_global_vars()]:
-        raise ModelError("the module has no function 'main'", available=", ".join(g.name_hint for g in mod.get_global_vars()))
+        raise ModelError(
+            "the module has no function 'main'", available=", ".join(g.name_hint for g in mod.get_global_vars())
+        )
     func = mod["main"]
     if not isinstance(func, relax.Function):
         raise ModelError("'main' is not a Relax function", available=type(func).__name__)
@@ -121,15 +134,19 @@ def main_of(mod: tvm.IRModule) -> relax.Function:
 
 
 def bindings_of(func: relax.Function) -> list[tuple[Var, Expr]]:
-    """All bindings of a straight-line function, in order, blocks joined. Errors: ModelError for match_cast or control flow."""
+    """All bindings of a straight-line function, in order, blocks joined. Errors: ModelError for match_cast or control
+    flow."""
     pairs = []
     if not isinstance(func.body, relax.SeqExpr):
         return pairs
     for block in func.body.blocks:
         for binding in block.bindings:
             if not isinstance(binding, relax.VarBinding) or isinstance(binding.value, relax.If):
-                raise ModelError("the model has control flow or dynamic shapes", where=str(binding.var.name),
-                                 remedy="export it with static shapes and without If/Loop")
+                raise ModelError(
+                    "the model has control flow or dynamic shapes",
+                    where=str(binding.var.name),
+                    remedy="export it with static shapes and without If/Loop",
+                )
             pairs.append((binding.var, binding.value))
     return pairs
 
@@ -177,8 +194,8 @@ class Rewriter:
 
     ``rewrite(var, value)`` gets a binding whose operands are already the new ones and returns the expression that takes
     its place: a Call or Tuple is bound under the old name, a variable or constant simply replaces the old variable.
-    ``emit`` binds helper values. Afterwards dead bindings are gone, outputs are non-dataflow variables, one block is left.
-    """
+    ``emit`` binds helper values. Afterwards dead bindings are gone, outputs are non-dataflow variables, one block is
+    left."""
 
     def __init__(self, mod: tvm.IRModule):
         self.mod, self.func = mod, main_of(mod)
@@ -205,12 +222,16 @@ class Rewriter:
         return body
 
     def emit(self, value: Expr, hint: str = "") -> Expr:
-        """Bind ``value`` to a new variable (variables, constants and shapes are returned as they are); operands may be nested calls."""
+        """Bind ``value`` to a new variable (variables, constants and shapes are returned as they are); operands may be
+        nested calls."""
         if isinstance(value, (Var, Constant, relax.ShapeExpr)):
             return value
         if isinstance(value, Call):
-            value = infer(Call(value.op, [self._flat(a) for a in value.args], value.attrs, value.ty_args)) if any(
-                isinstance(a, Call) for a in value.args) else infer(value)
+            value = (
+                infer(Call(value.op, [self._flat(a) for a in value.args], value.attrs, value.ty_args))
+                if any(isinstance(a, Call) for a in value.args)
+                else infer(value)
+            )
         else:
             value = infer(value)
         var = relax.DataflowVar(hint or self._hint, value.ty)
@@ -247,7 +268,8 @@ class Rewriter:
 
 
 def assemble(mod: tvm.IRModule, func: relax.Function, bindings: list[tuple[Var, Expr]], body: Expr) -> tvm.IRModule:
-    """A module like ``mod`` whose main has these bindings in one dataflow block: unused ones dropped, names made unique."""
+    """A module like ``mod`` whose main has these bindings in one dataflow block: unused ones dropped, names made
+    unique."""
     alive = set(variables_in(body))
     kept = []
     for var, value in reversed(bindings):
@@ -300,5 +322,6 @@ def _unique(name: str, taken: set[str]) -> str:
 
 
 def _mentions(bindings: list, gvar) -> bool:
-    return any(isinstance(a, tvm.ir.GlobalVar) and a.name_hint == gvar.name_hint
-               for b in bindings for a in children(b.value))
+    return any(
+        isinstance(a, tvm.ir.GlobalVar) and a.name_hint == gvar.name_hint for b in bindings for a in children(b.value)
+    )

@@ -1,9 +1,9 @@
 """A chip as data: memory, engines, clock and voltage points, energy per event. Every number carries its source.
 
-Chip files are JSON; a number is ``{"value": 4096, "source": "..."}`` (a bare number is accepted in a user's own file) and an
-energy is ``{"pj": 0.1, "source": "...", "scaling": "..."}`` at ``reference_v``. Dynamic energy scales with the square of the
-voltage, leakage power linearly with the voltage (constant leakage current: a simplification, stated in the files).
-"""
+Chip files are JSON; a number is ``{"value": 4096, "source": "..."}`` (a bare number is accepted in a user's own file)
+and an energy is ``{"pj": 0.1, "source": "...", "scaling": "..."}`` at ``reference_v``. Dynamic energy scales with the
+square of the voltage, leakage power linearly with the voltage (constant leakage current: a simplification, stated in
+the files)."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from numbers import Integral
 from pathlib import Path
 
 from tvm_ergo.target.errors import TargetError
-from tvm_ergo.target.limits import parsed_json
 from tvm_ergo.target.isa.cost import Event
+from tvm_ergo.target.limits import parsed_json
 from tvm_ergo.target.sums import added
 
 CHIPS_FOLDER = Path(__file__).parent / "chips"
@@ -37,9 +37,15 @@ class TensorEngine:
     read_bytes_per_cycle: int  # unified memory to engine
     write_bytes_per_cycle: int
     issue_cycles: int  # fixed start-up and drain of one instruction
-    weight_decoder_lanes: int = 0  # decoders of coded weights between the memory and the weight buffer, one step each per cycle; 0: none
-    output_table_lanes: int = 0  # look-ups of the output stage per cycle (`target/isa/output_table`); 0: it has no table, and activations run on the vector engine
-    zero_gating: float = 0.0  # share of a product's and its sum's energy saved where an operand is zero (`target/machine/zeros`)
+    weight_decoder_lanes: int = (
+        0  # decoders of coded weights between the memory and the weight buffer, one step each per cycle; 0: none
+    )
+    # look-ups of the output stage per cycle (`target/isa/output_table`); 0: it has no table, and activations run on the
+    # vector engine
+    output_table_lanes: int = 0
+    zero_gating: float = (
+        0.0  # share of a product's and its sum's energy saved where an operand is zero (`target/machine/zeros`)
+    )
 
     @property
     def macs_per_cycle(self) -> int:
@@ -89,7 +95,8 @@ class Cpu:
 
 @dataclass(frozen=True)
 class Gating:
-    """Leakage by part at the reference voltage, and what can be switched off. What ``leakage_mw`` has beyond these parts is the memory's.
+    """Leakage by part at the reference voltage, and what can be switched off. What ``leakage_mw`` has beyond these
+    parts is the memory's.
 
     ``..._wake_pj``: energy of switching a part on again, at the reference voltage.
     """
@@ -146,11 +153,12 @@ class Energy:
 class Chip:
     """Everything the compiler and the emulator know about a chip.
 
-    process_nm : feature size. memory_bytes : the unified memory. bank_bytes : one bank of it. points : settings, the first
-    is the default. reference_v : voltage of ``energy`` and ``leakage_mw``. leakage_mw : static power while running.
-    idle_mw : total power between inferences with the memory retained, nothing switched off. gating : what can be (`target/machine/power`); None: nothing,
-    as in chip files older than it. sources : text per number, by path in the file.
-    """
+    process_nm : feature size. memory_bytes : the unified memory. bank_bytes : one bank of it. points : settings, the
+    first is the default. reference_v : voltage of ``energy`` and ``leakage_mw``. leakage_mw : static power while
+    running.
+    idle_mw : total power between inferences with the memory retained, nothing switched off. gating : what can be
+    (`target/machine/power`); None: nothing, as in chip files older than it. sources : text per number, by path in the
+    file."""
 
     name: str
     process_nm: float
@@ -172,13 +180,20 @@ class Chip:
     def __hash__(self) -> int:
         return hash((self.name, self.memory_bytes))
 
-    def with_memory(self, memory_bytes: int | str) -> "Chip":
-        """The same chip with another size of unified memory, in bytes or as in "64KiB"; its leakage stays that of the chip as it is made. Errors: TargetError outside 1 to 2**32 bytes."""
+    def with_memory(self, memory_bytes: int | str) -> Chip:
+        """The same chip with another size of unified memory, in bytes or as in "64KiB"; its leakage stays that of the
+        chip as it is made. Errors: TargetError outside 1 to 2**32 bytes."""
         if isinstance(memory_bytes, str):
             memory_bytes = bytes_of(memory_bytes)
-        memory_bytes = int(memory_bytes) if isinstance(memory_bytes, Integral) and not isinstance(memory_bytes, bool) else memory_bytes
+        memory_bytes = (
+            int(memory_bytes)
+            if isinstance(memory_bytes, Integral) and not isinstance(memory_bytes, bool)
+            else memory_bytes
+        )
         if not isinstance(memory_bytes, int) or isinstance(memory_bytes, bool) or not 1 <= memory_bytes <= 2**32:
-            raise TargetError(f"a unified memory of {memory_bytes!r} bytes", where=self.name, required="1 to 2**32 bytes, an integer")
+            raise TargetError(
+                f"a unified memory of {memory_bytes!r} bytes", where=self.name, required="1 to 2**32 bytes, an integer"
+            )
         return replace(self, memory_bytes=memory_bytes, sources={**self.sources, "memory_bytes": "set by the user"})
 
     def point(self, name: str | Point | None = None) -> Point:
@@ -188,15 +203,20 @@ class Chip:
         for point in self.points:
             if name is None or point.name == name:
                 return point
-        raise TargetError(f"chip {self.name} has no operating point {name!r}", available=", ".join(p.name for p in self.points))
+        raise TargetError(
+            f"chip {self.name} has no operating point {name!r}", available=", ".join(p.name for p in self.points)
+        )
 
     def energy_pj(self, events: dict[Event, int], point: Point | str | None = None) -> float:
         """Dynamic energy of counted events at a point: sum(count * pJ) * (V / reference_v)**2."""
         voltage = self.point(point).voltage_v
-        return added(count * self.energy[event].pj for event, count in events.items()) * (voltage / self.reference_v) ** 2
+        return (
+            added(count * self.energy[event].pj for event, count in events.items()) * (voltage / self.reference_v) ** 2
+        )
 
     def leakage_pj(self, cycles: float, point: Point | str | None = None) -> float:
-        """Static energy of ``cycles`` at a point: leakage_mw * V / reference_v over cycles / clock (1 mW s = 1e9 pJ)."""
+        """Static energy of ``cycles`` at a point: leakage_mw * V / reference_v over cycles / clock (1 mW s = 1e9
+        pJ)."""
         point = self.point(point)
         return self.leakage_mw * (point.voltage_v / self.reference_v) * (cycles / point.clock_hz) * 1e9
 
@@ -207,7 +227,7 @@ class Chip:
         return chip_to_json(self)
 
     @classmethod
-    def from_json(cls, data: dict, where: str = "chip") -> "Chip":
+    def from_json(cls, data: dict, where: str = "chip") -> Chip:
         """Errors: TargetError naming the key and what was expected."""
         from tvm_ergo.target.chip_file import chip_from_json
 
@@ -228,8 +248,11 @@ def chip(name: str) -> Chip:
     known = chip_names()
     name = ALIASES.get(name, name)
     if name not in known:
-        raise TargetError(f"unknown chip {name!r}", available=", ".join([*ALIASES, *known]),
-                          remedy="load_chip(path) reads a chip file of your own")
+        raise TargetError(
+            f"unknown chip {name!r}",
+            available=", ".join([*ALIASES, *known]),
+            remedy="load_chip(path) reads a chip file of your own",
+        )
     return load_chip(CHIPS_FOLDER / f"{name.replace('/', '')}.json")
 
 
@@ -243,5 +266,7 @@ def load_chip(path) -> Chip:
     try:
         data = parsed_json(Path(path).read_bytes(), constants=True)
     except (OSError, ValueError) as error:
-        raise TargetError(f"cannot read chip file: {error}", where=str(path), required="a JSON file as written by Chip.to_json") from None
+        raise TargetError(
+            f"cannot read chip file: {error}", where=str(path), required="a JSON file as written by Chip.to_json"
+        ) from None
     return Chip.from_json(data, str(path))

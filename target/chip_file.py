@@ -5,13 +5,33 @@ from __future__ import annotations
 from dataclasses import MISSING, fields
 from typing import get_type_hints
 
-from tvm_ergo.target.chip import UNSOURCED, Chip, Cpu, DataMover, Energy, Gating, Point, SparseEngine, TensorEngine, VectorEngine
+from tvm_ergo.target.chip import (
+    UNSOURCED,
+    Chip,
+    Cpu,
+    DataMover,
+    Energy,
+    Gating,
+    Point,
+    SparseEngine,
+    TensorEngine,
+    VectorEngine,
+)
 from tvm_ergo.target.errors import TargetError
 from tvm_ergo.target.isa.cost import Event
 
 PARTS = {"tensor": TensorEngine, "vector": VectorEngine, "sparse": SparseEngine, "dma": DataMover, "cpu": Cpu}
 LARGEST = 2**63  # of any number in a chip file; also refuses NaN and infinity
-MAY_BE_ZERO = {"issue_cycles", "leakage_mw", "idle_mw", "pj", "weight_decoder_lanes", "output_table_lanes", "zero_gating", *(f.name for f in fields(Gating))}
+MAY_BE_ZERO = {
+    "issue_cycles",
+    "leakage_mw",
+    "idle_mw",
+    "pj",
+    "weight_decoder_lanes",
+    "output_table_lanes",
+    "zero_gating",
+    *(f.name for f in fields(Gating)),
+}
 ROUNDING = 1 + 1e-9
 
 
@@ -25,12 +45,18 @@ def chip_to_json(chip: Chip) -> dict:
     for field in fields(Chip):
         value = getattr(chip, field.name)
         if field.name in PARTS or (field.name == "gating" and value is not None):
-            data[field.name] = {f.name: sourced(f"{field.name}.{f.name}", getattr(value, f.name)) for f in fields(value)}
+            data[field.name] = {
+                f.name: sourced(f"{field.name}.{f.name}", getattr(value, f.name)) for f in fields(value)
+            }
         elif isinstance(value, (int, float)):
             data[field.name] = sourced(field.name, value)
-    data["points"] = [{"name": p.name, **{key: sourced(f"points[{i}].{key}", getattr(p, key)) for key in ("clock_hz", "voltage_v")}}
-                      for i, p in enumerate(chip.points)]
-    data["energy"] = {event.value: {"pj": e.pj, "source": e.source, "scaling": e.scaling} for event, e in chip.energy.items()}
+    data["points"] = [
+        {"name": p.name, **{key: sourced(f"points[{i}].{key}", getattr(p, key)) for key in ("clock_hz", "voltage_v")}}
+        for i, p in enumerate(chip.points)
+    ]
+    data["energy"] = {
+        event.value: {"pj": e.pj, "source": e.source, "scaling": e.scaling} for event, e in chip.energy.items()
+    }
     return data
 
 
@@ -46,7 +72,9 @@ class _File:
         self.where, self.sources = where, {}
 
     def fail(self, key: str, expected: str, found):
-        raise TargetError(f"chip file: wrong key {key!r}", where=self.where, required=expected, available=repr(found)[:120])
+        raise TargetError(
+            f"chip file: wrong key {key!r}", where=self.where, required=expected, available=repr(found)[:120]
+        )
 
     def keys(self, path: str, data, expected: list[str]) -> dict:
         if not isinstance(data, dict):
@@ -68,9 +96,16 @@ class _File:
         return self.plain_number(path, value, kind)
 
     def plain_number(self, path: str, value, kind: type):
-        expected = f"a finite number {'>= 0' if path.split('.')[-1] in MAY_BE_ZERO else '> 0'}" + (", an integer" if kind is int else "")
+        expected = f"a finite number {'>= 0' if path.split('.')[-1] in MAY_BE_ZERO else '> 0'}" + (
+            ", an integer" if kind is int else ""
+        )
         wrong = isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) < LARGEST
-        if wrong or value < 0 or (value == 0 and path.split(".")[-1] not in MAY_BE_ZERO) or (kind is int and value != int(value)):
+        if (
+            wrong
+            or value < 0
+            or (value == 0 and path.split(".")[-1] not in MAY_BE_ZERO)
+            or (kind is int and value != int(value))
+        ):
             self.fail(path, expected, value)
         return kind(value)
 
@@ -85,8 +120,14 @@ class _File:
         if isinstance(data, dict):
             data = {**{f.name: f.default for f in fields(cls) if f.default is not MISSING}, **data}
         self.keys(path, data, list(hints))
-        return cls(**{key: self.text(f"{path}.{key}", data[key]) if kind is str else self.number(f"{path}.{key}", data[key], kind)
-                      for key, kind in hints.items()})
+        return cls(
+            **{
+                key: self.text(f"{path}.{key}", data[key])
+                if kind is str
+                else self.number(f"{path}.{key}", data[key], kind)
+                for key, kind in hints.items()
+            }
+        )
 
     def chip(self, data) -> Chip:
         hints = get_type_hints(Chip)
@@ -106,7 +147,9 @@ class _File:
         values["points"] = tuple(self.part(f"points[{i}]", Point, point) for i, point in enumerate(points))
         if len({p.name for p in values["points"]}) != len(points):
             self.fail("points", "a different name for each point", [p.name for p in values["points"]])
-        return Chip(name=self.text("name", data["name"]), **values, energy=self.energy(data["energy"]), sources=self.sources)
+        return Chip(
+            name=self.text("name", data["name"]), **values, energy=self.energy(data["energy"]), sources=self.sources
+        )
 
     def gating(self, data, leakage_mw: float) -> Gating | None:
         """None where the file has none, as those older than it."""
@@ -116,7 +159,11 @@ class _File:
         if found.retention > 1:
             self.fail("gating.retention", "a share, 0 to 1", found.retention)
         if found.logic_mw > leakage_mw * ROUNDING:
-            self.fail("leakage_mw", f"at least {found.logic_mw:g}, the sum of the logic's parts in 'gating'; what is above is the memory's", leakage_mw)
+            self.fail(
+                "leakage_mw",
+                f"at least {found.logic_mw:g}, the sum of the logic's parts in 'gating'; what is above is the memory's",
+                leakage_mw,
+            )
         return found
 
     def energy(self, data) -> dict[Event, Energy]:
@@ -126,6 +173,9 @@ class _File:
         for key, entry in self.keys("energy", data, [event.value for event in Event]).items():
             path = f"energy.{key}"
             self.keys(path, entry, ["pj", "source", "scaling"])
-            table[Event(key)] = Energy(self.plain_number(f"{path}.pj", entry["pj"], float), self.text(f"{path}.source", entry["source"]),
-                                       self.text(f"{path}.scaling", entry["scaling"]))
+            table[Event(key)] = Energy(
+                self.plain_number(f"{path}.pj", entry["pj"], float),
+                self.text(f"{path}.source", entry["source"]),
+                self.text(f"{path}.scaling", entry["scaling"]),
+            )
         return {event: table[event] for event in Event}

@@ -19,8 +19,15 @@ class ErgoError(Exception):
     remedy : what the user can do about it.
     """
 
-    def __init__(self, what: str, *, where: str | None = None, required: str | None = None,
-                 available: str | None = None, remedy: str | None = None):
+    def __init__(
+        self,
+        what: str,
+        *,
+        where: str | None = None,
+        required: str | None = None,
+        available: str | None = None,
+        remedy: str | None = None,
+    ):
         self.what, self.where, self.required, self.available, self.remedy = what, where, required, available, remedy
         super().__init__(str(self))
 
@@ -37,14 +44,15 @@ class ErgoError(Exception):
 
 
 def restored(error: ErgoError) -> ErgoError:
-    """The error with its parts, where only its text came through (TVM's function boundary hands over the text alone)."""
+    """The error with its parts, where only its text came through (TVM's function boundary hands over the text
+    alone)."""
     head, *rest = error.what.split("\n")
     parts: dict[str, str] = {}
     for line in rest:
         label = next((label for label in LABELS if line.startswith(f"  {label}: ") and label not in parts), None)
         if label is None:
             return error
-        parts[label] = line[len(label) + 4:]
+        parts[label] = line[len(label) + 4 :]
     return type(error)(head, **parts) if parts and not any(getattr(error, label) for label in LABELS) else error
 
 

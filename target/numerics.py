@@ -1,9 +1,9 @@
 """Fixed-point arithmetic of the chip: the one definition of requantization.
 
-A real scale is carried as ``multiplier * 2**-shift`` with a multiplier of 24 bits, i.e. exactly a float32 significand, so
-the fixed-point scale equals ``float32(scale)`` to the bit. 24 bits rather than TFLite's 31: a 32 x 24 bit product of any
-accumulator below 2**29 fits a float64 exactly (the emulator's fast path), the hardware multiplier is a quarter smaller,
-and the relative error of 2**-24 can move a result only where it lies within 2**-24 of a rounding tie.
+A real scale is carried as ``multiplier * 2**-shift`` with a multiplier of 24 bits, i.e. exactly a float32 significand,
+so the fixed-point scale equals ``float32(scale)`` to the bit. 24 bits rather than TFLite's 31: a 32 x 24 bit product of
+any accumulator below 2**29 fits a float64 exactly (the emulator's fast path), the hardware multiplier is a quarter
+smaller, and the relative error of 2**-24 can move a result only where it lies within 2**-24 of a rounding tie.
 
 Rounding is "half up" (towards plus infinity): ``floor(x + 1/2)``, one addition and an arithmetic shift. ONNX rounds
 half to even in float, TFLite half away from zero: results differ from ours by at most 1, at ties only.
@@ -22,9 +22,8 @@ MAX_SHIFT = 62
 def quantize_multiplier(scale: float) -> tuple[int, int]:
     """``(multiplier, shift)`` with ``multiplier * 2**-shift == float32(scale)``, multiplier in [2**23, 2**24) or 0.
 
-    Parameters: scale, finite, 0 <= scale < 2**24. Scales below 2**-39 become (0, 0): no int32 accumulator can reach 1/2.
-    Errors: ValueError for NaN, infinite, negative or too large scales.
-    """
+    Parameters: scale, finite, 0 <= scale < 2**24. Scales below 2**-39 become (0, 0): no int32 accumulator can reach
+    1/2. Errors: ValueError for NaN, infinite, negative or too large scales."""
     scale = float(np.float32(scale))
     if not math.isfinite(scale) or scale < 0 or scale >= 2.0**MULTIPLIER_BITS:
         raise ValueError(f"scale {scale} cannot be carried as a {MULTIPLIER_BITS}-bit multiplier and a right shift")

@@ -1,8 +1,7 @@
 """A Program: what the chip loads and runs, as bytes, as text, and as a value.
 
-Bytes, little-endian: magic ``ERGO``, version u16, flags u16 (0), SHA-256 (32 bytes, over magic, version, flags, length and
-payload), payload length u64, payload. The text form (``program_text``) round-trips to the same Program.
-"""
+Bytes, little-endian: magic ``ERGO``, version u16, flags u16 (0), SHA-256 (32 bytes, over magic, version, flags, length
+and payload), payload length u64, payload. The text form (``program_text``) round-trips to the same Program."""
 
 from __future__ import annotations
 
@@ -38,8 +37,8 @@ class BufferKind(IntEnum):
 class Port:
     """A named input or output of the whole program.
 
-    streamed : an input that RECEIVE instructions take piece by piece; its operand says type and shape (dense, address 0), not a place.
-    """
+    streamed : an input that RECEIVE instructions take piece by piece; its operand says type and shape (dense, address
+    0), not a place."""
 
     name: str
     operand: Operand
@@ -71,12 +70,17 @@ class Buffer:
         if isinstance(kind, str) and kind.upper() in BufferKind.__members__:
             kind = BufferKind[kind.upper()]
         if kind not in tuple(BufferKind):
-            raise ProgramError(f"unknown buffer kind {self.kind!r}", where=f"buffer {self.name!r}",
-                               available=", ".join(k.name.lower() for k in BufferKind))
+            raise ProgramError(
+                f"unknown buffer kind {self.kind!r}",
+                where=f"buffer {self.name!r}",
+                available=", ".join(k.name.lower() for k in BufferKind),
+            )
         object.__setattr__(self, "kind", BufferKind(kind))
         for value in (self.addr, self.size_bytes, self.first, self.last):
             if not 0 <= value < 2**64:
-                raise ProgramError(f"buffer field {value} is not an unsigned 64-bit number", where=f"buffer {self.name!r}")
+                raise ProgramError(
+                    f"buffer field {value} is not an unsigned 64-bit number", where=f"buffer {self.name!r}"
+                )
 
 
 @dataclass
@@ -106,7 +110,9 @@ class Program:
         try:
             self.meta = json.loads(json.dumps(self.meta, allow_nan=False))
         except (TypeError, ValueError) as error:
-            raise ProgramError(f"the program's meta cannot be stored: {error}", required="JSON values, finite numbers") from None
+            raise ProgramError(
+                f"the program's meta cannot be stored: {error}", required="JSON values, finite numbers"
+            ) from None
         if not isinstance(self.meta, dict):
             raise ProgramError("the program's meta is not an object")
 
@@ -118,23 +124,35 @@ class Program:
         return HEAD.pack(MAGIC, VERSION, 0, digest, len(payload)) + payload
 
     @classmethod
-    def from_bytes(cls, data: bytes) -> "Program":
+    def from_bytes(cls, data: bytes) -> Program:
         """Errors: ProgramError saying what is wrong: magic, version, truncation, trailing bytes, checksum, a field."""
         data = bytes(data)
-        if data[:4] != MAGIC[:len(data)] or not data:
+        if data[:4] != MAGIC[: len(data)] or not data:
             raise ProgramError("this is not an Ergo program", required=f"magic {MAGIC!r}", available=repr(data[:4]))
         if len(data) < HEAD.size:
-            raise ProgramError("the program is truncated inside its header", required=f"{HEAD.size} bytes", available=f"{len(data)}")
+            raise ProgramError(
+                "the program is truncated inside its header", required=f"{HEAD.size} bytes", available=f"{len(data)}"
+            )
         _, version, flags, digest, length = HEAD.unpack_from(data)
         if version != VERSION:
-            raise ProgramError(f"the program has version {version}", required=f"version {VERSION}", remedy="compile the network again")
-        payload = memoryview(data)[HEAD.size:]
+            raise ProgramError(
+                f"the program has version {version}", required=f"version {VERSION}", remedy="compile the network again"
+            )
+        payload = memoryview(data)[HEAD.size :]
         if len(payload) < length:
-            raise ProgramError("the program is truncated", required=f"{length} bytes behind the header", available=f"{len(payload)}")
+            raise ProgramError(
+                "the program is truncated", required=f"{length} bytes behind the header", available=f"{len(payload)}"
+            )
         if len(payload) > length:
-            raise ProgramError("the program has trailing bytes", required=f"{length} bytes behind the header", available=f"{len(payload)}")
+            raise ProgramError(
+                "the program has trailing bytes",
+                required=f"{length} bytes behind the header",
+                available=f"{len(payload)}",
+            )
         if hashlib.sha256(MAGIC + struct.pack("<HHQ", version, flags, length) + payload).digest() != digest:
-            raise ProgramError("the program's checksum does not match: its bytes were changed", remedy="copy or compile it again")
+            raise ProgramError(
+                "the program's checksum does not match: its bytes were changed", remedy="copy or compile it again"
+            )
         return _decode(cls, bytes(payload))
 
     # ---- text ------------------------------------------------------------------------------------------------------
@@ -145,7 +163,7 @@ class Program:
         return program_to_text(self)
 
     @classmethod
-    def from_text(cls, text: str) -> "Program":
+    def from_text(cls, text: str) -> Program:
         """Errors: ProgramError naming the line."""
         from tvm_ergo.target.program_text import program_from_text
 
@@ -158,17 +176,26 @@ class Program:
         issued: Counter = Counter()
         for index, instruction in enumerate(self.instructions):
             where = f"instruction {index}: {instruction.to_text()}"
-            for operand in instruction.reads() + instruction.writes():  # bounds first: they limit the work of the checks
+            for operand in (
+                instruction.reads() + instruction.writes()
+            ):  # bounds first: they limit the work of the checks
                 self._inside(operand.extent, where)
             instruction.check()
             if isinstance(instruction, Receive):
                 self._receives(instruction, where)
             for engine, count in instruction.waits.items():
                 if count > issued[engine]:
-                    raise ProgramError(f"waits for {count} {engine.name} instructions", where=where,
-                                       available=f"{issued[engine]} precede it: it would wait for ever")
+                    raise ProgramError(
+                        f"waits for {count} {engine.name} instructions",
+                        where=where,
+                        available=f"{issued[engine]} precede it: it would wait for ever",
+                    )
             if instruction.node >= max(1, len(self.nodes)):
-                raise ProgramError(f"node {instruction.node} is not in the node table", where=where, available=f"{len(self.nodes)} nodes")
+                raise ProgramError(
+                    f"node {instruction.node} is not in the node table",
+                    where=where,
+                    available=f"{len(self.nodes)} nodes",
+                )
             if isinstance(instruction, Halt) != (index == len(self.instructions) - 1):
                 raise ProgramError("HALT must be the last instruction and the only HALT", where=where)
             issued[instruction.engine] += 1
@@ -179,9 +206,18 @@ class Program:
         """The port exists, is streamed, and has what is received from it."""
         port = self.inputs[instruction.port] if instruction.port < len(self.inputs) else None
         if port is None or not port.streamed:
-            raise ProgramError(f"input port {instruction.port} is not streamed", where=where, available=", ".join(p.name for p in self.inputs if p.streamed) or "none")
+            raise ProgramError(
+                f"input port {instruction.port} is not streamed",
+                where=where,
+                available=", ".join(p.name for p in self.inputs if p.streamed) or "none",
+            )
         if instruction.source.extent[1] > port.operand.size_bytes or instruction.out.dtype != port.operand.dtype:
-            raise ProgramError(f"what is received is not in port {port.name!r}", where=where, required=str(instruction.source), available=str(port.operand))
+            raise ProgramError(
+                f"what is received is not in port {port.name!r}",
+                where=where,
+                required=str(instruction.source),
+                available=str(port.operand),
+            )
 
     def _validate_layout(self) -> None:
         if not 1 <= self.memory_bytes <= 2**32:
@@ -197,20 +233,31 @@ class Program:
             if not port.streamed:
                 self._inside(port.operand.extent, f"port {port.name!r}")
             elif port in self.outputs or port.operand.addr or not port.operand.is_contiguous:
-                raise ProgramError("a streamed port is an input, dense, at address 0", where=f"port {port.name!r}", available=str(port.operand))
+                raise ProgramError(
+                    "a streamed port is an input, dense, at address 0",
+                    where=f"port {port.name!r}",
+                    available=str(port.operand),
+                )
         for buffer in self.buffers:
             self._inside((buffer.addr, buffer.addr + buffer.size_bytes), f"buffer {buffer.name!r}")
             if buffer.first > buffer.last or buffer.last > len(self.instructions):
-                raise ProgramError(f"lifetime [{buffer.first}, {buffer.last})", where=f"buffer {buffer.name!r}",
-                                   required=f"ordered, within the {len(self.instructions)} instructions")
+                raise ProgramError(
+                    f"lifetime [{buffer.first}, {buffer.last})",
+                    where=f"buffer {buffer.name!r}",
+                    required=f"ordered, within the {len(self.instructions)} instructions",
+                )
         for ports in (self.inputs, self.outputs):
             if len({port.name for port in ports}) != len(ports):
                 raise ProgramError("two ports have the same name", available=", ".join(port.name for port in ports))
 
     def _inside(self, span: tuple[int, int], where: str) -> None:
         if span[0] < 0 or span[1] > self.memory_bytes:
-            raise ProgramError("bytes outside the unified memory", where=where, required=f"[{span[0]:#x}, {span[1]:#x})",
-                               available=f"[0, {self.memory_bytes:#x})")
+            raise ProgramError(
+                "bytes outside the unified memory",
+                where=where,
+                required=f"[{span[0]:#x}, {span[1]:#x})",
+                available=f"[0, {self.memory_bytes:#x})",
+            )
 
 
 def _text(value: str) -> bytes:
@@ -230,7 +277,9 @@ def _encode(program: Program) -> bytes:
         parts.extend(map(one, items))
 
     section(program.nodes, lambda n: _text(n.name) + _text(n.op) + _text(n.layer))
-    section(program.buffers, lambda b: _text(b.name) + struct.pack("<QQQQB", b.addr, b.size_bytes, b.first, b.last, b.kind))
+    section(
+        program.buffers, lambda b: _text(b.name) + struct.pack("<QQQQB", b.addr, b.size_bytes, b.first, b.last, b.kind)
+    )
     for ports in (program.inputs, program.outputs):
         section(ports, lambda p: _text(p.name) + _OPERAND.pack(p.operand) + struct.pack("<B", p.streamed))
     section(program.data, lambda d: struct.pack("<QQ", d[0], len(d[1])) + d[1])
@@ -251,7 +300,7 @@ def _decode(cls, payload: bytes) -> Program:
         return [one() for _ in range(reader.unpack("I")[0])]
 
     def flag() -> bool:
-        value, = reader.unpack("B")
+        (value,) = reader.unpack("B")
         if value > 1:
             raise ProgramError(f"a port is marked {value}", required="0, or 1 for a streamed one")
         return bool(value)
@@ -274,7 +323,19 @@ def _decode(cls, payload: bytes) -> Program:
     inputs, outputs = (section(lambda: Port(text(), _OPERAND.unpack(reader), flag())) for _ in range(2))
     data, instructions = section(one_data), section(one_instruction)
     if reader.offset != reader.end:
-        raise ProgramError("bytes behind the last instruction", where=f"payload offset {reader.offset}",
-                           available=f"{reader.end - reader.offset} bytes")
-    return cls(chip_name=chip_name, memory_bytes=memory_bytes, meta=meta, nodes=nodes, buffers=buffers, inputs=inputs,
-               outputs=outputs, data=data, instructions=instructions)
+        raise ProgramError(
+            "bytes behind the last instruction",
+            where=f"payload offset {reader.offset}",
+            available=f"{reader.end - reader.offset} bytes",
+        )
+    return cls(
+        chip_name=chip_name,
+        memory_bytes=memory_bytes,
+        meta=meta,
+        nodes=nodes,
+        buffers=buffers,
+        inputs=inputs,
+        outputs=outputs,
+        data=data,
+        instructions=instructions,
+    )

@@ -38,19 +38,22 @@ def program_to_text(program) -> str:
     lines = [f".program {VERSION}", _line(".chip", program.chip_name), _line(".memory", program.memory_bytes)]
     lines += [_line(".meta", key, value) for key, value in program.meta.items()]
     lines += [_line(".node", n.name, n.op, n.layer) for n in program.nodes]
-    lines += [_line(".buffer", b.name, b.addr, b.size_bytes, b.first, b.last, b.kind.name.lower()) for b in program.buffers]
+    lines += [
+        _line(".buffer", b.name, b.addr, b.size_bytes, b.first, b.last, b.kind.name.lower()) for b in program.buffers
+    ]
     for directive, ports in ((".input", program.inputs), (".output", program.outputs)):
         lines += [f"{_line('.stream' if p.streamed else directive, p.name)} {format_operand(p.operand)}" for p in ports]
     for addr, content in program.data:
         lines.append(_line(".data", addr, len(content)))
         for start in range(0, len(content), BASE64_BYTES_PER_LINE):
-            lines.append("  " + base64.b64encode(content[start:start + BASE64_BYTES_PER_LINE]).decode("ascii"))
+            lines.append("  " + base64.b64encode(content[start : start + BASE64_BYTES_PER_LINE]).decode("ascii"))
     lines += [instruction.to_text() for instruction in program.instructions]
     return "\n".join(lines) + "\n"
 
 
 def strip_data(text: str) -> str:
-    """The text without the base64 lines, for reading; what is left cannot be assembled again unless there was no data."""
+    """The text without the base64 lines, for reading; what is left cannot be assembled again unless there was no
+    data."""
     return "\n".join(line for line in text.split("\n") if not line.startswith("  "))
 
 
@@ -135,11 +138,23 @@ class _TextReader:
                 raise ProgramError(f"the program text has no {directive} line")
         for addr, size, content in self.data:
             if len(content) != size:
-                raise ProgramError("a data section has the wrong length", where=f".data {addr}", required=f"{size} bytes",
-                                   available=f"{len(content)}")
-        return Program(chip_name=self.chip, instructions=self.instructions, data=[(a, bytes(c)) for a, _, c in self.data],
-                       inputs=self.inputs,
-                       outputs=self.outputs, memory_bytes=self.memory, nodes=self.nodes, buffers=self.buffers, meta=self.meta)
+                raise ProgramError(
+                    "a data section has the wrong length",
+                    where=f".data {addr}",
+                    required=f"{size} bytes",
+                    available=f"{len(content)}",
+                )
+        return Program(
+            chip_name=self.chip,
+            instructions=self.instructions,
+            data=[(a, bytes(c)) for a, _, c in self.data],
+            inputs=self.inputs,
+            outputs=self.outputs,
+            memory_bytes=self.memory,
+            nodes=self.nodes,
+            buffers=self.buffers,
+            meta=self.meta,
+        )
 
 
 def _values(text: str, *kinds: type) -> list:
@@ -152,6 +167,8 @@ def _values(text: str, *kinds: type) -> list:
             position += len(text[position:]) - len(text[position:].lstrip(" "))
     except (ValueError, RecursionError) as error:
         raise ProgramError(f"cannot read {text!r}: {error}") from None
-    if len(values) != len(kinds) or not all(isinstance(v, k) and not isinstance(v, bool) or k is object for v, k in zip(values, kinds)):
+    if len(values) != len(kinds) or not all(
+        isinstance(v, k) and not isinstance(v, bool) or k is object for v, k in zip(values, kinds)
+    ):
         raise ProgramError(f"cannot read {text!r}", required=" ".join(k.__name__ for k in kinds))
     return values

@@ -1,10 +1,9 @@
 """The chip as a TVM target: tags ``ergo``, ``ergo/1``, ``ergo/2``, and targets of a user's own chip.
 
-Target kinds exist in C++ only, so a chip is a tag over the kind ``ext_dev``; every such target has ``"ergo"`` among its keys,
-and that is what this backend dispatches on (``Target("ergo").tag`` is empty). The option ``device`` names the chip; the option
-``model`` is JSON with the keys ``memory-bytes`` (int, bytes of unified memory) and ``chip`` (a whole chip description).
-``Target({"tag": "ergo", "model": '{"memory-bytes": 65536}'})`` overrides one instance.
-"""
+Target kinds exist in C++ only, so a chip is a tag over the kind ``ext_dev``; every such target has ``"ergo"`` among its
+keys, and that is what this backend dispatches on (``Target("ergo").tag`` is empty). The option ``device`` names the
+chip; the option ``model`` is JSON with the keys ``memory-bytes`` (int, bytes of unified memory) and ``chip`` (a whole
+chip description). ``Target({"tag": "ergo", "model": '{"memory-bytes": 65536}'})`` overrides one instance."""
 
 from __future__ import annotations
 
@@ -17,6 +16,7 @@ from tvm_ergo.target.limits import parsed_json
 
 if TYPE_CHECKING:
     from tvm.target import Target
+
     from tvm_ergo.target.chip import Chip
 
 KEY = "ergo"
@@ -75,8 +75,11 @@ def chip_of_target(target: Target | str | Path | Chip) -> Chip:
         return load_chip(target)
     target = as_target(target)
     if not is_ergo(target):
-        raise TargetError(f"target {target.kind.name} is not an Ergo chip", required=f"one of {', '.join(TAGS)}, or a chip file",
-                          remedy="tvm_ergo.target_from_file(path) makes a target of a chip file")
+        raise TargetError(
+            f"target {target.kind.name} is not an Ergo chip",
+            required=f"one of {', '.join(TAGS)}, or a chip file",
+            remedy="tvm_ergo.target_from_file(path) makes a target of a chip file",
+        )
     return _chip_of_options(dict(target.attrs))
 
 
@@ -103,10 +106,15 @@ def _parse_model(text: str) -> dict:
     try:
         model = parsed_json(text)
     except ValueError as error:
-        raise TargetError(f"target option model is not JSON: {error}", where=text[:200], remedy='for example {"memory-bytes": 65536}') from None
+        raise TargetError(
+            f"target option model is not JSON: {error}", where=text[:200], remedy='for example {"memory-bytes": 65536}'
+        ) from None
     unknown = sorted(set(model) - set(_MODEL_KEYS)) if isinstance(model, dict) else [text]
     if unknown:
-        raise TargetError(f"target option model has unknown keys: {', '.join(unknown)}", required=f"keys among {', '.join(_MODEL_KEYS)}")
+        raise TargetError(
+            f"target option model has unknown keys: {', '.join(unknown)}",
+            required=f"keys among {', '.join(_MODEL_KEYS)}",
+        )
     return model
 
 
@@ -122,5 +130,8 @@ def as_target(target: Target | str) -> Target:
     try:
         return Target(target)
     except (ValueError, TypeError) as error:
-        raise TargetError(f"unknown target {target!r}", required=f"one of {', '.join(TAGS)}, or the path of a chip file (.json)",
-                          remedy="`tvm-ergo targets ergo/1 --json mine.json` writes a chip file to start from") from error
+        raise TargetError(
+            f"unknown target {target!r}",
+            required=f"one of {', '.join(TAGS)}, or the path of a chip file (.json)",
+            remedy="`tvm-ergo targets ergo/1 --json mine.json` writes a chip file to start from",
+        ) from error

@@ -3,8 +3,8 @@
 import fcntl
 import os
 import signal
-import stat
 import socket
+import stat
 import subprocess
 import sys
 import threading
@@ -31,7 +31,8 @@ def test_unwritable_is_our_error(tmp_path, make):
 
 
 def test_what_rights_do_not_tell_is_found_before_the_work(tmp_path, monkeypatch):
-    """A folder that takes no files (the superuser may do everything), a link into nowhere, a socket; where it can be written, nothing is left of the attempt."""
+    """A folder that takes no files (the superuser may do everything), a link into nowhere, a socket; where it can be
+    written, nothing is left of the attempt."""
     (tmp_path / "dangling").symlink_to(tmp_path / "missing" / "a")
     with socket.socket(socket.AF_UNIX) as bound:
         monkeypatch.chdir(tmp_path)
@@ -62,7 +63,11 @@ def test_results_are_written_together_or_not_at_all(tmp_path):
             write_together([(first, "new"), (path, "x")])
         assert first.read_text() == "old" and os.listdir(tmp_path) == ["a.txt"]
     write_together([(first, "new"), (tmp_path / "b", b"x"), ("/dev/null", "y")])
-    assert first.read_text() == "new" and (tmp_path / "b").read_bytes() == b"x" and sorted(os.listdir(tmp_path)) == ["a.txt", "b"]
+    assert (
+        first.read_text() == "new"
+        and (tmp_path / "b").read_bytes() == b"x"
+        and sorted(os.listdir(tmp_path)) == ["a.txt", "b"]
+    )
 
 
 def test_an_interrupted_write_leaves_no_temporary_file(tmp_path, monkeypatch):
@@ -88,7 +93,9 @@ def test_pipes_and_links_stay_what_they_are(tmp_path):
     assert sorted(os.listdir(tmp_path)) == ["link", "pipe", "real"]
 
 
-@pytest.mark.skipif(not os.path.exists("/dev/full") or os.access("/dev", os.W_OK), reason="needs /dev/full and no right to replace it")
+@pytest.mark.skipif(
+    not os.path.exists("/dev/full") or os.access("/dev", os.W_OK), reason="needs /dev/full and no right to replace it"
+)
 def test_a_full_device():
     with pytest.raises(OutputError, match="No space left"):
         write_atomically("/dev/full", "x")
@@ -123,10 +130,18 @@ def test_the_next_write_removes_what_a_killed_one_left(tmp_path):
 
 
 def test_files_of_the_living_stay(tmp_path):
-    """A running process's, another machine's, and one that is locked by a process unknown here (of another container)."""
-    dead = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True).stdout.strip()
+    """A running process's, another machine's, and one that is locked by a process unknown here (of another
+    container)."""
+    dead = subprocess.run(
+        [sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True
+    ).stdout.strip()
     ours, others = _prefix(tmp_path / "a.txt"), ".a.txt.elsewhere."
-    names = [f"{ours}{os.getppid()}.abcd1234{SUFFIX}", f"{ours}1.abcd1234{SUFFIX}", f"{others}{dead}.abcd1234{SUFFIX}", f"{ours}{dead}.locked00{SUFFIX}"]
+    names = [
+        f"{ours}{os.getppid()}.abcd1234{SUFFIX}",
+        f"{ours}1.abcd1234{SUFFIX}",
+        f"{others}{dead}.abcd1234{SUFFIX}",
+        f"{ours}{dead}.locked00{SUFFIX}",
+    ]
     for name in [*names, f"{ours}{dead}.stale000{SUFFIX}"]:
         (tmp_path / name).write_text("part")
     with open(tmp_path / names[-1]) as locked:
@@ -138,7 +153,10 @@ def test_files_of_the_living_stay(tmp_path):
 def test_many_writers_of_one_target(tmp_path):
     """Each finds the whole of one of the contents, and nothing is left."""
     contents = [str(number) * 1000 for number in range(8)]
-    threads = [threading.Thread(target=lambda text=text: [write_atomically(tmp_path / "a.txt", text) for _ in range(20)]) for text in contents]
+    threads = [
+        threading.Thread(target=lambda text=text: [write_atomically(tmp_path / "a.txt", text) for _ in range(20)])
+        for text in contents
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:

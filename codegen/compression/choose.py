@@ -1,10 +1,10 @@
 """Compression of one chip function: which tensors wait in slots, in which plan, and what that gains.
 
-An exact selection (`solve`) says which tensors of a plan are compressed so that the plan's live bytes stay below a limit, or are least. Its
-numbers are a model (`waiting`); the plan made afterwards is what counts: it may differ, and may leave room for a further selection among
-the tensors that are still plain, so the two alternate. Two starts: layers that run whole, where tensors are compressed behind their
-producer and expanded before their readers; and bands of rows, where single rows are shrunk and expanded by the engines themselves (`fuse`).
-"""
+An exact selection (`solve`) says which tensors of a plan are compressed so that the plan's live bytes stay below a
+limit, or are least. Its numbers are a model (`waiting`); the plan made afterwards is what counts: it may differ, and
+may leave room for a further selection among the tensors that are still plain, so the two alternate. Two starts: layers
+that run whole, where tensors are compressed behind their producer and expanded before their readers; and bands of rows,
+where single rows are shrunk and expanded by the engines themselves (`fuse`)."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass
 from functools import partial
 
 from tvm import relax
+
 from tvm_ergo.codegen.compile import COMPRESSION, PLAN, emit_program
 from tvm_ergo.codegen.compression.solve import Problem, Selection, solve
 from tvm_ergo.codegen.compression.statistics import TensorStatistics
@@ -32,7 +33,8 @@ from tvm_ergo.target.errors import OutOfMemoryError
 from tvm_ergo.target.machine import Trace
 
 WAITING = "ergo_waiting"
-"""Attribute of a chip function in which tensors wait compressed: JSON of the `Decision`s by name, from which it is made of the plain function again."""
+"""Attribute of a chip function in which tensors wait compressed: JSON of the `Decision`s by name, from which it is made
+of the plain function again."""
 TIGHTER = (1.0, 0.97, 0.94, 0.9)
 """Shares of the limit asked of a model whose real plan needed more."""
 LOOSER = (1.0, 1.03, 1.07)
@@ -44,7 +46,8 @@ NO_LIMIT = 1 << 40
 
 @dataclass(frozen=True, eq=False)
 class Compressed:
-    """One plan with tensors that wait in slots. function : with the ops inserted. decisions : by tensor name. cycles, energy_pj : of the machine."""
+    """One plan with tensors that wait in slots. function : with the ops inserted. decisions : by tensor name. cycles,
+    energy_pj : of the machine."""
 
     function: relax.Function
     plan: Plan | SpacePlan
@@ -55,10 +58,14 @@ class Compressed:
     def annotated(self, rows: list[dict]) -> relax.Function:
         """The function with its plan, which code generation then carries out, and what reports show of it."""
         waiting = {name: asdict(w.decision) for name, w in self.decisions.items()}
-        return self.function.with_attrs({COMPRESSION: json.dumps(rows), PLAN: json.dumps(described(self.plan)), WAITING: json.dumps(waiting)})
+        return self.function.with_attrs(
+            {COMPRESSION: json.dumps(rows), PLAN: json.dumps(described(self.plan)), WAITING: json.dumps(waiting)}
+        )
 
 
-def needs_compression(func: relax.Function, chip: Chip, memory_bytes: int, objective: Objective, options: Options = Options()) -> bool:
+def needs_compression(
+    func: relax.Function, chip: Chip, memory_bytes: int, objective: Objective, options: Options = Options()
+) -> bool:
     """Whether compression is worth looking at: the objective is memory, or nothing fits without."""
     if objective is Objective.MEMORY:
         return True
@@ -69,12 +76,20 @@ def needs_compression(func: relax.Function, chip: Chip, memory_bytes: int, objec
     return False
 
 
-def compress(func: relax.Function, chip: Chip, memory_bytes: int, objective: Objective, statistics: Mapping[str, TensorStatistics], *,
-             lossless: bool = False, options: Options = Options()) -> tuple[Compressed | None, int]:
+def compress(
+    func: relax.Function,
+    chip: Chip,
+    memory_bytes: int,
+    objective: Objective,
+    statistics: Mapping[str, TensorStatistics],
+    *,
+    lossless: bool = False,
+    options: Options = Options(),
+) -> tuple[Compressed | None, int]:
     """The best function with compression, None where it gains nothing; and the fewest bytes of the plans looked at.
 
-    For the least memory: the smallest plan, if it is smaller than without. Else: of those that fit the one of least cycles (or energy).
-    """
+    For the least memory: the smallest plan, if it is smaller than without. Else: of those that fit the one of least
+    cycles (or energy)."""
     search = _Search(func, chip, memory_bytes, objective, statistics, lossless, options)
     if objective is Objective.MEMORY:
         found = list(search.rows())
@@ -85,11 +100,15 @@ def compress(func: relax.Function, chip: Chip, memory_bytes: int, objective: Obj
     if all(c.plan.memory_bytes > memory_bytes for c in found):
         found += search.rows(best_plan(search.graph, chip, memory_bytes, options, objective))
     fitting = [c for c in found if c.plan.memory_bytes <= memory_bytes]
-    return min(fitting, key=lambda c: c.energy_pj if objective is Objective.ENERGY else c.cycles, default=None), search.least_of(found)
+    return min(
+        fitting, key=lambda c: c.energy_pj if objective is Objective.ENERGY else c.cycles, default=None
+    ), search.least_of(found)
 
 
 class _Search:
-    def __init__(self, func, chip: Chip, memory_bytes: int, objective: Objective, statistics, lossless: bool, options: Options):
+    def __init__(
+        self, func, chip: Chip, memory_bytes: int, objective: Objective, statistics, lossless: bool, options: Options
+    ):
         self.func, self.chip, self.memory_bytes, self.objective = func, chip, memory_bytes, objective
         self.statistics, self.lossless, self.options = statistics, lossless, options
         self.graph = graph_of(func)
@@ -104,10 +123,14 @@ class _Search:
         left = {name: s for name, s in self.statistics.items() if name not in decided}
         return problem_of(plan, graph, left, self.chip, self.lossless, rows)
 
-    def made(self, decisions: Mapping[str, Waiting], make: Callable[[Graph], Plan | SpacePlan | None]) -> Compressed | None:
+    def made(
+        self, decisions: Mapping[str, Waiting], make: Callable[[Graph], Plan | SpacePlan | None]
+    ) -> Compressed | None:
         """The function with its real plan, as ``make`` makes it of the graph; None where it makes none."""
         changed = insert(self.func, {name: w.decision for name, w in decisions.items()})
-        graph = fuse(graph_of(changed, self.graph.name)) if self.options.fuse_coding else graph_of(changed, self.graph.name)
+        graph = (
+            fuse(graph_of(changed, self.graph.name)) if self.options.fuse_coding else graph_of(changed, self.graph.name)
+        )
         real = make(graph)
         if real is None:
             return None
@@ -129,7 +152,8 @@ class _Search:
                 return
 
     def rows(self, plan: Plan | SpacePlan | None = None) -> Iterator[Compressed]:
-        """Bands of rows of the least memory, with the rows that wait compressed; then once more with what that left plain. plan : the bands, if not those."""
+        """Bands of rows of the least memory, with the rows that wait compressed; then once more with what that left
+        plain. plan : the bands, if not those."""
         plan = plan or choose(self.graph, self.chip, NO_LIMIT, self.options, Objective.MEMORY)
         graph, decided, self.without = plan.graph, {}, min(self.without, plan.memory_bytes)
         for _ in range(ROUNDS):
@@ -141,8 +165,8 @@ class _Search:
             plan, graph, decided = least.plan, least.plan.graph, least.decisions
 
     def _selections(self, plan: Plan | SpacePlan, graph: Graph, decided: Mapping[str, Waiting]) -> Iterator[Compressed]:
-        """The least peak, and the cheapest of somewhat larger ones, whose placement may be better; in the same bands (unless the graph has nodes besides:
-        some reader cannot expand), the first in new ones as well."""
+        """The least peak, and the cheapest of somewhat larger ones, whose placement may be better; in the same bands
+        (unless the graph has nodes besides: some reader cannot expand), the first in new ones as well."""
         problem = self.problem(plan, graph, decided, rows=True)
         least = solve(problem)
         if not least.chosen:

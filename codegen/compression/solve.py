@@ -1,4 +1,5 @@
-"""Which tensors wait compressed, and how: the least cost below a limit of live bytes, or the least peak; exact, by CP-SAT."""
+"""Which tensors wait compressed, and how: the least cost below a limit of live bytes, or the least peak; exact, by
+CP-SAT."""
 
 from __future__ import annotations
 
@@ -13,7 +14,8 @@ SECONDS = 10.0
 
 @dataclass(frozen=True, eq=False)
 class Choice:
-    """One way for one tensor. tensor : its id. delta : int64[times], bytes added to what lives (negative where they are saved).
+    """One way for one tensor. tensor : its id. delta : int64[times], bytes added to what lives (negative where they are
+    saved).
 
     cost : of encoding and decoding, any unit. key : what the caller knows it by.
     """
@@ -41,7 +43,8 @@ class Problem:
         return sum(self.choices[i].cost for i in chosen)
 
     def relevant(self) -> np.ndarray:
-        """bool[times]: times that can be the peak of some selection; where another lives at least as much in every one, it is left out."""
+        """bool[times]: times that can be the peak of some selection; where another lives at least as much in every one,
+        it is left out."""
         least = self.base + sum((np.minimum(c.delta, 0) for c in self.choices), np.zeros_like(self.base))
         most = self.base + sum((np.maximum(c.delta, 0) for c in self.choices), np.zeros_like(self.base))
         keep = most >= least.max(initial=0)
@@ -63,8 +66,8 @@ class Selection:
 
 
 def solve(problem: Problem, limit_bytes: int | None = None) -> Selection | None:
-    """The least cost with at most ``limit_bytes`` live at any time, None where that cannot be; without a limit the least peak, and of
-    equal peaks the least cost."""
+    """The least cost with at most ``limit_bytes`` live at any time, None where that cannot be; without a limit the
+    least peak, and of equal peaks the least cost."""
     if not problem.choices:
         peak = problem.peak_bytes(())
         return Selection((), peak, 0, True) if limit_bytes is None or peak <= limit_bytes else None
@@ -82,14 +85,22 @@ def _solve(problem: Problem, limit_bytes: int | None) -> Selection | None:
     use = [model.new_bool_var(str(i)) for i in range(len(problem.choices))]
     for tensor in {c.tensor for c in problem.choices}:
         model.add_at_most_one(use[i] for i, c in enumerate(problem.choices) if c.tensor == tensor)
-    peak = model.new_int_var(0, int(problem.base.max() + sum(int(np.maximum(c.delta, 0).max()) for c in problem.choices)), "peak")
+    peak = model.new_int_var(
+        0, int(problem.base.max() + sum(int(np.maximum(c.delta, 0).max()) for c in problem.choices)), "peak"
+    )
     for time in np.flatnonzero(problem.relevant()):
         terms = [int(c.delta[time]) * use[i] for i, c in enumerate(problem.choices) if c.delta[time]]
         model.add(int(problem.base[time]) + sum(terms) <= (peak if limit_bytes is None else limit_bytes))
     model.minimize(peak if limit_bytes is None else sum(c.cost * use[i] for i, c in enumerate(problem.choices)))
     solver = cp_model.CpSolver()
-    solver.parameters.catch_sigint_signal = False  # else OR-tools leaves SIGINT at the system's default afterwards: Ctrl-C kills
-    solver.parameters.max_deterministic_time, solver.parameters.num_workers, solver.parameters.random_seed = SECONDS, 1, 0
+    solver.parameters.catch_sigint_signal = (
+        False  # else OR-tools leaves SIGINT at the system's default afterwards: Ctrl-C kills
+    )
+    solver.parameters.max_deterministic_time, solver.parameters.num_workers, solver.parameters.random_seed = (
+        SECONDS,
+        1,
+        0,
+    )
     status = solver.solve(model)
     if status not in (cp_model.OPTIMAL, cp_model.FEASIBLE):
         if limit_bytes is None:

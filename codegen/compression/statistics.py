@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from tvm_ergo.codegen.graph import Graph, Tensor
-from tvm_ergo.codegen.stream import is_received
 from tvm_ergo.codegen.runtime.recording import Watched
+from tvm_ergo.codegen.stream import is_received
 from tvm_ergo.target.codecs import Codec
 from tvm_ergo.target.codecs.slots import HEADER_BYTES, SlotLayout, lossless_slot_bytes
 
@@ -33,7 +33,8 @@ class Spec:
 
 @dataclass(frozen=True, eq=False)
 class TensorStatistics:
-    """What one tensor [1, H, W, C] needs. coded : per spec int64[samples, T], bytes of slot with which each tile loses nothing."""
+    """What one tensor [1, H, W, C] needs. coded : per spec int64[samples, T], bytes of slot with which each tile loses
+    nothing."""
 
     name: str
     shape: tuple[int, ...]
@@ -55,24 +56,33 @@ class TensorStatistics:
 
 
 def candidates(graph: Graph) -> list[Tensor]:
-    """Tensors that could wait compressed: one int8 picture of more than one row, made in the graph, read more than at once.
+    """Tensors that could wait compressed: one int8 picture of more than one row, made in the graph, read more than at
+    once.
 
-    Rows of a streamed frame as they are received are not among them: the function, in which decisions are written, has no such tensor.
-    """
+    Rows of a streamed frame as they are received are not among them: the function, in which decisions are written, has
+    no such tensor."""
     found = []
     for node in graph.nodes:
         if is_received(node):
             continue
         for t in node.outputs:
             tensor = graph.tensors[t]
-            if (tensor.dtype == "int8" and len(tensor.shape) == 4 and tensor.shape[0] == 1 and tensor.shape[1] > 1
-                    and tensor.size_bytes >= LEAST_BYTES and t not in graph.outputs and graph.consumers[t]):
+            if (
+                tensor.dtype == "int8"
+                and len(tensor.shape) == 4
+                and tensor.shape[0] == 1
+                and tensor.shape[1] > 1
+                and tensor.size_bytes >= LEAST_BYTES
+                and t not in graph.outputs
+                and graph.consumers[t]
+            ):
                 found.append(tensor)
     return found
 
 
 def specs_of(shape: tuple[int, ...]) -> list[Spec]:
-    """The ways worth measuring for a tensor [1, H, W, C]: codes that learn nothing in low tiles, the adaptive coder in tiles high enough to learn."""
+    """The ways worth measuring for a tensor [1, H, W, C]: codes that learn nothing in low tiles, the adaptive coder in
+    tiles high enough to learn."""
     rows = [r for r in TILE_ROWS if r <= shape[1]]
     learning = [r for r in rows if r * shape[2] * shape[3] >= LEARNING_VALUES] or rows[-1:]
     quick = [Spec(Codec.BITPLANE, r) for r in rows[:3]] + [Spec(Codec.STATIC, r) for r in rows[:2]]
@@ -80,7 +90,8 @@ def specs_of(shape: tuple[int, ...]) -> list[Spec]:
 
 
 class Collector:
-    """A watcher (`codegen.runtime.recording.watch`) that measures chosen tensors. graphs : by the symbol of the chip function."""
+    """A watcher (`codegen.runtime.recording.watch`) that measures chosen tensors. graphs : by the symbol of the chip
+    function."""
 
     def __init__(self, graphs: Mapping[str, Graph], wanted: Mapping[str, Iterable[str]] | None = None):
         self.tensors: dict[tuple[str, str], tuple[Tensor, int]] = {}
@@ -107,5 +118,10 @@ class Collector:
 
     def statistics(self, symbol: str) -> dict[str, TensorStatistics]:
         """Of one chip function's tensors, by name. Tensors that no run completed are left out."""
-        return {name: TensorStatistics(name, tensor.shape, zero_point, {s: np.stack(r) for s, r in self.rows[(of, name)].items()})
-                for (of, name), (tensor, zero_point) in self.tensors.items() if of == symbol and all(self.rows[(of, name)].values())}
+        return {
+            name: TensorStatistics(
+                name, tensor.shape, zero_point, {s: np.stack(r) for s, r in self.rows[(of, name)].items()}
+            )
+            for (of, name), (tensor, zero_point) in self.tensors.items()
+            if of == symbol and all(self.rows[(of, name)].values())
+        }

@@ -1,10 +1,10 @@
 """What a plan's live bytes would be with tensors waiting in slots: one column of numbers per tensor and way of coding.
 
-Time has three parts a step k: 3k before it (its operands are expanded, its result does not live yet), 3k + 1 while it runs, 3k + 2
-behind it (its result is compressed, what it read last is gone). A compressed tensor lives plain while its producer runs and while a group
-of readers does (all of it, or a window of rows where they run in bands), and in slots from the producer to the last group. This is a model:
-the plan made afterwards may share storage otherwise, and is what counts.
-"""
+Time has three parts a step k: 3k before it (its operands are expanded, its result does not live yet), 3k + 1 while it
+runs, 3k + 2 behind it (its result is compressed, what it read last is gone). A compressed tensor lives plain while its
+producer runs and while a group of readers does (all of it, or a window of rows where they run in bands), and in slots
+from the producer to the last group. This is a model: the plan made afterwards may share storage otherwise, and is what
+counts."""
 
 from __future__ import annotations
 
@@ -59,9 +59,13 @@ class Timeline:
         low, high, self.roots = _hulls(plan)
         self.row = {root: i for i, root in enumerate(self.roots)}
         self.live = np.zeros((len(self.roots), 3 * self.count), np.int64)
-        at = np.maximum(high - low, 0)[:, :self.count]
+        at = np.maximum(high - low, 0)[:, : self.count]
         both = np.maximum(np.minimum(high[:, :-1], high[:, 1:]) - np.maximum(low[:, :-1], low[:, 1:]), 0)
-        self.live[:, 1::3], self.live[:, 2::3], self.live[:, 3::3] = at, both[:, :self.count], both[:, :self.count - 1]
+        self.live[:, 1::3], self.live[:, 2::3], self.live[:, 3::3] = (
+            at,
+            both[:, : self.count],
+            both[:, : self.count - 1],
+        )
         self.span = {n.id: _Group(*_steps_of(plan, n), 0) for n in self.graph.nodes}
         self.alive = {t.id: self._alive(t.id) for t in self.graph.tensors if t.data is None}
         self.members: dict[int, list[int]] = {}
@@ -81,7 +85,7 @@ class Timeline:
         for other in self.members[self.plan.views[t].root]:
             if other not in family:
                 first, last = self.alive[other]
-                found[first:last + 1] = False
+                found[first : last + 1] = False
         return found
 
 
@@ -91,7 +95,7 @@ def _hulls(plan: Plan | SpacePlan) -> tuple[np.ndarray, np.ndarray, tuple[int, .
         return plan.rolled.low, plan.rolled.high, plan.rolled.roots
     high = np.zeros((len(plan.problem.buffers), len(plan.steps) + 1), np.int64)
     for i, buffer in enumerate(plan.problem.buffers):
-        high[i, buffer.lower:buffer.upper] = buffer.size
+        high[i, buffer.lower : buffer.upper] = buffer.size
     return np.zeros_like(high), high, tuple(b.id for b in plan.problem.buffers)
 
 
@@ -100,10 +104,16 @@ def _steps_of(plan: Plan | SpacePlan, node: Node) -> tuple[int, int]:
     return (times[0], times[-1]) if times else (0, 0)
 
 
-def problem_of(plan: Plan | SpacePlan, graph: Graph, statistics: Mapping[str, TensorStatistics], chip: Chip, lossless: bool = False,
-               rows: bool = False) -> Problem:
-    """The choices of a plan. graph : the function's, in the function's order (a plan may have another). rows : only single rows a tile,
-    which engines expand and shrink themselves where they can."""
+def problem_of(
+    plan: Plan | SpacePlan,
+    graph: Graph,
+    statistics: Mapping[str, TensorStatistics],
+    chip: Chip,
+    lossless: bool = False,
+    rows: bool = False,
+) -> Problem:
+    """The choices of a plan. graph : the function's, in the function's order (a plan may have another). rows : only
+    single rows a tile, which engines expand and shrink themselves where they can."""
     timeline = Timeline(plan)
     model = _Model(timeline, graph, chip)
     choices = []
@@ -140,15 +150,25 @@ class _Model:
             far, near = [near, *far], []
         if not far:
             return None
-        plain = [_Group(3 * span.first + 1, max([3 * span.last + 2, *(3 * self.timeline.span[self._id(n)].last + 1 for n in near)]),
-                        min(height, tile + self._band(producer) + max([0, *(self._rows_read(n, t) for n in near)])))]
+        plain = [
+            _Group(
+                3 * span.first + 1,
+                max([3 * span.last + 2, *(3 * self.timeline.span[self._id(n)].last + 1 for n in near)]),
+                min(height, tile + self._band(producer) + max([0, *(self._rows_read(n, t) for n in near)])),
+            )
+        ]
         for group in far:
             spans = [self.timeline.span[self._id(n)] for n in group]
             rows = max(height if self._whole(n) else min(height, self._rows_read(n, t) + 2 * tile - 1) for n in group)
             plain.append(_Group(3 * min(s.first for s in spans), 3 * max(s.last for s in spans) + 1, rows))
         name, shape = self.graph.tensors[t].name, self.graph.tensors[t].shape
         decision = Decision(spec.codec.name, tile, layout.slot_bytes, layout.zero_point, bool(near))
-        return Choice(t, self._delta(t, family, layout, plain), self._cost(shape, layout, len(far)), Waiting(name, spec, decision, len(far)))
+        return Choice(
+            t,
+            self._delta(t, family, layout, plain),
+            self._cost(shape, layout, len(far)),
+            Waiting(name, spec, decision, len(far)),
+        )
 
     def coded_rows(self, t: int, spec: Spec, layout: SlotLayout) -> Choice | None:
         """Rows shrunk by the producer and expanded by every reader that can; the others work on a plain copy."""
@@ -157,19 +177,34 @@ class _Model:
             return None  # tiles of a stage are not whole rows
         name, shape = self.graph.tensors[t].name, self.graph.tensors[t].shape
         decision = Decision(spec.codec.name, 1, layout.slot_bytes, layout.zero_point, keep_plain=False, one_copy=True)
-        fields = dict(codec=decision.codec, tile_rows=1, slot_bytes=decision.slot_bytes, bound=255, out_zp=decision.zero_point)
+        fields = dict(
+            codec=decision.codec, tile_rows=1, slot_bytes=decision.slot_bytes, bound=255, out_zp=decision.zero_point
+        )
         span, plain = self.timeline.span[producer.id], []
         if not shrinks_itself(self.graph, producer, dialect.Compress(**fields)):
             plain.append(_Group(3 * span.first + 1, 3 * span.last + 2, min(shape[1], 1 + self._band(producer))))
         for node in readers:
-            if t in node.inputs and all(expands_itself(self.graph, node, i, dialect.Decompress(**fields, shape=shape))
-                                        for i, read in enumerate(node.inputs) if read == t):
+            if t in node.inputs and all(
+                expands_itself(self.graph, node, i, dialect.Decompress(**fields, shape=shape))
+                for i, read in enumerate(node.inputs)
+                if read == t
+            ):
                 continue
             at = self.timeline.span[self._id(node)]
-            plain.append(_Group(3 * at.first, 3 * at.last + 1, shape[1] if self._whole(node) else min(shape[1], self._rows_read(node, t) + 1)))
+            plain.append(
+                _Group(
+                    3 * at.first,
+                    3 * at.last + 1,
+                    shape[1] if self._whole(node) else min(shape[1], self._rows_read(node, t) + 1),
+                )
+            )
         last = max(self.timeline.span[self._id(n)].last for n in readers)
-        return Choice(t, self._delta(t, family, layout, plain, (3 * span.first + 1, 3 * last + 1)), self._cost(shape, layout, len(readers)),
-                      Waiting(name, spec, decision, len(readers)))
+        return Choice(
+            t,
+            self._delta(t, family, layout, plain, (3 * span.first + 1, 3 * last + 1)),
+            self._cost(shape, layout, len(readers)),
+            Waiting(name, spec, decision, len(readers)),
+        )
 
     def _id(self, node: Node) -> int:
         """A node's id in the plan."""
@@ -181,7 +216,11 @@ class _Model:
         while queue:
             for node in self.graph.consumers[queue.pop()]:
                 out = node.outputs[0]
-                if isinstance(node.op, MOVED) and self.timeline.plan.views[out].root == self.timeline.plan.views[t].root and out not in self.graph.outputs:
+                if (
+                    isinstance(node.op, MOVED)
+                    and self.timeline.plan.views[out].root == self.timeline.plan.views[t].root
+                    and out not in self.graph.outputs
+                ):
                     if out not in family:
                         family.add(out)
                         queue.append(out)
@@ -218,21 +257,27 @@ class _Model:
         boxes = self.needs.inputs(node, begin, begin + rows)
         return min(height, max(b[ROWS][1] - b[ROWS][0] for i, b in zip(node.inputs, boxes, strict=True) if i == t))
 
-    def _delta(self, t: int, family: set[int], layout: SlotLayout, plain: list[_Group], life: tuple[int, int] | None = None) -> np.ndarray:
-        """life : first and last time at which there are slots; by default from the end of the first group to the beginning of the last."""
+    def _delta(
+        self, t: int, family: set[int], layout: SlotLayout, plain: list[_Group], life: tuple[int, int] | None = None
+    ) -> np.ndarray:
+        """life : first and last time at which there are slots; by default from the end of the first group to the
+        beginning of the last."""
         timeline, shape = self.timeline, self.graph.tensors[t].shape
         live = timeline.live[timeline.row[timeline.plan.views[t].root]]
         row_bytes, tiles = shape[2] * shape[3], layout.tiles(shape[1])
         slots, rows = np.zeros_like(live), np.zeros_like(live)
-        begin, end = life or ((plain[0].first if self.bands else plain[0].last), (plain[-1].last if self.bands else plain[-1].first))
-        held = np.minimum(tiles, -(-live[begin:end + 1] // (row_bytes * layout.tile_rows)) + (layout.tile_rows > 1))
-        slots[begin:end + 1] = layout.slot_bytes * np.where(live[begin:end + 1] > 0, held, 0)
+        begin, end = life or (
+            (plain[0].first if self.bands else plain[0].last),
+            (plain[-1].last if self.bands else plain[-1].first),
+        )
+        held = np.minimum(tiles, -(-live[begin : end + 1] // (row_bytes * layout.tile_rows)) + (layout.tile_rows > 1))
+        slots[begin : end + 1] = layout.slot_bytes * np.where(live[begin : end + 1] > 0, held, 0)
         for group in plain:
-            rows[group.first:group.last + 1] += group.rows
+            rows[group.first : group.last + 1] += group.rows
         first, last = timeline.alive[t][0], max(timeline.alive[f][1] for f in family)
         delta = slots.copy()
         inside = timeline.alone(t, family)
-        inside[:first] = inside[last + 1:] = False
+        inside[:first] = inside[last + 1 :] = False
         delta[inside] += rows[inside] * row_bytes - live[inside]
         return delta
 
@@ -241,6 +286,13 @@ class _Model:
         x = contiguous(0, "int8", shape[1:])
         slots = contiguous(0, "uint8", (layout.tiles(shape[1]), layout.slot_bytes))
         encode = Encode(x=x, out=slots, codec=layout.codec, tile_rows=layout.tile_rows, zero_point=layout.zero_point)
-        decode = Decode(x=slots, out=x, codec=layout.codec, tile_rows=layout.tile_rows, last_rows=(shape[1] - 1) % layout.tile_rows + 1, skip=0,
-                        zero_point=layout.zero_point)
+        decode = Decode(
+            x=slots,
+            out=x,
+            codec=layout.codec,
+            tile_rows=layout.tile_rows,
+            last_rows=(shape[1] - 1) % layout.tile_rows + 1,
+            skip=0,
+            zero_point=layout.zero_point,
+        )
         return encode.cost(self.chip).cycles + groups * decode.cost(self.chip).cycles

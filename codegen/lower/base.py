@@ -17,7 +17,8 @@ RULES: dict[type[ErgoOp], Rule] = {}
 
 
 def lowers(op: type[ErgoOp]) -> Callable[[Rule], Rule]:
-    """Registers ``rule(node, region, emit)``: emits instructions that compute the box ``region`` of the node's output."""
+    """Registers ``rule(node, region, emit)``: emits instructions that compute the box ``region`` of the node's
+    output."""
 
     def register(rule: Rule) -> Rule:
         if op in RULES:
@@ -40,11 +41,15 @@ class Emitter:
         self.plain_graphs: dict[int, Graph] = {}  # of coded nodes, by id (`lower.coded`)
 
     def lower(self, node: Node, region: Region, time: int = 0) -> None:
-        """Appends the instructions of step ``time``. Errors: UnsupportedError when the op has no rule or the box cannot be done."""
+        """Appends the instructions of step ``time``. Errors: UnsupportedError when the op has no rule or the box cannot
+        be done."""
         self._time = time
         if type(node.op) not in RULES:
-            raise UnsupportedError(f"the chip has no lowering of {type(node.op).__name__}", where=node.name,
-                                   available=", ".join(sorted(op.__name__ for op in RULES)))
+            raise UnsupportedError(
+                f"the chip has no lowering of {type(node.op).__name__}",
+                where=node.name,
+                available=", ".join(sorted(op.__name__ for op in RULES)),
+            )
         self._node, self._table = node.id, node.table
         self._written.clear()
         RULES[type(node.op)](node, region, self)
@@ -114,18 +119,22 @@ class Emitter:
             self(Fill, out=collapse([target])[0].operand(dtype), value=value)
 
 
-def window(interval: tuple[int, int], extent: int, kernel: int, stride: int, before: int, dilation: int,
-           where: str) -> tuple[tuple[int, int], int, int]:
+def window(
+    interval: tuple[int, int], extent: int, kernel: int, stride: int, before: int, dilation: int, where: str
+) -> tuple[tuple[int, int], int, int]:
     """``(rows of the input, padding before, padding after)`` with which exactly the output rows ``interval`` come out.
 
-    extent : rows of the whole input. before : padding in front of the whole input.
-    Errors: UnsupportedError when every window of the interval lies in the padding, which needs padding of a kernel's extent.
-    """
+    extent : rows of the whole input. before : padding in front of the whole input. Errors: UnsupportedError when every
+    window of the interval lies in the padding, which needs padding of a kernel's extent."""
     begin, end = interval
     low, high = begin * stride - before, (end - 1) * stride - before + (kernel - 1) * dilation + 1
     rows = max(low, 0), min(high, extent)
     if rows[0] >= rows[1]:
-        raise UnsupportedError("a box of output that sees nothing but padding", where=where,
-                               required=f"input rows [{low}, {high})", available=f"[0, {extent})",
-                               remedy="padding smaller than the kernel's extent")
+        raise UnsupportedError(
+            "a box of output that sees nothing but padding",
+            where=where,
+            required=f"input rows [{low}, {high})",
+            available=f"[0, {extent})",
+            remedy="padding smaller than the kernel's extent",
+        )
     return rows, rows[0] - low, high - rows[1]

@@ -31,12 +31,16 @@ class CodedView(View):
 
     def broadcast(self, shape) -> View:
         if tuple(shape) != self.shape:
-            raise UnsupportedError("a compressed operand cannot be repeated", required=str(self.shape), available=str(tuple(shape)))
+            raise UnsupportedError(
+                "a compressed operand cannot be repeated", required=str(self.shape), available=str(tuple(shape))
+            )
         return self
 
     def operand(self, dtype) -> Operand:
         if self.shape[2:] != self.whole:
-            raise UnsupportedError("a compressed operand is read in whole rows", required=str(self.whole), available=str(self.shape[2:]))
+            raise UnsupportedError(
+                "a compressed operand is read in whole rows", required=str(self.whole), available=str(self.shape[2:])
+            )
         operand = coded_operand(self.offset, self.shape, self.codec, self.strides[1])
         self.made.append((operand, self.zero_point))
         return operand
@@ -67,7 +71,9 @@ class _CodedEmitter(Emitter):
         if op is None:
             return super().view(t, region)
         shape, slots = self.graph.tensors[t].shape, self.plan.placed(t, self._time)
-        view = CodedView(-1, slots.offset, shape, (0, op.slot_bytes, 0, 0), 1, Codec[op.codec], op.out_zp, shape[2:], self.made)
+        view = CodedView(
+            -1, slots.offset, shape, (0, op.slot_bytes, 0, 0), 1, Codec[op.codec], op.out_zp, shape[2:], self.made
+        )
         return view if region is None else view.box(region)
 
     def __call__(self, instruction: type[Instruction], **fields) -> None:

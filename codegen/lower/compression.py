@@ -30,16 +30,30 @@ def _slots(view: View) -> Operand:
 @lowers(dialect.Compress)
 def compress(node: Node, region: Region, emit: Emitter) -> None:
     (rows,), op = emit.inputs(node, region), node.op
-    emit(Encode, x=_plain(emit.view(node.inputs[0], rows)), out=_slots(emit.view(node.outputs[0], region)), codec=Codec[op.codec],
-         tile_rows=op.tile_rows, zero_point=op.out_zp)
+    emit(
+        Encode,
+        x=_plain(emit.view(node.inputs[0], rows)),
+        out=_slots(emit.view(node.outputs[0], region)),
+        codec=Codec[op.codec],
+        tile_rows=op.tile_rows,
+        zero_point=op.out_zp,
+    )
 
 
 @lowers(dialect.Decompress)
 def decompress(node: Node, region: Region, emit: Emitter) -> None:
-    """Rows that begin or end inside a tile decode all of it; the columns and channels of ``region`` are whole (`space.order.bandable`)."""
+    """Rows that begin or end inside a tile decode all of it; the columns and channels of ``region`` are whole
+    (`space.order.bandable`)."""
     (slots,), op = emit.inputs(node, region), node.op
     first, last = slots[1]
     height = op.shape[1]
-    emit(Decode, x=_slots(emit.view(node.inputs[0], slots)), out=_plain(emit.view(node.outputs[0], region)), codec=Codec[op.codec],
-         tile_rows=op.tile_rows, last_rows=min(last * op.tile_rows, height) - (last - 1) * op.tile_rows,
-         skip=region[1][0] - first * op.tile_rows, zero_point=op.out_zp)
+    emit(
+        Decode,
+        x=_slots(emit.view(node.inputs[0], slots)),
+        out=_plain(emit.view(node.outputs[0], region)),
+        codec=Codec[op.codec],
+        tile_rows=op.tile_rows,
+        last_rows=min(last * op.tile_rows, height) - (last - 1) * op.tile_rows,
+        skip=region[1][0] - first * op.tile_rows,
+        zero_point=op.out_zp,
+    )

@@ -26,7 +26,8 @@ def _requantize(op) -> dict[str, int]:
 @lowers(dialect.Conv2dAccumulate)  # the same instruction: its ``out`` is int32, that is all the difference
 @lowers(dialect.Conv2d)
 def conv2d(node: Node, region: Region, emit: Emitter) -> None:
-    """One CONV, or up to three where the box cuts through channel groups; SPMV where the weights are in the sparse engine's form."""
+    """One CONV, or up to three where the box cuts through channel groups; SPMV where the weights are in the sparse
+    engine's form."""
     op, (x, w, *vectors) = node.op, node.inputs
     x_shape, w_shape = emit.graph.shapes(node)[:2]
     sparse = emit.sparse(w, (region[3], *((0, extent) for extent in w_shape[1:])))
@@ -39,10 +40,20 @@ def conv2d(node: Node, region: Region, emit: Emitter) -> None:
         groups = (begin // per_group_out, (end - 1) // per_group_out + 1)
         channels = (groups[0] * per_group_in, groups[1] * per_group_in)
         bias, mult, shift = (emit.operand(t, ((begin, end),)) for t in vectors)
-        emit(Conv, x=emit.operand(x, (region[0], rows, cols, channels)),
-             w=emit.weights(w, ((begin, end), (0, w_shape[1]), (0, w_shape[2]), (0, w_shape[3]))), bias=bias, mult=mult, shift=shift,
-             out=emit.operand(node.outputs[0], (*region[:3], (begin, end))), strides=op.strides, padding=padding,
-             dilation=op.dilation, groups=groups[1] - groups[0], **_requantize(op))
+        emit(
+            Conv,
+            x=emit.operand(x, (region[0], rows, cols, channels)),
+            w=emit.weights(w, ((begin, end), (0, w_shape[1]), (0, w_shape[2]), (0, w_shape[3]))),
+            bias=bias,
+            mult=mult,
+            shift=shift,
+            out=emit.operand(node.outputs[0], (*region[:3], (begin, end))),
+            strides=op.strides,
+            padding=padding,
+            dilation=op.dilation,
+            groups=groups[1] - groups[0],
+            **_requantize(op),
+        )
 
 
 @lowers(dialect.DepthwiseConv2dAccumulate)
@@ -53,17 +64,27 @@ def depthwise_conv2d(node: Node, region: Region, emit: Emitter) -> None:
     rows, cols, padding = _windows(node, region, x_shape, w_shape[:2])
     channels = region[3]
     bias, mult, shift = (emit.operand(t, (channels,)) for t in vectors)
-    emit(Depthwise, x=emit.operand(x, (region[0], rows, cols, channels)),
-         w=emit.weights(w, ((0, w_shape[0]), (0, w_shape[1]), channels)), bias=bias, mult=mult, shift=shift,
-         out=emit.operand(node.outputs[0], region), strides=op.strides, padding=padding, dilation=op.dilation, **_requantize(op))
+    emit(
+        Depthwise,
+        x=emit.operand(x, (region[0], rows, cols, channels)),
+        w=emit.weights(w, ((0, w_shape[0]), (0, w_shape[1]), channels)),
+        bias=bias,
+        mult=mult,
+        shift=shift,
+        out=emit.operand(node.outputs[0], region),
+        strides=op.strides,
+        padding=padding,
+        dilation=op.dilation,
+        **_requantize(op),
+    )
 
 
 def _transposed(interval: tuple[int, int], extent: int, kernel: int, stride: int, before: int, dilation: int):
-    """``(rows of the input, cut before, cut after, rows added after)`` of a transposed window for output rows ``interval``.
+    """``(rows of the input, cut before, cut after, rows added after)`` of a transposed window for output rows
+    ``interval``.
 
-    Row i reaches the outputs ``i * stride - before + tap * dilation``. Rows that reach none are kept where the cut before
-    would become negative without the first of them, or would cut all there is without the last.
-    """
+    Row i reaches the outputs ``i * stride - before + tap * dilation``. Rows that reach none are kept where the cut
+    before would become negative without the first of them, or would cut all there is without the last."""
     begin, end = interval
     first = -(-(begin + before - (kernel - 1) * dilation) // stride)
     first = min(max(0, min(first, (begin + before) // stride)), extent - 1)
@@ -78,14 +99,28 @@ def _transposed(interval: tuple[int, int], extent: int, kernel: int, stride: int
 def conv2d_transpose(node: Node, region: Region, emit: Emitter) -> None:
     op, (x, w, *vectors) = node.op, node.inputs
     x_shape, w_shape = emit.graph.shapes(node)[:2]
-    rows, top, bottom, more_rows = _transposed(region[1], x_shape[1], w_shape[1], op.strides[0], op.padding[0], op.dilation[0])
-    cols, left, right, more_cols = _transposed(region[2], x_shape[2], w_shape[2], op.strides[1], op.padding[1], op.dilation[1])
+    rows, top, bottom, more_rows = _transposed(
+        region[1], x_shape[1], w_shape[1], op.strides[0], op.padding[0], op.dilation[0]
+    )
+    cols, left, right, more_cols = _transposed(
+        region[2], x_shape[2], w_shape[2], op.strides[1], op.padding[1], op.dilation[1]
+    )
     channels = region[3]
     bias, mult, shift = (emit.operand(t, (channels,)) for t in vectors)
-    emit(ConvTranspose, x=emit.operand(x, (region[0], rows, cols, (0, x_shape[3]))),
-         w=emit.weights(w, (channels, *((0, extent) for extent in w_shape[1:]))), bias=bias, mult=mult, shift=shift,
-         out=emit.operand(node.outputs[0], region), strides=op.strides, padding=(top, left, bottom, right),
-         output_padding=(more_rows, more_cols), dilation=op.dilation, **_requantize(op))
+    emit(
+        ConvTranspose,
+        x=emit.operand(x, (region[0], rows, cols, (0, x_shape[3]))),
+        w=emit.weights(w, (channels, *((0, extent) for extent in w_shape[1:]))),
+        bias=bias,
+        mult=mult,
+        shift=shift,
+        out=emit.operand(node.outputs[0], region),
+        strides=op.strides,
+        padding=(top, left, bottom, right),
+        output_padding=(more_rows, more_cols),
+        dilation=op.dilation,
+        **_requantize(op),
+    )
 
 
 @lowers(dialect.MatMulWide)
@@ -103,5 +138,17 @@ def matmul(node: Node, region: Region, emit: Emitter) -> None:
             continue
         view = emit.view(t, box)
         operands.append(view.broadcast((*out.shape[:-2], *view.shape[-2:])).operand(emit.dtype(t)))
-    emit(MatMul, a=operands[0], b=operands[1], out=out.operand(emit.dtype(node.outputs[0])), transpose_b=op.transpose_b, a_zp=op.a_zp,
-         b_zp=op.b_zp, mult=op.mult, shift=op.shift, out_zp=op.out_zp, lo=op.lo, hi=op.hi)
+    emit(
+        MatMul,
+        a=operands[0],
+        b=operands[1],
+        out=out.operand(emit.dtype(node.outputs[0])),
+        transpose_b=op.transpose_b,
+        a_zp=op.a_zp,
+        b_zp=op.b_zp,
+        mult=op.mult,
+        shift=op.shift,
+        out_zp=op.out_zp,
+        lo=op.lo,
+        hi=op.hi,
+    )

@@ -39,14 +39,15 @@ def concat(node: Node, region: Region, emit: Emitter) -> None:
 
 @lowers(dialect.Pad)
 def pad(node: Node, region: Region, emit: Emitter) -> None:
-    """FILLs of the border (two slabs an axis, each inside the earlier axes' interior), and a COPY unless written in place."""
+    """FILLs of the border (two slabs an axis, each inside the earlier axes' interior), and a COPY unless written in
+    place."""
     out, inside = node.outputs[0], interior(emit.graph, node)
     rest = list(region)
     for axis, (begin, end) in enumerate(inside):
         low, high = rest[axis]
         for slab in ((low, min(high, begin)), (max(low, end), high)):
             if slab[0] < slab[1]:
-                emit.fill(emit.view(out, (*rest[:axis], slab, *rest[axis + 1:])), node.op.value, emit.dtype(out))
+                emit.fill(emit.view(out, (*rest[:axis], slab, *rest[axis + 1 :])), node.op.value, emit.dtype(out))
         rest[axis] = (max(low, begin), min(high, end))
         if rest[axis][0] >= rest[axis][1]:
             return
@@ -62,8 +63,13 @@ def receive(node: Node, region: Region, emit: Emitter) -> None:
         return
     tensor = emit.graph.tensors[t]
     source = moved_view(node.op, View.dense(t, tensor.shape, tensor.itemsize)).box(region)
-    emit(Receive, port=emit.graph.inputs.index(t), offset=source.offset, steps=(*source.strides, *(0,) * (6 - len(source.strides))),
-         out=emit.operand(out, region))
+    emit(
+        Receive,
+        port=emit.graph.inputs.index(t),
+        offset=source.offset,
+        steps=(*source.strides, *(0,) * (6 - len(source.strides))),
+        out=emit.operand(out, region),
+    )
 
 
 @lowers(dialect.Slice)
@@ -75,7 +81,8 @@ def rearrange(node: Node, region: Region, emit: Emitter) -> None:
 
 @lowers(dialect.Reshape)
 def reshape(node: Node, region: Region, emit: Emitter) -> None:
-    """One COPY where strides can express the reshape on one of the two sides, else one for each box of a row-major run."""
+    """One COPY where strides can express the reshape on one of the two sides, else one for each box of a row-major
+    run."""
     (t,), out = node.inputs, node.outputs[0]
     source, target, dtype = emit.view(t), emit.view(out), emit.dtype(out)
     reshaped = source.reshape(target.shape)
@@ -95,7 +102,8 @@ def reshape(node: Node, region: Region, emit: Emitter) -> None:
 
 
 def _runs(target: View, region: Region) -> Iterator[tuple[int, int, View]]:
-    """``(begin, end, view)``: row-major element numbers of each run along the last axis of a box, as views of rank 1."""
+    """``(begin, end, view)``: row-major element numbers of each run along the last axis of a box, as views of rank
+    1."""
     weights = View.dense(0, target.shape, 1).strides
     for index in itertools.product(*(range(b, e) for b, e in region[:-1])):
         begin = sum(i * w for i, w in zip(index, weights, strict=False)) + region[-1][0]
@@ -104,7 +112,8 @@ def _runs(target: View, region: Region) -> Iterator[tuple[int, int, View]]:
 
 
 def _boxes(begin: int, end: int, shape: tuple[int, ...]) -> Iterator[tuple[Region, int]]:
-    """Cuts row-major elements ``[begin, end)`` of ``shape`` into boxes that are row-major runs, with each one's first element."""
+    """Cuts row-major elements ``[begin, end)`` of ``shape`` into boxes that are row-major runs, with each one's first
+    element."""
     if begin >= end:
         return
     if len(shape) == 1:

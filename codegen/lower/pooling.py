@@ -20,8 +20,16 @@ def _pool(node: Node, region: Region, emit: Emitter, dilation: tuple[int, ...], 
     op, x, shape = node.op, node.inputs[0], emit.graph.shapes(node)[0]
     rows, top, bottom = window(region[1], shape[1], op.pool[0], op.strides[0], op.padding[0], dilation[0], node.name)
     cols, left, right = window(region[2], shape[2], op.pool[1], op.strides[1], op.padding[1], dilation[1], node.name)
-    emit(Pool, x=emit.operand(x, (region[0], rows, cols, region[3])), out=emit.operand(node.outputs[0], region), pool=op.pool,
-         strides=op.strides, padding=(top, left, bottom, right), dilation=dilation, **fields)
+    emit(
+        Pool,
+        x=emit.operand(x, (region[0], rows, cols, region[3])),
+        out=emit.operand(node.outputs[0], region),
+        pool=op.pool,
+        strides=op.strides,
+        padding=(top, left, bottom, right),
+        dilation=dilation,
+        **fields,
+    )
 
 
 @lowers(dialect.MaxPool2d)
@@ -31,13 +39,28 @@ def max_pool2d(node: Node, region: Region, emit: Emitter) -> None:
 
 @lowers(dialect.AvgPool2d)
 def avg_pool2d(node: Node, region: Region, emit: Emitter) -> None:
-    _pool(node, region, emit, (1, 1), kind=PoolKind.AVG, count_include_pad=node.op.count_include_pad, **_requantization(node.op))
+    _pool(
+        node,
+        region,
+        emit,
+        (1, 1),
+        kind=PoolKind.AVG,
+        count_include_pad=node.op.count_include_pad,
+        **_requantization(node.op),
+    )
 
 
 def _reduce(node: Node, region: Region, emit: Emitter, kind: ReduceKind, **fields) -> None:
-    box, = emit.inputs(node, region)
-    emit(Reduce, x=emit.operand(node.inputs[0], box), out=emit.operand(node.outputs[0], region), kind=kind, axes=node.op.axes,
-         keepdims=node.op.keepdims, **fields)
+    (box,) = emit.inputs(node, region)
+    emit(
+        Reduce,
+        x=emit.operand(node.inputs[0], box),
+        out=emit.operand(node.outputs[0], region),
+        kind=kind,
+        axes=node.op.axes,
+        keepdims=node.op.keepdims,
+        **fields,
+    )
 
 
 @lowers(dialect.ReduceSum)
@@ -61,10 +84,23 @@ def softmax(node: Node, region: Region, emit: Emitter) -> None:
     op, (x, lut) = node.op, node.inputs
     length = emit.graph.tensors[x].shape[-1]
     if region[-1] != (0, length):
-        raise UnsupportedError("a box that cuts through softmax's axis", where=node.name, required=f"[0, {length})",
-                               available=str(region[-1]))
-    emit(Softmax, x=emit.operand(x, region), lut=emit.operand(lut), out=emit.operand(node.outputs[0], region), mult=op.mult,
-         shift=op.shift, out_zp=op.out_zp, lo=op.lo, hi=op.hi)
+        raise UnsupportedError(
+            "a box that cuts through softmax's axis",
+            where=node.name,
+            required=f"[0, {length})",
+            available=str(region[-1]),
+        )
+    emit(
+        Softmax,
+        x=emit.operand(x, region),
+        lut=emit.operand(lut),
+        out=emit.operand(node.outputs[0], region),
+        mult=op.mult,
+        shift=op.shift,
+        out_zp=op.out_zp,
+        lo=op.lo,
+        hi=op.hi,
+    )
 
 
 @lowers(dialect.Resize2d)
@@ -72,23 +108,41 @@ def resize2d(node: Node, region: Region, emit: Emitter) -> None:
     """The tables hold row and column numbers of the whole input, so its operand begins at row and column 0."""
     x, rows, cols = node.inputs
     box = emit.inputs(node, region)[0]
-    emit(Resize, x=emit.operand(x, (box[0], (0, box[1][1]), (0, box[2][1]), box[3])), rows=emit.operand(rows, (region[1], (0, 3))),
-         cols=emit.operand(cols, (region[2], (0, 3))), out=emit.operand(node.outputs[0], region))
+    emit(
+        Resize,
+        x=emit.operand(x, (box[0], (0, box[1][1]), (0, box[2][1]), box[3])),
+        rows=emit.operand(rows, (region[1], (0, 3))),
+        cols=emit.operand(cols, (region[2], (0, 3))),
+        out=emit.operand(node.outputs[0], region),
+    )
 
 
 @lowers(dialect.RunningSum)
 def running_sum(node: Node, region: Region, emit: Emitter) -> None:
     """An ACCUMULATE: the sums lie in one place, that of the band's last row."""
     rows, channels = region[1], region[3]
-    box, = emit.inputs(node, region)
-    emit(Accumulate, x=emit.operand(node.inputs[0], box), acc=emit.operand(node.outputs[0], (region[0], (rows[1] - 1, rows[1]), (0, 1), channels)),
-         first=rows[0] == 0, in_zp=node.op.in_zp)
+    (box,) = emit.inputs(node, region)
+    emit(
+        Accumulate,
+        x=emit.operand(node.inputs[0], box),
+        acc=emit.operand(node.outputs[0], (region[0], (rows[1] - 1, rows[1]), (0, 1), channels)),
+        first=rows[0] == 0,
+        in_zp=node.op.in_zp,
+    )
 
 
 @lowers(dialect.RequantizeLast)
 def requantize_last(node: Node, region: Region, emit: Emitter) -> None:
     op, out = node.op, emit.view(node.outputs[0], region)
-    box, = emit.inputs(node, region)
+    (box,) = emit.inputs(node, region)
     sums = emit.view(node.inputs[0], box).reshape(out.shape)
-    emit(Requantize, x=sums.operand(emit.dtype(node.inputs[0])), out=out.operand(emit.dtype(node.outputs[0])), mult=op.mult, shift=op.shift, out_zp=op.out_zp,
-         lo=op.lo, hi=op.hi)
+    emit(
+        Requantize,
+        x=sums.operand(emit.dtype(node.inputs[0])),
+        out=out.operand(emit.dtype(node.outputs[0])),
+        mult=op.mult,
+        shift=op.shift,
+        out_zp=op.out_zp,
+        lo=op.lo,
+        hi=op.hi,
+    )

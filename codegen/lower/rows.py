@@ -18,7 +18,9 @@ def _whole_rows(node: Node, region: Region, emit: Emitter) -> None:
     """Errors: UnsupportedError for a box that cuts through rows: every element of one depends on all of it."""
     length = emit.graph.tensors[node.inputs[0]].shape[-1]
     if region[-1] != (0, length):
-        raise UnsupportedError("a box that cuts through rows", where=node.name, required=f"[0, {length})", available=str(region[-1]))
+        raise UnsupportedError(
+            "a box that cuts through rows", where=node.name, required=f"[0, {length})", available=str(region[-1])
+        )
 
 
 def _read(node: Node, region: Region, emit: Emitter) -> list[Operand]:
@@ -43,8 +45,20 @@ def norm(node: Node, region: Region, emit: Emitter) -> None:
     _whole_rows(node, region, emit)
     op, (x, *vectors) = node.op, node.inputs
     gamma, beta = (emit.view(t).broadcast((region[-1][1],)).operand(emit.dtype(t)) for t in vectors)
-    emit(Norm, x=emit.operand(x, region), gamma=gamma, beta=beta, out=emit.operand(node.outputs[0], region), centre=op.centre, in_zp=op.in_zp, eps=op.eps,
-         eps_shift=op.eps_shift, beta_shift=op.beta_shift, shift=op.shift, **_ends(op))
+    emit(
+        Norm,
+        x=emit.operand(x, region),
+        gamma=gamma,
+        beta=beta,
+        out=emit.operand(node.outputs[0], region),
+        centre=op.centre,
+        in_zp=op.in_zp,
+        eps=op.eps,
+        eps_shift=op.eps_shift,
+        beta_shift=op.beta_shift,
+        shift=op.shift,
+        **_ends(op),
+    )
 
 
 @lowers(dialect.ExpRows)
@@ -61,16 +75,37 @@ def weighted_mean(node: Node, region: Region, emit: Emitter) -> None:
     """Batch axes of length 1 become axes of stride 0, as in a MATMUL."""
     op, out = node.op, emit.view(node.outputs[0], region)
     views = [emit.view(t, box) for t, box in zip(node.inputs, emit.inputs(node, region), strict=True)]
-    a, b = (view.broadcast((*out.shape[:-2], *view.shape[-2:])).operand(emit.dtype(t)) for view, t in zip(views, node.inputs))
-    emit(WeightedMean, a=a, b=b, out=out.operand(emit.dtype(node.outputs[0])), b_zp=op.b_zp, mult=op.mult, shift=op.shift, **_ends(op))
+    a, b = (
+        view.broadcast((*out.shape[:-2], *view.shape[-2:])).operand(emit.dtype(t))
+        for view, t in zip(views, node.inputs)
+    )
+    emit(
+        WeightedMean,
+        a=a,
+        b=b,
+        out=out.operand(emit.dtype(node.outputs[0])),
+        b_zp=op.b_zp,
+        mult=op.mult,
+        shift=op.shift,
+        **_ends(op),
+    )
 
 
 @lowers(dialect.Rotate)
 def rotate(node: Node, region: Region, emit: Emitter) -> None:
     _whole_rows(node, region, emit)
     op, (x, cos, sin) = node.op, _read(node, region, emit)
-    emit(Rotate, x=x, cos=cos, sin=sin, out=emit.operand(node.outputs[0], region), interleaved=op.interleaved, mult=op.mult, shift=op.shift,
-         **_ends(op))
+    emit(
+        Rotate,
+        x=x,
+        cos=cos,
+        sin=sin,
+        out=emit.operand(node.outputs[0], region),
+        interleaved=op.interleaved,
+        mult=op.mult,
+        shift=op.shift,
+        **_ends(op),
+    )
 
 
 @lowers(dialect.GatherRows)

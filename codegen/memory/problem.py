@@ -1,7 +1,8 @@
-"""The memory problem as a value: buffers with sizes and lifetimes in, offsets out. It knows nothing of tensors or chips.
+"""The memory problem as a value: buffers with sizes and lifetimes in, offsets out. It knows nothing of tensors or
+chips.
 
-The CSV form is MiniMalloc's (``id,lower,upper,size`` and, for solutions, ``offset``), so its benchmark problems load as they are.
-"""
+The CSV form is MiniMalloc's (``id,lower,upper,size`` and, for solutions, ``offset``), so its benchmark problems load as
+they are."""
 
 from __future__ import annotations
 
@@ -16,7 +17,8 @@ from tvm_ergo.target.errors import ModelError
 
 @dataclass(frozen=True)
 class Buffer:
-    """``size`` bytes needed during the half-open time range ``[lower, upper)``, at an offset divisible by ``alignment``."""
+    """``size`` bytes needed during the half-open time range ``[lower, upper)``, at an offset divisible by
+    ``alignment``."""
 
     id: int | str
     size: int
@@ -69,15 +71,22 @@ class Problem:
         reader = csv.DictReader(io.StringIO(text))
         missing = {"id", "lower", "upper", "size"} - set(reader.fieldnames or ())
         if missing:
-            raise ModelError(f"memory problem without column {', '.join(sorted(missing))}", required="id,lower,upper,size",
-                             available=",".join(reader.fieldnames or ()))
+            raise ModelError(
+                f"memory problem without column {', '.join(sorted(missing))}",
+                required="id,lower,upper,size",
+                available=",".join(reader.fieldnames or ()),
+            )
         buffers = []
         for row in reader:
             try:
                 key = int(row["id"]) if row["id"].lstrip("-").isdigit() else row["id"]
-                buffers.append(Buffer(key, int(row["size"]), int(row["lower"]), int(row["upper"]), int(row.get("alignment") or 1)))
+                buffers.append(
+                    Buffer(key, int(row["size"]), int(row["lower"]), int(row["upper"]), int(row.get("alignment") or 1))
+                )
             except (TypeError, ValueError, AttributeError) as error:
-                raise ModelError("memory problem with a field that is no integer", where=f"line {reader.line_num}: {row}") from error
+                raise ModelError(
+                    "memory problem with a field that is no integer", where=f"line {reader.line_num}: {row}"
+                ) from error
         return Problem(tuple(buffers))
 
 
@@ -94,7 +103,9 @@ class Solution:
     def to_csv(self, problem: Problem) -> str:
         """The problem's columns and ``offset``."""
         rows = ["id,lower,upper,size,offset\n"]
-        rows += [f"{b.id},{b.lower},{b.upper},{b.size},{o}\n" for b, o in zip(problem.buffers, self.offsets, strict=True)]
+        rows += [
+            f"{b.id},{b.lower},{b.upper},{b.size},{o}\n" for b, o in zip(problem.buffers, self.offsets, strict=True)
+        ]
         return "".join(rows)
 
 

@@ -1,11 +1,11 @@
 """Placement of buffers by several orderings of best fit and first fit; the lowest result is kept.
 
 A buffer goes into a gap between the buffers that are already placed and live at the same time as it (the skyline of its
-interval). The search stops as soon as a result equals the live-bytes bound, which no placement can beat. It is a heuristic:
-it may miss a placement that exists, except with up to EXHAUSTIVE buffers: an optimal placement pushed down as far as it goes
-is what first fit makes of the buffers in the order of their offsets, so trying every order finds it. Where it stays above the
-bound, the exact search (``exact``) takes over, within a limit of work, not of time: results do not depend on the machine.
-"""
+interval). The search stops as soon as a result equals the live-bytes bound, which no placement can beat. It is a
+heuristic: it may miss a placement that exists, except with up to EXHAUSTIVE buffers: an optimal placement pushed down
+as far as it goes is what first fit makes of the buffers in the order of their offsets, so trying every order finds it.
+Where it stays above the bound, the exact search (``exact``) takes over, within a limit of work, not of time: results do
+not depend on the machine."""
 
 from __future__ import annotations
 
@@ -25,12 +25,20 @@ WORK_LIMIT = 100_000_000
 
 
 def orderings(problem: Problem) -> Iterator[np.ndarray]:
-    """Deterministic orders known to work (size, area, length, time), then perturbations of the best two by a fixed seed."""
+    """Deterministic orders known to work (size, area, length, time), then perturbations of the best two by a fixed
+    seed."""
     size, lower, upper, _ = columns(problem)
     length = upper - lower
     number = np.arange(len(size))
-    keys = [(number, -length, -size), (number, -size * length), (number, -size, -length), (number, lower, -size), (number, -size, lower),
-            (number, -upper, -size), (number, -_contention(problem), -size)]
+    keys = [
+        (number, -length, -size),
+        (number, -size * length),
+        (number, -size, -length),
+        (number, lower, -size),
+        (number, -size, lower),
+        (number, -upper, -size),
+        (number, -_contention(problem), -size),
+    ]
     for key in keys:
         yield np.lexsort(key)
     if len(size) <= EXHAUSTIVE:
@@ -51,7 +59,7 @@ def _contention(problem: Problem) -> np.ndarray:
     worst = []
     for b in problem.buffers:
         first, last = np.searchsorted(times, b.lower, "right") - 1, np.searchsorted(times, b.upper, "left")
-        worst.append(int(totals[max(first, 0):last].max(initial=0)))
+        worst.append(int(totals[max(first, 0) : last].max(initial=0)))
     return np.array(worst, np.int64)
 
 
@@ -65,7 +73,9 @@ def place(problem: Problem, order: np.ndarray, best_fit: bool, limit: int | None
             continue
         rivals = np.flatnonzero(placed & (lower < upper[i]) & (lower[i] < upper))
         rivals = rivals[np.argsort(offsets[rivals], kind="stable")]
-        offset = _gap(offsets[rivals].tolist(), (offsets + size)[rivals].tolist(), int(size[i]), int(alignment[i]), best_fit)
+        offset = _gap(
+            offsets[rivals].tolist(), (offsets + size)[rivals].tolist(), int(size[i]), int(alignment[i]), best_fit
+        )
         if limit is not None and offset + size[i] > limit:
             return None
         offsets[i], placed[i] = offset, True
@@ -73,7 +83,8 @@ def place(problem: Problem, order: np.ndarray, best_fit: bool, limit: int | None
 
 
 def _gap(starts: list[int], ends: list[int], size: int, alignment: int, best_fit: bool) -> int:
-    """Lowest aligned offset (or the tightest gap, under ``best_fit``) for ``size`` bytes beside ``[starts, ends)``, sorted by start."""
+    """Lowest aligned offset (or the tightest gap, under ``best_fit``) for ``size`` bytes beside ``[starts, ends)``,
+    sorted by start."""
     top, best, best_waste = 0, None, None
     for start, end in zip(starts, ends, strict=True):
         candidate = -(-top // alignment) * alignment
@@ -120,12 +131,14 @@ def lower_bound(problem: Problem) -> int:
     return max(problem.lower_bound(), padded.lower_bound() - int(spared), int(size.max(initial=0)))
 
 
-def allocate(problem: Problem, work_limit: int = WORK_LIMIT, progress: Callable[[int], None] | None = None) -> Allocation:
+def allocate(
+    problem: Problem, work_limit: int = WORK_LIMIT, progress: Callable[[int], None] | None = None
+) -> Allocation:
     """The lowest placement found: heuristics first, and where they stay above the bound the exact search.
 
     The search is asked for the bound itself and, where that is refuted or too hard, for peaks halfway to what is known.
-    work_limit : of the exact search over all its questions (0: heuristics only). ``progress`` is told the peak at each improvement.
-    """
+    work_limit : of the exact search over all its questions (0: heuristics only). ``progress`` is told the peak at each
+    improvement."""
     bound = lower_bound(problem)
     best = _by_heuristics(problem, bound, progress)
     peak, work = best.peak(problem), 0

@@ -15,8 +15,8 @@ from tvm_ergo.codegen.order.search import BEAM, STATES, least_peak
 class Ordering:
     """order : places in ``graph.nodes``. model_bytes : peak of live bytes as the model counts them.
 
-    bound_bytes : no order of this graph with this sharing of storage has fewer live bytes. states : sets the search expanded.
-    """
+    bound_bytes : no order of this graph with this sharing of storage has fewer live bytes. states : sets the search
+    expanded."""
 
     order: tuple[int, ...]
     model_bytes: int
@@ -31,12 +31,15 @@ class Ordering:
 
 
 def best_order(graph: Graph, options: Options = Options(), states: int = STATES, beam: int = BEAM) -> Ordering:
-    """The order of least peak in the model (``model``): exact up to ``states`` sets a segment, else the best of a beam."""
+    """The order of least peak in the model (``model``): exact up to ``states`` sets a segment, else the best of a
+    beam."""
     model = model_of(graph, options)
     found = least_peak(model, states, beam)
     hopeful = model_of(graph, options, optimistic=True)
     bound = found.bound_bytes if _same(hopeful, model) else least_peak(hopeful, states, 1).bound_bytes
-    if ambiguous(graph):  # another order could share storage otherwise: only what a node itself reads or writes is certain
+    if ambiguous(
+        graph
+    ):  # another order could share storage otherwise: only what a node itself reads or writes is certain
         bound = max((graph.tensors[t].size_bytes for n in graph.nodes for t in n.outputs), default=0)
         bound = max(bound, model.start_bytes)
     return Ordering(found.order, found.peak_bytes, bound, found.states)

@@ -1,13 +1,14 @@
 """What an order costs: the live bytes at each node, as a function of the set of nodes that have run.
 
-Storage is shared as ``views.resolve`` decides it: a root buffer (a concat with its members, a tensor with its reshapes and slices)
-lives from the first node that touches any tensor in it to the last. So the bytes live while a node runs depend only on
-the set of nodes before it, which is what makes the search over sets exact. Overwriting in place depends on that set as well:
-where an elementwise node is the last to touch a buffer that its operand fills, its result costs nothing more.
+Storage is shared as ``views.resolve`` decides it: a root buffer (a concat with its members, a tensor with its reshapes
+and slices) lives from the first node that touches any tensor in it to the last. So the bytes live while a node runs
+depend only on the set of nodes before it, which is what makes the search over sets exact. Overwriting in place depends
+on that set as well: where an elementwise node is the last to touch a buffer that its operand fills, its result costs
+nothing more.
 
 Not counted: overwriting an operand that fills only a part of its buffer (a slice, a member of a concat), after which
-the result holds the whole buffer. ``optimistic`` models give such results no size, so that their minimum is a bound for every order.
-"""
+the result holds the whole buffer. ``optimistic`` models give such results no size, so that their minimum is a bound for
+every order."""
 
 from __future__ import annotations
 
@@ -26,7 +27,8 @@ EMBEDDERS = (dialect.Concat, dialect.Pad, dialect.Reshape, dialect.Transpose)
 
 @dataclass(frozen=True)
 class Touch:
-    """A buffer that a node touches: who touches it (a bit per node), its bytes, and whether it lives before or after all of them."""
+    """A buffer that a node touches: who touches it (a bit per node), its bytes, and whether it lives before or after
+    all of them."""
 
     nodes: int
     size_bytes: int
@@ -36,8 +38,9 @@ class Touch:
 
 @dataclass(frozen=True, eq=False)
 class Model:
-    """needs : nodes that must run before each node (bits). touched : buffers of each node. credits : per node, the ``(nodes that
-    touch the operand's buffer, bytes of the result)`` of every operand it may overwrite. start_bytes : of the inputs."""
+    """needs : nodes that must run before each node (bits). touched : buffers of each node. credits : per node, the
+    ``(nodes that touch the operand's buffer, bytes of the result)`` of every operand it may overwrite. start_bytes : of
+    the inputs."""
 
     needs: tuple[int, ...]
     touched: tuple[tuple[Touch, ...], ...]
@@ -83,7 +86,8 @@ class Model:
         return peak
 
     def forced_bytes(self) -> list[int]:
-        """Per node, the bytes that are live while it runs in every order: what it touches, and what is made before and read after."""
+        """Per node, the bytes that are live while it runs in every order: what it touches, and what is made before and
+        read after."""
         everything = (1 << self.count) - 1
         descendants = [0] * self.count
         for node, before in enumerate(self.ancestors):
@@ -97,8 +101,11 @@ class Model:
         found = []
         for node in range(self.count):
             before, after = self.ancestors[node], descendants[node]
-            total = sum(t.size_bytes for t in distinct if t.nodes >> node & 1 or (
-                (t.is_input or t.nodes & before) and (t.is_output or t.nodes & after)))
+            total = sum(
+                t.size_bytes
+                for t in distinct
+                if t.nodes >> node & 1 or ((t.is_input or t.nodes & before) and (t.is_output or t.nodes & after))
+            )
             untouched_later = everything & ~after  # at best everything that may run before has
             total -= max((size for nodes, size in self.credits[node] if not nodes & ~untouched_later), default=0)
             found.append(total)
@@ -124,15 +131,23 @@ def model_of(graph: Graph, options: Options, optimistic: bool = False) -> Model:
     nowhere = graph.streams | (floating if optimistic else set())
     sizes = {root: 0 if root in nowhere else graph.tensors[root].size_bytes for root in touching}
     inputs, outputs = ({views[t].root for t in some} for some in (graph.inputs, graph.outputs))
-    touches = {root: Touch(nodes, sizes[root], root in inputs, root in outputs)
-               for root, nodes in touching.items() if graph.tensors[root].data is None}
+    touches = {
+        root: Touch(nodes, sizes[root], root in inputs, root in outputs)
+        for root, nodes in touching.items()
+        if graph.tensors[root].data is None
+    }
     touched, credits, needs = [], [], []
     number_of = {node.id: number for number, node in enumerate(graph.nodes)}
     for node in graph.nodes:
         roots = dict.fromkeys(views[t].root for t in (*node.inputs, *node.outputs))
         touched.append(tuple(touches[root] for root in roots if root in touches))
-        credits.append(tuple((touching[root], sizes[views[node.outputs[0]].root])
-                             for root in in_place.get(node.id, ()) if not touches[root].is_output))
+        credits.append(
+            tuple(
+                (touching[root], sizes[views[node.outputs[0]].root])
+                for root in in_place.get(node.id, ())
+                if not touches[root].is_output
+            )
+        )
         needs.append(sum(1 << n for n in {number_of[graph.producer[t].id] for t in node.inputs if t in graph.producer}))
     idle = sum(graph.tensors[t].size_bytes for t in graph.inputs if t not in touches and t not in graph.streams)
     start = sum(t.size_bytes for t in touches.values() if t.is_input) + (idle if not graph.nodes else 0)
@@ -149,7 +164,11 @@ def _overwritable(graph: Graph, views: Sequence[View]) -> tuple[dict[int, list[i
             continue
         for t in node.inputs[:1] if isinstance(node.op, dialect.Table) else node.inputs:
             tensor, root = graph.tensors[t], graph.tensors[views[t].root]
-            if root.data is not None or tensor.shape != graph.tensors[out].shape or tensor.itemsize != graph.tensors[out].itemsize:
+            if (
+                root.data is not None
+                or tensor.shape != graph.tensors[out].shape
+                or tensor.itemsize != graph.tensors[out].itemsize
+            ):
                 continue
             if not views[t].is_dense or root.size_bytes != tensor.size_bytes or root.id in floating:
                 floating.add(out)

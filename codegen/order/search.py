@@ -1,10 +1,10 @@
 """The order of least peak: best-first over sets of nodes that have run, beam search where that is too much.
 
-A path's value is the largest number of bytes live at any of its nodes; the set with the smallest value is expanded first, so the
-first complete set is optimal, and what waits in the queue is a bound at any time. Two things keep it small. Nodes
-that every other node must run before or after cut the graph into segments, which are searched one after the other. And a
-ready node that fits under the value and leaves no more bytes than before can always run first: everything that runs
-later finds at most as many live bytes, because buffers only die earlier and are never made later.
+A path's value is the largest number of bytes live at any of its nodes; the set with the smallest value is expanded
+first, so the first complete set is optimal, and what waits in the queue is a bound at any time. Two things keep it
+small. Nodes that every other node must run before or after cut the graph into segments, which are searched one after
+the other. And a ready node that fits under the value and leaves no more bytes than before can always run first:
+everything that runs later finds at most as many live bytes, because buffers only die earlier and are never made later.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ BEAM = 48
 
 @dataclass(frozen=True)
 class Found:
-    """order : node numbers. peak_bytes : of the model. bound_bytes : no order has less in the model. states : sets expanded."""
+    """order : node numbers. peak_bytes : of the model. bound_bytes : no order has less in the model. states : sets
+    expanded."""
 
     order: tuple[int, ...]
     peak_bytes: int
@@ -38,7 +39,9 @@ def least_peak(model: Model, states: int = STATES, beam: int = BEAM) -> Found:
         piece = _Segment(model, done, live, segment, peak)
         path, value, least, count = piece.best_first(states)
         if path is None:
-            path, value = min(((p, v) for width in {beam, 1} for p, v in [piece.beam(width)]), key=lambda found: found[1])
+            path, value = min(
+                ((p, v) for width in {beam, 1} for p, v in [piece.beam(width)]), key=lambda found: found[1]
+            )
         given = piece.given()
         if given[1] <= value:
             path, value = given
@@ -51,7 +54,8 @@ def least_peak(model: Model, states: int = STATES, beam: int = BEAM) -> Found:
 
 
 def segments(model: Model) -> list[int]:
-    """Sets of nodes (bits) that run one after the other in every order, each ending with a node comparable with all others."""
+    """Sets of nodes (bits) that run one after the other in every order, each ending with a node comparable with all
+    others."""
     everything = (1 << model.count) - 1
     descendants = [0] * model.count
     for node, before in enumerate(model.ancestors):

@@ -1,9 +1,8 @@
 """Runs a Program when the TVM virtual machine calls its symbol.
 
-`load` is what the native module calls (global function ``tvm_ergo.runtime.load``): it decodes and checks the Program once and
-returns the function for the symbol. That function takes the inputs and then, as destination-passing callers do, the outputs
-to write; without outputs it returns them.
-"""
+`load` is what the native module calls (global function ``tvm_ergo.runtime.load``): it decodes and checks the Program
+once and returns the function for the symbol. That function takes the inputs and then, as destination-passing callers
+do, the outputs to write; without outputs it returns them."""
 
 from __future__ import annotations
 
@@ -21,7 +20,8 @@ from tvm_ergo.target.machine import Machine
 from tvm_ergo.target.program import Port, Program
 
 STRICT_VARIABLE = "TVM_ERGO_STRICT"
-"""Set to 1, Programs run on the machine's strict mode (poisoned memory, races and unwritten reads raise). Results are the same."""
+"""Set to 1, Programs run on the machine's strict mode (poisoned memory, races and unwritten reads raise). Results are
+the same."""
 
 _machines: WeakValueDictionary[tuple[bytes, bool], Machine] = WeakValueDictionary()
 
@@ -47,7 +47,11 @@ def chip_of_program(program: Program):
     from tvm_ergo.target.chip import Chip, chip
 
     described = program.meta.get("chip")
-    return Chip.from_json(described, "the program's meta") if described else chip(program.chip_name).with_memory(program.memory_bytes)
+    return (
+        Chip.from_json(described, "the program's meta")
+        if described
+        else chip(program.chip_name).with_memory(program.memory_bytes)
+    )
 
 
 class Launcher:
@@ -59,14 +63,17 @@ class Launcher:
     def __call__(self, *args):
         inputs, outputs = self.program.inputs, self.program.outputs
         if len(args) not in (len(inputs), len(inputs) + len(outputs)):
-            raise InputError(f"the chip function takes {len(inputs)} inputs (and {len(outputs)} outputs to write), got {len(args)} arguments",
-                             where=self.symbol, required=", ".join(describe(p) for p in (*inputs, *outputs)))
+            raise InputError(
+                f"the chip function takes {len(inputs)} inputs (and {len(outputs)} outputs to write), got {len(args)} arguments",
+                where=self.symbol,
+                required=", ".join(describe(p) for p in (*inputs, *outputs)),
+            )
         values = {port.name: self._input(port, tensor) for port, tensor in zip(inputs, args)}
-        for port, tensor in zip(outputs, args[len(inputs):]):
+        for port, tensor in zip(outputs, args[len(inputs) :]):
             self._check(port, tensor)
         results = self.run(values)
         if len(args) > len(inputs):
-            for port, tensor in zip(outputs, args[len(inputs):]):
+            for port, tensor in zip(outputs, args[len(inputs) :]):
                 tensor.copyfrom(results[port.name].reshape(tuple(int(n) for n in tensor.shape)))
             return None
         return self._returned([results[port.name] for port in outputs])
@@ -81,10 +88,16 @@ class Launcher:
         return result.outputs
 
     def _teller(self, watching):
-        """The machine's hook: after an instruction, hands out the tensors it completed (the Program's meta says which) and stores what comes back."""
+        """The machine's hook: after an instruction, hands out the tensors it completed (the Program's meta says which)
+        and stores what comes back."""
         completed: dict[int, list[tuple[Watched, Operand]]] = {}
         for t in self.program.meta.get("tensors", ()):
-            operand = Operand(t["addr"], DType.of(t["dtype"]), tuple(t["shape"]) or (1,), tuple(t["strides"]) or (DType.of(t["dtype"]).itemsize,))
+            operand = Operand(
+                t["addr"],
+                DType.of(t["dtype"]),
+                tuple(t["shape"]) or (1,),
+                tuple(t["strides"]) or (DType.of(t["dtype"]).itemsize,),
+            )
             about = Watched(self.symbol, t["name"], t["layer"], t["op"], t["out_scale"], t["out_zp"])
             completed.setdefault(t["instructions"] - 1, []).append((about, operand))
 
@@ -101,8 +114,12 @@ class Launcher:
     def _check(self, port: Port, tensor) -> None:
         shape, dtype = tuple(int(n) for n in tensor.shape), str(tensor.dtype)
         if dtype != dtype_name(port) or not same_shape(shape, port.operand.shape):
-            raise InputError(f"tensor {port.name!r} has the wrong shape or dtype", where=self.symbol, required=describe(port),
-                             available=f"{dtype}{list(shape)}")
+            raise InputError(
+                f"tensor {port.name!r} has the wrong shape or dtype",
+                where=self.symbol,
+                required=describe(port),
+                available=f"{dtype}{list(shape)}",
+            )
 
     def _input(self, port: Port, tensor) -> np.ndarray:
         self._check(port, tensor)
@@ -119,9 +136,18 @@ class Launcher:
 def check_replacement(about: Watched, value: np.ndarray, replacement: np.ndarray) -> None:
     """Errors: InputError where a watcher's answer cannot stand for the tensor."""
     if not isinstance(replacement, np.ndarray) or replacement.shape != value.shape or replacement.dtype != value.dtype:
-        given = f"{replacement.dtype}{list(replacement.shape)}" if isinstance(replacement, np.ndarray) else type(replacement).__name__
-        raise InputError("a watcher's answer cannot replace the tensor", where=about.name, required=f"{value.dtype}{list(value.shape)}", available=given,
-                         remedy="return None to leave it as it is")
+        given = (
+            f"{replacement.dtype}{list(replacement.shape)}"
+            if isinstance(replacement, np.ndarray)
+            else type(replacement).__name__
+        )
+        raise InputError(
+            "a watcher's answer cannot replace the tensor",
+            where=about.name,
+            required=f"{value.dtype}{list(value.shape)}",
+            available=given,
+            remedy="return None to leave it as it is",
+        )
 
 
 def same_shape(shape: tuple[int, ...], port_shape: tuple[int, ...]) -> bool:

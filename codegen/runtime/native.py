@@ -14,16 +14,20 @@ _loaded: list[ctypes.CDLL] = []
 
 
 def _missing(reason: str) -> ProgramError:
-    return ProgramError("the native runtime library of tvm_ergo cannot be loaded", where=str(LIBRARY), available=reason,
-                        required="libtvm_ergo_runtime.so, compiled by `pip install` (needs g++)",
-                        remedy="install g++ and run `pip install --force-reinstall --no-deps .` in the source tree of tvm_ergo")
+    return ProgramError(
+        "the native runtime library of tvm_ergo cannot be loaded",
+        where=str(LIBRARY),
+        available=reason,
+        required="libtvm_ergo_runtime.so, compiled by `pip install` (needs g++)",
+        remedy="install g++ and run `pip install --force-reinstall --no-deps .` in the source tree of tvm_ergo",
+    )
 
 
 def load_library() -> bool:
     """Loads the library once, which registers the module kind ``ergo`` with TVM. Never raises.
 
-    Without the library, loading an executable that holds Programs raises ProgramError with the remedy. Returns whether it is there.
-    """
+    Without the library, loading an executable that holds Programs raises ProgramError with the remedy. Returns whether
+    it is there."""
     if _loaded:
         return True
     import tvm_ffi
@@ -63,5 +67,10 @@ def programs_of(module) -> dict[str, bytes]:
         current = pending.pop()
         pending += list(current.imports)
         if current.kind == "ergo":
-            found.update({str(name): bytes(data) for name, data in tvm_ffi.get_global_func("tvm_ergo.runtime.programs")(current).items()})
+            found.update(
+                {
+                    str(name): bytes(data)
+                    for name, data in tvm_ffi.get_global_func("tvm_ergo.runtime.programs")(current).items()
+                }
+            )
     return found

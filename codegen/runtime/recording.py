@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ChipCall:
-    """One call of one Program: the symbol it was called by, its Program, inputs and outputs by port name, the trace, and what became of
-    each tensor that it kept compressed."""
+    """One call of one Program: the symbol it was called by, its Program, inputs and outputs by port name, the trace,
+    and what became of each tensor that it kept compressed."""
 
     symbol: str
     program: Program
@@ -42,8 +42,9 @@ class Watched:
 
 
 Watcher = Callable[[Watched, np.ndarray], np.ndarray | None]
-"""``watcher(tensor, value)``: ``value`` is a copy, taken when the tensor is complete. An array that it returns, of the same shape and dtype,
-takes the tensor's place in the chip's memory: what reads it later reads that (for measuring what coarser values would do)."""
+"""``watcher(tensor, value)``: ``value`` is a copy, taken when the tensor is complete. An array that it returns, of the
+same shape and dtype, takes the tensor's place in the chip's memory: what reads it later reads that (for measuring what
+coarser values would do)."""
 
 _recorders: ContextVar[tuple[list[ChipCall], ...]] = ContextVar("tvm_ergo_recorders", default=())
 _watchers: ContextVar[tuple[Watcher, ...]] = ContextVar("tvm_ergo_watchers", default=())
@@ -62,7 +63,8 @@ def record() -> Iterator[list[ChipCall]]:
 
 @contextmanager
 def watch(watcher: Watcher) -> Iterator[None]:
-    """Calls ``watcher`` with every intermediate tensor of the chip calls made inside the block, as each is completed."""
+    """Calls ``watcher`` with every intermediate tensor of the chip calls made inside the block, as each is
+    completed."""
     token = _watchers.set((*_watchers.get(), watcher))
     try:
         yield

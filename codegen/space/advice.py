@@ -1,4 +1,5 @@
-"""What the error of an infeasible limit says: the best peak reached, what no plan goes below, which layers hold it, and what would help by how much."""
+"""What the error of an infeasible limit says: the best peak reached, what no plan goes below, which layers hold it, and
+what would help by how much."""
 
 from __future__ import annotations
 
@@ -24,18 +25,31 @@ def too_large(plan: SpacePlan, memory_bytes: int) -> OutOfMemoryError:
     graph, peak, least = plan.graph, plan.memory_bytes, least_possible_bytes(plan.graph)
     time = int(plan.rolled.live_bytes().argmax())
     held = (plan.rolled.high - plan.rolled.low)[:, time]
-    alive = sorted(((int(n), graph.tensors[root].name) for root, n in zip(plan.rolled.roots, held, strict=True) if n > 0), reverse=True)
+    alive = sorted(
+        ((int(n), graph.tensors[root].name) for root, n in zip(plan.rolled.roots, held, strict=True) if n > 0),
+        reverse=True,
+    )
     step = plan.steps[min(time, len(plan.steps) - 1)]
     at = graph.tensors[step.root].name if isinstance(step, Shift) else step.node.op.name or step.node.name
-    constants = f"; constants: {_listed(_constants_by_layer(graph))}" if plan.constant_bytes > min(plan.activation_bytes, memory_bytes) else ""
+    constants = (
+        f"; constants: {_listed(_constants_by_layer(graph))}"
+        if plan.constant_bytes > min(plan.activation_bytes, memory_bytes)
+        else ""
+    )
     return OutOfMemoryError(
         f"{graph.name} needs a peak of {peak} bytes ({peak / KIB:.1f} KiB), {peak - memory_bytes} more than the memory has, "
         "even with layers in rows and tiles",
         where=f"step {time} ({at}), where these bytes are alive: {_listed(alive)}" + constants,
         required=f"{plan.constant_bytes} constant bytes (weights, biases, tables) + {plan.activation_bytes} activation bytes, of which "
-                 f"{plan.live_bytes} live at once (whole layers: {plan.bound_bytes}; no order in time or space goes below {least.size_bytes}: {least.reason})",
+        f"{plan.live_bytes} live at once (whole layers: {plan.bound_bytes}; no order in time or space goes below {least.size_bytes}: {least.reason})",
         available=f"{memory_bytes} bytes ({memory_bytes / KIB:.1f} KiB) for constants, frame and activations together",
-        remedy="; ".join([f"a chip with more memory (memory={peak}, --memory {peak}, is the least that was found to do)", *_advice(plan, memory_bytes)]))
+        remedy="; ".join(
+            [
+                f"a chip with more memory (memory={peak}, --memory {peak}, is the least that was found to do)",
+                *_advice(plan, memory_bytes),
+            ]
+        ),
+    )
 
 
 def _advice(plan: SpacePlan, memory_bytes: int) -> list[str]:
@@ -46,8 +60,12 @@ def _advice(plan: SpacePlan, memory_bytes: int) -> list[str]:
         advice = [f"constants are the larger part: a network with fewer weights ({COMPRESS})"]
     else:
         advice = ["activations are the larger part: a smaller input or narrower layers there"]
-    if room > 0 and any(len(shape) == 4 and max(shape[1:3]) > 1 for shape in (plan.graph.tensors[t].shape for t in plan.graph.inputs)):
-        share = room / plan.activation_bytes if plan.graph.streams else sqrt(room / plan.activation_bytes)  # rows grow with the width, frames with both
+    if room > 0 and any(
+        len(shape) == 4 and max(shape[1:3]) > 1 for shape in (plan.graph.tensors[t].shape for t in plan.graph.inputs)
+    ):
+        share = (
+            room / plan.activation_bytes if plan.graph.streams else sqrt(room / plan.activation_bytes)
+        )  # rows grow with the width, frames with both
         if LEAST_SHARE <= share < MOST_SHARE:
             advice.append(f"a picture of about {100 * share:.0f} % of the width and height would do (estimated)")
     return advice
@@ -57,7 +75,9 @@ def _constants_by_layer(graph: Graph) -> list[tuple[int, str]]:
     sizes: dict[str, int] = {}
     for node in graph.nodes:
         layer = node.op.name or node.name
-        sizes[layer] = sizes.get(layer, 0) + sum(_stored_bytes(graph.tensors[t]) for t in set(node.inputs) if graph.tensors[t].data is not None)
+        sizes[layer] = sizes.get(layer, 0) + sum(
+            _stored_bytes(graph.tensors[t]) for t in set(node.inputs) if graph.tensors[t].data is not None
+        )
     return sorted(((size, layer) for layer, size in sizes.items() if size), reverse=True)
 
 

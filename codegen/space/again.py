@@ -1,8 +1,9 @@
-"""Trading time for space where a tensor is needed before and behind a reduction of itself (squeeze-and-excite): its producers run twice.
+"""Trading time for space where a tensor is needed before and behind a reduction of itself (squeeze-and-excite): its
+producers run twice.
 
-The tensor that is scaled by what its own average says must be complete before its first element can be scaled. Kept, it waits as a whole; computed
-again, its rows are given up as they are summed, and made a second time where they are scaled.
-"""
+The tensor that is scaled by what its own average says must be complete before its first element can be scaled. Kept, it
+waits as a whole; computed again, its rows are given up as they are summed, and made a second time where they are
+scaled."""
 
 from __future__ import annotations
 
@@ -20,8 +21,8 @@ MAX_NODES = 4
 
 @dataclass(frozen=True)
 class Site:
-    """tensor : read by the reduction ``reader`` and by others that depend on it. chain : nodes to run a second time for the reader, the last one
-    makes the tensor."""
+    """tensor : read by the reduction ``reader`` and by others that depend on it. chain : nodes to run a second time for
+    the reader, the last one makes the tensor."""
 
     tensor: int
     reader: int
@@ -42,7 +43,8 @@ def sites(graph: Graph) -> list[Site]:
 
 
 def computed_again(graph: Graph, chosen: Iterable[Site]) -> Graph:
-    """The graph in which each site's reduction reads copies of its producers; node ids are places again, tensors keep theirs."""
+    """The graph in which each site's reduction reads copies of its producers; node ids are places again, tensors keep
+    theirs."""
     by_id = {node.id: node for node in graph.nodes}
     copies: dict[int, list[Node]] = {}  # in front of the reader
     readers: dict[int, int] = {}
@@ -54,13 +56,23 @@ def computed_again(graph: Graph, chosen: Iterable[Site]) -> Graph:
             tensors.append(replace(old, id=len(tensors), name=f"{old.name}_again"))
             renamed[old.id] = tensors[-1].id
             copies.setdefault(site.reader, []).append(
-                replace(node, id=-1, name=f"{node.name}_again", inputs=tuple(renamed.get(t, t) for t in node.inputs), outputs=(tensors[-1].id,), again=True))
+                replace(
+                    node,
+                    id=-1,
+                    name=f"{node.name}_again",
+                    inputs=tuple(renamed.get(t, t) for t in node.inputs),
+                    outputs=(tensors[-1].id,),
+                    again=True,
+                )
+            )
         readers[site.reader] = renamed[site.tensor]
     nodes = []
     for node in graph.nodes:
         nodes += copies.get(node.id, [])
         nodes.append(replace(node, inputs=(readers[node.id],)) if node.id in readers else node)
-    return replace(graph, tensors=tuple(tensors), nodes=tuple(replace(node, id=place) for place, node in enumerate(nodes)))
+    return replace(
+        graph, tensors=tuple(tensors), nodes=tuple(replace(node, id=place) for place, node in enumerate(nodes))
+    )
 
 
 def _depending(graph: Graph, node: Node) -> set[int]:
@@ -74,7 +86,8 @@ def _depending(graph: Graph, node: Node) -> set[int]:
 
 
 def _chain(graph: Graph, t: int) -> tuple[int, ...]:
-    """The producers to repeat, first one first: back to a tensor that others read too, or that is smaller than what it is made of."""
+    """The producers to repeat, first one first: back to a tensor that others read too, or that is smaller than what it
+    is made of."""
     chain: list[int] = []
     while (node := graph.producer.get(t)) is not None and tileable(graph, node) and len(chain) < MAX_NODES:
         chain.append(node.id)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tvm_ergo.codegen.graph import Graph
-from tvm_ergo.codegen.space.prepare import prepared
 from tvm_ergo.codegen.space.order import bandable, tileable
+from tvm_ergo.codegen.space.prepare import prepared
 from tvm_ergo.codegen.views import IN_PLACE_OPS
 from tvm_ergo.relay_passes import dialect
 
@@ -24,8 +24,9 @@ class Bound:
 
 
 def least_possible_bytes(graph: Graph) -> Bound:
-    """The largest of: inputs that are in the memory before anything runs; outputs, all of which exist at the end; what an operator that can only
-    run whole reads and writes. Of tensors that may share bytes only the largest counts; global sums see their input row by row."""
+    """The largest of: inputs that are in the memory before anything runs; outputs, all of which exist at the end; what
+    an operator that can only run whole reads and writes. Of tensors that may share bytes only the largest counts;
+    global sums see their input row by row."""
     graph = prepared(graph)
     sizes = {t.id: t.size_bytes for t in graph.tensors if t.data is None and t.id not in graph.streams}
     for node in graph.nodes:
@@ -43,7 +44,10 @@ def least_possible_bytes(graph: Graph) -> Bound:
             groups.append((mine, size))
         return sum(size for _, size in groups)
 
-    bounds = [Bound(sum(sizes.get(t, 0) for t in set(graph.inputs)), "the inputs", True), Bound(together(graph.outputs), "the outputs")]
+    bounds = [
+        Bound(sum(sizes.get(t, 0) for t in set(graph.inputs)), "the inputs", True),
+        Bound(together(graph.outputs), "the outputs"),
+    ]
     for node in graph.nodes:
         if not bandable(graph, node) and not tileable(graph, node) and not isinstance(node.op, FREE):
             size = together(node.inputs) + sum(sizes.get(t, 0) for t in node.outputs)
@@ -52,7 +56,8 @@ def least_possible_bytes(graph: Graph) -> Bound:
 
 
 def _origins(graph: Graph) -> dict[int, frozenset[int]]:
-    """For each tensor those whose bytes it may share: its own, and through operators that move or overwrite those of their operands."""
+    """For each tensor those whose bytes it may share: its own, and through operators that move or overwrite those of
+    their operands."""
     found = {t.id: frozenset({t.id}) for t in graph.tensors}
     for node in graph.nodes:
         if isinstance(node.op, FREE):

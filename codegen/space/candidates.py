@@ -1,11 +1,12 @@
 """What memory limits choose from: the paths of one graph that some limit makes cheapest, and their plans.
 
-What a search finds depends on which ways it measured before. So of graphs that are not large all limits choose from the same candidates, found in the same
-order whatever the limit: the least bytes, then upwards over all limits of a grid, then down again from one path to the next with fewer bytes. A limit takes
-the cheapest candidate that fits, so more memory is not slower (but for what the sum of its parts' cycles is off the cycles of a plan, hence `CLOSE`), and what
-`explore` shows is what compiling gives. Tried before: searching downwards from the limit asked for, which is quicker, and gave DS-CNN 60,004 cycles in memory for which
-`explore` had 22,042. Large graphs are still searched like that (`search.py`): all their limits take a minute.
-"""
+What a search finds depends on which ways it measured before. So of graphs that are not large all limits choose from the
+same candidates, found in the same order whatever the limit: the least bytes, then upwards over all limits of a grid,
+then down again from one path to the next with fewer bytes. A limit takes the cheapest candidate that fits, so more
+memory is not slower (but for what the sum of its parts' cycles is off the cycles of a plan, hence `CLOSE`), and what
+`explore` shows is what compiling gives. Tried before: searching downwards from the limit asked for, which is quicker,
+and gave DS-CNN 60,004 cycles in memory for which `explore` had 22,042. Large graphs are still searched like that
+(`search.py`): all their limits take a minute."""
 
 from __future__ import annotations
 
@@ -24,19 +25,23 @@ WIDER = 1.3
 """Times the limit from where on candidates are tried: a plan may need less than its subproblems each by itself."""
 COSTS = ("cycles", "energy_pj")
 MANY_ROWS, MANY_STEPS = 1000, 30_000
-"""Rows of all tensors of a large graph (MobileNetV2: 1,836), and these times its nodes (125,000), from where on looking at all limits takes longer than a compilation may."""
+"""Rows of all tensors of a large graph (MobileNetV2: 1,836), and these times its nodes (125,000), from where on looking
+at all limits takes longer than a compilation may."""
 STEEP, LOOKS = 1.25, 2
 """Rise of the cost from one limit to the next at which the search looks closer, and how often it does."""
 NEAR_LEAST = (1.0, 1.02, 1.05, 1.1, 1.2, 1.35, 1.5, 1.75, 2.0, 2.5, 3.0)
-"""Multiples of the least live bytes that are limits in large graphs. The larger ones are for coded constants: larger tiles read them in fewer panels, which take
-fewer bytes."""
+"""Multiples of the least live bytes that are limits in large graphs. The larger ones are for coded constants: larger
+tiles read them in fewer panels, which take fewer bytes."""
 QUICK = 0.4
-"""Effort to place each of several plans of a large graph, whose exact search takes ten seconds with an effort of 2; the one chosen is placed with all."""
+"""Effort to place each of several plans of a large graph, whose exact search takes ten seconds with an effort of 2; the
+one chosen is placed with all."""
 LOOSER = (1.0, 1.03)
-"""Multiples of the least live bytes tried for the least memory: where more lives, the placement may still be smaller."""
+"""Multiples of the least live bytes tried for the least memory: where more lives, the placement may still be
+smaller."""
 CLOSE, ABOUT_AS_CHEAP, FEW_STEPS = 1.25, 6, 400
-"""Plans of so few steps are compared as Programs, where their estimates are at most so far above the least, and at most so many: the sum of the parts' cycles knows nothing of
-what overlaps where one part ends and the next begins, up to a fifth in small random networks (at most 2 % in the rows of VWW)."""
+"""Plans of so few steps are compared as Programs, where their estimates are at most so far above the least, and at most
+so many: the sum of the parts' cycles knows nothing of what overlaps where one part ends and the next begins, up to a
+fifth in small random networks (at most 2 % in the rows of VWW)."""
 ONE_LESS = 3
 """Times that the least memory is asked for with one byte less."""
 
@@ -51,7 +56,7 @@ def is_large(graph: Graph) -> bool:
 def grid(top_bytes: int, least_bytes: int = 1) -> Iterator[int]:
     """Limits of live bytes, from the largest of at most ``top_bytes`` down."""
     number = int(log(max(top_bytes, 1)) / log(GRID) + 1e-9)
-    while number >= 0 and (limit := int(GRID ** number)) >= least_bytes:
+    while number >= 0 and (limit := int(GRID**number)) >= least_bytes:
         if limit <= top_bytes:
             yield limit
         number -= 1
@@ -73,7 +78,9 @@ class Candidates:
     def plan(self, path: Path, tight: bool = False) -> SpacePlan:
         """The plan of a path; ``tight``: placed with effort. Made once."""
         if (path.key, tight) not in self._plans:
-            self._plans[path.key, tight] = tighter(self.plan(path), QUICK if self.large else EFFORT) if tight else self.paths.plan(path)
+            self._plans[path.key, tight] = (
+                tighter(self.plan(path), QUICK if self.large else EFFORT) if tight else self.paths.plan(path)
+            )
         return self._plans[path.key, tight]
 
     def cheapest(self, peak_bytes: int, cost: str) -> Path | None:
@@ -81,7 +88,8 @@ class Candidates:
         return next((path for path in self.by(cost) if path.peak_bytes <= peak_bytes), None)
 
     def fitting(self, memory_bytes: int, cost: str) -> tuple[float, SpacePlan] | None:
-        """The cheapest that fits, with its cost; None where none does. Of plans of few steps those about as cheap are lowered and compared."""
+        """The cheapest that fits, with its cost; None where none does. Of plans of few steps those about as cheap are
+        lowered and compared."""
         best: tuple[float, SpacePlan] | None = None
         least, looked = inf, 0
         for path in self.by(cost):
@@ -115,13 +123,14 @@ class Candidates:
         return getattr(self._traces[key], cost)
 
     def smallest(self) -> SpacePlan:
-        """The fewest bytes found with at most ``options.mac_overhead`` times the multiply-accumulates, or about as few of these as there can be; of equal ones
-        the fewest cycles."""
+        """The fewest bytes found with at most ``options.mac_overhead`` times the multiply-accumulates, or about as few
+        of these as there can be; of equal ones the fewest cycles."""
         within = [path for path in self.found if path.macs <= self.macs]
         return self._smallest_of(within or [min(self.found, key=lambda path: (path.macs, path.peak_bytes))])
 
     def least(self) -> SpacePlan:
-        """The fewest bytes found, whatever is computed again for that. That includes what a limit of one byte less leads to."""
+        """The fewest bytes found, whatever is computed again for that. That includes what a limit of one byte less
+        leads to."""
         best = self._smallest_of(self.found)
         for _ in range(ONE_LESS):
             less = self.fitting(best.memory_bytes - 1, "cycles")
@@ -147,24 +156,29 @@ def most_macs(paths: Paths) -> float:
 
 
 def swept(paths: Paths, limits: Iterable[int] = ()) -> Iterator[Path]:
-    """The paths that limits of live bytes make cheapest in one cost or another. paths : none of whose ways is measured yet. limits : for large graphs some more to
-    look at, upwards; all others are looked at in all limits."""
+    """The paths that limits of live bytes make cheapest in one cost or another. paths : none of whose ways is measured
+    yet. limits : for large graphs some more to look at, upwards; all others are looked at in all limits."""
     yield (first := paths.smallest())
     yield from small_paths(paths, most_macs(paths))
     top = max([first.peak_bytes, *(paths.segments.whole(u).peak_bytes for u in range(len(paths.segments.units)))])
     large = is_large(paths.graph)
-    yield from _cheapest(paths, [*_near(first), *limits] if large else [*reversed([*grid(top, first.peak_bytes)]), top], COSTS)
+    yield from _cheapest(
+        paths, [*_near(first), *limits] if large else [*reversed([*grid(top, first.peak_bytes)]), top], COSTS
+    )
     if not large:
         for cost in COSTS:
             yield from _downwards(paths, cost, top)
 
 
 def small_of_large(paths: Paths) -> Iterator[Path]:
-    """Of a large graph only what may have the fewest bytes, with which half the time is saved. paths : as in `swept`."""
+    """Of a large graph only what may have the fewest bytes, with which half the time is saved. paths : as in
+    `swept`."""
     yield (first := paths.smallest())
     yield from small_paths(paths, most_macs(paths))
     if any(t.coding is not None for t in paths.graph.tensors):
-        yield from _cheapest(paths, _near(first)[2::2], COSTS[:1])  # of those limits every other: MobileNetV2 as small as with all, in a tenth less time
+        yield from _cheapest(
+            paths, _near(first)[2::2], COSTS[:1]
+        )  # of those limits every other: MobileNetV2 as small as with all, in a tenth less time
 
 
 def _near(first: Path) -> list[int]:
@@ -192,7 +206,8 @@ def _downwards(paths: Paths, cost: str, limit_bytes: int) -> Iterator[Path]:
 
 
 def small_paths(paths: Paths, macs: float) -> Iterator[Path]:
-    """The smallest path within the multiply-accumulates, and those of least cycles or multiplications up to a tenth above its peak."""
+    """The smallest path within the multiply-accumulates, and those of least cycles or multiplications up to a tenth
+    above its peak."""
     first = paths.smallest_within(macs)
     yield first
     for factor in LOOSER:

@@ -1,4 +1,5 @@
-"""Chains of elements: ways through the units of a segment, as shortest paths under limits of scratch and prices of time."""
+"""Chains of elements: ways through the units of a segment, as shortest paths under limits of scratch and prices of
+time."""
 
 from __future__ import annotations
 
@@ -35,11 +36,20 @@ class Chain:
         return chain
 
     def longer(self, e: Element) -> Chain:
-        return Chain((*self.elements, e), self.waiting_bytes + e.waiting_bytes, max(self.scratch_bytes, e.scratch_bytes), self.window_bytes + e.window_bytes,
-                     max(self.tile_bytes, e.tile_bytes), self.cycles + e.cycles, self.energy_pj + e.energy_pj, self.macs + e.macs)
+        return Chain(
+            (*self.elements, e),
+            self.waiting_bytes + e.waiting_bytes,
+            max(self.scratch_bytes, e.scratch_bytes),
+            self.window_bytes + e.window_bytes,
+            max(self.tile_bytes, e.tile_bytes),
+            self.cycles + e.cycles,
+            self.energy_pj + e.energy_pj,
+            self.macs + e.macs,
+        )
 
     def size_bytes(self, behind_whole: bool) -> int:
-        """What is alive at most, the smaller of two estimates. behind_whole : the input is there as a whole, which is not counted here."""
+        """What is alive at most, the smaller of two estimates. behind_whole : the input is there as a whole, which is
+        not counted here."""
         whole = self.elements[0].input_bytes if behind_whole else 0
         return min(self.waiting_bytes + self.scratch_bytes, self.window_bytes + self.tile_bytes) - whole
 
@@ -65,7 +75,9 @@ class Chains:
 
     def _prices(self) -> list[tuple[float, float]]:
         """Bytes per cycle and per multiply-accumulate."""
-        singles = [min(self.elements(u, u), key=lambda e: e.cycles) for u in range(len(self.units)) if self.elements(u, u)]
+        singles = [
+            min(self.elements(u, u), key=lambda e: e.cycles) for u in range(len(self.units)) if self.elements(u, u)
+        ]
         largest = max((t.size_bytes for t in self.graph.tensors if t.data is None), default=1)
         cycles, macs = (max(1, sum(getattr(e, name) for e in singles)) for name in ("cycles", "macs"))
         return [(0.0, p * largest / macs) for p in MAC_PRICES] + [(p * largest / cycles, 0.0) for p in CYCLE_PRICES]
@@ -89,20 +101,29 @@ class Chains:
         return found
 
     def _best_elements(self) -> list[dict[tuple[int, int, bool], tuple[float, Element]]]:
-        """For each limit of scratch and price: the cheapest element of each run of units, as the first of a chain (its input is whole) or not."""
+        """For each limit of scratch and price: the cheapest element of each run of units, as the first of a chain (its
+        input is whole) or not."""
         if not hasattr(self, "_tables"):
             runs = [(a, b) for a in range(len(self.units)) for b in range(a, min(a + MAX_STAGE_UNITS, len(self.units)))]
             self._tables = []
             for waiting, scratch in (("waiting_bytes", "scratch_bytes"), ("window_bytes", "tile_bytes")):
                 largest = max((getattr(e, scratch) for run in runs for e in self.elements(*run)), default=0)
                 limits = dict.fromkeys([*(largest >> k for k in range(SCRATCH_LEVELS)), 0])
-                self._tables += [self._table(runs, waiting, scratch, limit, *price) for limit in limits for price in self._prices()]
+                self._tables += [
+                    self._table(runs, waiting, scratch, limit, *price) for limit in limits for price in self._prices()
+                ]
         return self._tables
 
-    def _table(self, runs, waiting: str, scratch: str, limit_bytes: int, per_cycle: float, per_mac: float) -> dict[tuple[int, int, bool], tuple[float, Element]]:
+    def _table(
+        self, runs, waiting: str, scratch: str, limit_bytes: int, per_cycle: float, per_mac: float
+    ) -> dict[tuple[int, int, bool], tuple[float, Element]]:
         table = {}
         for run in runs:
-            fitting = [(getattr(e, waiting) + per_cycle * e.cycles + per_mac * e.macs, e) for e in self.elements(*run) if getattr(e, scratch) <= limit_bytes]
+            fitting = [
+                (getattr(e, waiting) + per_cycle * e.cycles + per_mac * e.macs, e)
+                for e in self.elements(*run)
+                if getattr(e, scratch) <= limit_bytes
+            ]
             if fitting:
                 table[*run, False] = min(fitting, key=lambda p: p[0])
                 table[*run, True] = min(((cost - e.input_bytes, e) for cost, e in fitting), key=lambda p: p[0])

@@ -1,8 +1,8 @@
 """The judge of a plan in space: it carries the plan out with labels instead of values.
 
-Every byte of the memory holds the label of the tensor byte that was put there last. A step may read only bytes whose labels are
-those of the tensors it reads, and outputs must be whole at the end. Element by element, with no notion of windows, rolling or lifetimes.
-"""
+Every byte of the memory holds the label of the tensor byte that was put there last. A step may read only bytes whose
+labels are those of the tensors it reads, and outputs must be whole at the end. Element by element, with no notion of
+windows, rolling or lifetimes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ NOBODY = -1
 
 @dataclass(frozen=True)
 class SpaceViolation:
-    """The first byte that is not what a step takes it for. step : its number; as many as there are steps: the outputs at the end."""
+    """The first byte that is not what a step takes it for. step : its number; as many as there are steps: the outputs
+    at the end."""
 
     step: int
     tensor: str
@@ -75,7 +76,8 @@ class _Walk:
         return self.graph.tensors[self.plan.views[t].root].data is not None
 
     def _labels(self, t: int, region: Region) -> np.ndarray:
-        """What the bytes of a box must hold: the tensor's root's bytes by number; a tensor that stages make anew has numbers of its own."""
+        """What the bytes of a box must hold: the tensor's root's bytes by number; a tensor that stages make anew has
+        numbers of its own."""
         view, tensor = self.plan.views[t], self.graph.tensors[t]
         if t in self.plan.inner:
             view = View.dense(t, tensor.shape, tensor.itemsize)
@@ -100,7 +102,11 @@ class _Walk:
             return None
         labels = self._labels(t, region)
         addresses = self._bytes(self.plan.placed(t, time), region)
-        bad = np.flatnonzero((addresses < 0) | (addresses >= self.plan.memory_bytes) | (self.memory.take(addresses, mode="clip") != labels))
+        bad = np.flatnonzero(
+            (addresses < 0)
+            | (addresses >= self.plan.memory_bytes)
+            | (self.memory.take(addresses, mode="clip") != labels)
+        )
         return int(addresses[bad[0]]) if bad.size else None
 
     def _shift(self, step: Shift, time: int) -> None:

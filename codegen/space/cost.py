@@ -23,7 +23,8 @@ from tvm_ergo.target.sums import added
 
 
 class Apart:
-    """Stands for a plan: every tensor in a place of its own. codings : of the constants, those of the graph unless changed."""
+    """Stands for a plan: every tensor in a place of its own. codings : of the constants, those of the graph unless
+    changed."""
 
     def __init__(self, graph: Graph):
         self.graph, self._views, top = graph, [], 0
@@ -43,23 +44,30 @@ class Apart:
             return None
         return share_of(stream(tensor, tensor.region, self.codings[t]), tensor.shape, _lengths(box))
 
-
     def sparse(self, t: int, box: Region) -> tuple[Operand, SparseWeights] | None:
         """Of weights in the sparse engine's form: the box's share of all of them."""
         if t not in self.codings or self.codings[t].codec is not Codec.EIE:
             return None
         tensor = self.graph.tensors[t]
-        whole, share = stream(tensor, tensor.region, self.codings[t]), math.prod(_lengths(box)) / math.prod(tensor.shape)
+        whole, share = (
+            stream(tensor, tensor.region, self.codings[t]),
+            math.prod(_lengths(box)) / math.prod(tensor.shape),
+        )
         size = max(1, math.ceil(len(whole.data) * share))
-        return contiguous(0, DType.U8, (size,)), replace(whole, data=whole.data[:size], entries=int(whole.entries * share))
+        return contiguous(0, DType.U8, (size,)), replace(
+            whole, data=whole.data[:size], entries=int(whole.entries * share)
+        )
 
 
 def share_of(coded: CodedWeights, shape: tuple[int, ...], box: tuple[int, ...]) -> Operand:
-    """The operand of a box that takes its share of a stream's bytes and steps: what a panel of its own would take, nearly."""
+    """The operand of a box that takes its share of a stream's bytes and steps: what a panel of its own would take,
+    nearly."""
     share = math.prod(box) / math.prod(shape)
     lanes = min(coded.lanes, box[0])
     steps = max(1, math.ceil(coded.steps * coded.lanes * share / lanes))
-    return coded_weights(0, box, replace(coded, data=coded.data[:max(1, math.ceil(len(coded.data) * share))], lanes=lanes, steps=steps))
+    return coded_weights(
+        0, box, replace(coded, data=coded.data[: max(1, math.ceil(len(coded.data) * share))], lanes=lanes, steps=steps)
+    )
 
 
 def _lengths(box: Region) -> tuple[int, ...]:
@@ -69,9 +77,8 @@ def _lengths(box: Region) -> tuple[int, ...]:
 class StepCosts:
     """Busy cycles, energy and multiply-accumulates of steps, remembered by node and the size of its boxes.
 
-    The cycles are the sum over engines: neighbouring steps of one group depend on each other, so little of it overlaps. An estimate for
-    choosing; reports state what the machine's trace says.
-    """
+    The cycles are the sum over engines: neighbouring steps of one group depend on each other, so little of it overlaps.
+    An estimate for choosing; reports state what the machine's trace says."""
 
     def __init__(self, graph: Graph, chip: Chip, needs: Needs):
         self.graph, self.chip, self.needs = graph, chip, needs
@@ -94,7 +101,10 @@ class StepCosts:
         """Multiply-accumulates of one step."""
         node = step.node
         if node.id not in self._macs:
-            self._macs[node.id] = node.op.macs(self.graph.shapes(node)), max(1, elements(self.graph.tensors[node.outputs[0]].region))
+            self._macs[node.id] = (
+                node.op.macs(self.graph.shapes(node)),
+                max(1, elements(self.graph.tensors[node.outputs[0]].region)),
+            )
         macs, whole = self._macs[node.id]
         return macs * elements(step.region) // whole if macs else 0
 
@@ -108,5 +118,9 @@ class StepCosts:
 
     def _shift(self, shift: Shift) -> tuple[int, float]:
         dma, size_bytes = self.chip.dma, shift.size_bytes
-        events = {Event.SRAM_READ_BYTE: size_bytes, Event.SRAM_WRITE_BYTE: size_bytes, Event.INSTRUCTION: len(shift.runs)}
+        events = {
+            Event.SRAM_READ_BYTE: size_bytes,
+            Event.SRAM_WRITE_BYTE: size_bytes,
+            Event.INSTRUCTION: len(shift.runs),
+        }
         return len(shift.runs) * dma.issue_cycles + size_bytes // dma.bytes_per_cycle, self.chip.energy_pj(events)

@@ -10,8 +10,8 @@ MAX_LIVES = 48  # entries of the memory map a buffer may have
 
 
 def merged(low: np.ndarray, high: np.ndarray, most: int = MAX_LIVES) -> list[tuple[int, int, int, int]]:
-    """``(low, high, first, last)`` of equal neighbouring times. Where there are more than ``most``, neighbours become one around both, those first
-    that add the fewest byte-steps."""
+    """``(low, high, first, last)`` of equal neighbouring times. Where there are more than ``most``, neighbours become
+    one around both, those first that add the fewest byte-steps."""
     change = np.flatnonzero((np.diff(low) != 0) | (np.diff(high) != 0)) + 1
     cuts = [0, *change.tolist(), len(low)]
     pieces = [(int(low[a]), int(high[a]), a, b) for a, b in zip(cuts, cuts[1:]) if low[a] < high[a]]

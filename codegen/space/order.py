@@ -1,11 +1,11 @@
 """Steps by demand: a node computes its next band of rows when a consumer needs them, and no row twice.
 
-A plan in space is one number a node: its band height in rows. A node whose band is its whole height is a barrier: everything it
-needs has run before it, everything behind it runs after; a banded node can be made one. Between barriers the rows of all layers
-interleave, so that each tensor holds little more than a kernel's rows. Residual branches, strides and halos need no rule of their own: ``input_regions``
-says which rows a band needs, and a tensor keeps what somebody will still read. What a `Stage` computes inside itself (``stages``) is the exception: it is
-made anew for every tile of the stage's last node, halo included, and never waits.
-"""
+A plan in space is one number a node: its band height in rows. A node whose band is its whole height is a barrier:
+everything it needs has run before it, everything behind it runs after; a banded node can be made one. Between barriers
+the rows of all layers interleave, so that each tensor holds little more than a kernel's rows. Residual branches,
+strides and halos need no rule of their own: ``input_regions`` says which rows a band needs, and a tensor keeps what
+somebody will still read. What a `Stage` computes inside itself (``stages``) is the exception: it is made anew for every
+tile of the stage's last node, halo included, and never waits."""
 
 from __future__ import annotations
 
@@ -19,13 +19,24 @@ from tvm_ergo.relay_passes import dialect
 
 ROWS, COLUMNS = 1, 2  # axes in [N, H, W, C]
 _WINDOWED = (dialect.Conv2d, dialect.DepthwiseConv2d, dialect.MaxPool2d, dialect.AvgPool2d)
-_POINTWISE = (dialect.Add, dialect.Mul, dialect.Maximum, dialect.Minimum, dialect.Table, dialect.Pad, dialect.Slice, dialect.Concat, dialect.Receive,
-              dialect.RunningSum)
+_POINTWISE = (
+    dialect.Add,
+    dialect.Mul,
+    dialect.Maximum,
+    dialect.Minimum,
+    dialect.Table,
+    dialect.Pad,
+    dialect.Slice,
+    dialect.Concat,
+    dialect.Receive,
+    dialect.RunningSum,
+)
 _REDUCTIONS = (dialect.ReduceSum, dialect.ReduceMax, dialect.ReduceMin)
 
 
 def bandable(graph: Graph, node: Node) -> bool:
-    """Whether the node can compute some rows of its output alone: one picture, rows independent, each seeing some of the input."""
+    """Whether the node can compute some rows of its output alone: one picture, rows independent, each seeing some of
+    the input."""
     shape = graph.tensors[node.outputs[0]].shape
     if len(shape) != 4 or shape[0] != 1 or shape[ROWS] < 2 or len(node.outputs) != 1:
         return False
@@ -42,7 +53,8 @@ def bandable(graph: Graph, node: Node) -> bool:
 
 
 def sees_input(graph: Graph, node: Node, axis: int = ROWS) -> bool:
-    """No row (column) of output whose whole window lies in the padding (legal, but no instruction can compute it alone)."""
+    """No row (column) of output whose whole window lies in the padding (legal, but no instruction can compute it
+    alone)."""
     op, extent = node.inner, graph.tensors[node.inputs[0]].shape[axis]
     if hasattr(op, "pool"):
         return True
@@ -53,7 +65,8 @@ def sees_input(graph: Graph, node: Node, axis: int = ROWS) -> bool:
 
 
 def tileable(graph: Graph, node: Node) -> bool:
-    """Whether the node can compute any box of its output alone, from the boxes its op names: the nodes a stage is made of."""
+    """Whether the node can compute any box of its output alone, from the boxes its op names: the nodes a stage is made
+    of."""
     shape = graph.tensors[node.outputs[0]].shape
     if len(node.outputs) != 1 or not shape or shape[0] != 1:
         return False
@@ -92,7 +105,7 @@ class Needs:
     def region(self, node: Node, begin: int, end: int) -> Region:
         """The box of rows ``[begin, end)`` of the output; all of it for a node that is not bandable."""
         whole = self.graph.tensors[node.outputs[0]].region
-        return (*whole[:ROWS], (begin, end), *whole[ROWS + 1:]) if self.bandable[node.id] else whole
+        return (*whole[:ROWS], (begin, end), *whole[ROWS + 1 :]) if self.bandable[node.id] else whole
 
     def boxes(self, node: Node, region: Region) -> list[Region]:
         """Boxes of the inputs read for a box of the output. A whole node reads all of every input."""
@@ -114,17 +127,24 @@ def is_empty(region: Region) -> bool:
     return any(begin >= end for begin, end in region)
 
 
-def band_steps(graph: Graph, bands: Mapping[int, int], needs: Needs | None = None, barriers: Set[int] = frozenset(),
-               stages: Mapping[int, Stage] = MappingProxyType({})) -> tuple[Step, ...]:
+def band_steps(
+    graph: Graph,
+    bands: Mapping[int, int],
+    needs: Needs | None = None,
+    barriers: Set[int] = frozenset(),
+    stages: Mapping[int, Stage] = MappingProxyType({}),
+) -> tuple[Step, ...]:
     """The steps of every node, producers first.
 
     bands : rows a step of each node id computes; nodes without an entry, or with at least their height, run whole.
-    barriers : ids of banded nodes all of whose bands run before anything behind them does. stages : by the id of their last node.
-    """
+    barriers : ids of banded nodes all of whose bands run before anything behind them does. stages : by the id of their
+    last node."""
     return _Order(graph, bands, needs or Needs(graph), barriers, stages).run()
 
 
-def first_steps(graph: Graph, bands: Mapping[int, int], needs: Needs, stages: Mapping[int, Stage], node: Node, rows: int) -> tuple[Step, ...]:
+def first_steps(
+    graph: Graph, bands: Mapping[int, int], needs: Needs, stages: Mapping[int, Stage], node: Node, rows: int
+) -> tuple[Step, ...]:
     """The steps that make the first ``rows`` rows of a node, as in `band_steps`."""
     order = _Order(graph, bands, needs, frozenset(), stages)
     order.produce(node, rows)
@@ -132,7 +152,9 @@ def first_steps(graph: Graph, bands: Mapping[int, int], needs: Needs, stages: Ma
 
 
 class _Order:
-    def __init__(self, graph: Graph, bands: Mapping[int, int], needs: Needs, barriers: Set[int], stages: Mapping[int, Stage]):
+    def __init__(
+        self, graph: Graph, bands: Mapping[int, int], needs: Needs, barriers: Set[int], stages: Mapping[int, Stage]
+    ):
         self.graph, self.needs, self.barriers, self.stages = graph, needs, barriers, stages
         self.inner = {node for stage in stages.values() for node in stage.inner}
         self.nodes = [node for node in graph.nodes if node.id not in self.inner]
@@ -202,16 +224,24 @@ class _Order:
         return self.needs.inside[key]
 
     def _pulled(self, node: Node, begin: int, end: int) -> tuple[tuple[int, int], ...]:
-        """The ids of the producers that a band reads from, those outside a part of a graph too, and how many rows each must have made."""
+        """The ids of the producers that a band reads from, those outside a part of a graph too, and how many rows each
+        must have made."""
         key = node.id, self.stages[node.id].inner if node.id in self.stages else (), begin, end
         if key not in self.needs.producers:
             producers = self.needs.graph.producer
-            read = [(producers[t].id, region) for t, region in self._reads(node, begin, end) if t in producers and not is_empty(region)]
-            self.needs.producers[key] = tuple(dict.fromkeys((n, region[ROWS][1] if self.needs.bandable[n] else 1) for n, region in read))
+            read = [
+                (producers[t].id, region)
+                for t, region in self._reads(node, begin, end)
+                if t in producers and not is_empty(region)
+            ]
+            self.needs.producers[key] = tuple(
+                dict.fromkeys((n, region[ROWS][1] if self.needs.bandable[n] else 1) for n, region in read)
+            )
         return self.needs.producers[key]
 
     def _missing(self, node: Node, begin: int, end: int) -> tuple[Node, int] | None:
-        """The first producer that has not made the rows which ``[begin, end)`` of ``node`` needs, and how many it must have made."""
+        """The first producer that has not made the rows which ``[begin, end)`` of ``node`` needs, and how many it must
+        have made."""
         for producer, rows in self._pulled(node, begin, end):
             if self.done.get(producer, rows) < rows and producer not in self.inner:
                 return self.by_id[producer], rows

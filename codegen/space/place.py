@@ -1,9 +1,9 @@
 """Addresses for buffers that occupy different parts of themselves at different times.
 
-For two buffers i and j that ever live together, placed at x_i and x_j, it is enough that i lies above all that j occupies at common
-times, ``x_i - x_j >= above[i, j]``, or below, ``x_i - x_j <= -above[j, i]``. Two constants a pair make the problem as small as the usual
-one with fixed sizes, and contain its special tricks: a result growing into the frame that is being read is "below" with a small distance.
-"""
+For two buffers i and j that ever live together, placed at x_i and x_j, it is enough that i lies above all that j
+occupies at common times, ``x_i - x_j >= above[i, j]``, or below, ``x_i - x_j <= -above[j, i]``. Two constants a pair
+make the problem as small as the usual one with fixed sizes, and contain its special tricks: a result growing into the
+frame that is being read is "below" with a small distance."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ NEVER = -(2**60)
 class Profiles:
     """All that a placement needs to know of buffers over time, in bytes; int64, a number a buffer but for ``above``.
 
-    above : see `separations`. tops : the highest byte each ever occupies. bound_bytes : most bytes occupied at one time. area, first, worst, at_peak : bytes
-    times steps, first step, most bytes of all at a time it lives, its own bytes when most are occupied: by these orders to place them in are made.
-    """
+    above : see `separations`. tops : the highest byte each ever occupies. bound_bytes : most bytes occupied at one
+    time. area, first, worst, at_peak : bytes times steps, first step, most bytes of all at a time it lives, its own
+    bytes when most are occupied: by these orders to place them in are made."""
 
     above: np.ndarray
     tops: np.ndarray
@@ -38,8 +38,15 @@ class Profiles:
         held = np.maximum(high - low, 0)
         total = held.sum(axis=0)
         tops = high.max(axis=1, initial=0)
-        return cls(separations(low, high), tops, int(total.max(initial=0)), held.sum(axis=1), (held > 0).argmax(axis=1) if held.shape[1] else tops * 0,
-                   np.where(held > 0, total, 0).max(axis=1, initial=0), held[:, total.argmax()] if held.shape[1] else tops)
+        return cls(
+            separations(low, high),
+            tops,
+            int(total.max(initial=0)),
+            held.sum(axis=1),
+            (held > 0).argmax(axis=1) if held.shape[1] else tops * 0,
+            np.where(held > 0, total, 0).max(axis=1, initial=0),
+            held[:, total.argmax()] if held.shape[1] else tops,
+        )
 
     def peak_bytes(self, offsets: np.ndarray) -> int:
         """The end of the highest byte ever occupied."""
@@ -47,7 +54,8 @@ class Profiles:
 
 
 def separations(low: np.ndarray, high: np.ndarray) -> np.ndarray:
-    """``above[i, j]``: the least ``x_i - x_j`` with which i lies above j at all common times; NEVER where they have none.
+    """``above[i, j]``: the least ``x_i - x_j`` with which i lies above j at all common times; NEVER where they have
+    none.
 
     low, high : occupied bytes, int64[buffers, times]; nothing is occupied where ``low >= high``.
     """
@@ -72,7 +80,14 @@ def separations(low: np.ndarray, high: np.ndarray) -> np.ndarray:
 def _orders(p: Profiles, count: int) -> Iterator[np.ndarray]:
     """Deterministic orders known to work, then perturbations by a fixed seed."""
     size = p.tops
-    for key in ((-size, -p.at_peak), (-p.area, -size), (-size, -p.worst), (p.first, -size), (-p.at_peak, -size), (-p.first, -size)):
+    for key in (
+        (-size, -p.at_peak),
+        (-p.area, -size),
+        (-size, -p.worst),
+        (p.first, -size),
+        (-p.at_peak, -size),
+        (-p.first, -size),
+    ):
         yield np.lexsort(key[::-1])
     rng = np.random.default_rng(0)
     for _ in range(count):
@@ -84,8 +99,8 @@ def _orders(p: Profiles, count: int) -> Iterator[np.ndarray]:
 def place(p: Profiles, alignment: int = 1, random_orders: int = RANDOM_ORDERS) -> np.ndarray:
     """The lowest first-fit placement over many orders: int64[buffers], multiples of ``alignment``.
 
-    Stops as soon as the peak equals the most bytes occupied at one time, which none can beat (rounding to the alignment aside).
-    """
+    Stops as soon as the peak equals the most bytes occupied at one time, which none can beat (rounding to the alignment
+    aside)."""
     best, best_peak = np.zeros(len(p.tops), np.int64), None
     for order in _orders(p, random_orders):
         offsets = _first_fit(p.above, p.tops, order, alignment, best_peak)
@@ -97,7 +112,9 @@ def place(p: Profiles, alignment: int = 1, random_orders: int = RANDOM_ORDERS) -
     return best
 
 
-def _first_fit(above: np.ndarray, tops: np.ndarray, order: np.ndarray, alignment: int, limit: int | None) -> np.ndarray | None:
+def _first_fit(
+    above: np.ndarray, tops: np.ndarray, order: np.ndarray, alignment: int, limit: int | None
+) -> np.ndarray | None:
     """Each buffer at the lowest place beside those before it; None as soon as the peak is not below ``limit``."""
     offsets = np.zeros(len(order), np.int64)
     placed: list[int] = []
@@ -105,7 +122,10 @@ def _first_fit(above: np.ndarray, tops: np.ndarray, order: np.ndarray, alignment
         rivals = np.array([j for j in placed if above[i, j] > NEVER], np.int64)
         x = 0
         if rivals.size:
-            begins, ends = offsets[rivals] - above[rivals, i], offsets[rivals] + above[i, rivals]  # forbidden: begin < x < end
+            begins, ends = (
+                offsets[rivals] - above[rivals, i],
+                offsets[rivals] + above[i, rivals],
+            )  # forbidden: begin < x < end
             by_begin = np.argsort(begins, kind="stable")
             for begin, end in zip(begins[by_begin].tolist(), ends[by_begin].tolist(), strict=True):
                 if x <= begin:

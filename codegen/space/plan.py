@@ -1,4 +1,5 @@
-"""A plan in space: steps over bands of rows, rolling buffers, and places that take over released bytes. A plain, printable value."""
+"""A plan in space: steps over bands of rows, rolling buffers, and places that take over released bytes. A plain,
+printable value."""
 
 from __future__ import annotations
 
@@ -28,10 +29,11 @@ from tvm_ergo.target.isa import Operand
 
 @dataclass(frozen=True)
 class Subproblem:
-    """A part of the graph between two cuts and what was chosen for it. nodes : ids. how : "whole", "rows" or "tiles" (the coarsest there is of it).
+    """A part of the graph between two cuts and what was chosen for it. nodes : ids. how : "whole", "rows" or "tiles"
+    (the coarsest there is of it).
 
-    peak_bytes, cycles, energy_pj, macs : of the way chosen; whole_bytes : peak of the same layers run whole; ways : how many there were to choose from.
-    """
+    peak_bytes, cycles, energy_pj, macs : of the way chosen; whole_bytes : peak of the same layers run whole; ways : how
+    many there were to choose from."""
 
     nodes: tuple[int, ...]
     how: str
@@ -47,10 +49,10 @@ class Subproblem:
 class SpacePlan:
     """What `codegen.plan.Plan` is, for steps that compute bands of rows.
 
-    bands : rows a step computes, by node id (nodes without an entry run whole). barriers : banded nodes that
-    end a group. stages : nodes computed tile by tile, by the id of the last one. rolled : the steps, shifts included, and what each root occupies when. offsets : int64[roots], from
-    ``constant_bytes``. subproblems : where the search that chose the bands cut the graph, none for bands chosen by hand. Other fields as in Plan.
-    """
+    bands : rows a step computes, by node id (nodes without an entry run whole). barriers : banded nodes that end a
+    group. stages : nodes computed tile by tile, by the id of the last one. rolled : the steps, shifts included, and
+    what each root occupies when. offsets : int64[roots], from ``constant_bytes``. subproblems : where the search that
+    chose the bands cut the graph, none for bands chosen by hand. Other fields as in Plan."""
 
     graph: Graph
     bands: dict[int, int]
@@ -99,7 +101,8 @@ class SpacePlan:
         return int(self.rolled.live_bytes().max(initial=0))
 
     def placed(self, t: int, time: int = 0) -> View:
-        """Where a tensor lies at a step. Of a rolling tensor only the window's rows are there; its other rows are others' bytes."""
+        """Where a tensor lies at a step. Of a rolling tensor only the window's rows are there; its other rows are
+        others' bytes."""
         view = self.views[t]
         if view.root in self.constants:
             return view.moved(-1, self.constants[view.root])
@@ -127,7 +130,9 @@ class SpacePlan:
         if i is None or 0 in self.graph.tensors[t].shape:
             return True
         view = self.views[t]
-        if t in self.inner or any(stride == 0 and extent > 1 for stride, extent in zip(view.strides, view.shape, strict=True)):
+        if t in self.inner or any(
+            stride == 0 and extent > 1 for stride, extent in zip(view.strides, view.shape, strict=True)
+        ):
             return False
         low, high = interval(self.views[t], self.graph.tensors[t].region)
         origin = self.rolled.origin[i, time]
@@ -137,8 +142,11 @@ class SpacePlan:
         if self._computed[producer] < elements(self.graph.tensors[t].region):
             return False  # rows that nobody reads were left out
         begun = self._begun[producer]
-        return not any(begun < self._begun[n.id] < time for n in self.graph.nodes
-                       if isinstance(n.op, IN_PLACE_OPS) and self.views[n.outputs[0]].root == self.views[t].root)
+        return not any(
+            begun < self._begun[n.id] < time
+            for n in self.graph.nodes
+            if isinstance(n.op, IN_PLACE_OPS) and self.views[n.outputs[0]].root == self.views[t].root
+        )
 
     @cached_property
     def _computed(self) -> dict[int, int]:
@@ -155,7 +163,8 @@ class SpacePlan:
         return {step.node.id: time for time, step in reversed(list(enumerate(self.steps))) if isinstance(step, Step)}
 
     def lives(self) -> list[Life]:
-        """The memory map: what each root occupies during which steps, neighbouring times merged to few pieces a root."""
+        """The memory map: what each root occupies during which steps, neighbouring times merged to few pieces a
+        root."""
         found = []
         for root, i in self.row.items():
             pieces = merged(self.rolled.low[i], self.rolled.high[i])
@@ -168,7 +177,10 @@ class SpacePlan:
         last = {step.node.id: time for time, step in enumerate(self.steps) if isinstance(step, Step)}
         found: list[list[Node]] = []
         until = -1
-        for node in sorted((n for n in self.graph.nodes if n.id in last and last[n.id] > self._begun[n.id]), key=lambda n: self._begun[n.id]):
+        for node in sorted(
+            (n for n in self.graph.nodes if n.id in last and last[n.id] > self._begun[n.id]),
+            key=lambda n: self._begun[n.id],
+        ):
             if self._begun[node.id] > until:
                 found.append([])
             found[-1].append(node)
@@ -181,51 +193,99 @@ class SpacePlan:
         sizes = {graph.tensors[root].name: graph.tensors[root].size_bytes for root in self.rolled.roots}
         rolling = [graph.tensors[root].name for root in self.rolled.roots if root in self.rolled.rolling]
         by_id = {node.id: node for node in graph.nodes}
-        heights = {node.id: graph.tensors[node.outputs[0]].shape[ROWS] if len(graph.tensors[node.outputs[0]].shape) == 4 else 1 for node in graph.nodes}
-        return {"groups": [{"nodes": [n.name for n in group], "layers": list(dict.fromkeys(n.op.name or n.name for n in group)),
-                            "band_rows": [self.bands.get(n.id, heights[n.id]) for n in group]} for group in self.groups()],
-                "stages": [self._stage(last, by_id, heights) for last in self.stages], "sizes": sizes,
-                "mac_overhead": macs_of(self) / max(graph.macs(), 1), "copied_bytes": self.rolled.copied_bytes, "rolling": rolling,
-                "activation_bytes": self.activation_bytes, "subproblems": [self._part(part, by_id, heights) for part in self.subproblems]}
+        heights = {
+            node.id: graph.tensors[node.outputs[0]].shape[ROWS] if len(graph.tensors[node.outputs[0]].shape) == 4 else 1
+            for node in graph.nodes
+        }
+        return {
+            "groups": [
+                {
+                    "nodes": [n.name for n in group],
+                    "layers": list(dict.fromkeys(n.op.name or n.name for n in group)),
+                    "band_rows": [self.bands.get(n.id, heights[n.id]) for n in group],
+                }
+                for group in self.groups()
+            ],
+            "stages": [self._stage(last, by_id, heights) for last in self.stages],
+            "sizes": sizes,
+            "mac_overhead": macs_of(self) / max(graph.macs(), 1),
+            "copied_bytes": self.rolled.copied_bytes,
+            "rolling": rolling,
+            "activation_bytes": self.activation_bytes,
+            "subproblems": [self._part(part, by_id, heights) for part in self.subproblems],
+        }
 
     def _stage(self, last: int, by_id: Mapping[int, Node], heights: Mapping[int, int]) -> dict:
         stage, node = self.stages[last], by_id[last]
         inner = [by_id[i] for i in stage.inner]
-        return {"last": node.name, "inner": [n.name for n in inner], "layers": list(dict.fromkeys(n.op.name or n.name for n in (*inner, node))),
-                "rows": self.bands.get(last, heights[last]), "of_rows": heights[last], "columns": stage.columns, "channels": stage.channels}
+        return {
+            "last": node.name,
+            "inner": [n.name for n in inner],
+            "layers": list(dict.fromkeys(n.op.name or n.name for n in (*inner, node))),
+            "rows": self.bands.get(last, heights[last]),
+            "of_rows": heights[last],
+            "columns": stage.columns,
+            "channels": stage.channels,
+        }
 
     def _part(self, part: Subproblem, by_id: Mapping[int, Node], heights: Mapping[int, int]) -> dict:
         nodes = [by_id[i] for i in part.nodes]
         usual = sum(node.op.macs(self.graph.shapes(node)) for node in nodes)
-        return {"layers": list(dict.fromkeys(n.op.name or n.name for n in nodes)), "how": part.how, "peak_bytes": part.peak_bytes,
-                "whole_bytes": part.whole_bytes, "cycles": part.cycles, "energy_pj": part.energy_pj,
-                "mac_overhead": part.macs / usual if usual else 1.0, "ways": part.ways,
-                "stages": [self._stage(i, by_id, heights) for i in part.nodes if i in self.stages],
-                "rolling_rows": {by_id[i].op.name or by_id[i].name: self.bands[i] for i in part.nodes
-                                 if i in self.bands and i not in self.stages and by_id[i].outputs[0] not in self.inner}}
+        return {
+            "layers": list(dict.fromkeys(n.op.name or n.name for n in nodes)),
+            "how": part.how,
+            "peak_bytes": part.peak_bytes,
+            "whole_bytes": part.whole_bytes,
+            "cycles": part.cycles,
+            "energy_pj": part.energy_pj,
+            "mac_overhead": part.macs / usual if usual else 1.0,
+            "ways": part.ways,
+            "stages": [self._stage(i, by_id, heights) for i in part.nodes if i in self.stages],
+            "rolling_rows": {
+                by_id[i].op.name or by_id[i].name: self.bands[i]
+                for i in part.nodes
+                if i in self.bands and i not in self.stages and by_id[i].outputs[0] not in self.inner
+            },
+        }
 
     def __str__(self) -> str:
         graph = self.graph
-        lines = [f"plan in space of {graph.name}: {self.constant_bytes} constant bytes, {self.activation_bytes} activation bytes"]
+        lines = [
+            f"plan in space of {graph.name}: {self.constant_bytes} constant bytes, {self.activation_bytes} activation bytes"
+        ]
         for time, step in enumerate(self.steps):
             if isinstance(step, Shift):
-                lines.append(f"{time:5d} shift {graph.tensors[step.root].name} {step.size_bytes} bytes by {step.new - step.old}")
+                lines.append(
+                    f"{time:5d} shift {graph.tensors[step.root].name} {step.size_bytes} bytes by {step.new - step.old}"
+                )
             else:
                 box = "x".join(f"{b}:{e}" for b, e in step.region)
-                lines.append(f"{time:5d} {type(step.node.op).__name__:16s} {graph.tensors[step.node.outputs[0]].name} [{box}]")
+                lines.append(
+                    f"{time:5d} {type(step.node.op).__name__:16s} {graph.tensors[step.node.outputs[0]].name} [{box}]"
+                )
         for root, i in self.row.items():
-            lines.append(f"      {graph.tensors[root].name}: {int(self.rolled.capacity[i])} of {graph.tensors[root].size_bytes} bytes at "
-                         f"{self.constant_bytes + int(self.offsets[i])}")
+            lines.append(
+                f"      {graph.tensors[root].name}: {int(self.rolled.capacity[i])} of {graph.tensors[root].size_bytes} bytes at "
+                f"{self.constant_bytes + int(self.offsets[i])}"
+            )
         return "\n".join(lines)
 
 
-def make_space_plan(graph: Graph, bands: Mapping[int, int], options: Options = Options(), *, barriers: Set[int] = frozenset(),
-                    stages: Mapping[int, Stage] = MappingProxyType({}), needs: Needs | None = None, slack: float = 0.0,
-                    random_orders: int = RANDOM_ORDERS) -> SpacePlan:
+def make_space_plan(
+    graph: Graph,
+    bands: Mapping[int, int],
+    options: Options = Options(),
+    *,
+    barriers: Set[int] = frozenset(),
+    stages: Mapping[int, Stage] = MappingProxyType({}),
+    needs: Needs | None = None,
+    slack: float = 0.0,
+    random_orders: int = RANDOM_ORDERS,
+) -> SpacePlan:
     """The plan with these band heights and stages, whatever memory it needs.
 
-    bands, barriers, stages : see `order.band_steps`. slack : see `rolling.roll`. random_orders : effort of the placement.
-    """
+    bands, barriers, stages : see `order.band_steps`. slack : see `rolling.roll`. random_orders : effort of the
+    placement."""
     needs = needs or Needs(graph)
     views, rolled = arranged(graph, band_steps(graph, bands, needs, barriers, stages), options, needs, stages, slack)
     whole = whole_steps(graph)
@@ -233,7 +293,19 @@ def make_space_plan(graph: Graph, bands: Mapping[int, int], options: Options = O
     alignment = _alignment(graph, bands, options, rolled)
     constants, constant_bytes = place_constants(graph, views, max(options.alignment_bytes, alignment), rolled.steps)
     offsets = place(Profiles.of(rolled.low, rolled.high), alignment, random_orders)
-    return SpacePlan(graph, dict(bands), frozenset(barriers), rolled, views, offsets, constants, constant_bytes, bound, options, dict(stages))
+    return SpacePlan(
+        graph,
+        dict(bands),
+        frozenset(barriers),
+        rolled,
+        views,
+        offsets,
+        constants,
+        constant_bytes,
+        bound,
+        options,
+        dict(stages),
+    )
 
 
 def _alignment(graph: Graph, bands: Mapping[int, int], options: Options, rolled: Rolled) -> int:
@@ -246,11 +318,19 @@ def tighter(plan: SpacePlan, effort: float = EFFORT) -> SpacePlan:
     return replace(plan, offsets=tightened(profiles, plan.alignment_bytes, plan.offsets, effort))
 
 
-def arranged(graph: Graph, steps: Sequence[Step], options: Options, needs: Needs, stages: Mapping[int, Stage] = MappingProxyType({}),
-             slack: float = 0.0) -> tuple[tuple[View, ...], Rolled]:
+def arranged(
+    graph: Graph,
+    steps: Sequence[Step],
+    options: Options,
+    needs: Needs,
+    stages: Mapping[int, Stage] = MappingProxyType({}),
+    slack: float = 0.0,
+) -> tuple[tuple[View, ...], Rolled]:
     """Where each tensor lies in its buffer, and what each buffer occupies when, before anything has an address."""
     inner = inner_tensors(graph, stages)
-    views = resolve(graph, options, times_by_id(graph, steps, {node for stage in stages.values() for node in stage.inner}), inner)
+    views = resolve(
+        graph, options, times_by_id(graph, steps, {node for stage in stages.values() for node in stage.inner}), inner
+    )
     views = compact(views, boxes_of_inner(graph, steps, inner))
     sizes = {view.root: graph.tensors[view.root].size_bytes for view in views}
     return views, roll(steps, extents(graph, steps, views, needs, inner), views, sizes, slack)
@@ -263,12 +343,14 @@ def inner_tensors(graph: Graph, stages: Mapping[int, Stage]) -> frozenset[int]:
 
 
 def times_by_id(graph: Graph, steps: Sequence[Step], optional: Set[int] = frozenset()) -> dict[int, NodeTime]:
-    """When each node runs; ids need not count from 0. optional : nodes that may never run (inner ones of which no tile needs anything)."""
+    """When each node runs; ids need not count from 0. optional : nodes that may never run (inner ones of which no tile
+    needs anything)."""
     return {node.id: time for node, time in zip(graph.nodes, node_times(graph, steps, optional), strict=True)}
 
 
 def macs_of(plan: SpacePlan) -> int:
-    """Multiply-accumulates the steps carry out: what stages compute again counts again, rows that nobody reads are left out."""
+    """Multiply-accumulates the steps carry out: what stages compute again counts again, rows that nobody reads are left
+    out."""
     graph, total = plan.graph, 0
     for step in plan.steps:
         if not isinstance(step, Shift):

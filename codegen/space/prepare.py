@@ -8,5 +8,6 @@ from tvm_ergo.codegen.space.padding import padded_apart
 
 
 def prepared(graph: Graph) -> Graph:
-    """Global sums see their input row by row; padding that whole windows lie in is a node of its own. Ids of tensors stay."""
+    """Global sums see their input row by row; padding that whole windows lie in is a node of its own. Ids of tensors
+    stay."""
     return padded_apart(accumulated(graph))

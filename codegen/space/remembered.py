@@ -1,8 +1,8 @@
 """What searches keep for the next one in the same process: figures of runs of layers, and the last plans decided.
 
-One compilation asks the same several times: does it fit, what would compression gain, carry it out; and a graph with codecs is the plain one but for some
-nodes. Nothing of it changes a result: figures are functions of their keys, and plans of equal graphs are equal.
-"""
+One compilation asks the same several times: does it fit, what would compression gain, carry it out; and a graph with
+codecs is the plain one but for some nodes. Nothing of it changes a result: figures are functions of their keys, and
+plans of equal graphs are equal."""
 
 from __future__ import annotations
 
@@ -24,7 +24,8 @@ _lock = threading.Lock()  # of _plans; held for no search
 
 @lru_cache(maxsize=4)
 def footprints(chip: Chip, options: Options) -> dict[tuple, tuple | None]:
-    """The figures of elements (`Elements`) by signature, one table for a chip and options. chip : as `costs_only` gives it."""
+    """The figures of elements (`Elements`) by signature, one table for a chip and options. chip : as `costs_only` gives
+    it."""
     return {}
 
 

@@ -1,8 +1,8 @@
 """Rolling buffers: a buffer smaller than its tensor, whose surviving bytes move to its front when its end is reached.
 
-Operands have a base and strides and cannot wrap, so a ring would tear a kernel's rows apart at its end. Instead the window moves
-through a linear buffer, and the rows still needed are copied to the front by the data mover: fewer copies the longer the buffer.
-"""
+Operands have a base and strides and cannot wrap, so a ring would tear a kernel's rows apart at its end. Instead the
+window moves through a linear buffer, and the rows still needed are copied to the front by the data mover: fewer copies
+the longer the buffer."""
 
 from __future__ import annotations
 
@@ -47,10 +47,11 @@ class Shift:
 
 
 def runs_of(begin: int, end: int, distance: int, written: np.ndarray | None = None) -> tuple[Run, ...]:
-    """The bytes of ``[begin, end)`` that are written, cut so that a piece moved down by ``distance`` does not overlap itself.
+    """The bytes of ``[begin, end)`` that are written, cut so that a piece moved down by ``distance`` does not overlap
+    itself.
 
-    written : bool per byte of the tensor, None where all are. Bytes nobody wrote are not moved: reading them is undefined.
-    """
+    written : bool per byte of the tensor, None where all are. Bytes nobody wrote are not moved: reading them is
+    undefined."""
     runs: list[Run] = []
     for low in range(begin, end, distance):
         high = min(low + distance, end)
@@ -75,9 +76,8 @@ def runs_of(begin: int, end: int, distance: int, written: np.ndarray | None = No
 class Rolled:
     """Steps with the shifts among them, and the bytes each root occupies of its buffer at each time.
 
-    low, high : int64[roots, steps + 1] in bytes of the buffer. origin : int64[roots, steps + 1], the byte of the tensor that lies
-    at the buffer's front (after a shift, at the time of the shift). capacity : bytes of each buffer.
-    """
+    low, high : int64[roots, steps + 1] in bytes of the buffer. origin : int64[roots, steps + 1], the byte of the tensor
+    that lies at the buffer's front (after a shift, at the time of the shift). capacity : bytes of each buffer."""
 
     steps: tuple[Step | Shift, ...]
     roots: tuple[int, ...]
@@ -97,7 +97,9 @@ class Rolled:
         return sum(s.size_bytes for s in self.steps if isinstance(s, Shift))
 
 
-def roll(steps: Sequence[Step], live: Extents, views: Sequence[View], sizes: Mapping[int, int], slack: float = 0.0) -> Rolled:
+def roll(
+    steps: Sequence[Step], live: Extents, views: Sequence[View], sizes: Mapping[int, int], slack: float = 0.0
+) -> Rolled:
     """Decides which roots roll and inserts their shifts.
 
     views : of every tensor. sizes : bytes of each root's whole tensor. slack : share of its window by which a
@@ -119,16 +121,31 @@ def roll(steps: Sequence[Step], live: Extents, views: Sequence[View], sizes: Map
             if written:
                 _mark(written, steps[time], views)
         times.append(time)
-    lows, highs, origins = live.low[:, times] - origins[:, times], live.high[:, times] - origins[:, times], origins[:, times]
+    lows, highs, origins = (
+        live.low[:, times] - origins[:, times],
+        live.high[:, times] - origins[:, times],
+        origins[:, times],
+    )
     for i, column in shifted.items():
         lows[:, i], highs[:, i], origins[:, i] = column
     dead = (lows >= highs) | (lows > FAR // 2)
     lows[dead] = highs[dead] = 0
-    return Rolled(tuple(out), live.roots, lows, highs, origins, capacity, frozenset(live.roots[i] for i in np.flatnonzero(rolling)))
+    return Rolled(
+        tuple(out),
+        live.roots,
+        lows,
+        highs,
+        origins,
+        capacity,
+        frozenset(live.roots[i] for i in np.flatnonzero(rolling)),
+    )
 
 
-def _origins(live: Extents, capacity: np.ndarray, starts: np.ndarray, rolling: np.ndarray) -> tuple[np.ndarray, dict[int, list[tuple[int, int]]]]:
-    """Which byte of the tensor lies at each buffer's front, int64[roots, times], and which rolling buffers start again at the front when: ``(row, old origin)`` by time."""
+def _origins(
+    live: Extents, capacity: np.ndarray, starts: np.ndarray, rolling: np.ndarray
+) -> tuple[np.ndarray, dict[int, list[tuple[int, int]]]]:
+    """Which byte of the tensor lies at each buffer's front, int64[roots, times], and which rolling buffers start again
+    at the front when: ``(row, old origin)`` by time."""
     origins = np.repeat(starts[:, None], live.low.shape[1], axis=1)
     restarts: dict[int, list[tuple[int, int]]] = {}
     for i, root in enumerate(live.roots):
@@ -145,9 +162,11 @@ def _origins(live: Extents, capacity: np.ndarray, starts: np.ndarray, rolling: n
     return origins, restarts
 
 
-def _shifts(live: Extents, time: int, origin: np.ndarray, restarts: Sequence[tuple[int, int]],
-            written: Mapping[int, np.ndarray]) -> Iterator[tuple[Shift, tuple[np.ndarray, np.ndarray, np.ndarray]]]:
-    """The shifts before a step, each with its column of ``low``, ``high`` and ``origin``. origin : int64[roots], when all are done."""
+def _shifts(
+    live: Extents, time: int, origin: np.ndarray, restarts: Sequence[tuple[int, int]], written: Mapping[int, np.ndarray]
+) -> Iterator[tuple[Shift, tuple[np.ndarray, np.ndarray, np.ndarray]]]:
+    """The shifts before a step, each with its column of ``low``, ``high`` and ``origin``. origin : int64[roots], when
+    all are done."""
     low, high = live.low[:, time], live.high[:, time]
     before = live.high[:, time - 1] if time else high
     for i, old in restarts:
@@ -161,8 +180,11 @@ def _shifts(live: Extents, time: int, origin: np.ndarray, restarts: Sequence[tup
             yield Shift(root, old, begin, runs), (occupied_low, occupied_high, origin.copy())
 
 
-def _masks(live: Extents, views: Sequence[View], sizes: Mapping[int, int], rolling: np.ndarray) -> dict[int, np.ndarray]:
-    """Which bytes are written, for rolling roots of several tensors at different places: their hull may hold unwritten bytes."""
+def _masks(
+    live: Extents, views: Sequence[View], sizes: Mapping[int, int], rolling: np.ndarray
+) -> dict[int, np.ndarray]:
+    """Which bytes are written, for rolling roots of several tensors at different places: their hull may hold unwritten
+    bytes."""
     places: dict[int, set] = {}
     for view in views:
         places.setdefault(view.root, set()).add((view.offset, view.shape, view.strides))
@@ -174,7 +196,7 @@ def _mark(written: Mapping[int, np.ndarray], step: Step, views: Sequence[View]) 
     view = views[step.node.outputs[0]]
     if view.root in written:
         box = view.box(step.region)
-        as_strided(written[view.root][box.offset:], box.shape, box.strides)[...] = True
+        as_strided(written[view.root][box.offset :], box.shape, box.strides)[...] = True
 
 
 def _capacities(live: Extents, sizes: Mapping[int, int], slack: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -184,5 +206,7 @@ def _capacities(live: Extents, sizes: Mapping[int, int], slack: float) -> tuple[
     pinned = np.array([root in live.pinned or root in live.inner for root in live.roots], bool)
     rolling = ~pinned & (window <= WORTHWHILE * whole) & (window > 0)
     whole = np.where([root in live.inner for root in live.roots], live.windows, whole)
-    first = np.minimum(live.low.min(axis=1, initial=FAR), whole)  # the lowest byte ever touched is the first, as hulls go
+    first = np.minimum(
+        live.low.min(axis=1, initial=FAR), whole
+    )  # the lowest byte ever touched is the first, as hulls go
     return np.where(rolling, window, whole), np.where(rolling, first, 0), rolling

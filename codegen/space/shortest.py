@@ -1,4 +1,5 @@
-"""The shortest path from cut to cut through all ways of all segments, by the figures there are; figures in arrays, as a search asks hundreds of times."""
+"""The shortest path from cut to cut through all ways of all segments, by the figures there are; figures in arrays, as a
+search asks hundreds of times."""
 
 from __future__ import annotations
 
@@ -10,7 +11,8 @@ COSTS = ("cycles", "energy_pj", "macs")
 
 
 class ShortestPaths:
-    """Of one graph. Figures of ways that were measured or placed since the last question are taken over, ways that were added too."""
+    """Of one graph. Figures of ways that were measured or placed since the last question are taken over, ways that were
+    added too."""
 
     def __init__(self, segments: Segments):
         self.segments = segments
@@ -18,7 +20,13 @@ class ShortestPaths:
 
     def _build(self) -> None:
         count = len(self.segments.units)
-        self.found = [(segment, way) for last in range(count) for first in range(last + 1) for segment in [self.segments.segment(first, last)] for way in segment.ways]
+        self.found = [
+            (segment, way)
+            for last in range(count)
+            for first in range(last + 1)
+            for segment in [self.segments.segment(first, last)]
+            for way in segment.ways
+        ]
         self.first = np.array([segment.first for segment, _ in self.found])
         self.ends = np.searchsorted([segment.last for segment, _ in self.found], np.arange(count + 1))
         self.costs = {name: np.array([getattr(way, name) for _, way in self.found], float) for name in COSTS}
@@ -33,7 +41,11 @@ class ShortestPaths:
     def _take_over(self, way: Way) -> None:
         for name in COSTS:
             self.costs[name][way.number] = getattr(way, name)
-        self.peak[way.number], self.low[way.number], self.exact[way.number] = way.peak_bytes, way.between(HOPE), way.exact
+        self.peak[way.number], self.low[way.number], self.exact[way.number] = (
+            way.peak_bytes,
+            way.between(HOPE),
+            way.exact,
+        )
 
     def _refresh(self) -> None:
         if self._built != self.segments.added:
@@ -44,7 +56,8 @@ class ShortestPaths:
         self.segments.changed.clear()
 
     def cheapest(self, cost: str, limit_bytes: int, measured: bool = False) -> list[tuple[Segment, Way]] | None:
-        """Least sum of ``cost``, of these the least peak, of ways that may stay within the limit. measured : only measured ones. None where there is no path."""
+        """Least sum of ``cost``, of these the least peak, of ways that may stay within the limit. measured : only
+        measured ones. None where there is no path."""
         self._refresh()
         allowed = (self.low <= limit_bytes) & (self.exact | (not measured))
         return self._path(self.costs[cost], np.add, self.peak, np.maximum, allowed)
@@ -54,7 +67,9 @@ class ShortestPaths:
         self._refresh()
         return self._path(self.low, np.maximum, self.costs["macs"], np.add, self.exact | (not measured))
 
-    def _path(self, main: np.ndarray, join_main: np.ufunc, other: np.ndarray, join_other: np.ufunc, allowed: np.ndarray) -> list[tuple[Segment, Way]] | None:
+    def _path(
+        self, main: np.ndarray, join_main: np.ufunc, other: np.ndarray, join_other: np.ufunc, allowed: np.ndarray
+    ) -> list[tuple[Segment, Way]] | None:
         """Least ``main``, of equal ones least ``other``, each joined along the path; the first way of equal ones."""
         count = len(self.segments.units)
         best_main, best_other = np.full(count + 1, np.inf), np.full(count + 1, np.inf)  # index: unit + 1
@@ -70,7 +85,11 @@ class ShortestPaths:
             equal = np.flatnonzero(total == least)
             others = join_other(best_other[first[equal]], other[span][equal])
             at = int(others.argmin())
-            best_main[last + 1], best_other[last + 1], chosen[last] = least, others[at], self.ends[last] + int(equal[at])
+            best_main[last + 1], best_other[last + 1], chosen[last] = (
+                least,
+                others[at],
+                self.ends[last] + int(equal[at]),
+            )
         parts, last = [], count - 1
         while last >= 0:
             if chosen[last] < 0:

@@ -1,10 +1,9 @@
 """Stages: nodes computed together, tile by tile of the last one, so that nothing between them ever exists as a whole.
 
-Patch-based inference in small: for every tile of the last node's output its inner nodes compute just the boxes that the tile needs,
-halo included, into small buffers that are dead when the tile is done. What tiles share is computed again (unless they are chunks of the
-channels of a depthwise convolution, a pooling or a reduction, which share nothing): memory is paid for with multiply-accumulates, where a rolling
-buffer pays for the same with rows that wait.
-"""
+Patch-based inference in small: for every tile of the last node's output its inner nodes compute just the boxes that the
+tile needs, halo included, into small buffers that are dead when the tile is done. What tiles share is computed again
+(unless they are chunks of the channels of a depthwise convolution, a pooling or a reduction, which share nothing):
+memory is paid for with multiply-accumulates, where a rolling buffer pays for the same with rows that wait."""
 
 from __future__ import annotations
 
@@ -17,8 +16,8 @@ from tvm_ergo.relay_passes import dialect
 
 @dataclass(frozen=True)
 class Stage:
-    """inner : ids of the nodes before the last, producers first; only nodes of the stage read them. columns, channels : of a tile of the last
-    node's output (its rows are the node's band); 0 means all of them."""
+    """inner : ids of the nodes before the last, producers first; only nodes of the stage read them. columns, channels :
+    of a tile of the last node's output (its rows are the node's band); 0 means all of them."""
 
     inner: tuple[int, ...]
     columns: int = 0
@@ -35,12 +34,13 @@ def tiles_of(region: Region, stage: Stage) -> Iterator[Region]:
         begin, end = region[axis]
         if 0 < length < end - begin:
             cuts = [(at, min(at + length, end)) for at in range(begin, end, length)]
-            boxes = [(*box[:axis], cut, *box[axis + 1:]) for cut in cuts for box in boxes]
+            boxes = [(*box[:axis], cut, *box[axis + 1 :]) for cut in cuts for box in boxes]
     yield from boxes
 
 
 def inner_boxes(nodes: Mapping[int, Node], needs, stage: Stage, last: Node, region: Region) -> dict[int, Region]:
-    """The box of each inner node that ``region`` of the stage's last node needs, producers first; nodes of which nothing is needed are left out."""
+    """The box of each inner node that ``region`` of the stage's last node needs, producers first; nodes of which
+    nothing is needed are left out."""
     wanted: dict[int, Region] = {}  # by tensor
     producer = {nodes[i].outputs[0]: i for i in stage.inner}
     _demand(wanted, producer, last, needs.boxes(last, region))
@@ -59,7 +59,8 @@ def _demand(wanted: dict[int, Region], producer: Mapping[int, int], node: Node, 
 
 
 def widened(graph: Graph, tileable: Callable[[Node], bool], nodes: Sequence[Node]) -> list[Node]:
-    """Producers that may join a stage of these nodes as inner ones: they can compute any box alone and only the stage reads them."""
+    """Producers that may join a stage of these nodes as inner ones: they can compute any box alone and only the stage
+    reads them."""
     ids = {node.id for node in nodes}
     found: dict[int, Node] = {}
     for node in nodes:
@@ -67,6 +68,10 @@ def widened(graph: Graph, tileable: Callable[[Node], bool], nodes: Sequence[Node
             producer = graph.producer.get(t)
             if producer is None or producer.id in ids or t in graph.outputs or len(graph.tensors[t].shape) != 4:
                 continue
-            if tileable(producer) and not isinstance(producer.op, dialect.RunningSum) and all(reader.id in ids for reader in graph.consumers[t]):
+            if (
+                tileable(producer)
+                and not isinstance(producer.op, dialect.RunningSum)
+                and all(reader.id in ids for reader in graph.consumers[t])
+            ):
                 found[producer.id] = producer
     return list(found.values())

@@ -14,7 +14,10 @@ from tvm_ergo.target.chip import Chip
 def stream_advice(graph: Graph, chip: Chip, options: Options, memory_bytes: int) -> str | None:
     """None where there is nothing to stream, or constants alone exceed the memory. Takes as long as planning does."""
     stream = streamed(graph)
-    if stream.streams == graph.streams or place_constants(stream, resolve(stream, options), options.alignment_bytes)[1] >= memory_bytes:
+    if (
+        stream.streams == graph.streams
+        or place_constants(stream, resolve(stream, options), options.alignment_bytes)[1] >= memory_bytes
+    ):
         return None
     plan = best_plan(stream, chip, memory_bytes, options, Objective.LATENCY)
     needed = plan.memory_bytes

@@ -46,21 +46,35 @@ class GraphBuilder:
     def reshape(self, value: int, shape: Sequence[int], name: str) -> int:
         shape = tuple(int(n) for n in shape)
         assert prod(shape) == prod(self.shape(value)), (shape, self.shape(value))
-        return value if shape == self.shape(value) else self.emit(Reshape(shape=shape, name=name), value, name=f"{name}.reshape")
+        return (
+            value
+            if shape == self.shape(value)
+            else self.emit(Reshape(shape=shape, name=name), value, name=f"{name}.reshape")
+        )
 
     def transpose(self, value: int, perm: Sequence[int], name: str) -> int:
         perm = tuple(int(p) for p in perm)
-        return value if perm == tuple(range(len(perm))) else self.emit(Transpose(perm=perm, name=name), value, name=f"{name}.transpose")
+        return (
+            value
+            if perm == tuple(range(len(perm)))
+            else self.emit(Transpose(perm=perm, name=name), value, name=f"{name}.transpose")
+        )
 
     def pad(self, value: int, pad_width: Sequence[int], constant: int, name: str) -> int:
-        return value if not any(pad_width) else self.emit(Pad(pad_width=tuple(pad_width), value=constant, name=name), value, name=f"{name}.pad")
+        return (
+            value
+            if not any(pad_width)
+            else self.emit(Pad(pad_width=tuple(pad_width), value=constant, name=name), value, name=f"{name}.pad")
+        )
 
     def crop(self, value: int, ends: Sequence[int], name: str) -> int:
         """``value[:ends[0], :ends[1], ...]``."""
         ends = tuple(int(e) for e in ends)
         if ends == self.shape(value):
             return value
-        return self.emit(Slice(begin=(0,) * len(ends), end=ends, strides=(1,) * len(ends), name=name), value, name=f"{name}.crop")
+        return self.emit(
+            Slice(begin=(0,) * len(ends), end=ends, strides=(1,) * len(ends), name=name), value, name=f"{name}.crop"
+        )
 
     def finish(self, outputs: Sequence[int], name: str) -> Graph:
         graph = Graph(tuple(self.tensors), tuple(self.nodes), tuple(self.inputs), tuple(outputs), name)

@@ -1,8 +1,9 @@
-"""A sum of products, read by its access maps: which axes both operands, one operand, or the result have decides what it is.
+"""A sum of products, read by its access maps: which axes both operands, one operand, or the result have decides what it
+is.
 
-No window on either operand: a (batched) matrix product of any index order. A window (``out * stride + tap * dilation``) on one:
-a convolution over up to two dimensions, of any layout; depthwise where operands and result share the channel axis.
-"""
+No window on either operand: a (batched) matrix product of any index order. A window (``out * stride + tap * dilation``)
+on one: a convolution over up to two dimensions, of any layout; depthwise where operands and result share the channel
+axis."""
 
 from __future__ import annotations
 
@@ -12,6 +13,7 @@ from math import prod
 
 from tvm.ir import prim
 from tvm.ir.expr import TensorLoad
+
 from tvm_ergo.codegen.tir.epilogue import centred_product
 from tvm_ergo.codegen.tir.expressions import Affine, Env, Load, Mismatch, affine, polynomial
 from tvm_ergo.codegen.tir.stages import Stage, Var, dtype_of
@@ -90,7 +92,10 @@ def contraction_of(stage: Stage, env: Env) -> Contraction:
             raise Mismatch(f"an operand {load.buffer.name} of type {dtype_of(load.buffer)}: the chip multiplies int8")
     extents = {axis.var: axis.extent for axis in (*stage.axes, *stage.reduce)}
     spatial, summed = {axis.var for axis in stage.axes}, {axis.var for axis in stage.reduce}
-    x, w = (Operand(load, zp, tuple(_dim(i, extents, spatial, summed) for i in load.indices)) for load, zp in ((a, a_zp), (b, b_zp)))
+    x, w = (
+        Operand(load, zp, tuple(_dim(i, extents, spatial, summed) for i in load.indices))
+        for load, zp in ((a, a_zp), (b, b_zp))
+    )
     first = next((a.var for a in stage.axes if a.extent != 1 and (a.var in x.axes) != (a.var in w.axes)), None)
     if w.windows or (not x.windows and first in w.axes):
         x, w = w, x  # x gives the result's leading axes, so that a plain product needs no transposing
@@ -117,8 +122,11 @@ def _product(stage: Stage, env: Env) -> tuple[Load, Load, int, int]:
 
 def _is_own(expr, stage: Stage) -> bool:
     """Whether ``expr`` reads the element the stage writes."""
-    return isinstance(expr, TensorLoad) and expr.source.same_as(stage.buffer) and \
-        all(affine(i, Env()) in (Affine(((axis.var, 1),)), Affine()) for i, axis in zip(expr.indices, stage.axes))
+    return (
+        isinstance(expr, TensorLoad)
+        and expr.source.same_as(stage.buffer)
+        and all(affine(i, Env()) in (Affine(((axis.var, 1),)), Affine()) for i, axis in zip(expr.indices, stage.axes))
+    )
 
 
 def _dim(index: Affine, extents: dict[Var, int], spatial: set[Var], summed: set[Var]) -> Var | Window | None:
@@ -152,7 +160,11 @@ def _grouped(stage, x: Operand, w: Operand, extents, spatial, summed) -> Contrac
     def ordered(axes: set[Var], operand: Operand) -> tuple[Var, ...]:
         return tuple(v for v in operand.axes if v in axes)
 
-    batch, columns, inner = ordered(x_axes & w_axes & spatial, x), ordered((w_axes - x_axes) & spatial, w), ordered(x_axes & w_axes & summed, x)
+    batch, columns, inner = (
+        ordered(x_axes & w_axes & spatial, x),
+        ordered((w_axes - x_axes) & spatial, w),
+        ordered(x_axes & w_axes & summed, x),
+    )
     if batch and inner and not columns and windows and len(windows) + len(inner) <= 2:
         # a depthwise window of one position: its taps look like a channel axis
         x, inner = replace(x, dims=tuple(Window(None, d) if d in inner else d for d in x.dims)), ()

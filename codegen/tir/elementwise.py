@@ -1,12 +1,13 @@
-"""Elementwise stages of 8-bit tensors: of one tensor, a table; of two, a weighted sum, a product, a maximum or a minimum."""
+"""Elementwise stages of 8-bit tensors: of one tensor, a table; of two, a weighted sum, a product, a maximum or a
+minimum."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
 import numpy as np
-
 from tvm.ir import prim
+
 from tvm_ergo.codegen.tir.builder import GraphBuilder
 from tvm_ergo.codegen.tir.epilogue import Epilogue, centred_product, centred_sum, check_multiplier, clip_to_int8, peel
 from tvm_ergo.codegen.tir.expressions import Affine, Env, Load, Mismatch, evaluate, polynomial
@@ -38,7 +39,12 @@ class ElementwiseEmitter:
         for index in load.indices:
             if index == Affine():
                 axes.append(None)
-            elif index.constant == 0 and len(index.terms) == 1 and index.terms[0][1] == 1 and index.terms[0][0] in position:
+            elif (
+                index.constant == 0
+                and len(index.terms) == 1
+                and index.terms[0][1] == 1
+                and index.terms[0][0] in position
+            ):
                 axes.append(position[index.terms[0][0]])
             else:
                 raise Mismatch(f"{load.buffer.name} read with an offset or a step")
@@ -62,7 +68,9 @@ class ElementwiseEmitter:
         x = self._aligned(load, broadcast=False)
         if result == source and np.array_equal(lut, domain):
             return x  # a copy, or only a movement
-        return self.graph.emit(Table(name=self.stage.name), x, self.graph.constant(lut.astype(result)), name=self.stage.name)
+        return self.graph.emit(
+            Table(name=self.stage.name), x, self.graph.constant(lut.astype(result)), name=self.stage.name
+        )
 
     def _binary(self, a: Load, b: Load) -> int:
         if {dtype_of(x) for x in (a.buffer, b.buffer, self.stage.buffer)} != {"int8"}:
@@ -110,22 +118,33 @@ class ElementwiseEmitter:
     def _wraps(self, a: Load, b: Load) -> bool:
         """Whether the stage is ``a + b`` in int8."""
         value = self.stage.value
-        return isinstance(value, prim.Add) and str(value.ty) == "int8" and \
-            sorted(str(polynomial(s, self.env)) for s in (value.a, value.b)) == sorted(map(str, [{(a,): 1}, {(b,): 1}]))
+        return (
+            isinstance(value, prim.Add)
+            and str(value.ty) == "int8"
+            and sorted(str(polynomial(s, self.env)) for s in (value.a, value.b))
+            == sorted(map(str, [{(a,): 1}, {(b,): 1}]))
+        )
 
     def _wrapping_add(self, x: int, y: int) -> int:
-        """``a + b`` modulo 256 from saturating sums: with s the exact sum, low = clip(s), above = clip(s - 255) is -128 unless s > 127,
-        below = clip(s + 255) is 127 unless s < -128; tables turn the two into what must be added to low instead of 127 or -128."""
+        """``a + b`` modulo 256 from saturating sums: with s the exact sum, low = clip(s), above = clip(s - 255) is -128
+        unless s > 127, below = clip(s + 255) is 127 unless s < -128; tables turn the two into what must be added to low
+        instead of 127 or -128."""
         name = self.stage.name
 
         def add(p: int, q: int, a_zp: int, b_zp: int, out_zp: int) -> int:
-            return self.graph.emit(Add(a_zp=a_zp, b_zp=b_zp, a_mult=1, b_mult=1, shift=0, out_zp=out_zp, name=name), p, q, name=name)
+            return self.graph.emit(
+                Add(a_zp=a_zp, b_zp=b_zp, a_mult=1, b_mult=1, shift=0, out_zp=out_zp, name=name), p, q, name=name
+            )
 
         def table(p: int, values: np.ndarray) -> int:
             return self.graph.emit(Table(name=name), p, self.graph.constant(values.astype(np.int8)), name=name)
 
         domain = np.arange(-128, 128)
         low = add(x, y, 0, 0, 0)
-        above = table(add(x, y, 127, 127, -1), np.where(domain == -128, 127, domain - 1))  # s - 256, or 127 to undo the -127 below
-        below = table(add(x, y, -128, -128, -1), np.where(domain == 127, -128, domain + 1))  # s + 256, or -128 to undo the +128
+        above = table(
+            add(x, y, 127, 127, -1), np.where(domain == -128, 127, domain - 1)
+        )  # s - 256, or 127 to undo the -127 below
+        below = table(
+            add(x, y, -128, -128, -1), np.where(domain == 127, -128, domain + 1)
+        )  # s + 256, or -128 to undo the +128
         return add(add(low, above, 127, 0, 0), below, -128, 0, 0)

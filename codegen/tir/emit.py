@@ -1,4 +1,5 @@
-"""A contraction as ops of the dialect: operands brought to the chip's layouts, one tensor-engine op, the result brought back."""
+"""A contraction as ops of the dialect: operands brought to the chip's layouts, one tensor-engine op, the result brought
+back."""
 
 from __future__ import annotations
 
@@ -9,7 +10,14 @@ import numpy as np
 from tvm_ergo.codegen.tir.builder import GraphBuilder
 from tvm_ergo.codegen.tir.contraction import Contraction, Operand, Var, Window
 from tvm_ergo.codegen.tir.expressions import Mismatch
-from tvm_ergo.relay_passes.dialect import Conv2d, Conv2dAccumulate, DepthwiseConv2d, DepthwiseConv2dAccumulate, MatMul, MatMulAccumulate
+from tvm_ergo.relay_passes.dialect import (
+    Conv2d,
+    Conv2dAccumulate,
+    DepthwiseConv2d,
+    DepthwiseConv2dAccumulate,
+    MatMul,
+    MatMulAccumulate,
+)
 
 
 @dataclass(frozen=True)
@@ -33,11 +41,19 @@ class Padding:
 
 
 class ContractionEmitter:
-    """Emits one contraction into a graph. ``x``, ``w``: tensor ids of the operands, ``padding`` of x's tensor, ``bias`` int32 id by
-    ``columns`` axis (or None), ``requantization`` None for int32 accumulators."""
+    """Emits one contraction into a graph. ``x``, ``w``: tensor ids of the operands, ``padding`` of x's tensor, ``bias``
+    int32 id by ``columns`` axis (or None), ``requantization`` None for int32 accumulators."""
 
-    def __init__(self, graph: GraphBuilder, c: Contraction, x: int, w: int, padding: Padding | None,
-                 bias: int | None, requantization: Requantization | None):
+    def __init__(
+        self,
+        graph: GraphBuilder,
+        c: Contraction,
+        x: int,
+        w: int,
+        padding: Padding | None,
+        bias: int | None,
+        requantization: Requantization | None,
+    ):
         self.graph, self.c, self.x, self.w, self.bias, self.requantization = graph, c, x, w, bias, requantization
         self.padding = padding
         self.name = c.stage.name
@@ -59,13 +75,19 @@ class ContractionEmitter:
             self.x, self.padding = self.graph.pad(self.x, widths, self.padding.value, self.name), None
 
     def _arrange(self, value: int, operand: Operand, order: list[Var | Window], shape: list[int]) -> int:
-        """The operand's dimensions in ``order`` (dimensions read at index 0 only are cut and dropped), reshaped to ``shape``."""
-        extents = [n if isinstance(d, Window) else 1 if d is None else self.c.extents[d] for d, n in zip(operand.dims, self.graph.shape(value))]
+        """The operand's dimensions in ``order`` (dimensions read at index 0 only are cut and dropped), reshaped to
+        ``shape``."""
+        extents = [
+            n if isinstance(d, Window) else 1 if d is None else self.c.extents[d]
+            for d, n in zip(operand.dims, self.graph.shape(value))
+        ]
         value = self.graph.crop(value, extents, self.name)
         kept = [i for i, d in enumerate(operand.dims) if d is not None]
         value = self.graph.reshape(value, [self.graph.shape(value)[i] for i in kept], self.name)
         dims = [operand.dims[i] for i in kept]
-        return self.graph.reshape(self.graph.transpose(value, [dims.index(d) for d in order], self.name), shape, self.name)
+        return self.graph.reshape(
+            self.graph.transpose(value, [dims.index(d) for d in order], self.name), shape, self.name
+        )
 
     def _result(self, value: int, order: list[Var]) -> int:
         """From the axes ``order`` (each its own extent) to the stage's buffer."""
@@ -80,14 +102,20 @@ class ContractionEmitter:
         lead = [size(c.batch)] if c.batch else []
         a = self._arrange(self.x, c.x, [*c.batch, *c.rows, *c.inner], [*lead, size(c.rows), size(c.inner)])
         # b stays [..., N, K] where its inner axes come last already: the chip reads it transposed at no cost
-        transpose_b = [v for v in c.w.axes if v not in c.batch][-len(c.inner):] == list(c.inner) and bool(c.columns)
-        order, shape = ([*c.columns, *c.inner], [size(c.columns), size(c.inner)]) if transpose_b else \
-            ([*c.inner, *c.columns], [size(c.inner), size(c.columns)])
+        transpose_b = [v for v in c.w.axes if v not in c.batch][-len(c.inner) :] == list(c.inner) and bool(c.columns)
+        order, shape = (
+            ([*c.columns, *c.inner], [size(c.columns), size(c.inner)])
+            if transpose_b
+            else ([*c.inner, *c.columns], [size(c.inner), size(c.columns)])
+        )
         b = self._arrange(self.w, c.w, [*c.batch, *order], [*lead, *shape])
         fields = dict(transpose_b=transpose_b, a_zp=c.x.zero_point, b_zp=c.w.zero_point, name=self.name)
         q = self.requantization
-        op = MatMulAccumulate(mult=0, shift=0, **fields) if q is None else \
-            MatMul(mult=q.mult, shift=q.shift, lo=q.lo, hi=q.hi, out_zp=q.out_zp, **fields)
+        op = (
+            MatMulAccumulate(mult=0, shift=0, **fields)
+            if q is None
+            else MatMul(mult=q.mult, shift=q.shift, lo=q.lo, hi=q.hi, out_zp=q.out_zp, **fields)
+        )
         return self._result(self.graph.emit(op, a, b, name=self.name), [*c.batch, *c.rows, *c.columns])
 
     def _vectors(self, channels: int) -> tuple[int, int, int]:
@@ -95,10 +123,15 @@ class ContractionEmitter:
         q = self.requantization
         mult, shift = (q.mult, q.shift) if q else (0, 0)
         bias = self.graph.constant(np.zeros(channels, np.int32)) if self.bias is None else self.bias
-        return bias, self.graph.constant(np.full(channels, mult, np.int32)), self.graph.constant(np.full(channels, shift, np.int8))
+        return (
+            bias,
+            self.graph.constant(np.full(channels, mult, np.int32)),
+            self.graph.constant(np.full(channels, shift, np.int8)),
+        )
 
     def _windows(self) -> tuple[list[Window | Var | None], list[Var]]:
-        """Two windowed dimensions of x in its own order (None: a dimension of 1 to be added), and the rows left over."""
+        """Two windowed dimensions of x in its own order (None: a dimension of 1 to be added), and the rows left
+        over."""
         windows, rows = list(self.c.x.windows), list(self.c.rows)
         if not windows and rows:
             windows.append(rows.pop())  # a product with a bias: a convolution along its last row axis
@@ -125,11 +158,14 @@ class ContractionEmitter:
         return dict(strides=strides, dilation=dilation, padding=(before[0], before[1], after[0], after[1]))
 
     def _check_padding(self, windows) -> None:
-        """Padding joins the op only where it is spatial and of the zero point's value; else it is made a tensor of its own."""
+        """Padding joins the op only where it is spatial and of the zero point's value; else it is made a tensor of its
+        own."""
         if self.padding is None:
             return
         spatial = {self.c.x.dims.index(d) for d in windows if d is not None}
-        outside = any(b or a for i, (b, a) in enumerate(zip(self.padding.before, self.padding.after)) if i not in spatial)
+        outside = any(
+            b or a for i, (b, a) in enumerate(zip(self.padding.before, self.padding.after)) if i not in spatial
+        )
         used_up = any(self.padding.before[i] > 0 and self._needed(i) <= self.padding.before[i] for i in spatial)
         if outside or used_up or self.padding.value != self.c.x.zero_point:
             self._materialize_padding()
@@ -171,7 +207,9 @@ class ContractionEmitter:
         cls = DepthwiseConv2d if self.requantization else DepthwiseConv2dAccumulate
         return self._linear(cls, x, w, geometry, c.size(c.batch), windows, lead, list(c.batch))
 
-    def _linear(self, cls, x: int, w: int, geometry: dict, channels: int, windows, lead: list[Var], channel_axes: list[Var]) -> int:
+    def _linear(
+        self, cls, x: int, w: int, geometry: dict, channels: int, windows, lead: list[Var], channel_axes: list[Var]
+    ) -> int:
         q = self.requantization
         fields = dict(lo=q.lo, hi=q.hi, out_zp=q.out_zp) if q else {}
         op = cls(in_zp=self.c.x.zero_point, w_zp=self.c.w.zero_point, name=self.name, **geometry, **fields)

@@ -1,8 +1,7 @@
 """The arithmetic after an accumulation or between two tensors, as ``clip(offset + floor(P / 2**shift), lo, hi)``.
 
-Every way of writing a requantization that is exactly of this form is found by peeling: clips, offsets and narrowing casts from
-the outside, then one shift (or division by a power of two), then a polynomial P of the loads.
-"""
+Every way of writing a requantization that is exactly of this form is found by peeling: clips, offsets and narrowing
+casts from the outside, then one shift (or division by a power of two), then a polynomial P of the loads."""
 
 from __future__ import annotations
 
@@ -10,6 +9,7 @@ from dataclasses import dataclass
 
 from tvm.ir import Expr, prim
 from tvm.ir.expr import TensorLoad
+
 from tvm_ergo.codegen.tir.expressions import Env, Load, Mismatch, Poly, bounds, polynomial, power_of_two, resolve
 from tvm_ergo.target.numerics import MULTIPLIER_BITS
 
@@ -99,12 +99,15 @@ def centred_product(poly: Poly, a: Load, b: Load) -> tuple[int, int, int, int]:
     a_zp, left = divmod(-poly.get((b,), 0), product)
     b_zp, right = divmod(-poly.get((a,), 0), product)
     if left or right or not (-128 <= a_zp <= 127 and -128 <= b_zp <= 127):
-        raise Mismatch(f"zero points that are not int8 numbers: {-poly.get((b,), 0)}/{product}, {-poly.get((a,), 0)}/{product}")
+        raise Mismatch(
+            f"zero points that are not int8 numbers: {-poly.get((b,), 0)}/{product}, {-poly.get((a,), 0)}/{product}"
+        )
     return product, a_zp, b_zp, poly.get((), 0) - product * a_zp * b_zp
 
 
 def centred_sum(poly: Poly, a: Load, b: Load, half: int) -> tuple[int, int, int, int]:
-    """``(a_mult, b_mult, a_zp, b_zp)`` with ``poly == a_mult * (a - a_zp) + b_mult * (b - b_zp) + half``. Errors: Mismatch."""
+    """``(a_mult, b_mult, a_zp, b_zp)`` with ``poly == a_mult * (a - a_zp) + b_mult * (b - b_zp) + half``. Errors:
+    Mismatch."""
     if a == b or not set(poly) <= {(), (a,), (b,)}:
         raise Mismatch("not a weighted sum of two tensors")
     a_mult, b_mult = poly.get((a,), 0), poly.get((b,), 0)

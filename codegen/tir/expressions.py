@@ -1,8 +1,7 @@
 """Reading scalar integer expressions: affine indices, exact polynomials, intervals, and values.
 
-Expressions are read through an `Env`, which knows the stages that were not materialized (their values are read in place) and
-what each axis variable stands for. `Mismatch` says that an expression is not of the form asked for.
-"""
+Expressions are read through an `Env`, which knows the stages that were not materialized (their values are read in
+place) and what each axis variable stands for. `Mismatch` says that an expression is not of the form asked for."""
 
 from __future__ import annotations
 
@@ -10,10 +9,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
-
 from tvm import tirx
 from tvm.ir import Call, Expr, prim
 from tvm.ir.expr import TensorLoad
+
 from tvm_ergo.codegen.tir.stages import Stage, Var, dtype_of
 
 Interval = tuple[int, int]
@@ -56,7 +55,8 @@ Poly = dict[tuple[Load, ...], int]
 
 @dataclass
 class Env:
-    """``inlined``: stages read in place. ``axes``: what their axis variables stand for. ``bounds``: intervals of special buffers."""
+    """``inlined``: stages read in place. ``axes``: what their axis variables stand for. ``bounds``: intervals of
+    special buffers."""
 
     inlined: dict[Var, Stage] = field(default_factory=dict)
     axes: dict[Var, Affine] = field(default_factory=dict)
@@ -188,11 +188,26 @@ def _polynomial(expr: Expr, env: Env) -> Poly:
 
 
 _OPERATIONS: dict[type, Callable] = {
-    prim.Add: np.add, prim.Sub: np.subtract, prim.Mul: np.multiply, prim.Max: np.maximum, prim.Min: np.minimum,
-    prim.FloorDiv: np.floor_divide, prim.FloorMod: np.mod, prim.BitwiseAnd: np.bitwise_and, prim.BitwiseOr: np.bitwise_or,
-    prim.BitwiseXor: np.bitwise_xor, prim.RShift: np.right_shift, prim.LShift: np.left_shift,
-    prim.EQ: np.equal, prim.NE: np.not_equal, prim.LT: np.less, prim.LE: np.less_equal, prim.GT: np.greater, prim.GE: np.greater_equal,
-    prim.And: np.logical_and, prim.Or: np.logical_or,
+    prim.Add: np.add,
+    prim.Sub: np.subtract,
+    prim.Mul: np.multiply,
+    prim.Max: np.maximum,
+    prim.Min: np.minimum,
+    prim.FloorDiv: np.floor_divide,
+    prim.FloorMod: np.mod,
+    prim.BitwiseAnd: np.bitwise_and,
+    prim.BitwiseOr: np.bitwise_or,
+    prim.BitwiseXor: np.bitwise_xor,
+    prim.RShift: np.right_shift,
+    prim.LShift: np.left_shift,
+    prim.EQ: np.equal,
+    prim.NE: np.not_equal,
+    prim.LT: np.less,
+    prim.LE: np.less_equal,
+    prim.GT: np.greater,
+    prim.GE: np.greater_equal,
+    prim.And: np.logical_and,
+    prim.Or: np.logical_or,
 }
 
 
@@ -259,8 +274,15 @@ def loads_of(expr: Expr, env: Env) -> list[Load]:
                 walk(*target)
             return
         parts = select_parts(e)
-        children = parts if parts is not None else e.args if isinstance(e, Call) else \
-            [getattr(e, n) for n in ("a", "b", "value") if isinstance(getattr(e, n, None), Expr)] if not isinstance(e, prim.IntImm) else []
+        children = (
+            parts
+            if parts is not None
+            else e.args
+            if isinstance(e, Call)
+            else [getattr(e, n) for n in ("a", "b", "value") if isinstance(getattr(e, n, None), Expr)]
+            if not isinstance(e, prim.IntImm)
+            else []
+        )
         for child in children:
             walk(child, env)
 

@@ -1,8 +1,7 @@
 """From a PrimFunc to the graph of integer ops: each stage is a padding, a sum of products, or elementwise.
 
-Stages whose values are wider than 8 bits and not sums are never tensors of their own: their expressions are read inside the
-stages that use them. A function that carries the attribute ``ergo.op`` (made by `prim_func_of`) is that one op.
-"""
+Stages whose values are wider than 8 bits and not sums are never tensors of their own: their expressions are read inside
+the stages that use them. A function that carries the attribute ``ergo.op`` (made by `prim_func_of`) is that one op."""
 
 from __future__ import annotations
 
@@ -10,9 +9,9 @@ import json
 from dataclasses import asdict
 
 import numpy as np
-
 from tvm import te, tirx
 from tvm.ir.expr import TensorLoad
+
 from tvm_ergo.codegen.graph import Graph
 from tvm_ergo.codegen.tir.builder import GraphBuilder
 from tvm_ergo.codegen.tir.contraction import Contraction, contraction_of
@@ -29,7 +28,8 @@ EIGHT_BITS = ("int8", "uint8")
 
 
 def prim_func_of(op: ErgoOp, shapes: list[tuple[int, ...]], dtypes: list[str]) -> tirx.PrimFunc:
-    """The op's definition as a PrimFunc (runs on the CPU) that this backend knows to be the op, by its attribute ``ergo.op``."""
+    """The op's definition as a PrimFunc (runs on the CPU) that this backend knows to be the op, by its attribute
+    ``ergo.op``."""
     inputs = [te.placeholder(s, d, name=f"x{i}") for i, (s, d) in enumerate(zip(shapes, dtypes, strict=True))]
     result = op.compute(*inputs)
     func = te.create_prim_func([*inputs, *(result if isinstance(result, (list, tuple)) else [result])])
@@ -71,7 +71,9 @@ class _Recogniser:
         self.params = _check_parameters(func)
         self.written = {s.buffer for s in self.stages}
         self.builder, self.env = GraphBuilder(), Env()
-        self.values = {p: self.builder.input(p.name, shape_of(p), dtype_of(p)) for p in self.params if p not in self.written}
+        self.values = {
+            p: self.builder.input(p.name, shape_of(p), dtype_of(p)) for p in self.params if p not in self.written
+        }
         self.sums: dict[Var, Contraction] = {}
         self.padded: dict[Var, tuple[Var, Padding]] = {}
 
@@ -80,8 +82,10 @@ class _Recogniser:
             try:
                 self._stage(stage)
             except Mismatch as reason:
-                raise unsupported(f"the PrimFunc {self.name} has a stage that is no operation of the chip: {reason}",
-                                  f"block {stage.name!r}: {stage.buffer.name}[...] = {stage.value}") from None
+                raise unsupported(
+                    f"the PrimFunc {self.name} has a stage that is no operation of the chip: {reason}",
+                    f"block {stage.name!r}: {stage.buffer.name}[...] = {stage.value}",
+                ) from None
         outputs = [p for p in self.params if p in self.written]
         if not outputs:
             raise unsupported(f"the PrimFunc {self.name} writes no parameter", self.name)
@@ -125,7 +129,8 @@ class _Recogniser:
 
     # ---- paddings ----
     def _padding(self, stage: Stage) -> tuple[Var, Padding] | None:
-        """(source buffer, Padding) if the stage is ``source[i - before] inside, value outside``; None if it is no such thing."""
+        """(source buffer, Padding) if the stage is ``source[i - before] inside, value outside``; None if it is no such
+        thing."""
         parts = select_parts(stage.value)
         if parts is None or dtype_of(stage.buffer) != "int8":
             return None
@@ -156,20 +161,30 @@ class _Recogniser:
         inside = np.ones([1] * len(grids), bool)
         for grid, b, n in zip(grids, before, shape):
             inside = inside & (grid >= b) & (grid < b + n)
-        return bool(np.array_equal(np.broadcast_to(said, [a.extent for a in stage.axes]), np.broadcast_to(inside, [a.extent for a in stage.axes])))
+        return bool(
+            np.array_equal(
+                np.broadcast_to(said, [a.extent for a in stage.axes]),
+                np.broadcast_to(inside, [a.extent for a in stage.axes]),
+            )
+        )
 
     # ---- sums ----
     def _emit_sum(self, c: Contraction, bias: int | None, requantization: Requantization | None) -> int:
         x, padding = c.x.load.buffer, None
         if x in self.padded and x not in self.values:
             x, padding = self.padded[x]
-        return ContractionEmitter(self.builder, c, self._tensor(x), self._tensor(c.w.load.buffer), padding, bias, requantization).emit()
+        return ContractionEmitter(
+            self.builder, c, self._tensor(x), self._tensor(c.w.load.buffer), padding, bias, requantization
+        ).emit()
 
     def _epilogue_of_sum(self, stage: Stage, total: Load) -> int:
-        """``stage`` is a function of one sum's element and perhaps a bias: requantized, or the accumulators themselves."""
+        """``stage`` is a function of one sum's element and perhaps a bias: requantized, or the accumulators
+        themselves."""
         c = self.sums[total.buffer]
         identity = [Affine(((a.var, 1),)) if a.extent != 1 else None for a in stage.axes]
-        if len(total.indices) != len(identity) or any(i is not None and i != t for i, t in zip(identity, total.indices)):
+        if len(total.indices) != len(identity) or any(
+            i is not None and i != t for i, t in zip(identity, total.indices)
+        ):
             raise Mismatch(f"{total.buffer.name} read in another order than it is written")
         epilogue = peel(stage.value, self.env)
         mult = check_multiplier(epilogue.poly.get((total,), 0))
@@ -179,7 +194,11 @@ class _Recogniser:
             c = c.swapped
             bias = self._bias(stage, c, epilogue, total, mult)
         if dtype_of(stage.buffer) == "int32":
-            if (mult, epilogue.shift, epilogue.offset) != (1, 0, 0) or epilogue.lo > -(2**31) or epilogue.hi < 2**31 - 1:
+            if (
+                (mult, epilogue.shift, epilogue.offset) != (1, 0, 0)
+                or epilogue.lo > -(2**31)
+                or epilogue.hi < 2**31 - 1
+            ):
                 raise Mismatch("an int32 result that is not the accumulators themselves (plus a bias)")
             return self._emit_sum(c, bias, None)
         if dtype_of(stage.buffer) != "int8":
@@ -192,7 +211,9 @@ class _Recogniser:
         """The int32 vector added to the sum, by channel, if there is one. The rounding constant must be the chip's."""
         poly = epilogue.poly
         if poly.get((), 0) != epilogue.half:
-            raise Mismatch(f"a rounding constant of {poly.get((), 0)}: the chip rounds half up, which is {epilogue.half} before a shift by {epilogue.shift}")
+            raise Mismatch(
+                f"a rounding constant of {poly.get((), 0)}: the chip rounds half up, which is {epilogue.half} before a shift by {epilogue.shift}"
+            )
         others = [m for m in poly if m not in ((), (total,))]
         if not others:
             return None

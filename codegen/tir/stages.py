@@ -1,9 +1,8 @@
 """A PrimFunc as a list of stages: one block each, with its axes, its stored value, and its reduction.
 
-A stage is read from the block's iteration axes and access maps, not from names. What is required is one block per loop nest,
-iterated over its whole domain, as ``te.create_prim_func`` and plain TVMScript give it; a scheduled function (tiled, fused,
-partly computed elsewhere) is refused with that reason.
-"""
+A stage is read from the block's iteration axes and access maps, not from names. What is required is one block per loop
+nest, iterated over its whole domain, as ``te.create_prim_func`` and plain TVMScript give it; a scheduled function
+(tiled, fused, partly computed elsewhere) is refused with that reason."""
 
 from __future__ import annotations
 
@@ -11,6 +10,7 @@ from dataclasses import dataclass
 
 from tvm import s_tir, tirx
 from tvm.ir import Expr
+
 from tvm_ergo.target.errors import UnsupportedError
 
 Var = tirx.Var
@@ -19,8 +19,13 @@ SUPPORTED = "int8 matmul or conv2d with int32 accumulators (requantized to int8 
 
 def unsupported(what: str, seen: object, remedy: str | None = None) -> UnsupportedError:
     """The refusal of a PrimFunc: what, the piece of code seen, and the remedy."""
-    return UnsupportedError(what, where=str(seen)[:300], required=SUPPORTED,
-                            remedy=remedy or 'build this function with target="llvm", or write it in one of the forms of docs/supported_operators.md')
+    return UnsupportedError(
+        what,
+        where=str(seen)[:300],
+        required=SUPPORTED,
+        remedy=remedy
+        or 'build this function with target="llvm", or write it in one of the forms of docs/supported_operators.md',
+    )
 
 
 @dataclass(frozen=True)
@@ -33,7 +38,8 @@ class Axis:
 
 @dataclass(frozen=True)
 class Stage:
-    """``buffer[axes] = value`` (no ``reduce`` axes), or ``buffer[axes] = init``, then ``buffer[axes] = value`` for all ``reduce``."""
+    """``buffer[axes] = value`` (no ``reduce`` axes), or ``buffer[axes] = init``, then ``buffer[axes] = value`` for all
+    ``reduce``."""
 
     name: str
     buffer: Var
@@ -48,7 +54,11 @@ def shape_of(buffer: Var) -> tuple[int, ...]:
     try:
         return tuple(int(n) for n in buffer.ty.shape)
     except TypeError:
-        raise unsupported("a PrimFunc of dynamic shape", f"{buffer.name}: {buffer.ty.shape}", "specialize the function to fixed shapes") from None
+        raise unsupported(
+            "a PrimFunc of dynamic shape",
+            f"{buffer.name}: {buffer.ty.shape}",
+            "specialize the function to fixed shapes",
+        ) from None
 
 
 def dtype_of(buffer: Var) -> str:
@@ -77,7 +87,9 @@ def _stage(statement) -> Stage:
         loops[statement.loop_var] = int(statement.extent)
         statement = statement.body
     if not isinstance(statement, s_tir.SBlockRealize):
-        raise unsupported(f"a {type(statement).__name__} statement where one block per loop nest is expected", statement)
+        raise unsupported(
+            f"a {type(statement).__name__} statement where one block per loop nest is expected", statement
+        )
     block = statement.block
     _check_bindings(statement, loops)
     if not isinstance(block.body, tirx.BufferStore):
@@ -95,8 +107,11 @@ def _check_bindings(realize, loops: dict[Var, int]) -> None:
         if isinstance(value, tirx.IntImm) and extent == 1 and int(value) == 0:
             continue
         if not isinstance(value, tirx.Var) or value in used or loops.get(value) != extent:
-            raise unsupported("a scheduled function: an axis is not bound to one whole loop", f"{axis.var} = {value}",
-                              "pass the function before scheduling it")
+            raise unsupported(
+                "a scheduled function: an axis is not bound to one whole loop",
+                f"{axis.var} = {value}",
+                "pass the function before scheduling it",
+            )
         used.add(value)
     if any(extent != 1 for loop, extent in loops.items() if loop not in used):
         raise unsupported("a loop that no axis is bound to", realize.block.name_hint)
@@ -109,7 +124,9 @@ def _from_block(block) -> Stage:
     axes = {iv.var: iv for iv in block.iter_vars}
     for iv in block.iter_vars:
         if int(iv.dom.min) != 0 or iv.iter_type not in (tirx.IterVar.DataPar, tirx.IterVar.CommReduce):
-            raise unsupported("an axis that is neither spatial nor a reduction from 0", f"{iv.var} in {block.name_hint}")
+            raise unsupported(
+                "an axis that is neither spatial nor a reduction from 0", f"{iv.var} in {block.name_hint}"
+            )
     spatial = []
     for index in store.indices:
         iv = axes.get(index) if isinstance(index, tirx.Var) else None
@@ -121,7 +138,13 @@ def _from_block(block) -> Stage:
             spatial.append(Axis(iv.var, int(iv.dom.extent)))
     if tuple(a.extent for a in spatial) != shape_of(store.buffer):
         raise unsupported("a block that does not write its whole buffer", store)
-    reduce = tuple(Axis(iv.var, int(iv.dom.extent)) for iv in block.iter_vars if iv.iter_type == tirx.IterVar.CommReduce)
+    reduce = tuple(
+        Axis(iv.var, int(iv.dom.extent)) for iv in block.iter_vars if iv.iter_type == tirx.IterVar.CommReduce
+    )
     if bool(reduce) != (block.init is not None):
-        raise unsupported("a reduction without an initial value, or an initial value without a reduction", block.name_hint)
-    return Stage(str(block.name_hint), store.buffer, tuple(spatial), reduce, block.init.value if reduce else None, store.value)
+        raise unsupported(
+            "a reduction without an initial value, or an initial value without a reduction", block.name_hint
+        )
+    return Stage(
+        str(block.name_hint), store.buffer, tuple(spatial), reduce, block.init.value if reduce else None, store.value
+    )

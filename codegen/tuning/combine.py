@@ -1,4 +1,5 @@
-"""One schedule for each part, so that the network meets its budgets at the least cost: exact over what was measured, then carried out as whole Programs."""
+"""One schedule for each part, so that the network meets its budgets at the least cost: exact over what was measured,
+then carried out as whole Programs."""
 
 from __future__ import annotations
 
@@ -8,7 +9,16 @@ from math import inf
 
 from ortools.sat.python import cp_model
 
-from tvm_ergo.codegen.tuning.figures import PJ_PER_S_IN_MW, Budget, Figures, Goal, best_point, cost, of_network, together
+from tvm_ergo.codegen.tuning.figures import (
+    PJ_PER_S_IN_MW,
+    Budget,
+    Figures,
+    Goal,
+    best_point,
+    cost,
+    of_network,
+    together,
+)
 from tvm_ergo.codegen.tuning.gated import banks_of
 from tvm_ergo.codegen.tuning.network import Decided, Function, carried_out, default_of, joined
 from tvm_ergo.codegen.tuning.task import Task
@@ -36,7 +46,8 @@ class Record:
 
 @dataclass(frozen=True, eq=False)
 class Network:
-    """A plan of the whole network. decided : by function. point : the operating point it does best at, None where it meets the budget at none."""
+    """A plan of the whole network. decided : by function. point : the operating point it does best at, None where it
+    meets the budget at none."""
 
     how: str
     decided: dict[str, Decided]
@@ -50,7 +61,19 @@ def undominated(task: Task, chip: Chip) -> list[Record]:
     kept: list[tuple[tuple, Record]] = []
     for key, f in task.records.items():
         if f is not None:
-            kept.append(((f.cycles, f.energy_pj[first], f.energy_pj[last], f.constant_bytes, f.activation_bytes, f.live_bytes), Record(key, f)))
+            kept.append(
+                (
+                    (
+                        f.cycles,
+                        f.energy_pj[first],
+                        f.energy_pj[last],
+                        f.constant_bytes,
+                        f.activation_bytes,
+                        f.live_bytes,
+                    ),
+                    Record(key, f),
+                )
+            )
     kept.sort(key=lambda pair: (pair[0], pair[1].key))
     found: list[tuple[tuple, Record]] = []
     for figures, record in kept:
@@ -59,12 +82,20 @@ def undominated(task: Task, chip: Chip) -> list[Record]:
     return [record for _, record in found]
 
 
-def best_network(starts: Sequence[Sequence[Function]], tasks: Sequence[Task], goal: Goal, budget: Budget, chip: Chip,
-                 stopped: Callable[[], bool] = lambda: False) -> Network:
-    """The best of: the plans that were given (the first of them compilation would choose), and selections of measured ways at every operating point, all carried
-    out as whole Programs."""
+def best_network(
+    starts: Sequence[Sequence[Function]],
+    tasks: Sequence[Task],
+    goal: Goal,
+    budget: Budget,
+    chip: Chip,
+    stopped: Callable[[], bool] = lambda: False,
+) -> Network:
+    """The best of: the plans that were given (the first of them compilation would choose), and selections of measured
+    ways at every operating point, all carried out as whole Programs."""
     functions = starts[0]
-    networks = [_given(start, goal, budget, chip, "tuned" if number else "default") for number, start in enumerate(starts)]
+    networks = [
+        _given(start, goal, budget, chip, "tuned" if number else "default") for number, start in enumerate(starts)
+    ]
     best, figures = min(networks, key=lambda network: _rank(network, goal, budget, chip)), networks[0].figures
     places = {(name, part.first, part.last): (task, part) for task in tasks for name, part in task.parts}
     records = {task.digest: undominated(task, chip) for task in tasks}
@@ -91,7 +122,8 @@ def best_network(starts: Sequence[Sequence[Function]], tasks: Sequence[Task], go
 
 
 def spans_of(order: Sequence[tuple[str, int, int]], functions: Sequence[Function]) -> list[tuple[int, int]]:
-    """The parts as edges between numbered cuts of all functions, one after another: a path from the first cut to the last is a whole network."""
+    """The parts as edges between numbered cuts of all functions, one after another: a path from the first cut to the
+    last is a whole network."""
     offset, found = 0, {}
     for function in functions:
         found[function.name], offset = offset, offset + max(part.last for part in function.parts) + 1
@@ -114,15 +146,21 @@ def _rank(network: Network, goal: Goal, budget: Budget, chip: Chip) -> tuple:
     if network.point is not None:
         return 0, cost(goal, network.figures, network.point)
     over = max(0, network.figures.memory_bytes - budget.memory_bytes)
-    return 1 + (over > 0), over + min(max(budget.power_of(network.figures, chip, p),
-                                          network.figures.peak_mw[p.name] if budget.peak_mw < inf else 0.0) for p in chip.points)
+    return 1 + (over > 0), over + min(
+        max(budget.power_of(network.figures, chip, p), network.figures.peak_mw[p.name] if budget.peak_mw < inf else 0.0)
+        for p in chip.points
+    )
 
 
-def _carried_out(functions: Sequence[Function], places: dict, chosen: Sequence[Record], goal: Goal, budget: Budget, chip: Chip) -> Network | None:
+def _carried_out(
+    functions: Sequence[Function], places: dict, chosen: Sequence[Record], goal: Goal, budget: Budget, chip: Chip
+) -> Network | None:
     decided, programs = {}, []
     for function in functions:
         ways = [(places[record.place], record.key) for record in chosen if record.place[0] == function.name]
-        decided[function.name] = joined(function, [(part, task.space, task.space.way(task.ways[key])) for (task, part), key in ways])
+        decided[function.name] = joined(
+            function, [(part, task.space, task.space.way(task.ways[key])) for (task, part), key in ways]
+        )
         try:
             programs.append(carried_out(function, decided[function.name], chip)[1])
         except UnsupportedError:
@@ -131,26 +169,58 @@ def _carried_out(functions: Sequence[Function], places: dict, chosen: Sequence[R
     return Network("tuned", decided, whole, best_point(goal, whole, budget, chip))
 
 
-def select(options: Sequence[Sequence[Record]], goal: Goal, budget: Budget, chip: Chip, point: Point, share: float = 1.0,
-           about: Figures | None = None, live: bool = False, refused: Sequence[Sequence[Record]] = (), spans: Sequence[tuple[int, int]] | None = None) -> list[Record] | None:
-    """One record of each list (with ``spans`` of those on a path): of those that meet the budget at the point, if figures add up, the selection of least cost; None if there
-    is none.
+def select(
+    options: Sequence[Sequence[Record]],
+    goal: Goal,
+    budget: Budget,
+    chip: Chip,
+    point: Point,
+    share: float = 1.0,
+    about: Figures | None = None,
+    live: bool = False,
+    refused: Sequence[Sequence[Record]] = (),
+    spans: Sequence[tuple[int, int]] | None = None,
+) -> list[Record] | None:
+    """One record of each list (with ``spans`` of those on a path): of those that meet the budget at the point, if
+    figures add up, the selection of least cost; None if there is none.
 
-    live : activations count as if addresses left no gaps. refused : selections of these records that are not to be made again. spans : per list which cuts it
-    lies between, one list after another unless given. share : of memory and power that may be used.
+    live : activations count as if addresses left no gaps. refused : selections of these records that are not to be made
+    again. spans : per list which cuts it lies between, one list after another unless given. share : of memory and power
+    that may be used.
     about : figures near which the product of energy and time is made linear; the solution replaces them.
     """
     found = None
     for _ in range(FIXPOINT if goal is Goal.EDP else 1):
-        chosen = _solved(options, goal, budget, chip, point, share, about, live, refused, spans or [(i, i + 1) for i in range(len(options))])
+        chosen = _solved(
+            options,
+            goal,
+            budget,
+            chip,
+            point,
+            share,
+            about,
+            live,
+            refused,
+            spans or [(i, i + 1) for i in range(len(options))],
+        )
         if chosen is None or chosen == found:
             break
         found, about = chosen, together([record.figures for record in chosen])
     return found
 
 
-def _solved(options, goal: Goal, budget: Budget, chip: Chip, point: Point, share: float, about: Figures | None, live: bool,
-            refused: Sequence[Sequence[Record]], spans: Sequence[tuple[int, int]]) -> list[Record] | None:
+def _solved(
+    options,
+    goal: Goal,
+    budget: Budget,
+    chip: Chip,
+    point: Point,
+    share: float,
+    about: Figures | None,
+    live: bool,
+    refused: Sequence[Sequence[Record]],
+    spans: Sequence[tuple[int, int]],
+) -> list[Record] | None:
     model = cp_model.CpModel()
     taken = [[model.new_bool_var(f"{i}_{k}") for k in range(len(records))] for i, records in enumerate(options)]
     flat = [(x, record.figures) for xs, records in zip(taken, options) for x, record in zip(xs, records)]
@@ -160,7 +230,9 @@ def _solved(options, goal: Goal, budget: Budget, chip: Chip, point: Point, share
         model.add(peak >= (f.live_bytes if live else f.activation_bytes)).only_enforce_if(x)
     for chosen in refused:
         made = set(map(id, chosen))
-        model.add_bool_or([~x for xs, records in zip(taken, options) for x, record in zip(xs, records) if id(record) in made])
+        model.add_bool_or(
+            [~x for xs, records in zip(taken, options) for x, record in zip(xs, records) if id(record) in made]
+        )
     constants = sum(x * f.constant_bytes for x, f in flat)
     model.add(constants + peak <= int(share * budget.memory_bytes))
     nanojoules = sum(x * round(f.energy_pj[point.name] / 1000) for x, f in flat)
@@ -171,11 +243,22 @@ def _solved(options, goal: Goal, budget: Budget, chip: Chip, point: Point, share
         _within_power(model, nanojoules, cycles, constants, budget, chip, point, share)
     model.minimize(_objective(goal, nanojoules, cycles, constants + peak, about, point))
     solver = cp_model.CpSolver()
-    solver.parameters.catch_sigint_signal = False  # else OR-tools leaves SIGINT at the system's default afterwards: Ctrl-C kills
-    solver.parameters.num_workers, solver.parameters.random_seed, solver.parameters.max_deterministic_time = 1, 0, EFFORT
+    solver.parameters.catch_sigint_signal = (
+        False  # else OR-tools leaves SIGINT at the system's default afterwards: Ctrl-C kills
+    )
+    solver.parameters.num_workers, solver.parameters.random_seed, solver.parameters.max_deterministic_time = (
+        1,
+        0,
+        EFFORT,
+    )
     if solver.solve(model) not in (cp_model.OPTIMAL, cp_model.FEASIBLE):
         return None
-    chosen = [(span, record) for span, xs, records in zip(spans, taken, options) for x, record in zip(xs, records) if solver.value(x)]
+    chosen = [
+        (span, record)
+        for span, xs, records in zip(spans, taken, options)
+        for x, record in zip(xs, records)
+        if solver.value(x)
+    ]
     return [record for _, record in sorted(chosen, key=lambda pair: pair[0])]
 
 
@@ -202,7 +285,11 @@ def _within_power(model, nanojoules, cycles, constants, budget: Budget, chip: Ch
         if budget.gating:
             kept = _keeping(model, constants, cycles, budget, chip, idle_share_per_cycle, scale * fine)
     else:
-        per_nj, per_cycle, limit = 1000 * PJ_PER_S_IN_MW * scale, share * budget.average_mw / point.clock_hz * scale, 0.0
+        per_nj, per_cycle, limit = (
+            1000 * PJ_PER_S_IN_MW * scale,
+            share * budget.average_mw / point.clock_hz * scale,
+            0.0,
+        )
     model.add(round(per_nj * fine) * nanojoules - round(per_cycle * fine) * cycles + kept <= int(limit * fine))
 
 
@@ -227,4 +314,3 @@ def _objective(goal: Goal, nanojoules, cycles, memory, about: Figures | None, po
         return memory * 100000 + cycles
     total = max(1.0, about.energy_pj[point.name] / 1000)
     return round(1e9 / total) * nanojoules + round(1e9 / max(1, about.cycles)) * cycles
-

@@ -1,4 +1,5 @@
-"""What a way takes before anything is emitted: instructions, busy cycles and events of its steps, added up. Features of the cost model, and bounds for budgets."""
+"""What a way takes before anything is emitted: instructions, busy cycles and events of its steps, added up. Features of
+the cost model, and bounds for budgets."""
 
 from __future__ import annotations
 
@@ -20,8 +21,27 @@ from tvm_ergo.target.chip import Chip
 from tvm_ergo.target.isa import Engine, Event, Instruction
 
 ENGINES, EVENTS = tuple(Engine), tuple(Event)
-MNEMONICS = ("CONV", "DEPTHWISE", "CONV_TRANSPOSE", "MATMUL", "ADD", "MUL", "MAXMIN", "TABLE", "POOL", "REDUCE", "SOFTMAX", "RESIZE", "COPY", "FILL", "ENCODE",
-             "DECODE", "CPU_CALL", "SPMV", "RECEIVE")
+MNEMONICS = (
+    "CONV",
+    "DEPTHWISE",
+    "CONV_TRANSPOSE",
+    "MATMUL",
+    "ADD",
+    "MUL",
+    "MAXMIN",
+    "TABLE",
+    "POOL",
+    "REDUCE",
+    "SOFTMAX",
+    "RESIZE",
+    "COPY",
+    "FILL",
+    "ENCODE",
+    "DECODE",
+    "CPU_CALL",
+    "SPMV",
+    "RECEIVE",
+)
 WIDTH = len(ENGINES) + len(EVENTS) + len(MNEMONICS)
 
 
@@ -35,11 +55,11 @@ class Counts:
 
     @property
     def busy_cycles(self) -> np.ndarray:
-        return self.totals[:len(ENGINES)]
+        return self.totals[: len(ENGINES)]
 
     @property
     def events(self) -> dict[Event, float]:
-        return dict(zip(EVENTS, self.totals[len(ENGINES):len(ENGINES) + len(EVENTS)]))
+        return dict(zip(EVENTS, self.totals[len(ENGINES) : len(ENGINES) + len(EVENTS)]))
 
     @property
     def least_cycles(self) -> float:
@@ -48,7 +68,8 @@ class Counts:
 
 
 class StepCounts:
-    """Counts of the steps of one graph on one chip, remembered by node, coding of its constant and the size of its boxes."""
+    """Counts of the steps of one graph on one chip, remembered by node, coding of its constant and the size of its
+    boxes."""
 
     def __init__(self, graph: Graph, chip: Chip, needs: Needs):
         self.graph, self.chip, self.needs = graph, chip, needs
@@ -57,7 +78,8 @@ class StepCounts:
         self._boxes: dict[tuple, dict[Region, np.ndarray]] = {}  # the same, by node and codings, then by box
 
     def of(self, steps: Iterable[Step | Shift], codings: Mapping[int, Coding], views: Sequence[View]) -> Counts:
-        """codings : of constants. views : where tensors lie, from which it is seen what is moved and what is in place."""
+        """codings : of constants. views : where tensors lie, from which it is seen what is moved and what is in
+        place."""
         total, shifts, number = np.zeros(WIDTH), 0, 0
         self._apart.codings = dict(codings)
         known: dict[int, dict[Region, np.ndarray] | None] = {}
@@ -69,7 +91,11 @@ class StepCounts:
                 continue
             node = step.node
             if node.id not in known:
-                known[node.id] = None if _in_place(node, views) else self._boxes.setdefault((node.id, tuple(codings.get(t) for t in node.inputs)), {})
+                known[node.id] = (
+                    None
+                    if _in_place(node, views)
+                    else self._boxes.setdefault((node.id, tuple(codings.get(t) for t in node.inputs)), {})
+                )
             boxes = known[node.id]
             if boxes is not None:
                 if step.region not in boxes:
@@ -80,7 +106,11 @@ class StepCounts:
     def _step(self, step: Step, codings: Mapping[int, Coding]) -> np.ndarray:
         node = step.node
         boxes = (step.region, *self.needs.boxes(node, step.region))
-        key = (node.id, tuple(codings.get(t) for t in node.inputs), *(tuple(end - begin for begin, end in box) for box in boxes))
+        key = (
+            node.id,
+            tuple(codings.get(t) for t in node.inputs),
+            *(tuple(end - begin for begin, end in box) for box in boxes),
+        )
         if key not in self._known:
             emit = Emitter(self._apart)
             emit.lower(node, step.region)
@@ -90,7 +120,11 @@ class StepCounts:
     def _shift(self, shift: Shift) -> np.ndarray:
         dma, size, found = self.chip.dma, shift.size_bytes, np.zeros(WIDTH)
         found[ENGINES.index(Engine.DMA)] = len(shift.runs) * dma.issue_cycles + size // dma.bytes_per_cycle
-        for event, count in ((Event.SRAM_READ_BYTE, size), (Event.SRAM_WRITE_BYTE, size), (Event.INSTRUCTION, len(shift.runs))):
+        for event, count in (
+            (Event.SRAM_READ_BYTE, size),
+            (Event.SRAM_WRITE_BYTE, size),
+            (Event.INSTRUCTION, len(shift.runs)),
+        ):
             found[len(ENGINES) + EVENTS.index(event)] = count
         found[len(ENGINES) + len(EVENTS) + MNEMONICS.index("COPY")] = len(shift.runs)
         return found

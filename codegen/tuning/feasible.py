@@ -23,7 +23,8 @@ ARITHMETIC = (Event.MAC_8X8, Event.ACC_ADD_32, Event.REQUANT, Event.RESCALE_9X22
 
 @dataclass(frozen=True)
 class Floor:
-    """Least average power at a point, mW: idle between inferences, leakage while the array computes, arithmetic. reached : whether the rate can be."""
+    """Least average power at a point, mW: idle between inferences, leakage while the array computes, arithmetic.
+    reached : whether the rate can be."""
 
     point: Point
     idle_mw: float
@@ -40,8 +41,9 @@ class Floor:
 
 
 def floors(tasks: Sequence[Task], budget: Budget, chip: Chip) -> list[Floor]:
-    """Of every point of the chip; no schedule of these parts is below the least of them. With gating one array leaks while it computes, and the banks are kept that hold the
-    constants in their forms of fewest bytes (as one stream: what schedules divide into panels is taken to be no shorter)."""
+    """Of every point of the chip; no schedule of these parts is below the least of them. With gating one array leaks
+    while it computes, and the banks are kept that hold the constants in their forms of fewest bytes (as one stream:
+    what schedules divide into panels is taken to be no shorter)."""
     events, cycles = {event: 0.0 for event in ARITHMETIC}, 0.0
     for task in tasks:
         for count in _least(task, chip):
@@ -57,7 +59,11 @@ def _least_constant_bytes(tasks: Sequence[Task]) -> int:
     found = {}
     for task in tasks:
         for _, part in task.parts:
-            found |= {t.digest: task.space.form_bytes.get(t.id, t.size_bytes) for t in part.graph.tensors if t.data is not None}
+            found |= {
+                t.digest: task.space.form_bytes.get(t.id, t.size_bytes)
+                for t in part.graph.tensors
+                if t.data is not None
+            }
     return added(found.values())
 
 
@@ -70,7 +76,13 @@ def _floor(events: dict, cycles: float, constant_bytes: int, budget: Budget, chi
     if not budget.frames_per_s:
         return Floor(point, 0.0, leakage / seconds * PJ_PER_S_IN_MW if seconds else 0.0, 0.0, True)
     active, rate = budget.frames_per_s * seconds, budget.frames_per_s * PJ_PER_S_IN_MW
-    return Floor(point, budget.idle_mw(chip, constant_bytes) * max(0.0, 1 - active), leakage * rate, arithmetic * rate, active <= 1)
+    return Floor(
+        point,
+        budget.idle_mw(chip, constant_bytes) * max(0.0, 1 - active),
+        leakage * rate,
+        arithmetic * rate,
+        active <= 1,
+    )
 
 
 def _least(task: Task, chip: Chip):
@@ -92,7 +104,8 @@ def _least(task: Task, chip: Chip):
 
 
 def check_feasible(tasks: Sequence[Task], budget: Budget, chip: Chip) -> None:
-    """Errors: BudgetError where no schedule can meet the power or the rate, with the least power reachable and what it is made of."""
+    """Errors: BudgetError where no schedule can meet the power or the rate, with the least power reachable and what it
+    is made of."""
     if budget.average_mw == inf and not budget.frames_per_s:
         return
     found = floors(tasks, budget, chip)
@@ -101,17 +114,33 @@ def check_feasible(tasks: Sequence[Task], budget: Budget, chip: Chip) -> None:
         return
     rate = f"{budget.frames_per_s:g} frames per second" if budget.frames_per_s else "one inference after another"
     if not any(floor.reached for floor in found):
-        raise BudgetError(f"no schedule reaches {rate}: the multiply-accumulates alone take longer at every operating point", required=rate,
-                          available="; ".join(f"{f.point.name}: {f.point.clock_hz / 1e6:g} MHz" for f in found), remedy="a lower frame rate, or a smaller network")
+        raise BudgetError(
+            f"no schedule reaches {rate}: the multiply-accumulates alone take longer at every operating point",
+            required=rate,
+            available="; ".join(f"{f.point.name}: {f.point.clock_hz / 1e6:g} MHz" for f in found),
+            remedy="a lower frame rate, or a smaller network",
+        )
     gated = _gated(tasks, budget, chip)
     within = " in the worst window, which no average exceeds" if budget.peak_mw < budget.power_mw else ""
     if budget.frames_per_s and best.idle_mw > budget.average_mw:
-        raise BudgetError(f"no schedule meets {budget.average_mw:g} mW at {rate}: idle power alone takes more", required=f"at least {best}",
-                          available=f"{budget.average_mw:g} mW{within}", remedy=_for_idle(gated))
-    largest = max(("idle", best.idle_mw), ("leakage", best.leakage_mw), ("arithmetic", best.arithmetic_mw), key=lambda item: item[1])
-    raise BudgetError(f"no schedule meets {budget.average_mw:g} mW at {rate}; the largest part of the least power is {largest[0]}",
-                      required=f"at least {best}", available=f"{budget.average_mw:g} mW{within}",
-                      remedy="; ".join([*gated, "a larger budget, a lower frame rate, or a smaller network (tvm-ergo compress)"]))
+        raise BudgetError(
+            f"no schedule meets {budget.average_mw:g} mW at {rate}: idle power alone takes more",
+            required=f"at least {best}",
+            available=f"{budget.average_mw:g} mW{within}",
+            remedy=_for_idle(gated),
+        )
+    largest = max(
+        ("idle", best.idle_mw),
+        ("leakage", best.leakage_mw),
+        ("arithmetic", best.arithmetic_mw),
+        key=lambda item: item[1],
+    )
+    raise BudgetError(
+        f"no schedule meets {budget.average_mw:g} mW at {rate}; the largest part of the least power is {largest[0]}",
+        required=f"at least {best}",
+        available=f"{budget.average_mw:g} mW{within}",
+        remedy="; ".join([*gated, "a larger budget, a lower frame rate, or a smaller network (tvm-ergo compress)"]),
+    )
 
 
 def _gated(tasks: Sequence[Task], budget: Budget, chip: Chip) -> list[str]:
@@ -119,7 +148,11 @@ def _gated(tasks: Sequence[Task], budget: Budget, chip: Chip) -> list[str]:
     if budget.gating or chip.gating is None:
         return []
     least = min(floors(tasks, replace(budget, gating=True), chip), key=lambda floor: floor.power_mw)
-    return [f"--gating, with what this chip can switch off: at least {least}"] if least.power_mw <= budget.average_mw else []
+    return (
+        [f"--gating, with what this chip can switch off: at least {least}"]
+        if least.power_mw <= budget.average_mw
+        else []
+    )
 
 
 def _for_idle(gated: list[str]) -> str:

@@ -1,4 +1,5 @@
-"""Finished trials on disk: a line of JSON each, appended and synced a batch at a time, so that a kill loses none that was reported."""
+"""Finished trials on disk: a line of JSON each, appended and synced a batch at a time, so that a kill loses none that
+was reported."""
 
 from __future__ import annotations
 
@@ -15,7 +16,8 @@ from tvm_ergo.target.limits import parsed_json
 
 @dataclass(frozen=True)
 class Trial:
-    """task : its digest. way : its key. figures : None for a way that could not be carried out. values : the decisions."""
+    """task : its digest. way : its key. figures : None for a way that could not be carried out. values : the
+    decisions."""
 
     task: str
     way: str
@@ -24,26 +26,45 @@ class Trial:
     predicted: float | None = None
 
     def to_json(self) -> str:
-        return json.dumps({"task": self.task, "way": self.way, "values": list(self.values), "figures": self.figures and self.figures.to_json(),
-                           "predicted": self.predicted})
+        return json.dumps(
+            {
+                "task": self.task,
+                "way": self.way,
+                "values": list(self.values),
+                "figures": self.figures and self.figures.to_json(),
+                "predicted": self.predicted,
+            }
+        )
 
     @classmethod
     def from_json(cls, line: str) -> Trial:
         data = parsed_json(line)
-        if not isinstance(data["task"], str) or not isinstance(data["way"], str) or not all(type(v) is int for v in data["values"]):
+        if (
+            not isinstance(data["task"], str)
+            or not isinstance(data["way"], str)
+            or not all(type(v) is int for v in data["values"])
+        ):
             raise ValueError("its task, way or values are of another kind")
-        return cls(data["task"], data["way"], tuple(data["values"]), data["figures"] and Figures.from_json(data["figures"]), data["predicted"])
+        return cls(
+            data["task"],
+            data["way"],
+            tuple(data["values"]),
+            data["figures"] and Figures.from_json(data["figures"]),
+            data["predicted"],
+        )
 
 
 class Log:
-    """``trials.jsonl`` of a work directory. known : what it held when it was opened, by task and way; a torn last line is dropped. Errors: OutputError,
-    DatabaseError for lines that no tuner wrote."""
+    """``trials.jsonl`` of a work directory. known : what it held when it was opened, by task and way; a torn last line
+    is dropped. Errors: OutputError, DatabaseError for lines that no tuner wrote."""
 
     def __init__(self, path: Path, resume: bool):
         self.path = path
         self.known: dict[tuple[str, str], Trial] = {}
         if path.exists() and not path.is_file():
-            raise OutputError("the record of trials is not a file", where=str(path), remedy="remove it, or give another folder")
+            raise OutputError(
+                "the record of trials is not a file", where=str(path), remedy="remove it, or give another folder"
+            )
         if resume and path.exists():
             whole = self._read()
             if whole < path.stat().st_size:
@@ -64,8 +85,12 @@ class Log:
             if not line.endswith(b"\n"):
                 break
             if wrong is not None:
-                raise DatabaseError("a record of trials cannot be believed", where=f"{self.path}, line {len(self.known) + 1}", available=wrong,
-                                    remedy="remove this line and those behind it, or tune into another folder")
+                raise DatabaseError(
+                    "a record of trials cannot be believed",
+                    where=f"{self.path}, line {len(self.known) + 1}",
+                    available=wrong,
+                    remedy="remove this line and those behind it, or tune into another folder",
+                )
             self.known[trial.task, trial.way] = trial
             size += len(line)
         return size
@@ -81,5 +106,10 @@ class Log:
                 file.flush()
                 os.fsync(file.fileno())
         except OSError as error:
-            raise OutputError(f"cannot write {self.path}", where=str(self.path), available=str(error.strerror or error), remedy="free some space and resume") from error
+            raise OutputError(
+                f"cannot write {self.path}",
+                where=str(self.path),
+                available=str(error.strerror or error),
+                remedy="free some space and resume",
+            ) from error
         self.written.update((t.task, t.way) for t in new)

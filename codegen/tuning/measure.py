@@ -1,4 +1,5 @@
-"""A way of a part carried out: plan, addresses, price. The lowering rules are those compilation uses (`codegen.lower`)."""
+"""A way of a part carried out: plan, addresses, price. The lowering rules are those compilation uses
+(`codegen.lower`)."""
 
 from __future__ import annotations
 
@@ -38,7 +39,8 @@ KEPT = 256
 
 @dataclass(frozen=True, eq=False)
 class Looked:
-    """A way before it has addresses. live_bytes : the least any placement needs, constants apart; constant_bytes : theirs."""
+    """A way before it has addresses. live_bytes : the least any placement needs, constants apart; constant_bytes :
+    theirs."""
 
     views: tuple[View, ...]
     rolled: Rolled
@@ -54,13 +56,15 @@ class Looked:
 
 
 class Bench:
-    """Looks at ways of one part and measures them, remembering what it has seen. gating : energies are those with power gating."""
+    """Looks at ways of one part and measures them, remembering what it has seen. gating : energies are those with power
+    gating."""
 
     def __init__(self, graph: Graph, space: Space, chip: Chip, options: Options = Options(), gating: bool = False):
         self.graph, self.space, self.options, self.gating = graph, space, options, gating
         self.chip = chip.with_memory(1 << 32)
         self.limit_bytes = 0
-        """Memory for the part, its constants included: where that is reached, addresses are not looked at any longer."""
+        """Memory for the part, its constants included: where that is reached, addresses are not looked at any
+        longer."""
         self._looked: OrderedDict[str, Looked | None] = OrderedDict()
         self._arranged: OrderedDict[tuple, tuple] = OrderedDict()
         self._views: OrderedDict[tuple, tuple[Graph, Needs, StepCounts, Prices]] = OrderedDict()
@@ -72,7 +76,12 @@ class Bench:
             layouts = {self.graph.tensors[t].name: self.space.codes[t][code] for t, code in way.codes}
             graph = with_codes(self.graph, told(layouts)) if layouts else self.graph
             needs = Needs(graph) if layouts else self.space.needs
-            self._views[way.codes] = graph, needs, StepCounts(graph, self.chip, needs), Prices(graph, self.chip, self.gating)
+            self._views[way.codes] = (
+                graph,
+                needs,
+                StepCounts(graph, self.chip, needs),
+                Prices(graph, self.chip, self.gating),
+            )
             if len(self._views) > KEPT:
                 self._views.popitem(last=False)
         return self._views[way.codes]
@@ -82,13 +91,18 @@ class Bench:
         return {t: self.space.forms[t][form] for t, form in way.forms}
 
     def least_bytes(self, way: Way) -> int:
-        """No way of whole layers where this has them lives in less, constants apart: what such a layer reads and writes is there at once."""
+        """No way of whole layers where this has them lives in less, constants apart: what such a layer reads and writes
+        is there at once."""
         graph = self._view(way)[0]
         inner = {n for last, stage in way.stages for n in (last, *stage.inner)} | {n for n, _ in way.bands}
         return max((self._whole_bytes(graph, node) for node in graph.nodes if node.id not in inner), default=0)
 
     def _whole_bytes(self, graph: Graph, node: Node) -> int:
-        sizes = [graph.tensors[t].size_bytes for t in dict.fromkeys((*node.inputs, *node.outputs)) if graph.tensors[t].data is None and t not in graph.streams]
+        sizes = [
+            graph.tensors[t].size_bytes
+            for t in dict.fromkeys((*node.inputs, *node.outputs))
+            if graph.tensors[t].data is None and t not in graph.streams
+        ]
         return max(sizes, default=0) if isinstance(node.op, (*IN_PLACE_OPS, *MOVES, dialect.RunningSum)) else sum(sizes)
 
     def look(self, way: Way) -> Looked | None:
@@ -96,7 +110,8 @@ class Bench:
         return _kept(self._looked, way.key, lambda: self._look(way))
 
     def measure(self, way: Way) -> Figures:
-        """By the trace of the Program that carries it out, once. Errors: UnsupportedError for a way that cannot be lowered or is too long."""
+        """By the trace of the Program that carries it out, once. Errors: UnsupportedError for a way that cannot be
+        lowered or is too long."""
         if way.key not in self._measured:
             self._measured[way.key] = self._view(way)[3].figures(self.plan(way))
         return self._measured[way.key]
@@ -112,21 +127,49 @@ class Bench:
         room = self.limit_bytes - looked.constant_bytes
         if profiles.peak_bytes(offsets) > max(profiles.bound_bytes, room):
             offsets = tightened(profiles, alignment, offsets, EFFORT, room)
-        return SpacePlan(self.coded(way), dict(way.bands), frozenset(way.barriers), looked.rolled, looked.views, offsets, looked.constants,
-                         looked.constant_bytes, looked.live_bytes, self.options, dict(way.stages))
+        return SpacePlan(
+            self.coded(way),
+            dict(way.bands),
+            frozenset(way.barriers),
+            looked.rolled,
+            looked.views,
+            offsets,
+            looked.constants,
+            looked.constant_bytes,
+            looked.live_bytes,
+            self.options,
+            dict(way.stages),
+        )
 
     def coded(self, way: Way) -> Graph:
         """The part's graph with the way's codings."""
         codings, graph = self.codings(way), self._view(way)[0]
-        return replace(graph, tensors=tuple(replace(t, coding=codings.get(t.id)) if t.data is not None and t.coding != codings.get(t.id) else t for t in graph.tensors))
+        return replace(
+            graph,
+            tensors=tuple(
+                replace(t, coding=codings.get(t.id)) if t.data is not None and t.coding != codings.get(t.id) else t
+                for t in graph.tensors
+            ),
+        )
 
     def _look(self, way: Way) -> Looked | None:
         if self._steps(way) > MOST_STEPS:
             return None
-        views, rolled = _kept(self._arranged, (way.bands, way.stages, way.barriers, way.codes), lambda: self._arrange(way))
+        views, rolled = _kept(
+            self._arranged, (way.bands, way.stages, way.barriers, way.codes), lambda: self._arrange(way)
+        )
         graph = self.coded(way)
-        constants, constant_bytes = place_constants(graph, views, max(self.options.alignment_bytes, _alignment(graph, way, self.options, rolled)), rolled.steps)
-        return Looked(views, rolled, lambda: self._view(way)[2].of(rolled.steps, self.codings(way), views), int(rolled.live_bytes().max(initial=0)), constants, constant_bytes)
+        constants, constant_bytes = place_constants(
+            graph, views, max(self.options.alignment_bytes, _alignment(graph, way, self.options, rolled)), rolled.steps
+        )
+        return Looked(
+            views,
+            rolled,
+            lambda: self._view(way)[2].of(rolled.steps, self.codings(way), views),
+            int(rolled.live_bytes().max(initial=0)),
+            constants,
+            constant_bytes,
+        )
 
     def _arrange(self, way: Way) -> tuple[tuple[View, ...], Rolled]:
         stages, (graph, needs, *_) = dict(way.stages), self._view(way)
@@ -139,7 +182,9 @@ class Bench:
         heights = {node.id: self.space.needs.height(node) for node in self.graph.nodes}
         for n, stage in way.stages:
             shape = self.graph.tensors[self.graph.nodes[n].outputs[0]].shape
-            tiles = (-(-shape[2] // stage.columns) if stage.columns else 1) * (-(-shape[-1] // stage.channels) if stage.channels else 1)
+            tiles = (-(-shape[2] // stage.columns) if stage.columns else 1) * (
+                -(-shape[-1] // stage.channels) if stage.channels else 1
+            )
             total += -(-heights[n] // bands.get(n, heights[n])) * tiles * (len(stage.inner) + 1)
         return total + sum(-(-heights[n] // rows) for n, rows in bands.items() if n not in dict(way.stages))
 
@@ -150,7 +195,9 @@ def told(layouts: Mapping[str, SlotLayout]) -> dict[str, list]:
 
 
 def _alignment(graph: Graph, way: Way, options: Options, rolled: Rolled) -> int:
-    return max([options.alignment_bytes if not way.bands else 1, *(graph.tensors[root].itemsize for root in rolled.roots)])
+    return max(
+        [options.alignment_bytes if not way.bands else 1, *(graph.tensors[root].itemsize for root in rolled.roots)]
+    )
 
 
 def _kept(known: OrderedDict, key, make):

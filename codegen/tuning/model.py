@@ -1,8 +1,9 @@
-"""The cost model: XGBoost on the machine's own counts of what a schedule does, asked for what the counts alone do not tell.
+"""The cost model: XGBoost on the machine's own counts of what a schedule does, asked for what the counts alone do not
+tell.
 
-A way's counts give an estimate at once: the sum of its instructions' cycles and energies. What is measured differs from it by how engines overlap, what
-waits for what, what is moved or found in place. The trees learn the logarithm of measured over estimated, from all tasks together.
-"""
+A way's counts give an estimate at once: the sum of its instructions' cycles and energies. What is measured differs from
+it by how engines overlap, what waits for what, what is moved or found in place. The trees learn the logarithm of
+measured over estimated, from all tasks together."""
 
 from __future__ import annotations
 
@@ -32,10 +33,26 @@ def features(task: Task, way: Way, looked: Looked, base: Counts) -> np.ndarray:
     counts = looked.counts
     busy = counts.busy_cycles
     total = max(1.0, busy.sum())
-    sizes = [looked.live_bytes, looked.constant_bytes, counts.steps, counts.shifts, len(way.bands), len(way.stages), len(way.barriers), len(task.space.graph.nodes)]
+    sizes = [
+        looked.live_bytes,
+        looked.constant_bytes,
+        counts.steps,
+        counts.shifts,
+        len(way.bands),
+        len(way.stages),
+        len(way.barriers),
+        len(task.space.graph.nodes),
+    ]
     relative = np.log((busy + 1) / (base.busy_cycles + 1))
-    return np.concatenate([np.log1p(counts.totals), relative, busy / total, np.log1p(sizes),
-                           [busy.max() / total, np.log(total / max(1, counts.steps + counts.shifts))]]).astype(np.float32)
+    return np.concatenate(
+        [
+            np.log1p(counts.totals),
+            relative,
+            busy / total,
+            np.log1p(sizes),
+            [busy.max() / total, np.log(total / max(1, counts.steps + counts.shifts))],
+        ]
+    ).astype(np.float32)
 
 
 class Model:
@@ -63,8 +80,17 @@ class Model:
             return
         import xgboost
 
-        parameters = {"max_depth": DEPTH, "eta": RATE, "nthread": 1, "seed": self.seed, "verbosity": 0, "objective": "reg:squarederror"}
-        self._booster = xgboost.train(parameters, xgboost.DMatrix(np.stack(self.rows), label=self.targets, nthread=1), ROUNDS)
+        parameters = {
+            "max_depth": DEPTH,
+            "eta": RATE,
+            "nthread": 1,
+            "seed": self.seed,
+            "verbosity": 0,
+            "objective": "reg:squarederror",
+        }
+        self._booster = xgboost.train(
+            parameters, xgboost.DMatrix(np.stack(self.rows), label=self.targets, nthread=1), ROUNDS
+        )
 
     def predict(self, items: list[tuple[Task, Way, Looked]]) -> np.ndarray:
         """float64[n]: the score each is expected to have."""
@@ -102,7 +128,8 @@ def tvm_model(model: Model, tasks: Mapping[str, Task]):
 
 
 def scores(model: Model, task: Task, ways: list[Way]) -> np.ndarray:
-    """Of ways: how many times better than the first schedule each is expected to be, sharpened; 0 for ways of too many steps."""
+    """Of ways: how many times better than the first schedule each is expected to be, sharpened; 0 for ways of too many
+    steps."""
     looked = [task.bench.look(way) for way in ways]
     known = [i for i, found in enumerate(looked) if found is not None]
     base = model.score.measured(task.default, task.share)
@@ -113,7 +140,8 @@ def scores(model: Model, task: Task, ways: list[Way]) -> np.ndarray:
 
 
 def rank_correlation(predicted: list[float], measured: list[float]) -> float | None:
-    """Spearman's: how well the order of one is that of the other, -1 to 1; None for fewer than three, or where all are equal."""
+    """Spearman's: how well the order of one is that of the other, -1 to 1; None for fewer than three, or where all are
+    equal."""
     if len(predicted) < 3 or len(set(predicted)) < 2 or len(set(measured)) < 2:
         return None
     ranks = [_ranks(np.asarray(values)) for values in (predicted, measured)]

@@ -1,8 +1,9 @@
-"""Where the cost model leads from the best trials: decisions changed step by step, each step from those expected to be best, before one of them is a trial.
+"""Where the cost model leads from the best trials: decisions changed step by step, each step from those expected to be
+best, before one of them is a trial.
 
-TVM's evolutionary search begins every batch with schedules drawn anew. Where few draws are within the budgets it finds none and ends, though neighbours of what was
-measured are within them; and it leaves what is best a change or two away to chance.
-"""
+TVM's evolutionary search begins every batch with schedules drawn anew. Where few draws are within the budgets it finds
+none and ends, though neighbours of what was measured are within them; and it leaves what is best a change or two away
+to chance."""
 
 from __future__ import annotations
 
@@ -18,22 +19,26 @@ from tvm_ergo.codegen.tuning.score import STEEP
 from tvm_ergo.codegen.tuning.task import Task
 
 STEPS, KEPT, FAR = 4, 64, 2.0
-"""Steps before a batch, ways kept for the next one, and times the memory there is beyond which a way is not looked at."""
+"""Steps before a batch, ways kept for the next one, and times the memory there is beyond which a way is not looked
+at."""
 PARENTS = 4
 """Ways whose neighbours are looked at in a step."""
 SINGLE, DRAWN, LOOKED = 32, 192, 32
-"""Of a step at most: neighbours of the best with one decision changed, neighbours of all parents with some, and new ones among them that are looked at."""
+"""Of a step at most: neighbours of the best with one decision changed, neighbours of all parents with some, and new
+ones among them that are looked at."""
 
 
 class Near:
-    """Proposes ways of one task. What it has looked at and has not proposed it keeps for the next batch, the best of it."""
+    """Proposes ways of one task. What it has looked at and has not proposed it keeps for the next batch, the best of
+    it."""
 
     def __init__(self, task: Task, gate: Gate, model: Model, seed: int):
         self.task, self.gate, self.model, self.rng = task, gate, model, random.Random(seed)
         self._kept: list[str] = []
 
     def proposed(self, count: int, score: Callable) -> list[str]:
-        """Keys of at most so many ways that are within the budgets and were not measured, best expected first. score : of a task and figures."""
+        """Keys of at most so many ways that are within the budgets and were not measured, best expected first. score :
+        of a task and figures."""
         task = self.task
         measured = {key: score(task, f) * self._over(f) for key, f in task.records.items() if f is not None}
         expected = self._expected([key for key in self._kept if key not in task.records])
@@ -56,7 +61,9 @@ class Near:
     def _expected(self, keys: list[str]) -> dict[str, float]:
         """What the model expects, by key."""
         looked = [self._look(key) for key in keys]
-        costs = self.model.predict([(self.task, self.task.space.way(self.task.ways[key]), look) for key, look in zip(keys, looked)])
+        costs = self.model.predict(
+            [(self.task, self.task.space.way(self.task.ways[key]), look) for key, look in zip(keys, looked)]
+        )
         return {key: float(cost) * self._over(look) for key, cost, look in zip(keys, costs, looked)}
 
     def _over(self, found: Looked | Figures) -> float:
@@ -69,7 +76,12 @@ class Near:
         for values in self._neighbours(parents):
             way = self.task.met(values)
             key = way.key
-            if key in self.task.records or key in known or key in found or self.task.bench.least_bytes(way) > FAR * room:
+            if (
+                key in self.task.records
+                or key in known
+                or key in found
+                or self.task.bench.least_bytes(way) > FAR * room
+            ):
                 continue
             if self._look(key) is not None:
                 found[key] = None
@@ -79,11 +91,15 @@ class Near:
 
     def _neighbours(self, parents: Sequence[tuple[int, ...]]) -> Iterator[tuple[int, ...]]:
         choices = self.task.space.choices
-        single = [(i, value) for i, choice in enumerate(choices) for value in choice.candidates if value != parents[0][i]]
+        single = [
+            (i, value) for i, choice in enumerate(choices) for value in choice.candidates if value != parents[0][i]
+        ]
         for i, value in self.rng.sample(single, min(SINGLE, len(single))):
-            yield (*parents[0][:i], value, *parents[0][i + 1:])
+            yield (*parents[0][:i], value, *parents[0][i + 1 :])
         for _ in range(DRAWN):
             values = list(self.rng.choice(parents))
-            for i, place in changed([choices[i].candidates.index(v) for i, v in enumerate(values)], self.task, self.rng):
+            for i, place in changed(
+                [choices[i].candidates.index(v) for i, v in enumerate(values)], self.task, self.rng
+            ):
                 values[i] = choices[i].candidates[place]
             yield tuple(values)

@@ -1,4 +1,5 @@
-"""A network's chip functions as the tuner takes them: the plan compilation would choose, its parts, and whole plans put together from ways of parts."""
+"""A network's chip functions as the tuner takes them: the plan compilation would choose, its parts, and whole plans put
+together from ways of parts."""
 
 from __future__ import annotations
 
@@ -22,7 +23,8 @@ from tvm_ergo.target.program import Program
 
 @dataclass(frozen=True, eq=False)
 class Function:
-    """One chip function. graph : as compilation plans it, constants coded as it would. plan : the one it would choose."""
+    """One chip function. graph : as compilation plans it, constants coded as it would. plan : the one it would
+    choose."""
 
     name: str
     graph: Graph
@@ -64,13 +66,29 @@ def joined(function: Function, ways: Sequence[tuple[Part, Space, Way]]) -> Decid
         barriers |= {part.nodes[n] for n in way.barriers}
         codings |= {part.graph.tensors[t].digest: space.forms[t][form] for t, form in way.forms}
         codes |= told({part.graph.tensors[t].name: space.codes[t][code] for t, code in way.codes})
-    plan = {"nodes": len(function.plan.graph.nodes), "whole": False, "bands": bands, "stages": stages, "barriers": sorted(barriers), "ways": [], "codes": codes,
-            **recasting(function.graph, function.plan)}
+    plan = {
+        "nodes": len(function.plan.graph.nodes),
+        "whole": False,
+        "bands": bands,
+        "stages": stages,
+        "barriers": sorted(barriers),
+        "ways": [],
+        "codes": codes,
+        **recasting(function.graph, function.plan),
+    }
     return Decided(plan, codings)
 
 
-def carried_out(function: Function, decided: Decided, chip: Chip, options: Options = Options()) -> tuple[Plan | SpacePlan, Program]:
+def carried_out(
+    function: Function, decided: Decided, chip: Chip, options: Options = Options()
+) -> tuple[Plan | SpacePlan, Program]:
     """The whole plan and its Program, as compilation makes it. Errors: UnsupportedError from the lowering rules."""
-    graph = replace(function.graph, tensors=tuple(replace(t, coding=decided.codings.get(t.digest)) if t.data is not None else t for t in function.graph.tensors))
+    graph = replace(
+        function.graph,
+        tensors=tuple(
+            replace(t, coding=decided.codings.get(t.digest)) if t.data is not None else t
+            for t in function.graph.tensors
+        ),
+    )
     plan = remade(fuse(graph) if options.fuse_coding else graph, decided.plan, options)
     return plan, emit_program(plan, chip.with_memory(1 << 32))

@@ -1,9 +1,10 @@
-"""What a plan's Program costs, from pieces that many plans share: the instructions of a box but for their addresses, with their costs.
+"""What a plan's Program costs, from pieces that many plans share: the instructions of a box but for their addresses,
+with their costs.
 
-Addresses decide only which instructions wait for which. The result is that of lowering, waits (`codegen.schedule`) and timeline (`target.machine.timeline`) one after
-another: an instruction starts once its engine is free and the last instruction of each other engine that it conflicts with has ended. Which of
-these waits the Program states, and which others imply, makes no difference to that.
-"""
+Addresses decide only which instructions wait for which. The result is that of lowering, waits (`codegen.schedule`) and
+timeline (`target.machine.timeline`) one after another: an instruction starts once its engine is free and the last
+instruction of each other engine that it conflicts with has ended. Which of these waits the Program states, and which
+others imply, makes no difference to that."""
 
 from __future__ import annotations
 
@@ -34,7 +35,8 @@ MIDDLE = MAX_ADDRESS // 2
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Access:
-    """Bytes an instruction touches, from the place of tensor number ``place`` on. layout : number of the operand's type, shape and strides."""
+    """Bytes an instruction touches, from the place of tensor number ``place`` on. layout : number of the operand's
+    type, shape and strides."""
 
     place: int
     addr: int
@@ -59,7 +61,8 @@ Base = Callable[[int], int | None]
 
 
 class Prices:
-    """Figures of plans of one graph (constants may be coded differently) on one chip. gating : energies are those with power gating."""
+    """Figures of plans of one graph (constants may be coded differently) on one chip. gating : energies are those with
+    power gating."""
 
     def __init__(self, graph: Graph, chip: Chip, gating: bool = False):
         self.graph, self.chip, self.gating = graph, chip, gating
@@ -92,9 +95,17 @@ class Prices:
         timeline.count(halt.events.items())
         cycles, events = timeline.end + halt.cycles, timeline.events
         if self.gating:
-            energy = part_pj(cycles, events, dict(zip(Engine, timeline.spans)), plan.constant_bytes + plan.activation_bytes, self.chip)
+            energy = part_pj(
+                cycles,
+                events,
+                dict(zip(Engine, timeline.spans)),
+                plan.constant_bytes + plan.activation_bytes,
+                self.chip,
+            )
         else:
-            energy = {p.name: self.chip.energy_pj(events, p) + self.chip.leakage_pj(cycles, p) for p in self.chip.points}
+            energy = {
+                p.name: self.chip.energy_pj(events, p) + self.chip.leakage_pj(cycles, p) for p in self.chip.points
+            }
         return Figures(cycles, energy, plan.constant_bytes, plan.activation_bytes, plan.live_bytes)
 
     def meet(self, a: int, b: int, distance: int) -> bool:
@@ -111,10 +122,17 @@ class Prices:
         return self._known.setdefault((node.id, views, coded), {})
 
     def _apart(self, plan: SpacePlan, node: Node, region: Region) -> tuple[Priced, ...]:
-        """The instructions of a box as if each tensor had a share of all addresses of its own, constants' streams the first."""
+        """The instructions of a box as if each tensor had a share of all addresses of its own, constants' streams the
+        first."""
         tensors = _tensors(node)
         share = MAX_ADDRESS // (len(tensors) + 1)
-        emit = Emitter(_Apart(plan.graph, plan.panels, {t: plan.views[t].moved(-1, share * (i + 1) - plan.views[t].offset) for i, t in enumerate(tensors)}))
+        emit = Emitter(
+            _Apart(
+                plan.graph,
+                plan.panels,
+                {t: plan.views[t].moved(-1, share * (i + 1) - plan.views[t].offset) for i, t in enumerate(tensors)},
+            )
+        )
         emit.lower(node, region)
         return self._priced(emit.instructions, share, -1)
 
@@ -123,7 +141,9 @@ class Prices:
         if key not in self._shifts:
             half = MAX_ADDRESS // 2
             emit = Emitter(_Apart(self.graph, Panels(self.graph, ()), {shift.root: View(-1, half, (), (), 1)}))
-            emit.shift(shift.root, [(r.begin, r.count, r.pitch, r.length) for r in shift.runs], shift.new - shift.old, 0)
+            emit.shift(
+                shift.root, [(r.begin, r.count, r.pitch, r.length) for r in shift.runs], shift.new - shift.old, 0
+            )
             self._shifts[key] = self._priced(emit.instructions, half, -1)
         return self._shifts[key]
 
@@ -132,7 +152,10 @@ class Prices:
         found = []
         for instruction in instructions:
             cost = instruction.cost(self.chip)
-            reads, writes = (tuple(self._access(o, share) for o in operands if o.extent[1] > constant_bytes) for operands in (instruction.reads(), instruction.writes()))
+            reads, writes = (
+                tuple(self._access(o, share) for o in operands if o.extent[1] > constant_bytes)
+                for operands in (instruction.reads(), instruction.writes())
+            )
             found.append(Priced(int(instruction.engine), cost.cycles, tuple(cost.events.items()), reads, writes))
         return tuple(found)
 
@@ -196,8 +219,8 @@ class _Bases:
 
 
 class _Timeline:
-    """Engines side by side, each in order; an instruction starts after those before it whose bytes it touches, where one of the two writes them. spans : per engine, when it
-    works, where that is asked for."""
+    """Engines side by side, each in order; an instruction starts after those before it whose bytes it touches, where
+    one of the two writes them. spans : per engine, when it works, where that is asked for."""
 
     def __init__(self, meet: Callable[[int, int, int], bool], spanned: bool = False):
         self.meet, self.spanned = meet, spanned
@@ -219,8 +242,16 @@ class _Timeline:
         """bases : of each place; None for a constant."""
         for instruction in instructions:
             engine = instruction.engine
-            reads = [(a.low + base, a.high + base, a.addr + base, a.layout) for a in instruction.reads if (base := bases[a.place]) is not None]
-            writes = [(a.low + base, a.high + base, a.addr + base, a.layout) for a in instruction.writes if (base := bases[a.place]) is not None]
+            reads = [
+                (a.low + base, a.high + base, a.addr + base, a.layout)
+                for a in instruction.reads
+                if (base := bases[a.place]) is not None
+            ]
+            writes = [
+                (a.low + base, a.high + base, a.addr + base, a.layout)
+                for a in instruction.writes
+                if (base := bases[a.place]) is not None
+            ]
             start = self._free[engine]
             for other, free in enumerate(self._free):
                 if other != engine and free > start:

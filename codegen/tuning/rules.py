@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from tvm.ir.utils import derived_object
 from tvm.s_tir import Schedule
 from tvm.s_tir import meta_schedule as ms
+
 from tvm_ergo.codegen.tuning.budget import Gate
 from tvm_ergo.codegen.tuning.context import LOGGER
 from tvm_ergo.codegen.tuning.figures import Figures
@@ -17,7 +18,8 @@ from tvm_ergo.codegen.tuning.workload import WAY, canonical, sampled, samplings
 from tvm_ergo.target.errors import ErgoError, RemoteError
 
 Measure = Callable[[Task, Sequence[int]], Figures]
-"""``measure(task, decisions)``: what the Program costs that carries them out; raises an ErgoError where there is none."""
+"""``measure(task, decisions)``: what the Program costs that carries them out; raises an ErgoError where there is
+none."""
 FAILED_S = 1e10
 """What TVM is told a schedule takes that cannot be carried out: an infinity would stop its arithmetic."""
 MORE = 0.45
@@ -83,7 +85,8 @@ def mutated(trace, task: Task, rng: random.Random):
 
 
 def changed(places: Sequence[int], task: Task, rng: random.Random) -> Iterator[tuple[int, int]]:
-    """Which decisions change, and to which of their candidates, neighbouring ones first. places : of the candidates they are at."""
+    """Which decisions change, and to which of their candidates, neighbouring ones first. places : of the candidates
+    they are at."""
     choices = task.space.choices
     changing = {rng.randrange(len(choices))}
     while rng.random() < MORE:
@@ -114,7 +117,12 @@ def artifact(mod, tasks: Mapping[str, Task]) -> str:
     return json.dumps({"task": name, "way": key, "values": tasks[name].ways[key]})
 
 
-def runner(tasks: Mapping[str, Task], measure: Measure, score: Callable[[Task, Figures], float], found: dict[tuple[str, str], Figures | None]):
+def runner(
+    tasks: Mapping[str, Task],
+    measure: Measure,
+    score: Callable[[Task, Figures], float],
+    found: dict[tuple[str, str], Figures | None],
+):
     """Prices what the builder names with the machine's model. found : takes the figures by task and way."""
 
     @derived_object

@@ -1,4 +1,5 @@
-"""What a task contributes to the network's goal, as one number the search makes small; estimated from counts, or measured."""
+"""What a task contributes to the network's goal, as one number the search makes small; estimated from counts, or
+measured."""
 
 from __future__ import annotations
 
@@ -20,7 +21,8 @@ STEEP, MOST = 4.0, 1e3
 
 @dataclass(frozen=True)
 class Limit:
-    """What the power and the rate leave a network at an operating point: ``energy <= pj + pj_per_cycle x cycles``, and at most so many cycles."""
+    """What the power and the rate leave a network at an operating point: ``energy <= pj + pj_per_cycle x cycles``, and
+    at most so many cycles."""
 
     pj: float
     pj_per_cycle: float
@@ -31,7 +33,11 @@ class Limit:
         if not budget.frames_per_s:
             return cls(0.0, budget.average_mw / point.clock_hz / PJ_PER_S_IN_MW, inf)
         idle = budget.idle_mw(chip, constant_bytes)
-        return cls((budget.average_mw - idle) / budget.frames_per_s / PJ_PER_S_IN_MW, idle / point.clock_hz / PJ_PER_S_IN_MW, point.clock_hz / budget.frames_per_s)
+        return cls(
+            (budget.average_mw - idle) / budget.frames_per_s / PJ_PER_S_IN_MW,
+            idle / point.clock_hz / PJ_PER_S_IN_MW,
+            point.clock_hz / budget.frames_per_s,
+        )
 
     def over(self, cycles: float, energy_pj: float, share: Share) -> float:
         """How many times more a task takes than its share of that, at least 1."""
@@ -41,11 +47,12 @@ class Limit:
 
 @dataclass(frozen=True)
 class Score:
-    """At one operating point, the one at which the network did best at the start; where power is limited, at every point, what is over the limit counting more.
+    """At one operating point, the one at which the network did best at the start; where power is limited, at every
+    point, what is over the limit counting more.
 
-    seconds, energy_pj : of that network: the product of energy and time is not a sum over tasks, but small changes of it are, each weighted by the other. gating : energies
-    are those with power gating. limits : per point of the chip; none where power is not limited. A task is held to its share of them: as if all others changed as it does.
-    """
+    seconds, energy_pj : of that network: the product of energy and time is not a sum over tasks, but small changes of
+    it are, each weighted by the other. gating : energies are those with power gating. limits : per point of the chip;
+    none where power is not limited. A task is held to its share of them: as if all others changed as it does."""
 
     goal: Goal
     chip: Chip
@@ -57,10 +64,19 @@ class Score:
 
     @classmethod
     def of(cls, goal: Goal, chip: Chip, budget: Budget, default: Figures) -> Score:
-        """For a network that starts as ``default``: at the point it does best at, or, where the budget allows none, takes least power at."""
-        point = best_point(goal, default, budget, chip) or min(chip.points, key=lambda p: budget.power_of(default, chip, p))
-        limits = tuple(Limit.of(budget, chip, p, default.constant_bytes) for p in chip.points) if budget.average_mw < inf else ()
-        return cls(goal, chip, point, default.cycles / point.clock_hz, default.energy_pj[point.name], budget.gating, limits)
+        """For a network that starts as ``default``: at the point it does best at, or, where the budget allows none,
+        takes least power at."""
+        point = best_point(goal, default, budget, chip) or min(
+            chip.points, key=lambda p: budget.power_of(default, chip, p)
+        )
+        limits = (
+            tuple(Limit.of(budget, chip, p, default.constant_bytes) for p in chip.points)
+            if budget.average_mw < inf
+            else ()
+        )
+        return cls(
+            goal, chip, point, default.cycles / point.clock_hz, default.energy_pj[point.name], budget.gating, limits
+        )
 
     def measured(self, figures: Figures, share: Share = WHOLE) -> float:
         return self._of(figures.cycles, lambda point: figures.energy_pj[point.name], figures.memory_bytes, share)
@@ -70,14 +86,29 @@ class Score:
         counts, memory = looked.counts, looked.live_bytes + looked.constant_bytes
         cycles, events = max(1.0, float(counts.busy_cycles.sum())), counts.events
         if self.gating:
-            return self._of(cycles, lambda point: least_pj(cycles, events, counts.busy_cycles, memory, self.chip, point), memory, share)
-        return self._of(cycles, lambda point: self.chip.energy_pj(events, point) + self.chip.leakage_pj(cycles, point), memory, share)
+            return self._of(
+                cycles,
+                lambda point: least_pj(cycles, events, counts.busy_cycles, memory, self.chip, point),
+                memory,
+                share,
+            )
+        return self._of(
+            cycles,
+            lambda point: self.chip.energy_pj(events, point) + self.chip.leakage_pj(cycles, point),
+            memory,
+            share,
+        )
 
     def _of(self, cycles: float, energy_pj: Callable[[Point], float], memory_bytes: int, share: Share) -> float:
         if not self.limits:
             return self._at(self.point, cycles, energy_pj(self.point), memory_bytes)
-        energies = [(point, energy_pj(point), limit) for point, limit in zip(self.chip.points, self.limits, strict=True)]
-        return min(self._at(point, cycles, energy, memory_bytes) * limit.over(cycles, energy, share) ** STEEP for point, energy, limit in energies)
+        energies = [
+            (point, energy_pj(point), limit) for point, limit in zip(self.chip.points, self.limits, strict=True)
+        ]
+        return min(
+            self._at(point, cycles, energy, memory_bytes) * limit.over(cycles, energy, share) ** STEEP
+            for point, energy, limit in energies
+        )
 
     def _at(self, point: Point, cycles: float, energy_pj: float, memory_bytes: int) -> float:
         seconds = cycles / point.clock_hz

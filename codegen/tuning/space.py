@@ -1,7 +1,8 @@
 """The decisions of a part, and the way to carry it out that they mean.
 
-Every unit (what lies between two neighbouring cuts) has the same few decisions, always the same ones, so that a trace can be replayed and changed at any
-place; those without a meaning beside others are ignored, and ways that are the same have equal keys.
+Every unit (what lies between two neighbouring cuts) has the same few decisions, always the same ones, so that a trace
+can be replayed and changed at any place; those without a meaning beside others are ignored, and ways that are the same
+have equal keys.
 
 =======  ===============================================================================================================================
 decision  meaning
@@ -43,7 +44,8 @@ TILES = (1, 2, 3, 4, 8, -2, -3, -4, -8)
 
 @dataclass(frozen=True)
 class Choice:
-    """One decision. name : of the table above. unit : which it is of (of a form or code: the tensor). node : whose block carries it. candidates : its values."""
+    """One decision. name : of the table above. unit : which it is of (of a form or code: the tensor). node : whose
+    block carries it. candidates : its values."""
 
     name: str
     unit: int
@@ -53,8 +55,10 @@ class Choice:
 
 @dataclass(frozen=True)
 class Way:
-    """How to carry out a part; equal for decisions that mean the same. bands, stages, barriers : as in `band_steps`, ids of the part.
-    forms, codes : ``(tensor, number of its form or code)`` of constants that do not stand plain and tensors that do not wait plain."""
+    """How to carry out a part; equal for decisions that mean the same. bands, stages, barriers : as in `band_steps`,
+    ids of the part.
+    forms, codes : ``(tensor, number of its form or code)`` of constants that do not stand plain and tensors that do not
+    wait plain."""
 
     bands: tuple[tuple[int, int], ...]
     stages: tuple[tuple[int, Stage], ...]
@@ -66,24 +70,41 @@ class Way:
     def key(self) -> str:
         """A text that is equal for equal ways."""
         stages = ";".join(f"{n}:{','.join(map(str, s.inner))}/{s.columns}/{s.channels}" for n, s in self.stages)
-        return "|".join((",".join(f"{n}:{rows}" for n, rows in self.bands), stages, ",".join(map(str, self.barriers)),
-                         ",".join(f"{t}:{form}" for t, form in self.forms), ",".join(f"{t}:{code}" for t, code in self.codes)))
+        return "|".join(
+            (
+                ",".join(f"{n}:{rows}" for n, rows in self.bands),
+                stages,
+                ",".join(map(str, self.barriers)),
+                ",".join(f"{t}:{form}" for t, form in self.forms),
+                ",".join(f"{t}:{code}" for t, code in self.codes),
+            )
+        )
 
 
 class Space:
     """The decisions of one part."""
 
-    def __init__(self, graph: Graph, chip: Chip, options: Options = Options(), forms: bool = True,
-                 layouts: Mapping[str, Sequence[SlotLayout]] = MappingProxyType({})):
+    def __init__(
+        self,
+        graph: Graph,
+        chip: Chip,
+        options: Options = Options(),
+        forms: bool = True,
+        layouts: Mapping[str, Sequence[SlotLayout]] = MappingProxyType({}),
+    ):
         """forms : whether constants may be coded. layouts : in which slots tensors may wait, by name."""
         self.graph, self.options = graph, options
         self.codes_constants, self.layouts = forms, layouts
         self.needs = Needs(graph)
         self.units = units_of(graph)
         self.tileable = {node.id: tileable(graph, node) for node in graph.nodes}
-        self.stages = {(u, n): list(self._stages(u, n)) for u in range(len(self.units)) for n in range(1, MAX_STAGE_UNITS + 1)}
+        self.stages = {
+            (u, n): list(self._stages(u, n)) for u in range(len(self.units)) for n in range(1, MAX_STAGE_UNITS + 1)
+        }
         found = _forms(graph, chip) if forms else {}
-        self.forms: dict[int, tuple[Coding | None, ...]] = {t: tuple(c.coding for c in candidates) for t, candidates in found.items()}
+        self.forms: dict[int, tuple[Coding | None, ...]] = {
+            t: tuple(c.coding for c in candidates) for t, candidates in found.items()
+        }
         self.form_bytes = {t: min(c.size_bytes for c in candidates) for t, candidates in found.items()}
         """Of the form of fewest bytes."""
         self.codes = _codes(graph, layouts)
@@ -113,7 +134,9 @@ class Space:
         stages: dict[int, Stage] = {}
         barriers, u = [], 0
         while u < len(self.units):
-            taken, element_bands, element_stages = self._element(u, *(self._value(values, name, u) for name in ("fuse", "inner")), values)
+            taken, element_bands, element_stages = self._element(
+                u, *(self._value(values, name, u) for name in ("fuse", "inner")), values
+            )
             bands |= element_bands
             stages |= element_stages
             last = u + taken - 1
@@ -121,13 +144,27 @@ class Space:
                 barriers.append(self.units[last][-1].id)
             u = last + 1
         forms = tuple((t, form) for t in self.forms if (form := self._value(values, "form", t)))
-        plain = {n for last, stage in stages.items() for n in (last, *stage.inner)}  # tiles are not whole rows, and the sparse engine has no coders
-        plain |= {node.id for t, form in forms if self.forms[t][form].codec is Codec.EIE for node in self.graph.consumers[t]}
-        codes = tuple((t, code) for t in self.codes if (code := self._value(values, "code", t))
-                      and not plain.intersection(n.id for n in (self.graph.producer[t], *self.graph.consumers[t])))
+        plain = {
+            n for last, stage in stages.items() for n in (last, *stage.inner)
+        }  # tiles are not whole rows, and the sparse engine has no coders
+        plain |= {
+            node.id for t, form in forms if self.forms[t][form].codec is Codec.EIE for node in self.graph.consumers[t]
+        }
+        codes = tuple(
+            (t, code)
+            for t in self.codes
+            if (code := self._value(values, "code", t))
+            and not plain.intersection(n.id for n in (self.graph.producer[t], *self.graph.consumers[t]))
+        )
         return Way(tuple(sorted(bands.items())), tuple(sorted(stages.items())), tuple(barriers), forms, codes)
 
-    def values(self, bands: Mapping[int, int], stages: Mapping[int, Stage], barriers: frozenset[int], codings: Mapping[int, Coding]) -> list[int] | None:
+    def values(
+        self,
+        bands: Mapping[int, int],
+        stages: Mapping[int, Stage],
+        barriers: frozenset[int],
+        codings: Mapping[int, Coding],
+    ) -> list[int] | None:
         """The decisions that mean so much; None if none do."""
         found = [choice.candidates[0] for choice in self.choices]
         u = 0
@@ -148,7 +185,7 @@ class Space:
         """Sets the decisions of the element that begins with unit ``u``; the unit behind it."""
         for fuse in reversed(self._candidates("fuse", u)):
             last = u + max(fuse, 1) - 1
-            nodes = {node.id for unit in self.units[u:last + 1] for node in unit}
+            nodes = {node.id for unit in self.units[u : last + 1] for node in unit}
             wanted = {n: r for n, r in bands.items() if n in nodes}, {n: s for n, s in stages.items() if n in nodes}
             for inner in self._candidates("inner", u) if fuse == 1 else (0,):
                 for rows in self._candidates("rows", last):
@@ -171,7 +208,9 @@ class Space:
         place = self._place.get((name, unit))
         return self.choices[place].candidates if place is not None else (1 if name == "tile" else 0,)
 
-    def _element(self, u: int, fuse: int, inner: int, values: Sequence[int]) -> tuple[int, dict[int, int], dict[int, Stage]]:
+    def _element(
+        self, u: int, fuse: int, inner: int, values: Sequence[int]
+    ) -> tuple[int, dict[int, int], dict[int, Stage]]:
         """``(units, bands, stages)`` of what begins with unit ``u``."""
         options = self.stages.get((u, fuse), [])
         if not options:
@@ -179,7 +218,7 @@ class Space:
         last = u + fuse - 1
         end, inside = options[inner if inner < len(options) else 0]
         height, rows = self.needs.height(end), self._value(values, "rows", last)
-        nodes = [node for unit in self.units[u:last + 1] for node in unit]
+        nodes = [node for unit in self.units[u : last + 1] for node in unit]
         bands = {node.id: 1 for node in nodes if self.needs.height(node) > 1 and node.id not in inside}
         if height > 1:
             bands[end.id] = rows if 0 < rows < height else height
@@ -199,10 +238,11 @@ class Space:
         return Stage(inside)
 
     def _stages(self, u: int, count: int) -> Iterator[tuple[Node, tuple[int, ...]]]:
-        """``(last node, inner nodes)`` of the stages of ``count`` units: of one unit every way to end in it, of more only all of them."""
+        """``(last node, inner nodes)`` of the stages of ``count`` units: of one unit every way to end in it, of more
+        only all of them."""
         if u + count > len(self.units):
             return
-        nodes = [node for unit in self.units[u:u + count] for node in unit]
+        nodes = [node for unit in self.units[u : u + count] for node in unit]
         if not 1 < len(nodes) <= MAX_STAGE_NODES:
             return
         ids = {node.id for node in nodes}
@@ -224,8 +264,18 @@ class Space:
             top = max(self.needs.height(node) for node in nodes)
             yield Choice("rows", u, end, tuple(rows for rows in ROWS if rows < top))
             staged = any(u - n + 1 >= 0 and self.stages[u - n + 1, n] for n in range(1, MAX_STAGE_UNITS + 1))
-            yield Choice("tile", u, end, tuple(t for t in TILES if t == 1 or staged and any(
-                self._tiled(node, (), t) != Stage(()) for node in (nodes if len(nodes) > 1 else nodes[-1:]))))
+            yield Choice(
+                "tile",
+                u,
+                end,
+                tuple(
+                    t
+                    for t in TILES
+                    if t == 1
+                    or staged
+                    and any(self._tiled(node, (), t) != Stage(()) for node in (nodes if len(nodes) > 1 else nodes[-1:]))
+                ),
+            )
             yield Choice("wait", u, end, (0,) if last else (0, 1))
         for t, forms in self.forms.items():
             yield Choice("form", t, self.graph.consumers[t][0].id, tuple(range(len(forms))))
@@ -237,14 +287,19 @@ def _codes(graph: Graph, layouts: Mapping[str, Sequence[SlotLayout]]) -> dict[in
     """Per tensor that may wait in slots: as it is, and the layouts that take less than it does."""
     found = {}
     for tensor in graph.tensors:
-        fitting = [layout for layout in layouts.get(tensor.name, ()) if takes_codes(graph, tensor.id, layout)
-                   and layout.stored_bytes(tensor.shape[1:]) < WORTHWHILE * tensor.size_bytes]
+        fitting = [
+            layout
+            for layout in layouts.get(tensor.name, ())
+            if takes_codes(graph, tensor.id, layout)
+            and layout.stored_bytes(tensor.shape[1:]) < WORTHWHILE * tensor.size_bytes
+        ]
         if fitting:
             found[tensor.id] = (None, *fitting)
     return found
 
 
 def _forms(graph: Graph, chip: Chip) -> dict[int, list[Candidate]]:
-    """Per constant that may be coded the plain form and the codings of which none is worse than another in bytes, cycles and energy."""
+    """Per constant that may be coded the plain form and the codings of which none is worse than another in bytes,
+    cycles and energy."""
     candidates = Candidates(graph, chip)
     return {t: candidates.worthwhile(t, SLOWER) for t in candidates.readers}

@@ -15,16 +15,24 @@ Start = Sequence[Function]
 """A plan of each chip function. All starts are of the same graphs but for how constants stand in memory."""
 
 
-def tasks_of_starts(starts: Sequence[Start], chip: Chip, forms: bool = True,
-                    layouts: Mapping[str, Mapping[str, Sequence[SlotLayout]]] = MappingProxyType({}), gating: bool = False) -> list[Task]:
-    """The tasks of the first start, with seeds from every other; where another cannot be told within the first one's cuts, its own parts are tasks as well, those not there yet."""
+def tasks_of_starts(
+    starts: Sequence[Start],
+    chip: Chip,
+    forms: bool = True,
+    layouts: Mapping[str, Mapping[str, Sequence[SlotLayout]]] = MappingProxyType({}),
+    gating: bool = False,
+) -> list[Task]:
+    """The tasks of the first start, with seeds from every other; where another cannot be told within the first one's
+    cuts, its own parts are tasks as well, those not there yet."""
     asked = {"forms": forms, "layouts": layouts, "gating": gating}
     found = tasks_of(_parts(starts[0]), chip, **asked)
     for start in starts[1:]:
         told = [_seeded(task, start) for task in found if task.given]
         if not all(told):
             places = {_place(name, part) for task in found for name, part in task.parts}
-            new = tasks_of([(name, part) for name, part in _parts(start) if _place(name, part) not in places], chip, **asked)
+            new = tasks_of(
+                [(name, part) for name, part in _parts(start) if _place(name, part) not in places], chip, **asked
+            )
             known = {task.digest: task for task in found}
             for task in new:
                 task.given = False

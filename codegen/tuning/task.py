@@ -1,4 +1,5 @@
-"""Tasks: the different parts of a network, each with its decisions, its bench and the schedules the search starts from."""
+"""Tasks: the different parts of a network, each with its decisions, its bench and the schedules the search starts
+from."""
 
 from __future__ import annotations
 
@@ -10,6 +11,7 @@ from types import MappingProxyType
 import tvm
 from tvm.s_tir import Schedule
 from tvm.s_tir.schedule import Trace
+
 from tvm_ergo.codegen.options import Options
 from tvm_ergo.codegen.tuning.figures import Figures
 from tvm_ergo.codegen.tuning.measure import Bench
@@ -22,11 +24,12 @@ from tvm_ergo.target.codecs.slots import SlotLayout
 
 @dataclass(eq=False)
 class Task:
-    """One subproblem. parts : where it occurs, ``(chip function, part)``. seeds : decisions to measure first, those of the given plan in front. beside_bytes : the
-    fewest constants that all else has in any of the plans the search starts from, None where that is not known. given : whether it is a part of the first of them.
+    """One subproblem. parts : where it occurs, ``(chip function, part)``. seeds : decisions to measure first, those of
+    the given plan in front. beside_bytes : the fewest constants that all else has in any of the plans the search starts
+    from, None where that is not known. given : whether it is a part of the first of them.
 
-    ways : decisions met so far, one set for each way by its key. records : figures by the way's key, None for what could not be carried out.
-    """
+    ways : decisions met so far, one set for each way by its key. records : figures by the way's key, None for what
+    could not be carried out."""
 
     digest: str
     space: Space
@@ -78,9 +81,16 @@ class Task:
         return self.records[self.space.way(self.seeds[0]).key]
 
 
-def tasks_of(parts: Sequence[tuple[str, Part]], chip: Chip, options: Options = Options(), forms: bool = True,
-             layouts: Mapping[str, Mapping[str, Sequence[SlotLayout]]] = MappingProxyType({}), gating: bool = False) -> list[Task]:
-    """The different tasks among the parts, in order of first appearance. forms, layouts : see `Space`; layouts by chip function. gating : see `Bench`."""
+def tasks_of(
+    parts: Sequence[tuple[str, Part]],
+    chip: Chip,
+    options: Options = Options(),
+    forms: bool = True,
+    layouts: Mapping[str, Mapping[str, Sequence[SlotLayout]]] = MappingProxyType({}),
+    gating: bool = False,
+) -> list[Task]:
+    """The different tasks among the parts, in order of first appearance. forms, layouts : see `Space`; layouts by chip
+    function. gating : see `Bench`."""
     found: dict[str, Task] = {}
     for function, part in parts:
         space = Space(part.graph, chip, options, forms, layouts.get(function, {}))
@@ -100,5 +110,7 @@ def tasks_of(parts: Sequence[tuple[str, Part]], chip: Chip, options: Options = O
 
 def seed_of(space: Space, part: Part) -> tuple[int, ...] | None:
     """The decisions that carry a part out as its plan does; None where none do."""
-    values = space.values(part.bands, part.stages, part.barriers, {t: part.graph.tensors[t].coding for t in space.forms})
+    values = space.values(
+        part.bands, part.stages, part.barriers, {t: part.graph.tensors[t].coding for t in space.forms}
+    )
     return None if values is None else tuple(values)

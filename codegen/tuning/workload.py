@@ -1,9 +1,10 @@
-"""A part as TVM's MetaSchedule takes it: a TIR function with a block a node, and schedules that are decisions on those blocks.
+"""A part as TVM's MetaSchedule takes it: a TIR function with a block a node, and schedules that are decisions on those
+blocks.
 
-A block reads what its node reads and carries, as annotations, all of the node that decides what it costs (operator, shapes, strides, lengths of coded
-constants), and nothing else: no names, scales or values. So parts that cost the same are structurally equal, and TVM's database knows them as one workload.
-The arithmetic of a block is not the node's: which box needs which boxes is asked of the operator (`ErgoOp.input_regions`), not of its TIR.
-"""
+A block reads what its node reads and carries, as annotations, all of the node that decides what it costs (operator,
+shapes, strides, lengths of coded constants), and nothing else: no names, scales or values. So parts that cost the same
+are structurally equal, and TVM's database knows them as one workload. The arithmetic of a block is not the node's:
+which box needs which boxes is asked of the operator (`ErgoOp.input_regions`), not of its TIR."""
 
 from __future__ import annotations
 
@@ -16,6 +17,7 @@ import tvm
 from tvm import te
 from tvm.s_tir import Schedule
 from tvm.s_tir.schedule import Trace
+
 from tvm_ergo.codegen.graph import Graph, Node
 from tvm_ergo.codegen.space.elements import SHAPING
 from tvm_ergo.codegen.tuning.context import unannotated
@@ -43,13 +45,34 @@ def digest(space: Space) -> str:
 
 def _of_node(graph: Graph, node: Node, space: Space) -> dict:
     inner = node.inner
-    shaping = {f.name: _plain(getattr(inner, f.name)) for f in fields(inner) if f.name in (*SHAPING, "ceil_mode", "output_padding", "codec", "tile_rows", "slot_bytes")}
-    tensors = [[t, list(graph.tensors[t].shape), graph.tensors[t].dtype, graph.tensors[t].data is not None] for t in (*node.inputs, *node.outputs)]
-    coded = [[t, [[c.codec.name, c.lanes, *_lengths(graph, t, c)] for c in space.forms[t] if c is not None]] for t in node.inputs if t in space.forms]
-    return {"op": inner.op_name, "shaping": shaping, "reads": len(node.inputs), "tensors": tensors, "forms": [c for c in coded if c[1]],
-            "codes": [[t, [[c.codec.name, c.slot_bytes] for c in space.codes[t] if c is not None]] for t in node.outputs if t in space.codes],
-            **({} if node.table is None else {"output_table": list(graph.tensors[node.table.lut].shape)}),
-            "codecs": str(getattr(node.op, "expands", "")) + str(getattr(node.op, "shrinks", ""))}
+    shaping = {
+        f.name: _plain(getattr(inner, f.name))
+        for f in fields(inner)
+        if f.name in (*SHAPING, "ceil_mode", "output_padding", "codec", "tile_rows", "slot_bytes")
+    }
+    tensors = [
+        [t, list(graph.tensors[t].shape), graph.tensors[t].dtype, graph.tensors[t].data is not None]
+        for t in (*node.inputs, *node.outputs)
+    ]
+    coded = [
+        [t, [[c.codec.name, c.lanes, *_lengths(graph, t, c)] for c in space.forms[t] if c is not None]]
+        for t in node.inputs
+        if t in space.forms
+    ]
+    return {
+        "op": inner.op_name,
+        "shaping": shaping,
+        "reads": len(node.inputs),
+        "tensors": tensors,
+        "forms": [c for c in coded if c[1]],
+        "codes": [
+            [t, [[c.codec.name, c.slot_bytes] for c in space.codes[t] if c is not None]]
+            for t in node.outputs
+            if t in space.codes
+        ],
+        **({} if node.table is None else {"output_table": list(graph.tensors[node.table.lut].shape)}),
+        "codecs": str(getattr(node.op, "expands", "")) + str(getattr(node.op, "shrinks", "")),
+    }
 
 
 def _lengths(graph: Graph, t: int, coding) -> list[int]:
@@ -84,21 +107,36 @@ def _block(graph: Graph, node: Node, told: str, made: dict[int, te.Tensor]) -> d
 
     shapes, dtypes = zip(*((graph.tensors[t].shape or (1,), graph.tensors[t].dtype) for t in node.outputs))
     if len(node.outputs) == 1:
-        results = [te.compute(shapes[0], lambda *i: value(*i).astype(dtypes[0]), name=f"n{node.id}", attrs={PREFIX + "node": told})]
+        results = [
+            te.compute(
+                shapes[0], lambda *i: value(*i).astype(dtypes[0]), name=f"n{node.id}", attrs={PREFIX + "node": told}
+            )
+        ]
     else:
-        results = [te.compute(shape, lambda *i, dtype=dtype: value(*i).astype(dtype), name=f"n{node.id}" if k == 0 else f"n{node.id}_{k}",
-                              attrs={PREFIX + "node": told}) for k, (shape, dtype) in enumerate(zip(shapes, dtypes))]
+        results = [
+            te.compute(
+                shape,
+                lambda *i, dtype=dtype: value(*i).astype(dtype),
+                name=f"n{node.id}" if k == 0 else f"n{node.id}_{k}",
+                attrs={PREFIX + "node": told},
+            )
+            for k, (shape, dtype) in enumerate(zip(shapes, dtypes))
+        ]
     return dict(zip(node.outputs, results))
 
 
 def schedule_fn(space: Space, *usual: Sequence[int]):
-    """A space for `ms.space_generator.ScheduleFn`: samples every decision and annotates its block with it. usual : the decisions of schedules that are
-    known to be reasonable; every decision is made as in one of them about so often as USUAL says, otherwise all values are equally likely."""
+    """A space for `ms.space_generator.ScheduleFn`: samples every decision and annotates its block with it. usual : the
+    decisions of schedules that are known to be reasonable; every decision is made as in one of them about so often as
+    USUAL says, otherwise all values are equally likely."""
 
     def sample(sch: Schedule) -> None:
         for choice, *common in zip(space.choices, *usual, strict=True):
             count = len(choice.candidates)
-            shares = [float(round(USUAL / (1 - USUAL) * count / len(set(common)))) + 1 if value in common else 1.0 for value in choice.candidates]  # whole: traces are kept as text
+            shares = [
+                float(round(USUAL / (1 - USUAL) * count / len(set(common)))) + 1 if value in common else 1.0
+                for value in choice.candidates
+            ]  # whole: traces are kept as text
             value = sch.sample_categorical(list(choice.candidates), shares)
             sch.annotate(sch.get_sblock(f"n{choice.node}"), _key(choice), value)
 
@@ -132,7 +170,8 @@ def decided(trace: Trace, space: Space, values: Sequence[int]) -> Trace:
 
 
 def canonical(sch: Schedule, space: Space, task: str, way: Way) -> None:
-    """Leaves one annotation, what the decisions mean, in place of them: schedules that mean the same become equal modules."""
+    """Leaves one annotation, what the decisions mean, in place of them: schedules that mean the same become equal
+    modules."""
     by_block: dict[str, list[str]] = {}
     for choice in space.choices:
         by_block.setdefault(f"n{choice.node}", []).append(_key(choice))

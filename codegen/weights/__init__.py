@@ -1,1 +1,2 @@
-"""Constant weights in coded form: which constants, with which codec, in which panels. The page of it all: docs/weights.md."""
+"""Constant weights in coded form: which constants, with which codec, in which panels. The page of it all:
+docs/weights.md."""

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from tvm import relax
+
 from tvm_ergo.codegen.graph import Graph, Node
 from tvm_ergo.codegen.weights.coding import Coding
 from tvm_ergo.codegen.weights.panels import WEIGHTS, reads_weights
@@ -23,9 +24,18 @@ def codable(graph: Graph, smallest_bytes: int = SMALLEST_BYTES) -> dict[int, lis
     found = {}
     for tensor in graph.tensors:
         readers = graph.consumers[tensor.id]
-        if tensor.data is None or tensor.dtype != "int8" or tensor.size_bytes < smallest_bytes or len(tensor.shape) < 2 or tensor.id in graph.outputs:
+        if (
+            tensor.data is None
+            or tensor.dtype != "int8"
+            or tensor.size_bytes < smallest_bytes
+            or len(tensor.shape) < 2
+            or tensor.id in graph.outputs
+        ):
             continue
-        if readers and all(reads_weights(node) and [i for i, t in enumerate(node.inputs) if t == tensor.id] == [WEIGHTS] for node in readers):
+        if readers and all(
+            reads_weights(node) and [i for i, t in enumerate(node.inputs) if t == tensor.id] == [WEIGHTS]
+            for node in readers
+        ):
             found[tensor.id] = list(readers)
     return found
 
@@ -35,7 +45,9 @@ def coded(graph: Graph, codings: Mapping[str, Coding]) -> Graph:
     if not codings:
         return graph
     can = codable(graph)
-    return replace(graph, tensors=tuple(replace(t, coding=codings.get(t.digest)) if t.id in can else t for t in graph.tensors))
+    return replace(
+        graph, tensors=tuple(replace(t, coding=codings.get(t.digest)) if t.id in can else t for t in graph.tensors)
+    )
 
 
 def annotated(func: relax.Function, codings: Mapping[str, Coding]) -> relax.Function:
@@ -47,4 +59,6 @@ def codings_of(func: relax.Function) -> dict[str, Coding]:
     """The codings that a function carries."""
     if func.attrs is None or CODINGS not in func.attrs:
         return {}
-    return {digest: Coding(Codec[codec], lanes) for digest, (codec, lanes) in json.loads(str(func.attrs[CODINGS])).items()}
+    return {
+        digest: Coding(Codec[codec], lanes) for digest, (codec, lanes) in json.loads(str(func.attrs[CODINGS])).items()
+    }

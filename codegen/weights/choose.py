@@ -1,12 +1,12 @@
 """Which codec each constant takes, by cost: what costs no time, or as few bytes as there can be.
 
-Candidates are priced by the instructions of the layers run whole, on the chip that is compiled for. Constants that anything but an instruction's
-weight operand reads are never coded (`apply`). How they are coded does not change a value of any layer.
-"""
+Candidates are priced by the instructions of the layers run whole, on the chip that is compiled for. Constants that
+anything but an instruction's weight operand reads are never coded (`apply`). How they are coded does not change a value
+of any layer."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from math import inf
 
@@ -26,13 +26,15 @@ from tvm_ergo.target.codecs.weights_native import library
 from tvm_ergo.target.sums import added
 
 WORTHWHILE = 0.95
-"""A stream takes less than this share of the plain bytes: chunks of channels could not be read out of one that saves little."""
+"""A stream takes less than this share of the plain bytes: chunks of channels could not be read out of one that saves
+little."""
 PYTHON_BYTES = 1 << 14
 """Larger constants do not try CABAC where the compiled coder was not built: Python takes some 90 us a weight."""
 RUNS_FROM = 0.3
 """Share of the most frequent value from which codes of runs are tried."""
 SLOWER = 4.0
-"""Of the least memory: a layer takes at most so many times the cycles for having coded weights, as plans of least memory do for computing again."""
+"""Of the least memory: a layer takes at most so many times the cycles for having coded weights, as plans of least
+memory do for computing again."""
 ALL = (Codec.PACKED, Codec.HUFFMAN, Codec.HUFFMAN_RUNS, Codec.RUNS, Codec.CABAC)
 
 
@@ -65,16 +67,22 @@ class Candidates:
         self._apart = Apart(graph)
 
     def free(self, by_energy: bool = False) -> list[Choice]:
-        """Per constant the fewest bytes at no more cycles than plain weights take, or the sparse engine where that is faster; by_energy: the least energy (leakage included) instead."""
+        """Per constant the fewest bytes at no more cycles than plain weights take, or the sparse engine where that is
+        faster; by_energy: the least energy (leakage included) instead."""
         return [self._choice(t, self._free(t, by_energy)) for t in self.readers]
 
     def least(self, slower: float = inf, share: float = WORTHWHILE) -> list[Choice]:
-        """Per constant the fewest bytes with which its layers take at most ``slower`` times the cycles; less than ``share`` of the plain ones."""
+        """Per constant the fewest bytes with which its layers take at most ``slower`` times the cycles; less than
+        ``share`` of the plain ones."""
         return [self._choice(t, self._least(t, slower, share)) for t in self.readers]
 
     def _least(self, t: int, slower: float, share: float) -> Candidate | None:
         limit = slower * self.plain(t).cycles
-        return min((c for c in [*self._coded(t, ALL, share), *self._sparse(t, share)] if c.cycles <= limit), key=lambda c: (c.size_bytes, c.cycles), default=None)
+        return min(
+            (c for c in [*self._coded(t, ALL, share), *self._sparse(t, share)] if c.cycles <= limit),
+            key=lambda c: (c.size_bytes, c.cycles),
+            default=None,
+        )
 
     def _choice(self, t: int, coded: Candidate | None) -> Choice:
         plain = self.plain(t)
@@ -94,11 +102,17 @@ class Candidates:
         return candidate.energy_pj + self.chip.leakage_pj(candidate.cycles)
 
     def worthwhile(self, t: int, slower: float = inf) -> list[Candidate]:
-        """The plain form, then those of which none is beaten or equalled by another in bytes, cycles and energy, at most ``slower`` times as slow as plain."""
+        """The plain form, then those of which none is beaten or equalled by another in bytes, cycles and energy, at
+        most ``slower`` times as slow as plain."""
         plain = self.plain(t)
         kept = [plain]
-        for c in sorted([*self._coded(t, ALL, share=1), *self._sparse(t, share=1)], key=lambda c: (c.size_bytes, c.cycles, c.energy_pj)):
-            if c.cycles <= slower * plain.cycles and not any(o.size_bytes <= c.size_bytes and o.cycles <= c.cycles and o.energy_pj <= c.energy_pj for o in kept):
+        for c in sorted(
+            [*self._coded(t, ALL, share=1), *self._sparse(t, share=1)],
+            key=lambda c: (c.size_bytes, c.cycles, c.energy_pj),
+        ):
+            if c.cycles <= slower * plain.cycles and not any(
+                o.size_bytes <= c.size_bytes and o.cycles <= c.cycles and o.energy_pj <= c.energy_pj for o in kept
+            ):
                 kept.append(c)
         return kept
 
@@ -109,8 +123,13 @@ class Candidates:
         """Codecs whose decoders may be fast enough, from the counts alone."""
         tensor = self.graph.tensors[t]
         default, entries = _most_frequent(tensor)
-        steps = {Codec.PACKED: 1 / PER_STEP, Codec.HUFFMAN: 1.0, Codec.HUFFMAN_RUNS: min(1.0, 2 * (1 - default)), Codec.RUNS: 1 - default,
-                 Codec.CABAC: 1 + (1 - default) * np.log2(max(1, entries - 1))}
+        steps = {
+            Codec.PACKED: 1 / PER_STEP,
+            Codec.HUFFMAN: 1.0,
+            Codec.HUFFMAN_RUNS: min(1.0, 2 * (1 - default)),
+            Codec.RUNS: 1 - default,
+            Codec.CABAC: 1 + (1 - default) * np.log2(max(1, entries - 1)),
+        }
         return [codec for codec in ALL if steps[codec] * tensor.size_bytes / self.lanes <= 1.1 * plain.cycles]
 
     def _coded(self, t: int, codecs: Iterable[Codec], share: float = WORTHWHILE) -> list[Candidate]:
@@ -118,7 +137,13 @@ class Candidates:
         tensor, found = self.graph.tensors[t], []
         default, _ = _most_frequent(tensor)
         for codec in codecs:
-            if codec in (Codec.HUFFMAN_RUNS, Codec.RUNS) and default < RUNS_FROM or codec == Codec.CABAC and not library() and tensor.size_bytes > PYTHON_BYTES:
+            if (
+                codec in (Codec.HUFFMAN_RUNS, Codec.RUNS)
+                and default < RUNS_FROM
+                or codec == Codec.CABAC
+                and not library()
+                and tensor.size_bytes > PYTHON_BYTES
+            ):
                 continue
             coding = Coding(codec, self.lanes)
             size = len(stream(tensor, tensor.region, coding).data)
@@ -142,10 +167,15 @@ class Candidates:
         for node in self.readers[t]:
             emit.lower(node, self.graph.tensors[node.outputs[0]].region)
         costs = [instruction.cost(self.chip) for instruction in emit.instructions]
-        return Candidate(coding, size_bytes, sum(c.cycles for c in costs), added(self.chip.energy_pj(c.events) for c in costs))
+        return Candidate(
+            coding, size_bytes, sum(c.cycles for c in costs), added(self.chip.energy_pj(c.events) for c in costs)
+        )
 
 
 def _most_frequent(tensor: Tensor) -> tuple[float, int]:
     """The share of the most frequent value, and how many values there are."""
-    counts = np.bincount(tensor.data.view(np.uint8).ravel() if tensor.data.flags.c_contiguous else tensor.data.astype(np.uint8).ravel(), minlength=256)
+    counts = np.bincount(
+        tensor.data.view(np.uint8).ravel() if tensor.data.flags.c_contiguous else tensor.data.astype(np.uint8).ravel(),
+        minlength=256,
+    )
     return float(counts.max() / tensor.size_bytes), int((counts > 0).sum())

@@ -25,8 +25,8 @@ MOST_KNOWN = 4096
 
 @dataclass(frozen=True)
 class Coding:
-    """codec : of weights, or EIE: the sparse engine computes on them. lanes : decoders that a stream may be divided among; small ones get fewer; of EIE the
-    processing elements."""
+    """codec : of weights, or EIE: the sparse engine computes on them. lanes : decoders that a stream may be divided
+    among; small ones get fewer; of EIE the processing elements."""
 
     codec: Codec
     lanes: int
@@ -37,19 +37,25 @@ _lock = threading.Lock()  # of _known; held for no coding
 
 
 def stream(tensor: Tensor, box: Region, coding: Coding | None = None) -> CodedWeights:
-    """The stream of a box of constant int8 weights of rank 2 or more; its rows are the first axis. coding : the tensor's unless given. The last
-    ``MOST_KNOWN`` streams are remembered."""
+    """The stream of a box of constant int8 weights of rank 2 or more; its rows are the first axis. coding : the
+    tensor's unless given. The last ``MOST_KNOWN`` streams are remembered."""
     coding = coding or tensor.coding
     shape = [end - begin for begin, end in box]
     sparse = coding.codec is Codec.EIE
-    lanes = coding.lanes if sparse else max(1, min(coding.lanes, math.prod(shape) // LANE_SYMBOLS[coding.codec], shape[0]))
+    lanes = (
+        coding.lanes if sparse else max(1, min(coding.lanes, math.prod(shape) // LANE_SYMBOLS[coding.codec], shape[0]))
+    )
     key = tensor.digest, box, coding.codec, lanes
     with _lock:
         if key in _known:
             _known.move_to_end(key)
             return _known[key]
     values = np.ascontiguousarray(tensor.data[tuple(slice(begin, end) for begin, end in box)])
-    made = sparse_weights(values, lanes) if sparse else encode(WeightCodes.of(values, inner_of(values.shape)), coding.codec, lanes)
+    made = (
+        sparse_weights(values, lanes)
+        if sparse
+        else encode(WeightCodes.of(values, inner_of(values.shape)), coding.codec, lanes)
+    )
     with _lock:
         found = _known.setdefault(key, made)
         _known.move_to_end(key)
@@ -67,7 +73,8 @@ def figures(tensor: Tensor) -> tuple | None:
 
 
 def inner_of(shape: tuple[int, ...]) -> int:
-    """Columns between neighbouring taps of a kernel: its channels; 1 where there is one tap, and columns are channels themselves."""
+    """Columns between neighbouring taps of a kernel: its channels; 1 where there is one tap, and columns are channels
+    themselves."""
     return shape[-1] if len(shape) > 2 and any(extent > 1 for extent in shape[1:-1]) else 1
 
 

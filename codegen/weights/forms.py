@@ -1,7 +1,8 @@
-"""The forms of all weights of a network that plans are made with, whatever the memory: compiling takes the cheapest that fits, exploring shows them.
+"""The forms of all weights of a network that plans are made with, whatever the memory: compiling takes the cheapest
+that fits, exploring shows them.
 
-Both look at the same forms, which do not depend on the limit, so that a front's rows and compiling differ by their searches in rows and tiles only.
-"""
+Both look at the same forms, which do not depend on the limit, so that a front's rows and compiling differ by their
+searches in rows and tiles only."""
 
 from __future__ import annotations
 
@@ -10,6 +11,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 from tvm import relax
+
 from tvm_ergo.codegen.choices import Weights
 from tvm_ergo.codegen.space import Objective, choose
 from tvm_ergo.codegen.stream import graph_of
@@ -53,7 +55,9 @@ class Forms:
 
     @cached_property
     def plain(self) -> Chosen:
-        return {name: [replace(choice, chosen=choice.plain) for choice in choices] for name, choices in self.least.items()}
+        return {
+            name: [replace(choice, chosen=choice.plain) for choice in choices] for name, choices in self.least.items()
+        }
 
     @cached_property
     def free(self) -> Chosen:
@@ -67,8 +71,12 @@ class Forms:
 
     @cached_property
     def in_plan(self) -> Chosen:
-        """`bounded` in the plan of least memory, where a constant may be decoded anew for every band: what the objective memory takes."""
-        plans = {name: choose(graph_of(func, name), self.chip, NO_LIMIT, objective=Objective.MEMORY) for name, func in self.of(self.bounded).items()}
+        """`bounded` in the plan of least memory, where a constant may be decoded anew for every band: what the
+        objective memory takes."""
+        plans = {
+            name: choose(graph_of(func, name), self.chip, NO_LIMIT, objective=Objective.MEMORY)
+            for name, func in self.of(self.bounded).items()
+        }
         return {name: bounded_in_plan(self.candidates[name], self.bounded[name], plan) for name, plan in plans.items()}
 
     @cached_property
@@ -77,14 +85,21 @@ class Forms:
         return {name: c.least(share=1) for name, c in self.candidates.items()}
 
     def levels(self, weights: Weights, least_memory: bool = True) -> dict[str, Chosen]:
-        """By what they are called, equal ones once, from fast to small. DENSE and CODED: that one. least_memory : with `in_plan`, which takes a search."""
+        """By what they are called, equal ones once, from fast to small. DENSE and CODED: that one. least_memory : with
+        `in_plan`, which takes a search."""
         if weights is Weights.DENSE:
             return {PLAIN: {name: [] for name in self.functions}}
         if weights is Weights.CODED:
             return {CODED: self.least}
         found: dict[str, Chosen] = {}
         between = {IN_PLAN: self.in_plan} if least_memory else {}
-        for form, chosen in {PLAIN: self.plain, FREE: self.free, **between, BOUNDED: self.bounded, LEAST: self.least}.items():
+        for form, chosen in {
+            PLAIN: self.plain,
+            FREE: self.free,
+            **between,
+            BOUNDED: self.bounded,
+            LEAST: self.least,
+        }.items():
             if not any(_equal(chosen, other) for other in found.values()):
                 found[form] = chosen
         return found
@@ -92,7 +107,10 @@ class Forms:
     def of_least_memory(self, weights: Weights) -> str:
         """What the level is called that the objective memory takes where it fits."""
         levels = self.levels(weights)
-        return next((form for form, chosen in levels.items() if weights is Weights.AUTO and _equal(chosen, self.in_plan)), next(iter(levels)))
+        return next(
+            (form for form, chosen in levels.items() if weights is Weights.AUTO and _equal(chosen, self.in_plan)),
+            next(iter(levels)),
+        )
 
     def within(self, limit_bytes: int) -> Chosen | None:
         """The cheapest choice whose constants take at most so many bytes; None where even the smallest take more."""
@@ -102,7 +120,11 @@ class Forms:
     def steps(self, count: int) -> list[Chosen]:
         """The cheapest choices of so many amounts of bytes between free and the smallest, evenly spaced."""
         top, low = stored_bytes(self.free), int(self.frontier.size_bytes[0])
-        return [chosen for step in range(1, count + 1) if top > low and (chosen := self.within(top - (top - low) * step // (count + 1))) is not None]
+        return [
+            chosen
+            for step in range(1, count + 1)
+            if top > low and (chosen := self.within(top - (top - low) * step // (count + 1))) is not None
+        ]
 
     def of(self, chosen: Chosen) -> dict[str, relax.Function]:
         """The functions that carry a choice."""
@@ -113,7 +135,9 @@ class Forms:
 
     def _chosen(self, picked: list[Candidate]) -> Chosen:
         left = iter(picked)
-        return {name: [replace(choice, chosen=next(left)) for choice in choices] for name, choices in self.plain.items()}
+        return {
+            name: [replace(choice, chosen=next(left)) for choice in choices] for name, choices in self.plain.items()
+        }
 
 
 def _equal(chosen: Chosen, other: Chosen) -> bool:

@@ -1,8 +1,9 @@
-"""The front of bytes and price of a network's weights: what all combinations of the constants' ways come to, of which none is beaten.
+"""The front of bytes and price of a network's weights: what all combinations of the constants' ways come to, of which
+none is beaten.
 
-Prices of constants add up (layers run whole), so one constant after the other is joined to the front of those before it. It does not depend on a limit:
-more memory never leads to a dearer choice. (Steps that each save most for their price were tried before; they did.)
-"""
+Prices of constants add up (layers run whole), so one constant after the other is joined to the front of those before
+it. It does not depend on a limit: more memory never leads to a dearer choice. (Steps that each save most for their
+price were tried before; they did.)"""
 
 from __future__ import annotations
 
@@ -16,12 +17,14 @@ from tvm_ergo.codegen.weights.choose import Candidate
 ALIGNMENT_BYTES = 4
 """Constants begin at multiples of this."""
 MOST_STATES = 8192
-"""Combinations kept after each constant: where there are more, the cheapest in each of so many equal ranges of bytes."""
+"""Combinations kept after each constant: where there are more, the cheapest in each of so many equal ranges of
+bytes."""
 
 
 @dataclass(frozen=True, eq=False)
 class Frontier:
-    """size_bytes, prices : of each choice, bytes rising and prices falling. chosen : per choice and constant the index of its way. ways : per constant."""
+    """size_bytes, prices : of each choice, bytes rising and prices falling. chosen : per choice and constant the index
+    of its way. ways : per constant."""
 
     size_bytes: np.ndarray
     prices: np.ndarray
@@ -33,7 +36,10 @@ class Frontier:
         """ways : at least one per constant."""
         sizes, prices, chosen = np.zeros(1, np.int64), np.zeros(1), np.zeros((1, 0), np.int16)
         for some in ways:
-            more_bytes, more_price = np.array([aligned(way.size_bytes) for way in some]), np.array([float(price(way)) for way in some])
+            more_bytes, more_price = (
+                np.array([aligned(way.size_bytes) for way in some]),
+                np.array([float(price(way)) for way in some]),
+            )
             sizes, prices = (sizes[:, None] + more_bytes).ravel(), (prices[:, None] + more_price).ravel()
             kept = _undominated(sizes, prices)
             sizes, prices = sizes[kept], prices[kept]

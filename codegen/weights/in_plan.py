@@ -16,13 +16,16 @@ from tvm_ergo.target.chip import Chip
 
 
 def bounded_in_plan(candidates: Candidates, choices: list[Choice], plan: Plan | SpacePlan) -> list[Choice]:
-    """Per constant the fewest bytes with which its layers take at most `SLOWER` times the cycles of plain weights in this plan.
+    """Per constant the fewest bytes with which its layers take at most `SLOWER` times the cycles of plain weights in
+    this plan.
 
     choices : what was chosen for layers run whole; those that keep to the bound in the plan stay.
     """
     in_plan = PlanCycles(plan, candidates.chip)
     by_digest = {candidates.graph.tensors[t].digest: t for t in candidates.readers}
-    return [replace(choice, chosen=_chosen(candidates, choice, by_digest[choice.digest], in_plan)) for choice in choices]
+    return [
+        replace(choice, chosen=_chosen(candidates, choice, by_digest[choice.digest], in_plan)) for choice in choices
+    ]
 
 
 def _chosen(candidates: Candidates, choice: Choice, t: int, in_plan: PlanCycles) -> Candidate:
@@ -34,7 +37,8 @@ def _chosen(candidates: Candidates, choice: Choice, t: int, in_plan: PlanCycles)
 
 
 class PlanCycles:
-    """Busy cycles of the steps of a plan that read a constant, by how it is coded. Constants are named by their digests: a plan's graph may be another."""
+    """Busy cycles of the steps of a plan that read a constant, by how it is coded. Constants are named by their
+    digests: a plan's graph may be another."""
 
     def __init__(self, plan: Plan | SpacePlan, chip: Chip):
         self.graph, self.chip = plan.graph, chip
@@ -56,4 +60,9 @@ class PlanCycles:
 
 
 def _with_coding(graph: Graph, codings: Mapping[int, Coding | None]) -> Graph:
-    return replace(graph, tensors=tuple(replace(tensor, coding=codings[tensor.id]) if tensor.id in codings else tensor for tensor in graph.tensors))
+    return replace(
+        graph,
+        tensors=tuple(
+            replace(tensor, coding=codings[tensor.id]) if tensor.id in codings else tensor for tensor in graph.tensors
+        ),
+    )

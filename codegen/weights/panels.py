@@ -1,8 +1,7 @@
 """Panels: every box of a coded constant that steps read is a stream of its own, so that reading is at random by panel.
 
-Layers that run whole, in rows or in columns read one box, the whole constant; chunks of channels read slices. Where all panels together would not be smaller than the
-plain constant, it stays plain.
-"""
+Layers that run whole, in rows or in columns read one box, the whole constant; chunks of channels read slices. Where all
+panels together would not be smaller than the plain constant, it stays plain."""
 
 from __future__ import annotations
 
@@ -32,12 +31,23 @@ def group_runs(begin: int, end: int, per_group: int) -> list[tuple[int, int]]:
 
 def reads_weights(node: Node) -> bool:
     """Whether a node's instruction can decode its weights."""
-    return isinstance(node.inner, (dialect.Conv2d, dialect.Conv2dAccumulate, dialect.DepthwiseConv2d, dialect.DepthwiseConv2dAccumulate,
-                                   dialect.Conv2dTranspose, dialect.MatMul, dialect.MatMulAccumulate))
+    return isinstance(
+        node.inner,
+        (
+            dialect.Conv2d,
+            dialect.Conv2dAccumulate,
+            dialect.DepthwiseConv2d,
+            dialect.DepthwiseConv2dAccumulate,
+            dialect.Conv2dTranspose,
+            dialect.MatMul,
+            dialect.MatMulAccumulate,
+        ),
+    )
 
 
 def weight_boxes(graph: Graph, node: Node, region: Region) -> list[Region]:
-    """The boxes of its weights that the instructions of a box of a node's output read, as `codegen.lower.linear` emits them."""
+    """The boxes of its weights that the instructions of a box of a node's output read, as `codegen.lower.linear` emits
+    them."""
     op, shapes = node.inner, graph.shapes(node)
     w = shapes[WEIGHTS]
     region = node.op.plain_region(region, shapes) if op is not node.op else region
@@ -60,7 +70,8 @@ class Panel:
 
 
 class Panels:
-    """The panels of the coded constants of a graph, for the boxes that ``steps`` read; without steps each constant is one panel."""
+    """The panels of the coded constants of a graph, for the boxes that ``steps`` read; without steps each constant is
+    one panel."""
 
     def __init__(self, graph: Graph, steps: Sequence | None = None):
         self.of: dict[int, dict[Region, Panel]] = {}
@@ -89,7 +100,6 @@ class Panels:
         panel = self.of[t][box]
         return coded_weights(addr + panel.offset, tuple(end - begin for begin, end in box), panel.coded)
 
-
     def sparse(self, t: int, box: Region, addr: int) -> tuple[Operand, SparseWeights] | None:
         """The bytes of a box of a constant in the sparse engine's form; None for any other."""
         panel = self.of.get(t, {}).get(box)
@@ -108,7 +118,11 @@ def _boxes(graph: Graph, steps: Sequence | None) -> dict[int, list[Region]]:
     seen: set[tuple] = set()
     for node, region in _reading(steps):
         t = node.inputs[WEIGHTS] if len(node.inputs) > WEIGHTS else None
-        if t in found and reads_weights(node) and (key := (node.id, region[-1], region if len(region) != 4 else None)) not in seen:
+        if (
+            t in found
+            and reads_weights(node)
+            and (key := (node.id, region[-1], region if len(region) != 4 else None)) not in seen
+        ):
             seen.add(key)
             found[t].update(dict.fromkeys(weight_boxes(graph, node, region)))
     return {t: list(boxes) for t, boxes in found.items() if boxes}
@@ -120,4 +134,3 @@ def _reading(steps: Sequence) -> Iterator[tuple[Node, Region]]:
         node = getattr(step, "node", None)
         if node is not None:
             yield node, step.region
-

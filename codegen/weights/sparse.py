@@ -22,15 +22,16 @@ if TYPE_CHECKING:
 MOST_CODE_BITS = 4
 """The table of a processing element has 16 values, as EIE's."""
 MOST_NONZERO = 0.7
-"""Share of nonzero weights above which it is not tried: an entry takes more bits than a dense weight then, and most products remain."""
+"""Share of nonzero weights above which it is not tried: an entry takes more bits than a dense weight then, and most
+products remain."""
 MOVES = (dialect.Reshape, dialect.MaxPool2d, dialect.Concat, dialect.Slice, dialect.Transpose)
 """What does not make a zero another value."""
 
 
 @dataclass(frozen=True)
 class SparseWeights(CodedWeights):
-    """A matrix in the sparse engine's form: ``lanes`` processing elements, of which the busiest has ``steps`` entries. entries : with padding; entry_bits, columns_per_word :
-    as SPMV's fields say."""
+    """A matrix in the sparse engine's form: ``lanes`` processing elements, of which the busiest has ``steps`` entries.
+    entries : with padding; entry_bits, columns_per_word : as SPMV's fields say."""
 
     entries: int = 0
     entry_bits: int = 0
@@ -40,16 +41,33 @@ class SparseWeights(CodedWeights):
 def sparse_weights(values: np.ndarray, pes: int) -> SparseWeights:
     """int8[O, ...], its first axis the rows, for so many processing elements."""
     kept = stored(values.reshape(values.shape[0], -1), pes)
-    return SparseWeights(kept.data, Codec.EIE, kept.shape, pes, int(kept.counts.sum(0).max()), kept.entries, values.size, kept.entries, kept.format.entry_bits,
-                         kept.columns_per_word)
+    return SparseWeights(
+        kept.data,
+        Codec.EIE,
+        kept.shape,
+        pes,
+        int(kept.counts.sum(0).max()),
+        kept.entries,
+        values.size,
+        kept.entries,
+        kept.format.entry_bits,
+        kept.columns_per_word,
+    )
 
 
 def runs_sparse(graph: Graph, tensor: Tensor, readers: Iterable[Node], chip: Chip) -> bool:
-    """Whether SPMV can do all that reads a constant: dense layers, few values, no more outputs than the engine has sums."""
-    if not all(is_dense_layer(graph, node) for node in readers) or tensor.shape[0] > chip.sparse.elements * chip.sparse.sums:
+    """Whether SPMV can do all that reads a constant: dense layers, few values, no more outputs than the engine has
+    sums."""
+    if (
+        not all(is_dense_layer(graph, node) for node in readers)
+        or tensor.shape[0] > chip.sparse.elements * chip.sparse.sums
+    ):
         return False
     counts = np.bincount(tensor.data.ravel().view(np.uint8), minlength=256)
-    return bits_needed(int((counts[1:] > 0).sum())) <= MOST_CODE_BITS and counts[1:].sum() <= MOST_NONZERO * tensor.data.size
+    return (
+        bits_needed(int((counts[1:] > 0).sum())) <= MOST_CODE_BITS
+        and counts[1:].sum() <= MOST_NONZERO * tensor.data.size
+    )
 
 
 def is_dense_layer(graph: Graph, node: Node) -> bool:
@@ -57,11 +75,19 @@ def is_dense_layer(graph: Graph, node: Node) -> bool:
     if type(node.op) not in (dialect.Conv2d, dialect.Conv2dAccumulate) or node.table is not None:
         return False
     op, (x, w, *_) = node.op, graph.shapes(node)
-    return (x[0] == x[1] == 1 and w[1:3] == (1, 1) and op.groups == 1 and op.w_zp == 0 and tuple(op.strides) == (1, 1) and not any(op.padding))
+    return (
+        x[0] == x[1] == 1
+        and w[1:3] == (1, 1)
+        and op.groups == 1
+        and op.w_zp == 0
+        and tuple(op.strides) == (1, 1)
+        and not any(op.padding)
+    )
 
 
 def expected_share(graph: Graph, t: int, zero_point: int) -> float:
-    """Of the values of a tensor, how many are expected to differ from its zero point: `DENSITY` behind a clip at zero, else all."""
+    """Of the values of a tensor, how many are expected to differ from its zero point: `DENSITY` behind a clip at zero,
+    else all."""
     while (node := graph.producer.get(t)) is not None and isinstance(node.inner, MOVES):
         t = node.inputs[0]
     clipped = node is not None and node.table is None and getattr(node.inner, "lo", None) == zero_point

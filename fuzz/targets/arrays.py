@@ -13,7 +13,29 @@ from fuzz.engine import Target
 from tvm_ergo.relay_passes.array_files import read_arrays
 
 FILE = Path(tempfile.mkdtemp(prefix="ergo-fuzz-")) / "a.npz"
-HEADERS = ("(", "{", "}", "'", '"', "\n", "  ", "\\", "9" * 30, "-", "None", "True", "'|O'", "'<f8'", "((", "[1]", "1e9", "lambda", "#", "\t", "'''")
+HEADERS = (
+    "(",
+    "{",
+    "}",
+    "'",
+    '"',
+    "\n",
+    "  ",
+    "\\",
+    "9" * 30,
+    "-",
+    "None",
+    "True",
+    "'|O'",
+    "'<f8'",
+    "((",
+    "[1]",
+    "1e9",
+    "lambda",
+    "#",
+    "\t",
+    "'''",
+)
 
 
 def _saved(save, *arrays) -> bytes:
@@ -24,7 +46,12 @@ def _saved(save, *arrays) -> bytes:
 
 def seeds() -> list[bytes]:
     x = np.arange(24, dtype=np.float32).reshape(2, 3, 4)
-    return [_saved(np.save, x), _saved(np.save, np.asfortranarray(x.astype(">i2"))), _saved(np.savez, x, x > 3), _saved(np.savez_compressed, x, np.zeros((100, 10)))]
+    return [
+        _saved(np.save, x),
+        _saved(np.save, np.asfortranarray(x.astype(">i2"))),
+        _saved(np.savez, x, x > 3),
+        _saved(np.savez_compressed, x, np.zeros((100, 10))),
+    ]
 
 
 def change(rng, seed: bytes, other: bytes) -> bytes:
@@ -33,7 +60,7 @@ def change(rng, seed: bytes, other: bytes) -> bytes:
         return mutate.some_bytes(rng, seed, other)
     place = at + rng.randrange(60)
     piece = rng.choice(HEADERS).encode()
-    return seed[:place] + piece + seed[place + len(piece):]
+    return seed[:place] + piece + seed[place + len(piece) :]
 
 
 def run(data: bytes) -> None:

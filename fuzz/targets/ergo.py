@@ -1,4 +1,5 @@
-"""Compiled models: bytes of the file, its sections with the checksum made anew, its JSON, its Programs. What is read is reported, printed as text and run, without its library."""
+"""Compiled models: bytes of the file, its sections with the checksum made anew, its JSON, its Programs. What is read is
+reported, printed as text and run, without its library."""
 
 from __future__ import annotations
 
@@ -32,13 +33,15 @@ def _sections(data: bytes) -> dict[str, bytes]:
 
 def _program(rng, data: bytes) -> bytes:
     """Other bytes behind a checksum that is right; half of them in the meta, which is JSON."""
-    payload = data[program.HEAD.size:]
+    payload = data[program.HEAD.size :]
     if rng.random() < 0.5:
-        chip, = struct.unpack_from("<I", payload, 0)
+        (chip,) = struct.unpack_from("<I", payload, 0)
         at = 4 + chip + 8
-        size, = struct.unpack_from("<I", payload, at)
-        meta = json.dumps(mutate.json_value(rng, json.loads(payload[at + 4:at + 4 + size]))).encode("utf-8", "replace")
-        payload = payload[:at] + struct.pack("<I", len(meta)) + meta + payload[at + 4 + size:]
+        (size,) = struct.unpack_from("<I", payload, at)
+        meta = json.dumps(mutate.json_value(rng, json.loads(payload[at + 4 : at + 4 + size]))).encode(
+            "utf-8", "replace"
+        )
+        payload = payload[:at] + struct.pack("<I", len(meta)) + meta + payload[at + 4 + size :]
     else:
         payload = mutate.some_bytes(rng, payload)
     digest = hashlib.sha256(program.MAGIC + struct.pack("<HHQ", program.VERSION, 0, len(payload)) + payload).digest()
@@ -70,7 +73,11 @@ def run(data: bytes) -> None:
     if model.module is None and model.chain is not None:
         rng = np.random.default_rng(0)
         model.run({i.name: rng.integers(0, 100, i.shape).astype(i.dtype) for i in model.inputs})
-    html_page(build_report("net", model.programs, model.chip, host=model.fallbacks, inputs=model.inputs, outputs=model.outputs))
+    html_page(
+        build_report(
+            "net", model.programs, model.chip, host=model.fallbacks, inputs=model.inputs, outputs=model.outputs
+        )
+    )
 
 
 TARGET = Target(seeds, change, run)

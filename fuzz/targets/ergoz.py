@@ -16,18 +16,62 @@ from tvm_ergo import compressed, frontend
 from tvm_ergo.compressed.module_bytes import FILTERS, _packed, _unpacked
 from tvm_ergo.target.codecs.weights import Reader, varint
 
-KINDS = ("relax.expr.ExternFunc", "tirx.PrimFunc", "runtime.Module", "ir.EnvFunc", "relax.attrs.Conv2DAttrs", "relax.attrs.SoftmaxAttrs", "ir.Call", "ir.Var", "ffi.Array", "ffi.Map",
-         "int", "None", "ffi.String", "relax.TensorType", "ir.GenericConst")
-NAMES = ("relax.call_packed", "relax.call_dps_packed", "relax.call_tir", "relax.nn.conv2d", "relax.add", "relax.nn.softmax", "relax.reshape", "relax.concat", "relax.full", "relax.take",
-         "relax.nn.max_pool2d", "relax.strided_slice", "relax.quantize", "relax.mean", "relax.sort", "relax.one_hot", "relax.arange")
+KINDS = (
+    "relax.expr.ExternFunc",
+    "tirx.PrimFunc",
+    "runtime.Module",
+    "ir.EnvFunc",
+    "relax.attrs.Conv2DAttrs",
+    "relax.attrs.SoftmaxAttrs",
+    "ir.Call",
+    "ir.Var",
+    "ffi.Array",
+    "ffi.Map",
+    "int",
+    "None",
+    "ffi.String",
+    "relax.TensorType",
+    "ir.GenericConst",
+)
+NAMES = (
+    "relax.call_packed",
+    "relax.call_dps_packed",
+    "relax.call_tir",
+    "relax.nn.conv2d",
+    "relax.add",
+    "relax.nn.softmax",
+    "relax.reshape",
+    "relax.concat",
+    "relax.full",
+    "relax.take",
+    "relax.nn.max_pool2d",
+    "relax.strided_slice",
+    "relax.quantize",
+    "relax.mean",
+    "relax.sort",
+    "relax.one_hot",
+    "relax.arange",
+)
 
 
 def _float(builder, x):
     rng = np.random.default_rng(0)
-    y = builder.emit(relax.op.nn.conv2d(x, relax.const(rng.normal(size=(4, 3, 3, 3)).astype("float32")), padding=1, data_layout="NHWC", kernel_layout="OHWI"))
-    y = builder.emit(relax.op.concat([builder.emit(relax.op.nn.relu(y)), relax.const(np.zeros((1, 8, 8, 2), np.float32))], 3))
+    y = builder.emit(
+        relax.op.nn.conv2d(
+            x,
+            relax.const(rng.normal(size=(4, 3, 3, 3)).astype("float32")),
+            padding=1,
+            data_layout="NHWC",
+            kernel_layout="OHWI",
+        )
+    )
+    y = builder.emit(
+        relax.op.concat([builder.emit(relax.op.nn.relu(y)), relax.const(np.zeros((1, 8, 8, 2), np.float32))], 3)
+    )
     y = builder.emit(relax.op.mean(builder.emit(relax.op.nn.max_pool2d(y, (2, 2), layout="NHWC")), [1, 2]))
-    return relax.op.nn.softmax(builder.emit(relax.op.matmul(y, relax.const(rng.choice(np.float32([0, 0, 0.5, -0.25]), (6, 10))))), -1)
+    return relax.op.nn.softmax(
+        builder.emit(relax.op.matmul(y, relax.const(rng.choice(np.float32([0, 0, 0.5, -0.25]), (6, 10))))), -1
+    )
 
 
 def _quantized(builder, x):
@@ -35,12 +79,23 @@ def _quantized(builder, x):
     q = builder.emit(relax.op.quantize(x, scale, zero, -1, "int8"))
     real = builder.emit(relax.op.dequantize(builder.emit(relax.op.reshape(q, (1, 192))), scale, zero, -1, "float32"))
     weights = relax.const(np.tile(np.arange(-3, 3, dtype=np.int8), 160).reshape(192, 5))
-    dense = builder.emit(relax.op.dequantize(weights, relax.const(np.linspace(0.1, 0.5, 5, dtype=np.float32)), relax.const(np.zeros(5, np.int8)), 1, "float32"))
+    dense = builder.emit(
+        relax.op.dequantize(
+            weights,
+            relax.const(np.linspace(0.1, 0.5, 5, dtype=np.float32)),
+            relax.const(np.zeros(5, np.int8)),
+            1,
+            "float32",
+        )
+    )
     return relax.op.matmul(real, dense)
 
 
 def seeds() -> list[bytes]:
-    return [compressed.pack(function_of((1, 8, 8, 3), "float32", build), ["x"], ["y"]).data for build in (_float, _quantized)]
+    return [
+        compressed.pack(function_of((1, 8, 8, 3), "float32", build), ["x"], ["y"]).data
+        for build in (_float, _quantized)
+    ]
 
 
 def _whole(body: bytes) -> bytes:
@@ -79,7 +134,12 @@ def _other_nodes(rng, structure: bytes) -> bytes:
             node["data"] = rng.choice(NAMES)
         elif kind == 2 and isinstance(node.get("data"), dict) and node["data"]:
             key = rng.choice(list(node["data"]))
-            node["data"] = {**node["data"], key: rng.choice((*range(max(0, number - 30), number), 0, number, len(nodes) - 1, rng.choice(mutate.NUMBERS)))}
+            node["data"] = {
+                **node["data"],
+                key: rng.choice(
+                    (*range(max(0, number - 30), number), 0, number, len(nodes) - 1, rng.choice(mutate.NUMBERS))
+                ),
+            }
         elif kind == 3 and isinstance(node.get("data"), list) and node["data"]:
             node["data"] = [*node["data"]]
             node["data"][rng.randrange(len(node["data"]))] = rng.randrange(max(1, number))

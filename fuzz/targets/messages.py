@@ -19,9 +19,21 @@ TASK = SimpleNamespace(bench=SimpleNamespace(chip=CHIP))
 
 
 def seeds() -> list[dict]:
-    figures = {"cycles": 1000, "energy_pj": {p.name: 5.0 for p in CHIP.points}, "constant_bytes": 10, "activation_bytes": 20, "live_bytes": 15,
-               "peak_mw": {}, "gated_mw": {}}
-    return [{"result": {"figures": figures}}, {"result": {"refused": "no room"}}, {"error": "x"}, {"protocol": PROTOCOL, "compiler": compiler_key(), "processes": 2}]
+    figures = {
+        "cycles": 1000,
+        "energy_pj": {p.name: 5.0 for p in CHIP.points},
+        "constant_bytes": 10,
+        "activation_bytes": 20,
+        "live_bytes": 15,
+        "peak_mw": {},
+        "gated_mw": {},
+    }
+    return [
+        {"result": {"figures": figures}},
+        {"result": {"refused": "no room"}},
+        {"error": "x"},
+        {"protocol": PROTOCOL, "compiler": compiler_key(), "processes": 2},
+    ]
 
 
 def change(rng, seed: dict, other: dict) -> bytes:
@@ -46,7 +58,9 @@ def run(frame) -> None:
 
 
 def _framed(message: dict) -> bytes:
-    text = json.dumps({"protocol": PROTOCOL, "compiler": compiler_key(), "processes": 2} if "error" in message else message).encode()
+    text = json.dumps(
+        {"protocol": PROTOCOL, "compiler": compiler_key(), "processes": 2} if "error" in message else message
+    ).encode()
     return LENGTH.pack(len(text)) + text
 
 

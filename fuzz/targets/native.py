@@ -1,4 +1,5 @@
-"""Programs of one instruction each in the native runtime that the sanitizers watch: their bytes are others behind a right checksum; what validates is run."""
+"""Programs of one instruction each in the native runtime that the sanitizers watch: their bytes are others behind a
+right checksum; what validates is run."""
 
 from __future__ import annotations
 

@@ -6,8 +6,9 @@ import functools
 
 import numpy as np
 import tvm
-import tvm_ergo
 from tvm import relax
+
+import tvm_ergo
 from tvm_ergo.relay_passes import dialect
 
 
@@ -22,8 +23,12 @@ def function_of(shape, dtype, build) -> tvm.IRModule:
 
 def _convolution(builder, x, inputs: int, outputs: int, name: str):
     rng = np.random.default_rng(outputs)
-    constants = [relax.const(rng.integers(-90, 91, (outputs, 3, 3, inputs)).astype("int8"), "int8"), relax.const(rng.integers(-500, 501, outputs).astype("int32"), "int32"),
-                 relax.const(np.full(outputs, 2**23, "int32"), "int32"), relax.const(np.full(outputs, 31, "int8"), "int8")]
+    constants = [
+        relax.const(rng.integers(-90, 91, (outputs, 3, 3, inputs)).astype("int8"), "int8"),
+        relax.const(rng.integers(-500, 501, outputs).astype("int32"), "int32"),
+        relax.const(np.full(outputs, 2**23, "int32"), "int32"),
+        relax.const(np.full(outputs, 31, "int8"), "int8"),
+    ]
     return builder.emit(dialect.Conv2d((2, 2), (1, 1, 1, 1), (1, 1), 1, 3, 0, -128, 127, name=name).call(x, *constants))
 
 

@@ -1,4 +1,5 @@
-"""Streams of the entropy coders, of activations and of weights, and the search for addresses, in the libraries that the sanitizers watch (`fuzz.sanitized`)."""
+"""Streams of the entropy coders, of activations and of weights, and the search for addresses, in the libraries that the
+sanitizers watch (`fuzz.sanitized`)."""
 
 from __future__ import annotations
 
@@ -25,7 +26,11 @@ def seeds() -> list[tuple]:
     rng, found = np.random.default_rng(0), []
     for shape in SHAPES:
         x = np.clip(rng.normal(-100, 20, shape), -128, 127).astype(np.int8)
-        found += [("activations", codec, shape, cls(-100, 2).encode(x)) for codec, cls in CODECS.items() if codec not in LEARNED]
+        found += [
+            ("activations", codec, shape, cls(-100, 2).encode(x))
+            for codec, cls in CODECS.items()
+            if codec not in LEARNED
+        ]
     weights = np.where(rng.random((12, 30)) < 0.7, 0, rng.choice(np.int8([-7, 3, 3, 9]), (12, 30))).astype(np.int8)
     for codec in WEIGHT_CODECS:
         for lanes in (1, 3):
@@ -47,4 +52,6 @@ def run(given: tuple) -> None:
         CODECS[Codec(codec)](-100, 2).decode(data, shape)
 
 
-TARGET = Target(seeds, change, run, save=lambda given: pickle.dumps((given[0], int(given[1]), *given[2:])), limited=False)
+TARGET = Target(
+    seeds, change, run, save=lambda given: pickle.dumps((given[0], int(given[1]), *given[2:])), limited=False
+)

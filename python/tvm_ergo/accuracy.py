@@ -1,8 +1,9 @@
-"""Every float network is compared with its float self, as the chip computes it, on a few calibration samples: what compiling it lost, and where.
+"""Every float network is compared with its float self, as the chip computes it, on a few calibration samples: what
+compiling it lost, and where.
 
-The loss of an output is defined in `relay_passes.micro.sensitivity`: the rms error relative to the output's deviation, about. It takes as long as the
-runs (chip emulated, float evaluated; ``Accuracy.seconds``), and where the loss is above ``WARN`` as long again as it takes to find the tensors it comes from.
-"""
+The loss of an output is defined in `relay_passes.micro.sensitivity`: the rms error relative to the output's deviation,
+about. It takes as long as the runs (chip emulated, float evaluated; ``Accuracy.seconds``), and where the loss is above
+``WARN`` as long again as it takes to find the tensors it comes from."""
 
 from __future__ import annotations
 
@@ -11,6 +12,7 @@ import warnings
 from dataclasses import dataclass
 
 import numpy as np
+
 from tvm_ergo.relay_passes.micro.float_parts import AIM, parts_of
 from tvm_ergo.relay_passes.micro.lower_context import scale_of
 from tvm_ergo.relay_passes.micro.observe import QuantParams
@@ -34,8 +36,9 @@ class AccuracyWarning(UserWarning):
 
 @dataclass(frozen=True)
 class Accuracy:
-    """outputs : loss by output name. samples, seconds : what it was measured on, and how long that took. tensors : those that lose most, with the loss
-    of the outputs by each alone in 8 bits; found only above ``WARN``. in_float : tensors that stay in float because 8 bits cannot carry them."""
+    """outputs : loss by output name. samples, seconds : what it was measured on, and how long that took. tensors :
+    those that lose most, with the loss of the outputs by each alone in 8 bits; found only above ``WARN``. in_float :
+    tensors that stay in float because 8 bits cannot carry them."""
 
     outputs: tuple[tuple[str, float], ...]
     samples: int
@@ -53,7 +56,9 @@ class Accuracy:
         name, loss = max(self.outputs, key=lambda item: item[1])
         text = f"output {name} is {100 * loss:.2g} % off the float network's (rms error relative to its deviation, on {self.samples} calibration inputs)"
         if self.tensors:
-            text += "; most is lost at " + ", ".join(f"{n} ({100 * part:.2g} % by it alone)" for n, part in self.tensors)
+            text += "; most is lost at " + ", ".join(
+                f"{n} ({100 * part:.2g} % by it alone)" for n, part in self.tensors
+            )
         return text
 
 
@@ -70,11 +75,14 @@ def measure(compiled, samples: list[dict[str, np.ndarray]], given: int) -> Accur
     parts = parts_of(compiled.quantized["main"]) or {"tensors": {}}
     outputs = tuple(zip((o.name for o in compiled.outputs), lost, strict=True))
     tensors = worst_tensors(compiled, samples[:1]) if max(lost, default=0.0) > WARN else ()
-    return Accuracy(outputs, len(got), time.monotonic() - start, tensors, tuple(parts["tensors"]), _remedies(bool(tensors), given))
+    return Accuracy(
+        outputs, len(got), time.monotonic() - start, tensors, tuple(parts["tensors"]), _remedies(bool(tensors), given)
+    )
 
 
 def worst_tensors(compiled, samples: list[dict[str, np.ndarray]]) -> tuple[tuple[str, float], ...]:
-    """The tensors by which the outputs lose most, each alone in 8 bits and all else in float; none for networks that are not quantized tensor by tensor."""
+    """The tensors by which the outputs lose most, each alone in 8 bits and all else in float; none for networks that
+    are not quantized tensor by tensor."""
     view, params = FunctionView(main_of(compiled.quantized)), {}
     for var in view.order:
         if view.op(var) == "relax.quantize":
@@ -83,9 +91,16 @@ def worst_tensors(compiled, samples: list[dict[str, np.ndarray]]) -> tuple[tuple
                 params[view.value[var].args[0].name] = QuantParams(quant.scale, quant.zero_point)
     if not params:
         return ()
-    found = sensitivity(compiled.equalized or compiled.reference, params, [compiled.reference_inputs(s) for s in samples], limit_s=TENSORS_S)
+    found = sensitivity(
+        compiled.equalized or compiled.reference,
+        params,
+        [compiled.reference_inputs(s) for s in samples],
+        limit_s=TENSORS_S,
+    )
     ranked, told = [], set()
-    for name, loss in found.worst(len(found.loss)):  # a tensor that is only moved loses what its source does: named once
+    for name, loss in found.worst(
+        len(found.loss)
+    ):  # a tensor that is only moved loses what its source does: named once
         if loss > 0 and loss not in told:
             told.add(loss)
             ranked.append((name, loss))
@@ -95,19 +110,36 @@ def worst_tensors(compiled, samples: list[dict[str, np.ndarray]]) -> tuple[tuple
 def _remedies(tensor_by_tensor: bool, given: int) -> tuple[str, ...]:
     found = []
     if tensor_by_tensor:
-        found.append(f"--float-parts {AIM} (QuantizeOptions(float_parts={AIM})) keeps these tensors in float, on the host CPU")
+        found.append(
+            f"--float-parts {AIM} (QuantizeOptions(float_parts={AIM})) keeps these tensors in float, on the host CPU"
+        )
     if given < FEW_SAMPLES:
-        found.append(f"more calibration inputs, typical ones, quiet and loud, dark and bright: there are {given}, and 64 are used")
-    return (*found, "train the network with quantization and export it with QuantizeLinear and DequantizeLinear: it is taken as it is")
+        found.append(
+            f"more calibration inputs, typical ones, quiet and loud, dark and bright: there are {given}, and 64 are used"
+        )
+    return (
+        *found,
+        "train the network with quantization and export it with QuantizeLinear and DequantizeLinear: it is taken as it is",
+    )
 
 
 def judged(accuracy: Accuracy, strict: float | None) -> Accuracy:
     """Warns above ``WARN``. Errors: AccuracyError above ``strict``."""
     if strict is not None and accuracy.loss > strict:
-        remedies = accuracy.remedies if any("--float-parts" in r for r in accuracy.remedies) else (
-            f"--float-parts {strict:g} (QuantizeOptions(float_parts={strict:g})) keeps in float, on the host CPU, what it is lost at", *accuracy.remedies)
-        raise AccuracyError("the compiled network is not as accurate as asked for", required=f"a loss of at most {strict:g} (--strict-accuracy, strict_accuracy)",
-                            available=f"{accuracy.loss:.3g}: {accuracy}", remedy="; or ".join(remedies))
+        remedies = (
+            accuracy.remedies
+            if any("--float-parts" in r for r in accuracy.remedies)
+            else (
+                f"--float-parts {strict:g} (QuantizeOptions(float_parts={strict:g})) keeps in float, on the host CPU, what it is lost at",
+                *accuracy.remedies,
+            )
+        )
+        raise AccuracyError(
+            "the compiled network is not as accurate as asked for",
+            required=f"a loss of at most {strict:g} (--strict-accuracy, strict_accuracy)",
+            available=f"{accuracy.loss:.3g}: {accuracy}",
+            remedy="; or ".join(remedies),
+        )
     if accuracy.loss > WARN:
         warnings.warn(AccuracyWarning(f"{accuracy}. What helps: {'; or '.join(accuracy.remedies)}"), stacklevel=3)
     return accuracy

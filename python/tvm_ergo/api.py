@@ -7,12 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import tvm
+
 from tvm_ergo import frontend
 from tvm_ergo import options as given
+from tvm_ergo.accuracy import judged, measure, telling_samples
 from tvm_ergo.chain import described
 from tvm_ergo.codegen.choices import Weights
 from tvm_ergo.codegen.exclusive import exclusively
-from tvm_ergo.accuracy import judged, measure, telling_samples
 from tvm_ergo.codegen.space import Objective
 from tvm_ergo.compiled import CompiledModel
 from tvm_ergo.pipeline import PipelineOptions, Progress, fallbacks_of, host_build, is_integer, run_stages, walk
@@ -28,15 +29,23 @@ from tvm_ergo.waiting import Compression
 
 
 @exclusively()
-def quantize(model, calibration, options: QuantizeOptions = QuantizeOptions(), *, input_shapes: dict | None = None, batch: int = 1,
-             example_inputs=None, progress: Progress | None = None) -> tvm.IRModule:
+def quantize(
+    model,
+    calibration,
+    options: QuantizeOptions = QuantizeOptions(),
+    *,
+    input_shapes: dict | None = None,
+    batch: int = 1,
+    example_inputs=None,
+    progress: Progress | None = None,
+) -> tvm.IRModule:
     """A model in QDQ normal form, ready for ``tvm.compile(mod, target="ergo")``.
 
     Parameters
     ----------
-    model : whatever `tvm_ergo.frontend.load` reads. calibration : typical inputs: an array [n, ...] for a net with one input, or a
-    sequence of dicts (or arrays) per sample. options : ranges, equalization, bias correction. input_shapes, batch : for dynamic
-    dimensions. example_inputs : of a ``torch.nn.Module`` (see `compile`).
+    model : whatever `tvm_ergo.frontend.load` reads. calibration : typical inputs: an array [n, ...] for a net with one
+    input, or a sequence of dicts (or arrays) per sample. options : ranges, equalization, bias correction. input_shapes,
+    batch : for dynamic dimensions. example_inputs : of a ``torch.nn.Module`` (see `compile`).
 
     Errors: ModelError, CalibrationError, InputError (an option of a wrong type).
     """
@@ -46,51 +55,74 @@ def quantize(model, calibration, options: QuantizeOptions = QuantizeOptions(), *
     input_shapes, batch = given.shapes(input_shapes), given.whole_number("batch", batch)
     if calibration is None:
         raise CalibrationError("there is no calibration data", required="a few typical inputs (about 100)")
-    imported = frontend.load(model, input_shapes=input_shapes, batch=batch, example_inputs=example_inputs, calibration=calibration)
+    imported = frontend.load(
+        model, input_shapes=input_shapes, batch=batch, example_inputs=example_inputs, calibration=calibration
+    )
     return quantize_module(normalize(imported.mod), renamed(calibration, imported), options, progress=progress)
 
 
 @exclusively()
-def compile(model, *, target: str | Path | tvm.target.Target | Chip = "ergo", calibration=None, memory: int | str | None = None,  # noqa: A001
-            objective: str = "latency", compression: str = "auto", weights: str = "auto", stream: bool = False, strict: bool = False,
-            strict_accuracy: float | None = None, quantize: QuantizeOptions = QuantizeOptions(), input_shapes: dict | None = None, batch: int = 1,
-            example_inputs=None, database: str | Path | None = None, progress: Progress | None = None) -> CompiledModel:
+def compile(
+    model,
+    *,
+    target: str | Path | tvm.target.Target | Chip = "ergo",
+    calibration=None,
+    memory: int | str | None = None,  # noqa: A001
+    objective: str = "latency",
+    compression: str = "auto",
+    weights: str = "auto",
+    stream: bool = False,
+    strict: bool = False,
+    strict_accuracy: float | None = None,
+    quantize: QuantizeOptions = QuantizeOptions(),
+    input_shapes: dict | None = None,
+    batch: int = 1,
+    example_inputs=None,
+    database: str | Path | None = None,
+    progress: Progress | None = None,
+) -> CompiledModel:
     """A model compiled for the chip, with what does not fit it on the host CPU.
 
     Parameters
     ----------
-    model : path or bytes of an ONNX or TFLite file, path of a ``torch.export`` archive (.pt2), an ``onnx.ModelProto``, a ``torch.nn.Module``, a
-    ``torch.export.ExportedProgram``, a Relax module, or what `frontend.load` gave.
+    model : path or bytes of an ONNX or TFLite file, path of a ``torch.export`` archive (.pt2), an ``onnx.ModelProto``,
+    a ``torch.nn.Module``, a ``torch.export.ExportedProgram``, a Relax module, or what `frontend.load` gave.
     target : tag ("ergo", "ergo/1", "ergo/2"), path of a chip file, TVM target, or Chip.
     calibration : typical inputs, needed to quantize a model in floating point (see `quantize`).
     memory : bytes of unified memory (65536 or "64KiB"), instead of the chip's own: weights, frame and activations
     together. Layers that do not fit it whole run in rows and tiles.
-    objective : what is made least within that memory: "latency", "energy", or "memory" (activation bytes, at the cost of time).
-    stream : the input picture is not in the memory when the chip starts: its rows are received as they are needed, and the frame never exists
-    as a whole (`run` takes the array as ever). strict : refuse models that need the host CPU.
-    strict_accuracy : refuse a float network of whose outputs more than this is lost (`tvm_ergo.accuracy`: rms error relative to their deviation, on a few
-    calibration samples, as the chip computes them); without it, ``CompiledModel.accuracy`` tells, and above 0.2 there is an AccuracyWarning.
+    objective : what is made least within that memory: "latency", "energy", or "memory" (activation bytes, at the cost
+    of time).
+    stream : the input picture is not in the memory when the chip starts: its rows are received as they are needed, and
+    the frame never exists as a whole (`run` takes the array as ever). strict : refuse models that need the host CPU.
+    strict_accuracy : refuse a float network of whose outputs more than this is lost (`tvm_ergo.accuracy`: rms error
+    relative to their deviation, on a few calibration samples, as the chip computes them); without it,
+    ``CompiledModel.accuracy`` tells, and above 0.2 there is an AccuracyWarning.
     quantize : choices of the quantization. input_shapes, batch : for dynamic dimensions, which
     otherwise take the sizes of the calibration data. example_inputs : what a ``torch.nn.Module`` is called with:
     a tensor (or array), a tuple of them, or a dict by argument name.
-    compression : "auto" compresses tensors that wait where the network does not fit otherwise, or objective="memory" gains by it; it measures
-    them on the calibration data (give some for quantized models too). Data denser than those lose low bits, tile by tile, and a run counts
-    that. "lossless" reserves the worst case instead, so that nothing is ever lost. "off" compresses nothing.
-    weights : "auto" codes constant weights where their decoder keeps up with the layer, so that it costs no time, and more of them where the
-    network does not fit otherwise or objective="memory" asks for it; "coded" takes the fewest bytes, whatever time that costs; "dense" codes
-    nothing. Results are the same to the bit.
-    database : folder that `tvm_ergo.tune` (``tvm-ergo tune --out``) wrote: chip functions found in it are carried out as planned there, with the same
-    results; others as ever. Made for another chip, compiler, model or for more memory, it is refused; so are
-    weights, objective and compression other than their defaults and than those it was tuned with.
+    compression : "auto" compresses tensors that wait where the network does not fit otherwise, or objective="memory"
+    gains by it; it measures them on the calibration data (give some for quantized models too). Data denser than those
+    lose low bits, tile by tile, and a run counts that. "lossless" reserves the worst case instead, so that nothing is
+    ever lost. "off" compresses nothing.
+    weights : "auto" codes constant weights where their decoder keeps up with the layer, so that it costs no time, and
+    more of them where the network does not fit otherwise or objective="memory" asks for it; "coded" takes the fewest
+    bytes, whatever time that costs; "dense" codes nothing. Results are the same to the bit.
+    database : folder that `tvm_ergo.tune` (``tvm-ergo tune --out``) wrote: chip functions found in it are carried out
+    as planned there, with the same results; others as ever. Made for another chip, compiler, model or for more memory,
+    it is refused; so are weights, objective and compression other than their defaults and than those it was tuned with.
     progress : ``progress(step, done, total)``, called on long work.
 
-    Errors: AccuracyError (strict_accuracy), DatabaseError (see database), ModelError (model unreadable), CalibrationError (missing or unusable data), OutOfMemoryError (does not fit),
-    UnsupportedError (strict, or stream without a picture), TargetError (unknown chip), InputError (an option of a wrong type or value).
-    """
+    Errors: AccuracyError (strict_accuracy), DatabaseError (see database), ModelError (model unreadable),
+    CalibrationError (missing or unusable data), OutOfMemoryError (does not fit), UnsupportedError (strict, or stream
+    without a picture), TargetError (unknown chip), InputError (an option of a wrong type or value)."""
     quantize, progress = given.quantization("quantize", quantize), given.callback("progress", progress)
     stream, strict = given.flag("stream", stream), given.flag("strict", strict)
     strict_accuracy = given.positive("strict_accuracy", strict_accuracy)
-    objective, compression = given.choice("objective", objective, Objective), given.choice("compression", compression, Compression)
+    objective, compression = (
+        given.choice("objective", objective, Objective),
+        given.choice("compression", compression, Compression),
+    )
     weights = given.choice("weights", weights, Weights)
     input_shapes, batch = given.shapes(input_shapes), given.whole_number("batch", batch)
     chip = chip_of_target(target)
@@ -100,12 +132,32 @@ def compile(model, *, target: str | Path | tvm.target.Target | Chip = "ergo", ca
     if tuned is not None:
         tuned.check(chip)
         asked = {"weights": weights, "objective": objective, "compression": compression}
-        tuned.check_options(**{name: value.value for name, value in asked.items() if value not in (Weights.AUTO, Objective.LATENCY, Compression.AUTO)})
-    imported = frontend.load(model, input_shapes=input_shapes, batch=batch, example_inputs=example_inputs, calibration=calibration)
+        tuned.check_options(
+            **{
+                name: value.value
+                for name, value in asked.items()
+                if value not in (Weights.AUTO, Objective.LATENCY, Compression.AUTO)
+            }
+        )
+    imported = frontend.load(
+        model, input_shapes=input_shapes, batch=batch, example_inputs=example_inputs, calibration=calibration
+    )
     if hasattr(calibration, "__next__"):
         calibration = list(calibration)  # quantizing and measuring both look at it
-    options = PipelineOptions(chip, renamed(calibration, imported), quantize, strict, progress, (equalized := []).append,
-                              objective, (projected := []).append, stream, compression, weights, tuned)
+    options = PipelineOptions(
+        chip,
+        renamed(calibration, imported),
+        quantize,
+        strict,
+        progress,
+        (equalized := []).append,
+        objective,
+        (projected := []).append,
+        stream,
+        compression,
+        weights,
+        tuned,
+    )
     reference = run_stages(imported.mod, options, until="normalize")
     quantized = run_stages(reference, options, start="quantize", until="quantize")
     lowered, chain, mod = None, None, quantized
@@ -117,11 +169,30 @@ def compile(model, *, target: str | Path | tvm.target.Target | Chip = "ergo", ca
     with host_build():
         executable = tvm.relax.build(mod, target_of_chip(chip), relax_pipeline=None)
         module = executable.jit()
-    compiled = CompiledModel(module, chip, imported.inputs, imported.outputs, tuple(fallbacks_of(lowered)), imported.source,
-                         quantized=quantized, lowered=lowered, reference=reference, executable=executable,
-                         equalized=equalized[0] if equalized else None, projection=projected[0] if projected else None,
-                         sample=_first_sample(calibration, imported), chain=chain, states=imported.states)
-    if options.calibration is not None and compiled.programs and not imported.states and not is_integer(reference) and not is_quantized(reference):
+    compiled = CompiledModel(
+        module,
+        chip,
+        imported.inputs,
+        imported.outputs,
+        tuple(fallbacks_of(lowered)),
+        imported.source,
+        quantized=quantized,
+        lowered=lowered,
+        reference=reference,
+        executable=executable,
+        equalized=equalized[0] if equalized else None,
+        projection=projected[0] if projected else None,
+        sample=_first_sample(calibration, imported),
+        chain=chain,
+        states=imported.states,
+    )
+    if (
+        options.calibration is not None
+        and compiled.programs
+        and not imported.states
+        and not is_integer(reference)
+        and not is_quantized(reference)
+    ):
         data = list(samples_of(reference, options.calibration, quantize.samples))
         names = dict(zip(imported.parameters, (i.name for i in imported.inputs)))
         samples = [{names.get(n, n): a for n, a in sample.items()} for sample in telling_samples(data)]
@@ -130,7 +201,8 @@ def compile(model, *, target: str | Path | tvm.target.Target | Chip = "ergo", ca
 
 
 def renamed(calibration, imported: frontend.Imported):
-    """Calibration samples by the model's input names, renamed to the parameters of its function (names made identifiers); with the states before each."""
+    """Calibration samples by the model's input names, renamed to the parameters of its function (names made
+    identifiers); with the states before each."""
     return carried(_renamed(calibration, imported), imported)
 
 
@@ -148,7 +220,8 @@ def _renamed(calibration, imported: frontend.Imported):
 
 
 def _first_sample(calibration, imported: frontend.Imported) -> dict | None:
-    """One calibration input by the model's input names, for the comparison of layers; None where it cannot be had twice."""
+    """One calibration input by the model's input names, for the comparison of layers; None where it cannot be had
+    twice."""
     names = [i.name for i in imported.inputs]
     if isinstance(calibration, dict):
         return {name: np.asarray(calibration[name])[:1] for name in names if name in calibration} or None

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import tvm
 from tvm import relax
+
 from tvm_ergo import container
 from tvm_ergo.accuracy import Accuracy
 from tvm_ergo.chain import Chain
@@ -32,13 +33,13 @@ from tvm_ergo.target.errors import InputError, ProgramError
 from tvm_ergo.target.limits import parsed_json
 from tvm_ergo.target.program import Program
 
-
 _making = threading.Lock()  # a virtual machine looks its functions up in runtime modules, which models may share
 
 
 @dataclass(frozen=True)
 class RunResult:
-    """outputs : arrays by the model's output names. calls : every call of the chip, in order, with its trace. states : what the run leaves to the next one."""
+    """outputs : arrays by the model's output names. calls : every call of the chip, in order, with its trace. states :
+    what the run leaves to the next one."""
 
     outputs: dict[str, np.ndarray]
     calls: tuple[ChipCall, ...]
@@ -51,7 +52,8 @@ class RunResult:
 
     @property
     def compressed(self) -> list[dict]:
-        """What the chip compressed: symbol, node, name, tiles, reduced (tiles that lost low bits), by_dropped[d] (tiles that lost d)."""
+        """What the chip compressed: symbol, node, name, tiles, reduced (tiles that lost low bits), by_dropped[d] (tiles
+        that lost d)."""
         return [{"symbol": call.symbol, **count.to_json()} for call in self.calls for count in call.compressed]
 
 
@@ -59,14 +61,16 @@ class RunResult:
 class CompiledModel:
     """A network compiled for a chip.
 
-    module : the TVM runtime module; None where a file held no library, or it was not to be loaded. chip : what it was compiled for. inputs, outputs : names, shapes, dtypes of the source model.
-    fallbacks : operators on the host CPU, with reason and remedy. source : the model's file. quantized, lowered : the Relax module
-    after quantization and in the integer dialect; reference : the network before quantization, in normal form; executable : TVM's;
-    equalized : the float network whose tensors the chip's stand for (None: reference); projection : what became of the tensors kept in
-    fewer channels (None: not asked for); sample : one calibration input by
-    name. All None in a loaded model. library : the shared library that a loaded model came from. chain : what runs instead of a module where nothing but
-    Programs does the work (`tvm_ergo.chain`). carried : bytes of a file's Programs, by symbol. states : tensors that live from one run to the next. accuracy : what
-    quantization lost (None: nothing was quantized here).
+    module : the TVM runtime module; None where a file held no library, or it was not to be loaded. chip : what it was
+    compiled for. inputs, outputs : names, shapes, dtypes of the source model.
+    fallbacks : operators on the host CPU, with reason and remedy. source : the model's file. quantized, lowered : the
+    Relax module after quantization and in the integer dialect; reference : the network before quantization, in normal
+    form; executable : TVM's;
+    equalized : the float network whose tensors the chip's stand for (None: reference); projection : what became of the
+    tensors kept in fewer channels (None: not asked for); sample : one calibration input by name. All None in a loaded
+    model. library : the shared library that a loaded model came from. chain : what runs instead of a module where
+    nothing but Programs does the work (`tvm_ergo.chain`). carried : bytes of a file's Programs, by symbol. states :
+    tensors that live from one run to the next. accuracy : what quantization lost (None: nothing was quantized here).
     """
 
     module: tvm.runtime.Module | None
@@ -92,8 +96,10 @@ class CompiledModel:
         def listed(tensors):
             return ", ".join(map(str, tensors))
 
-        return (f"CompiledModel({self.source or 'module'} for {self.chip.name}: ({listed(self.inputs)}) -> ({listed(self.outputs)}); "
-                f"{len(self.programs)} programs, {len(self.fallbacks)} operators on the host CPU)")
+        return (
+            f"CompiledModel({self.source or 'module'} for {self.chip.name}: ({listed(self.inputs)}) -> ({listed(self.outputs)}); "
+            f"{len(self.programs)} programs, {len(self.fallbacks)} operators on the host CPU)"
+        )
 
     @cached_property
     def programs(self) -> dict[str, Program]:
@@ -111,10 +117,14 @@ class CompiledModel:
 
     @cached_property
     def _steps(self) -> Chain | None:
-        """The chain, ready to run: to the bit what a virtual machine gives, without its time. None where operators stay on the host."""
+        """The chain, ready to run: to the bit what a virtual machine gives, without its time. None where operators stay
+        on the host."""
         if self.chain is None or isinstance(self.chain, Chain):
             return self.chain
-        types = [[(tuple(t.shape), t.dtype) for t in tensors] for tensors in (self.inputs + self.states, self.outputs + self.states)]
+        types = [
+            [(tuple(t.shape), t.dtype) for t in tensors]
+            for tensors in (self.inputs + self.states, self.outputs + self.states)
+        ]
         return Chain.of(self.chain, *types, self._program_bytes, self.programs, self.source)
 
     @cached_property
@@ -136,24 +146,28 @@ class CompiledModel:
             self._idle.append(machine)
 
     def run(self, inputs: dict[str, np.ndarray] | np.ndarray) -> RunResult:
-        """One inference. ``inputs``: arrays by input name, of exactly the shape and dtype; for a model with one input, the array. Any number of threads
-        may call it at a time (docs/reliability.md).
+        """One inference. ``inputs``: arrays by input name, of exactly the shape and dtype; for a model with one input,
+        the array. Any number of threads may call it at a time (docs/reliability.md).
 
-        Errors: InputError for a missing or unknown name, a wrong shape or dtype, or (where the chip computes) a value that is not finite; ProgramError where
-        the model has operators on the host and was loaded with ``programs_only``.
-        """
+        Errors: InputError for a missing or unknown name, a wrong shape or dtype, or (where the chip computes) a value
+        that is not finite; ProgramError where the model has operators on the host and was loaded with
+        ``programs_only``."""
         if self.module is None and self.chain is None:
-            raise ProgramError("the model does not run by its Programs alone", where=self.source, available=self._why_not_alone,
-                               remedy="give the model file (.onnx, .tflite); or, if you trust whoever made this one, `tvm-ergo run` it without --programs-only "
-                                      "(load it without programs_only): the machine code in it then runs")
+            raise ProgramError(
+                "the model does not run by its Programs alone",
+                where=self.source,
+                available=self._why_not_alone,
+                remedy="give the model file (.onnx, .tflite); or, if you trust whoever made this one, `tvm-ergo run` it without --programs-only "
+                "(load it without programs_only): the machine code in it then runs",
+            )
         with self.kept.turn if self.states else nullcontext():
             arrays = self.check_inputs(inputs)
             with record() as calls:
                 values = self._on_machine(arrays) if self._steps is None else self._steps.run(arrays)
             names = [t.name for t in (*self.outputs, *self.states)]
             found = list(zip(names, values, strict=True))
-            self.kept.values = dict(found[len(self.outputs):])
-        return RunResult(dict(found[:len(self.outputs)]), tuple(calls), dict(self.kept.values))
+            self.kept.values = dict(found[len(self.outputs) :])
+        return RunResult(dict(found[: len(self.outputs)]), tuple(calls), dict(self.kept.values))
 
     @cached_property
     def kept(self) -> Kept:
@@ -179,29 +193,43 @@ class CompiledModel:
             return [tensor.numpy() for tensor in compat.flatten_result(result)]
 
     def check_inputs(self, inputs: dict[str, np.ndarray] | np.ndarray) -> list[np.ndarray]:
-        """The inputs in the model's order, and behind them the states: as the last run left them, where they are not given. Errors: InputError."""
+        """The inputs in the model's order, and behind them the states: as the last run left them, where they are not
+        given. Errors: InputError."""
         listing = ", ".join(map(str, self.inputs))
         if not isinstance(inputs, dict):
             if len(self.inputs) != 1:
-                raise InputError("the model has several inputs", required=f"a dict by name: {listing}", available=type(inputs).__name__)
+                raise InputError(
+                    "the model has several inputs",
+                    required=f"a dict by name: {listing}",
+                    available=type(inputs).__name__,
+                )
             inputs = {self.inputs[0].name: inputs}
         if self.states:
             inputs = {**self.kept.values, **inputs}
         names = {i.name for i in (*self.inputs, *self.states)}
         if set(inputs) != names:
-            raise InputError("the inputs are not those of the model", required=listing, available=", ".join(map(str, inputs)) or "none")
+            raise InputError(
+                "the inputs are not those of the model",
+                required=listing,
+                available=", ".join(map(str, inputs)) or "none",
+            )
         finite = bool(self.programs)  # the host knows NaN and infinity
         return [checked_input(info, inputs[info.name], finite) for info in (*self.inputs, *self.states)]
 
     def run_float(self, inputs: dict[str, np.ndarray] | np.ndarray) -> list[np.ndarray]:
-        """Outputs of the network before quantization, evaluated in float by NumPy; states are read and not changed. Errors: InputError, also in a loaded model."""
+        """Outputs of the network before quantization, evaluated in float by NumPy; states are read and not changed.
+        Errors: InputError, also in a loaded model."""
         feeds = self.reference_inputs(inputs)  # first: it says so where there is no float network
-        return self._interpreter.run(feeds)[:len(self.outputs)]
+        return self._interpreter.run(feeds)[: len(self.outputs)]
 
     def reference_inputs(self, inputs: dict[str, np.ndarray] | np.ndarray) -> dict[str, np.ndarray]:
         """The checked inputs under the names of the reference module's parameters."""
         if self.reference is None:
-            raise InputError("a loaded model does not hold the float network", where=self.source, remedy="compile from the model file")
+            raise InputError(
+                "a loaded model does not hold the float network",
+                where=self.source,
+                remedy="compile from the model file",
+            )
         return dict(zip((str(p.name) for p in self.reference["main"].params), self.check_inputs(inputs)))
 
     @cached_property
@@ -217,17 +245,27 @@ class CompiledModel:
 
     def to_bytes(self) -> bytes:
         """The file that `save` writes."""
-        meta = {"chip": self.chip.to_json(), "source": self.source, "inputs": [asdict(i) for i in self.inputs],
-                "outputs": [asdict(o) for o in self.outputs], "fallbacks": [asdict(f) for f in self.fallbacks]}
+        meta = {
+            "chip": self.chip.to_json(),
+            "source": self.source,
+            "inputs": [asdict(i) for i in self.inputs],
+            "outputs": [asdict(o) for o in self.outputs],
+            "fallbacks": [asdict(f) for f in self.fallbacks],
+        }
         if self.states:
             meta["states"] = [stored_state(s) for s in self.states]
         head = {"meta": json.dumps(meta).encode()}
         if self.chain is not None:
             chain = self.chain.data if isinstance(self.chain, Chain) else self.chain
-            return container.packed({**head, "chain": json.dumps(chain).encode(), **container.program_sections(self._program_bytes, None)})
-        # `module` may hold a library linked for this process only, which cannot be written: the executable or the file's bytes can
+            return container.packed(
+                {**head, "chain": json.dumps(chain).encode(), **container.program_sections(self._program_bytes, None)}
+            )
+        # `module` may hold a library linked for this process only, which cannot be written: the executable or the
+        # file's bytes can
         library = self.library or container.library_bytes(self.executable or self.module)
-        return container.packed({**head, "library": library, **container.program_sections(self._program_bytes, library)})
+        return container.packed(
+            {**head, "library": library, **container.program_sections(self._program_bytes, library)}
+        )
 
     @property
     def is_code(self) -> bool:
@@ -237,16 +275,19 @@ class CompiledModel:
     @property
     def _why_not_alone(self) -> str:
         hosts = ", ".join(sorted({f.op for f in self.fallbacks})[:8])
-        return f"host operators: {hosts}" if hosts else "a library, as all files of the format's first version have; compiled again it may need none"
+        return (
+            f"host operators: {hosts}"
+            if hosts
+            else "a library, as all files of the format's first version have; compiled again it may need none"
+        )
 
     @classmethod
     def load(cls, path: str | Path, *, programs_only: bool = False) -> CompiledModel:
         """Reads what `save` wrote.
 
-        A file with host operators holds a shared library, which is machine code: loading it runs what its maker wrote. programs_only : never load one;
-        such a model can be looked at, not run. Files without host operators hold no code. Errors: ProgramError if the file cannot be read, is no such file,
-        or any of its bits changed.
-        """
+        A file with host operators holds a shared library, which is machine code: loading it runs what its maker wrote.
+        programs_only : never load one; such a model can be looked at, not run. Files without host operators hold no
+        code. Errors: ProgramError if the file cannot be read, is no such file, or any of its bits changed."""
         return cls._of(container.read(Path(path)), str(path), programs_only)
 
     @classmethod
@@ -256,20 +297,37 @@ class CompiledModel:
         try:
             carried = container.programs_in(sections)
         except (ValueError, TypeError) as error:
-            raise ProgramError(f"the model file lacks a part: {error}", where=path, remedy="compile the model again") from None
+            raise ProgramError(
+                f"the model file lacks a part: {error}", where=path, remedy="compile the model again"
+            ) from None
         if library is None:
             if "chain" not in sections:
-                raise ProgramError("the model file lacks a part: it has neither a chain of Programs nor a library", where=path, remedy="compile the model again")
+                raise ProgramError(
+                    "the model file lacks a part: it has neither a chain of Programs nor a library",
+                    where=path,
+                    remedy="compile the model again",
+                )
             chain = _chain(sections["chain"], found, carried, path)
         module = None if library is None or programs_only else container.library_module(library)
         # what a library holds is what it runs, whatever the file says of places
-        return cls(module, found.chip, found.inputs, found.outputs, found.fallbacks, found.source, library=library, chain=chain,
-                   carried=carried if module is None else None, states=found.states)
+        return cls(
+            module,
+            found.chip,
+            found.inputs,
+            found.outputs,
+            found.fallbacks,
+            found.source,
+            library=library,
+            chain=chain,
+            carried=carried if module is None else None,
+            states=found.states,
+        )
 
     # ---- copies ----
     def __reduce__(self):
-        """Pickled as the file that `save` writes: another process has the model as `load` gives it, its states as before the first run. Like every pickle it is for processes that
-        trust each other: one with host operators holds machine code."""
+        """Pickled as the file that `save` writes: another process has the model as `load` gives it, its states as
+        before the first run. Like every pickle it is for processes that trust each other: one with host operators holds
+        machine code."""
         return _unpickled, (self.to_bytes(), self.module is None and self.chain is None)
 
     def __copy__(self) -> CompiledModel:
@@ -293,9 +351,14 @@ def _chain(content: bytes, found: Meta, carried: dict[str, bytes], path: str) ->
     try:
         data = parsed_json(content)
     except ValueError as error:
-        raise ProgramError(f"the chain of the model's Programs is not JSON: {error}", where=path, remedy="compile the model again") from None
+        raise ProgramError(
+            f"the chain of the model's Programs is not JSON: {error}", where=path, remedy="compile the model again"
+        ) from None
     programs = {symbol: Program.from_bytes(content) for symbol, content in carried.items()}
-    types = [[(tuple(t.shape), t.dtype) for t in tensors] for tensors in (found.inputs + found.states, found.outputs + found.states)]
+    types = [
+        [(tuple(t.shape), t.dtype) for t in tensors]
+        for tensors in (found.inputs + found.states, found.outputs + found.states)
+    ]
     return Chain.of(data, *types, carried, programs, path)
 
 
@@ -317,14 +380,26 @@ def checked_input(info: TensorInfo, value, finite: bool) -> np.ndarray:
     try:
         array = np.asarray(value)
     except ValueError as error:
-        raise InputError("an input is no array", where=f"input {info.name!r}", required=f"{info.dtype}{list(info.shape)}",
-                         available=str(error)) from None
+        raise InputError(
+            "an input is no array",
+            where=f"input {info.name!r}",
+            required=f"{info.dtype}{list(info.shape)}",
+            available=str(error),
+        ) from None
     array = array.astype(array.dtype.newbyteorder("="), copy=False)
     if array.dtype.name != info.dtype or array.shape != tuple(info.shape):
-        raise InputError("an input has the wrong shape or dtype", where=f"input {info.name!r}", required=info.content,
-                         available=f"{array.dtype.name}{list(array.shape)}", remedy=_remedy(info, array))
+        raise InputError(
+            "an input has the wrong shape or dtype",
+            where=f"input {info.name!r}",
+            required=info.content,
+            available=f"{array.dtype.name}{list(array.shape)}",
+            remedy=_remedy(info, array),
+        )
     if finite and array.dtype.kind == "f" and not np.isfinite(array).all():
-        raise InputError("an input holds NaN or infinite values", where=f"input {info.name!r}",
-                         available=f"{int((~np.isfinite(array)).sum())} of {array.size} values",
-                         remedy=INFINITE_MASK if np.isneginf(array[~np.isfinite(array)]).all() else "")
+        raise InputError(
+            "an input holds NaN or infinite values",
+            where=f"input {info.name!r}",
+            available=f"{int((~np.isfinite(array)).sum())} of {array.size} values",
+            remedy=INFINITE_MASK if np.isneginf(array[~np.isfinite(array)]).all() else "",
+        )
     return np.asarray(array, order="C")  # ascontiguousarray would make rank 0 rank 1

@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+
 import tvm_ergo
 from tvm_ergo import zoo
 from tvm_ergo.cli.common import report_console
@@ -33,8 +34,10 @@ def accuracy(run, images: np.ndarray, labels: np.ndarray, description: str) -> f
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, default=Path("demo-out"), help="folder for the report, the trace and the compiled model")
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument(
+        "--out", type=Path, default=Path("demo-out"), help="folder for the report, the trace and the compiled model"
+    )
     arguments = parser.parse_args(argv)
     arguments.out.mkdir(parents=True, exist_ok=True)
     console = report_console()
@@ -44,21 +47,35 @@ def main(argv: list[str] | None = None) -> None:
     compiled = tvm_ergo.compile(str(zoo.DIGITS_MODEL), target="ergo", calibration={"image": train_images[:128]})
     console.print(f"compiled {zoo.DIGITS_MODEL.name} for {compiled.chip.name} in {time.perf_counter() - start:.1f} s")
 
-    on_chip = accuracy(lambda feeds: list(compiled.run(feeds).outputs.values()), test_images, test_labels, "emulated chip")
+    on_chip = accuracy(
+        lambda feeds: list(compiled.run(feeds).outputs.values()), test_images, test_labels, "emulated chip"
+    )
     in_float = accuracy(compiled.run_float, test_images, test_labels, "float network")
-    console.print(f"accuracy on {len(test_labels)} test images: emulated chip (int8) {on_chip:.1f} %, float network {in_float:.1f} %\n")
+    console.print(
+        f"accuracy on {len(test_labels)} test images: emulated chip (int8) {on_chip:.1f} %, float network {in_float:.1f} %\n"
+    )
 
-    report = build_report(zoo.DIGITS_MODEL.name, compiled.programs, compiled.chip, host=compiled.fallbacks, inputs=compiled.inputs,
-                          outputs=compiled.outputs)
-    print_report(report, console, layers=False)  # what the report files hold besides would fill some pages of a terminal
+    report = build_report(
+        zoo.DIGITS_MODEL.name,
+        compiled.programs,
+        compiled.chip,
+        host=compiled.fallbacks,
+        inputs=compiled.inputs,
+        outputs=compiled.outputs,
+    )
+    print_report(
+        report, console, layers=False
+    )  # what the report files hold besides would fill some pages of a terminal
     report = report.model_copy(update={"errors": compare_layers(compiled, {"image": test_images[:1]})})
 
     compiled.save(arguments.out / "digits.ergo")
     write_atomically(arguments.out / "report.html", html_page(report))
     write_atomically(arguments.out / "report.json", report.model_dump_json(indent=1))
     write_atomically(arguments.out / "trace.json", json.dumps(merged_chrome_trace(compiled.programs, compiled.chip)))
-    console.print(f"\n{arguments.out}/report.html   the same, layer by layer, with the memory map over time and where quantization errors enter\n{arguments.out}/report.json   the figures\n"
-                  f"{arguments.out}/trace.json    for ui.perfetto.dev\n{arguments.out}/digits.ergo   for: tvm-ergo run {arguments.out}/digits.ergo --random 0")
+    console.print(
+        f"\n{arguments.out}/report.html   the same, layer by layer, with the memory map over time and where quantization errors enter\n{arguments.out}/report.json   the figures\n"
+        f"{arguments.out}/trace.json    for ui.perfetto.dev\n{arguments.out}/digits.ergo   for: tvm-ergo run {arguments.out}/digits.ergo --random 0"
+    )
 
 
 if __name__ == "__main__":

@@ -1,9 +1,8 @@
 """What `import tvm` opens: target tags, global functions, the BYOC hook, and build pipelines that know the chip.
 
-Runs inside ``import tvm`` (entry point group ``tvm.backends``), so it imports nothing heavy: every function registered here
-imports its implementation when it is first called. The private parts of TVM this product leans on are used here only:
-``relax.pipeline.PIPELINE_MAP``, ``tirx.compilation_pipeline.PIPELINE_MAP``.
-"""
+Runs inside ``import tvm`` (entry point group ``tvm.backends``), so it imports nothing heavy: every function registered
+here imports its implementation when it is first called. The private parts of TVM this product leans on are used here
+only: ``relax.pipeline.PIPELINE_MAP``, ``tirx.compilation_pipeline.PIPELINE_MAP``."""
 
 from __future__ import annotations
 
@@ -57,7 +56,8 @@ def _compile_relax_functions(functions, options, constant_names):
 
 
 def _build_prim_functions(mod, target):
-    """Device code generator of the kind ext_dev: functions already compiled by `tvm_ergo.codegen.tir` -> one runtime module."""
+    """Device code generator of the kind ext_dev: functions already compiled by `tvm_ergo.codegen.tir` -> one runtime
+    module."""
     from tvm_ergo.codegen.tir.build import module_of_compiled
 
     return module_of_compiled(mod, target)
@@ -104,6 +104,7 @@ def _dispatching_relax(standard):
 
     def factory(**options):
         import tvm
+
         from tvm_ergo.target.tags import is_ergo
 
         otherwise = standard(**options)
@@ -119,10 +120,12 @@ def _dispatching_relax(standard):
 
 
 def _dispatching_tir(standard):
-    """A TIR pipeline factory that first turns functions bound to an Ergo target into Programs, then runs ``standard`` on the rest."""
+    """A TIR pipeline factory that first turns functions bound to an Ergo target into Programs, then runs ``standard``
+    on the rest."""
 
     def factory(**options):
         import tvm
+
         from tvm_ergo.target.tags import is_ergo
 
         otherwise, finalize_host, finalize_device = standard(**options)
@@ -130,8 +133,10 @@ def _dispatching_tir(standard):
         @tvm.transform.module_pass(opt_level=0)
         def _pipeline(mod, _context):
             # a Relax function never belongs here, whatever the target: TVM would fail on it later, without saying why
-            if not any(isinstance(f, tvm.relax.Function) or (f.attrs is not None and is_ergo(f.attrs.get("target", None)))
-                       for f in mod.functions.values()):
+            if not any(
+                isinstance(f, tvm.relax.Function) or (f.attrs is not None and is_ergo(f.attrs.get("target", None)))
+                for f in mod.functions.values()
+            ):
                 return otherwise(mod)
             from tvm_ergo.codegen.tir.build import compile_prim_functions, join
 

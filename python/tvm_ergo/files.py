@@ -1,8 +1,8 @@
 """Writing results: to a temporary name beside the target, then rename, so that nobody ever sees half a file.
 
-A process that is killed in between leaves its temporary file behind; the next write to the same target removes it. Such a file's name says which
-process on which machine wrote it, and a writer holds a lock on its file: only what a dead process of this machine left, unlocked, is removed.
-"""
+A process that is killed in between leaves its temporary file behind; the next write to the same target removes it. Such
+a file's name says which process on which machine wrote it, and a writer holds a lock on its file: only what a dead
+process of this machine left, unlocked, is removed."""
 
 from __future__ import annotations
 
@@ -24,18 +24,19 @@ SUFFIX = ".ergo-part"
 def write_atomically(path: str | Path, data: bytes | str) -> Path:
     """Writes ``data`` to ``path`` or leaves ``path`` as it was.
 
-    A file that was there keeps its mode and owner. A link stays a link: the file it points to is written. A device or pipe is written into, never replaced by a file.
-    Errors: OutputError where the folder does not exist or cannot be written.
-    """
+    A file that was there keeps its mode and owner. A link stays a link: the file it points to is written. A device or
+    pipe is written into, never replaced by a file. Errors: OutputError where the folder does not exist or cannot be
+    written."""
     write_together([(path, data)])
     return Path(path)
 
 
 def write_together(results: Iterable[tuple[str | Path, bytes | str]]) -> None:
-    """Writes every ``(path, data)``, each as `write_atomically` does, or leaves every file as it was: all are complete beside their targets before one is renamed.
+    """Writes every ``(path, data)``, each as `write_atomically` does, or leaves every file as it was: all are complete
+    beside their targets before one is renamed.
 
-    What goes into devices and pipes is gone, so they come before the renaming. Errors: OutputError, of the first that cannot be written.
-    """
+    What goes into devices and pipes is gone, so they come before the renaming. Errors: OutputError, of the first that
+    cannot be written."""
     staged: list[tuple[Path, str, Path]] = []
     with contextlib.ExitStack() as opened:
         try:
@@ -54,8 +55,12 @@ def write_together(results: Iterable[tuple[str | Path, bytes | str]]) -> None:
             for path, temporary, target in staged:
                 os.replace(temporary, target)
         except (OSError, ValueError) as error:  # ValueError: a name no file can have
-            raise OutputError(f"cannot write {path}", where=str(path), available=str(getattr(error, "strerror", None) or error),
-                              remedy="give a path in an existing folder you may write to, with enough free space") from error
+            raise OutputError(
+                f"cannot write {path}",
+                where=str(path),
+                available=str(getattr(error, "strerror", None) or error),
+                remedy="give a path in an existing folder you may write to, with enough free space",
+            ) from error
         finally:  # also when interrupted
             for _, temporary, _ in staged:
                 if os.path.exists(temporary):
@@ -79,13 +84,17 @@ def _stage(path: Path, payload: bytes, staged: list[tuple[Path, str, Path]]):
 
 
 def _as_before(file: int, target: Path) -> None:
-    """Mode, owner and group of the file that is replaced, as far as this user may give them; of a new file, what the umask leaves."""
+    """Mode, owner and group of the file that is replaced, as far as this user may give them; of a new file, what the
+    umask leaves."""
     try:
         old = os.stat(target)
     except OSError:
         os.fchmod(file, 0o666 & ~_umask())
         return
-    for owner, group in ((old.st_uid, -1), (-1, old.st_gid)):  # apart: a user may give a file to another of their groups, but not to another user
+    for owner, group in (
+        (old.st_uid, -1),
+        (-1, old.st_gid),
+    ):  # apart: a user may give a file to another of their groups, but not to another user
         with contextlib.suppress(OSError):
             os.fchown(file, owner, group)
     mode = stat.S_IMODE(old.st_mode) & 0o777
@@ -134,7 +143,7 @@ def _is_special(path: Path) -> bool:
 def _write_all(file, payload: bytes) -> None:
     rest = memoryview(payload)
     while rest:
-        rest = rest[file.write(rest):]
+        rest = rest[file.write(rest) :]
 
 
 def check_writable(path: str | Path) -> None:
@@ -159,12 +168,17 @@ def check_writable(path: str | Path) -> None:
     else:
         problem = _cannot_begin(path)
     if problem:
-        raise OutputError(f"cannot write {path}", where=str(path), available=problem,
-                          remedy="give a path in an existing folder you may write to")
+        raise OutputError(
+            f"cannot write {path}",
+            where=str(path),
+            available=problem,
+            remedy="give a path in an existing folder you may write to",
+        )
 
 
 def _cannot_begin(path: Path) -> str | None:
-    """What goes wrong when writing is begun: rights do not tell for the superuser, nor of folders that take no files (``/proc``). Nothing is left, nothing written."""
+    """What goes wrong when writing is begun: rights do not tell for the superuser, nor of folders that take no files
+    (``/proc``). Nothing is left, nothing written."""
     try:
         if path.is_socket():
             return "it is a socket"
@@ -172,7 +186,9 @@ def _cannot_begin(path: Path) -> str | None:
             os.close(os.open(path, os.O_WRONLY | os.O_NONBLOCK))
         elif not _is_special(path):
             target = Path(os.path.realpath(path))
-            handle, temporary = tempfile.mkstemp(prefix=_prefix(target) + f"{os.getpid()}.", suffix=SUFFIX, dir=target.parent)
+            handle, temporary = tempfile.mkstemp(
+                prefix=_prefix(target) + f"{os.getpid()}.", suffix=SUFFIX, dir=target.parent
+            )
             os.close(handle)
             os.unlink(temporary)
     except (OSError, ValueError) as error:
@@ -182,7 +198,10 @@ def _cannot_begin(path: Path) -> str | None:
 
 def _umask() -> int:
     """Read, not set and set back: another thread may make a file meanwhile."""
-    with contextlib.suppress(OSError, ValueError, StopIteration), open("/proc/self/status", encoding="ascii", errors="replace") as status:
+    with (
+        contextlib.suppress(OSError, ValueError, StopIteration),
+        open("/proc/self/status", encoding="ascii", errors="replace") as status,
+    ):
         return next(int(line.split()[1], 8) for line in status if line.startswith("Umask:"))
     current = os.umask(0o077)  # kernels that do not tell: what is made meanwhile is private
     os.umask(current)

@@ -17,7 +17,20 @@ from tvm_ergo.target.chip import Chip
 from tvm_ergo.target.errors import ProgramError
 from tvm_ergo.target.limits import Declared, parsed_json
 
-DTYPES = ("float32", "int8", "int32", "uint8", "int64", "float64", "int16", "float16", "bool", "uint16", "uint32", "uint64")
+DTYPES = (
+    "float32",
+    "int8",
+    "int32",
+    "uint8",
+    "int64",
+    "float64",
+    "int16",
+    "float16",
+    "bool",
+    "uint16",
+    "uint32",
+    "uint64",
+)
 Dimension = Annotated[int, pydantic.Field(ge=0, lt=1 << 48)]
 
 
@@ -37,7 +50,13 @@ class _Tensor(_Strict):
             raise ValueError(f"tensor {self.name!r} has the dtype {self.dtype[:40]!r}")
         declared.add_tensor(self.shape, 8, f"tensor {self.name!r}")
         quantized = self.scale is not None and self.zero_point is not None and math.isfinite(self.scale)
-        return TensorInfo(self.name, tuple(self.shape), self.dtype, self.scale if quantized else None, self.zero_point if quantized else None)
+        return TensorInfo(
+            self.name,
+            tuple(self.shape),
+            self.dtype,
+            self.scale if quantized else None,
+            self.zero_point if quantized else None,
+        )
 
 
 class _State(_Tensor):
@@ -54,7 +73,10 @@ class _State(_Tensor):
 def stored_state(state: StateInfo) -> dict:
     """What a file says of a state."""
     initial = np.ascontiguousarray(state.initial, np.dtype(state.dtype).newbyteorder("<"))
-    return {**asdict(TensorInfo(state.name, state.shape, state.dtype, state.scale, state.zero_point)), "initial": base64.b64encode(initial.tobytes()).decode()}
+    return {
+        **asdict(TensorInfo(state.name, state.shape, state.dtype, state.scale, state.zero_point)),
+        "initial": base64.b64encode(initial.tobytes()).decode(),
+    }
 
 
 class _Fallback(_Strict):
@@ -75,8 +97,8 @@ class _Meta(_Strict):
 
 @dataclass(frozen=True)
 class Meta:
-    """chip : what it was compiled for. inputs, outputs : the source model's. fallbacks : host operators. source : the model's file. states : what lives from one
-    run to the next."""
+    """chip : what it was compiled for. inputs, outputs : the source model's. fallbacks : host operators. source : the
+    model's file. states : what lives from one run to the next."""
 
     chip: Chip
     inputs: tuple[TensorInfo, ...]
@@ -99,5 +121,12 @@ class Meta:
         except (KeyError, ValueError) as error:
             what = str(error)
         else:
-            return cls(Chip.from_json(meta.chip, path), inputs, outputs, tuple(HostFallback(**f.model_dump()) for f in meta.fallbacks), meta.source, states)
+            return cls(
+                Chip.from_json(meta.chip, path),
+                inputs,
+                outputs,
+                tuple(HostFallback(**f.model_dump()) for f in meta.fallbacks),
+                meta.source,
+                states,
+            )
         raise ProgramError(f"the model file lacks a part: {what[:200]}", where=path, remedy="compile the model again")

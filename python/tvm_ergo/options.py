@@ -1,4 +1,5 @@
-"""What the options of `tvm_ergo.compile`, `explore` and `quantize` may be: one place that says so before any work begins."""
+"""What the options of `tvm_ergo.compile`, `explore` and `quantize` may be: one place that says so before any work
+begins."""
 
 from __future__ import annotations
 
@@ -8,6 +9,7 @@ from numbers import Integral, Real
 from typing import TypeVar
 
 import numpy as np
+
 from tvm_ergo.relay_passes.micro.quantize import QuantizeOptions
 from tvm_ergo.target.errors import InputError
 
@@ -50,7 +52,12 @@ def callback(name: str, value: object) -> Callable | None:
     """Something that can be called, or None. Errors: InputError."""
     if value is None or callable(value):
         return value
-    raise _wrong(name, value, "a function of (step, done, total), or None", f"{name}=lambda step, done, total: print(step, done, total)")
+    raise _wrong(
+        name,
+        value,
+        "a function of (step, done, total), or None",
+        f"{name}=lambda step, done, total: print(step, done, total)",
+    )
 
 
 def text(name: str, value: object) -> str | None:
@@ -85,5 +92,9 @@ def shapes(value: object) -> dict[str, tuple[int, ...]] | None:
 
 
 def _wrong(name: str, value: object, required: str, example: str) -> InputError:
-    shown = f"{value!r:.{MOST_SHOWN}}" if isinstance(value, (str, int, float, type(None))) else f"an object of type {type(value).__name__}"
+    shown = (
+        f"{value!r:.{MOST_SHOWN}}"
+        if isinstance(value, (str, int, float, type(None)))
+        else f"an object of type {type(value).__name__}"
+    )
     return InputError(f"the option {name} cannot be {shown}", required=required, remedy=f"for instance {example}")

@@ -1,8 +1,7 @@
 """The road from any imported module to an executable: one flat list of named stages, each callable alone.
 
-``stages(options)`` is the list; ``run_stages(mod, options, until="partition")`` walks it. TVM's own entry points run the same list:
-``tvm.compile(mod, target="ergo")`` through `build_pipeline`.
-"""
+``stages(options)`` is the list; ``run_stages(mod, options, until="partition")`` walks it. TVM's own entry points run
+the same list: ``tvm.compile(mod, target="ergo")`` through `build_pipeline`."""
 
 from __future__ import annotations
 
@@ -12,8 +11,9 @@ from dataclasses import dataclass, field
 
 import tvm
 from tvm import relax, tirx
-from tvm_ergo.codegen.choices import Weights
+
 from tvm_ergo.codegen.byoc import OBJECTIVE
+from tvm_ergo.codegen.choices import Weights
 from tvm_ergo.codegen.exclusive import exclusively
 from tvm_ergo.codegen.output_tables import OUTPUT_TABLES
 from tvm_ergo.codegen.space import Objective
@@ -32,7 +32,14 @@ from tvm_ergo.relay_passes.micro.quantize import QuantizeOptions, is_quantized
 from tvm_ergo.relay_passes.relax_utils import bindings_of, main_of
 from tvm_ergo.relay_passes.support import analyse
 from tvm_ergo.target.chip import Chip
-from tvm_ergo.target.errors import CalibrationError, InputError, ModelError, OutOfMemoryError, UnsupportedError, restored
+from tvm_ergo.target.errors import (
+    CalibrationError,
+    InputError,
+    ModelError,
+    OutOfMemoryError,
+    UnsupportedError,
+    restored,
+)
 from tvm_ergo.target.machine.kernels.workers import single_threaded_blas
 from tvm_ergo.target.tags import DEFAULT_CHIP, chip_of_target, is_ergo, target_of_chip
 from tvm_ergo.tuning.store import Database, current
@@ -46,12 +53,13 @@ Progress = Callable[[str, int, int], None]
 class PipelineOptions:
     """What the stages need to know.
 
-    chip : the chip compiled for. calibration : inputs for quantizing a float model (see ``micro.calibrate.samples_of``), None if there
-    are none. quantize : choices of the quantization. strict : refuse models of which anything stays on the host.
+    chip : the chip compiled for. calibration : inputs for quantizing a float model (see
+    ``micro.calibrate.samples_of``), None if there are none. quantize : choices of the quantization. strict : refuse
+    models of which anything stays on the host.
     progress : ``progress(step, done, total)``. on_equalized, on_projected : see ``micro.quantize.quantize``.
     objective : what the memory plans are chosen for. stream : the chip receives the picture row by row as it needs it.
-    compression : see `tvm_ergo.waiting`. weights : see `tvm_ergo.weights`. database : tuning results (`tvm_ergo.tuning.store`) that plans are taken from.
-    """
+    compression : see `tvm_ergo.waiting`. weights : see `tvm_ergo.weights`. database : tuning results
+    (`tvm_ergo.tuning.store`) that plans are taken from."""
 
     chip: Chip
     calibration: object = None
@@ -86,21 +94,38 @@ def _normalize(mod: tvm.IRModule, options: PipelineOptions) -> tvm.IRModule:
 
 def _quantize(mod: tvm.IRModule, options: PipelineOptions) -> tvm.IRModule:
     if is_integer(mod) or is_quantized(mod) or not (analyse(main_of(mod)).groups or has_rows(mod)):
-        if options.calibration is not None and (is_integer(mod) or is_quantized(mod)):  # it may be measured on later: what is wrong with it is said now
+        if options.calibration is not None and (
+            is_integer(mod) or is_quantized(mod)
+        ):  # it may be measured on later: what is wrong with it is said now
             for _ in samples_of(mod, options.calibration):
                 pass
         if options.quantize.project_channels is not None:
-            raise InputError("no channels are projected: " + ("nothing of the model runs on the chip" if not is_integer(mod) and not is_quantized(mod)
-                                                             else "the model is quantized already, and it is done before that"),
-                             where="option project_channels (--project-channels)", remedy="give the float model and calibration data, or leave the option out")
+            raise InputError(
+                "no channels are projected: "
+                + (
+                    "nothing of the model runs on the chip"
+                    if not is_integer(mod) and not is_quantized(mod)
+                    else "the model is quantized already, and it is done before that"
+                ),
+                where="option project_channels (--project-channels)",
+                remedy="give the float model and calibration data, or leave the option out",
+            )
         return mod
     if options.calibration is None:
-        raise CalibrationError("the model is in floating point and there is no calibration data to quantize it with",
-                               required="a few typical inputs (about 100)",
-                               remedy="--calibration FILE.npz on the command line, tvm_ergo.compile(model, calibration=inputs) in Python, "
-                                      "or tvm_ergo.quantize(mod, inputs) before tvm.compile")
-    return quantize_module(mod, options.calibration, options.quantize, progress=options.progress, on_equalized=options.on_equalized,
-                           on_projected=options.on_projected)
+        raise CalibrationError(
+            "the model is in floating point and there is no calibration data to quantize it with",
+            required="a few typical inputs (about 100)",
+            remedy="--calibration FILE.npz on the command line, tvm_ergo.compile(model, calibration=inputs) in Python, "
+            "or tvm_ergo.quantize(mod, inputs) before tvm.compile",
+        )
+    return quantize_module(
+        mod,
+        options.calibration,
+        options.quantize,
+        progress=options.progress,
+        on_equalized=options.on_equalized,
+        on_projected=options.on_projected,
+    )
 
 
 def _lower_quantized(mod: tvm.IRModule, options: PipelineOptions) -> tvm.IRModule:
@@ -111,8 +136,10 @@ def _check_strict(mod: tvm.IRModule, options: PipelineOptions) -> tvm.IRModule:
     left = fallbacks_of(mod)
     if options.strict and left:
         listed = "\n".join(f"    {f.node} ({f.op}): {f.reason}; {f.remedy}" for f in left)
-        raise UnsupportedError(f"{len(left)} operators cannot run on the chip:\n{listed}",
-                               remedy="without strict they run on the host CPU; `tvm-ergo ops` lists what the chip supports")
+        raise UnsupportedError(
+            f"{len(left)} operators cannot run on the chip:\n{listed}",
+            remedy="without strict they run on the host CPU; `tvm-ergo ops` lists what the chip supports",
+        )
     return mod
 
 
@@ -131,8 +158,14 @@ def _streamed(mod: tvm.IRModule) -> tvm.IRModule:
     Errors: UnsupportedError if it takes no picture.
     """
     shapes = "nothing of the model runs on the chip"
-    first = next((v.op for _, v in bindings_of(main_of(mod)) if isinstance(v, relax.Call) and isinstance(v.op, tvm.ir.GlobalVar)
-                  and is_chip_function(mod[v.op])), None)
+    first = next(
+        (
+            v.op
+            for _, v in bindings_of(main_of(mod))
+            if isinstance(v, relax.Call) and isinstance(v.op, tvm.ir.GlobalVar) and is_chip_function(mod[v.op])
+        ),
+        None,
+    )
     if first is not None:
         func = mod[first].with_attr(STREAM, 1)
         if graph_of(func).streams:
@@ -140,8 +173,12 @@ def _streamed(mod: tvm.IRModule) -> tvm.IRModule:
             mod[first] = func
             return mod
         shapes = ", ".join(f"{p.name}: {p.ty}" for p in func.params) or "the chip takes no input"
-    raise UnsupportedError("no input can be streamed row by row", required="a picture: an input [1, H, W, C] or [1, C, H, W] of the first chip function",
-                           available=shapes, remedy="compile without stream (--stream)")
+    raise UnsupportedError(
+        "no input can be streamed row by row",
+        required="a picture: an input [1, H, W, C] or [1, C, H, W] of the first chip function",
+        available=shapes,
+        remedy="compile without stream (--stream)",
+    )
 
 
 def _tuned(mod: tvm.IRModule, options: PipelineOptions) -> tvm.IRModule:
@@ -160,9 +197,15 @@ def _codegen(mod: tvm.IRModule, options: PipelineOptions) -> tvm.IRModule:
             return relax.transform.RunCodegen()(mod)
     except OutOfMemoryError as error:
         error, functions = restored(error), dict(chip_functions(mod))
-        advice = speed_advice(functions, options), weights_advice(functions, options), compression_advice(functions, options)
+        advice = (
+            speed_advice(functions, options),
+            weights_advice(functions, options),
+            compression_advice(functions, options),
+        )
         remedy = "; ".join(filter(None, (error.remedy, *advice)))
-        raise OutOfMemoryError(error.what, where=error.where, required=error.required, available=error.available, remedy=remedy) from None
+        raise OutOfMemoryError(
+            error.what, where=error.where, required=error.required, available=error.available, remedy=remedy
+        ) from None
 
 
 @contextlib.contextmanager
@@ -172,19 +215,24 @@ def host_build() -> Iterator[None]:
         yield
     except (RuntimeError, TypeError, ValueError, AssertionError) as error:  # its Python legalizers assert
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        raise UnsupportedError("TVM cannot build an operator that is left to the host CPU", available=(lines or [type(error).__name__])[-1][:300],
-                               remedy="replace the operator or its element type before exporting") from error
+        raise UnsupportedError(
+            "TVM cannot build an operator that is left to the host CPU",
+            available=(lines or [type(error).__name__])[-1][:300],
+            remedy="replace the operator or its element type before exporting",
+        ) from error
 
 
 def _host(mod: tvm.IRModule, options: PipelineOptions) -> tvm.IRModule:
-    """The host's share as scheduled PrimFuncs; sorting and scanning through TVM's own library first, as its default pipeline does."""
+    """The host's share as scheduled PrimFuncs; sorting and scanning through TVM's own library first, as its default
+    pipeline does."""
     dispatch = [relax.backend.DispatchSampling(), relax.backend.DispatchSortScan()]
     with host_build(), compat.host_llvm_target():
         return tvm.transform.Sequential([*dispatch, LegalizeForCPU(), ScheduleForCPU()])(mod)
 
 
 def _virtual_machine(mod: tvm.IRModule, options: PipelineOptions) -> tvm.IRModule:
-    """TVM's own last passes; then every PrimFunc is bound to llvm, so that the TIR pipeline does not take it for the chip's."""
+    """TVM's own last passes; then every PrimFunc is bound to llvm, so that the TIR pipeline does not take it for the
+    chip's."""
     from tvm.relax.pipeline import default_build_pipeline
 
     host = compat.host_llvm_target()
@@ -199,34 +247,54 @@ def _virtual_machine(mod: tvm.IRModule, options: PipelineOptions) -> tvm.IRModul
 
 STAGES = (
     Stage("normalize", "normal form: NHWC, folded, weights constant (docs/architecture.md, section 3)", _normalize),
-    Stage("quantize", "QDQ: every layer's scales and zero points, from calibration data; of a network with attention the integer dialect", _quantize),
-    Stage("lower_quantized", "integer ops relax.ergo.* where the chip can, the source's ops elsewhere", _lower_quantized),
+    Stage(
+        "quantize",
+        "QDQ: every layer's scales and zero points, from calibration data; of a network with attention the integer dialect",
+        _quantize,
+    ),
+    Stage(
+        "lower_quantized", "integer ops relax.ergo.* where the chip can, the source's ops elsewhere", _lower_quantized
+    ),
     Stage("check_strict", "the same; refuses host operators if asked to", _check_strict),
-    Stage("partition", "functions with Codegen=\"ergo\"", _partition),
+    Stage("partition", 'functions with Codegen="ergo"', _partition),
     Stage("tuned", "the same; functions of which there are tuning results carry their plans (tvm_ergo.tuning)", _tuned),
-    Stage("code_weights", "the same; constant weights coded where that costs no time or the memory demands it (tvm_ergo.weights)", code_weights),
-    Stage("compress", "the same; tensors that wait are compressed where the memory demands it (tvm_ergo.waiting)", compress_waiting),
+    Stage(
+        "code_weights",
+        "the same; constant weights coded where that costs no time or the memory demands it (tvm_ergo.weights)",
+        code_weights,
+    ),
+    Stage(
+        "compress",
+        "the same; tensors that wait are compressed where the memory demands it (tvm_ergo.waiting)",
+        compress_waiting,
+    ),
     Stage("codegen", "Programs in runtime modules, called by their symbols", _codegen),
     Stage("host", "PrimFuncs for the host CPU", _host),
     Stage("virtual_machine", "what TVM's virtual machine takes", _virtual_machine),
 )
 
 
-def run_stages(mod: tvm.IRModule, options: PipelineOptions, *, start: str = STAGES[0].name, until: str = STAGES[-1].name) -> tvm.IRModule:
+def run_stages(
+    mod: tvm.IRModule, options: PipelineOptions, *, start: str = STAGES[0].name, until: str = STAGES[-1].name
+) -> tvm.IRModule:
     """``mod`` after the stages ``start`` to ``until``, both included."""
     for _, mod in walk(mod, options, start=start, until=until):
         pass
     return mod
 
 
-def walk(mod: tvm.IRModule, options: PipelineOptions, *, start: str = STAGES[0].name,
-         until: str = STAGES[-1].name) -> Iterator[tuple[str, tvm.IRModule]]:
+def walk(
+    mod: tvm.IRModule, options: PipelineOptions, *, start: str = STAGES[0].name, until: str = STAGES[-1].name
+) -> Iterator[tuple[str, tvm.IRModule]]:
     """The stages' names and results, one by one."""
     names = [stage.name for stage in STAGES]
-    for stage in STAGES[names.index(start): names.index(until) + 1]:
+    for stage in STAGES[names.index(start) : names.index(until) + 1]:
         if options.progress:
             options.progress(stage.name, names.index(stage.name), len(names))
-        with exclusively(), single_threaded_blas():  # small products: threads that wait for each other cost more than they gain, on a busy machine many times
+        with (
+            exclusively(),
+            single_threaded_blas(),
+        ):  # small products: threads that wait for each other cost more than they gain, on a busy machine many times
             mod = stage.run(mod, options)
         yield stage.name, mod
 
@@ -235,8 +303,9 @@ def is_integer(mod: tvm.IRModule) -> bool:
     """Whether the module is in the integer dialect already (or has only functions for the chip)."""
     if "main" not in [gv.name_hint for gv in mod.get_global_vars()]:
         return False
-    return any(is_ergo_call(value) for _, value in bindings_of(main_of(mod))) or \
-        any(isinstance(f, relax.Function) and is_chip_function(f) for f in mod.functions.values())
+    return any(is_ergo_call(value) for _, value in bindings_of(main_of(mod))) or any(
+        isinstance(f, relax.Function) and is_chip_function(f) for f in mod.functions.values()
+    )
 
 
 def fallbacks_of(mod: tvm.IRModule) -> list[HostFallback]:
@@ -251,7 +320,11 @@ def build_pipeline() -> tvm.transform.Pass:
     def _pipeline(mod: tvm.IRModule, _context) -> tvm.IRModule:
         target = tvm.target.Target.current()
         if not any(gv.name_hint == "main" for gv in mod.get_global_vars()):
-            raise ModelError("the module has no function main", available=", ".join(gv.name_hint for gv in mod.get_global_vars()))
-        return run_stages(mod, PipelineOptions(chip_of_target(target if is_ergo(target) else DEFAULT_CHIP), database=current()))
+            raise ModelError(
+                "the module has no function main", available=", ".join(gv.name_hint for gv in mod.get_global_vars())
+            )
+        return run_stages(
+            mod, PipelineOptions(chip_of_target(target if is_ergo(target) else DEFAULT_CHIP), database=current())
+        )
 
     return _pipeline

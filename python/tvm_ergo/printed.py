@@ -12,8 +12,11 @@ _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u
 
 
 def printable(text: str) -> str:
-    r"""``text`` with control characters as ``\x1b`` and the like, but for line ends and tabs; so are those that turn the direction of writing."""
-    return _CONTROLS.sub(lambda found: f"\\x{ord(found[0]):02x}" if ord(found[0]) < 256 else f"\\u{ord(found[0]):04x}", text)
+    r"""``text`` with control characters as ``\x1b`` and the like, but for line ends and tabs; so are those that turn
+    the direction of writing."""
+    return _CONTROLS.sub(
+        lambda found: f"\\x{ord(found[0]):02x}" if ord(found[0]) < 256 else f"\\u{ord(found[0]):04x}", text
+    )
 
 
 def plain(text: str) -> Text:
@@ -22,7 +25,8 @@ def plain(text: str) -> Text:
 
 
 class SafeConsole(Console):
-    """A console to which no name can say anything but itself: control characters are escaped, and square brackets are square brackets."""
+    """A console to which no name can say anything but itself: control characters are escaped, and square brackets are
+    square brackets."""
 
     def __init__(self, **options):
         super().__init__(**{"highlight": False, "markup": False, "emoji": False, **options})

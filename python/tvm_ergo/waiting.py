@@ -1,4 +1,5 @@
-"""The stage that compresses tensors while they wait: whether that is needed, measuring them on calibration data, and the decided plans.
+"""The stage that compresses tensors while they wait: whether that is needed, measuring them on calibration data, and
+the decided plans.
 
 Measuring runs the uncompressed network once on each calibration input, on the emulated chip with memory enough.
 """
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import tvm
 from tvm import relax
+
 from tvm_ergo.codegen.compression import Collector, compress, needs_compression, rows_of
 from tvm_ergo.codegen.graph import Graph
 from tvm_ergo.codegen.plan import make_plan
@@ -43,7 +45,8 @@ class Compression(Enum):
 
 
 def compress_waiting(mod: tvm.IRModule, options: PipelineOptions, collector: Collector | None = None) -> tvm.IRModule:
-    """A partitioned module with compression in the chip functions that need it and gain by it, each with its decided plan.
+    """A partitioned module with compression in the chip functions that need it and gain by it, each with its decided
+    plan.
 
     collector : statistics of the tensors (`measure`); measured here where they are needed and there are none.
     """
@@ -51,7 +54,11 @@ def compress_waiting(mod: tvm.IRModule, options: PipelineOptions, collector: Col
         return mod
     functions = undecided(mod)
     limits = _limits(functions, options)
-    wanting = [name for name, func in functions.items() if limits[name] > 0 and needs_compression(func, options.chip, limits[name], options.objective)]
+    wanting = [
+        name
+        for name, func in functions.items()
+        if limits[name] > 0 and needs_compression(func, options.chip, limits[name], options.objective)
+    ]
     if not wanting:
         return mod
     if options.calibration is None:
@@ -60,17 +67,26 @@ def compress_waiting(mod: tvm.IRModule, options: PipelineOptions, collector: Col
     mod = mod.clone()
     for name in wanting:
         statistics = collector.statistics(name)
-        found, least_bytes = compress(functions[name], options.chip, limits[name], options.objective, statistics,
-                                      lossless=options.compression is Compression.LOSSLESS)
+        found, least_bytes = compress(
+            functions[name],
+            options.chip,
+            limits[name],
+            options.objective,
+            statistics,
+            lossless=options.compression is Compression.LOSSLESS,
+        )
         if found is not None:
             mod[mod.get_global_var(name)] = found.annotated(rows_of(found.decisions, statistics))
         elif least_bytes > limits[name]:  # for the message
-            mod[mod.get_global_var(name)] = functions[name].with_attr(LEAST, options.chip.memory_bytes - limits[name] + least_bytes)
+            mod[mod.get_global_var(name)] = functions[name].with_attr(
+                LEAST, options.chip.memory_bytes - limits[name] + least_bytes
+            )
     return relax.transform.Normalize()(mod)
 
 
 def _limits(functions: dict[str, relax.Function], options: PipelineOptions) -> dict[str, int]:
-    """Memory each chip function may take: the constants of all exist at once. Nothing where these alone exceed it: compression cannot help."""
+    """Memory each chip function may take: the constants of all exist at once. Nothing where these alone exceed it:
+    compression cannot help."""
     constants = {name: make_plan(graph_of(func), NO_LIMIT).constant_bytes for name, func in functions.items()}
     together = sum(constants.values())
     if together >= options.chip.memory_bytes:
@@ -81,26 +97,38 @@ def _limits(functions: dict[str, relax.Function], options: PipelineOptions) -> d
 def compression_advice(functions: dict[str, relax.Function], options: PipelineOptions) -> str | None:
     """For networks that do not fit: what compression might do or did; None where it can do nothing.
 
-    It makes no constant smaller, nor the frame or the outputs, nor what an operator reads or writes that only runs whole; and there has to be
-    a tensor between layers.
-    """
-    if not any(limit > 0 and _might_help(graph_of(functions[name]), limit) for name, limit in _limits(functions, options).items()):
+    It makes no constant smaller, nor the frame or the outputs, nor what an operator reads or writes that only runs
+    whole; and there has to be a tensor between layers."""
+    if not any(
+        limit > 0 and _might_help(graph_of(functions[name]), limit)
+        for name, limit in _limits(functions, options).items()
+    ):
         return None
     if options.compression is Compression.OFF:
-        return "compression of what waits was off: compression=\"auto\" (--compression auto) with calibration data might do"
+        return (
+            'compression of what waits was off: compression="auto" (--compression auto) with calibration data might do'
+        )
     if options.calibration is None:
         return "with calibration data (calibration=..., --calibration) tensors that wait are measured and compressed, with a bound: whether that is enough shows only then"
-    least = max((int(func.attrs[LEAST]) for func in functions.values() if func.attrs is not None and LEAST in func.attrs), default=None)
+    least = max(
+        (int(func.attrs[LEAST]) for func in functions.values() if func.attrs is not None and LEAST in func.attrs),
+        default=None,
+    )
     reached = "" if least is None else f": the least with it is --memory {least}"
     if options.compression is Compression.LOSSLESS:
-        return f"compression with room for the worst case was tried and is not enough{reached}; compression=\"auto\" (--compression auto) saves more"
+        return f'compression with room for the worst case was tried and is not enough{reached}; compression="auto" (--compression auto) saves more'
     return f"compression of what waits was tried on the calibration data and is not enough{reached}"
 
 
 def _might_help(graph: Graph, limit_bytes: int) -> bool:
     plan = make_plan(graph, NO_LIMIT)
-    between = [t for node in graph.nodes for t in node.outputs if t not in graph.outputs and len(graph.tensors[t].shape) == 4]
-    return bool(between) and least_possible_bytes(graph).size_bytes <= limit_bytes - plan.constant_bytes < plan.activation_bytes
+    between = [
+        t for node in graph.nodes for t in node.outputs if t not in graph.outputs and len(graph.tensors[t].shape) == 4
+    ]
+    return (
+        bool(between)
+        and least_possible_bytes(graph).size_bytes <= limit_bytes - plan.constant_bytes < plan.activation_bytes
+    )
 
 
 def measure(mod: tvm.IRModule, functions: dict[str, relax.Function], options: PipelineOptions) -> Collector:
@@ -111,14 +139,18 @@ def measure(mod: tvm.IRModule, functions: dict[str, relax.Function], options: Pi
     collector = Collector(graphs)
     roomy = _roomy(mod, options)
     with host_build():
-        executable = relax.build(run_stages(mod, roomy, start="codegen"), target_of_chip(roomy.chip), relax_pipeline=None)
+        executable = relax.build(
+            run_stages(mod, roomy, start="codegen"), target_of_chip(roomy.chip), relax_pipeline=None
+        )
         machine = relax.VirtualMachine(executable.jit(), tvm.cpu())
     count = int(np.clip(MEASURED_VALUES // max(collector.values, 1), FEWEST_SAMPLES, MOST_SAMPLES))
     for number, sample in enumerate(samples_of(mod, options.calibration, count)):
         if options.progress:
             options.progress("measure tensors", number, count)
         with watch(collector):
-            compat.flatten_result(machine["main"](*[tvm.runtime.tensor(np.ascontiguousarray(array)) for array in sample.values()]))
+            compat.flatten_result(
+                machine["main"](*[tvm.runtime.tensor(np.ascontiguousarray(array)) for array in sample.values()])
+            )
     return collector
 
 
@@ -130,5 +162,10 @@ def _roomy(mod: tvm.IRModule, options: PipelineOptions) -> PipelineOptions:
 
     plans = [make_plan(graph_of(func), NO_LIMIT) for _, func in chip_functions(mod)]
     needed = sum(p.constant_bytes + 64 for p in plans) + max(p.activation_bytes for p in plans)
-    return replace(options, chip=options.chip.with_memory(max(needed, options.chip.memory_bytes)), compression=Compression.OFF, objective=Objective.LATENCY,
-                   progress=None)
+    return replace(
+        options,
+        chip=options.chip.with_memory(max(needed, options.chip.memory_bytes)),
+        compression=Compression.OFF,
+        objective=Objective.LATENCY,
+        progress=None,
+    )

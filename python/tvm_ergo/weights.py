@@ -1,9 +1,9 @@
 """The stage that codes constant weights: per chip function, which constants stand coded in memory and how.
 
-"auto": what costs no cycles (for the objective energy: what takes least energy; for the objective memory the fewest bytes at a bounded loss of time in the plan of least memory). Where the network does not
-fit with whole layers and those, the cheaper of two ways: more constants coded, those first that cost least time for what they save, until whole layers fit;
-or rows and tiles, with no more constants coded than these need. Results never change.
-"""
+"auto": what costs no cycles (for the objective energy: what takes least energy; for the objective memory the fewest
+bytes at a bounded loss of time in the plan of least memory). Where the network does not fit with whole layers and
+those, the cheaper of two ways: more constants coded, those first that cost least time for what they save, until whole
+layers fit; or rows and tiles, with no more constants coded than these need. Results never change."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 import tvm
 from tvm import relax
+
 from tvm_ergo.codegen.choices import Weights
 from tvm_ergo.codegen.compile import emit_program
 from tvm_ergo.codegen.options import Options
@@ -37,14 +38,16 @@ if TYPE_CHECKING:
 
 NO_LIMIT = 1 << 40
 CHEAP = 0.01
-"""Share of all cycles (objective energy: of all pJ) that decoding may cost before rows and tiles are looked for instead, which takes long."""
+"""Share of all cycles (objective energy: of all pJ) that decoding may cost before rows and tiles are looked for
+instead, which takes long."""
 GAIN = 2.5
-"""Looking at a form in rows and tiles takes half a minute in large graphs: there a form is only looked at for so much to be won with whole layers. So more memory
-can cost some time in large networks."""
+"""Looking at a form in rows and tiles takes half a minute in large graphs: there a form is only looked at for so much
+to be won with whole layers. So more memory can cost some time in large networks."""
 MORE, MUCH = 1.1, 2.0
 """Of the least memory, and how much less time has to be won by it to be told."""
 ROUNDS = 4
-"""Times that fewer bytes are asked for where constants shared by layers, or the order of the layers, make their sum inexact."""
+"""Times that fewer bytes are asked for where constants shared by layers, or the order of the layers, make their sum
+inexact."""
 
 
 def code_weights(mod: tvm.IRModule, options: PipelineOptions) -> tvm.IRModule:
@@ -65,7 +68,8 @@ def _with(func: relax.Function, choices: list[Choice]) -> relax.Function:
 
 @dataclass(frozen=True, eq=False)
 class _Decision:
-    """refused : bytes in which the activations of each function did not fit; constants are all that another coding of them changes much."""
+    """refused : bytes in which the activations of each function did not fit; constants are all that another coding of
+    them changes much."""
 
     functions: Mapping[str, relax.Function]
     options: PipelineOptions
@@ -93,17 +97,24 @@ class _Decision:
     def missing_bytes(self, chosen: Chosen) -> int:
         """What the memory lacks for whole layers."""
         plans = self.whole_layers(chosen).values()
-        return sum(plan.constant_bytes for plan in plans) + max(p.activation_bytes for p in plans) - self.options.chip.memory_bytes
+        return (
+            sum(plan.constant_bytes for plan in plans)
+            + max(p.activation_bytes for p in plans)
+            - self.options.chip.memory_bytes
+        )
 
     def as_needed(self, forms: Forms, first: Chosen) -> Chosen:
-        """The cheapest choice that fits, of whole layers with as much coded as they need and of each form in rows and tiles."""
+        """The cheapest choice that fits, of whole layers with as much coded as they need and of each form in rows and
+        tiles."""
         found: list[tuple[float, Chosen]] = []
         more = self.enough(forms, first)
         if more is not None:
             if forms.priced(more) <= forms.priced(first) + CHEAP * forms.priced(forms.plain):
                 return more
             found.append((self.cost(more), more))
-        for level in forms.levels(Weights.AUTO, self.options.objective is Objective.MEMORY).values():  # whole layers, which rows and tiles hardly ever beat, say what may be won
+        for level in forms.levels(
+            Weights.AUTO, self.options.objective is Objective.MEMORY
+        ).values():  # whole layers, which rows and tiles hardly ever beat, say what may be won
             if not found or self.gain * self.whole_cost(level) < min(cost for cost, _ in found):
                 cost = self.cost(level)
                 found += [(cost, level)] if cost < inf else []
@@ -132,7 +143,8 @@ class _Decision:
         return trace.energy_pj if self.by_energy else trace.cycles
 
     def cost(self, chosen: Chosen) -> float:
-        """Cycles (for the objective energy: pJ) of the plans that code generation will make; infinity where a function does not fit beside the others' constants."""
+        """Cycles (for the objective energy: pJ) of the plans that code generation will make; infinity where a function
+        does not fit beside the others' constants."""
         constants = {name: plan.constant_bytes for name, plan in self.whole_layers(chosen).items()}
         total = 0.0
         for name, func in self.functions.items():
@@ -165,25 +177,39 @@ def weights_advice(functions: Mapping[str, relax.Function], options: PipelineOpt
         return None
     forms = Forms(functions, options.chip)
     decision, dense = _Decision(functions, options), {name: [] for name in functions}
-    before, after = (sum(plan.constant_bytes for plan in decision.whole_layers(chosen).values()) for chosen in (dense, forms.least))
+    before, after = (
+        sum(plan.constant_bytes for plan in decision.whole_layers(chosen).values()) for chosen in (dense, forms.least)
+    )
     if after >= before:
         return None
-    said = f"coded weights (weights=\"auto\" or \"coded\", --weights) take down to {after} constant bytes instead of {before}"
+    said = (
+        f'coded weights (weights="auto" or "coded", --weights) take down to {after} constant bytes instead of {before}'
+    )
     if after >= options.chip.memory_bytes:
         return f"{said}, which alone are still too many"
     return f"{said}, with which the network {'fits' if decision.cost(forms.least) < inf else 'does not fit either'}"
 
 
 def speed_advice(functions: Mapping[str, relax.Function], options: PipelineOptions) -> str | None:
-    """For a network that does not fit: what a little more than the least memory would save, where that is much. None for large networks, which take long to plan."""
-    if _Decision(functions, options).gain > 1 or len(functions) > 1 or options.weights is not Weights.AUTO or options.objective is Objective.MEMORY:
+    """For a network that does not fit: what a little more than the least memory would save, where that is much. None
+    for large networks, which take long to plan."""
+    if (
+        _Decision(functions, options).gain > 1
+        or len(functions) > 1
+        or options.weights is not Weights.AUTO
+        or options.objective is Objective.MEMORY
+    ):
         return None
     (graph,) = (graph_of(func, name) for name, func in functions.items())
     smallest = best_plan(graph, options.chip, options.chip.memory_bytes, Options(), options.objective)  # remembered
     least_bytes = min(smallest.memory_bytes, make_plan(graph, NO_LIMIT).memory_bytes)
     more = int(least_bytes * MORE)
-    tight, roomy = (_Decision(functions, replace(options, chip=options.chip.with_memory(limit))) for limit in (least_bytes, more))
-    least, less = (decision.cost(decision.made()) for decision in (tight, roomy))  # as compiling decides: in the least memory another form may be faster than this plan
+    tight, roomy = (
+        _Decision(functions, replace(options, chip=options.chip.with_memory(limit))) for limit in (least_bytes, more)
+    )
+    least, less = (
+        decision.cost(decision.made()) for decision in (tight, roomy)
+    )  # as compiling decides: in the least memory another form may be faster than this plan
     if not less * MUCH < least < inf:
         return None
     return f"with {more} bytes ({100 * (MORE - 1):.0f} % more than the least) it would take {least / less:.1f} times less {'energy' if roomy.by_energy else 'time'}"

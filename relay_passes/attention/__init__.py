@@ -1,1 +1,2 @@
-"""Networks with attention in integers: what is recognised in them (`sites`, `masks`), and how they run on the chip (`lower`, `quantize`)."""
+"""Networks with attention in integers: what is recognised in them (`sites`, `masks`), and how they run on the chip
+(`lower`, `quantize`)."""

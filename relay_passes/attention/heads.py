@@ -15,7 +15,8 @@ from tvm_ergo.relay_passes.support.view import static_shape
 
 
 class Heads:
-    """Operands of attention: [B, H, M, D], or [B, G, n, M, D] where n heads of each of G groups share keys and values."""
+    """Operands of attention: [B, H, M, D], or [B, G, n, M, D] where n heads of each of G groups share keys and
+    values."""
 
     def unscaled(self, expr) -> tuple[relax.Expr, float]:
         """An operand without the positive numbers it is multiplied by."""
@@ -35,7 +36,13 @@ class Heads:
         site, rank = self.sites.get(source), len(static_shape(expr))
         if not isinstance(site, sites.Repeat) or rank != 4:
             return None
-        order = list(range(rank)) if call is None else [int(a) % rank for a in call.attrs.axes] if call.attrs.axes is not None else list(range(rank))[::-1]
+        order = (
+            list(range(rank))
+            if call is None
+            else [int(a) % rank for a in call.attrs.axes]
+            if call.attrs.axes is not None
+            else list(range(rank))[::-1]
+        )
         return (site, order) if order[1] == site.axis else None
 
     def operands(self, a, b, v) -> tuple[Value, Value, Value, int]:
@@ -51,18 +58,25 @@ class Heads:
     def _spread(self, value: Value, site: sites.Repeat, order: list[int]) -> Value:
         """With an axis of length 1 behind the heads, axes in the operand's order: [B, G, 1, ...]."""
         shape = static_shape(site.x)
-        value = self.write.reshaped_to(value, (*shape[:site.axis + 1], 1, *shape[site.axis + 1:]))
+        value = self.write.reshaped_to(value, (*shape[: site.axis + 1], 1, *shape[site.axis + 1 :]))
         perm = [p for axis in order for p in ((axis, axis + 1) if axis == site.axis else (axis + (axis > site.axis),))]
         if perm == sorted(perm):
             return value
-        return replace(value, expr=self.write.emit(dialect.Transpose(perm=tuple(perm)), value.expr, quant=value.quant, part="_heads"))
+        return replace(
+            value,
+            expr=self.write.emit(dialect.Transpose(perm=tuple(perm)), value.expr, quant=value.quant, part="_heads"),
+        )
 
     def repeated(self, site: sites.Repeat, wide: bool) -> Value:
         """A repetition that nothing absorbs: copies."""
         x, shape = self.value(site.x, wide), static_shape(site.x)
-        parts = self.write.reshaped_to(x, (*shape[:site.axis + 1], 1, *shape[site.axis + 1:]))
-        joined = self.write.made(dialect.Concat(axis=site.axis + 1), *[parts.expr] * site.times, quant=x.quant, wide=x.wide)
-        return self.write.reshaped_to(joined, (*shape[:site.axis], shape[site.axis] * site.times, *shape[site.axis + 1:]))
+        parts = self.write.reshaped_to(x, (*shape[: site.axis + 1], 1, *shape[site.axis + 1 :]))
+        joined = self.write.made(
+            dialect.Concat(axis=site.axis + 1), *[parts.expr] * site.times, quant=x.quant, wide=x.wide
+        )
+        return self.write.reshaped_to(
+            joined, (*shape[: site.axis], shape[site.axis] * site.times, *shape[site.axis + 1 :])
+        )
 
     def split_shape(self, shape: tuple[int, ...], times: int) -> tuple[int, ...]:
         """The shape of what broadcasts to [B, H, M, K], for [B, G, n, M, K]."""
@@ -70,7 +84,7 @@ class Heads:
             return shape
         head = len(shape) - 3
         split = (1, 1) if shape[head] == 1 else (shape[head] // times, times)
-        return (*shape[:head], *split, *shape[head + 1:])
+        return (*shape[:head], *split, *shape[head + 1 :])
 
     def split_heads(self, array: np.ndarray, times: int) -> np.ndarray:
         return array.reshape(self.split_shape(array.shape, times))
@@ -95,12 +109,16 @@ class Heads:
     def host_mask(self, mask: masks.HostMask) -> relax.Expr:
         """A mask that is no function of one input: computed on the host, int8."""
         if not isinstance(mask.expr, relax.Var):
-            raise CannotLower("its mask is an expression of an unknown kind", "compute the mask from inputs or constants")
+            raise CannotLower(
+                "its mask is an expression of an unknown kind", "compute the mask from inputs or constants"
+            )
 
         def made():
             real = self.real(mask.expr)
             truth = relax.op.greater(real, relax.const(np.float32(-masks.MASKED))) if mask.additive else real
             truth = relax.op.logical_not(truth) if mask.negated else truth
-            return self.write.builder.emit(relax.op.astype(self.write.builder.emit(truth), "int8"), name_hint=f"{mask.expr.name}_valid")
+            return self.write.builder.emit(
+                relax.op.astype(self.write.builder.emit(truth), "int8"), name_hint=f"{mask.expr.name}_valid"
+            )
 
         return self._once(("host mask", mask.expr, mask.additive, mask.negated), made)

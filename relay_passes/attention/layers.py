@@ -1,4 +1,5 @@
-"""Layers of the support rules in both widths: dense layers, sums, movements; all others in int8 by the rules of ``lower_quantized``."""
+"""Layers of the support rules in both widths: dense layers, sums, movements; all others in int8 by the rules of
+``lower_quantized``."""
 
 from __future__ import annotations
 
@@ -37,21 +38,32 @@ def dense(low, var, group, wide: bool) -> Value:
     except ValueError as error:
         raise CannotLower(str(error), "check the calibration data") from error
     rows = low.write.reshaped_to(x, (1, 1, int(np.prod(shape[:-1])), depth))
-    op = dialect.Conv2dWide(in_zp=x.zero_point) if wide else dialect.Conv2d(in_zp=x.zero_point, **clamp_codes(parts.bounds, quant))
+    op = (
+        dialect.Conv2dWide(in_zp=x.zero_point)
+        if wide
+        else dialect.Conv2d(in_zp=x.zero_point, **clamp_codes(parts.bounds, quant))
+    )
     constants = [relax.const(v) for v in (np.ascontiguousarray(stored).reshape(units, 1, 1, depth), ints, mult, shift)]
-    return low.write.reshaped_to(low.write.made(op, rows.expr, *constants, quant=quant, wide=wide), (*shape[:-1], units), part="")
+    return low.write.reshaped_to(
+        low.write.made(op, rows.expr, *constants, quant=quant, wide=wide), (*shape[:-1], units), part=""
+    )
 
 
 def binary(low, var, group, wide: bool) -> Value:
     """Sums of int16 tensors, in int16; everything else in int8."""
     bounds = bounds_of(low.view, group.members)
-    if group.op not in ("add", "subtract") or not (np.isneginf(bounds.low) and np.isposinf(bounds.high)) or low.view.value[group.root].args[0] == \
-            low.view.value[group.root].args[1]:
+    if (
+        group.op not in ("add", "subtract")
+        or not (np.isneginf(bounds.low) and np.isposinf(bounds.high))
+        or low.view.value[group.root].args[0] == low.view.value[group.root].args[1]
+    ):
         return shared_rule(low, var, group)
     quant = low.quant(var, True)
     a, b = (_summand(low, arg) for arg in low.view.value[group.root].args)
     fields = add_fields(a.scale / quant.scale, (1 if group.op == "add" else -1) * b.scale / quant.scale)
-    return low.write.made(dialect.AddWide(a_zp=a.zero_point, b_zp=b.zero_point, **fields), a.expr, b.expr, quant=quant, wide=True)
+    return low.write.made(
+        dialect.AddWide(a_zp=a.zero_point, b_zp=b.zero_point, **fields), a.expr, b.expr, quant=quant, wide=True
+    )
 
 
 def _summand(low, expr) -> Value:
@@ -69,7 +81,9 @@ LAYERS = {linear.Dense: dense, elementwise.BinaryElementwise: binary}
 def carry(low, group, wide: bool) -> Value:
     """A movement, in the width asked for; what a concat joins gets the scale of its result."""
     inputs = {v: low.value(v, wide) for v in group.inputs}
-    constants = group.op in ("concat", "stack") and any(low.view.const(f) is not None for f in low.view.fields(low.view.value[group.root].args[0]))
+    constants = group.op in ("concat", "stack") and any(
+        low.view.const(f) is not None for f in low.view.fields(low.view.value[group.root].args[0])
+    )
     if wide and constants:
         return carry(low, group, False)
     first = next(iter(inputs.values()))

@@ -1,8 +1,9 @@
-"""A float normal form with attention to the integer dialect, in one step: every value is made in the width that its reader asks for.
+"""A float normal form with attention to the integer dialect, in one step: every value is made in the width that its
+reader asks for.
 
-The residual stream is int16 (sums, embeddings, inputs of norms); products read int8. A tensor that is read in both widths is made twice where that is
-cheap (a norm), else rescaled. What no rule covers runs on the host in float and is listed.
-"""
+The residual stream is int16 (sums, embeddings, inputs of norms); products read int8. A tensor that is read in both
+widths is made twice where that is cheap (a norm), else rescaled. What no rule covers runs on the host in float and is
+listed."""
 
 from __future__ import annotations
 
@@ -26,7 +27,8 @@ from tvm_ergo.relay_passes.support.linear import Dense
 from tvm_ergo.relay_passes.support.view import dtype_of
 
 MIGRATION = 0.5
-"""How much of the spread between the channels of a norm goes into the weights that read it: strength of the scale migration."""
+"""How much of the spread between the channels of a norm goes into the weights that read it: strength of the scale
+migration."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,13 @@ class Seen:
 class Lowering(Heads):
     """One run over one function. Errors: CalibrationError where a tensor was not seen."""
 
-    def __init__(self, func: relax.Function, seen: Seen, weight_scale: WeightScale = WeightScale.MAX, migration: float = MIGRATION):
+    def __init__(
+        self,
+        func: relax.Function,
+        seen: Seen,
+        weight_scale: WeightScale = WeightScale.MAX,
+        migration: float = MIGRATION,
+    ):
         self.func, self.seen, self.weight_scale, self.strength = func, seen, weight_scale, migration
         self.view = FunctionView(func)
         self.sites = find.find_sites(self.view)
@@ -76,7 +84,9 @@ class Lowering(Heads):
                 made = self._made(var, wide)
                 self._values.setdefault((var, made.wide), made)
                 self._named(var)
-                self._values[var, wide] = self.write.rescaled(made, self.quant(var, wide), wide) if made.wide != wide else made
+                self._values[var, wide] = (
+                    self.write.rescaled(made, self.quant(var, wide), wide) if made.wide != wide else made
+                )
             finally:
                 self.write.group, self.write.place = before
         return self._values[var, wide]
@@ -121,7 +131,8 @@ class Lowering(Heads):
 
     # ---- scale migration ---------------------------------------------------------------------------------------------------------
     def migration(self, var) -> np.ndarray:
-        """What each channel of a norm's int8 form is divided by, and the rows of the weights behind it multiplied: 1 where others read it."""
+        """What each channel of a norm's int8 form is divided by, and the rows of the weights behind it multiplied: 1
+        where others read it."""
         if var not in self._factors:
             self._factors[var] = self._migration(var)
         return self._factors[var]
@@ -132,12 +143,19 @@ class Lowering(Heads):
             return ones
         readers = [g for g in self.groups.values() if var in g.inputs]
         dense = [g for g in readers if g.rule is Dense]
-        if not dense or any(g.kind is not Kind.BINARY for g in readers if g not in dense) or any(
-                not any(u in g.members for g in readers) for u in self.view.users(var) if u not in self._inner(var)):
+        if (
+            not dense
+            or any(g.kind is not Kind.BINARY for g in readers if g not in dense)
+            or any(not any(u in g.members for g in readers) for u in self.view.users(var) if u not in self._inner(var))
+        ):
             return ones
         weights = np.max([np.abs(Dense.parts(self.view, g).weight.real()).max(axis=0) for g in dense], axis=0)
         peaks = self.seen.wide.peaks[var.name]
-        factors = np.where((peaks > 0) & (weights > 0), np.maximum(peaks, 1e-9) ** self.strength / np.maximum(weights, 1e-9) ** (1 - self.strength), 0.0)
+        factors = np.where(
+            (peaks > 0) & (weights > 0),
+            np.maximum(peaks, 1e-9) ** self.strength / np.maximum(weights, 1e-9) ** (1 - self.strength),
+            0.0,
+        )
         if not factors.any():
             return ones
         typical = np.exp(np.log(factors[factors > 0]).mean())
@@ -155,7 +173,12 @@ class Lowering(Heads):
     def _from_host(self, var, wide: bool) -> Value:
         quant, dtype = self.quant(var, wide), "int16" if wide else "int8"
         self._host_op(var)
-        call = relax.op.quantize(self._real[var], relax.const(np.float32(quant.scale)), relax.const(np.int8(quant.zero_point)), out_dtype=dtype)
+        call = relax.op.quantize(
+            self._real[var],
+            relax.const(np.float32(quant.scale)),
+            relax.const(np.int8(quant.zero_point)),
+            out_dtype=dtype,
+        )
         return Value(self.write.builder.emit(call, name_hint=f"{var.name}_{dtype}"), quant, wide)
 
     def real(self, var) -> relax.Expr:
@@ -172,7 +195,9 @@ class Lowering(Heads):
             self._host_op(var)
             return self._real[var]
         if var not in self._real:
-            call = relax.op.dequantize(found.expr, relax.const(np.float32(found.scale)), relax.const(np.int8(found.zero_point)))
+            call = relax.op.dequantize(
+                found.expr, relax.const(np.float32(found.scale)), relax.const(np.int8(found.zero_point))
+            )
             self._real[var] = self.write.builder.emit(call, name_hint=str(var.name))
         return self._real[var]
 
@@ -189,9 +214,20 @@ class Lowering(Heads):
             return
         value = self.view.value[var]
         self._real[var] = self.write.builder.emit(self._mapped(value), name_hint=str(var.name))
-        edge = self.view.op(var) == "relax.astype" and (value.args[0] in self.view.func.params or var in self.view.outputs)  # the type of an input or output
-        if isinstance(value, relax.Call) and not edge and self.view.const(var) is None and not any(f.node == str(var.name) for f in self.fallbacks):
-            self._fall_back(var, "the chip has no such operator", "it runs on the host CPU; see docs/supported_operators.md for operators that stay on the chip")
+        edge = self.view.op(var) == "relax.astype" and (
+            value.args[0] in self.view.func.params or var in self.view.outputs
+        )  # the type of an input or output
+        if (
+            isinstance(value, relax.Call)
+            and not edge
+            and self.view.const(var) is None
+            and not any(f.node == str(var.name) for f in self.fallbacks)
+        ):
+            self._fall_back(
+                var,
+                "the chip has no such operator",
+                "it runs on the host CPU; see docs/supported_operators.md for operators that stay on the chip",
+            )
 
     def _fall_back(self, var, reason: str, remedy: str) -> None:
         self.fallbacks.append(HostFallback(str(var.name), self.view.op(var).removeprefix("relax."), reason, remedy))
@@ -210,11 +246,20 @@ class Lowering(Heads):
     # ---- what enters the chip ----------------------------------------------------------------------------------------------------
     def numbers(self, ids: relax.Expr) -> relax.Expr:
         """Row numbers as int32."""
-        return self._once(("numbers", ids), lambda: self._mapped(ids) if dtype_of(ids) == "int32" else self.write.builder.emit(
-            relax.op.astype(self._mapped(ids), "int32"), name_hint=f"{getattr(ids, 'name', 'ids')}_int32"))
+        return self._once(
+            ("numbers", ids),
+            lambda: (
+                self._mapped(ids)
+                if dtype_of(ids) == "int32"
+                else self.write.builder.emit(
+                    relax.op.astype(self._mapped(ids), "int32"), name_hint=f"{getattr(ids, 'name', 'ids')}_int32"
+                )
+            ),
+        )
 
     def input_levels(self, source: relax.Var) -> relax.Expr:
         """An input that masks are computed from, its whole numbers as int8."""
+
         def made():
             if dtype_of(source) == "float32":
                 call = relax.op.quantize(source, relax.const(np.float32(1)), relax.const(np.int8(0)), out_dtype="int8")
@@ -226,6 +271,7 @@ class Lowering(Heads):
 
     def input_mask(self, mask: masks.InputMask) -> relax.Expr:
         """int8, 1 where valid, in the mask's shape."""
+
         def made():
             table = relax.const(mask.valid.astype(np.int8))
             valid = self.write.emit(dialect.Table(), self.input_levels(mask.source), table, quant=Quant(1.0, 0))
@@ -239,7 +285,9 @@ class Lowering(Heads):
         return self._shared[key]
 
 
-def lower(mod: tvm.IRModule, seen: Seen, weight_scale: WeightScale = WeightScale.MAX, migration: float = MIGRATION) -> tvm.IRModule:
+def lower(
+    mod: tvm.IRModule, seen: Seen, weight_scale: WeightScale = WeightScale.MAX, migration: float = MIGRATION
+) -> tvm.IRModule:
     """The module with ``main`` in the integer dialect; the host's share is ``lower_quantized.host_fallbacks`` of it."""
     func = Lowering(mod["main"], seen, weight_scale, migration).run()
     others = {gvar: other for gvar, other in mod.functions_items() if gvar.name_hint != "main"}
@@ -249,5 +297,3 @@ def lower(mod: tvm.IRModule, seen: Seen, weight_scale: WeightScale = WeightScale
 def seen_of(observations, method: Method, percentile: float) -> Seen:
     """Both kinds of ranges from one calibration run."""
     return Seen(observations.ranges(method, percentile), observations.ranges(Method.MINMAX))
-
-

@@ -1,9 +1,9 @@
 """What goes into a softmax, taken apart: the product, what scales it, its masks and its finite biases.
 
-A mask says which keys a query sees; exporters write it as a number that makes the exponential vanish: -1e4, -1e9, the least float or -inf, in a
-constant, behind a ``where``, or as ``(1 - m) * c`` of an input. Here it is a fact about positions again, and no number of it meets the scores.
-An element counts as masked where its bias is more than ``MASKED`` below the largest of its row.
-"""
+A mask says which keys a query sees; exporters write it as a number that makes the exponential vanish: -1e4, -1e9, the
+least float or -inf, in a constant, behind a ``where``, or as ``(1 - m) * c`` of an input. Here it is a fact about
+positions again, and no number of it meets the scores. An element counts as masked where its bias is more than
+``MASKED`` below the largest of its row."""
 
 from __future__ import annotations
 
@@ -40,7 +40,8 @@ class ConstantMask:
 
 @dataclass(frozen=True, eq=False)
 class InputMask:
-    """A mask that is a function of one input's elements. valid: bool[256], for the values -128..127. shape: of the mask, broadcasts to the scores."""
+    """A mask that is a function of one input's elements. valid: bool[256], for the values -128..127. shape: of the
+    mask, broadcasts to the scores."""
 
     source: relax.Var
     valid: np.ndarray
@@ -49,7 +50,8 @@ class InputMask:
 
 @dataclass(frozen=True, eq=False)
 class HostMask:
-    """A mask the host computes: ``expr`` is a bias where ``additive``, else a truth value, which means masked where ``negated``."""
+    """A mask the host computes: ``expr`` is a bias where ``additive``, else a truth value, which means masked where
+    ``negated``."""
 
     expr: relax.Expr
     additive: bool
@@ -58,7 +60,8 @@ class HostMask:
 
 @dataclass(frozen=True, eq=False)
 class Scores:
-    """``softmax(product * scale + sum of biases)`` over what all masks leave. softmax: its input as the source has it."""
+    """``softmax(product * scale + sum of biases)`` over what all masks leave. softmax: its input as the source has
+    it."""
 
     product: relax.Var
     scale: float = 1.0
@@ -70,10 +73,16 @@ class Scores:
 def scores_of(view: FunctionView, expr, any_base: bool = False) -> Scores | None:
     """The scores behind ``expr``, a softmax's input; None where no product of two activations is behind it.
 
-    any_base: scores may be anything; what is added to them and depends on an input elementwise, or is constant, is a mask or a bias.
-    """
+    any_base: scores may be anything; what is added to them and depends on an input elementwise, or is constant, is a
+    mask or a bias."""
     found = _taken_apart(view, expr, any_base)
-    if found is None and any_base and isinstance(expr, relax.Var) and view.const(expr) is None and not _of_an_input(view, expr):
+    if (
+        found is None
+        and any_base
+        and isinstance(expr, relax.Var)
+        and view.const(expr) is None
+        and not _of_an_input(view, expr)
+    ):
         return Scores(expr)
     return found
 
@@ -94,7 +103,11 @@ def _taken_apart(view: FunctionView, expr, any_base: bool) -> Scores | None:
         return scores_of(view, call.args[0])  # batch and heads joined for the product: `of_rank`
     if name in ("relax.multiply", "relax.divide"):
         pair = scalar_and_other(view, call)
-        inner = None if pair is None or name == "relax.divide" and pair[1] != call.args[0] else scores_of(view, pair[1], any_base)
+        inner = (
+            None
+            if pair is None or name == "relax.divide" and pair[1] != call.args[0]
+            else scores_of(view, pair[1], any_base)
+        )
         return None if inner is None else _scaled(inner, pair[0] if name == "relax.multiply" else 1.0 / pair[0])
     if name in ("relax.add", "relax.subtract"):
         for side, bias in (call.args, call.args[::-1]) if name == "relax.add" else (call.args,):
@@ -113,15 +126,26 @@ def _taken_apart(view: FunctionView, expr, any_base: bool) -> Scores | None:
 
 def of_rank(scores: Scores, rank: int) -> Scores | None:
     """The scores with masks and biases of at most so many axes; None where more than that of one differs."""
+
     def fits(shape) -> bool:
         return all(dim == 1 for dim in shape[:-rank])
 
-    shapes = [m.valid.shape if isinstance(m, ConstantMask) else m.shape if isinstance(m, InputMask) else static_shape(m.expr) for m in scores.masks]
+    shapes = [
+        m.valid.shape if isinstance(m, ConstantMask) else m.shape if isinstance(m, InputMask) else static_shape(m.expr)
+        for m in scores.masks
+    ]
     if not all(map(fits, (*shapes, *(b.shape for b in scores.biases)))) or any(
-            isinstance(m, HostMask) and len(shape) > rank for m, shape in zip(scores.masks, shapes)):
+        isinstance(m, HostMask) and len(shape) > rank for m, shape in zip(scores.masks, shapes)
+    ):
         return None
-    kept = [replace(m, valid=m.valid.reshape(s[-rank:])) if isinstance(m, ConstantMask) else replace(m, shape=s[-rank:]) if isinstance(m, InputMask) else m
-            for m, s in zip(scores.masks, shapes)]
+    kept = [
+        replace(m, valid=m.valid.reshape(s[-rank:]))
+        if isinstance(m, ConstantMask)
+        else replace(m, shape=s[-rank:])
+        if isinstance(m, InputMask)
+        else m
+        for m, s in zip(scores.masks, shapes)
+    ]
     return replace(scores, masks=tuple(kept), biases=tuple(b.reshape(b.shape[-rank:]) for b in scores.biases))
 
 
@@ -182,7 +206,8 @@ def _truths(view: FunctionView, condition, keep: bool) -> tuple:
 
 
 def cone(view: FunctionView, expr) -> tuple[relax.Var, np.ndarray, tuple[int, ...]] | None:
-    """``(input, value for each of its values -128..127, shape)`` where ``expr`` is an elementwise function of one input.
+    """``(input, value for each of its values -128..127, shape)`` where ``expr`` is an elementwise function of one
+    input.
 
     The shape is the one before it is broadcast. None where it is something else.
     """
@@ -214,4 +239,8 @@ def cone(view: FunctionView, expr) -> tuple[relax.Var, np.ndarray, tuple[int, ..
         if found is not None:
             source, shape = found[0], found[2]
         args.append(number if found is None else found[1])
-    return None if source is None else (source, np.broadcast_to(np.asarray(evaluate(call, name, args)), LEVELS.shape), shape)
+    return (
+        None
+        if source is None
+        else (source, np.broadcast_to(np.asarray(evaluate(call, name, args)), LEVELS.shape), shape)
+    )

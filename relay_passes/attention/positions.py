@@ -24,7 +24,12 @@ def _wrapped(view: FunctionView, ids, rows: int):
     """The numbers before ``where(ids < 0, ids + rows, ids)``, which the chip does itself."""
     call = call_of(view, ids, "where")
     added = None if call is None else call_of(view, call.args[1], "add")
-    if added is not None and call_of(view, call.args[0], "less") is not None and added.args[0] == call.args[2] and scalar_const(view, added.args[1]) == rows:
+    if (
+        added is not None
+        and call_of(view, call.args[0], "less") is not None
+        and added.args[0] == call.args[2]
+        and scalar_const(view, added.args[1]) == rows
+    ):
         return call.args[2]
     return ids
 
@@ -41,7 +46,10 @@ def find_rotary(view: FunctionView, var: relax.Var) -> Rotary | None:
         if found is not None and static_shape(x) == static_shape(var):
             order, signs = found
             length = len(order)
-            for interleaved, wanted in ((True, np.arange(length) ^ 1), (False, (np.arange(length) + length // 2) % length)):
+            for interleaved, wanted in (
+                (True, np.arange(length) ^ 1),
+                (False, (np.arange(length) + length // 2) % length),
+            ):
                 if np.array_equal(order, wanted):
                     return Rotary(x, cos, sin * signs, interleaved)
     return None
@@ -77,7 +85,11 @@ def _by_halves(view: FunctionView, x, turned):
     if call is None or length % 2:
         return None
     fields = view.fields(call.args[0])
-    if len(fields) != 2 or call.attrs.axis is None or int(call.attrs.axis) % len(static_shape(turned)) != len(static_shape(turned)) - 1:
+    if (
+        len(fields) != 2
+        or call.attrs.axis is None
+        or int(call.attrs.axis) % len(static_shape(turned)) != len(static_shape(turned)) - 1
+    ):
         return None
     first = call_of(view, fields[0], "negative")
     first = first.args[0] if first is not None else _negated(view, fields[0])
@@ -114,10 +126,19 @@ def _part(view: FunctionView, expr, x) -> tuple[int, int] | None:
 def find_repeat(view: FunctionView, var: relax.Var) -> Repeat | None:
     """Repeated heads: a take of every index several times, a repeat, or expand and reshape."""
     call = call_of(view, var, "take")
-    if call is not None and call.attrs.axis is not None and (numbers := view.const(call.args[1])) is not None and view.const(call.args[0]) is None:
+    if (
+        call is not None
+        and call.attrs.axis is not None
+        and (numbers := view.const(call.args[1])) is not None
+        and view.const(call.args[0]) is None
+    ):
         shape, axis = static_shape(call.args[0]), int(call.attrs.axis) % len(static_shape(call.args[0]))
         times = numbers.stored.size // shape[axis]
-        if times > 1 and numbers.stored.ndim == 1 and np.array_equal(numbers.stored, np.repeat(np.arange(shape[axis]), times)):
+        if (
+            times > 1
+            and numbers.stored.ndim == 1
+            and np.array_equal(numbers.stored, np.repeat(np.arange(shape[axis]), times))
+        ):
             return Repeat(call.args[0], axis, times)
     call = call_of(view, var, "repeat")
     if call is not None and call.attrs.axis is not None:
@@ -128,9 +149,13 @@ def find_repeat(view: FunctionView, var: relax.Var) -> Repeat | None:
         return None
     before, wide, shape = static_shape(spread.args[0]), static_shape(call.args[0]), static_shape(var)
     for axis in range(1, len(wide)):
-        if before[axis] == 1 and wide[axis] > 1 and before == (*wide[:axis], 1, *wide[axis + 1:]) and shape == (
-                *wide[:axis - 1], wide[axis - 1] * wide[axis], *wide[axis + 1:]):
+        if (
+            before[axis] == 1
+            and wide[axis] > 1
+            and before == (*wide[:axis], 1, *wide[axis + 1 :])
+            and shape == (*wide[: axis - 1], wide[axis - 1] * wide[axis], *wide[axis + 1 :])
+        ):
             inner = call_of(view, spread.args[0], "reshape", "expand_dims")
-            if inner is not None and static_shape(inner.args[0]) == (*before[:axis], *before[axis + 1:]):
+            if inner is not None and static_shape(inner.args[0]) == (*before[:axis], *before[axis + 1 :]):
                 return Repeat(inner.args[0], axis - 1, wide[axis])
     return None

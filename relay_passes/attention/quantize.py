@@ -1,8 +1,8 @@
-"""Post-training quantization of a network with attention or normalized rows: calibration, lowering to the integer dialect, and what that loses, measured.
+"""Post-training quantization of a network with attention or normalized rows: calibration, lowering to the integer
+dialect, and what that loses, measured.
 
-Where the loss is above ``LIMIT`` the network stays in float and says of which kind of tensor it comes; any other network goes the way of
-``micro.quantize``.
-"""
+Where the loss is above ``LIMIT`` the network stays in float and says of which kind of tensor it comes; any other
+network goes the way of ``micro.quantize``."""
 
 from __future__ import annotations
 
@@ -27,19 +27,32 @@ from tvm_ergo.relay_passes.relax_utils import KEPT_ATTR, bindings_of, main_of
 from tvm_ergo.relay_passes.support import FunctionView
 
 LIMIT = 0.25
-"""rms error of the outputs relative to their deviation above which the network stays in float: MiniLM's embeddings are 9 % off and lose 0.2 points."""
+"""rms error of the outputs relative to their deviation above which the network stays in float: MiniLM's embeddings are
+9 % off and lose 0.2 points."""
 MEASURED = 4  # calibration samples on which the loss is measured
 
 
 def has_rows(mod: tvm.IRModule) -> bool:
-    """Whether the network has what only rows of 16 bits do well: attention, masks, normalization (but to unit length, at the end of any network), embeddings."""
-    return any(isinstance(site, (Attention, MaskedSoftmax, Embedding)) or isinstance(site, Norm) and (site.centre or site.eps > 0) for site in find_sites(FunctionView(main_of(mod))).values())
+    """Whether the network has what only rows of 16 bits do well: attention, masks, normalization (but to unit length,
+    at the end of any network), embeddings."""
+    return any(
+        isinstance(site, (Attention, MaskedSoftmax, Embedding))
+        or isinstance(site, Norm)
+        and (site.centre or site.eps > 0)
+        for site in find_sites(FunctionView(main_of(mod))).values()
+    )
 
 
-def quantize(mod: tvm.IRModule, calibration, options: QuantizeOptions = QuantizeOptions(), *,
-             progress: Callable[[str, int, int], None] | None = None, **told) -> tvm.IRModule:
-    """A float normal form with attention in the integer dialect; every other one in QDQ normal form (``micro.quantize.quantize``, whose
-    parameters these are).
+def quantize(
+    mod: tvm.IRModule,
+    calibration,
+    options: QuantizeOptions = QuantizeOptions(),
+    *,
+    progress: Callable[[str, int, int], None] | None = None,
+    **told,
+) -> tvm.IRModule:
+    """A float normal form with attention in the integer dialect; every other one in QDQ normal form
+    (``micro.quantize.quantize``, whose parameters these are).
 
     Errors: CalibrationError (missing, empty, wrong shape, NaN).
     """
@@ -48,7 +61,13 @@ def quantize(mod: tvm.IRModule, calibration, options: QuantizeOptions = Quantize
     data = list(samples_of(mod, calibration, options.samples))
     outputs: list[list[np.ndarray]] = []
     view = FunctionView(main_of(mod))
-    seen = observe(mod, data, tensors=calibrated(view, find_sites(view)), outputs=outputs, progress=(lambda done: progress("calibrate", done, len(data))) if progress else None)
+    seen = observe(
+        mod,
+        data,
+        tensors=calibrated(view, find_sites(view)),
+        outputs=outputs,
+        progress=(lambda done: progress("calibrate", done, len(data))) if progress else None,
+    )
     made = lower(mod, seen_of(seen, options.method, options.percentile), WeightScale(options.weight_scale))
     if options.attention_on_chip:
         return made
@@ -68,7 +87,8 @@ def loss(made: tvm.IRModule, data, outputs, progress: Callable[[int, int], None]
 
 
 def first_part_off(mod: tvm.IRModule, made: tvm.IRModule, sample) -> str:
-    """Where it begins, in words: the first tensor whose error on a sample is above ``LIMIT``; the one that is off most where none is."""
+    """Where it begins, in words: the first tensor whose error on a sample is above ``LIMIT``; the one that is off most
+    where none is."""
     reals: dict[str, np.ndarray] = {}
     Interpreter(mod).run(sample, reals.__setitem__)
     ops = {str(var.name): from_call(value) for var, value in bindings_of(main_of(made)) if is_ergo_call(value)}
@@ -77,21 +97,37 @@ def first_part_off(mod: tvm.IRModule, made: tvm.IRModule, sample) -> str:
     def watch(name: str, value: np.ndarray) -> None:
         op = ops.get(name)
         real = None if op is None or not op.out_scale else reals.pop(name.removesuffix(f"_{op.op_name}"), None)
-        if real is not None and real.dtype.kind == "f" and real.size == value.size and (deviation := float(real.std())) > 0:
+        if (
+            real is not None
+            and real.dtype.kind == "f"
+            and real.size == value.size
+            and (deviation := float(real.std())) > 0
+        ):
             off = op.out_scale * (value.astype(np.float64).reshape(real.shape) - op.out_zp) - real
-            found.append((float(np.sqrt(np.mean(off**2))) / deviation, f"{name.removesuffix(f'_{op.op_name}')} ({op.op_name}, {value.dtype})"))
+            found.append(
+                (
+                    float(np.sqrt(np.mean(off**2))) / deviation,
+                    f"{name.removesuffix(f'_{op.op_name}')} ({op.op_name}, {value.dtype})",
+                )
+            )
 
     Interpreter(made).run(sample, watch)
     if not found:
         return ""
     error, part = next((f for f in found if f[0] > LIMIT), max(found))
-    return f"; the first tensor to lose so much is {part}: {100 * error:.0f} %" if error > LIMIT else f"; no tensor before loses more than {part}: {100 * error:.0f} %"
+    return (
+        f"; the first tensor to lose so much is {part}: {100 * error:.0f} %"
+        if error > LIMIT
+        else f"; no tensor before loses more than {part}: {100 * error:.0f} %"
+    )
 
 
 def _kept(mod: tvm.IRModule, lost: float, where: str) -> tvm.IRModule:
     """The float module, marked with the reason."""
-    reason = (f"a network with attention, of whose outputs 8 and 16 bit integers lose {100 * lost:.0f} % (rms error on calibration data, limit "
-              f"{100 * LIMIT:.0f} %): it stays in float{where}")
+    reason = (
+        f"a network with attention, of whose outputs 8 and 16 bit integers lose {100 * lost:.0f} % (rms error on calibration data, limit "
+        f"{100 * LIMIT:.0f} %): it stays in float{where}"
+    )
     remedy = "more typical calibration inputs; QuantizeOptions(attention_on_chip=True) puts it on the chip all the same"
     result = mod.clone()
     result["main"] = main_of(mod).with_attr(KEPT_ATTR, json.dumps({"reason": reason, "remedy": remedy}))

@@ -1,5 +1,5 @@
-"""How each site of a transformer becomes operators of the chip. A rule takes the lowering, the variable, its site and the width that is asked for;
-it may give the other width, which is then rescaled."""
+"""How each site of a transformer becomes operators of the chip. A rule takes the lowering, the variable, its site and
+the width that is asked for; it may give the other width, which is then rescaled."""
 
 from __future__ import annotations
 
@@ -53,7 +53,14 @@ def embedding(low, var, site: sites.Embedding, wide: bool) -> Value:
     if shift < 0:
         raise CannotLower("its rows are too large for their quantization", "check the calibration data")
     codes = np.clip(np.rint(site.table / scales[:, None]), -127, 127).astype(np.int8)
-    return low.write.made(dialect.GatherRows(shift=shift), relax.const(codes), relax.const(mult), low.numbers(site.ids), quant=quant, wide=True)
+    return low.write.made(
+        dialect.GatherRows(shift=shift),
+        relax.const(codes),
+        relax.const(mult),
+        low.numbers(site.ids),
+        quant=quant,
+        wide=True,
+    )
 
 
 def norm(low, var, site: sites.Norm, wide: bool) -> Value:
@@ -73,9 +80,19 @@ def norm(low, var, site: sites.Norm, wide: bool) -> Value:
     eps_shift = max(0, int(eps).bit_length() - 32)
     if eps_shift > 28:
         raise CannotLower("its epsilon is larger than all its values", "check the calibration data")
-    op = dialect.Norm(wide=wide, centre=site.centre, in_zp=x.zero_point, eps=round(eps / 2**eps_shift) if eps < 2**60 else 0, eps_shift=eps_shift,
-                      beta_shift=beta_shift, shift=shift)
-    vectors = relax.const(np.rint(gamma * 2.0**shift).astype(np.int16)), relax.const(np.rint(summand / 2.0**beta_shift).astype(np.int32))
+    op = dialect.Norm(
+        wide=wide,
+        centre=site.centre,
+        in_zp=x.zero_point,
+        eps=round(eps / 2**eps_shift) if eps < 2**60 else 0,
+        eps_shift=eps_shift,
+        beta_shift=beta_shift,
+        shift=shift,
+    )
+    vectors = (
+        relax.const(np.rint(gamma * 2.0**shift).astype(np.int16)),
+        relax.const(np.rint(summand / 2.0**beta_shift).astype(np.int32)),
+    )
     told = quant if (factors == 1).all() else None  # channels of different scales have none that reports could show
     made = Value(low.write.emit(op, x.expr, *vectors, quant=told), quant, wide)
     return low.write.reshaped_to(made, static_shape(var), part="")
@@ -92,7 +109,8 @@ def rotary(low, var, site: sites.Rotary, wide: bool) -> Value:
 
 
 def attention(low, var, site: Attention, wide: bool) -> Value:
-    """Scores in int16, in log2 units; exponentials under the masks; their means of the values. Groups of heads share keys without copies."""
+    """Scores in int16, in log2 units; exponentials under the masks; their means of the values. Groups of heads share
+    keys without copies."""
     product = low.view.value[site.scores.product]
     (a, a_scale), (b, b_scale) = (low.unscaled(arg) for arg in product.args)
     q, k, v, times = low.operands(a, b, site.v)
@@ -101,8 +119,10 @@ def attention(low, var, site: Attention, wide: bool) -> Value:
         raise CannotLower("its scores have a negative scale", "multiply by a positive number")
     tensors, offset = low.mask_tensors(site.scores.masks, times)
     quant = low.quant(var, wide)
-    fields = {"product": {"transpose_b": False, "a_zp": q.zero_point, "b_zp": k.zero_point, **multiplier(steps)},
-              "mean": {"wide": wide, "b_zp": v.zero_point, **multiplier(v.scale / MEAN_STEPS / quant.scale)}}
+    fields = {
+        "product": {"transpose_b": False, "a_zp": q.zero_point, "b_zp": k.zero_point, **multiplier(steps)},
+        "mean": {"wide": wide, "b_zp": v.zero_point, **multiplier(v.scale / MEAN_STEPS / quant.scale)},
+    }
     bias = sum(low.split_heads(bias, times) for bias in site.scores.biases) if site.scores.biases else None
     made = in_blocks(low.write, Operands(q.expr, k.expr, v.expr, tuple(tensors), bias, offset), fields, quant)
     return low.write.reshaped_to(Value(made, quant, wide), static_shape(var), part="")
@@ -112,7 +132,9 @@ def masked_softmax(low, var, site: MaskedSoftmax, wide: bool) -> Value:
     """Exponentials under the mask, divided by their sum: means of the rows of a unit matrix, whose 1 is 127."""
     scores, length = site.scores, static_shape(var)[-1]
     if length > MAX_UNIT:
-        raise CannotLower(f"its rows have {length} elements", f"masked softmax takes up to {MAX_UNIT} where no product follows")
+        raise CannotLower(
+            f"its rows have {length} elements", f"masked softmax takes up to {MAX_UNIT} where no product follows"
+        )
     x, write = low.value(scores.product, True), low.write
     if scores.scale <= 0:
         raise CannotLower("its scores have a negative scale", "multiply by a positive number")
@@ -120,7 +142,9 @@ def masked_softmax(low, var, site: MaskedSoftmax, wide: bool) -> Value:
     for bias in scores.biases:
         made = with_bias(write, made, bias)
     tensors, offset = low.mask_tensors(scores.masks, 1)
-    weights = write.emit(dialect.ExpRows(causal=offset is not None, offset=offset or 0), made, relax.const(EXPONENTIALS), *tensors)
+    weights = write.emit(
+        dialect.ExpRows(causal=offset is not None, offset=offset or 0), made, relax.const(EXPONENTIALS), *tensors
+    )
     quant = Quant(1 / 30000, 0) if wide else Quant(1 / 256, -128)
     op = dialect.WeightedMean(wide=wide, b_zp=0, **multiplier(1 / 127 / MEAN_STEPS / quant.scale))
     return write.made(op, weights, relax.const((127 * np.eye(length)).astype(np.int8)), quant=quant, wide=wide)
@@ -140,5 +164,11 @@ def masked_mean(low, var, site: MaskedMean, wide: bool) -> Value:
     return write.reshaped_to(write.made(op, weights, x.expr, quant=quant, wide=wide), static_shape(var), part="")
 
 
-RULES = {sites.Embedding: embedding, sites.Norm: norm, sites.Rotary: rotary, Attention: attention, MaskedSoftmax: masked_softmax,
-         MaskedMean: masked_mean}
+RULES = {
+    sites.Embedding: embedding,
+    sites.Norm: norm,
+    sites.Rotary: rotary,
+    Attention: attention,
+    MaskedSoftmax: masked_softmax,
+    MaskedMean: masked_mean,
+}

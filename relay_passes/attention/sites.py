@@ -1,7 +1,8 @@
-"""Patterns of transformers in a float normal form: what exporters spread over a dozen operators and the chip does in one.
+"""Patterns of transformers in a float normal form: what exporters spread over a dozen operators and the chip does in
+one.
 
-Each finder takes a view and a variable and gives the site whose result the variable is, or None. Masks have a file of their own (`masks`).
-"""
+Each finder takes a view and a variable and gives the site whose result the variable is, or None. Masks have a file of
+their own (`masks`)."""
 
 from __future__ import annotations
 
@@ -13,12 +14,20 @@ from tvm import relax
 from tvm_ergo.relay_passes.support.epilogue import scalar_const
 from tvm_ergo.relay_passes.support.view import FunctionView, static_shape
 
-MOVES_ONLY = ("relax.reshape", "relax.expand_dims", "relax.squeeze", "relax.flatten", "relax.broadcast_to", "relax.astype")
+MOVES_ONLY = (
+    "relax.reshape",
+    "relax.expand_dims",
+    "relax.squeeze",
+    "relax.flatten",
+    "relax.broadcast_to",
+    "relax.astype",
+)
 
 
 @dataclass(frozen=True, eq=False)
 class Norm:
-    """``(x - mean) / sqrt(variance + eps) * gamma + beta`` over the last axis; without ``centre`` the root mean square instead.
+    """``(x - mean) / sqrt(variance + eps) * gamma + beta`` over the last axis; without ``centre`` the root mean square
+    instead.
 
     shape: of x, so that what is normalized together is its last axis; None where it is already.
     """
@@ -83,7 +92,8 @@ def unmoved(view: FunctionView, expr):
 
 # ---- normalization --------------------------------------------------------------------------------------------------------------
 def find_norm(view: FunctionView, var: relax.Var) -> tuple[relax.Var, Norm] | None:
-    """``(the last variable of it, Norm)`` for a normalization whose quotient is ``var``: its factor and summand are taken in."""
+    """``(the last variable of it, Norm)`` for a normalization whose quotient is ``var``: its factor and summand are
+    taken in."""
     found = _operator(view, var) or _quotient(view, var) or _unit_length(view, var)
     if found is None:
         found = _of_groups(view, var) or _of_trailing_axes(view, var)
@@ -94,11 +104,14 @@ def find_norm(view: FunctionView, var: relax.Var) -> tuple[relax.Var, Norm] | No
     last, factor = _channel_constant(view, var, length, "multiply")
     gamma, beta = gamma * factor, beta * factor
     last, summand = _channel_constant(view, last, length, "add")
-    return last, Norm(found.x, found.centre, found.eps, gamma, beta + (0 if last is var or summand is None else summand))
+    return last, Norm(
+        found.x, found.centre, found.eps, gamma, beta + (0 if last is var or summand is None else summand)
+    )
 
 
 def _channel_constant(view: FunctionView, var: relax.Var, length: int, op: str):
-    """``(the only reader of var, its constant)`` where that multiplies or adds one number a channel; ``(var, neutral)`` elsewhere."""
+    """``(the only reader of var, its constant)`` where that multiplies or adds one number a channel; ``(var, neutral)``
+    elsewhere."""
     neutral = 1.0 if op == "multiply" else 0.0
     user = view.only_user(var)
     call = call_of(view, user, op)
@@ -106,7 +119,11 @@ def _channel_constant(view: FunctionView, var: relax.Var, length: int, op: str):
         return var, neutral
     for arg in call.args:
         const = view.const(arg)
-        if const is not None and const.stored.size in (1, length) and (const.stored.size == 1 or const.shape[-1] == length):
+        if (
+            const is not None
+            and const.stored.size in (1, length)
+            and (const.stored.size == 1 or const.shape[-1] == length)
+        ):
             return user, const.real().reshape(-1)
     return var, neutral
 
@@ -119,10 +136,17 @@ def _operator(view: FunctionView, var: relax.Var) -> Norm | None:
     axes, params = sorted(int(a) % len(shape) for a in call.attrs.axes), [view.const(a) for a in call.args[1:]]
     if axes != list(range(axes[0], len(shape))) or any(p is None for p in params):
         return None
-    length, layer = int(np.prod(shape[axes[0]:])), view.op(var) == "relax.nn.layer_norm"
+    length, layer = int(np.prod(shape[axes[0] :])), view.op(var) == "relax.nn.layer_norm"
     gamma = params[0].real().reshape(-1) if not layer or bool(call.attrs.scale) else np.ones(length)
     beta = params[1].real().reshape(-1) if layer and bool(call.attrs.center) else np.zeros(length)
-    return Norm(call.args[0], layer, float(call.attrs.epsilon), gamma, beta, (*shape[:axes[0]], length) if len(axes) > 1 else None)
+    return Norm(
+        call.args[0],
+        layer,
+        float(call.attrs.epsilon),
+        gamma,
+        beta,
+        (*shape[: axes[0]], length) if len(axes) > 1 else None,
+    )
 
 
 def _quotient(view: FunctionView, var: relax.Var) -> Norm | None:
@@ -152,7 +176,11 @@ def _quotients(view: FunctionView, var: relax.Var):
         if inner is not None:
             yield x, inner.args[0]
         inner = call_of(view, factor, "divide")
-        if inner is not None and scalar_const(view, inner.args[0]) == 1.0 and (root := call_of(view, inner.args[1], "sqrt")) is not None:
+        if (
+            inner is not None
+            and scalar_const(view, inner.args[0]) == 1.0
+            and (root := call_of(view, inner.args[1], "sqrt")) is not None
+        ):
             yield x, root.args[0]
         inner = call_of(view, factor, "power")
         if inner is not None and scalar_const(view, inner.args[1]) == -0.5:
@@ -168,7 +196,11 @@ def _squared(view: FunctionView, expr):
 
 def _over_last_axis(view: FunctionView, call, result) -> bool:
     rank = len(static_shape(call.args[0]))
-    return call.attrs.axis is not None and [int(a) % rank for a in call.attrs.axis] == [rank - 1] and static_shape(result)[-1:] == (1,)
+    return (
+        call.attrs.axis is not None
+        and [int(a) % rank for a in call.attrs.axis] == [rank - 1]
+        and static_shape(result)[-1:] == (1,)
+    )
 
 
 def _centred(view: FunctionView, x):
@@ -190,13 +222,18 @@ def _unit_length(view: FunctionView, var: relax.Var) -> Norm | None:
         root = unmoved(view, guard.args[2] if view.op(root) == "relax.where" else guard.args[0])
     call_root = call_of(view, root, "sqrt")
     total = None if call_root is None else call_of(view, call_root.args[0], "sum")
-    if total is None or not _over_last_axis(view, total, call_root.args[0]) or _squared(view, total.args[0]) != call.args[0]:
+    if (
+        total is None
+        or not _over_last_axis(view, total, call_root.args[0])
+        or _squared(view, total.args[0]) != call.args[0]
+    ):
         return None
     return Norm(call.args[0], False, 0.0, np.full(length, length**-0.5), np.zeros(length))
 
 
 def _of_groups(view: FunctionView, var: relax.Var) -> Norm | None:
-    """A group normalization of [N, C, ...] whose factors are 1: exporters multiply behind it, one channel after the other."""
+    """A group normalization of [N, C, ...] whose factors are 1: exporters multiply behind it, one channel after the
+    other."""
     call = call_of(view, var, "nn.group_norm")
     if call is None or int(call.attrs.channel_axis) != 1 or bool(call.attrs.scale) or bool(call.attrs.center):
         return None
@@ -211,13 +248,16 @@ def _of_trailing_axes(view: FunctionView, var: relax.Var) -> Norm | None:
     for x, spread in _quotients(view, var):
         added, difference = call_of(view, spread, "add"), call_of(view, x, "subtract")
         eps, variance = (scalar_and_other(view, added) or (0.0, None)) if added is not None else (0.0, spread)
-        calls = [call_of(view, variance, "variance"), call_of(view, difference.args[1], "mean") if difference is not None else None]
+        calls = [
+            call_of(view, variance, "variance"),
+            call_of(view, difference.args[1], "mean") if difference is not None else None,
+        ]
         if None in calls or any(call.args[0] != difference.args[0] or call.attrs.axis is None for call in calls):
             continue
         shape = static_shape(x)
         axes = [sorted(int(a) % len(shape) for a in call.attrs.axis) for call in calls]
         if axes[0] == axes[1] == list(range(axes[0][0], len(shape))):
-            return _rows(difference.args[0], eps, (*shape[:axes[0][0]], int(np.prod(shape[axes[0][0]:]))))
+            return _rows(difference.args[0], eps, (*shape[: axes[0][0]], int(np.prod(shape[axes[0][0] :]))))
     return None
 
 

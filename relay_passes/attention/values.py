@@ -79,7 +79,9 @@ class Writer(Context):
         op = replace(op, name=op.name or self.place.name)
         if quant is not None:
             op = replace(op, out_scale=float(quant.scale), out_zp=int(quant.zero_point))
-        return self.builder.emit(op.call(*args), name_hint=f"{safe(str(self.place.output.name)) or 'ergo'}{part}_{op.op_name}")
+        return self.builder.emit(
+            op.call(*args), name_hint=f"{safe(str(self.place.output.name)) or 'ergo'}{part}_{op.op_name}"
+        )
 
     def made(self, op: dialect.ErgoOp, *args: relax.Expr, quant: Quant, wide: bool) -> Value:
         return Value(self.emit(op, *args, quant=quant), quant, wide)
@@ -88,7 +90,9 @@ class Writer(Context):
         """Another shape; itself where it has it. part: as in ``emit``."""
         if tuple(int(d) for d in value.expr.ty.shape.values) == tuple(shape):
             return value
-        return replace(value, expr=self.emit(dialect.Reshape(shape=tuple(shape)), value.expr, quant=value.quant, part=part))
+        return replace(
+            value, expr=self.emit(dialect.Reshape(shape=tuple(shape)), value.expr, quant=value.quant, part=part)
+        )
 
     def rescaled(self, value: Value, quant: Quant, wide: bool) -> Value:
         """``value`` in another quantization or width; itself where it has both."""

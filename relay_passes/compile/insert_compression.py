@@ -1,4 +1,5 @@
-"""InsertCompression: chosen tensors are compressed right behind their producer and expanded as late as possible, once per group of readers."""
+"""InsertCompression: chosen tensors are compressed right behind their producer and expanded as late as possible, once
+per group of readers."""
 
 from __future__ import annotations
 
@@ -7,8 +8,19 @@ from dataclasses import dataclass, field, replace
 
 import tvm
 from tvm import relax
+
 from tvm_ergo.relay_passes import compat
-from tvm_ergo.relay_passes.dialect import Compress, Concat, Decompress, Pad, Reshape, Slice, Transpose, from_call, is_ergo_call
+from tvm_ergo.relay_passes.dialect import (
+    Compress,
+    Concat,
+    Decompress,
+    Pad,
+    Reshape,
+    Slice,
+    Transpose,
+    from_call,
+    is_ergo_call,
+)
 from tvm_ergo.relay_passes.dialect.base import ErgoOp
 from tvm_ergo.target.codecs import Codec
 from tvm_ergo.target.codecs.slots import SlotLayout
@@ -20,9 +32,11 @@ BLIND = (Concat, Pad, Reshape, Slice, Transpose)
 
 @dataclass(frozen=True)
 class Decision:
-    """How one tensor waits. codec : member name of `Codec`. tile_rows, slot_bytes, zero_point : see `target.codecs.slots.SlotLayout`.
+    """How one tensor waits. codec : member name of `Codec`. tile_rows, slot_bytes, zero_point : see
+    `target.codecs.slots.SlotLayout`.
 
-    keep_plain : readers within ``near`` ops of the producer read what it wrote; else even they read what comes out of the slots.
+    keep_plain : readers within ``near`` ops of the producer read what it wrote; else even they read what comes out of
+    the slots.
     one_copy : all readers of the slots share one decompress, as rows that roll through a group of layers are shared.
     """
 
@@ -41,11 +55,12 @@ class Decision:
 @tvm.transform.module_pass(opt_level=0, name="ErgoInsertCompression")
 @dataclass(frozen=True)
 class InsertCompression:
-    """In: a module whose ``function`` is bindings of the integer dialect in dataflow blocks. Out: the same function, valid, in which every
-    tensor int8[1, H, W, C] named in ``decisions`` is compressed behind its producer. What reads it within ``near`` ops of its
-    producer reads it as it was (if the decision says so); later readers read a decompress in front of them, which the ``near`` ops behind them share.
-    Ops that only move values (concat, pad, reshape, slice, transpose) and all of whose inputs wait compressed wait themselves; row slices
-    on tile bounds and row concats of whole tiles are done on the slots. Function outputs are not compressed.
+    """In: a module whose ``function`` is bindings of the integer dialect in dataflow blocks. Out: the same function,
+    valid, in which every tensor int8[1, H, W, C] named in ``decisions`` is compressed behind its producer. What reads
+    it within ``near`` ops of its producer reads it as it was (if the decision says so); later readers read a decompress
+    in front of them, which the ``near`` ops behind them share. Ops that only move values (concat, pad, reshape, slice,
+    transpose) and all of whose inputs wait compressed wait themselves; row slices on tile bounds and row concats of
+    whole tiles are done on the slots. Function outputs are not compressed.
 
     The values are the same wherever every tile fits its slot; else within the bound that each op states.
 
@@ -60,7 +75,9 @@ class InsertCompression:
         if not self.decisions:
             return mod
         func = mod[self.function]
-        return relax.transform.Normalize()(compat.with_function(mod, mod.get_global_var(self.function), insert(func, self.decisions, self.near)))
+        return relax.transform.Normalize()(
+            compat.with_function(mod, mod.get_global_var(self.function), insert(func, self.decisions, self.near))
+        )
 
 
 def insert(func: relax.Function, decisions: Mapping[str, Decision], near: int = 1) -> relax.Function:
@@ -70,8 +87,8 @@ def insert(func: relax.Function, decisions: Mapping[str, Decision], near: int = 
 
 @dataclass(eq=False)
 class _Waiting:
-    """A value that is made where it is needed: by ``op`` from ``args``. near : ops over which readers share a copy. plain : the latest
-    copy, and the place that read it last."""
+    """A value that is made where it is needed: by ``op`` from ``args``. near : ops over which readers share a copy.
+    plain : the latest copy, and the place that read it last."""
 
     name: str
     op: ErgoOp
@@ -115,8 +132,12 @@ class _Insertion:
         for name in self.decisions:
             static = compat.static_tensor_type(known[name]) if name in known else None
             if static is None or static[1] != "int8" or len(static[0]) != 4 or static[0][0] != 1:
-                raise ModelError("this tensor cannot be compressed", where=name, required="int8[1, H, W, C] made in the function or given to it",
-                                 available="no such tensor" if static is None else f"{static[1]}{list(static[0])}")
+                raise ModelError(
+                    "this tensor cannot be compressed",
+                    where=name,
+                    required="int8[1, H, W, C] made in the function or given to it",
+                    available="no such tensor" if static is None else f"{static[1]}{list(static[0])}",
+                )
         self.decisions = {name: d for name, d in self.decisions.items() if known[name] not in outputs}
 
     def _binding(self, binding: relax.Binding, escapes: bool) -> None:
@@ -128,7 +149,13 @@ class _Insertion:
             return
         op = from_call(value)
         tensors = [a for a in value.args if isinstance(a, relax.Var)]
-        if isinstance(op, BLIND) and tensors and all(a in self.waiting for a in tensors) and not escapes and binding.var.name not in self.decisions:
+        if (
+            isinstance(op, BLIND)
+            and tensors
+            and all(a in self.waiting for a in tensors)
+            and not escapes
+            and binding.var.name not in self.decisions
+        ):
             self.waiting[binding.var] = _Waiting(binding.var.name, op, tuple(value.args), self.near)
             return
         self.place += 1
@@ -142,11 +169,19 @@ class _Insertion:
         if decision is None:
             return
         shape = compat.static_tensor_type(var)[0]
-        fields = {"codec": decision.codec, "tile_rows": decision.tile_rows, "slot_bytes": decision.slot_bytes, "out_zp": decision.zero_point,
-                  "bound": decision.layout.max_error(shape[1:]), "name": getattr(op, "name", "") or var.name,
-                  "out_scale": getattr(op, "out_scale", 0.0)}
+        fields = {
+            "codec": decision.codec,
+            "tile_rows": decision.tile_rows,
+            "slot_bytes": decision.slot_bytes,
+            "out_zp": decision.zero_point,
+            "bound": decision.layout.max_error(shape[1:]),
+            "name": getattr(op, "name", "") or var.name,
+            "out_scale": getattr(op, "out_scale", 0.0),
+        }
         slots = self._emit(f"{var.name}_slots", Compress(**fields), (var,))
-        value = _Waiting(var.name, Decompress(**fields, shape=shape), (slots,), 2**31 if decision.one_copy else self.near)
+        value = _Waiting(
+            var.name, Decompress(**fields, shape=shape), (slots,), 2**31 if decision.one_copy else self.near
+        )
         if decision.keep_plain:
             value.plain, value.read_at = var, self.place
         self.waiting[var] = value
@@ -162,20 +197,31 @@ class _Insertion:
         return value.plain
 
     def _on_slots(self, value: _Waiting) -> tuple[ErgoOp, tuple[relax.Expr, ...]] | None:
-        """A row slice or row concat of tensors that are only slots by now, done on the slots: ``(decompress, its argument)``."""
+        """A row slice or row concat of tensors that are only slots by now, done on the slots: ``(decompress, its
+        argument)``."""
         members = [self.waiting.get(a) for a in value.args]
-        if any(m is None or not isinstance(m.op, Decompress) or m.plain is not None and self.place - m.read_at <= m.near for m in members):
+        if any(
+            m is None or not isinstance(m.op, Decompress) or m.plain is not None and self.place - m.read_at <= m.near
+            for m in members
+        ):
             return None
         first = members[0].op
         if isinstance(value.op, Slice):
             return _slice_of_slots(self._emit, value, first, members[0].args[0])
         if isinstance(value.op, Concat) and value.op.axis == 1:
-            alike = all(replace(m.op, shape=first.shape, bound=0, name="") == replace(first, bound=0, name="")
-                        and m.op.shape[2:] == first.shape[2:] for m in members)
+            alike = all(
+                replace(m.op, shape=first.shape, bound=0, name="") == replace(first, bound=0, name="")
+                and m.op.shape[2:] == first.shape[2:]
+                for m in members
+            )
             if alike and all(m.op.shape[1] % first.tile_rows == 0 for m in members[:-1]):
-                slots = self._emit(f"{value.name}_slots", Concat(axis=1, name=value.op.name), tuple(m.args[0] for m in members))
+                slots = self._emit(
+                    f"{value.name}_slots", Concat(axis=1, name=value.op.name), tuple(m.args[0] for m in members)
+                )
                 height = sum(m.op.shape[1] for m in members)
-                return replace(first, shape=(1, height, *first.shape[2:]), bound=max(m.op.bound for m in members)), (slots,)
+                return replace(first, shape=(1, height, *first.shape[2:]), bound=max(m.op.bound for m in members)), (
+                    slots,
+                )
         return None
 
     def _emit(self, name: str, op: ErgoOp, args: tuple[relax.Expr, ...]) -> relax.Var:
@@ -192,23 +238,39 @@ class _Insertion:
 def _slice_of_slots(emit, value: _Waiting, op: Decompress, slots: relax.Expr):
     """``(decompress, (slots of the slice,))`` of a row slice on tile bounds; None for any other."""
     (begin, end), height = (value.op.begin[1], value.op.end[1]), op.shape[1]
-    whole = all(b == 0 and e == d for axis, (b, e, d) in enumerate(zip(value.op.begin, value.op.end, op.shape, strict=True)) if axis != 1)
-    if not whole or any(s != 1 for s in value.op.strides) or begin % op.tile_rows or (end % op.tile_rows and end != height):
+    whole = all(
+        b == 0 and e == d
+        for axis, (b, e, d) in enumerate(zip(value.op.begin, value.op.end, op.shape, strict=True))
+        if axis != 1
+    )
+    if (
+        not whole
+        or any(s != 1 for s in value.op.strides)
+        or begin % op.tile_rows
+        or (end % op.tile_rows and end != height)
+    ):
         return None
     tiles = (begin // op.tile_rows, -(-end // op.tile_rows))
-    cut = Slice(begin=(0, tiles[0], 0, 0), end=(1, tiles[1], 1, op.slot_bytes), strides=(1, 1, 1, 1), name=value.op.name)
+    cut = Slice(
+        begin=(0, tiles[0], 0, 0), end=(1, tiles[1], 1, op.slot_bytes), strides=(1, 1, 1, 1), name=value.op.name
+    )
     return replace(op, shape=(1, end - begin, *op.shape[2:])), (emit(f"{value.name}_slots", cut, (slots,)),)
 
 
 def _escaping(func: relax.Function) -> set[relax.Var]:
-    """Variables that something outside of the dataflow sees: the body's, not dataflow variables, and what is returned through tuples."""
-    found = set(relax.analysis.free_vars(func.body.body)) | ({func.body.body} if isinstance(func.body.body, relax.Var) else set())
+    """Variables that something outside of the dataflow sees: the body's, not dataflow variables, and what is returned
+    through tuples."""
+    found = set(relax.analysis.free_vars(func.body.body)) | (
+        {func.body.body} if isinstance(func.body.body, relax.Var) else set()
+    )
     for block in reversed(func.body.blocks):
         for binding in reversed(block.bindings):
             if not isinstance(binding.var, relax.DataflowVar):
                 found.add(binding.var)
             if binding.var in found and not is_ergo_call(binding.value):
-                found |= set(relax.analysis.free_vars(binding.value)) | ({binding.value} if isinstance(binding.value, relax.Var) else set())
+                found |= set(relax.analysis.free_vars(binding.value)) | (
+                    {binding.value} if isinstance(binding.value, relax.Var) else set()
+                )
     return found
 
 
@@ -217,13 +279,17 @@ def _substitute(expr: relax.Expr, fresh: Mapping[relax.Var, relax.Var]) -> relax
         return fresh.get(expr, expr)
     if isinstance(expr, relax.Tuple):
         return relax.Tuple([_substitute(f, fresh) for f in expr.fields])
-    raise ModelError("a compressed tensor is read by something that is not of the integer dialect", where=str(expr)[:200])
+    raise ModelError(
+        "a compressed tensor is read by something that is not of the integer dialect", where=str(expr)[:200]
+    )
 
 
 def _without_idle_slots(blocks: list[list[relax.Binding]]) -> list[list[relax.Binding]]:
     """Without slots that nobody expands: all readers stood near the producer."""
     every = [b for block in blocks for b in block]
-    used = {v for b in every for v in relax.analysis.free_vars(b.value)} | {b.value for b in every if isinstance(b.value, relax.Var)}
+    used = {v for b in every for v in relax.analysis.free_vars(b.value)} | {
+        b.value for b in every if isinstance(b.value, relax.Var)
+    }
 
     def is_idle(b: relax.Binding) -> bool:
         return b.var not in used and is_ergo_call(b.value) and isinstance(from_call(b.value), Compress)

@@ -1,10 +1,10 @@
 """Partition: every run of integer ops becomes one function for the chip; everything else stays on the host.
 
 Regions are as few as the data flow allows. The level of an op is the number of changes from chip to host on the longest
-path that leads to it. All chip ops of one level form one region: a path from a chip op through a host op back to a chip op
-raises the level, so none leaves a region and returns (the regions are convex), and regions can be called by rising level.
-TVM's FuseOpsByPattern with MergeCompositeFunctions makes one composite per op first, and more regions where branches meet.
-"""
+path that leads to it. All chip ops of one level form one region: a path from a chip op through a host op back to a chip
+op raises the level, so none leaves a region and returns (the regions are convex), and regions can be called by rising
+level. TVM's FuseOpsByPattern with MergeCompositeFunctions makes one composite per op first, and more regions where
+branches meet."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import tvm
 from tvm import relax
+
 from tvm_ergo.relay_passes.dialect import is_ergo_call
 
 CODEGEN = "ergo"
@@ -23,8 +24,9 @@ class Partition:
     """Moves ``relax.ergo.*`` calls into functions with attributes ``Codegen="ergo"`` and ``global_symbol``.
 
     In: a module whose functions mix calls of the integer dialect with any other ops, the chip's ones in dataflow blocks
-    (others are left alone). Out: the same module, valid, computing the same values, each region called where it stood; host
-    bindings keep their variables. Constants go inside the regions; a region's parameters carry the names of what they receive.
+    (others are left alone). Out: the same module, valid, computing the same values, each region called where it stood;
+    host bindings keep their variables. Constants go inside the regions; a region's parameters carry the names of what
+    they receive.
 
     prefix : start of the new functions' names, ``<prefix>_<function>_<number>``.
     """
@@ -50,7 +52,9 @@ def is_chip_function(func: relax.Function) -> bool:
 
 def chip_functions(mod: tvm.IRModule) -> list[tuple[str, relax.Function]]:
     """``(name, function)`` of the regions of a partitioned module, by name."""
-    found = [(gv.name_hint, f) for gv, f in mod.functions_items() if isinstance(f, relax.Function) and is_chip_function(f)]
+    found = [
+        (gv.name_hint, f) for gv, f in mod.functions_items() if isinstance(f, relax.Function) and is_chip_function(f)
+    ]
     return sorted(found, key=lambda item: item[0])
 
 
@@ -68,7 +72,9 @@ def _partition_function(builder: relax.BlockBuilder, func: relax.Function, name:
             used_later |= _variables(binding.value)
     if all(new is old for new, old in zip(reversed(blocks), func.body.blocks, strict=True)):
         return None
-    return relax.Function(func.params, relax.SeqExpr(blocks[::-1], func.body.body), func.ret_ty, func.is_pure, func.attrs)
+    return relax.Function(
+        func.params, relax.SeqExpr(blocks[::-1], func.body.body), func.ret_ty, func.is_pure, func.attrs
+    )
 
 
 def _variables(expr: relax.Expr) -> set[relax.Var]:
@@ -76,7 +82,8 @@ def _variables(expr: relax.Expr) -> set[relax.Var]:
 
 
 def _levels(bindings: list[relax.Binding]) -> list[int]:
-    """Level of each binding: regions that must have run before a host op, or the number of the region a chip op belongs to."""
+    """Level of each binding: regions that must have run before a host op, or the number of the region a chip op belongs
+    to."""
     level_of: dict[relax.Var, int] = {}  # of the value, as a host op sees it
     region_of: dict[relax.Var, int] = {}
     levels = []
@@ -92,7 +99,9 @@ def _levels(bindings: list[relax.Binding]) -> list[int]:
     return levels
 
 
-def _partition_block(builder, bindings: list[relax.Binding], used_later: set[relax.Var], name: str) -> relax.DataflowBlock:
+def _partition_block(
+    builder, bindings: list[relax.Binding], used_later: set[relax.Var], name: str
+) -> relax.DataflowBlock:
     levels = _levels(bindings)
     used_by: dict[relax.Var, set[int]] = {}  # region numbers that use a variable; -1 for the host
     for binding, level in zip(bindings, levels, strict=True):
@@ -106,7 +115,9 @@ def _partition_block(builder, bindings: list[relax.Binding], used_later: set[rel
         result += [b for b in here if not is_ergo_call(b.value)]
         region = [b for b in here if is_ergo_call(b.value)]
         if region:
-            outputs = [b.var for b in region if used_by.get(b.var, set()) - {level} or not isinstance(b.var, relax.DataflowVar)]
+            outputs = [
+                b.var for b in region if used_by.get(b.var, set()) - {level} or not isinstance(b.var, relax.DataflowVar)
+            ]
             if outputs:  # else the whole region is dead code
                 result += _outline(builder, region, outputs, f"{name}_{level}")
     return relax.DataflowBlock(result)

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tvm import te
+
 from tvm_ergo.relay_passes.dialect import contraction
 from tvm_ergo.relay_passes.dialect.base import Shape, ergo_op
 from tvm_ergo.relay_passes.dialect.linear import Conv2d, DepthwiseConv2d, MatMul
@@ -27,11 +28,16 @@ class _Raw:
 @ergo_op("conv2d_accumulate")
 @dataclass(frozen=True)
 class Conv2dAccumulate(_Raw, Conv2d):
-    """conv2d without requantization: ``bias + sum (x - in_zp) * (w - w_zp)``, i32[N,OH,OW,O]; mult, shift, lo, hi are not used."""
+    """conv2d without requantization: ``bias + sum (x - in_zp) * (w - w_zp)``, i32[N,OH,OW,O]; mult, shift, lo, hi are
+    not used."""
 
-    def compute_packed(self, x: te.Tensor, packed: te.Tensor, bias: te.Tensor, mult: te.Tensor, shift: te.Tensor) -> te.Tensor:
+    def compute_packed(
+        self, x: te.Tensor, packed: te.Tensor, bias: te.Tensor, mult: te.Tensor, shift: te.Tensor
+    ) -> te.Tensor:
         padded = contraction.pad_rows(x, self.padding, self.in_zp)
-        acc = contraction.conv(padded, packed, int(bias.shape[0]), self.strides, self.dilation, self.groups, self.in_zp, self.w_zp)
+        acc = contraction.conv(
+            padded, packed, int(bias.shape[0]), self.strides, self.dilation, self.groups, self.in_zp, self.w_zp
+        )
         shape = (*acc.shape[:3], bias.shape[0])  # the accumulators may have lanes left over
         return te.compute(shape, lambda n, h, v, o: acc(n, h, v, o) + bias(o), name="accumulators")
 

@@ -1,4 +1,5 @@
-"""The chip's fixed-point arithmetic in TE: the mirror of ``tvm_ergo.target.numerics``, in int64 wherever int32 could overflow."""
+"""The chip's fixed-point arithmetic in TE: the mirror of ``tvm_ergo.target.numerics``, in int64 wherever int32 could
+overflow."""
 
 from __future__ import annotations
 
@@ -31,7 +32,8 @@ def rounding_shift(value: tirx.Expr, shift) -> tirx.Expr:
 
 
 def rounding_divide(numerator: tirx.Expr, denominator: tirx.Expr) -> tirx.Expr:
-    """int64 ``floor(numerator / denominator + 1/2)``, denominator > 0; the floor is a true one for negative numerators."""
+    """int64 ``floor(numerator / denominator + 1/2)``, denominator > 0; the floor is a true one for negative
+    numerators."""
     numerator, denominator = int64(numerator), int64(denominator)
     return tirx.floordiv(numerator * int64(2) + denominator, denominator * int64(2))
 

@@ -26,7 +26,10 @@ OPS: dict[str, type[ErgoOp]] = {}
 """Every op class by its short name (``"conv2d"``)."""
 
 _TO_FIELD: dict[str, Callable] = {
-    "int": operator.index, "float": float, "str": str, "bool": bool,
+    "int": operator.index,
+    "float": float,
+    "str": str,
+    "bool": bool,
     "tuple[int, ...]": lambda value: tuple(operator.index(v) for v in value),
 }
 
@@ -60,7 +63,9 @@ class ErgoOp:
         if ty is None and all(arg.ty is not None and compat.static_tensor_type(arg) for arg in args):
             ty = self._output_type(args)
         attrs = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        return relax.Call(tvm.ir.Op.get(self.relax_name()), list(args), tvm.ir.make_node("ir.DictAttrs", **attrs), ret_ty=ty)
+        return relax.Call(
+            tvm.ir.Op.get(self.relax_name()), list(args), tvm.ir.make_node("ir.DictAttrs", **attrs), ret_ty=ty
+        )
 
     @classmethod
     def relax_name(cls) -> str:
@@ -71,10 +76,16 @@ class ErgoOp:
         for index, arg in enumerate(args):
             static = compat.static_tensor_type(arg)
             if static is None:
-                raise ModelError("an integer op needs tensors of static shape and dtype", where=self.where(),
-                                 required="a static tensor type", available=f"argument {index}: {arg.ty}")
+                raise ModelError(
+                    "an integer op needs tensors of static shape and dtype",
+                    where=self.where(),
+                    required="a static tensor type",
+                    available=f"argument {index}: {arg.ty}",
+                )
             types.append(static)
-        outputs = [relax.TensorType(shape, dtype) for shape, dtype in self.infer([t[0] for t in types], [t[1] for t in types])]
+        outputs = [
+            relax.TensorType(shape, dtype) for shape, dtype in self.infer([t[0] for t in types], [t[1] for t in types])
+        ]
         return outputs[0] if len(outputs) == 1 else relax.TupleType(outputs)
 
     def legalize(self, builder: relax.BlockBuilder, call: relax.Call) -> relax.Expr:
@@ -90,7 +101,9 @@ class ErgoOp:
         """The op's definition in exact integer arithmetic on TE tensors of the shapes ``infer`` accepts."""
         raise NotImplementedError
 
-    def input_regions(self, out_region: Region, shapes: Sequence[Shape], values: Sequence | None = None) -> list[Region]:
+    def input_regions(
+        self, out_region: Region, shapes: Sequence[Shape], values: Sequence | None = None
+    ) -> list[Region]:
         """For each input the box that ``out_region`` of output 0 depends on (padding clipped away; may be empty).
 
         ``values``: NumPy arrays of inputs whose content is known (None elsewhere); only resize2d is sharper with them.
@@ -111,7 +124,9 @@ class ErgoOp:
             raise ModelError(what, where=self.where(), required=str(required), available=str(available))
 
     def require_count(self, shapes: Sequence[Shape], count: int) -> None:
-        self.require(len(shapes) == count, "wrong number of tensors", f"{count} ({', '.join(self.arg_names)})", len(shapes))
+        self.require(
+            len(shapes) == count, "wrong number of tensors", f"{count} ({', '.join(self.arg_names)})", len(shapes)
+        )
 
     def require_dtypes(self, dtypes: Sequence[str], expected: Sequence[str | tuple[str, ...]]) -> None:
         for name, dtype, allowed in zip(self.arg_names, dtypes, expected, strict=True):
@@ -124,7 +139,12 @@ class ErgoOp:
     def require_clip(self) -> None:
         """The clip bounds and the zero point are int8 values."""
         lo, hi = getattr(self, "lo", -128), getattr(self, "hi", 127)
-        self.require(-128 <= lo <= hi <= 127, "clip bounds are not an int8 interval", "-128 <= lo <= hi <= 127", f"lo {lo}, hi {hi}")
+        self.require(
+            -128 <= lo <= hi <= 127,
+            "clip bounds are not an int8 interval",
+            "-128 <= lo <= hi <= 127",
+            f"lo {lo}, hi {hi}",
+        )
         self.require(-128 <= self.out_zp <= 127, "output zero point is not int8", "-128..127", self.out_zp)
 
     def require_multiplier(self, mult: int, shift: int, bits: int = 24, signed: bool = False) -> None:
@@ -145,11 +165,16 @@ def ergo_op(op_name: str) -> Callable[[type[ErgoOp]], type[ErgoOp]]:
         cls.op_name = op_name
         for field in dataclasses.fields(cls):
             if field.type not in _TO_FIELD:
-                raise TypeError(f"field {field.name} of {cls.__name__} has type {field.type}, not one of {sorted(_TO_FIELD)}")
+                raise TypeError(
+                    f"field {field.name} of {cls.__name__} has type {field.type}, not one of {sorted(_TO_FIELD)}"
+                )
         OPS[op_name] = cls
-        compat.register_relax_op(cls.relax_name(), (cls.__doc__ or op_name).strip().splitlines()[0],
-                                 infer_type=lambda call, _context: from_call(call)._output_type(call.args),
-                                 legalize=lambda builder, call: from_call(call).legalize(builder, call))
+        compat.register_relax_op(
+            cls.relax_name(),
+            " ".join((cls.__doc__ or op_name).strip().split("\n\n")[0].split()),
+            infer_type=lambda call, _context: from_call(call)._output_type(call.args),
+            legalize=lambda builder, call: from_call(call).legalize(builder, call),
+        )
         return cls
 
     return decorate
@@ -157,23 +182,33 @@ def ergo_op(op_name: str) -> Callable[[type[ErgoOp]], type[ErgoOp]]:
 
 def is_ergo_call(expr: relax.Expr) -> bool:
     """Whether ``expr`` is a call of an op of this dialect."""
-    return isinstance(expr, relax.Call) and isinstance(expr.op, tvm.ir.Op) and expr.op.name.removeprefix("relax.ergo.") in OPS \
+    return (
+        isinstance(expr, relax.Call)
+        and isinstance(expr.op, tvm.ir.Op)
+        and expr.op.name.removeprefix("relax.ergo.") in OPS
         and expr.op.name.startswith("relax.ergo.")
+    )
 
 
 def from_call(call: relax.Call) -> ErgoOp:
     """The op, with its fields in plain Python, of a call of this dialect. Errors: ModelError for any other expression,
     and for attributes that are missing, unknown or of the wrong type."""
     if not is_ergo_call(call):
-        raise ModelError("not a call of the integer dialect", required="relax.ergo.*", available=str(getattr(call, "op", call)))
+        raise ModelError(
+            "not a call of the integer dialect", required="relax.ergo.*", available=str(getattr(call, "op", call))
+        )
     cls = OPS[call.op.name.removeprefix("relax.ergo.")]
     attrs = {} if call.attrs is None else {str(k): v for k, v in call.attrs.items()}
     known = {field.name: field for field in dataclasses.fields(cls)}
     missing = [n for n, f in known.items() if n not in attrs and f.default is dataclasses.MISSING]
     unknown = sorted(set(attrs) - set(known))
     if missing or unknown:
-        raise ModelError("attributes do not fit the op", where=call.op.name, required=", ".join(known),
-                         available=f"missing {missing}, unknown {unknown}")
+        raise ModelError(
+            "attributes do not fit the op",
+            where=call.op.name,
+            required=", ".join(known),
+            available=f"missing {missing}, unknown {unknown}",
+        )
     try:
         return cls(**{key: compat.to_python(value) for key, value in attrs.items()})
     except (TypeError, ValueError) as error:

@@ -1,8 +1,9 @@
-"""Ops that keep a tensor compressed while it waits: int8[1, H, W, C] to slots uint8[1, T, 1, S] and back (`target/codecs/slots`).
+"""Ops that keep a tensor compressed while it waits: int8[1, H, W, C] to slots uint8[1, T, 1, S] and back
+(`target/codecs/slots`).
 
-The pair is a function of int8 to int8: the identity wherever every tile fits its slot, and within ``bound`` steps of it for any data.
-On the CPU both call a packed function that ``import tvm`` registers (`tvm_ergo.doors`), so they run in any process that has tvm_ergo.
-"""
+The pair is a function of int8 to int8: the identity wherever every tile fits its slot, and within ``bound`` steps of it
+for any data. On the CPU both call a packed function that ``import tvm`` registers (`tvm_ergo.doors`), so they run in
+any process that has tvm_ergo."""
 
 from __future__ import annotations
 
@@ -23,8 +24,9 @@ ENCODE, DECODE = "tvm_ergo.codecs.encode", "tvm_ergo.codecs.decode"
 
 @dataclass(frozen=True)
 class _Slots(ErgoOp):
-    """codec: member name of `Codec`. tile_rows: rows a tile. slot_bytes: bytes a tile. bound: largest error in steps for any data; 0
-    demands slots in which everything fits. ``out_zp`` is the value coded most cheaply, and always exactly."""
+    """codec: member name of `Codec`. tile_rows: rows a tile. slot_bytes: bytes a tile. bound: largest error in steps
+    for any data; 0 demands slots in which everything fits. ``out_zp`` is the value coded most cheaply, and always
+    exactly."""
 
     arg_names = ("x",)
     in_models = False
@@ -46,14 +48,27 @@ class _Slots(ErgoOp):
 
     def _slots_shape(self, plain: Shape) -> Shape:
         """Shape of the slots of a tensor [1, H, W, C]."""
-        self.require(len(plain) == 4 and plain[0] == 1 and min(plain) > 0, "only one picture can be compressed", "[1, H, W, C], none empty", plain)
+        self.require(
+            len(plain) == 4 and plain[0] == 1 and min(plain) > 0,
+            "only one picture can be compressed",
+            "[1, H, W, C], none empty",
+            plain,
+        )
         certified = self.layout.max_error(plain[1:])
-        self.require(self.bound >= certified, "the slots cannot hold the bound", f"bound >= {certified} steps", self.bound)
+        self.require(
+            self.bound >= certified, "the slots cannot hold the bound", f"bound >= {certified} steps", self.bound
+        )
         return 1, self.layout.tiles(plain[1]), 1, self.slot_bytes
 
     def _call(self, function: str, shape: Shape, dtype: str, x: te.Tensor) -> te.Tensor:
         parameters = (int(Codec[self.codec]), self.tile_rows, self.slot_bytes, self.out_zp)
-        return te.extern([shape], [x], lambda ins, outs: tirx.call_packed(function, ins[0], outs[0], *parameters), dtype=[dtype], name=self.op_name)
+        return te.extern(
+            [shape],
+            [x],
+            lambda ins, outs: tirx.call_packed(function, ins[0], outs[0], *parameters),
+            dtype=[dtype],
+            name=self.op_name,
+        )
 
 
 @ergo_op("compress")
@@ -80,7 +95,8 @@ class Compress(_Slots):
 @ergo_op("decompress")
 @dataclass(frozen=True)
 class Decompress(_Slots):
-    """slots u8[1,ceil(H/tile_rows),1,slot_bytes] -> i8 of ``shape`` [1,H,W,C]; the other fields are those of the compress."""
+    """slots u8[1,ceil(H/tile_rows),1,slot_bytes] -> i8 of ``shape`` [1,H,W,C]; the other fields are those of the
+    compress."""
 
     shape: tuple[int, ...]
 

@@ -1,10 +1,9 @@
 """TE definitions of the contractions, in the form the CPU schedule (``relay_passes/cpu.py``) vectorizes.
 
-A convolution is three stages: padding (with the zero point, so that padded taps contribute 0), an int32 accumulator over
-*packed* weights, the requantization. Packed weights are [O/v, kh, kw, C/groups, v]: v output channels lie side by side, so
-one broadcast activation meets one vector of weights. OHWI constants are packed once, when the call is legalized;
-other weights are packed by a stage of the PrimFunc.
-"""
+A convolution is three stages: padding (with the zero point, so that padded taps contribute 0), an int32 accumulator
+over *packed* weights, the requantization. Packed weights are [O/v, kh, kw, C/groups, v]: v output channels lie side by
+side, so one broadcast activation meets one vector of weights. OHWI constants are packed once, when the call is
+legalized; other weights are packed by a stage of the PrimFunc."""
 
 from __future__ import annotations
 
@@ -51,12 +50,18 @@ def pack_conv(weights: te.Tensor, groups: int, flip: bool = False) -> te.Tensor:
     def element(block, i, j, c, lane):
         o = block * v + lane
         value = weights(o, kh - 1 - i, kw - 1 - j, c) if flip else weights(o, i, j, c)
-        return value if blocks * v == out_channels else tirx.if_then_else(o < out_channels, value, tirx.const(0, weights.dtype))
+        return (
+            value
+            if blocks * v == out_channels
+            else tirx.if_then_else(o < out_channels, value, tirx.const(0, weights.dtype))
+        )
 
     return te.compute((blocks, kh, kw, depth, v), element, name="pack")
 
 
-def legalize_packed(op, builder: relax.BlockBuilder, call: relax.Call, pack: Callable[[np.ndarray], np.ndarray]) -> relax.Expr:
+def legalize_packed(
+    op, builder: relax.BlockBuilder, call: relax.Call, pack: Callable[[np.ndarray], np.ndarray]
+) -> relax.Expr:
     """``call_tir`` of ``op`` with its weights (argument 1) packed now if they are a constant."""
     x, weights, *vectors = call.args
     hint = f"ergo_{op.op_name}"
@@ -82,8 +87,8 @@ def pad_rows(x: te.Tensor, padding: tuple[int, ...], value: int) -> te.Tensor:
 
 
 def spread_rows(x: te.Tensor, strides, padding, dilation, kernel, sizes, value: int) -> te.Tensor:
-    """The input of a transposed convolution with ``strides - 1`` rows and columns of ``value`` between its own, so that a
-    stride-1 convolution with mirrored taps gives the result of ``sizes`` rows and columns."""
+    """The input of a transposed convolution with ``strides - 1`` rows and columns of ``value`` between its own, so that
+    a stride-1 convolution with mirrored taps gives the result of ``sizes`` rows and columns."""
     batch, height, width, channels = (int(d) for d in x.shape)
     reach = [(kernel[a] - 1) * dilation[a] for a in (0, 1)]
 
@@ -91,7 +96,11 @@ def spread_rows(x: te.Tensor, strides, padding, dilation, kernel, sizes, value: 
         conditions, source = [], []
         for axis, (position, dim) in enumerate(((h, height), (w, width))):
             spread = position + (padding[axis] - reach[axis])
-            conditions += [spread >= 0, spread < (dim - 1) * strides[axis] + 1, tirx.floormod(spread, strides[axis]) == 0]
+            conditions += [
+                spread >= 0,
+                spread < (dim - 1) * strides[axis] + 1,
+                tirx.floormod(spread, strides[axis]) == 0,
+            ]
             source.append(tirx.floordiv(spread, strides[axis]))
         return tirx.if_then_else(tirx.all(*conditions), x(n, *source, c), tirx.const(value, x.dtype))
 
@@ -102,7 +111,9 @@ def _out_size(padded: te.Tensor, kernel, strides, dilation) -> tuple[int, int]:
     return tuple((int(padded.shape[1 + a]) - (kernel[a] - 1) * dilation[a] - 1) // strides[a] + 1 for a in (0, 1))
 
 
-def conv(padded: te.Tensor, packed: te.Tensor, out_channels: int, strides, dilation, groups: int, in_zp: int, w_zp: int) -> te.Tensor:
+def conv(
+    padded: te.Tensor, packed: te.Tensor, out_channels: int, strides, dilation, groups: int, in_zp: int, w_zp: int
+) -> te.Tensor:
     """int32 accumulators [N, OH, OW, ceil(O/v)*v] of a padded input and packed weights."""
     blocks, kh, kw, depth, v = (int(d) for d in packed.shape)
     rows, cols = _out_size(padded, (kh, kw), strides, dilation)
@@ -115,7 +126,9 @@ def conv(padded: te.Tensor, packed: te.Tensor, out_channels: int, strides, dilat
         weight = packed(tirx.floordiv(o, v), i, j, c, tirx.floormod(o, v))
         return te.sum(arithmetic.centred(x, in_zp) * arithmetic.centred(weight, w_zp), axis=[i, j, c])
 
-    return te.compute((int(padded.shape[0]), rows, cols, blocks * v), element, name="accumulate", attrs={LANES_ANNOTATION: v})
+    return te.compute(
+        (int(padded.shape[0]), rows, cols, blocks * v), element, name="accumulate", attrs={LANES_ANNOTATION: v}
+    )
 
 
 def depthwise(padded: te.Tensor, w: te.Tensor, strides, dilation, in_zp: int, w_zp: int) -> te.Tensor:
@@ -123,9 +136,15 @@ def depthwise(padded: te.Tensor, w: te.Tensor, strides, dilation, in_zp: int, w_
     kh, kw, channels = (int(d) for d in w.shape)
     rows, cols = _out_size(padded, (kh, kw), strides, dilation)
     i, j = te.reduce_axis((0, kh), "i"), te.reduce_axis((0, kw), "j")
-    return te.compute((int(padded.shape[0]), rows, cols, channels), lambda n, h, x, c: te.sum(
-        arithmetic.centred(padded(n, h * strides[0] + i * dilation[0], x * strides[1] + j * dilation[1], c), in_zp)
-        * arithmetic.centred(w(i, j, c), w_zp), axis=[i, j]), name="accumulate")
+    return te.compute(
+        (int(padded.shape[0]), rows, cols, channels),
+        lambda n, h, x, c: te.sum(
+            arithmetic.centred(padded(n, h * strides[0] + i * dilation[0], x * strides[1] + j * dilation[1], c), in_zp)
+            * arithmetic.centred(w(i, j, c), w_zp),
+            axis=[i, j],
+        ),
+        name="accumulate",
+    )
 
 
 def matmul(a: te.Tensor, b: te.Tensor, transpose_b: bool, a_zp: int, b_zp: int) -> te.Tensor:
@@ -139,11 +158,16 @@ def matmul(a: te.Tensor, b: te.Tensor, transpose_b: bool, a_zp: int, b_zp: int) 
 
     def read(tensor, index, row, column):
         offset = len(batch) - (len(tensor.shape) - 2)
-        return tensor(*[0 if int(dim) == 1 else index[offset + axis] for axis, dim in enumerate(tensor.shape[:-2])], row, column)
+        return tensor(
+            *[0 if int(dim) == 1 else index[offset + axis] for axis, dim in enumerate(tensor.shape[:-2])], row, column
+        )
 
     def element(*index):
         *outer, row, column = index
-        return te.sum(arithmetic.centred(read(a, outer, row, k), a_zp) * arithmetic.centred(read(b, outer, k, column), b_zp), axis=k)
+        return te.sum(
+            arithmetic.centred(read(a, outer, row, k), a_zp) * arithmetic.centred(read(b, outer, k, column), b_zp),
+            axis=k,
+        )
 
     return te.compute((*batch, int(a.shape[-2]), int(b.shape[-1])), element, name="accumulate")
 
@@ -151,10 +175,15 @@ def matmul(a: te.Tensor, b: te.Tensor, transpose_b: bool, a_zp: int, b_zp: int) 
 def requantize_channels(acc: te.Tensor, bias: te.Tensor, mult: te.Tensor, shift: te.Tensor, op) -> te.Tensor:
     """int8 of ``acc + bias``, multiplier and shift per channel; unused accumulator lanes are dropped."""
     shape = (*acc.shape[:-1], bias.shape[0])
-    return te.compute(shape, lambda n, h, w, o: arithmetic.requantize(
-        acc(n, h, w, o) + bias(o), mult(o), shift(o), op.out_zp, op.lo, op.hi), name="requantize")
+    return te.compute(
+        shape,
+        lambda n, h, w, o: arithmetic.requantize(acc(n, h, w, o) + bias(o), mult(o), shift(o), op.out_zp, op.lo, op.hi),
+        name="requantize",
+    )
 
 
 def requantize_scalar(acc: te.Tensor, op) -> te.Tensor:
     """int8 of ``acc`` with one multiplier and shift."""
-    return arithmetic.unary(acc, lambda v: arithmetic.requantize(v, op.mult, op.shift, op.out_zp, op.lo, op.hi), "requantize")
+    return arithmetic.unary(
+        acc, lambda v: arithmetic.requantize(v, op.mult, op.shift, op.out_zp, op.lo, op.hi), "requantize"
+    )

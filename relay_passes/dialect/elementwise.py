@@ -21,7 +21,9 @@ class _Binary(ErgoOp):
         self.require_count(shapes, 2)
         self.require_dtypes(dtypes, ("int8", "int8"))
         shape = regions.broadcast_shape(*shapes)
-        self.require(shape is not None, "operands do not broadcast", "dimensions equal or 1", f"{shapes[0]} and {shapes[1]}")
+        self.require(
+            shape is not None, "operands do not broadcast", "dimensions equal or 1", f"{shapes[0]} and {shapes[1]}"
+        )
         self.require_clip()
         self._check_fields()
         return [(shape, "int8")]
@@ -36,7 +38,8 @@ class _Binary(ErgoOp):
 @ergo_op("add")
 @dataclass(frozen=True)
 class Add(_Binary):
-    """``clip(out_zp + floor(((a-a_zp)*a_mult + (b-b_zp)*b_mult) / 2**shift + 1/2), lo, hi)``; subtraction has b_mult < 0.
+    """``clip(out_zp + floor(((a-a_zp)*a_mult + (b-b_zp)*b_mult) / 2**shift + 1/2), lo, hi)``; subtraction has b_mult <
+    0.
 
     a, b i8, broadcasting -> i8. Multipliers are signed, abs < 2**21.
     """
@@ -57,8 +60,9 @@ class Add(_Binary):
 
     def compute(self, a: te.Tensor, b: te.Tensor) -> te.Tensor:
         def value(p, q):
-            total = (arithmetic.centred(p, self.a_zp) * arithmetic.int64(self.a_mult)
-                     + arithmetic.centred(q, self.b_zp) * arithmetic.int64(self.b_mult))
+            total = arithmetic.centred(p, self.a_zp) * arithmetic.int64(self.a_mult) + arithmetic.centred(
+                q, self.b_zp
+            ) * arithmetic.int64(self.b_mult)
             return arithmetic.finish(arithmetic.rounding_shift(total, self.shift), self.out_zp, self.lo, self.hi)
 
         return arithmetic.binary(a, b, value, "add")

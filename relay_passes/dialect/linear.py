@@ -24,7 +24,9 @@ class _Windowed(ErgoOp):
         self.require(len(shapes[0]) == 4, "activation is not [N,H,W,C]", "rank 4", shapes[0])
         self.require(len(shapes[1]) == w_rank, "wrong rank of the weights", w_rank, shapes[1])
         self.require(len(self.strides) == 2 and min(self.strides) >= 1, "bad strides", "two, >= 1", self.strides)
-        self.require(len(self.padding) == 4 and min(self.padding) >= 0, "bad padding", "four (t,l,b,r), >= 0", self.padding)
+        self.require(
+            len(self.padding) == 4 and min(self.padding) >= 0, "bad padding", "four (t,l,b,r), >= 0", self.padding
+        )
         self.require(len(self.dilation) == 2 and min(self.dilation) >= 1, "bad dilation", "two, >= 1", self.dilation)
         self.require_int8(in_zp=self.in_zp, w_zp=self.w_zp)
         self.require_clip()
@@ -36,14 +38,20 @@ class _Windowed(ErgoOp):
     def _window_size(self, height: int, width: int, kernel: tuple[int, int]) -> tuple[int, int]:
         top, left, bottom, right = self.padding
         sizes = []
-        for dim, k, stride, dilation, pad in ((height, kernel[0], self.strides[0], self.dilation[0], top + bottom),
-                                              (width, kernel[1], self.strides[1], self.dilation[1], left + right)):
+        for dim, k, stride, dilation, pad in (
+            (height, kernel[0], self.strides[0], self.dilation[0], top + bottom),
+            (width, kernel[1], self.strides[1], self.dilation[1], left + right),
+        ):
             reach = (k - 1) * dilation + 1
-            self.require(dim + pad >= reach, "the window does not fit the padded input", f"<= {dim + pad} rows", f"{reach} rows")
+            self.require(
+                dim + pad >= reach, "the window does not fit the padded input", f"<= {dim + pad} rows", f"{reach} rows"
+            )
             sizes.append((dim + pad - reach) // stride + 1)
         return sizes[0], sizes[1]
 
-    def _spatial_regions(self, out_region: Region, shape: Shape, kernel: tuple[int, int], carry=regions.window) -> tuple:
+    def _spatial_regions(
+        self, out_region: Region, shape: Shape, kernel: tuple[int, int], carry=regions.window
+    ) -> tuple:
         rows = carry(out_region[1], shape[1], kernel[0], self.strides[0], self.padding[0], self.dilation[0])
         cols = carry(out_region[2], shape[2], kernel[1], self.strides[1], self.padding[1], self.dilation[1])
         return rows, cols
@@ -70,20 +78,32 @@ class Conv2d(_Windowed):
     def infer(self, shapes: Sequence[Shape], dtypes: Sequence[str]) -> list[tuple[Shape, str]]:
         self._check_window(shapes, dtypes, 4)
         (batch, height, width, channels), (out_channels, kh, kw, group_channels) = shapes[0], shapes[1]
-        self.require(self.groups >= 1 and channels % self.groups == 0 and out_channels % self.groups == 0,
-                     "groups do not divide the channels", f"a divisor of {channels} and {out_channels}", self.groups)
-        self.require(group_channels == channels // self.groups, "weights do not fit the input channels",
-                     f"{channels // self.groups} (C/groups)", group_channels)
+        self.require(
+            self.groups >= 1 and channels % self.groups == 0 and out_channels % self.groups == 0,
+            "groups do not divide the channels",
+            f"a divisor of {channels} and {out_channels}",
+            self.groups,
+        )
+        self.require(
+            group_channels == channels // self.groups,
+            "weights do not fit the input channels",
+            f"{channels // self.groups} (C/groups)",
+            group_channels,
+        )
         self._check_channel_vectors(shapes, out_channels)
         return [((batch, *self._window_size(height, width, (kh, kw)), out_channels), "int8")]
 
     def compute(self, x: te.Tensor, w: te.Tensor, bias: te.Tensor, mult: te.Tensor, shift: te.Tensor) -> te.Tensor:
         return self.compute_packed(x, contraction.pack_conv(w, self.groups), bias, mult, shift)
 
-    def compute_packed(self, x: te.Tensor, packed: te.Tensor, bias: te.Tensor, mult: te.Tensor, shift: te.Tensor) -> te.Tensor:
+    def compute_packed(
+        self, x: te.Tensor, packed: te.Tensor, bias: te.Tensor, mult: te.Tensor, shift: te.Tensor
+    ) -> te.Tensor:
         """``compute`` with weights packed by ``contraction.pack_conv``."""
         padded = contraction.pad_rows(x, self.padding, self.in_zp)
-        acc = contraction.conv(padded, packed, int(bias.shape[0]), self.strides, self.dilation, self.groups, self.in_zp, self.w_zp)
+        acc = contraction.conv(
+            padded, packed, int(bias.shape[0]), self.strides, self.dilation, self.groups, self.in_zp, self.w_zp
+        )
         return contraction.requantize_channels(acc, bias, mult, shift, self)
 
     def legalize(self, builder: relax.BlockBuilder, call: relax.Call) -> relax.Expr:
@@ -94,13 +114,16 @@ class Conv2d(_Windowed):
         rows, cols = self._spatial_regions(out_region, x, (w[1], w[2]))
         begin, end = out_region[3]
         per_group_out, per_group_in = w[0] // self.groups, w[3]
-        channels = (begin // per_group_out * per_group_in, (end - 1) // per_group_out * per_group_in + per_group_in) \
-            if begin < end else (0, 0)
+        channels = (
+            (begin // per_group_out * per_group_in, (end - 1) // per_group_out * per_group_in + per_group_in)
+            if begin < end
+            else (0, 0)
+        )
         taps = (out_region[3], (0, w[1]), (0, w[2]), (0, w[3]))
         return [(out_region[0], rows, cols, channels), taps, *[(out_region[3],)] * 3]
 
     def macs(self, shapes: Sequence[Shape]) -> int:
-        (shape, _), = self.infer(shapes, _CONV_DTYPES)
+        ((shape, _),) = self.infer(shapes, _CONV_DTYPES)
         return prod(shape) * prod(shapes[1][1:])
 
 
@@ -136,10 +159,14 @@ class DepthwiseConv2d(_Windowed):
     def input_regions(self, out_region: Region, shapes: Sequence[Shape], values=None) -> list[Region]:
         x, w = shapes[0], shapes[1]
         rows, cols = self._spatial_regions(out_region, x, (w[0], w[1]))
-        return [(out_region[0], rows, cols, out_region[3]), ((0, w[0]), (0, w[1]), out_region[3]), *[(out_region[3],)] * 3]
+        return [
+            (out_region[0], rows, cols, out_region[3]),
+            ((0, w[0]), (0, w[1]), out_region[3]),
+            *[(out_region[3],)] * 3,
+        ]
 
     def macs(self, shapes: Sequence[Shape]) -> int:
-        (shape, _), = self.infer(shapes, _CONV_DTYPES)
+        ((shape, _),) = self.infer(shapes, _CONV_DTYPES)
         return prod(shape) * shapes[1][0] * shapes[1][1]
 
 
@@ -166,22 +193,35 @@ class Conv2dTranspose(_Windowed):
         self._check_window(shapes, dtypes, 4)
         (batch, height, width, channels), (out_channels, kh, kw, w_channels) = shapes[0], shapes[1]
         self.require(w_channels == channels, "weights do not fit the input channels", channels, w_channels)
-        self.require(len(self.output_padding) == 2 and min(self.output_padding) >= 0, "bad output padding", "two, >= 0",
-                     self.output_padding)
+        self.require(
+            len(self.output_padding) == 2 and min(self.output_padding) >= 0,
+            "bad output padding",
+            "two, >= 0",
+            self.output_padding,
+        )
         self._check_channel_vectors(shapes, out_channels)
         sizes = self._out_size((height, width), (kh, kw))
         self.require(min(sizes) >= 1, "padding removes the whole output", "at least one row and column", sizes)
         return [((batch, *sizes, out_channels), "int8")]
 
     def _out_size(self, size: tuple[int, int], kernel: tuple[int, int]) -> tuple[int, int]:
-        rows, cols = ((size[a] - 1) * self.strides[a] + (kernel[a] - 1) * self.dilation[a] + 1 + self.output_padding[a]
-                      - self.padding[a] - self.padding[a + 2] for a in (0, 1))
+        rows, cols = (
+            (size[a] - 1) * self.strides[a]
+            + (kernel[a] - 1) * self.dilation[a]
+            + 1
+            + self.output_padding[a]
+            - self.padding[a]
+            - self.padding[a + 2]
+            for a in (0, 1)
+        )
         return rows, cols
 
     def compute(self, x: te.Tensor, w: te.Tensor, bias: te.Tensor, mult: te.Tensor, shift: te.Tensor) -> te.Tensor:
         return self.compute_packed(x, contraction.pack_conv(w, 1, flip=True), bias, mult, shift)
 
-    def compute_packed(self, x: te.Tensor, packed: te.Tensor, bias: te.Tensor, mult: te.Tensor, shift: te.Tensor) -> te.Tensor:
+    def compute_packed(
+        self, x: te.Tensor, packed: te.Tensor, bias: te.Tensor, mult: te.Tensor, shift: te.Tensor
+    ) -> te.Tensor:
         """``compute`` with weights packed and mirrored by ``contraction.pack_conv``."""
         kernel = (int(packed.shape[1]), int(packed.shape[2]))
         sizes = self._out_size((int(x.shape[1]), int(x.shape[2])), kernel)
@@ -245,5 +285,5 @@ class MatMul(ErgoOp):
         return [regions.broadcast(batch, a[:-2]) + (rows, depth), regions.broadcast(batch, b[:-2]) + b_matrix]
 
     def macs(self, shapes: Sequence[Shape]) -> int:
-        (shape, _), = self.infer(shapes, ("int8", "int8"))
+        ((shape, _),) = self.infer(shapes, ("int8", "int8"))
         return prod(shape) * shapes[0][-1]

@@ -39,14 +39,23 @@ class Pad(_Move):
     value: int = 0
 
     def _moved_shape(self, shape: Shape) -> Shape:
-        self.require(len(self.pad_width) == 2 * len(shape) and min(self.pad_width, default=0) >= 0, "bad pad_width",
-                     f"{2 * len(shape)} numbers >= 0", self.pad_width)
+        self.require(
+            len(self.pad_width) == 2 * len(shape) and min(self.pad_width, default=0) >= 0,
+            "bad pad_width",
+            f"{2 * len(shape)} numbers >= 0",
+            self.pad_width,
+        )
         return tuple(dim + self.pad_width[2 * i] + self.pad_width[2 * i + 1] for i, dim in enumerate(shape))
 
     def infer(self, shapes: Sequence[Shape], dtypes: Sequence[str]) -> list[tuple[Shape, str]]:
         outputs = super().infer(shapes, dtypes)
         limits = np.iinfo(dtypes[0])
-        self.require(limits.min <= self.value <= limits.max, "pad value does not fit the dtype", f"{limits.min}..{limits.max}", self.value)
+        self.require(
+            limits.min <= self.value <= limits.max,
+            "pad value does not fit the dtype",
+            f"{limits.min}..{limits.max}",
+            self.value,
+        )
         return outputs
 
     def compute(self, x: te.Tensor) -> te.Tensor:
@@ -55,15 +64,24 @@ class Pad(_Move):
 
         def element(*index):
             source = [i - self.pad_width[2 * axis] for axis, i in enumerate(index)]
-            inside = [tirx.all(s >= 0, s < dim) for axis, (s, dim) in enumerate(zip(source, x.shape, strict=True))
-                      if self.pad_width[2 * axis] or self.pad_width[2 * axis + 1]]
+            inside = [
+                tirx.all(s >= 0, s < dim)
+                for axis, (s, dim) in enumerate(zip(source, x.shape, strict=True))
+                if self.pad_width[2 * axis] or self.pad_width[2 * axis + 1]
+            ]
             return tirx.if_then_else(tirx.all(*inside), x(*source), value) if inside else x(*source)
 
         return te.compute(shape, element, name="pad")
 
     def input_regions(self, out_region: Region, shapes: Sequence[Shape], values=None) -> list[Region]:
-        return [tuple(regions.clip((begin - self.pad_width[2 * i], end - self.pad_width[2 * i]), dim) if begin < end else (0, 0)
-                      for i, ((begin, end), dim) in enumerate(zip(out_region, shapes[0], strict=True)))]
+        return [
+            tuple(
+                regions.clip((begin - self.pad_width[2 * i], end - self.pad_width[2 * i]), dim)
+                if begin < end
+                else (0, 0)
+                for i, ((begin, end), dim) in enumerate(zip(out_region, shapes[0], strict=True))
+            )
+        ]
 
 
 @ergo_op("concat")
@@ -76,17 +94,23 @@ class Concat(ErgoOp):
 
     def infer(self, shapes: Sequence[Shape], dtypes: Sequence[str]) -> list[tuple[Shape, str]]:
         self.require(len(shapes) >= 1, "nothing to concatenate", "at least one tensor", 0)
-        self.require(len(set(dtypes)) == 1 and dtypes[0] in MOVABLE_DTYPES, "dtypes differ or are not integers",
-                     f"one of {', '.join(MOVABLE_DTYPES)}", list(dtypes))
+        self.require(
+            len(set(dtypes)) == 1 and dtypes[0] in MOVABLE_DTYPES,
+            "dtypes differ or are not integers",
+            f"one of {', '.join(MOVABLE_DTYPES)}",
+            list(dtypes),
+        )
         rank = len(shapes[0])
         self.require(0 <= self.axis < rank, "bad axis", f"0..{rank - 1}", self.axis)
-        frames = {tuple(shape[: self.axis]) + (0,) + tuple(shape[self.axis + 1:]) for shape in shapes}
-        self.require(len(frames) == 1, "shapes differ outside the axis", f"equal but for axis {self.axis}", list(shapes))
+        frames = {tuple(shape[: self.axis]) + (0,) + tuple(shape[self.axis + 1 :]) for shape in shapes}
+        self.require(
+            len(frames) == 1, "shapes differ outside the axis", f"equal but for axis {self.axis}", list(shapes)
+        )
         total = sum(shape[self.axis] for shape in shapes)
-        return [(tuple(shapes[0][: self.axis]) + (total,) + tuple(shapes[0][self.axis + 1:]), dtypes[0])]
+        return [(tuple(shapes[0][: self.axis]) + (total,) + tuple(shapes[0][self.axis + 1 :]), dtypes[0])]
 
     def compute(self, *xs: te.Tensor) -> te.Tensor:
-        (shape, _), = self.infer([tuple(int(d) for d in x.shape) for x in xs], [str(x.dtype) for x in xs])
+        ((shape, _),) = self.infer([tuple(int(d) for d in x.shape) for x in xs], [str(x.dtype) for x in xs])
 
         def element(*index):
             begin, result = 0, None
@@ -96,8 +120,11 @@ class Concat(ErgoOp):
                 begin += int(x.shape[self.axis])
             for x, start in reversed(list(zip(xs, starts, strict=True))):
                 source = [i - start if axis == self.axis else i for axis, i in enumerate(index)]
-                result = x(*source) if result is None else tirx.if_then_else(
-                    index[self.axis] < start + int(x.shape[self.axis]), x(*source), result)
+                result = (
+                    x(*source)
+                    if result is None
+                    else tirx.if_then_else(index[self.axis] < start + int(x.shape[self.axis]), x(*source), result)
+                )
             return result
 
         return te.compute(shape, element, name="concat")
@@ -107,7 +134,7 @@ class Concat(ErgoOp):
         for shape in shapes:
             begin, end = out_region[self.axis]
             part = regions.clip((begin - start, end - start), shape[self.axis])
-            boxes.append(tuple(out_region[: self.axis]) + (part,) + tuple(out_region[self.axis + 1:]))
+            boxes.append(tuple(out_region[: self.axis]) + (part,) + tuple(out_region[self.axis + 1 :]))
             start += shape[self.axis]
         return boxes
 
@@ -123,21 +150,38 @@ class Slice(_Move):
     strides: tuple[int, ...]
 
     def _moved_shape(self, shape: Shape) -> Shape:
-        self.require(len(self.begin) == len(self.end) == len(self.strides) == len(shape), "begin, end, strides do not fit the rank",
-                     len(shape), f"{self.begin}, {self.end}, {self.strides}")
-        good = all(0 <= b < e <= dim and s >= 1 for b, e, s, dim in zip(self.begin, self.end, self.strides, shape, strict=True))
-        self.require(good, "slice outside the tensor or empty", f"0 <= begin < end <= {shape}, strides >= 1",
-                     f"{self.begin}, {self.end}, {self.strides}")
+        self.require(
+            len(self.begin) == len(self.end) == len(self.strides) == len(shape),
+            "begin, end, strides do not fit the rank",
+            len(shape),
+            f"{self.begin}, {self.end}, {self.strides}",
+        )
+        good = all(
+            0 <= b < e <= dim and s >= 1 for b, e, s, dim in zip(self.begin, self.end, self.strides, shape, strict=True)
+        )
+        self.require(
+            good,
+            "slice outside the tensor or empty",
+            f"0 <= begin < end <= {shape}, strides >= 1",
+            f"{self.begin}, {self.end}, {self.strides}",
+        )
         return tuple(-(-(e - b) // s) for b, e, s in zip(self.begin, self.end, self.strides, strict=True))
 
     def compute(self, x: te.Tensor) -> te.Tensor:
         shape = self._moved_shape(tuple(int(d) for d in x.shape))
-        return te.compute(shape, lambda *index: x(
-            *[b + i * s for i, b, s in zip(index, self.begin, self.strides, strict=True)]), name="slice")
+        return te.compute(
+            shape,
+            lambda *index: x(*[b + i * s for i, b, s in zip(index, self.begin, self.strides, strict=True)]),
+            name="slice",
+        )
 
     def input_regions(self, out_region: Region, shapes: Sequence[Shape], values=None) -> list[Region]:
-        return [tuple((b + begin * s, b + (end - 1) * s + 1) if begin < end else (0, 0)
-                      for (begin, end), b, s in zip(out_region, self.begin, self.strides, strict=True))]
+        return [
+            tuple(
+                (b + begin * s, b + (end - 1) * s + 1) if begin < end else (0, 0)
+                for (begin, end), b, s in zip(out_region, self.begin, self.strides, strict=True)
+            )
+        ]
 
 
 @dataclass(frozen=True)
@@ -148,12 +192,19 @@ class _Permuted(_Move):
     perm: tuple[int, ...]
 
     def _moved_shape(self, shape: Shape) -> Shape:
-        self.require(sorted(self.perm) == list(range(len(shape))), "not a permutation of the axes", f"of 0..{len(shape) - 1}", self.perm)
+        self.require(
+            sorted(self.perm) == list(range(len(shape))),
+            "not a permutation of the axes",
+            f"of 0..{len(shape) - 1}",
+            self.perm,
+        )
         return tuple(shape[axis] for axis in self.perm)
 
     def compute(self, x: te.Tensor) -> te.Tensor:
         shape = self._moved_shape(tuple(int(d) for d in x.shape))
-        return te.compute(shape, lambda *index: x(*[index[self.perm.index(axis)] for axis in range(len(shape))]), name="transpose")
+        return te.compute(
+            shape, lambda *index: x(*[index[self.perm.index(axis)] for axis in range(len(shape))]), name="transpose"
+        )
 
     def input_regions(self, out_region: Region, shapes: Sequence[Shape], values=None) -> list[Region]:
         return [tuple(out_region[self.perm.index(axis)] for axis in range(len(self.perm)))]
@@ -168,10 +219,11 @@ class Transpose(_Permuted):
 @ergo_op("receive")
 @dataclass(frozen=True)
 class Receive(_Permuted):
-    """An input whose rows arrive while the network runs (a camera's), its axes in the order ``perm``; as a value it is the transpose.
+    """An input whose rows arrive while the network runs (a camera's), its axes in the order ``perm``; as a value it is
+    the transpose.
 
-    On the chip the tensor it reads is never in the memory: instructions take the rows from the sender as they are needed.
-    """
+    On the chip the tensor it reads is never in the memory: instructions take the rows from the sender as they are
+    needed."""
 
     in_models = False
 
@@ -185,7 +237,12 @@ class Reshape(_Move):
     shape: tuple[int, ...]
 
     def _moved_shape(self, shape: Shape) -> Shape:
-        self.require(prod(shape) == prod(self.shape) and min(self.shape, default=1) >= 0, "element counts differ", prod(shape), self.shape)
+        self.require(
+            prod(shape) == prod(self.shape) and min(self.shape, default=1) >= 0,
+            "element counts differ",
+            prod(shape),
+            self.shape,
+        )
         return self.shape
 
     def compute(self, x: te.Tensor) -> te.Tensor:
@@ -212,9 +269,8 @@ class Reshape(_Move):
 class Resize2d(ErgoOp):
     """Separable interpolation with 11-bit weights: ``(acc + 2**21) >> 22``.
 
-    x i8[N,H,W,C], rows i32[OH,3], cols i32[OW,3] -> i8[N,OH,OW,C]; a row of ``rows`` is (low index, high index, weight of
-    high in 0..2048). Nearest has weight 0.
-    """
+    x i8[N,H,W,C], rows i32[OH,3], cols i32[OW,3] -> i8[N,OH,OW,C]; a row of ``rows`` is (low index, high index, weight
+    of high in 0..2048). Nearest has weight 0."""
 
     arg_names = ("x", "rows", "cols")
 

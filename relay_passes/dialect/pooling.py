@@ -12,7 +12,8 @@ from tvm_ergo.relay_passes.dialect.base import ErgoOp, Region, Shape, ergo_op
 
 SOFTMAX_ENTRY_BITS = 23
 SOFTMAX_MAX_SHIFT = 25
-"""e <= sum(e) and mult < 2**24: from here on every quotient is below 1/2 and rounds to 0, so larger shifts mean the same."""
+"""e <= sum(e) and mult < 2**24: from here on every quotient is below 1/2 and rounds to 0, so larger shifts mean the
+same."""
 AVERAGE_MAX_SHIFT = 33
 """|sum| <= 255 * count and mult < 2**24: likewise."""
 _INT63 = 2**63
@@ -32,8 +33,12 @@ class _Pool(ErgoOp):
         for name in ("pool", "strides"):
             value = getattr(self, name)
             self.require(len(value) == 2 and min(value) >= 1, f"bad {name}", "two, >= 1", value)
-        self.require(len(self._dilation()) == 2 and min(self._dilation()) >= 1, "bad dilation", "two, >= 1", self._dilation())
-        self.require(len(self.padding) == 4 and min(self.padding) >= 0, "bad padding", "four (t,l,b,r), >= 0", self.padding)
+        self.require(
+            len(self._dilation()) == 2 and min(self._dilation()) >= 1, "bad dilation", "two, >= 1", self._dilation()
+        )
+        self.require(
+            len(self.padding) == 4 and min(self.padding) >= 0, "bad padding", "four (t,l,b,r), >= 0", self.padding
+        )
         self.require_clip()
         batch, height, width, channels = shapes[0]
         sizes = [self._size(axis, dim) for axis, dim in enumerate((height, width))]
@@ -44,20 +49,33 @@ class _Pool(ErgoOp):
         pool, stride, dilation = self.pool[axis], self.strides[axis], self._dilation()[axis]
         before, after = self.padding[axis], self.padding[axis + 2]
         reach = (pool - 1) * dilation + 1
-        self.require(dim + before + after >= reach, "the window does not fit the padded input", f"<= {dim + before + after}", reach)
+        self.require(
+            dim + before + after >= reach,
+            "the window does not fit the padded input",
+            f"<= {dim + before + after}",
+            reach,
+        )
         size = (dim + before + after - reach) // stride + 1
         for out in range(size):
             rows = range(out * stride - before, out * stride - before + reach, dilation)
-            self.require(any(0 <= row < dim for row in rows), "a pooling window lies wholly in the padding",
-                         "at least one input element in each window", f"output row or column {out}")
+            self.require(
+                any(0 <= row < dim for row in rows),
+                "a pooling window lies wholly in the padding",
+                "at least one input element in each window",
+                f"output row or column {out}",
+            )
         return size
 
     def _check_fields(self) -> None:
         """Further checks of the op's own fields."""
 
     def input_regions(self, out_region: Region, shapes: Sequence[Shape], values=None) -> list[Region]:
-        boxes = [regions.window(out_region[1 + a], shapes[0][1 + a], self.pool[a], self.strides[a], self.padding[a], self._dilation()[a])
-                 for a in (0, 1)]
+        boxes = [
+            regions.window(
+                out_region[1 + a], shapes[0][1 + a], self.pool[a], self.strides[a], self.padding[a], self._dilation()[a]
+            )
+            for a in (0, 1)
+        ]
         return [(out_region[0], boxes[0], boxes[1], out_region[3])]
 
 
@@ -79,8 +97,8 @@ class MaxPool2d(_Pool):
 @ergo_op("avg_pool2d")
 @dataclass(frozen=True)
 class AvgPool2d(_Pool):
-    """``clip(out_zp + rounding_divide(sum(x-in_zp)*mult, count<<shift), lo, hi)``; count is the window's elements inside the
-    input, or all of them with count_include_pad. x i8[N,H,W,C] -> i8[N,OH,OW,C]."""
+    """``clip(out_zp + rounding_divide(sum(x-in_zp)*mult, count<<shift), lo, hi)``; count is the window's elements
+    inside the input, or all of them with count_include_pad. x i8[N,H,W,C] -> i8[N,OH,OW,C]."""
 
     arg_names = ("x",)
     pool: tuple[int, ...]
@@ -97,7 +115,9 @@ class AvgPool2d(_Pool):
         self.require_int8(in_zp=self.in_zp)
         self.require_multiplier(self.mult, self.shift)
         count = self.pool[0] * self.pool[1]
-        self.require((2 * count) << AVERAGE_MAX_SHIFT < _INT63, "the window is too large", "fewer than 2**29 elements", count)
+        self.require(
+            (2 * count) << AVERAGE_MAX_SHIFT < _INT63, "the window is too large", "fewer than 2**29 elements", count
+        )
 
     def compute(self, x: te.Tensor) -> te.Tensor:
         return reduction.avg_pool(x, self, min(self.shift, AVERAGE_MAX_SHIFT))
@@ -115,7 +135,11 @@ class _Reduce(ErgoOp):
         self.require(bool(valid), "bad axes", f"ascending, in 0..{rank - 1}", self.axes)
         self.require_clip()
         self._check_fields()
-        shape = tuple(1 if axis in self.axes else dim for axis, dim in enumerate(shapes[0]) if self.keepdims or axis not in self.axes)
+        shape = tuple(
+            1 if axis in self.axes else dim
+            for axis, dim in enumerate(shapes[0])
+            if self.keepdims or axis not in self.axes
+        )
         return [(shape, "int8")]
 
     def _check_fields(self) -> None:
@@ -154,7 +178,8 @@ class ReduceSum(_Reduce):
     def compute(self, x: te.Tensor) -> te.Tensor:
         acc = reduction.reduce(x, self.axes, self.keepdims, te.sum, lambda v: arithmetic.centred(v, self.in_zp), "sum")
         return arithmetic.unary(
-            acc, lambda v: arithmetic.requantize(v, self.mult, self.shift, self.out_zp, self.lo, self.hi), "requantize")
+            acc, lambda v: arithmetic.requantize(v, self.mult, self.shift, self.out_zp, self.lo, self.hi), "requantize"
+        )
 
 
 @ergo_op("reduce_max")
@@ -205,7 +230,9 @@ class Softmax(ErgoOp):
         self.require_shape("lut", lut, (256,))
         self.require_multiplier(self.mult, self.shift)
         self.require_clip()
-        self.require((2 * x[-1]) << (SOFTMAX_ENTRY_BITS + SOFTMAX_MAX_SHIFT) < _INT63, "the row is too long", "K < 2**14", x[-1])
+        self.require(
+            (2 * x[-1]) << (SOFTMAX_ENTRY_BITS + SOFTMAX_MAX_SHIFT) < _INT63, "the row is too long", "K < 2**14", x[-1]
+        )
         return [(tuple(x), "int8")]
 
     def compute(self, x: te.Tensor, lut: te.Tensor) -> te.Tensor:

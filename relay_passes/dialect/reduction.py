@@ -20,8 +20,13 @@ def _window(padded: te.Tensor, pool, strides, dilation, reducer, value: Callable
     rows = (height - (pool[0] - 1) * dilation[0] - 1) // strides[0] + 1
     cols = (width - (pool[1] - 1) * dilation[1] - 1) // strides[1] + 1
     i, j = te.reduce_axis((0, pool[0]), "i"), te.reduce_axis((0, pool[1]), "j")
-    return te.compute((batch, rows, cols, channels), lambda n, h, w, c: reducer(
-        value(padded(n, h * strides[0] + i * dilation[0], w * strides[1] + j * dilation[1], c)), axis=[i, j]), name=name)
+    return te.compute(
+        (batch, rows, cols, channels),
+        lambda n, h, w, c: reducer(
+            value(padded(n, h * strides[0] + i * dilation[0], w * strides[1] + j * dilation[1], c)), axis=[i, j]
+        ),
+        name=name,
+    )
 
 
 def max_pool(x: te.Tensor, pool, strides, padding, dilation) -> te.Tensor:
@@ -56,11 +61,18 @@ def reduce(x: te.Tensor, axes: Sequence[int], keepdims: bool, reducer, value: Ca
     shape = [int(d) for d in x.shape]
     reduced = {axis: te.reduce_axis((0, shape[axis]), f"k{axis}") for axis in axes}
     kept = [axis for axis in range(len(shape)) if axis not in reduced]
-    out_shape = [1 if axis in reduced else shape[axis] for axis in range(len(shape))] if keepdims else [shape[axis] for axis in kept]
+    out_shape = (
+        [1 if axis in reduced else shape[axis] for axis in range(len(shape))]
+        if keepdims
+        else [shape[axis] for axis in kept]
+    )
 
     def element(*index):
         position = {axis: index[axis] if keepdims else index[i] for i, axis in enumerate(kept)}
-        return reducer(value(x(*[reduced.get(axis, position.get(axis)) for axis in range(len(shape))])), axis=list(reduced.values()))
+        return reducer(
+            value(x(*[reduced.get(axis, position.get(axis)) for axis in range(len(shape))])),
+            axis=list(reduced.values()),
+        )
 
     return te.compute(tuple(out_shape), element, name=name)
 
@@ -69,7 +81,9 @@ def softmax(x: te.Tensor, lut: te.Tensor, op: Softmax, shift: int) -> te.Tensor:
     """Softmax over the last axis with a table of exponentials; the sum is int64 (K entries below 2**23)."""
     last = len(x.shape) - 1
     largest = reduce(x, [last], True, te.max, lambda v: v, "row_max")
-    exponent = te.compute(x.shape, lambda *i: lut(largest(*i[:-1], 0).astype("int32") - x(*i).astype("int32")), name="exponent")
+    exponent = te.compute(
+        x.shape, lambda *i: lut(largest(*i[:-1], 0).astype("int32") - x(*i).astype("int32")), name="exponent"
+    )
     total = reduce(exponent, [last], True, te.sum, arithmetic.int64, "row_sum")
 
     def element(*index):

@@ -1,4 +1,5 @@
-"""Boxes: half-open ``(begin, end)`` intervals per axis, and how windows, broadcasting and reductions carry them back."""
+"""Boxes: half-open ``(begin, end)`` intervals per axis, and how windows, broadcasting and reductions carry them
+back."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Ops on whole rows, which attention is made of: norm, exp_rows, weighted_mean, rotate, gather_rows. Instructions of the same names: `target.isa.rows`."""
+"""Ops on whole rows, which attention is made of: norm, exp_rows, weighted_mean, rotate, gather_rows. Instructions of
+the same names: `target.isa.rows`."""
 
 from __future__ import annotations
 
@@ -27,8 +28,8 @@ def _whole_rows(out_region: Region, length: int) -> Region:
 class Norm(_Elementwise, ErgoOp):
     """Layer (``centre``) or RMS normalization of rows, in integers: the formula of the instruction NORM.
 
-    x i8 or i16[..., C], gamma i16[C] or [1], beta i32[C] or [1] -> i16 where ``wide``, else i8. eps: epsilon in units of C*C*(step of x)**2.
-    """
+    x i8 or i16[..., C], gamma i16[C] or [1], beta i32[C] or [1] -> i16 where ``wide``, else i8. eps: epsilon in units
+    of C*C*(step of x)**2."""
 
     arg_names = ("x", "gamma", "beta")
     wide: bool
@@ -51,8 +52,18 @@ class Norm(_Elementwise, ErgoOp):
             self.require_shape(name, shape, (1,) if tuple(shape) == (1,) else (length,))
         self.require_zero_point("in_zp", dtypes[0], self.in_zp)
         self.require_zero_point("out_zp", width(self.wide), self.out_zp)
-        self.require(0 <= self.eps < 2**32 and 0 <= self.eps_shift <= 28, "bad epsilon", "below 2**32, shifted by at most 28", (self.eps, self.eps_shift))
-        self.require(0 <= self.shift <= 62 and 0 <= self.beta_shift <= 24, "bad shift", "0..62, 0..24", (self.shift, self.beta_shift))
+        self.require(
+            0 <= self.eps < 2**32 and 0 <= self.eps_shift <= 28,
+            "bad epsilon",
+            "below 2**32, shifted by at most 28",
+            (self.eps, self.eps_shift),
+        )
+        self.require(
+            0 <= self.shift <= 62 and 0 <= self.beta_shift <= 24,
+            "bad shift",
+            "0..62, 0..24",
+            (self.shift, self.beta_shift),
+        )
         self.require_clip()
         return [(tuple(shapes[0]), width(self.wide))]
 
@@ -62,8 +73,13 @@ class Norm(_Elementwise, ErgoOp):
         squares = reduction.reduce(x, [last], True, te.sum, lambda v: value(v) * value(v), "squares")
         total = reduction.reduce(x, [last], True, te.sum, value, "total")
         mean = (lambda *row: total(*row)) if self.centre else (lambda *row: int64(0))
-        spread = te.compute(squares.shape, lambda *row: arithmetic.larger(
-            int64(length) * squares(*row) - mean(*row) * mean(*row) + int64(self.eps << self.eps_shift), int64(1)), name="spread")
+        spread = te.compute(
+            squares.shape,
+            lambda *row: arithmetic.larger(
+                int64(length) * squares(*row) - mean(*row) * mean(*row) + int64(self.eps << self.eps_shift), int64(1)
+            ),
+            name="spread",
+        )
         power = te.compute(squares.shape, lambda *row: _quarter_power(spread(*row)), name="power")
         root = te.compute(squares.shape, lambda *row: _reciprocal_root(spread(*row), power(*row)), name="root")
 
@@ -78,11 +94,15 @@ class Norm(_Elementwise, ErgoOp):
         return te.compute(x.shape, element, name="norm")
 
     def input_regions(self, out_region: Region, shapes: Sequence[Shape], values=None) -> list[Region]:
-        return [_whole_rows(out_region, shapes[0][-1]), *(regions.broadcast(out_region[-1:], shape) for shape in shapes[1:])]
+        return [
+            _whole_rows(out_region, shapes[0][-1]),
+            *(regions.broadcast(out_region[-1:], shape) for shape in shapes[1:]),
+        ]
 
 
 def _quarter_power(spread: tirx.Expr) -> tirx.Expr:
-    """k with ``spread / 4**k`` in 2**30..2**32-1, of an int64 from 1 to below 2**62: how many of those bounds it reaches."""
+    """k with ``spread / 4**k`` in 2**30..2**32-1, of an int64 from 1 to below 2**62: how many of those bounds it
+    reaches."""
     reached = int64(-15)
     for k in range(-14, 16):
         reached = reached + tirx.Select(spread >= int64(1 << (30 + 2 * k)), int64(1), int64(0))
@@ -90,7 +110,8 @@ def _quarter_power(spread: tirx.Expr) -> tirx.Expr:
 
 
 def _reciprocal_root(spread: tirx.Expr, power: tirx.Expr) -> tirx.Expr:
-    """``isqrt(2**62 // v)``, v = spread / 4**power; the root of a number of at most 33 bits, whose double is exact and rounded right."""
+    """``isqrt(2**62 // v)``, v = spread / 4**power; the root of a number of at most 33 bits, whose double is exact and
+    rounded right."""
     up, down = (arithmetic.larger(p, int64(0)) * int64(2) for p in (power * int64(-1), power))
     quotient = tirx.floordiv(int64(1 << 62), (spread << up) >> down)
     return tirx.sqrt(quotient.astype("float64")).astype("int64")
@@ -101,9 +122,9 @@ def _reciprocal_root(spread: tirx.Expr, power: tirx.Expr) -> tirx.Expr:
 class ExpRows(ErgoOp):
     """Softmax before its division, under a mask: the formula of the instruction EXP_ROWS.
 
-    x i16[..., M, K] with 8 fraction bits of log2 units, lut i32[256], and perhaps a mask i8 that broadcasts to x -> u8[..., M, K]. Elements are valid
-    where the mask is nonzero and, with ``causal``, up to the row's number plus ``offset``; others are 0, and so are rows without any.
-    """
+    x i16[..., M, K] with 8 fraction bits of log2 units, lut i32[256], and perhaps a mask i8 that broadcasts to x ->
+    u8[..., M, K]. Elements are valid where the mask is nonzero and, with ``causal``, up to the row's number plus
+    ``offset``; others are 0, and so are rows without any."""
 
     arg_names = ("x", "lut", "*mask")
     causal: bool = False
@@ -111,11 +132,21 @@ class ExpRows(ErgoOp):
 
     def infer(self, shapes: Sequence[Shape], dtypes: Sequence[str]) -> list[tuple[Shape, str]]:
         self.require(len(shapes) in (2, 3), "wrong number of tensors", "2, or 3 with a mask", len(shapes))
-        self.require(tuple(dtypes) == ("int16", "int32", "int8")[:len(dtypes)], "wrong dtypes", "int16, int32 and int8", list(dtypes))
+        self.require(
+            tuple(dtypes) == ("int16", "int32", "int8")[: len(dtypes)],
+            "wrong dtypes",
+            "int16, int32 and int8",
+            list(dtypes),
+        )
         self.require(len(shapes[0]) >= 2, "the rows have no number", "rank >= 2", shapes[0])
         self.require_shape("lut", shapes[1], (256,))
         for mask in shapes[2:]:
-            self.require(regions.broadcast_shape(shapes[0], mask) == tuple(shapes[0]), "the mask does not broadcast to x", shapes[0], mask)
+            self.require(
+                regions.broadcast_shape(shapes[0], mask) == tuple(shapes[0]),
+                "the mask does not broadcast to x",
+                shapes[0],
+                mask,
+            )
         self.require(-(2**20) <= self.offset <= 2**20, "bad offset", "up to 2**20", self.offset)
         return [(tuple(shapes[0]), "uint8")]
 
@@ -157,8 +188,8 @@ class ExpRows(ErgoOp):
 class WeightedMean(ErgoOp):
     """Means of b's rows with the weights in a's: the formula of the instruction WEIGHTED_MEAN.
 
-    a u8[..., M, K], b i8[..., K, N], batch dimensions broadcast -> [..., M, N], i16 where ``wide``, else i8. mult, shift: of means with 8 fraction bits.
-    """
+    a u8[..., M, K], b i8[..., K, N], batch dimensions broadcast -> [..., M, N], i16 where ``wide``, else i8. mult,
+    shift: of means with 8 fraction bits."""
 
     arg_names = ("a", "b")
     wide: bool
@@ -201,17 +232,18 @@ class WeightedMean(ErgoOp):
         return [regions.broadcast(batch, a[:-2]) + (rows, depth), regions.broadcast(batch, b[:-2]) + (depth, columns)]
 
     def macs(self, shapes: Sequence[Shape]) -> int:
-        (shape, _), = self.infer(shapes, ("uint8", "int8"))
+        ((shape, _),) = self.infer(shapes, ("uint8", "int8"))
         return prod(shape) * shapes[0][-1]
 
 
 @ergo_op("rotate")
 @dataclass(frozen=True)
 class Rotate(ErgoOp):
-    """Rotary position embedding: ``clip(out_zp + floor((x * cos + y * sin) * mult / 2**shift + 1/2))``, y the partner of x in its row.
+    """Rotary position embedding: ``clip(out_zp + floor((x * cos + y * sin) * mult / 2**shift + 1/2))``, y the partner
+    of x in its row.
 
-    x, cos, sin i16[..., D], cos and sin broadcast to x -> i16 where ``wide``, else i8. ``interleaved``: partners are neighbours, else D/2 apart.
-    """
+    x, cos, sin i16[..., D], cos and sin broadcast to x -> i16 where ``wide``, else i8. ``interleaved``: partners are
+    neighbours, else D/2 apart."""
 
     arg_names = ("x", "cos", "sin")
     wide: bool
@@ -238,11 +270,15 @@ class Rotate(ErgoOp):
 
         def element(*index):
             last = index[-1]
-            partner = last + 1 - 2 * tirx.floormod(last, 2) if self.interleaved else tirx.floormod(last + length // 2, length)
+            partner = (
+                last + 1 - 2 * tirx.floormod(last, 2) if self.interleaved else tirx.floormod(last + length // 2, length)
+            )
 
             def factor(tensor):
                 offset = len(index) - len(tensor.shape)
-                return int64(tensor(*[0 if int(d) == 1 else index[offset + axis] for axis, d in enumerate(tensor.shape)]))
+                return int64(
+                    tensor(*[0 if int(d) == 1 else index[offset + axis] for axis, d in enumerate(tensor.shape)])
+                )
 
             return requantize(int64(x(*index)) * factor(cos) + int64(x(*index[:-1], partner)) * factor(sin), self)
 
@@ -255,7 +291,8 @@ class Rotate(ErgoOp):
 @ergo_op("gather_rows")
 @dataclass(frozen=True)
 class GatherRows(ErgoOp):
-    """Rows of a table by number: ``sat16(floor(table[i] * mult[i] / 2**shift + 1/2))``; negative numbers count from the end, others are clipped.
+    """Rows of a table by number: ``sat16(floor(table[i] * mult[i] / 2**shift + 1/2))``; negative numbers count from the
+    end, others are clipped.
 
     table i8[V, C], mult i32[V], ids i32[...] -> i16[..., C].
     """

@@ -1,4 +1,5 @@
-"""A sum over rows and columns in two ops, so that rows can be given up as soon as they are summed: the compiler makes them from reduce_sum.
+"""A sum over rows and columns in two ops, so that rows can be given up as soon as they are summed: the compiler makes
+them from reduce_sum.
 
 Models never contain them (`codegen.space.accumulate`).
 """
@@ -31,14 +32,24 @@ class RunningSum(ErgoOp):
         self.require_dtypes(dtypes, ("int8",))
         self.require_int8(in_zp=self.in_zp)
         self.require(len(shapes[0]) == 4 and shapes[0][0] == 1, "not one picture", "[1, H, W, C]", shapes[0])
-        self.require(shapes[0][1] * shapes[0][2] < 2**23, "more elements than int32 sums hold", "H * W < 2**23", shapes[0])
+        self.require(
+            shapes[0][1] * shapes[0][2] < 2**23, "more elements than int32 sums hold", "H * W < 2**23", shapes[0]
+        )
         return [((1, shapes[0][1], 1, shapes[0][3]), "int32")]
 
     def compute(self, x: te.Tensor) -> te.Tensor:
         _, height, width, channels = (int(d) for d in x.shape)
         row, column = te.reduce_axis((0, height), "row"), te.reduce_axis((0, width), "column")
-        return te.compute((1, height, 1, channels), lambda n, h, _, c: te.sum(tirx.if_then_else(
-            row <= h, arithmetic.centred(x(n, row, column, c), self.in_zp), tirx.const(0, "int32")), axis=[row, column]), name="running_sum")
+        return te.compute(
+            (1, height, 1, channels),
+            lambda n, h, _, c: te.sum(
+                tirx.if_then_else(
+                    row <= h, arithmetic.centred(x(n, row, column, c), self.in_zp), tirx.const(0, "int32")
+                ),
+                axis=[row, column],
+            ),
+            name="running_sum",
+        )
 
     def input_regions(self, out_region: Region, shapes: Sequence[Shape], values=None) -> list[Region]:
         """The rows that the rows before do not hold in themselves: bands must run in order, each once."""
@@ -63,14 +74,21 @@ class RequantizeLast(ErgoOp):
         self.require_dtypes(dtypes, ("int32",))
         self.require_clip()
         self.require_multiplier(self.mult, self.shift)
-        self.require(len(shapes[0]) == 4 and shapes[0][0] == shapes[0][2] == 1, "not running sums", "[1, H, 1, C]", shapes[0])
+        self.require(
+            len(shapes[0]) == 4 and shapes[0][0] == shapes[0][2] == 1, "not running sums", "[1, H, 1, C]", shapes[0]
+        )
         return [((1, 1, 1, shapes[0][3]) if self.keepdims else (1, shapes[0][3]), "int8")]
 
     def compute(self, x: te.Tensor) -> te.Tensor:
         height, channels = int(x.shape[1]), int(x.shape[3])
         shape = (1, 1, 1, channels) if self.keepdims else (1, channels)
-        return te.compute(shape, lambda *index: arithmetic.requantize(
-            x(0, height - 1, 0, index[-1]), self.mult, self.shift, self.out_zp, self.lo, self.hi), name="requantize_last")
+        return te.compute(
+            shape,
+            lambda *index: arithmetic.requantize(
+                x(0, height - 1, 0, index[-1]), self.mult, self.shift, self.out_zp, self.lo, self.hi
+            ),
+            name="requantize_last",
+        )
 
     def input_regions(self, out_region: Region, shapes: Sequence[Shape], values=None) -> list[Region]:
         height = shapes[0][1]

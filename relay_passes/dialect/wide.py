@@ -1,7 +1,7 @@
 """Ops with 16-bit tensors: linear ops whose result is int16, sums of int16, and the way from one width to the other.
 
-int16 tensors have zero point 0 and are clipped to their type's range; ``lo``, ``hi`` and ``out_zp`` mean nothing for them.
-"""
+int16 tensors have zero point 0 and are clipped to their type's range; ``lo``, ``hi`` and ``out_zp`` mean nothing for
+them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,9 @@ ELEMENTS = ("int8", "int16")
 
 def saturate(value: tirx.Expr) -> tirx.Expr:
     """int16 of an int64 value, clipped to the type's range."""
-    return arithmetic.larger(arithmetic.smaller(value, arithmetic.int64(32767)), arithmetic.int64(-32768)).astype("int16")
+    return arithmetic.larger(arithmetic.smaller(value, arithmetic.int64(32767)), arithmetic.int64(-32768)).astype(
+        "int16"
+    )
 
 
 def finish(value: tirx.Expr, op) -> tirx.Expr:
@@ -51,15 +53,21 @@ class _WideResult:
 class Conv2dWide(_WideResult, Conv2d):
     """conv2d with an int16 result: ``sat16(floor(acc * mult / 2**shift + 1/2))``; lo and hi are not used."""
 
-    def compute_packed(self, x: te.Tensor, packed: te.Tensor, bias: te.Tensor, mult: te.Tensor, shift: te.Tensor) -> te.Tensor:
+    def compute_packed(
+        self, x: te.Tensor, packed: te.Tensor, bias: te.Tensor, mult: te.Tensor, shift: te.Tensor
+    ) -> te.Tensor:
         padded = contraction.pad_rows(x, self.padding, self.in_zp)
-        acc = contraction.conv(padded, packed, int(bias.shape[0]), self.strides, self.dilation, self.groups, self.in_zp, self.w_zp)
+        acc = contraction.conv(
+            padded, packed, int(bias.shape[0]), self.strides, self.dilation, self.groups, self.in_zp, self.w_zp
+        )
 
         def value(n, h, w, o):
             total = arithmetic.int64(acc(n, h, w, o) + bias(o)) * arithmetic.int64(mult(o))
             return saturate(arithmetic.rounding_shift(total, shift(o)))
 
-        return te.compute((*acc.shape[:3], bias.shape[0]), value, name="requantize")  # the accumulators may have lanes left over
+        return te.compute(
+            (*acc.shape[:3], bias.shape[0]), value, name="requantize"
+        )  # the accumulators may have lanes left over
 
 
 @ergo_op("matmul_wide")
@@ -69,8 +77,13 @@ class MatMulWide(_WideResult, MatMul):
 
     def compute(self, a: te.Tensor, b: te.Tensor) -> te.Tensor:
         acc = contraction.matmul(a, b, self.transpose_b, self.a_zp, self.b_zp)
-        return arithmetic.unary(acc, lambda v: saturate(arithmetic.rounding_shift(
-            arithmetic.int64(v) * arithmetic.int64(self.mult), self.shift)), "requantize")
+        return arithmetic.unary(
+            acc,
+            lambda v: saturate(
+                arithmetic.rounding_shift(arithmetic.int64(v) * arithmetic.int64(self.mult), self.shift)
+            ),
+            "requantize",
+        )
 
 
 class _Elementwise:
@@ -107,8 +120,9 @@ class AddWide(_Elementwise, ErgoOp):
 
     def compute(self, a: te.Tensor, b: te.Tensor) -> te.Tensor:
         def value(p, q):
-            total = (arithmetic.int64(arithmetic.centred(p, self.a_zp)) * arithmetic.int64(self.a_mult)
-                     + arithmetic.int64(arithmetic.centred(q, self.b_zp)) * arithmetic.int64(self.b_mult))
+            total = arithmetic.int64(arithmetic.centred(p, self.a_zp)) * arithmetic.int64(
+                self.a_mult
+            ) + arithmetic.int64(arithmetic.centred(q, self.b_zp)) * arithmetic.int64(self.b_mult)
             return saturate(arithmetic.rounding_shift(total, self.shift))
 
         return arithmetic.binary(a, b, value, "add_wide")

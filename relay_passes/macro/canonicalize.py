@@ -10,18 +10,38 @@ from tvm import relax
 
 from tvm_ergo.relay_passes.interpreter_ops_nn import batch_norm_scale_shift, pad4, pair
 from tvm_ergo.relay_passes.relax_constants import quantized_constant
-from tvm_ergo.relay_passes.relax_utils import (Call, Constant, Expr, Rewriter, Tuple, TupleGetItem, Var, array_of, const, dtype_of, infer,
-                                               ints, is_tensor, op_name, shape_of)
+from tvm_ergo.relay_passes.relax_utils import (
+    Call,
+    Constant,
+    Expr,
+    Rewriter,
+    Tuple,
+    TupleGetItem,
+    Var,
+    array_of,
+    const,
+    dtype_of,
+    infer,
+    ints,
+    is_tensor,
+    op_name,
+    shape_of,
+)
 
-_COMMUTATIVE = {"relax.add": relax.op.add, "relax.multiply": relax.op.multiply, "relax.maximum": relax.op.maximum,
-                "relax.minimum": relax.op.minimum}
+_COMMUTATIVE = {
+    "relax.add": relax.op.add,
+    "relax.multiply": relax.op.multiply,
+    "relax.maximum": relax.op.maximum,
+    "relax.minimum": relax.op.minimum,
+}
 _OF_STACK = {"relax.max": "maximum", "relax.min": "minimum", "relax.sum": "add"}
 
 
 @tvm.transform.module_pass(opt_level=0, name="ergo.Canonicalize")
 @dataclass(frozen=True)
 class Canonicalize:
-    """Rules: see the methods' docstrings. Values do not change but for float rounding (division by a constant is a product)."""
+    """Rules: see the methods' docstrings. Values do not change but for float rounding (division by a constant is a
+    product)."""
 
     def transform_module(self, mod: tvm.IRModule, ctx) -> tvm.IRModule:
         return _Canonicalizer(mod).run()
@@ -82,7 +102,11 @@ class _Canonicalizer(Rewriter):
         if relu is not None and high >= 0:
             return relax.op.clip(relu.args[0], 0.0, high)
         low = self.scalar(top.args[1]) if top is not None else None
-        return relax.op.clip(top.args[0], low, high) if low is not None and low <= high and shape_of(top) == shape_of(top.args[0]) else None
+        return (
+            relax.op.clip(top.args[0], low, high)
+            if low is not None and low <= high and shape_of(top) == shape_of(top.args[0])
+            else None
+        )
 
     def subtract(self, var: Var, value: Call) -> Expr | None:
         """x - c is x + (-c)."""
@@ -107,7 +131,11 @@ class _Canonicalizer(Rewriter):
         """Two transposes are one; the identity goes."""
         x = value.args[0]
         rank = len(shape_of(x))
-        axes = tuple(reversed(range(rank))) if value.attrs.axes is None else tuple(a % rank for a in ints(value.attrs.axes))
+        axes = (
+            tuple(reversed(range(rank)))
+            if value.attrs.axes is None
+            else tuple(a % rank for a in ints(value.attrs.axes))
+        )
         before = self.defined(x, "relax.permute_dims")
         if before is not None and before.attrs.axes is not None:
             x, axes = before.args[0], tuple(ints(before.attrs.axes)[a] for a in axes)
@@ -153,13 +181,28 @@ class _Canonicalizer(Rewriter):
             return None
         t, left, b, r = pad4(a.padding)
         padding = [t + width[2 * rows], left + width[2 * cols], b + width[2 * rows + 1], r + width[2 * cols + 1]]
-        return relax.op.nn.conv2d(x, value.args[1], pair(a.strides), padding, pair(a.dilation), int(a.groups), layout, str(a.kernel_layout),
-                                  str(a.out_layout) or layout)
+        return relax.op.nn.conv2d(
+            x,
+            value.args[1],
+            pair(a.strides),
+            padding,
+            pair(a.dilation),
+            int(a.groups),
+            layout,
+            str(a.kernel_layout),
+            str(a.out_layout) or layout,
+        )
 
     def reduced_stack(self, var: Var, value: Call) -> Expr | None:
-        """The maximum, minimum or sum over the axis along which tensors were stacked is that of the tensors, without a stack."""
+        """The maximum, minimum or sum over the axis along which tensors were stacked is that of the tensors, without a
+        stack."""
         stack = self.defined(value.args[0], "relax.stack")
-        if stack is None or not isinstance(stack.args[0], Tuple) or value.attrs.axis is None or bool(value.attrs.keepdims):
+        if (
+            stack is None
+            or not isinstance(stack.args[0], Tuple)
+            or value.attrs.axis is None
+            or bool(value.attrs.keepdims)
+        ):
             return None
         rank = len(shape_of(stack))
         if [a % rank for a in ints(value.attrs.axis)] != [int(stack.attrs.axis or 0) % rank]:
@@ -208,13 +251,27 @@ def _float_constant(expr: Expr) -> bool:
 def _same_parameters(a: Call, b: Call) -> bool:
     """Both per-tensor with equal constant scale and zero point."""
     pairs = list(zip(a.args[1:], b.args[1:]))
-    return all(isinstance(p, Constant) and isinstance(q, Constant) and array_of(p).size == array_of(q).size == 1
-               and float(array_of(p).reshape(-1)[0]) == float(array_of(q).reshape(-1)[0]) for p, q in pairs)
+    return all(
+        isinstance(p, Constant)
+        and isinstance(q, Constant)
+        and array_of(p).size == array_of(q).size == 1
+        and float(array_of(p).reshape(-1)[0]) == float(array_of(q).reshape(-1)[0])
+        for p, q in pairs
+    )
 
 
-_RULES = {"relax.subtract": _Canonicalizer.subtract, "relax.divide": _Canonicalizer.divide, "relax.quantize": _Canonicalizer.quantize,
-          "relax.permute_dims": _Canonicalizer.permute_dims, "relax.astype": _Canonicalizer.astype, "relax.concat": _Canonicalizer.concat,
-          "relax.nn.relu6": _Canonicalizer.relu6, "relax.nn.avg_pool2d": _Canonicalizer.average,
-          "relax.nn.conv2d": _Canonicalizer.convolution, **dict.fromkeys(_OF_STACK, _Canonicalizer.reduced_stack),
-          "relax.nn.adaptive_avg_pool2d": _Canonicalizer.average, **dict.fromkeys(_COMMUTATIVE, _Canonicalizer.commutative),
-          **dict.fromkeys(("relax.reshape", "relax.expand_dims", "relax.squeeze", "relax.flatten"), _Canonicalizer.reshape)}
+_RULES = {
+    "relax.subtract": _Canonicalizer.subtract,
+    "relax.divide": _Canonicalizer.divide,
+    "relax.quantize": _Canonicalizer.quantize,
+    "relax.permute_dims": _Canonicalizer.permute_dims,
+    "relax.astype": _Canonicalizer.astype,
+    "relax.concat": _Canonicalizer.concat,
+    "relax.nn.relu6": _Canonicalizer.relu6,
+    "relax.nn.avg_pool2d": _Canonicalizer.average,
+    "relax.nn.conv2d": _Canonicalizer.convolution,
+    **dict.fromkeys(_OF_STACK, _Canonicalizer.reduced_stack),
+    "relax.nn.adaptive_avg_pool2d": _Canonicalizer.average,
+    **dict.fromkeys(_COMMUTATIVE, _Canonicalizer.commutative),
+    **dict.fromkeys(("relax.reshape", "relax.expand_dims", "relax.squeeze", "relax.flatten"), _Canonicalizer.reshape),
+}

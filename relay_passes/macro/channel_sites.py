@@ -1,10 +1,10 @@
 """Where a net can compute on fewer channels: sets of tensors that one linear change of channels passes through.
 
-Averages over pixels, reshapes that keep the channel axis, and sums of two tensors commute with any matrix applied to the channels of
-every pixel, so what they join must share one matrix (a residual stream of linear bottlenecks does). At the ends of such a set stand
-its writers and its readers. Readers have to be linear and ungrouped: their weights absorb the expansion. A writer that is linear and has
-no clamp absorbs the projection as well; behind any other one a 1x1 convolution is inserted.
-"""
+Averages over pixels, reshapes that keep the channel axis, and sums of two tensors commute with any matrix applied to
+the channels of every pixel, so what they join must share one matrix (a residual stream of linear bottlenecks does). At
+the ends of such a set stand its writers and its readers. Readers have to be linear and ungrouped: their weights absorb
+the expansion. A writer that is linear and has no clamp absorbs the projection as well; behind any other one a 1x1
+convolution is inserted."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ SUMS = ("mean", "sum")
 class Site:
     """Tensors [..., C] that share one projection.
 
-    tensors: all of them, in order. absorbing: linear groups that write one and take the projection into weights and bias.
-    inserted: tensors behind which a product with the projection is put. readers: linear groups that take the expansion.
-    """
+    tensors: all of them, in order. absorbing: linear groups that write one and take the projection into weights and
+    bias. inserted: tensors behind which a product with the projection is put. readers: linear groups that take the
+    expansion."""
 
     tensors: tuple[relax.Var, ...]
     absorbing: tuple[Group, ...]
@@ -67,7 +67,8 @@ def plain_weight(call: Call) -> np.ndarray | None:
 
 
 def find_sites(func: relax.Function) -> tuple[tuple[Site, ...], tuple[Unprojectable, ...]]:
-    """Every site of a float normal-form function, and what is none, with reasons; both in order of their first tensor."""
+    """Every site of a float normal-form function, and what is none, with reasons; both in order of their first
+    tensor."""
     analysis = analyse(func)
     view = analysis.view
     through = {g for g in analysis.groups if _commutes(view, g)}
@@ -136,7 +137,9 @@ def _site(view: FunctionView, tensors, group_of, through) -> Site | Unprojectabl
             if user in through:
                 continue
             if user is None or not _reads(view, user, var):
-                return no(f"{var.name} is read by {user.name if user else 'an operator on the host'}, which is not linear over all its channels")
+                return no(
+                    f"{var.name} is read by {user.name if user else 'an operator on the host'}, which is not linear over all its channels"
+                )
             readers.append(user)
     if not readers:
         return no("nothing reads it")
@@ -145,9 +148,16 @@ def _site(view: FunctionView, tensors, group_of, through) -> Site | Unprojectabl
 
 def _absorbs(view: FunctionView, group: Group) -> bool:
     """A linear layer with float weights and no clamp."""
-    return plain_weight(view.value[group.root]) is not None and group.kind is Kind.LINEAR and \
-        group.rule.parts(view, group).bounds == Bounds()
+    return (
+        plain_weight(view.value[group.root]) is not None
+        and group.kind is Kind.LINEAR
+        and group.rule.parts(view, group).bounds == Bounds()
+    )
 
 
 def _reads(view: FunctionView, group: Group, var) -> bool:
-    return group.kind is Kind.LINEAR and plain_weight(view.value[group.root]) is not None and group.rule.parts(view, group).x == var
+    return (
+        group.kind is Kind.LINEAR
+        and plain_weight(view.value[group.root]) is not None
+        and group.rule.parts(view, group).x == var
+    )

@@ -1,10 +1,11 @@
-"""How many coordinates each tensor keeps: statistics from calibration, and rate control against the error of the outputs.
+"""How many coordinates each tensor keeps: statistics from calibration, and rate control against the error of the
+outputs.
 
-Rate control (`RankOptions.error`): one trial per site measures what a unit of energy lost there does to the outputs. With a multiplier mu every
-site then takes the rank k with the least ``bytes(k) + mu * sensitivity * lost(k)`` (losses taken as additive, no projection among the
-choices), and mu is bisected until the error measured is just within the bound. Errors are measured on every fourth calibration sample, moments
-taken from the others: with few pixels (pooled tensors, one a sample) a projection fits what it has seen and nothing else.
-"""
+Rate control (`RankOptions.error`): one trial per site measures what a unit of energy lost there does to the outputs.
+With a multiplier mu every site then takes the rank k with the least ``bytes(k) + mu * sensitivity * lost(k)`` (losses
+taken as additive, no projection among the choices), and mu is bisected until the error measured is just within the
+bound. Errors are measured on every fourth calibration sample, moments taken from the others: with few pixels (pooled
+tensors, one a sample) a projection fits what it has seen and nothing else."""
 
 from __future__ import annotations
 
@@ -34,13 +35,12 @@ STEPS = 9  # of the bisection
 
 @dataclass(frozen=True)
 class RankOptions:
-    """error: bound on the rms error of the outputs, relative to their deviation, measured on held-out calibration samples (rate control);
-    or share: energy kept by every tensor; or ranks: coordinates by site name.
+    """error: bound on the rms error of the outputs, relative to their deviation, measured on held-out calibration
+    samples (rate control); or share: energy kept by every tensor; or ranks: coordinates by site name.
 
-    weighted: weigh channels by what their readers do with them (else plain principal components). insert: also project where a
-    convolution has to be added. mac_limit: multiplications of a site's layers, insertion included, against those before, at most.
-    samples: calibration inputs used at most.
-    """
+    weighted: weigh channels by what their readers do with them (else plain principal components). insert: also project
+    where a convolution has to be added. mac_limit: multiplications of a site's layers, insertion included, against
+    those before, at most. samples: calibration inputs used at most."""
 
     error: float | None = 0.05
     share: float | None = None
@@ -53,15 +53,23 @@ class RankOptions:
     def __post_init__(self):
         for given in (self.error, self.share):
             if not isinstance(given, (int, float, type(None))):
-                raise ModelError("the error that projection may cause is a number", required="for instance 0.05", available=repr(given)[:80])
+                raise ModelError(
+                    "the error that projection may cause is a number",
+                    required="for instance 0.05",
+                    available=repr(given)[:80],
+                )
         if self.error is not None and not self.error > 0 or self.share is not None and not 0 < self.share <= 1:
-            raise ModelError("channels cannot be projected so", required="an error above 0, or a share of energy in (0, 1]",
-                             available=f"error={self.error}, share={self.share}")
+            raise ModelError(
+                "channels cannot be projected so",
+                required="an error above 0, or a share of energy in (0, 1]",
+                available=f"error={self.error}, share={self.share}",
+            )
 
 
 @dataclass(frozen=True)
 class ProjectedTensors:
-    """What became of one site. Bytes are those of its tensors in int8, multiplications those of its writers, readers and insertions."""
+    """What became of one site. Bytes are those of its tensors in int8, multiplications those of its writers, readers
+    and insertions."""
 
     tensors: tuple[str, ...]
     channels: int
@@ -76,8 +84,9 @@ class ProjectedTensors:
 
 @dataclass(frozen=True)
 class Projection:
-    """Result of `project`. error: rms error of the outputs relative to their deviation, measured on ``samples`` held-out calibration
-    inputs; bound: what it was to stay within (None: ranks or share were given). It holds for these samples; others may exceed it."""
+    """Result of `project`. error: rms error of the outputs relative to their deviation, measured on ``samples``
+    held-out calibration inputs; bound: what it was to stay within (None: ranks or share were given). It holds for these
+    samples; others may exceed it."""
 
     mod: tvm.IRModule
     tensors: tuple[ProjectedTensors, ...]
@@ -91,8 +100,10 @@ class Projection:
             within = f" within {100 * self.bound:g} % of the outputs' deviation" if self.bound is not None else ""
             return f"no channels projected, nothing gained: no set of tensors can be kept in fewer channels{within}; the network is as without it"
         before, after = (sum(getattr(t, f"bytes_{w}") for t in self.tensors) for w in ("before", "after"))
-        return (f"{len(self.tensors)} sets of tensors projected: {before:,} bytes waiting become {after:,}; error of the outputs "
-                f"{100 * self.error:.2f} % of their deviation on {self.samples} held-out calibration samples")
+        return (
+            f"{len(self.tensors)} sets of tensors projected: {before:,} bytes waiting become {after:,}; error of the outputs "
+            f"{100 * self.error:.2f} % of their deviation on {self.samples} held-out calibration samples"
+        )
 
 
 def macs_of(view: FunctionView, group: Group) -> int:
@@ -106,8 +117,8 @@ def macs_of(view: FunctionView, group: Group) -> int:
 class Measured:
     """A site with its statistics. rows [n,C]: samples of what is read; weights: of the readers, [O,taps,C].
 
-    pixels: of all tensors together; inserted_pixels: of those that need a convolution; macs: of writers that absorb, and readers.
-    """
+    pixels: of all tensors together; inserted_pixels: of those that need a convolution; macs: of writers that absorb,
+    and readers."""
 
     site: Site
     spectrum: Spectrum
@@ -132,8 +143,17 @@ class Measured:
         return balanced(self.spectrum.basis(rank), self.rows, self.weights)
 
     def report(self, rank: int) -> ProjectedTensors:
-        return ProjectedTensors(tuple(v.name for v in self.site.tensors), self.channels, rank, float(self.spectrum.lost[rank]),
-                                len(self.site.inserted), self.pixels * self.channels, self.pixels * rank, self.macs, round(self.macs_at(rank)))
+        return ProjectedTensors(
+            tuple(v.name for v in self.site.tensors),
+            self.channels,
+            rank,
+            float(self.spectrum.lost[rank]),
+            len(self.site.inserted),
+            self.pixels * self.channels,
+            self.pixels * rank,
+            self.macs,
+            round(self.macs_at(rank)),
+        )
 
 
 class _Moments:
@@ -150,7 +170,7 @@ class _Moments:
             return
         rows = value.reshape(-1, value.shape[-1])
         step = -(-len(rows) // ROWS_PER_RUN) | 1  # odd: walks through all columns of an image of even width
-        some = rows[self.runs[name] % step:: step].astype(np.float64)
+        some = rows[self.runs[name] % step :: step].astype(np.float64)
         self.runs[name] += 1
         self.seen[name] += len(some)
         self.sums[name] = self.sums.get(name, 0) + some.T @ some / len(some)
@@ -158,7 +178,8 @@ class _Moments:
 
 
 def measure_sites(mod: tvm.IRModule, data, options: RankOptions) -> tuple[list[Measured], tuple[Unprojectable, ...]]:
-    """Every site of ``mod`` with its statistics over ``data`` (an iterable of samples), and what is none, with reasons."""
+    """Every site of ``mod`` with its statistics over ``data`` (an iterable of samples), and what is none, with
+    reasons."""
     view = FunctionView(main_of(mod))
     sites, refused = find_sites(main_of(mod))
     moments = _Moments({name for s in sites for name in _read_by(view, s)})
@@ -188,7 +209,9 @@ def _measured(view: FunctionView, site: Site, moments: _Moments, weighted: bool)
         call = view.value[group.root]
         name = call.args[0].name
         weight = plain_weight(call).astype(np.float64)
-        weight = weight.T[:, None] if op_name(call) == "relax.matmul" else weight.reshape(len(weight), -1, weight.shape[-1])
+        weight = (
+            weight.T[:, None] if op_name(call) == "relax.matmul" else weight.reshape(len(weight), -1, weight.shape[-1])
+        )
         moment, one = moments.sums[name], gram_of(weight)
         gram = gram + one / max(float(np.sum(one * moment)), 1e-300)  # every reader's outputs count the same
         second = second + moment / max(float(np.trace(moment)), 1e-300)
@@ -197,7 +220,9 @@ def _measured(view: FunctionView, site: Site, moments: _Moments, weighted: bool)
     pixels = [math.prod(shape_of(v)[:-1]) for v in site.tensors]
     inserted = sum(math.prod(shape_of(v)[:-1]) for v in site.inserted)
     macs = sum(macs_of(view, g) for g in (*site.absorbing, *site.readers))
-    return Measured(site, spectrum(second, gram if weighted else None), np.concatenate(rows), weights, sum(pixels), inserted, macs)
+    return Measured(
+        site, spectrum(second, gram if weighted else None), np.concatenate(rows), weights, sum(pixels), inserted, macs
+    )
 
 
 def output_error(results: list[list[np.ndarray]], wanted: list[list[np.ndarray]]) -> float:
@@ -209,8 +234,13 @@ def output_error(results: list[list[np.ndarray]], wanted: list[list[np.ndarray]]
     return worst
 
 
-def project(mod: tvm.IRModule, calibration, options: RankOptions = RankOptions(), *,
-            progress: Callable[[int, int], None] | None = None) -> Projection:
+def project(
+    mod: tvm.IRModule,
+    calibration,
+    options: RankOptions = RankOptions(),
+    *,
+    progress: Callable[[int, int], None] | None = None,
+) -> Projection:
     """A float normal-form module whose tensors between layers are projected where that saves bytes, with what it cost.
 
     Parameters: calibration, see ``micro.calibrate.samples_of``; progress(done, total), per trial.
@@ -225,7 +255,14 @@ def project(mod: tvm.IRModule, calibration, options: RankOptions = RankOptions()
         ranks, bound = chooser.controlled(), options.error
     made = chooser.module(ranks)
     error = chooser.error(made) if ranks else 0.0
-    return Projection(made, tuple(m.report(ranks[m.site.name]) for m in sites if m.site.name in ranks), refused, error, bound, len(held_out))
+    return Projection(
+        made,
+        tuple(m.report(ranks[m.site.name]) for m in sites if m.site.name in ranks),
+        refused,
+        error,
+        bound,
+        len(held_out),
+    )
 
 
 def _run_all(mod: tvm.IRModule, data) -> list[list[np.ndarray]]:
@@ -250,7 +287,11 @@ class _Chooser:
         return self.bases[name, rank]
 
     def module(self, ranks: Mapping[str, int]) -> tvm.IRModule:
-        return ProjectChannels({name: self.basis(name, rank) for name, rank in ranks.items()})(self.mod) if ranks else self.mod
+        return (
+            ProjectChannels({name: self.basis(name, rank) for name, rank in ranks.items()})(self.mod)
+            if ranks
+            else self.mod
+        )
 
     def error(self, mod: tvm.IRModule, samples: int | None = None) -> float:
         """Over the first ``samples``, or all."""
@@ -265,12 +306,16 @@ class _Chooser:
         return len(self.sites) + STEPS + 1
 
     def given(self) -> dict[str, int] | None:
-        """Ranks that the options name, or that keep their share of energy within the limit of multiplications; None for rate control."""
+        """Ranks that the options name, or that keep their share of energy within the limit of multiplications; None for
+        rate control."""
         if self.options.ranks is not None:
             for name, rank in self.options.ranks.items():
                 if name not in self.sites or not 1 <= rank <= self.sites[name].channels:
-                    raise ModelError(f"{name} cannot be projected to {rank} channels", required="a site and 1 to C channels",
-                                     available=", ".join(f"{n} ({m.channels})" for n, m in self.sites.items()) or "no site")
+                    raise ModelError(
+                        f"{name} cannot be projected to {rank} channels",
+                        required="a site and 1 to C channels",
+                        available=", ".join(f"{n} ({m.channels})" for n, m in self.sites.items()) or "no site",
+                    )
             return dict(self.options.ranks)
         if self.options.share is None:
             return None
@@ -278,13 +323,16 @@ class _Chooser:
         return {name: rank for name, rank in ranks.items() if rank <= self.limits[name]}
 
     def controlled(self) -> dict[str, int]:
-        """The fewest bytes found whose measured error is within the bound; nothing projected where even the finest choice is not."""
+        """The fewest bytes found whose measured error is within the bound; nothing projected where even the finest
+        choice is not."""
         sensitivity = {name: self._sensitivity(name) for name, limit in self.limits.items() if limit > 0}
         best: dict[str, int] = {}
         low, high = -10.0, 40.0  # log2 of the multiplier, bytes per unit of squared error
         for _ in range(STEPS):
             middle = (low + high) / 2
-            ranks = {name: rank for name, s in sensitivity.items() if (rank := self._least(name, s, 2.0**middle)) is not None}
+            ranks = {
+                name: rank for name, s in sensitivity.items() if (rank := self._least(name, s, 2.0**middle)) is not None
+            }
             if not ranks or self.error(self.module(ranks)) <= self.options.error:
                 best, high = ranks, middle
             else:
@@ -292,14 +340,15 @@ class _Chooser:
         return best
 
     def _sensitivity(self, name: str) -> float:
-        """Squared error of the outputs per share of energy lost at this site, tried with a loss about as large as the bound allows."""
+        """Squared error of the outputs per share of energy lost at this site, tried with a loss about as large as the
+        bound allows."""
         site = self.sites[name]
-        rank = min(site.spectrum.rank_for(1 - min(self.options.error, 1.0)**2 / 2), self.limits[name])
+        rank = min(site.spectrum.rank_for(1 - min(self.options.error, 1.0) ** 2 / 2), self.limits[name])
         return self.error(self.module({name: rank}), TRIAL_SAMPLES) ** 2 / max(float(site.spectrum.lost[rank]), 1e-12)
 
     def _least(self, name: str, sensitivity: float, multiplier: float) -> int | None:
         """The rank of least cost; None where the tensor had better stay as it is."""
         site, limit = self.sites[name], self.limits[name]
-        cost = site.pixels * np.arange(1, limit + 1) + multiplier * sensitivity * site.spectrum.lost[1: limit + 1]
+        cost = site.pixels * np.arange(1, limit + 1) + multiplier * sensitivity * site.spectrum.lost[1 : limit + 1]
         rank = int(np.argmin(cost)) + 1
         return rank if cost[rank - 1] < site.pixels * site.channels else None

@@ -9,7 +9,18 @@ import tvm
 
 from tvm_ergo.relay_passes.interpreter_ops import ELEMENTWISE_BINARY
 from tvm_ergo.relay_passes.relax_constants import map_constant, quantized_constant
-from tvm_ergo.relay_passes.relax_utils import LINEAR_OPS, Call, Constant, Expr, Rewriter, Var, array_of, const, op_name, shape_of
+from tvm_ergo.relay_passes.relax_utils import (
+    LINEAR_OPS,
+    Call,
+    Constant,
+    Expr,
+    Rewriter,
+    Var,
+    array_of,
+    const,
+    op_name,
+    shape_of,
+)
 
 
 @tvm.transform.module_pass(opt_level=0, name="ergo.FlattenConstants")
@@ -42,7 +53,7 @@ class _Flattener(Rewriter):
                 target = (1,)
         else:
             ones = next((i for i, d in enumerate(shape) if d != 1), len(shape))
-            target = shape[min(ones, max(len(shape) - 1, 0)):] if len(other) >= len(shape) else shape
+            target = shape[min(ones, max(len(shape) - 1, 0)) :] if len(other) >= len(shape) else shape
         if target == shape:
             return value
         moved = map_constant(self, b, lambda array: array.reshape(target), f"{var.name}_constant")

@@ -11,10 +11,35 @@ from tvm import relax
 from tvm_ergo.relay_passes.interpreter import evaluate_call
 from tvm_ergo.relay_passes.interpreter_ops import OPERATORS
 from tvm_ergo.relay_passes.relax_constants import map_constant, quantized_constant
-from tvm_ergo.relay_passes.relax_utils import (Constant, Expr, Rewriter, Tuple, TupleGetItem, Var, array_of, const, infer, op_name,
-                                               shape_of)
+from tvm_ergo.relay_passes.relax_utils import (
+    Constant,
+    Expr,
+    Rewriter,
+    Tuple,
+    TupleGetItem,
+    Var,
+    array_of,
+    const,
+    infer,
+    op_name,
+    shape_of,
+)
 
-_MOVES = frozenset(f"relax.{n}" for n in ("reshape", "permute_dims", "expand_dims", "squeeze", "flatten", "broadcast_to", "tile", "repeat", "strided_slice", "take"))
+_MOVES = frozenset(
+    f"relax.{n}"
+    for n in (
+        "reshape",
+        "permute_dims",
+        "expand_dims",
+        "squeeze",
+        "flatten",
+        "broadcast_to",
+        "tile",
+        "repeat",
+        "strided_slice",
+        "take",
+    )
+)
 _JOINED = frozenset(("relax.concat", "relax.stack"))
 """Of stored constants: what reads the result may be a layer that takes weights as stored."""
 
@@ -24,9 +49,8 @@ _JOINED = frozenset(("relax.concat", "relax.stack"))
 class FoldConstants:
     """Every call whose operands are all constant becomes a constant.
 
-    ``dequantize(const)`` is kept, because it carries a quantization; data movement of it moves into its integers, arithmetic and quantization
-    read its real values. The shape of a static tensor is a constant.
-    """
+    ``dequantize(const)`` is kept, because it carries a quantization; data movement of it moves into its integers,
+    arithmetic and quantization read its real values. The shape of a static tensor is a constant."""
 
     def transform_module(self, mod: tvm.IRModule, ctx) -> tvm.IRModule:
         return _Folder(mod).run()
@@ -43,7 +67,11 @@ class _Folder(Rewriter):
         if name in _MOVES:
             typed, others = infer(value), [_value(a) for a in value.args[1:]]
             known = all(o is not None for o in others)
-            moved = map_constant(self, value.args[0], lambda a: evaluate_call(typed, [a, *others]), var.name) if known else None
+            moved = (
+                map_constant(self, value.args[0], lambda a: evaluate_call(typed, [a, *others]), var.name)
+                if known
+                else None
+            )
             return moved if moved is not None else value
         if name in ("", "relax.dequantize") or name not in OPERATORS:
             return value
@@ -54,7 +82,6 @@ class _Folder(Rewriter):
         if isinstance(result, tuple):
             return Tuple([const(r) for r in result])
         return const(np.asarray(result))
-
 
     def _real(self, expr: Expr):
         """The value of a constant operand, a stored one's real values too."""

@@ -19,12 +19,12 @@ _EACH_ALONE = frozenset({"relax.nn.relu", "relax.clip", "relax.quantize", "relax
 @tvm.transform.module_pass(opt_level=0, name="ergo.FoldPermutation")
 @dataclass(frozen=True)
 class FoldPermutation:
-    """``reshape(permute_dims(x)) @ w`` becomes ``reshape(x) @ w[rows]`` where w is a constant matrix, plain or quantized.
+    """``reshape(permute_dims(x)) @ w`` becomes ``reshape(x) @ w[rows]`` where w is a constant matrix, plain or
+    quantized.
 
-    The case is PyTorch's Flatten of a C x H x W map, which stands H x W x C here. Per-tensor quantize and dequantize, relu and clip may
-    stand between. Rows are reordered, so scales along the output channels stay; scales along the rows leave the layer as it is. The sum
-    is the same up to the order of its terms.
-    """
+    The case is PyTorch's Flatten of a C x H x W map, which stands H x W x C here. Per-tensor quantize and dequantize,
+    relu and clip may stand between. Rows are reordered, so scales along the output channels stay; scales along the rows
+    leave the layer as it is. The sum is the same up to the order of its terms."""
 
     def transform_module(self, mod: tvm.IRModule, ctx) -> tvm.IRModule:
         return _Folder(mod).run()
@@ -50,11 +50,16 @@ class _Folder(Rewriter):
             if order is None:
                 continue
             moved = map_constant(self, weight, lambda array: array[np.argsort(order)], f"{var.name}_weight")
-            return value if moved is None else Call(value.op, [self._without_moves(data, chain[:depth]), moved], value.attrs)
+            return (
+                value
+                if moved is None
+                else Call(value.op, [self._without_moves(data, chain[:depth]), moved], value.attrs)
+            )
         return value
 
     def _chain(self, data: Expr) -> list[Call]:
-        """The calls that lead to ``data``, last first, as long as each has one operand that is not a constant and keeps every element."""
+        """The calls that lead to ``data``, last first, as long as each has one operand that is not a constant and keeps
+        every element."""
         chain: list[Call] = []
         call = self.defined(data)
         while call is not None and (op_name(call) in _MOVES or op_name(call) in _EACH_ALONE and _one_scale(call)):
@@ -74,7 +79,8 @@ class _Folder(Rewriter):
 
 
 def row_order(chain: list[Call]) -> np.ndarray | None:
-    """Where each element of a row of the result stands in the source's row, for calls given last first; None if rows are mixed.
+    """Where each element of a row of the result stands in the source's row, for calls given last first; None if rows
+    are mixed.
 
     Rows are the last axis of the result, and as many elements of the source.
     """
@@ -94,7 +100,8 @@ def row_order(chain: list[Call]) -> np.ndarray | None:
 def _one_scale(call: Call) -> bool:
     """False for quantizations along an axis (and parameters that are not constants)."""
     return op_name(call) not in ("relax.quantize", "relax.dequantize") or all(
-        isinstance(a, Constant) and array_of(a).size == 1 for a in call.args[1:3])
+        isinstance(a, Constant) and array_of(a).size == 1 for a in call.args[1:3]
+    )
 
 
 def _on(call: Call, x: Expr) -> Call:

@@ -1,7 +1,7 @@
 """Arithmetic of axis orders, on plain tuples.
 
-An order is a permutation ``p``: the stored tensor is ``original.transpose(p)``, i.e. its axis ``j`` is the original's ``p[j]``.
-"""
+An order is a permutation ``p``: the stored tensor is ``original.transpose(p)``, i.e. its axis ``j`` is the original's
+``p[j]``."""
 
 from __future__ import annotations
 
@@ -42,8 +42,8 @@ def after_reduction(order: Order, axes: Sequence[int]) -> Order:
 def regroup(before: Sequence[int], after: Sequence[int]) -> list[tuple[list[int], list[int]]] | None:
     """The finest matching of a reshape's input axes with its output axes: pairs with equal products, in order.
 
-    Axes of size 1 in the input are in no pair; axes of size 1 in the output ride along. None for tensors without elements.
-    """
+    Axes of size 1 in the input are in no pair; axes of size 1 in the output ride along. None for tensors without
+    elements."""
     if math.prod(before) == 0 or math.prod(before) != math.prod(after):
         return None
     pairs: list[tuple[list[int], list[int]]] = []

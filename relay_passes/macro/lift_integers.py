@@ -8,11 +8,46 @@ import numpy as np
 import tvm
 from tvm import relax
 
-from tvm_ergo.relay_passes.relax_utils import (Call, Constant, Expr, Rewriter, Tuple, TupleGetItem, Var, array_of, const, dtype_of,
-                                               infer, ints, is_tensor, op_name, shape_of)
+from tvm_ergo.relay_passes.relax_utils import (
+    Call,
+    Constant,
+    Expr,
+    Rewriter,
+    Tuple,
+    TupleGetItem,
+    Var,
+    array_of,
+    const,
+    dtype_of,
+    infer,
+    ints,
+    is_tensor,
+    op_name,
+    shape_of,
+)
 
-_LIFTED = frozenset(f"relax.{n}" for n in ("reshape", "permute_dims", "expand_dims", "squeeze", "flatten", "strided_slice", "nn.max_pool2d",
-                                           "nn.avg_pool2d", "take", "image.resize2d", "max", "min", "nn.pad", "clip", "concat", "mean", "split"))
+_LIFTED = frozenset(
+    f"relax.{n}"
+    for n in (
+        "reshape",
+        "permute_dims",
+        "expand_dims",
+        "squeeze",
+        "flatten",
+        "strided_slice",
+        "nn.max_pool2d",
+        "nn.avg_pool2d",
+        "take",
+        "image.resize2d",
+        "max",
+        "min",
+        "nn.pad",
+        "clip",
+        "concat",
+        "mean",
+        "split",
+    )
+)
 _STORED = ("int8", "uint8")
 _AVERAGES = ("relax.nn.avg_pool2d", "relax.mean")
 
@@ -27,11 +62,15 @@ class _Quantization:
         return relax.op.dequantize(x, self.scale, self.zero_point, axis=max(len(shape_of(x)) - 1, 0))
 
     def quantize(self, x: Expr) -> Call:
-        return relax.op.quantize(x, self.scale, self.zero_point, axis=max(len(shape_of(x)) - 1, 0), out_dtype=self.dtype)
+        return relax.op.quantize(
+            x, self.scale, self.zero_point, axis=max(len(shape_of(x)) - 1, 0), out_dtype=self.dtype
+        )
 
     def real(self, stored: float) -> float:
         """The real value of an integer, in float32 arithmetic."""
-        return float(np.float32(stored - float(array_of(self.zero_point).reshape(-1)[0])) * array_of(self.scale).reshape(-1)[0])
+        return float(
+            np.float32(stored - float(array_of(self.zero_point).reshape(-1)[0])) * array_of(self.scale).reshape(-1)[0]
+        )
 
     @property
     def zero(self) -> float:
@@ -43,11 +82,11 @@ class _Quantization:
 class LiftIntegers:
     """``move(q)`` becomes ``quantize(move(dequantize(q)))`` with q's own scale and zero point, which is exact.
 
-    Covers data movement (of a split, each part), pooling and clips on int8/uint8. A clip right after a quantize moves before it, as relu or clip with real
-    bounds (dropped if it spans the type). Average pooling on widened integers (TFLite's form) rounds half to even afterwards, where
-    TFLite rounds half away from zero: at most one step apart, at ties. Averages of integers whose scale nothing names are those of the
-    integers, rounded (an average is the same in every scale); on widened integers they would be truncated.
-    """
+    Covers data movement (of a split, each part), pooling and clips on int8/uint8. A clip right after a quantize moves
+    before it, as relu or clip with real bounds (dropped if it spans the type). Average pooling on widened integers
+    (TFLite's form) rounds half to even afterwards, where TFLite rounds half away from zero: at most one step apart, at
+    ties. Averages of integers whose scale nothing names are those of the integers, rounded (an average is the same in
+    every scale); on widened integers they would be truncated."""
 
     def transform_module(self, mod: tvm.IRModule, ctx) -> tvm.IRModule:
         return _Lifter(mod).run()
@@ -67,7 +106,12 @@ class _Lifter(Rewriter):
                 self.behind[data] = _Quantization(value.args[1], value.args[2], dtype_of(data))
             elif isinstance(value, TupleGetItem) and var in self.behind and isinstance(value.tuple_value, Var):
                 self.behind.setdefault(value.tuple_value, self.behind[var])
-            elif (name in _LIFTED or name == "relax.astype") and isinstance(data, Var) and var in self.behind and is_tensor(data):
+            elif (
+                (name in _LIFTED or name == "relax.astype")
+                and isinstance(data, Var)
+                and var in self.behind
+                and is_tensor(data)
+            ):
                 if dtype_of(data) in (*_STORED, "int32"):
                     q = self.behind[var]
                     self.behind.setdefault(data, q)
@@ -88,8 +132,15 @@ class _Lifter(Rewriter):
         if any(not isinstance(d, Var) or dtype_of(d) not in _STORED for d in stored):
             return value
         quantization = self._same_quantization(stored)
-        if quantization is None and name in _AVERAGES and all(d in self.wide for d in data) and not any(map(self._quantization, stored)):
-            quantization = _Quantization(const(np.float32(1)), const(np.array(0, dtype_of(stored[0]))), dtype_of(stored[0]))
+        if (
+            quantization is None
+            and name in _AVERAGES
+            and all(d in self.wide for d in data)
+            and not any(map(self._quantization, stored))
+        ):
+            quantization = _Quantization(
+                const(np.float32(1)), const(np.array(0, dtype_of(stored[0]))), dtype_of(stored[0])
+            )
         if quantization is None:
             return value
         lifted = self._lift(var, value, name, stored, quantization)
@@ -147,7 +198,11 @@ class _Lifter(Rewriter):
         quantize = self.defined(stored, "relax.quantize")
         real = quantize.args[0] if quantize is not None else self.emit(quantization.dequantize(stored))
         if high == limits.max:
-            return relax.op.nn.relu(real) if low == quantization.zero else relax.op.maximum(real, const(np.float32(quantization.real(low))))
+            return (
+                relax.op.nn.relu(real)
+                if low == quantization.zero
+                else relax.op.maximum(real, const(np.float32(quantization.real(low))))
+            )
         if low == limits.min and low != quantization.zero:
             return relax.op.minimum(real, const(np.float32(quantization.real(high))))
         return relax.op.clip(real, quantization.real(low), quantization.real(high))

@@ -1,13 +1,15 @@
 """The best few coordinates of a tensor for the layers that read it (NumPy only).
 
-For a tensor y [C] per pixel with second moments S = E[y y^T] (uncentred, so that zero padding stays zero padding), read by layers with
-weights W, the pair analysis B [k,C], synthesis A [C,k] sought is the one that loses least of what the readers compute,
-E |W (y - A B y)|^2, taps of a kernel taken as uncorrelated. With the Gram matrix G = sum over readers and taps of W^T W the loss is
-|G^1/2 (1 - A B) S^1/2|^2, whose least value for rank k is the tail of the singular values of G^1/2 S^1/2 (Eckart and Young 1936; the
-principle of Zhang et al., "Accelerating Very Deep Convolutional Networks", 2015, section 3.1). G = 1 gives plain principal components (KLT).
+For a tensor y [C] per pixel with second moments S = E[y y^T] (uncentred, so that zero padding stays zero padding), read
+by layers with weights W, the pair analysis B [k,C], synthesis A [C,k] sought is the one that loses least of what the
+readers compute, E |W (y - A B y)|^2, taps of a kernel taken as uncorrelated. With the Gram matrix G = sum over readers
+and taps of W^T W the loss is
+|G^1/2 (1 - A B) S^1/2|^2, whose least value for rank k is the tail of the singular values of G^1/2 S^1/2 (Eckart and
+Young 1936; the principle of Zhang et al., "Accelerating Very Deep Convolutional Networks", 2015, section 3.1). G = 1
+gives plain principal components (KLT).
 
-Any invertible k x k matrix between analysis and synthesis changes nothing in float and much in int8: `balanced` picks one.
-"""
+Any invertible k x k matrix between analysis and synthesis changes nothing in float and much in int8: `balanced` picks
+one."""
 
 from __future__ import annotations
 
@@ -15,14 +17,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-FLOOR = 1e-6  # of the mean eigenvalue: what directions without energy count for, so that full rank is exact for any input
+FLOOR = (
+    1e-6  # of the mean eigenvalue: what directions without energy count for, so that full rank is exact for any input
+)
 EXPONENTS = (0.0, 0.25, 0.5, 0.75, 1.0)
 
 
 @dataclass(frozen=True)
 class Spectrum:
-    """All coordinates of a tensor, most valuable first. analysis [C,C] (rows), synthesis [C,C] (columns), energy [C], descending:
-    what the readers' outputs lose if the coordinate is left out."""
+    """All coordinates of a tensor, most valuable first. analysis [C,C] (rows), synthesis [C,C] (columns), energy [C],
+    descending: what the readers' outputs lose if the coordinate is left out."""
 
     analysis: np.ndarray
     synthesis: np.ndarray
@@ -38,7 +42,7 @@ class Spectrum:
         """The fewest coordinates, at least one, that keep ``share`` of the energy."""
         return max(1, int(np.argmax(self.lost <= 1 - share + 1e-12)))
 
-    def basis(self, rank: int) -> "Basis":
+    def basis(self, rank: int) -> Basis:
         return Basis(self.analysis[:rank], self.synthesis[:, :rank])
 
 
@@ -53,7 +57,7 @@ class Basis:
     def rank(self) -> int:
         return len(self.analysis)
 
-    def mixed(self, matrix: np.ndarray) -> "Basis":
+    def mixed(self, matrix: np.ndarray) -> Basis:
         """The same projection in coordinates ``matrix @ z``, matrix [k,k] invertible."""
         return Basis(matrix @ self.analysis, np.linalg.solve(matrix.T, self.synthesis.T).T)
 
@@ -66,7 +70,8 @@ def _root(matrix: np.ndarray) -> np.ndarray:
 
 
 def spectrum(moments: np.ndarray, gram: np.ndarray | None = None) -> Spectrum:
-    """Coordinates for second moments [C,C] and the readers' Gram matrix [C,C] (None: the identity, which gives the KLT)."""
+    """Coordinates for second moments [C,C] and the readers' Gram matrix [C,C] (None: the identity, which gives the
+    KLT)."""
     root = _root(moments)
     weight = np.eye(len(root)) if gram is None else _root(gram)
     u, s, vt = np.linalg.svd(weight @ root)
@@ -82,9 +87,9 @@ def gram_of(weight: np.ndarray) -> np.ndarray:
 def balanced(basis: Basis, rows: np.ndarray, weights: list[np.ndarray]) -> Basis:
     """The same projection in the coordinates that int8 disturbs least.
 
-    Parameters: rows [n,C], samples of y; weights, of the readers, [O,taps,C] each. Candidates: coordinates scaled by a power of their
-    deviation, and rotated by the orthogonal cosine transform, which gives all of them about the same deviation.
-    """
+    Parameters: rows [n,C], samples of y; weights, of the readers, [O,taps,C] each. Candidates: coordinates scaled by a
+    power of their deviation, and rotated by the orthogonal cosine transform, which gives all of them about the same
+    deviation."""
     deviation = np.sqrt(np.mean(np.square(rows @ basis.analysis.T), axis=0))
     deviation = np.maximum(deviation, 1e-9 * max(float(deviation.max(initial=0)), 1e-30))
     candidates = [basis.mixed(np.diag((deviation / deviation.max()) ** -e)) for e in EXPONENTS]
@@ -93,7 +98,8 @@ def balanced(basis: Basis, rows: np.ndarray, weights: list[np.ndarray]) -> Basis
 
 
 def int8_noise(basis: Basis, rows: np.ndarray, weights: list[np.ndarray]) -> float:
-    """Expected rounding noise in the readers' outputs, relative to their power: uniform steps, one for z, one per channel of the weights."""
+    """Expected rounding noise in the readers' outputs, relative to their power: uniform steps, one for z, one per
+    channel of the weights."""
     z = rows @ basis.analysis.T
     step = (max(z.max(initial=0), 0) - min(z.min(initial=0), 0)) / 255
     power, total = np.mean(np.square(z), axis=0), 0.0

@@ -21,12 +21,12 @@ from tvm_ergo.target.errors import ModelError
 class ProjectChannels:
     """Site by site (`channel_sites`), z = B y stands in place of y, and W A in place of the readers' weights W.
 
-    bases: site name -> `low_rank.Basis`. B goes into the weights and bias of linear writers without clamp, into a 1x1 convolution (a matrix
-    product where the rank is not 4) behind the other writers. There the tensor keeps its name and z is ``<name>_projected``.
-    Expects the float normal form. The function changes by what ``1 - A B`` takes of the tensors: nothing (up to rounding) at full rank.
-    `choose_ranks.project` chooses bases so that the error of the net's outputs on calibration data stays within a bound.
-    Errors: ModelError for a name that is no site's, or a basis of other shape.
-    """
+    bases: site name -> `low_rank.Basis`. B goes into the weights and bias of linear writers without clamp, into a 1x1
+    convolution (a matrix product where the rank is not 4) behind the other writers. There the tensor keeps its name and
+    z is ``<name>_projected``. Expects the float normal form. The function changes by what ``1 - A B`` takes of the
+    tensors: nothing (up to rounding) at full rank. `choose_ranks.project` chooses bases so that the error of the net's
+    outputs on calibration data stays within a bound. Errors: ModelError for a name that is no site's, or a basis of
+    other shape."""
 
     bases: Mapping[str, Basis] = field(default_factory=dict)
 
@@ -35,9 +35,16 @@ class ProjectChannels:
         for name, basis in self.bases.items():
             if name not in sites:
                 raise ModelError("this tensor cannot be projected", where=name, available=", ".join(sites) or "none")
-            if basis.analysis.shape[1:] != (sites[name].channels,) or basis.synthesis.shape != basis.analysis.shape[::-1]:
-                raise ModelError("a basis does not fit its tensor", where=name, required=f"[k, {sites[name].channels}] and its transpose's shape",
-                                 available=f"{basis.analysis.shape} and {basis.synthesis.shape}")
+            if (
+                basis.analysis.shape[1:] != (sites[name].channels,)
+                or basis.synthesis.shape != basis.analysis.shape[::-1]
+            ):
+                raise ModelError(
+                    "a basis does not fit its tensor",
+                    where=name,
+                    required=f"[k, {sites[name].channels}] and its transpose's shape",
+                    available=f"{basis.analysis.shape} and {basis.synthesis.shape}",
+                )
         return _Projector(mod, [(sites[name], basis) for name, basis in self.bases.items()]).run()
 
 
@@ -52,11 +59,15 @@ class _Projector(Rewriter):
         self.reshaped: dict[Var, Basis] = {}
         for site, basis in chosen:
             self.insert.update({var: basis for var in site.inserted})
-            self.reshaped.update({var: basis for var in site.tensors if view.op(var) == "relax.reshape" and var not in site.inserted})
+            self.reshaped.update(
+                {var: basis for var in site.tensors if view.op(var) == "relax.reshape" and var not in site.inserted}
+            )
             self.weight_in.update({group.root: basis for group in site.readers})
             for group in site.absorbing:
                 self.weight_out[group.root] = basis
-                self.bias.update({member: basis for member in group.members[1:]})  # no clamp: the addition of a bias at most
+                self.bias.update(
+                    {member: basis for member in group.members[1:]}
+                )  # no clamp: the addition of a bias at most
 
     def rewrite(self, var: Var, value: Expr) -> Expr:
         into, out = self.weight_in.get(var), self.weight_out.get(var)
@@ -90,7 +101,9 @@ def _with_weight(call: Call, into: Basis | None, out: Basis | None) -> Call:
         weight = weight @ into.synthesis
     if out is not None:
         weight = np.tensordot(out.analysis, weight, 1)
-    return Call(call.op, [call.args[0], const((weight.T if dense else weight).astype(np.float32))], call.attrs, call.ty_args)
+    return Call(
+        call.op, [call.args[0], const((weight.T if dense else weight).astype(np.float32))], call.attrs, call.ty_args
+    )
 
 
 def _with_bias(call: Call, basis: Basis) -> Call:

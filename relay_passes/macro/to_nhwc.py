@@ -1,9 +1,9 @@
 """NCHW to NHWC: layouts travel with the values, transposes appear only where two of them meet.
 
-Every value of the source is kept as a stored tensor and an order (see ``layout``). Spatial operators ask for NHWC, operators that do not
-care keep the order they get and have their axes renumbered, transposes of the source only change the order, and whatever else there is
-asks for the source's own order. So a chain of convolutions has one transpose at each end, and pairs of transposes never appear.
-"""
+Every value of the source is kept as a stored tensor and an order (see ``layout``). Spatial operators ask for NHWC,
+operators that do not care keep the order they get and have their axes renumbered, transposes of the source only change
+the order, and whatever else there is asks for the source's own order. So a chain of convolutions has one transpose at
+each end, and pairs of transposes never appear."""
 
 from __future__ import annotations
 
@@ -13,17 +13,54 @@ import tvm
 from tvm import relax
 
 from tvm_ergo.relay_passes.interpreter_ops import ELEMENTWISE_BINARY, ELEMENTWISE_UNARY
-from tvm_ergo.relay_passes.interpreter_ops_nn import pair, pad4, permutation
-from tvm_ergo.relay_passes.macro.layout import (Order, after_permute, after_reduction, identity, original_shape, reshape_stored,
-                                                 step_between)
+from tvm_ergo.relay_passes.interpreter_ops_nn import pad4, pair, permutation
+from tvm_ergo.relay_passes.macro.layout import (
+    Order,
+    after_permute,
+    after_reduction,
+    identity,
+    original_shape,
+    reshape_stored,
+    step_between,
+)
 from tvm_ergo.relay_passes.relax_constants import permuted, reshaped
-from tvm_ergo.relay_passes.relax_utils import (Call, Constant, Expr, Rewriter, Tuple, TupleGetItem, Var, array_of, assemble, body_of, dtype_of,
-                                               ints, is_tensor, op_name, shape_of)
+from tvm_ergo.relay_passes.relax_utils import (
+    Call,
+    Constant,
+    Expr,
+    Rewriter,
+    Tuple,
+    TupleGetItem,
+    Var,
+    array_of,
+    assemble,
+    body_of,
+    dtype_of,
+    ints,
+    is_tensor,
+    op_name,
+    shape_of,
+)
 
-_SPATIAL = frozenset(f"relax.{n}" for n in ("nn.conv2d", "nn.conv2d_transpose", "nn.max_pool2d", "nn.avg_pool2d",
-                                            "nn.adaptive_avg_pool2d", "image.resize2d"))
-_ELEMENTWISE = ELEMENTWISE_UNARY | ELEMENTWISE_BINARY | {"relax.clip", "relax.where", "relax.astype", "relax.nn.leakyrelu", "relax.nn.softplus"}
-_CARRIERS = _ELEMENTWISE | {f"relax.{n}" for n in ("quantize", "dequantize", "concat", "strided_slice", "nn.pad", "nn.prelu", "split")}
+_SPATIAL = frozenset(
+    f"relax.{n}"
+    for n in (
+        "nn.conv2d",
+        "nn.conv2d_transpose",
+        "nn.max_pool2d",
+        "nn.avg_pool2d",
+        "nn.adaptive_avg_pool2d",
+        "image.resize2d",
+    )
+)
+_ELEMENTWISE = (
+    ELEMENTWISE_UNARY
+    | ELEMENTWISE_BINARY
+    | {"relax.clip", "relax.where", "relax.astype", "relax.nn.leakyrelu", "relax.nn.softplus"}
+)
+_CARRIERS = _ELEMENTWISE | {
+    f"relax.{n}" for n in ("quantize", "dequantize", "concat", "strided_slice", "nn.pad", "nn.prelu", "split")
+}
 _NHWC: Order = (0, 2, 3, 1)
 
 
@@ -70,7 +107,9 @@ class _Layouter(Rewriter):
             if name in _SPATIAL and _data_layout(value) == "NCHW":
                 operands = value.args[:1]
             elif name in _CARRIERS and var in wanting:
-                operands = value.args if name != "relax.astype" or dtype_of(value.args[0]) != "float16" else []  # an input: converted, then quantized, then moved
+                operands = (
+                    value.args if name != "relax.astype" or dtype_of(value.args[0]) != "float16" else []
+                )  # an input: converted, then quantized, then moved
             elif isinstance(value, TupleGetItem) and var in wanting:
                 operands = [value.tuple_value]
             else:
@@ -110,7 +149,9 @@ class _Layouter(Rewriter):
             return old
         shape = shape_of(old)
         if len(shape) == len(order):
-            return self.want(old, order) if any(d != 1 for d in shape) else self.stored(old)[0]  # one element: every order is the same
+            return (
+                self.want(old, order) if any(d != 1 for d in shape) else self.stored(old)[0]
+            )  # one element: every order is the same
         if all(d == 1 for d in shape) or order == identity(len(order)):
             return self.plain(old)
         full = reshaped(self, self.plain(old), (1,) * (len(order) - len(shape)) + shape, f"{self._hint}_operand")
@@ -119,7 +160,12 @@ class _Layouter(Rewriter):
     def chosen(self, operands, rank: int) -> Order:
         """The first order among full-rank operands that is not the source's own."""
         for old in operands:
-            if isinstance(old, Var) and is_tensor(old) and len(shape_of(old)) == rank and self.stored(old)[1] != identity(rank):
+            if (
+                isinstance(old, Var)
+                and is_tensor(old)
+                and len(shape_of(old)) == rank
+                and self.stored(old)[1] != identity(rank)
+            ):
                 return self.stored(old)[1]
         return identity(rank)
 
@@ -129,7 +175,11 @@ class _Layouter(Rewriter):
         if isinstance(value, Var):
             return self.stored(value)
         if isinstance(value, TupleGetItem):
-            tuple_value = self.stored(value.tuple_value)[0] if isinstance(value.tuple_value, Var) else self.plain(value.tuple_value)
+            tuple_value = (
+                self.stored(value.tuple_value)[0]
+                if isinstance(value.tuple_value, Var)
+                else self.plain(value.tuple_value)
+            )
             order = self.items.get(value.tuple_value, identity(len(shape_of(var))) if is_tensor(var) else ())
             return TupleGetItem(tuple_value, int(value.index)), order
         name = op_name(value)
@@ -151,7 +201,9 @@ class _Layouter(Rewriter):
         rank = len(order)
         axis = order.index(int(value.attrs.axis) % rank) if per_axis and rank else max(rank - 1, 0)
         function = relax.op.quantize if op_name(value) == "relax.quantize" else relax.op.dequantize
-        return function(new, self.plain(value.args[1]), self.plain(value.args[2]), axis=axis, out_dtype=str(value.attrs.out_dtype)), order
+        return function(
+            new, self.plain(value.args[1]), self.plain(value.args[2]), axis=axis, out_dtype=str(value.attrs.out_dtype)
+        ), order
 
     def prelu(self, var: Var, value: Call) -> tuple[Expr, Order]:
         new, order = self.stored(value.args[0])
@@ -173,21 +225,36 @@ class _Layouter(Rewriter):
         axes = sorted(a % rank for a in (range(rank) if value.attrs.axis is None else ints(value.attrs.axis)))
         keep = bool(value.attrs.keepdims)
         function = getattr(relax.op, op_name(value).split(".")[-1])
-        return (function(new, sorted(order.index(a) for a in axes), keepdims=keep), order if keep else after_reduction(order, axes))
+        return (
+            function(new, sorted(order.index(a) for a in axes), keepdims=keep),
+            order if keep else after_reduction(order, axes),
+        )
 
     def conv2d(self, var: Var, value: Call) -> tuple[Expr, Order]:
         a, layout = value.attrs, _data_layout(value)
         x = self.want(value.args[0], permutation(layout, "NHWC"))
         w = permuted(self, self.plain(value.args[1]), permutation(str(a.kernel_layout), "OHWI"), f"{self._hint}_weight")
-        call = relax.op.nn.conv2d(x, w, pair(a.strides), pad4(a.padding), pair(a.dilation), int(a.groups), "NHWC", "OHWI", "NHWC")
+        call = relax.op.nn.conv2d(
+            x, w, pair(a.strides), pad4(a.padding), pair(a.dilation), int(a.groups), "NHWC", "OHWI", "NHWC"
+        )
         return call, permutation(str(a.out_layout) or layout, "NHWC")
 
     def conv2d_transpose(self, var: Var, value: Call) -> tuple[Expr, Order]:
         a, layout = value.attrs, _data_layout(value)
         x = self.want(value.args[0], permutation(layout, "NHWC"))
         w = permuted(self, self.plain(value.args[1]), permutation(str(a.kernel_layout), "OHWI"), f"{self._hint}_weight")
-        call = relax.op.nn.conv2d_transpose(x, w, pair(a.strides), pad4(a.padding), pair(a.output_padding), pair(a.dilation), int(a.groups),
-                                            "NHWC", "OHWI", "NHWC")
+        call = relax.op.nn.conv2d_transpose(
+            x,
+            w,
+            pair(a.strides),
+            pad4(a.padding),
+            pair(a.output_padding),
+            pair(a.dilation),
+            int(a.groups),
+            "NHWC",
+            "OHWI",
+            "NHWC",
+        )
         return call, permutation(str(a.out_layout) or layout, "NHWC")
 
     def pool(self, var: Var, value: Call) -> tuple[Expr, Order]:
@@ -195,17 +262,37 @@ class _Layouter(Rewriter):
         x = self.want(value.args[0], permutation(layout, "NHWC"))
         order = permutation(str(a.out_layout) or layout, "NHWC")
         if op_name(value) == "relax.nn.adaptive_avg_pool2d":
-            return relax.op.nn.adaptive_avg_pool2d(x, None if a.output_size is None else pair(a.output_size), "NHWC", "NHWC"), order
+            return relax.op.nn.adaptive_avg_pool2d(
+                x, None if a.output_size is None else pair(a.output_size), "NHWC", "NHWC"
+            ), order
         function = relax.op.nn.max_pool2d if op_name(value) == "relax.nn.max_pool2d" else relax.op.nn.avg_pool2d
-        return function(x, pair(a.pool_size), pair(a.strides), pad4(a.padding), pair(a.dilation), bool(a.ceil_mode),
-                        bool(a.count_include_pad), "NHWC", "NHWC"), order
+        return function(
+            x,
+            pair(a.pool_size),
+            pair(a.strides),
+            pad4(a.padding),
+            pair(a.dilation),
+            bool(a.ceil_mode),
+            bool(a.count_include_pad),
+            "NHWC",
+            "NHWC",
+        ), order
 
     def resize2d(self, var: Var, value: Call) -> tuple[Expr, Order]:
         a, layout = value.attrs, _data_layout(value)
         x = self.want(value.args[0], permutation(layout, "NHWC"))
-        call = relax.op.image.resize2d(x, value.args[1], [float(r) for r in a.roi], "NHWC", str(a.method),
-                                       str(a.coordinate_transformation_mode), str(a.rounding_method), float(a.cubic_alpha),
-                                       int(a.cubic_exclude), float(a.extrapolation_value))
+        call = relax.op.image.resize2d(
+            x,
+            value.args[1],
+            [float(r) for r in a.roi],
+            "NHWC",
+            str(a.method),
+            str(a.coordinate_transformation_mode),
+            str(a.rounding_method),
+            float(a.cubic_alpha),
+            int(a.cubic_exclude),
+            float(a.extrapolation_value),
+        )
         return call, permutation(layout, "NHWC")
 
     def pad(self, var: Var, value: Call) -> tuple[Expr, Order]:
@@ -234,20 +321,27 @@ class _Layouter(Rewriter):
         if not all(isinstance(a, Tuple) for a in value.args[1:]):
             return Call(value.op, [self.plain(a) for a in value.args], value.attrs), identity(len(order))
         axes, *rest = [[int(v) for v in a.fields] for a in value.args[1:]]
-        return relax.op.strided_slice(new, [order.index(a % len(order)) for a in axes], *rest,
-                                      assume_inbound=bool(value.attrs.assume_inbound)), order
+        return relax.op.strided_slice(
+            new, [order.index(a % len(order)) for a in axes], *rest, assume_inbound=bool(value.attrs.assume_inbound)
+        ), order
 
     def take(self, var: Var, value: Call) -> tuple[Expr, Order]:
         """One row of constant indices along one axis leaves the others where they are."""
         if value.attrs.axis is None or not isinstance(value.args[1], Constant) or len(shape_of(value.args[1])) != 1:
             return Call(value.op, [self.plain(a) for a in value.args], value.attrs), identity(len(shape_of(var)))
         new, order = self.stored(value.args[0])
-        return relax.op.take(new, value.args[1], order.index(int(value.attrs.axis) % len(order)), str(value.attrs.mode)), order
+        return relax.op.take(
+            new, value.args[1], order.index(int(value.attrs.axis) % len(order)), str(value.attrs.mode)
+        ), order
 
     def permute_dims(self, var: Var, value: Call) -> tuple[Expr, Order]:
         new, order = self.stored(value.args[0])
         rank = len(order)
-        axes = tuple(reversed(range(rank))) if value.attrs.axes is None else tuple(a % rank for a in ints(value.attrs.axes))
+        axes = (
+            tuple(reversed(range(rank)))
+            if value.attrs.axes is None
+            else tuple(a % rank for a in ints(value.attrs.axes))
+        )
         return new, after_permute(order, axes)
 
     def reshape(self, var: Var, value: Call) -> tuple[Expr, Order]:
@@ -259,12 +353,22 @@ class _Layouter(Rewriter):
         return reshaped(self, new, tuple(after[a] for a in result), var.name), result
 
 
-_RULES = {"relax.quantize": _Layouter.quantization, "relax.dequantize": _Layouter.quantization, "relax.nn.prelu": _Layouter.prelu,
-          "relax.nn.softmax": _Layouter.softmax, "relax.nn.log_softmax": _Layouter.softmax, "relax.nn.conv2d": _Layouter.conv2d,
-          "relax.nn.conv2d_transpose": _Layouter.conv2d_transpose, "relax.image.resize2d": _Layouter.resize2d,
-          "relax.nn.pad": _Layouter.pad, "relax.take": _Layouter.take,
-          "relax.concat": _Layouter.concat, "relax.split": _Layouter.split, "relax.strided_slice": _Layouter.strided_slice,
-          "relax.permute_dims": _Layouter.permute_dims,
-          **dict.fromkeys(("relax.mean", "relax.sum", "relax.max", "relax.min"), _Layouter.reduce),
-          **dict.fromkeys(("relax.nn.max_pool2d", "relax.nn.avg_pool2d", "relax.nn.adaptive_avg_pool2d"), _Layouter.pool),
-          **dict.fromkeys(("relax.reshape", "relax.expand_dims", "relax.squeeze", "relax.flatten"), _Layouter.reshape)}
+_RULES = {
+    "relax.quantize": _Layouter.quantization,
+    "relax.dequantize": _Layouter.quantization,
+    "relax.nn.prelu": _Layouter.prelu,
+    "relax.nn.softmax": _Layouter.softmax,
+    "relax.nn.log_softmax": _Layouter.softmax,
+    "relax.nn.conv2d": _Layouter.conv2d,
+    "relax.nn.conv2d_transpose": _Layouter.conv2d_transpose,
+    "relax.image.resize2d": _Layouter.resize2d,
+    "relax.nn.pad": _Layouter.pad,
+    "relax.take": _Layouter.take,
+    "relax.concat": _Layouter.concat,
+    "relax.split": _Layouter.split,
+    "relax.strided_slice": _Layouter.strided_slice,
+    "relax.permute_dims": _Layouter.permute_dims,
+    **dict.fromkeys(("relax.mean", "relax.sum", "relax.max", "relax.min"), _Layouter.reduce),
+    **dict.fromkeys(("relax.nn.max_pool2d", "relax.nn.avg_pool2d", "relax.nn.adaptive_avg_pool2d"), _Layouter.pool),
+    **dict.fromkeys(("relax.reshape", "relax.expand_dims", "relax.squeeze", "relax.flatten"), _Layouter.reshape),
+}

@@ -5,12 +5,31 @@ from __future__ import annotations
 import tvm
 from tvm import relax
 
-from tvm_ergo.relay_passes.relax_utils import (LINEAR_OPS, Call, Constant, Expr, Tuple, TupleGetItem, Var, bindings_of, body_of, main_of,
-                                               op_name, shape_of, variables_in)
+from tvm_ergo.relay_passes.relax_utils import (
+    LINEAR_OPS,
+    Call,
+    Constant,
+    Expr,
+    Tuple,
+    TupleGetItem,
+    Var,
+    bindings_of,
+    body_of,
+    main_of,
+    op_name,
+    shape_of,
+    variables_in,
+)
 from tvm_ergo.target.errors import ModelError
 
-_GONE = {"relax.nn.dropout": "dropout", "relax.expand_dims": "a reshape", "relax.squeeze": "a reshape", "relax.flatten": "a reshape",
-         "relax.nn.relu6": "clip", "relax.shape_of": "a constant shape"}
+_GONE = {
+    "relax.nn.dropout": "dropout",
+    "relax.expand_dims": "a reshape",
+    "relax.squeeze": "a reshape",
+    "relax.flatten": "a reshape",
+    "relax.nn.relu6": "clip",
+    "relax.shape_of": "a constant shape",
+}
 
 
 def verify_normal_form(mod: tvm.IRModule) -> None:
@@ -33,7 +52,9 @@ def verify_normal_form(mod: tvm.IRModule) -> None:
 
 def _require(condition: bool, what: str, where: str) -> None:
     if not condition:
-        raise ModelError(f"not in normal form: {what}", where=where, remedy="run tvm_ergo.relay_passes.macro.normalize first")
+        raise ModelError(
+            f"not in normal form: {what}", where=where, remedy="run tvm_ergo.relay_passes.macro.normalize first"
+        )
 
 
 def _check_type(ty, name: str) -> None:
@@ -42,7 +63,11 @@ def _check_type(ty, name: str) -> None:
             _check_type(field, name)
         return
     _require(isinstance(ty, relax.TensorType), f"a value is not a tensor but {ty}", name)
-    _require(ty.shape is not None and all(isinstance(d, tvm.tirx.IntImm) for d in ty.shape), f"a shape is not static: {ty}", name)
+    _require(
+        ty.shape is not None and all(isinstance(d, tvm.tirx.IntImm) for d in ty.shape),
+        f"a shape is not static: {ty}",
+        name,
+    )
 
 
 def _check_liveness(func: relax.Function, pairs) -> None:
@@ -82,7 +107,11 @@ def _check_call(var: Var, call: Call, definitions: dict) -> None:
     elif name in ("relax.add", "relax.multiply"):
         left, right = (_is_weight(a, definitions) for a in call.args)
         _require(not left or right, "the constant operand stands left", where)
-        if name == "relax.add" and op_name(definitions.get(call.args[0])) in LINEAR_OPS and _is_weight(call.args[1], definitions):
+        if (
+            name == "relax.add"
+            and op_name(definitions.get(call.args[0])) in LINEAR_OPS
+            and _is_weight(call.args[1], definitions)
+        ):
             shape, channels = shape_of(call.args[1]), shape_of(var)[-1]
             per_channel = len([d for d in shape if d != 1]) <= 1
             _require(not per_channel or len(shape) == 1 or channels == 1, f"a bias has shape {shape}, not 1-D", where)

@@ -1,9 +1,9 @@
 """Operators over one spatial axis as those over two, of height 1: [N, C, L] travels as [N, C, 1, L].
 
-A convolution or pooling over a sequence is one over a picture of a single row. So from the first to the last of them a tensor keeps an axis
-of size 1 before its spatial axis: operators without an opinion on layout carry it along, and a reshape stands only where a sequence enters
-or leaves. Every value of the source is kept as a stored tensor and the place of that axis (None: it has none).
-"""
+A convolution or pooling over a sequence is one over a picture of a single row. So from the first to the last of them a
+tensor keeps an axis of size 1 before its spatial axis: operators without an opinion on layout carry it along, and a
+reshape stands only where a sequence enters or leaves. Every value of the source is kept as a stored tensor and the
+place of that axis (None: it has none)."""
 
 from __future__ import annotations
 
@@ -14,22 +14,57 @@ from tvm import relax
 
 from tvm_ergo.relay_passes.interpreter_ops import ELEMENTWISE_BINARY, ELEMENTWISE_UNARY
 from tvm_ergo.relay_passes.relax_constants import reshaped
-from tvm_ergo.relay_passes.relax_utils import (Call, Constant, Expr, Rewriter, Tuple, TupleGetItem, Var, array_of, assemble, body_of, ints,
-                                               is_tensor, op_name, shape_of)
+from tvm_ergo.relay_passes.relax_utils import (
+    Call,
+    Constant,
+    Expr,
+    Rewriter,
+    Tuple,
+    TupleGetItem,
+    Var,
+    array_of,
+    assemble,
+    body_of,
+    ints,
+    is_tensor,
+    op_name,
+    shape_of,
+)
 
-_SPATIAL = {"relax.nn.conv1d": relax.op.nn.conv2d, "relax.nn.conv1d_transpose": relax.op.nn.conv2d_transpose,
-            "relax.nn.max_pool1d": relax.op.nn.max_pool2d, "relax.nn.avg_pool1d": relax.op.nn.avg_pool2d,
-            "relax.nn.adaptive_avg_pool1d": relax.op.nn.adaptive_avg_pool2d}
-_ELEMENTWISE = ELEMENTWISE_UNARY | ELEMENTWISE_BINARY | {"relax.clip", "relax.where", "relax.astype", "relax.nn.leakyrelu", "relax.nn.softplus"}
+_SPATIAL = {
+    "relax.nn.conv1d": relax.op.nn.conv2d,
+    "relax.nn.conv1d_transpose": relax.op.nn.conv2d_transpose,
+    "relax.nn.max_pool1d": relax.op.nn.max_pool2d,
+    "relax.nn.avg_pool1d": relax.op.nn.avg_pool2d,
+    "relax.nn.adaptive_avg_pool1d": relax.op.nn.adaptive_avg_pool2d,
+}
+_ELEMENTWISE = (
+    ELEMENTWISE_UNARY
+    | ELEMENTWISE_BINARY
+    | {"relax.clip", "relax.where", "relax.astype", "relax.nn.leakyrelu", "relax.nn.softplus"}
+)
 _REDUCTIONS = frozenset(f"relax.{n}" for n in ("mean", "sum", "max", "min"))
-_CARRIERS = _ELEMENTWISE | {f"relax.{n}" for n in ("quantize", "dequantize", "concat", "strided_slice", "nn.pad", "nn.prelu", "split",
-                                                   "nn.batch_norm", "permute_dims")}
+_CARRIERS = _ELEMENTWISE | {
+    f"relax.{n}"
+    for n in (
+        "quantize",
+        "dequantize",
+        "concat",
+        "strided_slice",
+        "nn.pad",
+        "nn.prelu",
+        "split",
+        "nn.batch_norm",
+        "permute_dims",
+    )
+}
 
 
 @tvm.transform.module_pass(opt_level=0, name="ergo.Widen1d")
 @dataclass(frozen=True)
 class Widen1d:
-    """Convolution and pooling over [N, C, L] (or [N, L, C]) as over [N, C, 1, L]; inputs and outputs keep their shapes."""
+    """Convolution and pooling over [N, C, L] (or [N, L, C]) as over [N, C, 1, L]; inputs and outputs keep their
+    shapes."""
 
     def transform_module(self, mod: tvm.IRModule, ctx) -> tvm.IRModule:
         widener = _Widener(mod)
@@ -73,7 +108,10 @@ class _Widener(Rewriter):
         wanting = self._wanting()
         for param in self.func.params:
             if param in wanting:
-                self.at[param] = (self._reshaped(param, self._wide_shape(shape_of(param), wanting[param])), wanting[param])
+                self.at[param] = (
+                    self._reshaped(param, self._wide_shape(shape_of(param), wanting[param])),
+                    wanting[param],
+                )
         for var, value in self.source:
             self._hint = var.name
             new, at = self.place(var, value)
@@ -83,7 +121,8 @@ class _Widener(Rewriter):
         return assemble(self.mod, self.func, self.bindings, Tuple(fields) if isinstance(body, Tuple) else fields)
 
     def _wanting(self) -> dict[Var, int]:
-        """Sequences that reach an operator over one axis through operators without an opinion on layout, and where that wants the new axis."""
+        """Sequences that reach an operator over one axis through operators without an opinion on layout, and where that
+        wants the new axis."""
         wanting: dict[Var, int] = {}
         for var, value in reversed(self.source):
             name = op_name(value)
@@ -103,7 +142,11 @@ class _Widener(Rewriter):
     @staticmethod
     def _axes(value: Call) -> tuple[int, ...]:
         rank = len(shape_of(value.args[0]))
-        return tuple(reversed(range(rank))) if value.attrs.axes is None else tuple(a % rank for a in ints(value.attrs.axes))
+        return (
+            tuple(reversed(range(rank)))
+            if value.attrs.axes is None
+            else tuple(a % rank for a in ints(value.attrs.axes))
+        )
 
     # ---- operands ------------------------------------------------------------------------------------------------------------
     @staticmethod
@@ -143,7 +186,15 @@ class _Widener(Rewriter):
     def chosen(self, operands) -> int | None:
         """Where the first operand that has the new axis has it."""
         flat = [f for o in operands for f in (o.fields if isinstance(o, Tuple) else [o])]
-        return next((at for o in flat for at in [self.stored(o)[1]] if at is not None and (not is_tensor(o) or len(shape_of(o)) == 3)), None)
+        return next(
+            (
+                at
+                for o in flat
+                for at in [self.stored(o)[1]]
+                if at is not None and (not is_tensor(o) or len(shape_of(o)) == 3)
+            ),
+            None,
+        )
 
     # ---- operators -----------------------------------------------------------------------------------------------------------
     def place(self, var: Var, value: Expr) -> tuple[Expr, int | None]:
@@ -176,14 +227,33 @@ class _Widener(Rewriter):
             size = None if a.output_size is None else (1, int(ints(a.output_size)[0]))
             return relax.op.nn.adaptive_avg_pool2d(x, size, wide, out), out.index("H")
         if "pool" in name:
-            call = _SPATIAL[name](x, _two(a.pool_size, 1), _two(a.strides, 1), _padding(a.padding), _two(a.dilation, 1), bool(a.ceil_mode),
-                                  bool(a.count_include_pad), wide, out)
+            call = _SPATIAL[name](
+                x,
+                _two(a.pool_size, 1),
+                _two(a.strides, 1),
+                _padding(a.padding),
+                _two(a.dilation, 1),
+                bool(a.ceil_mode),
+                bool(a.count_include_pad),
+                wide,
+                out,
+            )
             return call, out.index("H")
         kernel, weight = str(a.kernel_layout), self.plain(value.args[1])
         weight = self._reshaped(weight, self._wide_shape(shape_of(weight), kernel.index("W")))
         more = [_two(a.output_padding, 0)] if "transpose" in name else []
-        call = _SPATIAL[name](x, weight, _two(a.strides, 1), _padding(a.padding), *more, _two(a.dilation, 1), int(a.groups), wide,
-                              _wide_layout(kernel), out)
+        call = _SPATIAL[name](
+            x,
+            weight,
+            _two(a.strides, 1),
+            _padding(a.padding),
+            *more,
+            _two(a.dilation, 1),
+            int(a.groups),
+            wide,
+            _wide_layout(kernel),
+            out,
+        )
         return call, out.index("H")
 
     def elementwise(self, var: Var, value: Call, at: int):
@@ -195,24 +265,40 @@ class _Widener(Rewriter):
         per_axis = any(array_of(a).size > 1 if isinstance(a, Constant) else True for a in value.args[1:])
         axis = _shifted(int(value.attrs.axis), 3, at) if per_axis else 3
         function = relax.op.quantize if op_name(value) == "relax.quantize" else relax.op.dequantize
-        return function(self.stored(value.args[0])[0], self.plain(value.args[1]), self.plain(value.args[2]), axis=axis,
-                        out_dtype=str(value.attrs.out_dtype)), at
+        return function(
+            self.stored(value.args[0])[0],
+            self.plain(value.args[1]),
+            self.plain(value.args[2]),
+            axis=axis,
+            out_dtype=str(value.attrs.out_dtype),
+        ), at
 
     def batch_norm(self, var: Var, value: Call, at: int):
         a, parameters = value.attrs, [self.plain(p) for p in value.args[1:]]
         self.items[var] = at
-        return relax.op.nn.batch_norm(self.stored(value.args[0])[0], *parameters, axis=_shifted(int(a.axis), 3, at), epsilon=float(a.epsilon),
-                                      center=bool(a.center), scale=bool(a.scale), momentum=float(a.momentum), training=bool(a.training)), at
+        return relax.op.nn.batch_norm(
+            self.stored(value.args[0])[0],
+            *parameters,
+            axis=_shifted(int(a.axis), 3, at),
+            epsilon=float(a.epsilon),
+            center=bool(a.center),
+            scale=bool(a.scale),
+            momentum=float(a.momentum),
+            training=bool(a.training),
+        ), at
 
     def prelu(self, var: Var, value: Call, at: int):
-        return relax.op.nn.prelu(self.stored(value.args[0])[0], self.plain(value.args[1]), _shifted(int(value.attrs.axis), 3, at)), at
+        return relax.op.nn.prelu(
+            self.stored(value.args[0])[0], self.plain(value.args[1]), _shifted(int(value.attrs.axis), 3, at)
+        ), at
 
     def softmax(self, var: Var, value: Call, at: int):
         function = relax.op.nn.softmax if op_name(value) == "relax.nn.softmax" else relax.op.nn.log_softmax
         return function(self.stored(value.args[0])[0], axis=_shifted(int(value.attrs.axis), 3, at)), at
 
     def reduce(self, var: Var, value: Call, at: int):
-        """The new axis is reduced along with the spatial one, so that the average of a whole sequence is that of a whole picture."""
+        """The new axis is reduced along with the spatial one, so that the average of a whole sequence is that of a
+        whole picture."""
         axes = range(3) if value.attrs.axis is None else ints(value.attrs.axis)
         axes, keep = {_shifted(a, 3, at) for a in axes}, bool(value.attrs.keepdims)
         axes |= {at} if at + 1 in axes or not keep else set()
@@ -221,8 +307,12 @@ class _Widener(Rewriter):
 
     def pad(self, var: Var, value: Call, at: int):
         width = list(ints(value.attrs.pad_width))
-        return relax.op.nn.pad(self.stored(value.args[0])[0], [*width[:2 * at], 0, 0, *width[2 * at:]], str(value.attrs.pad_mode),
-                               float(value.attrs.pad_value)), at
+        return relax.op.nn.pad(
+            self.stored(value.args[0])[0],
+            [*width[: 2 * at], 0, 0, *width[2 * at :]],
+            str(value.attrs.pad_mode),
+            float(value.attrs.pad_value),
+        ), at
 
     def concat(self, var: Var, value: Call, at: int):
         if not isinstance(value.args[0], Tuple):
@@ -240,8 +330,12 @@ class _Widener(Rewriter):
         if not all(isinstance(a, Tuple) for a in value.args[1:]):
             return None
         axes, *rest = [[int(v) for v in a.fields] for a in value.args[1:]]
-        return relax.op.strided_slice(self.stored(value.args[0])[0], [_shifted(a, 3, at) for a in axes], *rest,
-                                      assume_inbound=bool(value.attrs.assume_inbound)), at
+        return relax.op.strided_slice(
+            self.stored(value.args[0])[0],
+            [_shifted(a, 3, at) for a in axes],
+            *rest,
+            assume_inbound=bool(value.attrs.assume_inbound),
+        ), at
 
     def permute_dims(self, var: Var, value: Call, at: int):
         """The new axis stays before its spatial axis, wherever that goes."""
@@ -257,8 +351,18 @@ class _Widener(Rewriter):
         return Call(value.op, [self.stored(value.args[0])[0], self.plain(weight)], value.attrs, value.ty_args), at
 
 
-_RULES = {"relax.quantize": _Widener.quantization, "relax.dequantize": _Widener.quantization, "relax.nn.prelu": _Widener.prelu,
-          "relax.nn.batch_norm": _Widener.batch_norm, "relax.nn.softmax": _Widener.softmax, "relax.nn.log_softmax": _Widener.softmax,
-          "relax.nn.pad": _Widener.pad, "relax.concat": _Widener.concat, "relax.split": _Widener.split,
-          "relax.strided_slice": _Widener.strided_slice, "relax.permute_dims": _Widener.permute_dims, "relax.matmul": _Widener.matmul,
-          **dict.fromkeys(_REDUCTIONS, _Widener.reduce)}
+_RULES = {
+    "relax.quantize": _Widener.quantization,
+    "relax.dequantize": _Widener.quantization,
+    "relax.nn.prelu": _Widener.prelu,
+    "relax.nn.batch_norm": _Widener.batch_norm,
+    "relax.nn.softmax": _Widener.softmax,
+    "relax.nn.log_softmax": _Widener.softmax,
+    "relax.nn.pad": _Widener.pad,
+    "relax.concat": _Widener.concat,
+    "relax.split": _Widener.split,
+    "relax.strided_slice": _Widener.strided_slice,
+    "relax.permute_dims": _Widener.permute_dims,
+    "relax.matmul": _Widener.matmul,
+    **dict.fromkeys(_REDUCTIONS, _Widener.reduce),
+}

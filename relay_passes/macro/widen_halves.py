@@ -1,4 +1,5 @@
-"""Tensors of float16 and bfloat16 as float32, which holds every value of both: the chip computes in integers, the host in float32."""
+"""Tensors of float16 and bfloat16 as float32, which holds every value of both: the chip computes in integers, the host
+in float32."""
 
 from __future__ import annotations
 
@@ -8,8 +9,22 @@ import numpy as np
 import tvm
 from tvm import relax
 
-from tvm_ergo.relay_passes.relax_utils import (Call, Constant, Expr, Rewriter, Tuple, Var, array_of, assemble, body_of, const, dtype_of,
-                                               is_tensor, op_name, with_operands)
+from tvm_ergo.relay_passes.relax_utils import (
+    Call,
+    Constant,
+    Expr,
+    Rewriter,
+    Tuple,
+    Var,
+    array_of,
+    assemble,
+    body_of,
+    const,
+    dtype_of,
+    is_tensor,
+    op_name,
+    with_operands,
+)
 
 _HALVES = ("float16", "bfloat16")
 
@@ -21,11 +36,16 @@ def _is_half(expr: Expr) -> bool:
 @tvm.transform.module_pass(opt_level=0, name="ergo.WidenHalves")
 @dataclass(frozen=True)
 class WidenHalves:
-    """Inputs and outputs keep their type; what a float16 runtime rounds in between is not rounded. Calls that name their result's type name float32."""
+    """Inputs and outputs keep their type; what a float16 runtime rounds in between is not rounded. Calls that name
+    their result's type name float32."""
 
     def transform_module(self, mod: tvm.IRModule, ctx) -> tvm.IRModule:
         widener = _Widener(mod)
-        exprs = [*widener.func.params, *(v for v, _ in widener.source), *(a for _, value in widener.source if isinstance(value, Call) for a in value.args)]
+        exprs = [
+            *widener.func.params,
+            *(v for v, _ in widener.source),
+            *(a for _, value in widener.source if isinstance(value, Call) for a in value.args),
+        ]
         return widener.run() if any(_is_half(e) for e in exprs) else mod
 
 
@@ -45,7 +65,11 @@ class _Widener(Rewriter):
 
     def back(self, old: Expr) -> Expr:
         new = self.constant(with_operands(old, self.replacement))
-        return self.emit(relax.op.astype(new, dtype_of(old)), f"{getattr(old, 'name', 'output')}_{dtype_of(old)}") if _is_half(old) else new
+        return (
+            self.emit(relax.op.astype(new, dtype_of(old)), f"{getattr(old, 'name', 'output')}_{dtype_of(old)}")
+            if _is_half(old)
+            else new
+        )
 
     @staticmethod
     def constant(expr: Expr) -> Expr:
@@ -61,7 +85,9 @@ class _Widener(Rewriter):
         if name == "relax.astype" and str(a.dtype) in _HALVES:
             return args[0] if dtype_of(args[0]) == "float32" else relax.op.astype(args[0], "float32")
         if name == "relax.matmul":
-            return relax.op.matmul(*args, out_dtype=None if str(a.out_dtype) in ("", "None", *_HALVES) else str(a.out_dtype))
+            return relax.op.matmul(
+                *args, out_dtype=None if str(a.out_dtype) in ("", "None", *_HALVES) else str(a.out_dtype)
+            )
         if name == "relax.dequantize" and str(a.out_dtype) in _HALVES:
             return relax.op.dequantize(*args, axis=int(a.axis), out_dtype="float32")
         return Call(value.op, args, a, value.ty_args)

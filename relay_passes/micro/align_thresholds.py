@@ -1,8 +1,9 @@
-"""Activations of two thresholds per channel (2 bits: half the sum of two signs) behind a layer: each channel is shifted and scaled so that 8 bits decide them exactly.
+"""Activations of two thresholds per channel (2 bits: half the sum of two signs) behind a layer: each channel is shifted
+and scaled so that 8 bits decide them exactly.
 
-The layer's result is an integer of any size, and only on which side of two thresholds it lies matters. With the channel's middle of both
-at 0 and their distance as the unit, they lie at -1/2 and 1/2: where the chip rounds. Shift and unit go into the layer's bias and weights.
-"""
+The layer's result is an integer of any size, and only on which side of two thresholds it lies matters. With the
+channel's middle of both at 0 and their distance as the unit, they lie at -1/2 and 1/2: where the chip rounds. Shift and
+unit go into the layer's bias and weights."""
 
 from __future__ import annotations
 
@@ -14,15 +15,30 @@ from tvm import relax
 
 from tvm_ergo.relay_passes.interpreter import Interpreter
 from tvm_ergo.relay_passes.micro.observe import QuantParams
-from tvm_ergo.relay_passes.relax_utils import (LINEAR_OPS, Call, Constant, Expr, Rewriter, Var, array_of, bindings_of, const, dtype_of, main_of, op_name, shape_of,
-                                               variables_in)
+from tvm_ergo.relay_passes.relax_utils import (
+    LINEAR_OPS,
+    Call,
+    Constant,
+    Expr,
+    Rewriter,
+    Var,
+    array_of,
+    bindings_of,
+    const,
+    dtype_of,
+    main_of,
+    op_name,
+    shape_of,
+    variables_in,
+)
 
 SAMPLES = 4
 
 
 @dataclass(frozen=True)
 class Thresholds:
-    """A layer's result ``x`` [..., C] that is read as sign(x + a) and sign(x + b). adds: the variables of both sums, with a and b [C]."""
+    """A layer's result ``x`` [..., C] that is read as sign(x + a) and sign(x + b). adds: the variables of both sums,
+    with a and b [C]."""
 
     layer: Var
     x: Var
@@ -39,8 +55,11 @@ class Thresholds:
         return np.where(apart > 0, apart, 1.0)
 
 
-def align_thresholds(mod: tvm.IRModule, data: list[dict[str, np.ndarray]]) -> tuple[tvm.IRModule, dict[str, QuantParams]]:
-    """``mod`` with such layers rewritten, and the quantization of their results by name. Left alone where a sum is 0 on a sample: sign(0) is a third value."""
+def align_thresholds(
+    mod: tvm.IRModule, data: list[dict[str, np.ndarray]]
+) -> tuple[tvm.IRModule, dict[str, QuantParams]]:
+    """``mod`` with such layers rewritten, and the quantization of their results by name. Left alone where a sum is 0 on
+    a sample: sign(0) is a third value."""
     if "relax.sign" not in {op_name(value) for _, value in bindings_of(main_of(mod))}:
         return mod, {}
     found = _find(mod)
@@ -70,14 +89,20 @@ def _find(mod: tvm.IRModule) -> list[Thresholds]:
             readers.setdefault(operand, []).append(var)
     found = []
     for layer, expr in pairs:
-        if op_name(expr) not in LINEAR_OPS or not isinstance(expr.args[1], Constant) or dtype_of(expr.args[1]) != "float32":
+        if (
+            op_name(expr) not in LINEAR_OPS
+            or not isinstance(expr.args[1], Constant)
+            or dtype_of(expr.args[1]) != "float32"
+        ):
             continue
         channels, x, bias = shape_of(layer)[-1], layer, None
         only = readers.get(layer, [])
         if len(only) == 1 and (bias := _added(value[only[0]], layer, channels)) is not None:
             x = only[0]
         sums = [(r, _added(value[r], x, channels)) for r in readers.get(x, [])]
-        signed = all(a is not None and [op_name(value[u]) for u in readers.get(r, [])] == ["relax.sign"] for r, a in sums)
+        signed = all(
+            a is not None and [op_name(value[u]) for u in readers.get(r, [])] == ["relax.sign"] for r, a in sums
+        )
         if len(sums) == 2 and signed:
             found.append(Thresholds(layer, x, bias if x != layer else None, tuple(sums)))
     return found
@@ -88,7 +113,11 @@ def _added(expr: Expr, x: Var, channels: int) -> np.ndarray | None:
     if op_name(expr) != "relax.add" or not expr.args[0].same_as(x) or not isinstance(expr.args[1], Constant):
         return None
     array = array_of(expr.args[1])
-    return np.broadcast_to(array.reshape(-1) if array.ndim else array, (channels,)).astype(np.float64) if array.shape in ((), (1,), (channels,)) else None
+    return (
+        np.broadcast_to(array.reshape(-1) if array.ndim else array, (channels,)).astype(np.float64)
+        if array.shape in ((), (1,), (channels,))
+        else None
+    )
 
 
 class _Aligner(Rewriter):
@@ -101,9 +130,19 @@ class _Aligner(Rewriter):
         if var in self.layers:
             aligned = self.layers[var]
             weight = array_of(value.args[1]).astype(np.float64)
-            shape = (1,) * (weight.ndim - 1) + (-1,) if op_name(value) == "relax.matmul" else (-1,) + (1,) * (weight.ndim - 1)
-            value = Call(value.op, [value.args[0], const((weight / aligned.unit.reshape(shape)).astype(np.float32))], value.attrs)
-            return value if aligned.x != var else self._shifted(aligned, self.emit(value, f"{var.name}_{op_name(value).rpartition('.')[2]}"))
+            shape = (
+                (1,) * (weight.ndim - 1) + (-1,)
+                if op_name(value) == "relax.matmul"
+                else (-1,) + (1,) * (weight.ndim - 1)
+            )
+            value = Call(
+                value.op, [value.args[0], const((weight / aligned.unit.reshape(shape)).astype(np.float32))], value.attrs
+            )
+            return (
+                value
+                if aligned.x != var
+                else self._shifted(aligned, self.emit(value, f"{var.name}_{op_name(value).rpartition('.')[2]}"))
+            )
         if var in self.results:
             return self._shifted(self.results[var], value.args[0])
         if var in self.sums:

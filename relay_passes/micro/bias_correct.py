@@ -1,10 +1,9 @@
 """Bias correction: weight rounding shifts the mean of every output channel; the bias takes the shift back.
 
-Nagel et al., "Data-Free Quantization Through Weight Equalization and Bias Correction" (ICCV 2019), section 4.2, with the
-expected input measured on calibration data instead of derived from batch norm. The expectation is exact also at padded
-borders: what is averaged is the window every weight sees (``window_mean``), so the shift of channel o is
-``sum((dequantized w[o] - w[o]) * mean window)``.
-"""
+Nagel et al., "Data-Free Quantization Through Weight Equalization and Bias Correction" (ICCV 2019), section 4.2, with
+the expected input measured on calibration data instead of derived from batch norm. The expectation is exact also at
+padded borders: what is averaged is the window every weight sees (``window_mean``), so the shift of channel o is
+``sum((dequantized w[o] - w[o]) * mean window)``."""
 
 from __future__ import annotations
 
@@ -21,9 +20,15 @@ from tvm_ergo.relay_passes.relax_utils import Call, main_of, op_name
 from tvm_ergo.relay_passes.support import FunctionView, Group, Kind, analyse
 
 
-def window_mean(x: np.ndarray, kernel: tuple[int, int], strides: tuple[int, int], padding: tuple[int, int, int, int],
-                dilation: tuple[int, int]) -> np.ndarray:
-    """Mean over batch and output positions of the window a convolution reads: x [N,H,W,C] to float64 [kh,kw,C]; padding is 0."""
+def window_mean(
+    x: np.ndarray,
+    kernel: tuple[int, int],
+    strides: tuple[int, int],
+    padding: tuple[int, int, int, int],
+    dilation: tuple[int, int],
+) -> np.ndarray:
+    """Mean over batch and output positions of the window a convolution reads: x [N,H,W,C] to float64 [kh,kw,C]; padding
+    is 0."""
     (top, left, bottom, right), (kh, kw), (sh, sw), (dh, dw) = padding, kernel, strides, dilation
     height, width = x.shape[1:3]
     across = _reads(width, kw, sw, left, right, dw)  # [kw, W]
@@ -54,11 +59,14 @@ def mean_input(call: Call, x: np.ndarray, kernel_shape: tuple[int, ...]) -> np.n
     if tuple(kernel_shape[1:3]) == pair(call.attrs.strides) == (1, 1) and not any(pad4(call.attrs.padding)):
         rows = x.reshape(-1, x.shape[3])
         return (np.ones(len(rows), np.float32) @ rows / len(rows)).reshape(1, 1, -1)
-    return window_mean(x, kernel_shape[1:3], pair(call.attrs.strides), pad4(call.attrs.padding), pair(call.attrs.dilation))
+    return window_mean(
+        x, kernel_shape[1:3], pair(call.attrs.strides), pad4(call.attrs.padding), pair(call.attrs.dilation)
+    )
 
 
 def channel_shift(call: Call, error: np.ndarray, mean: np.ndarray) -> np.ndarray:
-    """Mean shift of every output channel [O] caused by the weight ``error`` (OHWI or [N,K]) on inputs of that ``mean``."""
+    """Mean shift of every output channel [O] caused by the weight ``error`` (OHWI or [N,K]) on inputs of that
+    ``mean``."""
     if op_name(call) == "relax.matmul":
         return error @ mean
     groups, channels = int(call.attrs.groups), error.shape[0]
@@ -69,7 +77,8 @@ def channel_shift(call: Call, error: np.ndarray, mean: np.ndarray) -> np.ndarray
 
 
 def correctable(view: FunctionView, group: Group) -> bool:
-    """Linear groups except transposed convolutions (their windows differ by position; none of the nets at hand needs it)."""
+    """Linear groups except transposed convolutions (their windows differ by position; none of the nets at hand needs
+    it)."""
     return group.kind is Kind.LINEAR and view.op(group.root) != "relax.nn.conv2d_transpose"
 
 
@@ -83,7 +92,9 @@ class WindowMeans:
         for group in analysis.groups:
             if correctable(self.view, group):
                 call = self.view.value[group.root]
-                self._readers.setdefault(call.args[0].name, []).append((group, group.rule.weight(self.view, call).shape))
+                self._readers.setdefault(call.args[0].name, []).append(
+                    (group, group.rule.weight(self.view, call).shape)
+                )
 
     def __call__(self, name: str, value: np.ndarray) -> None:
         for group, shape in self._readers.get(name, ()):
@@ -95,9 +106,15 @@ class WindowMeans:
         return self._sums[root] / self._runs[root]
 
 
-def correct_bias(mod: tvm.IRModule, means: WindowMeans, ranges, *, weight_scale: WeightScale = WeightScale.MAX,
-                 exact: Mapping[str, QuantParams] | None = None,
-                 rounded: Mapping[str, tuple[np.ndarray, np.ndarray]] | None = None) -> tvm.IRModule:
+def correct_bias(
+    mod: tvm.IRModule,
+    means: WindowMeans,
+    ranges,
+    *,
+    weight_scale: WeightScale = WeightScale.MAX,
+    exact: Mapping[str, QuantParams] | None = None,
+    rounded: Mapping[str, tuple[np.ndarray, np.ndarray]] | None = None,
+) -> tvm.IRModule:
     """A float module whose biases compensate the rounding of its weights to int8.
 
     Parameters: mod, float normal form; means, gathered on the same module; ranges, weight_scale, exact and rounded

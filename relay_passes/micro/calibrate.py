@@ -38,9 +38,8 @@ class Method(enum.Enum):
 class Ranges:
     """Result of calibration: ``ranges[variable name]``, the number of ``samples`` seen, and the ``method``.
 
-    ``peaks[name]`` is the largest magnitude of each last-axis channel, ``powers[name]`` the mean of its squares, both [C]. ``kept``: tensors that
-    are not quantized (`micro.float_parts`).
-    """
+    ``peaks[name]`` is the largest magnitude of each last-axis channel, ``powers[name]`` the mean of its squares, both
+    [C]. ``kept``: tensors that are not quantized (`micro.float_parts`)."""
 
     ranges: Mapping[str, Range]
     samples: int
@@ -55,9 +54,14 @@ class Ranges:
     def __contains__(self, name: str) -> bool:
         return name in self.ranges
 
-    def within(self, required: Mapping[str, Range], forced: Mapping[str, Range]) -> "Ranges":
-        """The same with ``required`` ranges added to those seen, and ``forced`` ones in their place (`micro.saturate`)."""
-        changed = {n: Range(min(self.ranges[n].lo, r.lo), max(self.ranges[n].hi, r.hi)) for n, r in required.items() if n in self.ranges}
+    def within(self, required: Mapping[str, Range], forced: Mapping[str, Range]) -> Ranges:
+        """The same with ``required`` ranges added to those seen, and ``forced`` ones in their place
+        (`micro.saturate`)."""
+        changed = {
+            n: Range(min(self.ranges[n].lo, r.lo), max(self.ranges[n].hi, r.hi))
+            for n, r in required.items()
+            if n in self.ranges
+        }
         changed |= {n: r.with_zero() for n, r in forced.items()}
         return replace(self, ranges={**self.ranges, **changed})
 
@@ -71,7 +75,10 @@ def input_shapes(mod: tvm.IRModule) -> dict[str, tuple[tuple[int, ...], str]]:
 
 def _wanted(shapes: dict[str, tuple[tuple[int, ...], str]]) -> str:
     """What every input takes, for an error: ``a float32 [n, 3, 32, 32], b ...``."""
-    return ", ".join(f"{name} {dtype} [{', '.join(map(str, ('n', *shape[1:]) if shape[:1] == (1,) else shape))}]" for name, (shape, dtype) in shapes.items())
+    return ", ".join(
+        f"{name} {dtype} [{', '.join(map(str, ('n', *shape[1:]) if shape[:1] == (1,) else shape))}]"
+        for name, (shape, dtype) in shapes.items()
+    )
 
 
 def _remedy(given: tuple[int, ...], shape: tuple[int, ...]) -> str:
@@ -88,42 +95,69 @@ def _as_mapping(item, shapes: dict[str, tuple[tuple[int, ...], str]], number: in
     names = list(shapes)
     if isinstance(item, Mapping):
         given = dict(item)
-        if len(names) == 1 and set(given) in ({"x"}, {"x", "y"}):  # named as evaluation data are, whose labels are not wanted here
+        if len(names) == 1 and set(given) in (
+            {"x"},
+            {"x", "y"},
+        ):  # named as evaluation data are, whose labels are not wanted here
             given = {names[0]: given["x"]}
     elif len(names) == 1:
         given = {names[0]: item}
     elif isinstance(item, (tuple, list)) and len(item) == len(names):
         given = dict(zip(names, item))
     else:
-        raise CalibrationError(f"calibration sample {number} does not say which array is which input", required=_wanted(shapes),
-                               available=type(item).__name__, remedy="give dicts {input name: array}")
+        raise CalibrationError(
+            f"calibration sample {number} does not say which array is which input",
+            required=_wanted(shapes),
+            available=type(item).__name__,
+            remedy="give dicts {input name: array}",
+        )
     if set(given) != set(names):
-        raise CalibrationError(f"calibration sample {number} has other inputs than the net", required=_wanted(shapes),
-                               available=", ".join(map(str, given)) or "none",
-                               remedy="name the arrays like the inputs" + ("; for one input an .npy file will do" if len(names) == 1 else ""))
+        raise CalibrationError(
+            f"calibration sample {number} has other inputs than the net",
+            required=_wanted(shapes),
+            available=", ".join(map(str, given)) or "none",
+            remedy="name the arrays like the inputs"
+            + ("; for one input an .npy file will do" if len(names) == 1 else ""),
+        )
     return given
 
 
-def _checked(name: str, value, shape: tuple[int, ...], dtype: str, number: int, scale: tuple = (None, None)) -> np.ndarray:
-    """The array of one input, [n, *shape[1:]] with n >= 1, in the net's dtype and finite. scale : and zero point of an integer input, if known."""
+def _checked(
+    name: str, value, shape: tuple[int, ...], dtype: str, number: int, scale: tuple = (None, None)
+) -> np.ndarray:
+    """The array of one input, [n, *shape[1:]] with n >= 1, in the net's dtype and finite. scale : and zero point of an
+    integer input, if known."""
     where = f"input {name}, calibration sample {number}"
     try:
         array = np.asarray(value)
     except ValueError as error:
-        raise CalibrationError("calibration data is ragged", where=where, required=f"an array of shape {shape}") from error
+        raise CalibrationError(
+            "calibration data is ragged", where=where, required=f"an array of shape {shape}"
+        ) from error
     if array.dtype.kind not in "fiub":
-        raise CalibrationError("calibration data is not numeric", where=where, required=dtype, available=str(array.dtype))
+        raise CalibrationError(
+            "calibration data is not numeric", where=where, required=dtype, available=str(array.dtype)
+        )
     if array.shape == shape[1:] and shape[:1] == (1,):
         array = array[None]
     batched = shape[:1] == (1,) and array.ndim == len(shape) and array.shape[1:] == shape[1:]
     if array.shape != shape and not batched:
-        raise CalibrationError("calibration data has the wrong shape", where=where, required=str(shape), available=str(array.shape),
-                               remedy=_remedy(array.shape, shape))
+        raise CalibrationError(
+            "calibration data has the wrong shape",
+            where=where,
+            required=str(shape),
+            available=str(array.shape),
+            remedy=_remedy(array.shape, shape),
+        )
     if array.size == 0:
         raise CalibrationError("calibration data is empty", where=where, required="at least one sample", remedy=REMEDY)
     if array.dtype.kind == "f" and not np.isfinite(array).all():
-        raise CalibrationError("calibration data holds NaN or infinity", where=where, required="finite values", remedy=INFINITE_MASK if np.isneginf(
-            array[~np.isfinite(array)]).all() else "")
+        raise CalibrationError(
+            "calibration data holds NaN or infinity",
+            where=where,
+            required="finite values",
+            remedy=INFINITE_MASK if np.isneginf(array[~np.isfinite(array)]).all() else "",
+        )
     if np.dtype(dtype).kind in "iu" and array.dtype != dtype:
         _require_integers(array, dtype, where, scale)
     with np.errstate(over="ignore"):
@@ -137,15 +171,21 @@ def _require_integers(array: np.ndarray, dtype: str, where: str, scale: tuple) -
     """Errors: CalibrationError for what an integer input does not take: real numbers, and integers beyond its range."""
     limits, low, high = np.iinfo(dtype), array.min(), array.max()
     if array.dtype.kind == "f" or low < limits.min or high > limits.max:
-        raise CalibrationError(f"calibration data is not what an input of {dtype} takes", where=where,
-                               required=f"integers from {limits.min} to {limits.max}{meaning(*scale)}", available=f"{array.dtype} from {low:g} to {high:g}",
-                               remedy=how_to_quantize(dtype, *scale))
+        raise CalibrationError(
+            f"calibration data is not what an input of {dtype} takes",
+            where=where,
+            required=f"integers from {limits.min} to {limits.max}{meaning(*scale)}",
+            available=f"{array.dtype} from {low:g} to {high:g}",
+            remedy=how_to_quantize(dtype, *scale),
+        )
 
 
 def _items(data, names: list[str]) -> Iterable:
     """The top-level container of calibration data as an iterable of items (each a batch of one or more)."""
     if data is None:
-        raise CalibrationError("a float net needs calibration data", required=", ".join(names), available="none", remedy=REMEDY)
+        raise CalibrationError(
+            "a float net needs calibration data", required=", ".join(names), available="none", remedy=REMEDY
+        )
     if isinstance(data, (str, Path)):
         loaded = read_arrays(data)
         lone = "" in loaded or len(names) == 1 and len(loaded) == 1
@@ -160,17 +200,20 @@ def _items(data, names: list[str]) -> Iterable:
 def samples_of(mod: tvm.IRModule, data, limit: int | None = None) -> Iterator[dict[str, np.ndarray]]:
     """Yields single samples ``{input: array [1, ...]}`` from any accepted form of calibration data, checked.
 
-    Forms: one array [n, ...] (single-input nets), a dict of arrays [n, ...], the path of an .npz or .npy file, or an iterable
-    of arrays or dicts, each a sample with or without batch axis, or a batch. Errors: CalibrationError naming input and sample.
-    """
+    Forms: one array [n, ...] (single-input nets), a dict of arrays [n, ...], the path of an .npz or .npy file, or an
+    iterable of arrays or dicts, each a sample with or without batch axis, or a batch. Errors: CalibrationError naming
+    input and sample."""
     shapes, scales, count = input_shapes(mod), input_scales(main_of(mod)), 0
     for number, item in enumerate(_items(data, list(shapes))):
         given = _as_mapping(item, shapes, number)
         arrays = {n: _checked(n, given[n], *shapes[n], number, scales.get(n, (None, None))) for n in shapes}
         lengths = {n: len(a) if shapes[n][0][:1] == (1,) else 1 for n, a in arrays.items()}
         if len(set(lengths.values())) > 1:
-            raise CalibrationError(f"calibration sample {number} has inputs of different batch sizes",
-                                   required="the same number of samples", available=", ".join(f"{n}: {c}" for n, c in lengths.items()))
+            raise CalibrationError(
+                f"calibration sample {number} has inputs of different batch sizes",
+                required="the same number of samples",
+                available=", ".join(f"{n}: {c}" for n, c in lengths.items()),
+            )
         size = next(iter(lengths.values()), 1)
         for i in range(size):
             if limit is not None and count >= limit:
@@ -178,11 +221,14 @@ def samples_of(mod: tvm.IRModule, data, limit: int | None = None) -> Iterator[di
             yield {n: a if size == 1 else a[i : i + 1] for n, a in arrays.items()}
             count += 1
     if not count:
-        raise CalibrationError("calibration data is empty", required="at least one sample", available="0 samples", remedy=REMEDY)
+        raise CalibrationError(
+            "calibration data is empty", required="at least one sample", available="0 samples", remedy=REMEDY
+        )
 
 
 def channel_extremes(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Least and largest value of every column of ``rows`` [n, C]. Short rows are joined to long ones first, which NumPy reduces faster."""
+    """Least and largest value of every column of ``rows`` [n, C]. Short rows are joined to long ones first, which NumPy
+    reduces faster."""
     count, channels = rows.shape
     joined = math.gcd(count, 1 << max(0, (1024 // max(channels, 1)).bit_length() - 1))
     wide = rows.reshape(count // joined, joined * channels)
@@ -192,9 +238,9 @@ def channel_extremes(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 class Watched:
     """What was seen of one tensor: its histogram, and per last-axis channel the largest magnitude and the mean square.
 
-    Extremes are those of all values; histogram and squares take whole rows (pixels), spread evenly, so that a run adds at most about
-    ``VALUES_PER_RUN`` values: calibration is a few times faster for it, and a million values tell no more about a range.
-    """
+    Extremes are those of all values; histogram and squares take whole rows (pixels), spread evenly, so that a run adds
+    at most about ``VALUES_PER_RUN`` values: calibration is a few times faster for it, and a million values tell no more
+    about a range."""
 
     def __init__(self, channels: int):
         self.histogram = Histogram()
@@ -215,7 +261,7 @@ class Watched:
         np.maximum(self.peak, np.maximum(high, -low), out=self.peak)
         step = -(-rows.size // VALUES_PER_RUN)
         step += step > 1 and step % 2 == 0  # odd, so that it walks through all columns of an image with even width
-        some = rows[self._runs % step:: step] if step > 1 and len(rows) > step else rows
+        some = rows[self._runs % step :: step] if step > 1 and len(rows) > step else rows
         self.histogram.update(some)
         self.histogram.lo, self.histogram.hi = min(self.histogram.lo, lowest), max(self.histogram.hi, highest)
         self._squares += np.einsum("ij,ij->j", some, some, dtype=np.float64)
@@ -234,14 +280,24 @@ class Observations:
     def histograms(self) -> dict[str, Histogram]:
         return {name: w.histogram for name, w in self.watched.items()}
 
-    def ranges(self, method: str | Method = Method.MSE, percentile: float = 99.99, methods: Mapping[str, Method] | None = None) -> Ranges:
-        """A range for every tensor by ``method``, or by ``methods[name]``. Errors: CalibrationError (unknown method, bad percentile)."""
+    def ranges(
+        self, method: str | Method = Method.MSE, percentile: float = 99.99, methods: Mapping[str, Method] | None = None
+    ) -> Ranges:
+        """A range for every tensor by ``method``, or by ``methods[name]``. Errors: CalibrationError (unknown method,
+        bad percentile)."""
         method = _method(method)
         if not 50 < percentile <= 100:
-            raise CalibrationError("the percentile is out of range", required="above 50, up to 100", available=str(percentile))
+            raise CalibrationError(
+                "the percentile is out of range", required="above 50, up to 100", available=str(percentile)
+            )
         chosen = {n: _range_of(h, (methods or {}).get(n, method), percentile) for n, h in self.histograms.items()}
-        return Ranges(chosen, self.samples, method, {n: w.peak for n, w in self.watched.items()},
-                      {n: w.power for n, w in self.watched.items()})
+        return Ranges(
+            chosen,
+            self.samples,
+            method,
+            {n: w.peak for n, w in self.watched.items()},
+            {n: w.power for n, w in self.watched.items()},
+        )
 
 
 def _range_of(histogram: Histogram, method: Method, percentile: float) -> Range:
@@ -250,15 +306,22 @@ def _range_of(histogram: Histogram, method: Method, percentile: float) -> Range:
     return histogram.percentile(percentile) if method is Method.PERCENTILE else histogram.least_error()
 
 
-def observe(mod: tvm.IRModule, data, *, samples: int | None = None, tensors: set[str] | None = None,
-            watch: Callable[[str, np.ndarray], None] | None = None, progress: Callable[[int], None] | None = None,
-            outputs: list[list[np.ndarray]] | None = None) -> Observations:
+def observe(
+    mod: tvm.IRModule,
+    data,
+    *,
+    samples: int | None = None,
+    tensors: set[str] | None = None,
+    watch: Callable[[str, np.ndarray], None] | None = None,
+    progress: Callable[[int], None] | None = None,
+    outputs: list[list[np.ndarray]] | None = None,
+) -> Observations:
     """Runs ``mod`` (float normal form) on calibration data and gathers what its float tensors hold.
 
-    Parameters: data, see ``samples_of``; samples, use at most so many; tensors, names of the variables to observe (None = all);
-    watch(name, array), called for every tensor as well; progress(samples done), after each sample; outputs, gets each sample's outputs.
-    Errors: CalibrationError (missing, empty, wrong shape, NaN, or values that make the net itself overflow).
-    """
+    Parameters: data, see ``samples_of``; samples, use at most so many; tensors, names of the variables to observe (None
+    = all); watch(name, array), called for every tensor as well; progress(samples done), after each sample; outputs,
+    gets each sample's outputs. Errors: CalibrationError (missing, empty, wrong shape, NaN, or values that make the net
+    itself overflow)."""
     watched: dict[str, Watched] = {}
 
     def see(name: str, value: np.ndarray) -> None:
@@ -268,8 +331,12 @@ def observe(mod: tvm.IRModule, data, *, samples: int | None = None, tensors: set
             return
         rows = value.reshape(-1, value.shape[-1] if value.ndim else 1)
         if not watched.setdefault(name, Watched(rows.shape[1])).update(rows):
-            raise CalibrationError("the net's own values overflow on the calibration data", where=name, required="finite values",
-                                   remedy="check the scaling of the calibration inputs against the model's preprocessing")
+            raise CalibrationError(
+                "the net's own values overflow on the calibration data",
+                where=name,
+                required="finite values",
+                remedy="check the scaling of the calibration inputs against the model's preprocessing",
+            )
 
     interpreter, count = Interpreter(mod), 0
     with np.errstate(over="ignore", invalid="ignore"):
@@ -283,8 +350,16 @@ def observe(mod: tvm.IRModule, data, *, samples: int | None = None, tensors: set
     return Observations(watched, count)
 
 
-def calibrate(mod: tvm.IRModule, data, method: str | Method = Method.MSE, *, percentile: float = 99.99, samples: int | None = None,
-              tensors: set[str] | None = None, progress: Callable[[int], None] | None = None) -> Ranges:
+def calibrate(
+    mod: tvm.IRModule,
+    data,
+    method: str | Method = Method.MSE,
+    *,
+    percentile: float = 99.99,
+    samples: int | None = None,
+    tensors: set[str] | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> Ranges:
     """Ranges of the float tensors of ``mod`` on calibration data: ``observe`` and ``Observations.ranges`` in one."""
     _method(method)
     return observe(mod, data, samples=samples, tensors=tensors, progress=progress).ranges(method, percentile)
@@ -294,4 +369,6 @@ def _method(method: str | Method) -> Method:
     try:
         return Method(method)
     except ValueError:
-        raise CalibrationError("unknown calibration method", required=", ".join(m.value for m in Method), available=str(method)) from None
+        raise CalibrationError(
+            "unknown calibration method", required=", ".join(m.value for m in Method), available=str(method)
+        ) from None

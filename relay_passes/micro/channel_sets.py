@@ -1,10 +1,10 @@
 """Which channels of which tensors can be scaled together without changing the function.
 
-A positive factor per channel passes through pooling, resizing, reshapes that keep the last axis, concatenation along it, sums of two
-tensors, and relu. What it passes through joins channels: those of both summands and of the sum, those of a concat's operand and its
-part of the result. A ``ChannelSet`` is a largest set of tensors joined in this way, written by linear layers (whose weights take
-1 / s per output channel) and read by linear layers (whose weights take s per input channel) only.
-"""
+A positive factor per channel passes through pooling, resizing, reshapes that keep the last axis, concatenation along
+it, sums of two tensors, and relu. What it passes through joins channels: those of both summands and of the sum, those
+of a concat's operand and its part of the result. A ``ChannelSet`` is a largest set of tensors joined in this way,
+written by linear layers (whose weights take 1 / s per output channel) and read by linear layers (whose weights take s
+per input channel) only."""
 
 from __future__ import annotations
 
@@ -45,11 +45,14 @@ class ChannelSet:
 
 def is_depthwise(call: Call) -> bool:
     """One input channel and one output channel per group."""
-    return op_name(call) == "relax.nn.conv2d" and int(call.attrs.groups) == call.args[0].ty.shape[-1] == call.ty.shape[-1]
+    return (
+        op_name(call) == "relax.nn.conv2d" and int(call.attrs.groups) == call.args[0].ty.shape[-1] == call.ty.shape[-1]
+    )
 
 
 def homogeneous(bounds: Bounds) -> bool:
-    """Whether a clamp commutes with positive factors, or is a relu6, whose bound can be kept clear of (``equalize.MARGIN``)."""
+    """Whether a clamp commutes with positive factors, or is a relu6, whose bound can be kept clear of
+    (``equalize.MARGIN``)."""
     return bounds.low in (0.0, -math.inf) and bounds.high > 0
 
 
@@ -69,9 +72,10 @@ def _plain_linear(view: FunctionView, group: Group) -> bool:
 
 
 def passes_through(view: FunctionView, group: Group) -> list[tuple[relax.Var, int]] | None:
-    """``(input, first channel of the output it becomes)`` of a group that commutes with factors per channel, else None."""
+    """``(input, first channel of the output it becomes)`` of a group that commutes with factors per channel, else
+    None."""
     call, shape = view.value[group.root], static_shape(group.output)
-    follow = group.members[group.members.index(group.root):]
+    follow = group.members[group.members.index(group.root) :]
     bounds = bounds_of(view, follow)
     if group.kind is Kind.LINEAR or bounds.low not in (0.0, -math.inf) or math.isfinite(bounds.high):
         return None
@@ -123,7 +127,7 @@ def channel_sets(view: FunctionView, groups) -> list[ChannelSet]:
     number = {v: int(components.new(1)[0]) for v in tensors}
     for group, inputs in through.items():
         for var, begin in inputs:
-            channels.join(ids[group.output][begin: begin + len(ids[var])], ids[var])
+            channels.join(ids[group.output][begin : begin + len(ids[var])], ids[var])
             components.join([number[group.output]], [number[var]])
     together: dict[int, list[relax.Var]] = {}
     for var in tensors:
@@ -153,7 +157,11 @@ def _channel_set(view, members, group_of, through, ids, channels) -> ChannelSet 
             writers.append(source)
         users = [group_of.get(u) for u in _readers(view, var)]
         for user in dict.fromkeys(users):
-            if user is None or user not in through and not (can_read(view, user) and user.rule.parts(view, user).x == var):
+            if (
+                user is None
+                or user not in through
+                and not (can_read(view, user) and user.rule.parts(view, user).x == var)
+            ):
                 return None
             if user not in through:
                 readers.append(user)

@@ -18,9 +18,10 @@ CANDIDATES = 100  # thresholds the squared error is reckoned for, evenly over 0.
 
 
 class ClipMethod(enum.Enum):
-    """Where to clip, given the grid that follows. NONE: nowhere. MSE: least squared error after rounding (Sung et al., 2015). ACIQ: least
-    expected squared error of the normal or Laplace distribution, whichever is likelier (Banner et al., "Post-training 4-bit quantization of convolution
-    networks", 2018). KL: least divergence between the distributions of the magnitudes before and after (Migacz, "8-bit inference with TensorRT", 2017)."""
+    """Where to clip, given the grid that follows. NONE: nowhere. MSE: least squared error after rounding (Sung et al.,
+    2015). ACIQ: least expected squared error of the normal or Laplace distribution, whichever is likelier (Banner et
+    al., "Post-training 4-bit quantization of convolution networks", 2018). KL: least divergence between the
+    distributions of the magnitudes before and after (Migacz, "8-bit inference with TensorRT", 2017)."""
 
     NONE = "none"
     MSE = "mse"
@@ -33,10 +34,10 @@ class ClipMethod(enum.Enum):
 class Clip:
     """Weights beyond a threshold, one a layer, become the threshold; the others keep their values to the bit.
 
-    method: see `ClipMethod`. bits: of the grid with one step a layer that will be put on the weights, one number or ``{layer: bits}``, 2 to 8 (other layers are left
-    alone). `ReduceBits(bits, WeightScale.MAX, per_channel=False)` puts it there: its largest level is the threshold.
-    Expects the float normal form. Errors: ModelError for unknown layers and bits out of range.
-    """
+    method: see `ClipMethod`. bits: of the grid with one step a layer that will be put on the weights, one number or
+    ``{layer: bits}``, 2 to 8 (other layers are left alone). `ReduceBits(bits, WeightScale.MAX, per_channel=False)` puts
+    it there: its largest level is the threshold. Expects the float normal form. Errors: ModelError for unknown layers
+    and bits out of range."""
 
     method: ClipMethod = ClipMethod.MSE
     bits: int | Mapping[str, int] = 8
@@ -56,25 +57,31 @@ def threshold(weight: np.ndarray, bits: int, method: ClipMethod) -> float:
     top = float(magnitude.max(initial=0.0))
     if top == 0 or method is ClipMethod.NONE:
         return top
-    return {ClipMethod.MSE: least_squared_error, ClipMethod.ACIQ: aciq, ClipMethod.KL: least_divergence}[method](magnitude, bits, top)
+    return {ClipMethod.MSE: least_squared_error, ClipMethod.ACIQ: aciq, ClipMethod.KL: least_divergence}[method](
+        magnitude, bits, top
+    )
 
 
 def least_squared_error(magnitude: np.ndarray, bits: int, top: float) -> float:
     """The candidate under which rounding changes the magnitudes least."""
     levels = 2 ** (bits - 1) - 1
     candidates = top * np.arange(1, CANDIDATES + 1) / CANDIDATES
-    return float(min(candidates, key=lambda t: np.square(fake_quantize(magnitude, t / levels, levels) - magnitude).sum()))
+    return float(
+        min(candidates, key=lambda t: np.square(fake_quantize(magnitude, t / levels, levels) - magnitude).sum())
+    )
 
 
 def aciq(magnitude: np.ndarray, bits: int, top: float) -> float:
-    """The threshold that is best for the likelier of two distributions about zero: normal of that rms, Laplace of that mean magnitude."""
+    """The threshold that is best for the likelier of two distributions about zero: normal of that rms, Laplace of that
+    mean magnitude."""
     sigma, mean = math.sqrt(float(np.square(magnitude).mean())), float(magnitude.mean())
     normal_is_likelier = 0.5 * math.log(2 * math.pi * math.e * sigma**2) < math.log(2 * math.e * mean)
     return min(top, sigma * normal_threshold(bits) if normal_is_likelier else mean * laplace_threshold(bits))
 
 
 def laplace_threshold(bits: int) -> float:
-    """In units of the mean magnitude: the root of x e**x = 3 * 4**bits, where ``2 e**-x + x**2 / (3 * 4**bits)`` is least."""
+    """In units of the mean magnitude: the root of x e**x = 3 * 4**bits, where ``2 e**-x + x**2 / (3 * 4**bits)`` is
+    least."""
     x, wanted = math.log(3.0 * 4**bits), 3.0 * 4**bits
     for _ in range(50):
         x -= (x * math.exp(x) - wanted) / (math.exp(x) * (x + 1))
@@ -82,10 +89,15 @@ def laplace_threshold(bits: int) -> float:
 
 
 def normal_threshold(bits: int) -> float:
-    """In units of sigma: where ``(x**2 + 1) * (1 - erf(x / sqrt 2)) - sqrt(2 / pi) x e**(-x**2 / 2) + x**2 / (3 * 4**bits)`` is least."""
+    """In units of sigma: where ``(x**2 + 1) * (1 - erf(x / sqrt 2)) - sqrt(2 / pi) x e**(-x**2 / 2) + x**2 / (3 *
+    4**bits)`` is least."""
 
     def slope(x: float) -> float:  # of that; it rises through zero once
-        return 2 * x * math.erfc(x / math.sqrt(2)) - 2 * math.sqrt(2 / math.pi) * math.exp(-x * x / 2) + 2 * x / (3.0 * 4**bits)
+        return (
+            2 * x * math.erfc(x / math.sqrt(2))
+            - 2 * math.sqrt(2 / math.pi) * math.exp(-x * x / 2)
+            + 2 * x / (3.0 * 4**bits)
+        )
 
     low, high = 0.0, 10.0
     for _ in range(60):
@@ -95,7 +107,8 @@ def normal_threshold(bits: int) -> float:
 
 
 def least_divergence(magnitude: np.ndarray, bits: int, top: float) -> float:
-    """The edge of a histogram's bin at which the clipped and the rounded distribution diverge least (Kullback and Leibler)."""
+    """The edge of a histogram's bin at which the clipped and the rounded distribution diverge least (Kullback and
+    Leibler)."""
     levels = 2 ** (bits - 1)
     counts = np.histogram(magnitude, BINS, (0, top))[0].astype(np.float64)
     best, least = BINS, math.inf

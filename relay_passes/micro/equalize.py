@@ -1,25 +1,28 @@
-"""Cross-layer equalization: move scale between neighbouring linear layers so that the channels of the tensor between them
-use the same share of its 256 levels.
+"""Cross-layer equalization: move scale between neighbouring linear layers so that the channels of the tensor between
+them use the same share of its 256 levels.
 
-Nagel et al. (ICCV 2019), section 4.1: dividing channel c of a layer's output by s[c] > 0 and multiplying the next layer's
-weights for that channel by s[c] changes nothing, because relu commutes with positive factors. There both layers' weights are
-quantized per tensor, and s balances weight against weight. Here weights have one scale per output channel, so the first layer
-(and a depthwise second one) do not care; what gains is the tensor between, hence s balances the activation's channel peaks
-(from calibration) against the second layer's weights:
+Nagel et al. (ICCV 2019), section 4.1: dividing channel c of a layer's output by s[c] > 0 and multiplying the next
+layer's weights for that channel by s[c] changes nothing, because relu commutes with positive factors. There both
+layers' weights are quantized per tensor, and s balances weight against weight. Here weights have one scale per output
+channel, so the first layer (and a depthwise second one) do not care; what gains is the tensor between, hence s balances
+the activation's channel peaks (from calibration) against the second layer's weights:
 
 * second layer depthwise: ``s = peak / max(peak)``: free, its scales are per channel;
-* second layer dense or convolution: ``s = (peak / max(peak)) / (w / max(w)) ** (1/4)``, w = max |weight| that reads the channel. Activations
-  suffer more than weights with a scale per channel: on YOLOX-nano the outputs' rms error was 0.20 of their deviation so, 0.24 with exponents
-  1/2 and 1/2 or 1 and 0 (float simulation of the QDQ form, equalized, 12 calibration samples, first 8 test images; no benchmark repeats it).
+* second layer dense or convolution: ``s = (peak / max(peak)) / (w / max(w)) ** (1/4)``, w = max |weight| that reads the
+  channel. Activations
+  suffer more than weights with a scale per channel: on YOLOX-nano the outputs' rms error was 0.20 of their deviation
+  so, 0.24 with exponents 1/2 and 1/2 or 1 and 0 (float simulation of the QDQ form, equalized, 12 calibration samples,
+  first 8 test images; no benchmark repeats it).
 
-Across an elementwise function f that is not homogeneous (silu): the first layer's outputs are divided by s1 and the second one's
-inputs multiplied by s2, and f becomes ``f(s1 * x) / s2``, which is one table with a row per channel: exact, at 256 bytes a channel.
+Across an elementwise function f that is not homogeneous (silu): the first layer's outputs are divided by s1 and the
+second one's inputs multiplied by s2, and f becomes ``f(s1 * x) / s2``, which is one table with a row per channel:
+exact, at 256 bytes a channel.
 
-A clip above (relu6) does not commute. Its bound stays the scalar it is, and s is limited to ``MARGIN * peak / bound <= s <= 1``:
-the channel is then clipped at ``bound * s >= MARGIN * peak``, so the function is the same for every input whose channels stay
-below 1.25 times what calibration saw, and above it saturates, as its int8 form would. Without such a clip the function is the
-same for all inputs, up to float32 rounding (relative 1e-5 of the largest output; the test's bound).
-"""
+A clip above (relu6) does not commute. Its bound stays the scalar it is, and s is limited to ``MARGIN * peak / bound <=
+s <= 1``: the channel is then clipped at ``bound * s >= MARGIN * peak``, so the function is the same for every input
+whose channels stay below 1.25 times what calibration saw, and above it saturates, as its int8 form would. Without such
+a clip the function is the same for all inputs, up to float32 rounding (relative 1e-5 of the largest output; the test's
+bound)."""
 
 from __future__ import annotations
 
@@ -41,7 +44,8 @@ MARGIN = 1.25
 LIMIT = 64.0  # no channel is scaled by more than this, or by less than 1 / this
 EXPONENTS = tuple((a, b) for a in (0.25, 0.5, 0.75, 1.0) for b in (0.0, 0.25, 0.5))
 """s = (share of the largest channel peak) ** a / (share of the largest weight that reads the channel) ** b."""
-GAIN = 0.9  # a set is left alone unless its expected noise power falls below this share: smaller gains are within the model's error
+# a set is left alone unless its expected noise power falls below this share: smaller gains are within the model's error
+GAIN = 0.9
 
 
 @dataclass(frozen=True)
@@ -54,8 +58,13 @@ class TableTriple:
 
 
 def find_triples(view: FunctionView, groups) -> list[TableTriple]:
-    """Linear, elementwise (silu, gelu, hard-swish ...), linear; the first without a clamp, the last not grouped unless depthwise."""
-    linear = {g.output: g for g in groups if g.kind is Kind.LINEAR and op_name(view.value[g.root]) != "relax.nn.conv2d_transpose"}
+    """Linear, elementwise (silu, gelu, hard-swish ...), linear; the first without a clamp, the last not grouped unless
+    depthwise."""
+    linear = {
+        g.output: g
+        for g in groups
+        if g.kind is Kind.LINEAR and op_name(view.value[g.root]) != "relax.nn.conv2d_transpose"
+    }
     tables = {g.output: g for g in groups if g.kind is Kind.TABLE and len(g.inputs) == 1}
     triples = []
     for second in linear.values():
@@ -66,7 +75,12 @@ def find_triples(view: FunctionView, groups) -> list[TableTriple]:
             continue
         bounds = first.rule.parts(view, first).bounds
         grouped = op_name(call) == "relax.nn.conv2d" and int(call.attrs.groups) > 1 and not is_depthwise(call)
-        if all(u in table.members for u in view.users(first.output)) and math.isinf(bounds.low) and math.isinf(bounds.high) and not grouped:
+        if (
+            all(u in table.members for u in view.users(first.output))
+            and math.isinf(bounds.low)
+            and math.isinf(bounds.high)
+            and not grouped
+        ):
             triples.append(TableTriple(first, table, second))
     return triples
 
@@ -80,7 +94,8 @@ def reading_weight(view: FunctionView, group: Group) -> np.ndarray:
 
 
 def balance(view: FunctionView, second: Group, peak: np.ndarray) -> np.ndarray:
-    """s [C] that balances a tensor's channel peaks against the layer that reads it; 1 for channels that are always zero."""
+    """s [C] that balances a tensor's channel peaks against the layer that reads it; 1 for channels that are always
+    zero."""
     peak = np.asarray(peak, np.float64)
     weight = reading_weight(view, second)
     alive = (peak > 0) & (weight > 0)
@@ -113,11 +128,12 @@ def _reader(view: FunctionView, group: Group, group_set: ChannelSet, ranges: Ran
 
 
 def noise(group_set: ChannelSet, readers: list[Reader], peaks: Mapping[str, np.ndarray], scale: np.ndarray) -> float:
-    """Expected rounding noise in the readers' outputs, relative to their power, if the set is divided by ``scale`` [size].
+    """Expected rounding noise in the readers' outputs, relative to their power, if the set is divided by ``scale``
+    [size].
 
-    Uniform rounding (step**2 / 12) of every tensor of the set (step: its largest peak / 255, a sum over channels) and of the readers'
-    weights (step: the output channel's largest weight / 127); channels and errors taken as uncorrelated.
-    """
+    Uniform rounding (step**2 / 12) of every tensor of the set (step: its largest peak / 255, a sum over channels) and
+    of the readers' weights (step: the output channel's largest weight / 127); channels and errors taken as
+    uncorrelated."""
     sensitivity = np.zeros(group_set.size)
     total = 0.0
     for r in readers:
@@ -125,7 +141,9 @@ def noise(group_set: ChannelSet, readers: list[Reader], peaks: Mapping[str, np.n
         np.add.at(sensitivity, r.at, np.square(weight).reshape(-1, weight.shape[-1]).sum(axis=0) / r.out_power)
         if not r.depthwise:  # a depthwise layer's weights have a scale per channel
             step = np.abs(weight).reshape(len(weight), -1).max(axis=1) / 127
-            total += float(np.square(step).sum() * weight.shape[1] * (r.x_power / scale[r.at] ** 2).sum() / 12 / r.out_power)
+            total += float(
+                np.square(step).sum() * weight.shape[1] * (r.x_power / scale[r.at] ** 2).sum() / 12 / r.out_power
+            )
     for var in group_set.inner:
         at = group_set.index[var]
         step = float((peaks[var.name] / scale[at]).max()) / 255
@@ -134,7 +152,8 @@ def noise(group_set: ChannelSet, readers: list[Reader], peaks: Mapping[str, np.n
 
 
 def factors(view: FunctionView, group_set: ChannelSet, ranges: Ranges) -> np.ndarray | None:
-    """s [size] of one set: of some that flatten channel peaks, the one with the least expected ``noise``; None if 1 is as good."""
+    """s [size] of one set: of some that flatten channel peaks, the one with the least expected ``noise``; None if 1 is
+    as good."""
     if any(v.name not in ranges.peaks for v in group_set.index):
         return None
     peaks = {v.name: np.asarray(ranges.peaks[v.name], np.float64) for v in group_set.index}
@@ -151,13 +170,21 @@ def factors(view: FunctionView, group_set: ChannelSet, ranges: Ranges) -> np.nda
     if not alive.any():
         return None
     share, weight = np.where(alive, share / share.max(), 1.0), np.where(alive, weight, 1.0)
-    candidates = [_allowed(view, group_set, peaks, np.where(alive, np.clip(share**a / weight**b, 1 / LIMIT, LIMIT), 1.0))
-                  for a, b in EXPONENTS]
+    candidates = [
+        _allowed(view, group_set, peaks, np.where(alive, np.clip(share**a / weight**b, 1 / LIMIT, LIMIT), 1.0))
+        for a, b in EXPONENTS
+    ]
     best = min(candidates, key=lambda s: noise(group_set, readers, peaks, s))
-    return best if noise(group_set, readers, peaks, best) < GAIN * noise(group_set, readers, peaks, np.ones(group_set.size)) else None
+    return (
+        best
+        if noise(group_set, readers, peaks, best) < GAIN * noise(group_set, readers, peaks, np.ones(group_set.size))
+        else None
+    )
 
 
-def _allowed(view: FunctionView, group_set: ChannelSet, peaks: Mapping[str, np.ndarray], scale: np.ndarray) -> np.ndarray:
+def _allowed(
+    view: FunctionView, group_set: ChannelSet, peaks: Mapping[str, np.ndarray], scale: np.ndarray
+) -> np.ndarray:
     """``scale`` within what the clips (relu6) of the set's writers allow."""
     for writer in group_set.writers:
         high = writer.rule.parts(view, writer).bounds.high
@@ -174,12 +201,11 @@ def _keeps_structure(view: FunctionView, writers, readers) -> bool:
 
 
 def equalize(mod: tvm.IRModule, ranges: Ranges) -> tvm.IRModule:
-    """A float normal-form module of the same function, channels equalized between pairs of linear layers. Layers whose weights have a
-    structure (grids, few shared values) are left as they are.
+    """A float normal-form module of the same function, channels equalized between pairs of linear layers. Layers whose
+    weights have a structure (grids, few shared values) are left as they are.
 
-    Parameters: ranges, from ``calibrate`` on the same module (its ``peaks`` and ``powers`` are used). The very same module where nothing
-    is worth it. Errors: none of its own.
-    """
+    Parameters: ranges, from ``calibrate`` on the same module (its ``peaks`` and ``powers`` are used). The very same
+    module where nothing is worth it. Errors: none of its own."""
     analysis = analyse(main_of(mod))
     view = analysis.view
     outputs: dict = {}
@@ -194,7 +220,13 @@ def equalize(mod: tvm.IRModule, ranges: Ranges) -> tvm.IRModule:
     scaled: dict[str, np.ndarray] = {}
     for triple in find_triples(view, analysis.groups):
         before, after = (ranges.peaks.get(g.output.name) for g in (triple.first, triple.table))
-        if before is None or after is None or before.max() == 0 or triple.first.root in outputs or triple.second.root in inputs:
+        if (
+            before is None
+            or after is None
+            or before.max() == 0
+            or triple.first.root in outputs
+            or triple.second.root in inputs
+        ):
             continue
         if not _keeps_structure(view, [triple.first], [triple.second]):
             continue

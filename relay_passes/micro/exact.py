@@ -1,8 +1,8 @@
-"""Scales that represent a tensor's values exactly, where its values lie on a grid: 8-bit pictures, signs, activations of few bits, integers.
+"""Scales that represent a tensor's values exactly, where its values lie on a grid: 8-bit pictures, signs, activations
+of few bits, integers.
 
-Found from what calibration shows: at most 256 evenly spaced values, many of each. And for tensors of which only the sign is read: a scale so fine that
-no value but 0 is rounded to 0; how far the others are clipped does not matter.
-"""
+Found from what calibration shows: at most 256 evenly spaced values, many of each. And for tensors of which only the
+sign is read: a scale so fine that no value but 0 is rounded to 0; how far the others are clipped does not matter."""
 
 from __future__ import annotations
 
@@ -18,7 +18,9 @@ from tvm_ergo.relay_passes.relax_utils import bindings_of, main_of, op_name, var
 
 REPEATED = 32  # inner tensors: each level was seen so often on average; values that are few by chance are not
 PARTS = 8  # the smallest gap between neighbours is one step, or up to so many: -3 and 5 are multiples of 1
-SIGN_STEPS = 8  # the smallest magnitude seen of a tensor whose sign is read is so many steps: unseen smaller ones have room
+SIGN_STEPS = (
+    8  # the smallest magnitude seen of a tensor whose sign is read is so many steps: unseen smaller ones have room
+)
 
 
 @dataclass
@@ -40,7 +42,8 @@ class Levels:
         return not self.many and self.count >= REPEATED * len(self.values)
 
     def params(self) -> QuantParams | None:
-        """The quantization whose levels are these values exactly, or None if they are not evenly spaced or zero is not among the levels.
+        """The quantization whose levels are these values exactly, or None if they are not evenly spaced or zero is not
+        among the levels.
 
         Levels left over extend the range downwards only if negative values occur, and upwards otherwise or as well.
         """
@@ -48,7 +51,9 @@ class Levels:
         if self.many or len(values) < 2 or not np.isfinite(values).all():
             return None
         gap = np.diff(values).min()
-        return next((found for part in range(1, PARTS + 1) if (found := self._of_step(values, gap / part)) is not None), None)
+        return next(
+            (found for part in range(1, PARTS + 1) if (found := self._of_step(values, gap / part)) is not None), None
+        )
 
     @staticmethod
     def _of_step(values: np.ndarray, step: float) -> QuantParams | None:
@@ -58,7 +63,9 @@ class Levels:
         lo, hi = int(min(index[0], 0)), int(max(index[-1], 0))
         if hi - lo > 255 or np.abs(values - index * step).max() > 1e-3 * step:
             return None
-        fine = 1 << ((255 // max(hi - lo, 1)).bit_length() - 1)  # few levels: steps between two of them, for what is computed from them; a power of two is exact
+        fine = 1 << (
+            (255 // max(hi - lo, 1)).bit_length() - 1
+        )  # few levels: steps between two of them, for what is computed from them; a power of two is exact
         step, lo, hi = step / fine, lo * fine, hi * fine
         spare = 255 - (hi - lo)
         below = 0 if lo == 0 else spare if hi == 0 else spare // 2
@@ -76,7 +83,8 @@ def exact_input_params(mod: tvm.IRModule, data) -> dict[str, QuantParams]:
 
 
 class Grids:
-    """Watches inner tensors for grids: call it per tensor, then ask ``params()``. names : the tensors between groups."""
+    """Watches inner tensors for grids: call it per tensor, then ask ``params()``. names : the tensors between
+    groups."""
 
     def __init__(self, mod: tvm.IRModule, names: Iterable[str]):
         self.levels = {name: Levels() for name in names}
@@ -94,7 +102,11 @@ class Grids:
     def params(self) -> dict[str, QuantParams]:
         """Parameters of the tensors that lie on a grid, and of those of which the sign is read."""
         found = {n: p for n, level in self.levels.items() if level.repeated and (p := level.params()) is not None}
-        signs = {n: QuantParams(float(np.float32(max(s / SIGN_STEPS, MIN_SCALE))), 0) for n, s in self.smallest.items() if np.isfinite(s)}
+        signs = {
+            n: QuantParams(float(np.float32(max(s / SIGN_STEPS, MIN_SCALE))), 0)
+            for n, s in self.smallest.items()
+            if np.isfinite(s)
+        }
         return found | {n: p for n, p in signs.items() if n not in found}
 
 

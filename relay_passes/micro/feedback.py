@@ -1,11 +1,12 @@
-"""Choosing levels for weights one column after the other, each column's error made up for by the columns not chosen yet (NumPy only).
+"""Choosing levels for weights one column after the other, each column's error made up for by the columns not chosen yet
+(NumPy only).
 
-The optimal brain quantizer in a fixed order (Frantar and Alistarh, "Optimal Brain Compression", NeurIPS 2022; Frantar et al., "GPTQ", ICLR 2023):
-with the upper Cholesky factor U of the inverse of H, choosing v for a weight w of column k costs ``((w - v) / U[k,k])**2`` of the
-layer's squared output error, once the later columns have made up for it by ``-(w - v) / U[k,k] * U[k,k+1:]``. To that cost the bits of a level
-can be added (rate-distortion quantization; for networks: Wiedemann et al., "DeepCABAC", 2020), and weights can be set to zero, those that cost
-least first (Frantar and Alistarh, "SparseGPT", 2023).
-"""
+The optimal brain quantizer in a fixed order (Frantar and Alistarh, "Optimal Brain Compression", NeurIPS 2022; Frantar
+et al., "GPTQ", ICLR 2023): with the upper Cholesky factor U of the inverse of H, choosing v for a weight w of column k
+costs ``((w - v) / U[k,k])**2`` of the layer's squared output error, once the later columns have made up for it by ``-(w
+- v) / U[k,k] * U[k,k+1:]``. To that cost the bits of a level can be added (rate-distortion quantization; for networks:
+Wiedemann et al., "DeepCABAC", 2020), and weights can be set to zero, those that cost least first (Frantar and Alistarh,
+"SparseGPT", 2023)."""
 
 from __future__ import annotations
 
@@ -18,7 +19,8 @@ BLOCK = 64
 
 @dataclass(frozen=True)
 class Levels:
-    """What a weight may become: ``scale[row] * values[i]``. values: float64 [n], ascending. bits: what each costs, float64 [n].
+    """What a weight may become: ``scale[row] * values[i]``. values: float64 [n], ascending. bits: what each costs,
+    float64 [n].
 
     rate: what one bit weighs, in units of the layer's squared output error.
     """
@@ -36,7 +38,12 @@ class Levels:
         zero = min(zero, len(self.values) - 1)
         toward = np.sign(zero - index)
         best, least = index, None
-        for candidate in (index, index + toward, index + np.where(np.abs(zero - index) > 1, 2 * toward, toward), np.full_like(index, zero)):
+        for candidate in (
+            index,
+            index + toward,
+            index + np.where(np.abs(zero - index) > 1, 2 * toward, toward),
+            np.full_like(index, zero),
+        ):
             cost = price * np.square(wanted - self.values[candidate]) + self.rate * self.bits[candidate]
             best = candidate if least is None else np.where(cost < least, candidate, best)
             least = cost if least is None else np.minimum(cost, least)
@@ -53,16 +60,22 @@ def inverse_factor(moment: np.ndarray, damping: float) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Feedback:
-    """The solver for one layer. factor: U [G,K,K] in the order in which columns are chosen; order: that order, int [G,K]."""
+    """The solver for one layer. factor: U [G,K,K] in the order in which columns are chosen; order: that order, int
+    [G,K]."""
 
     factor: np.ndarray
     order: np.ndarray
 
     @classmethod
-    def of(cls, moment: np.ndarray, damping: float, natural: bool = False) -> "Feedback":
-        """For second moments [G,K,K]. Columns with the largest moments first, since later ones make up for them (natural: as they stand)."""
+    def of(cls, moment: np.ndarray, damping: float, natural: bool = False) -> Feedback:
+        """For second moments [G,K,K]. Columns with the largest moments first, since later ones make up for them
+        (natural: as they stand)."""
         diagonal = np.diagonal(moment, axis1=1, axis2=2)
-        order = np.broadcast_to(np.arange(moment.shape[-1]), diagonal.shape) if natural else np.argsort(-diagonal, axis=1, kind="stable")
+        order = (
+            np.broadcast_to(np.arange(moment.shape[-1]), diagonal.shape)
+            if natural
+            else np.argsort(-diagonal, axis=1, kind="stable")
+        )
         ordered = np.take_along_axis(np.take_along_axis(moment, order[:, :, None], 1), order[:, None, :], 2)
         return cls(inverse_factor(ordered, damping), order)
 
@@ -73,23 +86,35 @@ class Feedback:
         np.put_along_axis(price, self.order, 1 / np.square(np.diagonal(self.factor, axis1=1, axis2=2)), 1)
         return price
 
-    def run(self, weight: np.ndarray, scale: np.ndarray, levels: Levels | None, mask: np.ndarray | None = None,
-            density: float | None = None) -> tuple[np.ndarray, np.ndarray]:
+    def run(
+        self,
+        weight: np.ndarray,
+        scale: np.ndarray,
+        levels: Levels | None,
+        mask: np.ndarray | None = None,
+        density: float | None = None,
+    ) -> tuple[np.ndarray, np.ndarray]:
         """(new weights float64 [G,R,K], squared output error they add [G,R]).
 
-        Parameters: weight [G,R,K]; scale [G,R]; levels (None: weights keep their values, only zeros are chosen); mask: bool [G,R,K], where
-        False the weight becomes zero; density: the share of each block of columns that stays, those that cost most (instead of a mask).
-        """
+        Parameters: weight [G,R,K]; scale [G,R]; levels (None: weights keep their values, only zeros are chosen); mask:
+        bool [G,R,K], where False the weight becomes zero; density: the share of each block of columns that stays, those
+        that cost most (instead of a mask)."""
         turn = self.order[:, None, :]
         left = np.take_along_axis(weight.astype(np.float64), np.broadcast_to(turn, weight.shape), 2)
         stays = None if mask is None else np.take_along_axis(mask, np.broadcast_to(turn, weight.shape), 2)
         made, cost = np.empty_like(left), np.zeros(weight.shape[:2])
         for begin in range(0, left.shape[2], BLOCK):
             block = slice(begin, min(begin + BLOCK, left.shape[2]))
-            some = stays[:, :, block] if stays is not None else None if density is None else self._dearest(left, block, density)
+            some = (
+                stays[:, :, block]
+                if stays is not None
+                else None
+                if density is None
+                else self._dearest(left, block, density)
+            )
             errors = self._block(left, made, block, scale, levels, some)
             cost += np.square(errors).sum(axis=2)
-            left[:, :, block.stop:] -= errors @ self.factor[:, block, block.stop:]
+            left[:, :, block.stop :] -= errors @ self.factor[:, block, block.stop :]
         result = np.empty_like(made)
         np.put_along_axis(result, np.broadcast_to(turn, weight.shape), made, 2)
         return result, cost
@@ -118,15 +143,16 @@ class Feedback:
             error = (w - v) / at
             errors[:, :, k - block.start] = error
             if k + 1 < block.stop:
-                left[:, :, k + 1: block.stop] -= error[:, :, None] * self.factor[:, k, None, k + 1: block.stop]
+                left[:, :, k + 1 : block.stop] -= error[:, :, None] * self.factor[:, k, None, k + 1 : block.stop]
         return errors
 
 
 def refit(weight: np.ndarray, moment: np.ndarray, mask: np.ndarray, damping: float, rounds: int = 60) -> np.ndarray:
-    """Of all weights [G,R,K] that are zero where ``mask`` is False those whose output is closest to ``weight``'s, inputs of ``moment`` [G,K,K].
+    """Of all weights [G,R,K] that are zero where ``mask`` is False those whose output is closest to ``weight``'s,
+    inputs of ``moment`` [G,K,K].
 
-    Conjugate gradients for all rows at once, in the metric of the moment damped by a share of its mean diagonal; ends early when nothing moves.
-    """
+    Conjugate gradients for all rows at once, in the metric of the moment damped by a share of its mean diagonal; ends
+    early when nothing moves."""
     size = moment.shape[-1]
     level = np.maximum(damping * np.trace(moment, axis1=1, axis2=2) / size, 1e-12)[:, None, None]
     moment = moment + level * np.eye(size)

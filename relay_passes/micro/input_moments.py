@@ -25,14 +25,20 @@ class InputMoments:
     mean_float: np.ndarray
     count: int
 
-    def part(self, columns: slice) -> "InputMoments":
+    def part(self, columns: slice) -> InputMoments:
         """The moments of some of the K inputs alone."""
-        return InputMoments(self.own[:, columns, columns], self.cross[:, columns, columns], self.mean_own[:, columns],
-                            self.mean_float[:, columns], self.count)
+        return InputMoments(
+            self.own[:, columns, columns],
+            self.cross[:, columns, columns],
+            self.mean_own[:, columns],
+            self.mean_float[:, columns],
+            self.count,
+        )
 
 
 def input_moments(call: Call, layer: WeightLayer, inputs: Inputs, windows: int, centred: bool) -> InputMoments:
-    """Moments over at most ``windows`` windows a sample, at positions that are the same in both nets and the same each time."""
+    """Moments over at most ``windows`` windows a sample, at positions that are the same in both nets and the same each
+    time."""
     own, read = [], []
     for number, (in_float, so_far) in enumerate(inputs):
         pair = (so_far,) if in_float is so_far else (so_far, in_float)
@@ -44,11 +50,18 @@ def input_moments(call: Call, layer: WeightLayer, inputs: Inputs, windows: int, 
     if centred:
         c, f = (x - m[:, None].astype(np.float32) for x, m in ((c, mean_own), (f, mean_float)))
     turned = c.transpose(0, 2, 1)
-    return InputMoments((turned @ c).astype(np.float64) / c.shape[1], (f.transpose(0, 2, 1) @ c).astype(np.float64) / c.shape[1],
-                        mean_own, mean_float, c.shape[1])
+    return InputMoments(
+        (turned @ c).astype(np.float64) / c.shape[1],
+        (f.transpose(0, 2, 1) @ c).astype(np.float64) / c.shape[1],
+        mean_own,
+        mean_float,
+        c.shape[1],
+    )
 
 
 def by_group(windows: np.ndarray, layer: WeightLayer) -> np.ndarray:
     """Windows [n, taps * C] of all channels as [G, n, K]: what each group of the convolution reads."""
     depth = layer.weight.shape[-1]
-    return np.ascontiguousarray(windows.reshape(len(windows), -1, layer.groups, depth).transpose(2, 0, 1, 3)).reshape(layer.groups, len(windows), -1)
+    return np.ascontiguousarray(windows.reshape(len(windows), -1, layer.groups, depth).transpose(2, 0, 1, 3)).reshape(
+        layer.groups, len(windows), -1
+    )

@@ -1,9 +1,9 @@
-"""Float normal form and ranges to QDQ normal form: quantize/dequantize pairs wherever a tensor leaves or enters a group.
+"""Float normal form and ranges to QDQ normal form: quantize/dequantize pairs wherever a tensor leaves or enters a
+group.
 
-Which tensors share a scale is decided by classes (union-find): movements put their output into the class of their input,
-concat, maximum and minimum all their operands into one. Weights become ``dequantize(int8)`` per output channel, biases
-``dequantize(int32)`` at scale s_in * s_w. What the chip does not run stays float, with nothing around it.
-"""
+Which tensors share a scale is decided by classes (union-find): movements put their output into the class of their
+input, concat, maximum and minimum all their operands into one. Weights become ``dequantize(int8)`` per output channel,
+biases ``dequantize(int32)`` at scale s_in * s_w. What the chip does not run stays float, with nothing around it."""
 
 from __future__ import annotations
 
@@ -17,16 +17,40 @@ import tvm
 from tvm import relax
 
 from tvm_ergo.relay_passes.micro.observe import QuantParams, Range, quant_params
-from tvm_ergo.relay_passes.micro.weights import WeightScale, bias_position, bias_scales, quantize_bias, quantize_weight, weight_channels
-from tvm_ergo.relay_passes.relax_utils import CALIBRATED_ATTR, Call, Constant, assemble, bindings_of, body_of, const, infer, main_of, with_operands
+from tvm_ergo.relay_passes.micro.weights import (
+    WeightScale,
+    bias_position,
+    bias_scales,
+    quantize_bias,
+    quantize_weight,
+    weight_channels,
+)
+from tvm_ergo.relay_passes.relax_utils import (
+    CALIBRATED_ATTR,
+    Call,
+    Constant,
+    assemble,
+    bindings_of,
+    body_of,
+    const,
+    infer,
+    main_of,
+    with_operands,
+)
 from tvm_ergo.relay_passes.support import ConstTensor, FunctionView, Group, Kind, analyse, linear, movement
 from tvm_ergo.target.errors import CalibrationError
 
-FIXED = {"relax.sigmoid": QuantParams(1 / 256, -128), "relax.nn.softmax": QuantParams(1 / 256, -128), "relax.tanh": QuantParams(1 / 128, 0)}
+FIXED = {
+    "relax.sigmoid": QuantParams(1 / 256, -128),
+    "relax.nn.softmax": QuantParams(1 / 256, -128),
+    "relax.tanh": QuantParams(1 / 128, 0),
+}
 """Operators whose output range is known: 0..255/256 and -1..127/128, as in TFLite's quantization specification."""
 
 SHARING = ("relax.concat", "relax.maximum", "relax.minimum")
-TAIL_RATIO = 4.0  # a concat right before the outputs whose inputs' ranges differ more than this happens on the host, in float
+TAIL_RATIO = (
+    4.0  # a concat right before the outputs whose inputs' ranges differ more than this happens on the host, in float
+)
 
 
 @dataclass
@@ -49,8 +73,8 @@ class Classes:
 
 @dataclass(frozen=True)
 class QuantPlan:
-    """Decided before anything is rewritten: the groups that are quantized, the parameters of every tensor at their borders,
-    and the movement at the end that stays in float (`host_tail`)."""
+    """Decided before anything is rewritten: the groups that are quantized, the parameters of every tensor at their
+    borders, and the movement at the end that stays in float (`host_tail`)."""
 
     view: FunctionView
     groups: tuple[Group, ...]
@@ -65,8 +89,11 @@ class QuantPlan:
 
 def _range(ranges, var) -> Range:
     if var.name not in ranges:
-        raise CalibrationError("a tensor was not seen during calibration", where=var.name,
-                               remedy="calibrate the same module that is quantized")
+        raise CalibrationError(
+            "a tensor was not seen during calibration",
+            where=var.name,
+            remedy="calibrate the same module that is quantized",
+        )
     return ranges[var.name]
 
 
@@ -75,8 +102,9 @@ def _width(r: Range) -> float:
 
 
 def host_tail(view: FunctionView, groups, ranges) -> set[Group]:
-    """Movement groups between the last arithmetic and the outputs, from the first concat on that would put very different
-    ranges on one scale (detector heads: boxes beside scores). They cost no arithmetic, and in float no accuracy."""
+    """Movement groups between the last arithmetic and the outputs, from the first concat on that would put very
+    different ranges on one scale (detector heads: boxes beside scores). They cost no arithmetic, and in float no
+    accuracy."""
     tail: list[Group] = []
     tail_members: set = set()
     for group in reversed(groups):
@@ -97,7 +125,8 @@ def host_tail(view: FunctionView, groups, ranges) -> set[Group]:
 
 
 def _shares(view: FunctionView, group: Group, var, ranges) -> bool:
-    """Whether ``var`` takes the scale of the concat (or maximum) that reads it: nobody else reads it, or it costs a quarter bit at most."""
+    """Whether ``var`` takes the scale of the concat (or maximum) that reads it: nobody else reads it, or it costs a
+    quarter bit at most."""
     widths = _width(_range(ranges, var)), _width(_range(ranges, group.output))
     return len(view.users(var)) == 1 or widths[1] <= 1.2 * max(widths[0], 1e-12)
 
@@ -118,11 +147,14 @@ def _classes(view: FunctionView, groups, ranges) -> tuple[Classes, set]:
 
 
 def _pads_beyond(view: FunctionView, group: Group, ranges) -> bool:
-    """Whether a padding brings a value outside the range of what it pads. Below it and in front of a maximum, any code does that does not win."""
+    """Whether a padding brings a value outside the range of what it pads. Below it and in front of a maximum, any code
+    does that does not win."""
     if group.rule is not movement.Pad or str(view.value[group.root].attrs.pad_mode) != "constant":
         return False
     value, seen = float(view.value[group.root].attrs.pad_value), _range(ranges, group.inputs[0])
-    only_maxima = all(view.op(u) == "relax.nn.max_pool2d" for u in view.users(group.output)) and group.output not in view.outputs
+    only_maxima = (
+        all(view.op(u) == "relax.nn.max_pool2d" for u in view.users(group.output)) and group.output not in view.outputs
+    )
     return value > max(seen.hi, 0.0) or value < min(seen.lo, 0.0) and not only_maxima
 
 
@@ -154,7 +186,8 @@ def _with_moved(groups, kept: frozenset[str]) -> frozenset[str]:
 
 
 def _in_float(view: FunctionView, group: Group, kept: frozenset[str]) -> bool:
-    """Whether a group reads or writes a tensor that stays in float; a layer's accumulators leave the chip as int32 and need no 8 bits."""
+    """Whether a group reads or writes a tensor that stays in float; a layer's accumulators leave the chip as int32 and
+    need no 8 bits."""
     if any(v.name in kept for v in group.inputs):
         return True
     return group.output.name in kept and not _wide(view, group)
@@ -176,8 +209,8 @@ def _class_params(view: FunctionView, sources, ranges, exact: Mapping[str, Quant
 
 
 def wide_outputs(quant_plan: QuantPlan) -> set:
-    """Results of convolutions and dense layers that only the host reads (logits, box regressions): they leave the chip as int32
-    accumulators (``lower_linear.lower_wide``) and need no quantization."""
+    """Results of convolutions and dense layers that only the host reads (logits, box regressions): they leave the chip
+    as int32 accumulators (``lower_linear.lower_wide``) and need no quantization."""
     view = quant_plan.view
     on_chip = {m for g in quant_plan.groups for m in g.members}
     found = set()
@@ -191,7 +224,13 @@ class Inserter:
     """Rebuilds ``main`` binding by binding: raw values, their quantized-dequantized twins, and quantized constants."""
 
     def __init__(self, mod: tvm.IRModule, quant_plan: QuantPlan, weight_scale: WeightScale, rounded=None):
-        self.mod, self.func, self.plan, self.weight_scale, self.rounded = mod, main_of(mod), quant_plan, weight_scale, rounded or {}
+        self.mod, self.func, self.plan, self.weight_scale, self.rounded = (
+            mod,
+            main_of(mod),
+            quant_plan,
+            weight_scale,
+            rounded or {},
+        )
         self.bindings: list = []
         self.raw: dict = {}
         self.twin: dict = {}
@@ -243,7 +282,9 @@ class Inserter:
         if scale.size == 1:
             call = relax.op.dequantize(const(stored), const(scale[0]), const(np.int8(zero_point)), axis=-1)
         else:
-            call = relax.op.dequantize(const(stored), const(scale), const(np.full(scale.size, zero_point, np.int8)), axis=axis)
+            call = relax.op.dequantize(
+                const(stored), const(scale), const(np.full(scale.size, zero_point, np.int8)), axis=axis
+            )
         return self._bind(call, name)
 
     def _plan_constants(self, group: Group) -> None:
@@ -256,7 +297,9 @@ class Inserter:
             for index, arg in enumerate(operands):
                 tensor = self.plan.view.const(arg)
                 if tensor is not None:
-                    self.constants.setdefault(group.root.name, {})[index] = lambda t=tensor, g=group: self._plain_constant(t, g)
+                    self.constants.setdefault(group.root.name, {})[index] = lambda t=tensor, g=group: (
+                        self._plain_constant(t, g)
+                    )
 
     def _plan_linear(self, group: Group) -> None:
         view = self.plan.view
@@ -264,22 +307,30 @@ class Inserter:
         weight, axis = view.const(call.args[1]).real(), weight_channels(call)
         channels = weight.shape[axis]
         bias = None if parts.bias is None else np.broadcast_to(parts.bias.real(), (channels,))
-        stored, scale = self.rounded.get(group.root.name) or quantize_weight(weight, axis, self.weight_scale, bias,
-                                                                             self.plan.params[parts.x].scale)
-        self.constants.setdefault(group.root.name, {})[1] = lambda: self._dequantized(stored, scale, 0, axis, f"{group.name}_weight")
+        stored, scale = self.rounded.get(group.root.name) or quantize_weight(
+            weight, axis, self.weight_scale, bias, self.plan.params[parts.x].scale
+        )
+        self.constants.setdefault(group.root.name, {})[1] = lambda: self._dequantized(
+            stored, scale, 0, axis, f"{group.name}_weight"
+        )
         if bias is None:
             return
         steps = bias_scales(self.plan.params[parts.x].scale, scale)
         name, position = bias_position(view, group)
         ints = quantize_bias(bias, steps)
-        self.constants.setdefault(name, {})[position] = lambda: self._dequantized(ints, steps, 0, 0, f"{group.name}_bias")
+        self.constants.setdefault(name, {})[position] = lambda: self._dequantized(
+            ints, steps, 0, 0, f"{group.name}_bias"
+        )
 
     def _plain_constant(self, tensor: ConstTensor, group: Group):
-        """A constant tensor operand: int8 per tensor (of the output's scale in a concat); a divisor as its reciprocal."""
+        """A constant tensor operand: int8 per tensor (of the output's scale in a concat); a divisor as its
+        reciprocal."""
         real = 1 / tensor.real() if group.op == "divide" else tensor.real()
         shared = group.op in ("concat", "maximum", "minimum")
         params = self.plan.params[group.output] if shared else quant_params(real.min(), real.max())
-        return self._dequantized(params.quantize(real), np.float32(params.scale), params.zero_point, -1, f"{group.name}_const")
+        return self._dequantized(
+            params.quantize(real), np.float32(params.scale), params.zero_point, -1, f"{group.name}_const"
+        )
 
     def _with_constants(self, var, value):
         """``value`` with its constants replaced by dequantized ones."""
@@ -294,16 +345,22 @@ class Inserter:
         return Call(value.op, [made.get(i, a) for i, a in enumerate(value.args)], value.attrs, value.ty_args)
 
 
-def insert_qdq(mod: tvm.IRModule, ranges, *, weight_scale: WeightScale = WeightScale.MAX,
-               exact: Mapping[str, QuantParams] | None = None,
-               rounded: Mapping[str, tuple[np.ndarray, np.ndarray]] | None = None) -> tvm.IRModule:
+def insert_qdq(
+    mod: tvm.IRModule,
+    ranges,
+    *,
+    weight_scale: WeightScale = WeightScale.MAX,
+    exact: Mapping[str, QuantParams] | None = None,
+    rounded: Mapping[str, tuple[np.ndarray, np.ndarray]] | None = None,
+) -> tvm.IRModule:
     """QDQ normal form of a float normal-form module.
 
-    Parameters: ranges, ``name -> Range`` of every float tensor (``calibrate``'s Ranges); weight_scale, how weight scales are
-    chosen; exact, given parameters of single tensors by name; rounded, weights rounded already (``round_weights``).
-    Errors: CalibrationError, if a tensor has no range.
-    """
+    Parameters: ranges, ``name -> Range`` of every float tensor (``calibrate``'s Ranges); weight_scale, how weight
+    scales are chosen; exact, given parameters of single tensors by name; rounded, weights rounded already
+    (``round_weights``). Errors: CalibrationError, if a tensor has no range."""
     quant_plan = plan(main_of(mod), ranges, exact)
     made = Inserter(mod, quant_plan, weight_scale, rounded).run()
-    made["main"] = main_of(made).with_attr(CALIBRATED_ATTR, json.dumps({"tail": [g.output.name for g in quant_plan.tail]}))
+    made["main"] = main_of(made).with_attr(
+        CALIBRATED_ATTR, json.dumps({"tail": [g.output.name for g in quant_plan.tail]})
+    )
     return made

@@ -1,8 +1,7 @@
 """A float net and the one it is becoming, run side by side on the same samples, layer by layer.
 
-When the walk reaches a layer, everything before it is final, so the layer can be made with what it will really read (and what it
-read in the float net) in hand. One walk costs two inferences a sample, however many layers there are.
-"""
+When the walk reaches a layer, everything before it is final, so the layer can be made with what it will really read
+(and what it read in the float net) in hand. One walk costs two inferences a sample, however many layers there are."""
 
 from __future__ import annotations
 
@@ -46,7 +45,8 @@ class Lockstep:
         self._envs = [[{p: np.asarray(s[p.name]) for p in net.params} for s in samples] for net in self._nets]
 
     def run(self, make: Callable[[WeightLayer, Inputs], NewLayer | None]) -> tvm.IRModule:
-        """The net whose layers are what ``make(layer, inputs)`` says, called in order of execution; None keeps a layer."""
+        """The net whose layers are what ``make(layer, inputs)`` says, called in order of execution; None keeps a
+        layer."""
         weights, biases, at = {}, {}, {}
         by_var = {layer.group.root: layer for layer in self.layers.values()}
         for steps in zip(*(net.steps for net in self._nets)):
@@ -58,7 +58,9 @@ class Lockstep:
                 new = make(layer, inputs)
                 if new is not None:
                     weights[layer.name] = np.asarray(new.weight, np.float32).reshape(layer.weight.shape)
-                    self._nets[1].replace(steps[1].value.args[1], np.ascontiguousarray(weights[layer.name].transpose(layer.stored_axes)))
+                    self._nets[1].replace(
+                        steps[1].value.args[1], np.ascontiguousarray(weights[layer.name].transpose(layer.stored_axes))
+                    )
                     if new.bias is not None:
                         at[layer.name] = biases_at = bias_position(self.view, layer.group)
                         biases[biases_at] = np.asarray(new.bias, np.float32)
@@ -74,4 +76,6 @@ class Lockstep:
         for (name, index), bias in biases.items():
             if name == var.name:
                 constant = value.args[index]
-                self._nets[1].replace(constant, np.broadcast_to(bias, array_of(constant).shape) if bias.size == 1 else bias.reshape(-1))
+                self._nets[1].replace(
+                    constant, np.broadcast_to(bias, array_of(constant).shape) if bias.size == 1 else bias.reshape(-1)
+                )

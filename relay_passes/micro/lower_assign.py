@@ -8,8 +8,8 @@ import numpy as np
 from tvm import relax
 
 from tvm_ergo.relay_passes.micro.lower_context import Quant, scale_of
-from tvm_ergo.relay_passes.support.groups import Analysis
 from tvm_ergo.relay_passes.support import movement
+from tvm_ergo.relay_passes.support.groups import Analysis
 from tvm_ergo.relay_passes.support.rule import Group
 from tvm_ergo.relay_passes.support.view import FunctionView
 
@@ -18,10 +18,10 @@ from tvm_ergo.relay_passes.support.view import FunctionView
 class Assignment:
     """``quant[v]`` for every float variable that exists in int8. ``why[v]`` is the reason for those that do not.
 
-    A tensor has the quantization of its dequantize, else the one all its readers quantize it to, looked for through data movement;
-    data movement hands its input's on. ``given`` adds quantizations by variable name (float outputs that nothing quantizes).
-    ``from_host[v, group]`` is what a movement's float input from the host is quantized to before it moves.
-    """
+    A tensor has the quantization of its dequantize, else the one all its readers quantize it to, looked for through
+    data movement; data movement hands its input's on. ``given`` adds quantizations by variable name (float outputs that
+    nothing quantizes). ``from_host[v, group]`` is what a movement's float input from the host is quantized to before it
+    moves."""
 
     analysis: Analysis
     given: dict[str, Quant] = field(default_factory=dict)
@@ -68,16 +68,19 @@ class Assignment:
         return known[0] if known and all(q is not None and q == known[0] for q in known) else None
 
     def _holding(self, group: Group, quant: Quant) -> Quant | None:
-        """The input's quantization where it holds the constants that the movement brings in (padding, concatenated constants); else the output's own,
-        if its readers name one."""
-        worst = max((np.abs(quant.real(quant.codes(c)) - c).max(initial=0) for c in _constants(self.view, group)), default=0.0)
+        """The input's quantization where it holds the constants that the movement brings in (padding, concatenated
+        constants); else the output's own, if its readers name one."""
+        worst = max(
+            (np.abs(quant.real(quant.codes(c)) - c).max(initial=0) for c in _constants(self.view, group)), default=0.0
+        )
         if worst <= 1e-4 * quant.scale:
             return quant
         wanted = self.wanted(group.output)
         return wanted if wanted is not None or worst > 0.5001 * quant.scale else quant
 
     def wanted(self, var: relax.Var) -> Quant | None:
-        """The quantization the readers of ``var`` agree on (`SplitQuantizers` has run: they do, but for moved integers).
+        """The quantization the readers of ``var`` agree on (`SplitQuantizers` has run: they do, but for moved
+        integers).
 
         None where one reads it in float.
         """
@@ -111,7 +114,11 @@ class Assignment:
         op = self.view.op(user)
         if op == "relax.quantize":
             dtype = str(self.view.value[user].attrs.out_dtype)
-            return f"its result is {dtype}, and on the chip it gives int8" if dtype not in ("int8", "uint8") else "its result has more than one scale"
+            return (
+                f"its result is {dtype}, and on the chip it gives int8"
+                if dtype not in ("int8", "uint8")
+                else "its result has more than one scale"
+            )
         return f"its result is read in float by {user.name} ({op.removeprefix('relax.') or 'copy'})"
 
     def _through(self, user: relax.Var, var: relax.Var) -> Quant | None:

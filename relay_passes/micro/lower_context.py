@@ -30,9 +30,15 @@ class Quant:
     zero_point: int
 
     def codes(self, real: np.ndarray) -> np.ndarray:
-        """int8 codes of real values, divided in float32 and rounded half to even as ONNX's QuantizeLinear does; NaN becomes the zero point."""
+        """int8 codes of real values, divided in float32 and rounded half to even as ONNX's QuantizeLinear does; NaN
+        becomes the zero point."""
         with np.errstate(all="ignore"):
-            scaled = np.nan_to_num(np.rint(np.asarray(real, np.float32) / np.float32(self.scale)).astype(np.float64), nan=0.0, posinf=1e9, neginf=-1e9)
+            scaled = np.nan_to_num(
+                np.rint(np.asarray(real, np.float32) / np.float32(self.scale)).astype(np.float64),
+                nan=0.0,
+                posinf=1e9,
+                neginf=-1e9,
+            )
         return np.clip(scaled + self.zero_point, -128, 127).astype(np.int8)
 
     def real(self, codes: np.ndarray) -> np.ndarray:
@@ -74,10 +80,12 @@ class CannotLower(Exception):
         self.reason, self.remedy = reason, remedy
 
 
-NEEDS_QUANTIZATION = "quantize the tensor in the model (QuantizeLinear, DequantizeLinear), or compile with calibration data"
+NEEDS_QUANTIZATION = (
+    "quantize the tensor in the model (QuantizeLinear, DequantizeLinear), or compile with calibration data"
+)
 NEEDS_INT8 = "convert the model with int8 activations (full integer quantization with 8 bits)"
 
-LOWERINGS: dict[type[Rule], Callable[["Context", Group, Quant], relax.Expr]] = {}
+LOWERINGS: dict[type[Rule], Callable[[Context, Group, Quant], relax.Expr]] = {}
 
 
 def lowers(*rules: type[Rule]):
@@ -93,7 +101,8 @@ def lowers(*rules: type[Rule]):
 
 @dataclass
 class Context:
-    """The function being written. ``int8`` maps source float variables to their int8 form, ``reshaped`` a reshape to its input."""
+    """The function being written. ``int8`` maps source float variables to their int8 form, ``reshaped`` a reshape to
+    its input."""
 
     view: FunctionView
     builder: relax.BlockBuilder
@@ -123,14 +132,17 @@ class Context:
         return self.constant(const)
 
     def constant(self, const: ConstTensor) -> Value:
-        """A constant operand in int8: as stored where the file quantizes it per tensor, else over its own min and max."""
+        """A constant operand in int8: as stored where the file quantizes it per tensor, else over its own min and
+        max."""
         if const.per_tensor and str(const.stored.dtype) in ("int8", "uint8"):
             shift = 128 if const.stored.dtype == np.uint8 else 0
             stored = (const.stored.astype(np.int16) - shift).astype(np.int8)
             return Value(relax.const(stored, "int8"), Quant(float(const.scale[0]), int(const.zero_point[0]) - shift))
         real = const.real()
         quant = spanning(float(real.min()), float(real.max()))
-        self.notes.append(Note(self.group.name if self.group else "", f"constant operand quantized to int8, scale {quant.scale:.6g}"))
+        self.notes.append(
+            Note(self.group.name if self.group else "", f"constant operand quantized to int8, scale {quant.scale:.6g}")
+        )
         return Value(relax.const(quant.codes(real), "int8"), quant)
 
     def requantize(self, value: Value, quant: Quant, name: str = "") -> relax.Expr:
@@ -167,23 +179,32 @@ def multiplier(scale: float) -> dict[str, int]:
     try:
         mult, shift = quantize_multiplier(scale)
     except ValueError as error:
-        raise CannotLower(str(error), "check the scales of the quantized model: input and output differ by more than 2**24") from error
+        raise CannotLower(
+            str(error), "check the scales of the quantized model: input and output differ by more than 2**24"
+        ) from error
     return {"mult": mult, "shift": shift}
 
 
 def dividing_multiplier(scale: float, divisor: int) -> dict[str, int]:
-    """As ``multiplier``, for operators that shift the divisor left: ``divisor << shift`` stays below 2**61 (fewer bits of a
-    scale so small that every result is the zero point)."""
+    """As ``multiplier``, for operators that shift the divisor left: ``divisor << shift`` stays below 2**61 (fewer bits
+    of a scale so small that every result is the zero point)."""
     fields = multiplier(scale)
     excess = max(0, fields["shift"] + int(divisor).bit_length() - 61)
     return {"mult": fields["mult"] >> excess, "shift": fields["shift"] - excess}
 
 
 def scale_of(view: FunctionView, call) -> Quant | None:
-    """The per-tensor int8-domain quantization of a quantize or dequantize call; None for other kinds (per axis, int32 ...)."""
+    """The per-tensor int8-domain quantization of a quantize or dequantize call; None for other kinds (per axis, int32
+    ...)."""
     scale, zero_point = view.const(call.args[1]), view.const(call.args[2])
     dtype = str(call.attrs.out_dtype) if call.op.name == "relax.quantize" else dtype_of(call.args[0])
-    if scale is None or zero_point is None or scale.stored.size != 1 or zero_point.stored.size != 1 or dtype not in ("int8", "uint8"):
+    if (
+        scale is None
+        or zero_point is None
+        or scale.stored.size != 1
+        or zero_point.stored.size != 1
+        or dtype not in ("int8", "uint8")
+    ):
         return None
     value = float(scale.stored.reshape(-1)[0])
     if not np.isfinite(value) or value <= 0:

@@ -1,7 +1,7 @@
 """Lowering of elementwise groups.
 
-Sums and products differ from the float QDQ form by at most 1 LSB (ties, and 21-bit multipliers: 255 * 2 * 2**-21 of the larger
-scale). Tables are evaluated operator by operator in float32, as the network computes, and rounded half to even.
+Sums and products differ from the float QDQ form by at most 1 LSB (ties, and 21-bit multipliers: 255 * 2 * 2**-21 of the
+larger scale). Tables are evaluated operator by operator in float32, as the network computes, and rounded half to even.
 """
 
 from __future__ import annotations
@@ -11,7 +11,15 @@ from tvm import relax
 
 from tvm_ergo.relay_passes import dialect
 from tvm_ergo.relay_passes.dialect.elementwise import ADD_MULTIPLIER_BITS
-from tvm_ergo.relay_passes.micro.lower_context import CannotLower, Context, Quant, Value, clamp_codes, lowers, multiplier
+from tvm_ergo.relay_passes.micro.lower_context import (
+    CannotLower,
+    Context,
+    Quant,
+    Value,
+    clamp_codes,
+    lowers,
+    multiplier,
+)
 from tvm_ergo.relay_passes.support import elementwise
 from tvm_ergo.relay_passes.support.epilogue import Bounds, bounds_of
 from tvm_ergo.relay_passes.support.view import ConstTensor
@@ -27,7 +35,9 @@ def add_multipliers(a_scale: float, b_scale: float) -> dict[str, int]:
     largest = max(abs(a_scale), abs(b_scale))
     shift = min(MAX_SHIFT, int(np.floor(np.log2(limit / largest)))) if largest > 0 else 0
     if shift < 0 or not np.isfinite(largest):
-        raise CannotLower(f"its input scale is {largest:.3g} times its output scale", "check the scales of the quantized model")
+        raise CannotLower(
+            f"its input scale is {largest:.3g} times its output scale", "check the scales of the quantized model"
+        )
     while max(abs(round(a_scale * 2.0**shift)), abs(round(b_scale * 2.0**shift))) > limit:
         shift -= 1
     return {"a_mult": round(a_scale * 2.0**shift), "b_mult": round(b_scale * 2.0**shift), "shift": shift}
@@ -49,7 +59,12 @@ def lower_binary(ctx: Context, group, out: Quant) -> relax.Expr:
         sign = 1.0 if group.op == "add" else -1.0
         scales = add_multipliers(a.quant.scale / out.scale, sign * b.quant.scale / out.scale)
         return ctx.emit(dialect.Add(**zero_points, **scales, **clamp), a.expr, b.expr, quant=out)
-    return ctx.emit(dialect.Mul(**zero_points, **multiplier(a.quant.scale * b.quant.scale / out.scale), **clamp), a.expr, b.expr, quant=out)
+    return ctx.emit(
+        dialect.Mul(**zero_points, **multiplier(a.quant.scale * b.quant.scale / out.scale), **clamp),
+        a.expr,
+        b.expr,
+        quant=out,
+    )
 
 
 def _reciprocal(const: ConstTensor) -> ConstTensor:

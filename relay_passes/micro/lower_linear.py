@@ -1,9 +1,8 @@
 """Lowering of layers with constant weights and of products of activations.
 
-Difference from the float QDQ form: the accumulator is exact here, while the float form rounds sums; the scale is a float32
-times a float32, kept to 24 bits; ties round up here and to even there. Together at most 1 LSB, where the exact result lies within
-float rounding of a tie.
-"""
+Difference from the float QDQ form: the accumulator is exact here, while the float form rounds sums; the scale is a
+float32 times a float32, kept to 24 bits; ties round up here and to even there. Together at most 1 LSB, where the exact
+result lies within float rounding of a tie."""
 
 from __future__ import annotations
 
@@ -39,14 +38,18 @@ class Weights:
 def quantize_weights(weight: ConstTensor, bias: ConstTensor | None, in_scale: float, in_zp: int = 0) -> Weights:
     """int8 weights per output channel (axis 0) and the bias at ``in_scale * scale``.
 
-    Float weights become symmetric int8 over each channel's largest magnitude, or on the grid they lie on (`structured_scales`). A channel that would overflow int32 because of its bias
-    (its weights are nearly nothing beside it) gets a coarser scale: its weights lose low bits that cannot reach the output.
-    """
+    Float weights become symmetric int8 over each channel's largest magnitude, or on the grid they lie on
+    (`structured_scales`). A channel that would overflow int32 because of its bias (its weights are nearly nothing
+    beside it) gets a coarser scale: its weights lose low bits that cannot reach the output."""
     channels = weight.shape[0]
     if weight.scale is None:
         real = weight.real()
         peak, structured = np.abs(real.reshape(channels, -1)).max(axis=1), structured_scale(real)
-        scale = (np.where(peak > 0, peak / 127, 1.0) if structured is None else structured).astype(np.float32).astype(np.float64)
+        scale = (
+            (np.where(peak > 0, peak / 127, 1.0) if structured is None else structured)
+            .astype(np.float32)
+            .astype(np.float64)
+        )
         ints, zero_point = np.clip(np.rint(real / _spread(scale, real)), -127, 127).astype(np.int64), 0
     else:
         shift = 128 if weight.stored.dtype == np.uint8 else 0
@@ -83,18 +86,25 @@ def _reach(ints: np.ndarray, zero_point: int, in_zp: int) -> np.ndarray:
 
 
 def prove_accumulator(weights: Weights, in_zp: int) -> None:
-    """No input can overflow the int32 accumulator: ``|bias| + sum|w - w_zp| * max|x - in_zp| < 2**31``, else CannotLower."""
+    """No input can overflow the int32 accumulator: ``|bias| + sum|w - w_zp| * max|x - in_zp| < 2**31``, else
+    CannotLower."""
     worst = int((np.abs(weights.bias) + _reach(weights.ints, weights.zero_point, in_zp)).max())
     if worst >= 2**31:
-        raise CannotLower(f"its accumulator can reach {worst}, beyond int32 ({2**31 - 1})", "split the layer along its input channels")
+        raise CannotLower(
+            f"its accumulator can reach {worst}, beyond int32 ({2**31 - 1})", "split the layer along its input channels"
+        )
 
 
-def _prepare(ctx: Context, group, out: Quant, x_quant: Quant, parts) -> tuple[Weights, list[relax.Expr], dict[str, int]]:
+def _prepare(
+    ctx: Context, group, out: Quant, x_quant: Quant, parts
+) -> tuple[Weights, list[relax.Expr], dict[str, int]]:
     """Weights, the bias/mult/shift tensors, and the common scalar fields."""
     weights = quantize_weights(parts.weight, parts.bias, x_quant.scale, x_quant.zero_point)
     prove_accumulator(weights, x_quant.zero_point)
     if weights.rescaled:
-        ctx.notes.append(Note(group.name, f"{weights.rescaled} channels with negligible weights rescaled so that their bias fits"))
+        ctx.notes.append(
+            Note(group.name, f"{weights.rescaled} channels with negligible weights rescaled so that their bias fits")
+        )
     try:
         mult, shift = quantize_multipliers(x_quant.scale * weights.scale / out.scale)
     except ValueError as error:
@@ -104,12 +114,12 @@ def _prepare(ctx: Context, group, out: Quant, x_quant: Quant, parts) -> tuple[We
 
 
 def lower_wide(ctx: Context, group) -> tuple[relax.Expr, np.ndarray, tuple[int, ...]] | None:
-    """A convolution or dense layer whose result nothing quantizes: ``(int32 accumulators, real value of one unit per channel, shape)``.
+    """A convolution or dense layer whose result nothing quantizes: ``(int32 accumulators, real value of one unit per
+    channel, shape)``.
 
-    Logits and box regressions leave the chip so: with 8 bits, 1,000 logits put the best two on one level in 4 (ResNet-18)
-    and 5 (MobileNetV2) of the first 200 images of imagenet_nips17. None for other layers, and for those with
-    a clip. Errors: CannotLower as for the quantized form.
-    """
+    Logits and box regressions leave the chip so: with 8 bits, 1,000 logits put the best two on one level in 4
+    (ResNet-18) and 5 (MobileNetV2) of the first 200 images of imagenet_nips17. None for other layers, and for those
+    with a clip. Errors: CannotLower as for the quantized form."""
     if group.rule not in (linear.Conv2d, linear.Dense):
         return None
     parts = group.rule.parts(ctx.view, group)
@@ -119,7 +129,11 @@ def lower_wide(ctx: Context, group) -> tuple[relax.Expr, np.ndarray, tuple[int, 
     weights = quantize_weights(parts.weight, parts.bias, x.quant.scale, x.quant.zero_point)
     prove_accumulator(weights, x.quant.zero_point)
     units, zp = len(weights.ints), {"in_zp": x.quant.zero_point, "w_zp": weights.zero_point}
-    vectors = [relax.const(weights.bias.astype(np.int32)), relax.const(np.zeros(units, np.int32)), relax.const(np.zeros(units, np.int8))]
+    vectors = [
+        relax.const(weights.bias.astype(np.int32)),
+        relax.const(np.zeros(units, np.int32)),
+        relax.const(np.zeros(units, np.int8)),
+    ]
     unit = x.quant.scale * weights.scale
     if group.rule is linear.Dense:
         rows = int(np.prod(shape[:-1]))
@@ -133,7 +147,12 @@ def lower_wide(ctx: Context, group) -> tuple[relax.Expr, np.ndarray, tuple[int, 
         ints = np.ascontiguousarray(weights.ints[..., 0].transpose(1, 2, 0))
         result = ctx.emit(dialect.DepthwiseConv2dAccumulate(**fields), x.expr, relax.const(ints), *vectors)
     else:
-        result = ctx.emit(dialect.Conv2dAccumulate(groups=groups, **fields), x.expr, relax.const(np.ascontiguousarray(weights.ints)), *vectors)
+        result = ctx.emit(
+            dialect.Conv2dAccumulate(groups=groups, **fields),
+            x.expr,
+            relax.const(np.ascontiguousarray(weights.ints)),
+            *vectors,
+        )
     return result, unit, static_shape(result)
 
 
@@ -161,8 +180,13 @@ def lower_conv2d_transpose(ctx: Context, group, out: Quant) -> relax.Expr:
     parts = linear.Conv2dTranspose.parts(ctx.view, group)
     x, attrs = ctx.value(parts.x), parts.call.attrs
     weights, vectors, fields = _prepare(ctx, group, out, x.quant, parts)
-    op = dialect.Conv2dTranspose(strides=_ints(attrs.strides), padding=_ints(attrs.padding), dilation=_ints(attrs.dilation),
-                                 output_padding=_ints(attrs.output_padding), **fields)
+    op = dialect.Conv2dTranspose(
+        strides=_ints(attrs.strides),
+        padding=_ints(attrs.padding),
+        dilation=_ints(attrs.dilation),
+        output_padding=_ints(attrs.output_padding),
+        **fields,
+    )
     return ctx.emit(op, x.expr, relax.const(np.ascontiguousarray(weights.ints)), *vectors, quant=out)
 
 
@@ -181,7 +205,8 @@ def lower_dense(ctx: Context, group, out: Quant) -> relax.Expr:
 
 
 def reshape(ctx: Context, expr: relax.Expr, shape: tuple[int, ...], quant: Quant) -> relax.Expr:
-    """``expr`` in another shape; itself where it has it. Reshapes of reshapes are one (the skipped one dies if nothing else reads it)."""
+    """``expr`` in another shape; itself where it has it. Reshapes of reshapes are one (the skipped one dies if nothing
+    else reads it)."""
     expr = ctx.reshaped.get(expr, expr)
     if static_shape(expr) == tuple(shape):
         return expr
@@ -195,6 +220,11 @@ def lower_matmul(ctx: Context, group, out: Quant) -> relax.Expr:
     parts = linear.MatMul.parts(ctx.view, group)
     a, b = ctx.value(parts.a), ctx.value(parts.b)
     scale = multiplier(a.quant.scale * b.quant.scale * parts.scale / out.scale)
-    op = dialect.MatMul(transpose_b=parts.transpose_b, a_zp=a.quant.zero_point, b_zp=b.quant.zero_point, **scale,
-                        **clamp_codes(parts.bounds, out))
+    op = dialect.MatMul(
+        transpose_b=parts.transpose_b,
+        a_zp=a.quant.zero_point,
+        b_zp=b.quant.zero_point,
+        **scale,
+        **clamp_codes(parts.bounds, out),
+    )
     return ctx.emit(op, a.expr, b.expr, quant=out)

@@ -20,16 +20,26 @@ def _input(ctx: Context, group, out: Quant) -> relax.Expr:
 
 
 def by_table(ctx: Context, x: relax.Expr, indices: dict[int, list[int]], out: Quant) -> relax.Expr:
-    """``x`` with the elements of each axis in ``indices`` read in that order: resizing tables without interpolation, two neighbouring axes at a time."""
+    """``x`` with the elements of each axis in ``indices`` read in that order: resizing tables without interpolation,
+    two neighbouring axes at a time."""
     axes = sorted(indices)
     while axes:
         shape = static_shape(x)
         first = axes.pop(0)
         pair = [first, axes.pop(0)] if axes and axes[0] == first + 1 else [first]
         end = pair[-1] + 1
-        picture = (math.prod(shape[:first]), shape[first], shape[first + 1] if len(pair) == 2 else 1, math.prod(shape[end:]))
-        tables = [np.array([(i, i, 0) for i in indices[a]], np.int32) for a in pair] + [np.zeros((1, 3), np.int32)] * (2 - len(pair))
-        moved = ctx.emit(dialect.Resize2d(), reshape(ctx, x, picture, out), *(relax.const(t) for t in tables), quant=out)
+        picture = (
+            math.prod(shape[:first]),
+            shape[first],
+            shape[first + 1] if len(pair) == 2 else 1,
+            math.prod(shape[end:]),
+        )
+        tables = [np.array([(i, i, 0) for i in indices[a]], np.int32) for a in pair] + [np.zeros((1, 3), np.int32)] * (
+            2 - len(pair)
+        )
+        moved = ctx.emit(
+            dialect.Resize2d(), reshape(ctx, x, picture, out), *(relax.const(t) for t in tables), quant=out
+        )
         x = reshape(ctx, moved, (*shape[:first], *(len(indices[a]) for a in pair), *shape[end:]), out)
     return x
 
@@ -73,11 +83,15 @@ def lower_slice(ctx: Context, group, out: Quant) -> relax.Expr:
     if any(s < 0 for s in steps):
         parts = enumerate(slices_of(len(shape), shape, axes, begins, ends, steps))
         indices = {a: list(range(shape[a]))[part] for a, part in parts}
-        return by_table(ctx, _input(ctx, group, out), {a: i for a, i in indices.items() if i != list(range(shape[a]))}, out)
+        return by_table(
+            ctx, _input(ctx, group, out), {a: i for a, i in indices.items() if i != list(range(shape[a]))}, out
+        )
     begin, end, strides = [0] * len(shape), list(shape), [1] * len(shape)
     for axis, b, e, s in zip(axes, begins, ends, steps, strict=True):
         begin[axis], end[axis], strides[axis] = slice(b, e, s).indices(shape[axis])
-    return ctx.emit(dialect.Slice(begin=tuple(begin), end=tuple(end), strides=tuple(strides)), _input(ctx, group, out), quant=out)
+    return ctx.emit(
+        dialect.Slice(begin=tuple(begin), end=tuple(end), strides=tuple(strides)), _input(ctx, group, out), quant=out
+    )
 
 
 @lowers(movement.Take)
@@ -85,11 +99,15 @@ def lower_take(ctx: Context, group, out: Quant) -> relax.Expr:
     shape, progression = static_shape(group.inputs[0]), movement.take_slice(ctx.view, group)
     if progression is None:
         axis, indices = movement.take_indices(ctx.view, group)
-        return reshape(ctx, by_table(ctx, _input(ctx, group, out), {axis: indices}, out), static_shape(group.output), out)
+        return reshape(
+            ctx, by_table(ctx, _input(ctx, group, out), {axis: indices}, out), static_shape(group.output), out
+        )
     axis, first, last, stride = progression
     begin, end, strides = [0] * len(shape), list(shape), [1] * len(shape)
     begin[axis], end[axis], strides[axis] = first, last, stride
-    part = ctx.emit(dialect.Slice(begin=tuple(begin), end=tuple(end), strides=tuple(strides)), _input(ctx, group, out), quant=out)
+    part = ctx.emit(
+        dialect.Slice(begin=tuple(begin), end=tuple(end), strides=tuple(strides)), _input(ctx, group, out), quant=out
+    )
     return reshape(ctx, part, static_shape(group.output), out)
 
 
@@ -105,20 +123,24 @@ def lower_split(ctx: Context, group, out: Quant) -> relax.Expr:
         edges = [0, *(int(i) for i in sections), shape[axis]]
     begin, end = [0] * len(shape), list(shape)
     begin[axis], end[axis] = edges[int(part.index)], edges[int(part.index) + 1]
-    return ctx.emit(dialect.Slice(begin=tuple(begin), end=tuple(end), strides=(1,) * len(shape)), _input(ctx, group, out), quant=out)
+    return ctx.emit(
+        dialect.Slice(begin=tuple(begin), end=tuple(end), strides=(1,) * len(shape)), _input(ctx, group, out), quant=out
+    )
 
 
 @lowers(movement.Concat)
 def lower_concat(ctx: Context, group, out: Quant) -> relax.Expr:
-    """Inputs of another scale go through a table first; constants are quantized to the output's scale directly. A stack is a concat of
-    its inputs with one more axis."""
+    """Inputs of another scale go through a table first; constants are quantized to the output's scale directly. A stack
+    is a concat of its inputs with one more axis."""
     call, parts, shape = ctx.view.value[group.root], [], static_shape(group.output)
     axis = int(call.attrs.axis) % len(shape) if call.attrs.axis is not None else 0
     for field in ctx.view.fields(call.args[0]):
         const = ctx.view.const(field)
-        parts.append(relax.const(out.codes(const.real()), "int8") if const is not None else ctx.requantize(ctx.value(field), out))
+        parts.append(
+            relax.const(out.codes(const.real()), "int8") if const is not None else ctx.requantize(ctx.value(field), out)
+        )
     if group.op == "stack":
-        parts = [reshape(ctx, part, (*shape[:axis], 1, *shape[axis + 1:]), out) for part in parts]
+        parts = [reshape(ctx, part, (*shape[:axis], 1, *shape[axis + 1 :]), out) for part in parts]
     return ctx.emit(dialect.Concat(axis=axis), *parts, quant=out)
 
 
@@ -127,8 +149,16 @@ def lower_pad(ctx: Context, group, out: Quant) -> relax.Expr:
     attrs = ctx.view.value[group.root].attrs
     mode = movement.PAD_INDICES.get(str(attrs.pad_mode))
     if mode is not None:
-        width = [(int(attrs.pad_width[2 * a]), int(attrs.pad_width[2 * a + 1])) for a in range(len(attrs.pad_width) // 2)]
-        indices = {a: np.pad(np.arange(n), w, mode=mode).tolist() for a, (n, w) in enumerate(zip(static_shape(group.inputs[0]), width)) if any(w)}
+        width = [
+            (int(attrs.pad_width[2 * a]), int(attrs.pad_width[2 * a + 1])) for a in range(len(attrs.pad_width) // 2)
+        ]
+        indices = {
+            a: np.pad(np.arange(n), w, mode=mode).tolist()
+            for a, (n, w) in enumerate(zip(static_shape(group.inputs[0]), width))
+            if any(w)
+        }
         return by_table(ctx, _input(ctx, group, out), indices, out)
     value = int(out.codes(np.float64(float(attrs.pad_value))))
-    return ctx.emit(dialect.Pad(pad_width=tuple(int(w) for w in attrs.pad_width), value=value), _input(ctx, group, out), quant=out)
+    return ctx.emit(
+        dialect.Pad(pad_width=tuple(int(w) for w in attrs.pad_width), value=value), _input(ctx, group, out), quant=out
+    )

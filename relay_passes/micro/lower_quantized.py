@@ -1,9 +1,8 @@
 """QDQ Relax to the integer dialect: every group between dequantize and quantize becomes ``relax.ergo.*`` operators.
 
-Against the float QDQ form (ONNX semantics) every operator's result differs by at most 1 LSB, and only near a rounding tie: the
-chip rounds half up in exact integers, ONNX half to even in float32. Data movement, extrema and tables are exact (see the notes in
-lower_linear, lower_elementwise, lower_spatial).
-"""
+Against the float QDQ form (ONNX semantics) every operator's result differs by at most 1 LSB, and only near a rounding
+tie: the chip rounds half up in exact integers, ONNX half to even in float32. Data movement, extrema and tables are
+exact (see the notes in lower_linear, lower_elementwise, lower_spatial)."""
 
 from __future__ import annotations
 
@@ -14,12 +13,25 @@ import numpy as np
 import tvm
 from tvm import relax
 
-from tvm_ergo.relay_passes.micro import lower_movement, lower_spatial  # noqa: F401  (their import registers lowering rules)
-from tvm_ergo.relay_passes.micro import lower_elementwise, lower_linear  # noqa: F401
+from tvm_ergo.relay_passes.micro import lower_elementwise, lower_linear, lower_movement, lower_spatial  # noqa: F401  (their import registers lowering rules)  # noqa: F401
 from tvm_ergo.relay_passes.micro.float_parts import parts_of, why_in_float
 from tvm_ergo.relay_passes.micro.lower_assign import Assignment
-from tvm_ergo.relay_passes.micro.lower_context import (LOWERINGS, NEEDS_INT8, NEEDS_QUANTIZATION, CannotLower, Context, HostFallback, Note, Quant,
-                                                       Value, host_fallbacks, kept_in_float, lowering_notes, scale_of, write_records)
+from tvm_ergo.relay_passes.micro.lower_context import (
+    LOWERINGS,
+    NEEDS_INT8,
+    NEEDS_QUANTIZATION,
+    CannotLower,
+    Context,
+    HostFallback,
+    Note,
+    Quant,
+    Value,
+    host_fallbacks,
+    kept_in_float,
+    lowering_notes,
+    scale_of,
+    write_records,
+)
 from tvm_ergo.relay_passes.micro.split_quantizers import SplitQuantizers
 from tvm_ergo.relay_passes.relax_utils import CALIBRATED_ATTR
 from tvm_ergo.relay_passes.support.groups import analyse
@@ -27,10 +39,23 @@ from tvm_ergo.relay_passes.support.ports import port_conversions
 from tvm_ergo.relay_passes.support.rule import Group
 from tvm_ergo.relay_passes.support.view import dtype_of, static_shape
 
-__all__ = ["HostFallback", "LowerQuantized", "Note", "OutputQuant", "host_fallbacks", "lower_quantized", "lowering_notes"]
+__all__ = [
+    "HostFallback",
+    "LowerQuantized",
+    "Note",
+    "OutputQuant",
+    "host_fallbacks",
+    "lower_quantized",
+    "lowering_notes",
+]
 
 IN_FLOAT_BESIDE = "what it reads or feeds stays on the host CPU: it is on the chip where that is"
-SILENT = ("quantize", "dequantize", "split", "shape_of")  # edges of the quantized network, and what has no values of its own
+SILENT = (
+    "quantize",
+    "dequantize",
+    "split",
+    "shape_of",
+)  # edges of the quantized network, and what has no values of its own
 FROM_UINT8 = (np.arange(256) - 128).astype(np.int8)
 TO_UINT8 = np.arange(256).astype(np.uint8)
 
@@ -49,13 +74,15 @@ class OutputQuant:
 class LowerQuantized:
     """Rewrites the QDQ function ``main`` in the integer dialect.
 
-    In: normal form with quantize/dequantize (macro.LiftIntegers has run: no operators on int8 tensors). Out: the
-    same inputs and outputs; each group whose inputs are quantized and whose result is
-    quantized is ``relax.ergo`` calls on int8; a convolution or dense layer that is read in float leaves the chip as int32 accumulators; quantize of float inputs, dequantize of float outputs, and what the chip cannot do stay
-    on the host as they were. uint8 activations are int8 (minus 128) inside. The host's part, with reasons, is ``host_fallbacks(mod)``;
-    knowingly changed numbers are ``lowering_notes(mod)``.
+    In: normal form with quantize/dequantize (macro.LiftIntegers has run: no operators on int8 tensors). Out: the same
+    inputs and outputs; each group whose inputs are quantized and whose result is quantized is ``relax.ergo`` calls on
+    int8; a convolution or dense layer that is read in float leaves the chip as int32 accumulators; quantize of float
+    inputs, dequantize of float outputs, and what the chip cannot do stay on the host as they were. uint8 activations
+    are int8 (minus 128) inside. The host's part, with reasons, is ``host_fallbacks(mod)``; knowingly changed numbers
+    are ``lowering_notes(mod)``.
 
-    outputs : quantizations for float tensors that the model does not quantize (logits straight behind the last layer): with one the layer
+    outputs : quantizations for float tensors that the model does not quantize (logits straight behind the last layer):
+    with one the layer
         runs on the chip, without it on the host, listed.
     """
 
@@ -67,7 +94,9 @@ class LowerQuantized:
         return tvm.IRModule({**others, mod.get_global_var("main"): func}, attrs=mod.attrs)
 
 
-def lower_quantized(mod: tvm.IRModule, outputs: tuple[OutputQuant, ...] = ()) -> tuple[tvm.IRModule, list[HostFallback]]:
+def lower_quantized(
+    mod: tvm.IRModule, outputs: tuple[OutputQuant, ...] = ()
+) -> tuple[tvm.IRModule, list[HostFallback]]:
     """The lowered module and what it leaves on the host."""
     lowered = LowerQuantized(outputs)(mod)
     return lowered, host_fallbacks(lowered)
@@ -75,7 +104,8 @@ def lower_quantized(mod: tvm.IRModule, outputs: tuple[OutputQuant, ...] = ()) ->
 
 @dataclass
 class _Lowering:
-    """One run over one function. ``host`` maps source variables to the host's form, ``ints`` integer variables to int8 tensors."""
+    """One run over one function. ``host`` maps source variables to the host's form, ``ints`` integer variables to int8
+    tensors."""
 
     func: relax.Function
     outputs: tuple[OutputQuant, ...]
@@ -88,16 +118,24 @@ class _Lowering:
         self.analysis = analyse(self.func)
         self.view = self.analysis.view
         self.assigned = Assignment(self.analysis, {o.tensor: Quant(o.scale, o.zero_point) for o in self.outputs})
-        self.calibrated = json.loads(str(self.func.attrs[CALIBRATED_ATTR])) if self.func.attrs is not None and CALIBRATED_ATTR in self.func.attrs else None
+        self.calibrated = (
+            json.loads(str(self.func.attrs[CALIBRATED_ATTR]))
+            if self.func.attrs is not None and CALIBRATED_ATTR in self.func.attrs
+            else None
+        )
         self.kept, self.parts = kept_in_float(self.func), parts_of(self.func)
         self.builder = relax.BlockBuilder()
         self.ctx = Context(self.view, self.builder)
         self.group_at = {g.output: g for g in self.analysis.groups}
         self.inner = {m for g in self.analysis.groups for m in g.members} - set(self.group_at)
-        self.told: dict[relax.Var, tuple[str, str]] = {m: (r.reason, r.remedy) for r in self.analysis.refused for m in r.members}
+        self.told: dict[relax.Var, tuple[str, str]] = {
+            m: (r.reason, r.remedy) for r in self.analysis.refused for m in r.members
+        }
 
     def run(self) -> relax.Function:
-        with self.builder.function("main", list(self.func.params), attrs=dict(self.func.attrs) if self.func.attrs else None):
+        with self.builder.function(
+            "main", list(self.func.params), attrs=dict(self.func.attrs) if self.func.attrs else None
+        ):
             self.host = {p: p for p in self.func.params}
             with self.builder.dataflow():
                 for var in self.view.order:
@@ -105,7 +143,9 @@ class _Lowering:
                 result = self.builder.emit_output(self._map(self.view.func.body.body))
             self.builder.emit_func_output(result)
         self._report()
-        return write_records(relax.analysis.remove_all_unused(self.builder.get()["main"]), self.fallbacks, self.ctx.notes)
+        return write_records(
+            relax.analysis.remove_all_unused(self.builder.get()["main"]), self.fallbacks, self.ctx.notes
+        )
 
     def _binding(self, var: relax.Var) -> None:
         """Lower the group that ends here; hand int8 tensors on; compute the rest on the host."""
@@ -129,9 +169,13 @@ class _Lowering:
         call = self.view.value[var]
         dtype = str(call.attrs.out_dtype) if op == "quantize" else dtype_of(call.args[0])
         if dtype in ("int8", "uint8"):
-            self.fallbacks.append(HostFallback(str(var.name), op, "it has more than one scale", "quantize activations per tensor"))
+            self.fallbacks.append(
+                HostFallback(str(var.name), op, "it has more than one scale", "quantize activations per tensor")
+            )
         else:
-            self.fallbacks.append(HostFallback(str(var.name), op, f"it is {dtype}, and activations on the chip are int8", NEEDS_INT8))
+            self.fallbacks.append(
+                HostFallback(str(var.name), op, f"it is {dtype}, and activations on the chip are int8", NEEDS_INT8)
+            )
 
     def _alias(self, var: relax.Var, source: relax.Var) -> None:
         for table in (self.ctx.int8, self.ints):
@@ -154,7 +198,11 @@ class _Lowering:
             self.ctx.group = group
             self.ctx.int8[group.output] = Value(LOWERINGS[group.rule](self.ctx, group, out), out)
         except CannotLower as problem:
-            remedy = IN_FLOAT_BESIDE if problem.remedy == NEEDS_QUANTIZATION and self.calibrated is not None else problem.remedy
+            remedy = (
+                IN_FLOAT_BESIDE
+                if problem.remedy == NEEDS_QUANTIZATION and self.calibrated is not None
+                else problem.remedy
+            )
             self.fallbacks.append(HostFallback(group.name, group.op, problem.reason, remedy))
             self.told.update({m: (problem.reason, remedy) for m in group.members})
             for member in group.members:
@@ -163,15 +211,21 @@ class _Lowering:
             self.ctx.group = None
 
     def _why_in_float(self, group: Group) -> tuple[str, str]:
-        """Reason and remedy for a group whose result is not quantized. What calibration left in float needs another word than a file that lacks quantizers."""
+        """Reason and remedy for a group whose result is not quantized. What calibration left in float needs another
+        word than a file that lacks quantizers."""
         reason = self.assigned.why.get(group.output, "its result is not quantized")
         if self.calibrated is None:
             return reason, NEEDS_INT8 if group.output in self.assigned.wide else NEEDS_QUANTIZATION
         if group.output.name in self.calibrated["tail"]:
-            return ("the ranges of what it joins, or of what such a join reads, differ so much that on one scale of 8 bits the smaller would be lost",
-                    "none needed: it moves results behind the last arithmetic, and costs no accuracy")
+            return (
+                "the ranges of what it joins, or of what such a join reads, differ so much that on one scale of 8 bits the smaller would be lost",
+                "none needed: it moves results behind the last arithmetic, and costs no accuracy",
+            )
         if group.carries_quantization:
-            return f"{reason}; it moves a result that leaves the chip in more than 8 bits", "none needed: it costs no arithmetic, and no accuracy"
+            return (
+                f"{reason}; it moves a result that leaves the chip in more than 8 bits",
+                "none needed: it costs no arithmetic, and no accuracy",
+            )
         return reason, IN_FLOAT_BESIDE
 
     def _lower_wide(self, group: Group) -> bool:
@@ -185,18 +239,27 @@ class _Lowering:
         accumulators, unit, shape = wide
         name = str(group.output.name)
         real = self.builder.emit(relax.op.astype(accumulators, "float32"), name_hint=f"{name}_accumulators")
-        real = self.builder.emit(relax.op.multiply(real, relax.const(unit.astype(np.float32))), name_hint=f"{name}_real")
-        self.host[group.output] = real if static_shape(real) == tuple(shape) else self.builder.emit(relax.op.reshape(real, shape), name_hint=name)
+        real = self.builder.emit(
+            relax.op.multiply(real, relax.const(unit.astype(np.float32))), name_hint=f"{name}_real"
+        )
+        self.host[group.output] = (
+            real
+            if static_shape(real) == tuple(shape)
+            else self.builder.emit(relax.op.reshape(real, shape), name_hint=name)
+        )
         return True
 
     def _quantize_source(self, source: relax.Var, group: Group) -> None:
-        """A host tensor that the chip only moves before it is quantized: quantize it first, anew for every quantization."""
+        """A host tensor that the chip only moves before it is quantized: quantize it first, anew for every
+        quantization."""
         quant = self.assigned.from_host.get((source, group))
         if quant is not None and (source not in self.ctx.int8 or self.ctx.int8[source].quant != quant):
             self.ctx.int8[source] = Value(self._host_quantize(self._on_host(source), quant, str(source.name)), quant)
 
     def _host_quantize(self, real: relax.Expr, quant: Quant, name: str) -> relax.Expr:
-        call = relax.op.quantize(real, relax.const(np.float32(quant.scale)), relax.const(np.int8(quant.zero_point)), out_dtype="int8")
+        call = relax.op.quantize(
+            real, relax.const(np.float32(quant.scale)), relax.const(np.int8(quant.zero_point)), out_dtype="int8"
+        )
         return self.builder.emit(call, name_hint=f"{name}_int8")
 
     def _quantize(self, var: relax.Var) -> None:
@@ -229,7 +292,11 @@ class _Lowering:
             scale, zero_point = relax.const(np.float32(value.quant.scale)), relax.const(np.int8(value.quant.zero_point))
             return self.builder.emit(relax.op.dequantize(value.expr, scale, zero_point), name_hint=name)
         if var in self.ints:
-            return self.ctx.table(self.ints[var], TO_UINT8, None, f"{name}_to_uint8") if dtype_of(var) == "uint8" else self.ints[var]
+            return (
+                self.ctx.table(self.ints[var], TO_UINT8, None, f"{name}_to_uint8")
+                if dtype_of(var) == "uint8"
+                else self.ints[var]
+            )
         self.computed.append(var)
         return self.builder.emit(self._map(self.view.value[var]), name_hint=name)
 
@@ -245,16 +312,29 @@ class _Lowering:
         return expr
 
     def _report(self) -> None:
-        """Refusals of the support rules, the fallbacks of this run, and every other operator that the host runs, in the order of the network."""
+        """Refusals of the support rules, the fallbacks of this run, and every other operator that the host runs, in the
+        order of the network."""
         names = {str(v.name): i for i, v in enumerate(self.view.order)}
         ports = port_conversions(self.view)
         at_ports = {str(v.name) for v in ports}
-        refused = [HostFallback(r.node, r.op, r.reason, r.remedy) for r in self.analysis.refused if not (r.node in at_ports and ports.issuperset(r.members))]
+        refused = [
+            HostFallback(r.node, r.op, r.reason, r.remedy)
+            for r in self.analysis.refused
+            if not (r.node in at_ports and ports.issuperset(r.members))
+        ]
         self.fallbacks = [f for f in self.fallbacks if f.node not in at_ports]
         listed = {(f.node, f.op) for f in (*refused, *self.fallbacks)}
         for var in self.computed:
             op, name = self.view.op(var).removeprefix("relax."), str(var.name)
-            if var in ports or not self.view.op(var).startswith("relax.") or op in SILENT or (name, op) in listed or (name.removesuffix(f"_{op.rpartition('.')[2]}"), op) in listed:
+            if (
+                var in ports
+                or not self.view.op(var).startswith("relax.")
+                or op in SILENT
+                or (name, op) in listed
+                or (name.removesuffix(f"_{op.rpartition('.')[2]}"), op) in listed
+            ):
                 continue
-            self.fallbacks.append(HostFallback(name, op, *self.told.get(var, ("it works on a tensor in float", IN_FLOAT_BESIDE))))
+            self.fallbacks.append(
+                HostFallback(name, op, *self.told.get(var, ("it works on a tensor in float", IN_FLOAT_BESIDE)))
+            )
         self.fallbacks = sorted(self.fallbacks + refused, key=lambda f: names.get(f.node, len(names)))

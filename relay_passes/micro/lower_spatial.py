@@ -1,8 +1,7 @@
 """Lowering of poolings, reductions, softmax and resizing.
 
-Extrema are exact. Averages and sums differ from the float QDQ form by at most 1 LSB (ties). Softmax's exponentials carry 22
-bits: at most 1 LSB. Interpolation weights carry 11 bits: at most 1 LSB.
-"""
+Extrema are exact. Averages and sums differ from the float QDQ form by at most 1 LSB (ties). Softmax's exponentials
+carry 22 bits: at most 1 LSB. Interpolation weights carry 11 bits: at most 1 LSB."""
 
 from __future__ import annotations
 
@@ -12,7 +11,14 @@ import numpy as np
 from tvm import relax
 
 from tvm_ergo.relay_passes import dialect
-from tvm_ergo.relay_passes.micro.lower_context import Context, Quant, clamp_codes, dividing_multiplier, lowers, multiplier
+from tvm_ergo.relay_passes.micro.lower_context import (
+    Context,
+    Quant,
+    clamp_codes,
+    dividing_multiplier,
+    lowers,
+    multiplier,
+)
 from tvm_ergo.relay_passes.micro.lower_linear import reshape
 from tvm_ergo.relay_passes.support import spatial
 from tvm_ergo.relay_passes.support.epilogue import bounds_of
@@ -29,8 +35,11 @@ def _window(ctx: Context, group) -> dict[str, tuple[int, ...]]:
     attrs = ctx.view.value[group.root].attrs
     below, right = spatial.ceil_padding(static_shape(group.inputs[0]), static_shape(group.root), attrs)
     top, left, bottom, last = (int(p) for p in attrs.padding)
-    return {"pool": tuple(int(v) for v in attrs.pool_size), "strides": tuple(int(v) for v in attrs.strides),
-            "padding": (top, left, bottom + below, last + right)}
+    return {
+        "pool": tuple(int(v) for v in attrs.pool_size),
+        "strides": tuple(int(v) for v in attrs.strides),
+        "padding": (top, left, bottom + below, last + right),
+    }
 
 
 @lowers(spatial.MaxPool2d)
@@ -49,8 +58,13 @@ def lower_avg_pool(ctx: Context, group, out: Quant) -> relax.Expr:
 def _average(ctx: Context, group, out: Quant, window: dict, include_pad: bool) -> relax.Expr:
     x = ctx.value(group.inputs[0])
     scale = dividing_multiplier(x.quant.scale / out.scale, math.prod(window["pool"]))
-    op = dialect.AvgPool2d(**window, count_include_pad=include_pad, in_zp=x.quant.zero_point, **scale,
-                           **clamp_codes(bounds_of(ctx.view, group.members), out))
+    op = dialect.AvgPool2d(
+        **window,
+        count_include_pad=include_pad,
+        in_zp=x.quant.zero_point,
+        **scale,
+        **clamp_codes(bounds_of(ctx.view, group.members), out),
+    )
     return ctx.emit(op, x.expr, quant=out)
 
 
@@ -74,8 +88,13 @@ def lower_reduce_sum(ctx: Context, group, out: Quant) -> relax.Expr:
 def _reduce_sum(ctx: Context, group, out: Quant, axes, keepdims: bool, count: int) -> relax.Expr:
     """``count`` divides the sum: it is folded into the multiplier."""
     x = ctx.value(group.inputs[0])
-    op = dialect.ReduceSum(axes=axes, keepdims=keepdims, in_zp=x.quant.zero_point, **multiplier(x.quant.scale / out.scale / count),
-                           **clamp_codes(bounds_of(ctx.view, group.members), out))
+    op = dialect.ReduceSum(
+        axes=axes,
+        keepdims=keepdims,
+        in_zp=x.quant.zero_point,
+        **multiplier(x.quant.scale / out.scale / count),
+        **clamp_codes(bounds_of(ctx.view, group.members), out),
+    )
     return ctx.emit(op, x.expr, quant=out)
 
 
@@ -91,7 +110,9 @@ def lower_reduce_extreme(ctx: Context, group, out: Quant) -> relax.Expr:
 def lower_softmax(ctx: Context, group, out: Quant) -> relax.Expr:
     x, length = ctx.value(group.inputs[0]), static_shape(group.root)[-1]
     lut = np.rint(2.0**EXP_BITS * np.exp(-x.quant.scale * np.arange(256))).astype(np.int32)
-    return ctx.emit(dialect.Softmax(**dividing_multiplier(1.0 / out.scale, length << EXP_BITS)), x.expr, relax.const(lut), quant=out)
+    return ctx.emit(
+        dialect.Softmax(**dividing_multiplier(1.0 / out.scale, length << EXP_BITS)), x.expr, relax.const(lut), quant=out
+    )
 
 
 @lowers(spatial.Resize2d)
@@ -126,8 +147,13 @@ def resize_table(size: int, out_size: int, mode: str, method: str, rounding: str
         weight = np.rint((at - low) * RESIZE_WEIGHT)
         pair = np.clip(np.stack([low, low + 1]), 0, size - 1)
         return np.stack([*pair, weight], axis=1).astype(np.int32)
-    nearest = {"round": lambda: np.rint(at), "round_prefer_floor": lambda: np.ceil(at - 0.5),
-               "round_prefer_ceil": lambda: np.floor(at + 0.5), "ceil": lambda: np.ceil(at - _EDGE), "floor": lambda: np.floor(at + _EDGE)}
+    nearest = {
+        "round": lambda: np.rint(at),
+        "round_prefer_floor": lambda: np.ceil(at - 0.5),
+        "round_prefer_ceil": lambda: np.floor(at + 0.5),
+        "ceil": lambda: np.ceil(at - _EDGE),
+        "floor": lambda: np.floor(at + _EDGE),
+    }
     default = "round" if mode == "align_corners" else "floor"
     index = np.clip(nearest[rounding or default](), 0, size - 1)
     return np.stack([index, index, np.zeros_like(index)], axis=1).astype(np.int32)

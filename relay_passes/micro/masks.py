@@ -1,4 +1,5 @@
-"""What masks can become though no calibration sample pads: intervals of the operators between inputs and the sum before a softmax."""
+"""What masks can become though no calibration sample pads: intervals of the operators between inputs and the sum before
+a softmax."""
 
 from __future__ import annotations
 
@@ -7,31 +8,71 @@ import math
 import numpy as np
 import tvm
 
-from tvm_ergo.relay_passes.micro.needs import MOVES, Interval, Needs, Seen, values_of
+from tvm_ergo.relay_passes.micro.needs import MOVES, Interval, Needs, Seen
 from tvm_ergo.relay_passes.micro.observe import Range
-from tvm_ergo.relay_passes.relax_utils import (Constant, Expr, Tuple, TupleGetItem, Var, array_of, bindings_of, is_tensor, main_of, op_name,
-                                               variables_in)
+from tvm_ergo.relay_passes.relax_utils import (
+    Constant,
+    Expr,
+    Tuple,
+    TupleGetItem,
+    Var,
+    array_of,
+    bindings_of,
+    is_tensor,
+    main_of,
+    op_name,
+    variables_in,
+)
 
 BITS = Interval(0.0, 1.0)
 LEAST = float(np.finfo(np.float32).min)
-_TRUTH = frozenset(f"relax.{n}" for n in ("equal", "not_equal", "less", "less_equal", "greater", "greater_equal", "logical_not", "logical_and", "logical_or",
-                                           "logical_xor", "isnan", "isinf", "isfinite"))
+_TRUTH = frozenset(
+    f"relax.{n}"
+    for n in (
+        "equal",
+        "not_equal",
+        "less",
+        "less_equal",
+        "greater",
+        "greater_equal",
+        "logical_not",
+        "logical_and",
+        "logical_or",
+        "logical_xor",
+        "isnan",
+        "isinf",
+        "isfinite",
+    )
+)
 _MASKING = frozenset(f"relax.{n}" for n in ("add", "subtract", "where"))
-_ENDS = {"relax.add": np.add, "relax.subtract": np.subtract, "relax.multiply": np.multiply, "relax.maximum": np.maximum, "relax.minimum": np.minimum,
-         "relax.negative": np.negative, "relax.log": np.log, "relax.exp": np.exp, "relax.nn.relu": lambda x: np.maximum(x, 0), "relax.sign": np.sign}
+_ENDS = {
+    "relax.add": np.add,
+    "relax.subtract": np.subtract,
+    "relax.multiply": np.multiply,
+    "relax.maximum": np.maximum,
+    "relax.minimum": np.minimum,
+    "relax.negative": np.negative,
+    "relax.log": np.log,
+    "relax.exp": np.exp,
+    "relax.nn.relu": lambda x: np.maximum(x, 0),
+    "relax.sign": np.sign,
+}
 """Operators whose extremes over a box lie at its corners (a product's, a monotone function's)."""
 
 
 class Masks:
-    """``cone[v]``: what a tensor can hold that is computed from inputs and constants alone, elementwise. ``leads``: those of them that can take
-    entries out of a softmax, or that hang on an input of zeros and ones. ``masked``: tensors that such a tensor is added to, up to the softmax.
-    ``required[name]``: the range that leads and masked tensors have to span, whatever was seen."""
+    """``cone[v]``: what a tensor can hold that is computed from inputs and constants alone, elementwise. ``leads``:
+    those of them that can take entries out of a softmax, or that hang on an input of zeros and ones. ``masked``:
+    tensors that such a tensor is added to, up to the softmax. ``required[name]``: the range that leads and masked
+    tensors have to span, whatever was seen."""
 
     def __init__(self, mod: tvm.IRModule, seen: Seen, needs: Needs):
         self.seen, self.needs, self.func = seen, needs, main_of(mod)
         self.value = dict(bindings_of(self.func))
         self.cone: dict[Var, Interval] = {p: self._input(p) for p in self.func.params if is_tensor(p)}
-        self.span: dict[Var, Interval] = {}  # of masked tensors: of what was seen of the scores, and the cone of the mask
+        self.span: dict[
+            Var, Interval
+        ] = {}  # of masked tensors: of what was seen of the scores, and the cone of the mask
         self.leads: set[Var] = set()
         self.bits = {p for p in self.cone if p.name not in seen.beyond_bits}
         for var, value in self.value.items():
@@ -45,9 +86,16 @@ class Masks:
         self.required = {v.name: r for v in (*self.masked, *self.leads) if (r := self._range(v)) is not None}
 
     def _input(self, param: Var) -> Interval:
-        """What was seen and 0; inputs of zeros and ones can always be both, and one of zeros that is added to scores is a mask of which nothing was seen."""
+        """What was seen and 0; inputs of zeros and ones can always be both, and one of zeros that is added to scores is
+        a mask of which nothing was seen."""
         found, need = Interval(0.0, 0.0).hull(self.seen.interval.get(param.name)), self.needs[param]
-        if found.width == 0 and param.name in self.seen.interval and str(param.ty.dtype) == "float32" and math.isfinite(need.lo) and math.isinf(need.hi):
+        if (
+            found.width == 0
+            and param.name in self.seen.interval
+            and str(param.ty.dtype) == "float32"
+            and math.isfinite(need.lo)
+            and math.isinf(need.hi)
+        ):
             return Interval(LEAST, 0.0)
         return found if param.name in self.seen.beyond_bits else BITS
 
@@ -55,10 +103,18 @@ class Masks:
         """The interval of an operand; None where it is no mask."""
         if isinstance(expr, Constant):
             array = array_of(expr)
-            return Interval(float(array.min()), float(array.max())) if array.size and array.dtype.kind in "fiub" and not np.isnan(array).any() else None
+            return (
+                Interval(float(array.min()), float(array.max()))
+                if array.size and array.dtype.kind in "fiub" and not np.isnan(array).any()
+                else None
+            )
         if isinstance(expr, Tuple):
             parts = [self.of(f) for f in expr.fields]
-            return None if not parts or any(p is None for p in parts) else Interval(min(p.lo for p in parts), max(p.hi for p in parts))
+            return (
+                None
+                if not parts or any(p is None for p in parts)
+                else Interval(min(p.lo for p in parts), max(p.hi for p in parts))
+            )
         return self.cone.get(expr) if isinstance(expr, Var) else None
 
     def _through(self, value: Expr) -> Interval | None:
@@ -72,7 +128,11 @@ class Masks:
             return BITS if all(self.of(a) is not None for a in value.args) else None
         if name == "relax.astype" or name in MOVES:
             inside = self.of(value.args[0])
-            return inside if name != "relax.nn.pad" or inside is None else inside.hull(Interval(float(value.attrs.pad_value), float(value.attrs.pad_value)))
+            return (
+                inside
+                if name != "relax.nn.pad" or inside is None
+                else inside.hull(Interval(float(value.attrs.pad_value), float(value.attrs.pad_value)))
+            )
         if name == "relax.where":
             a, b = self.of(value.args[1]), self.of(value.args[2])
             return a.hull(b) if a is not None and b is not None and self.of(value.args[0]) is not None else None
@@ -83,7 +143,10 @@ class Masks:
         if any(o is None for o in operands):
             return None
         with np.errstate(all="ignore"):
-            corners = [_ENDS[name](*point) for point in np.array(np.meshgrid(*[(o.lo, o.hi) for o in operands])).reshape(len(operands), -1).T]
+            corners = [
+                _ENDS[name](*point)
+                for point in np.array(np.meshgrid(*[(o.lo, o.hi) for o in operands])).reshape(len(operands), -1).T
+            ]
         return Interval(float(min(corners)), float(max(corners)))
 
     @property
@@ -108,10 +171,15 @@ class Masks:
 
     def _spanned(self, var: Var, value: Expr) -> Interval | None:
         """What a masked tensor can hold: its operands' spans, cones, or what was seen of them."""
+
         def of(expr):
             if isinstance(expr, Tuple):
                 parts = [of(f) for f in expr.fields]
-                return None if not parts or any(p is None for p in parts) else Interval(min(p.lo for p in parts), max(p.hi for p in parts))
+                return (
+                    None
+                    if not parts or any(p is None for p in parts)
+                    else Interval(min(p.lo for p in parts), max(p.hi for p in parts))
+                )
             return self.span.get(expr) or self.of(expr) or self.seen.interval.get(getattr(expr, "name", ""))
 
         name, seen = op_name(value), self.seen.interval.get(var.name)
@@ -133,8 +201,12 @@ class Masks:
                 continue
             self.leads.add(one)
             value = self.value.get(one)
-            stack += [v for a in getattr(value, "args", [value] if isinstance(value, Var) else []) for v in
-                      (a.fields if isinstance(a, Tuple) else [a]) if isinstance(v, Var)]
+            stack += [
+                v
+                for a in getattr(value, "args", [value] if isinstance(value, Var) else [])
+                for v in (a.fields if isinstance(a, Tuple) else [a])
+                if isinstance(v, Var)
+            ]
 
     def _range(self, var: Var) -> Range | None:
         """What matters of all that the tensor can hold, where that is finite."""

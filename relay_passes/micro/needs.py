@@ -1,7 +1,7 @@
 """Which interval of a tensor's values can matter, worked out backwards from the operators that bound them.
 
-Everywhere "cannot matter" means: moved to the nearer end of the interval, a value changes no entry of the bounding operator's output by half a step of 8 bits.
-"""
+Everywhere "cannot matter" means: moved to the nearer end of the interval, a value changes no entry of the bounding
+operator's output by half a step of 8 bits."""
 
 from __future__ import annotations
 
@@ -11,15 +11,49 @@ from dataclasses import dataclass, field
 import numpy as np
 import tvm
 
-from tvm_ergo.relay_passes.relax_utils import (Constant, Expr, Tuple, TupleGetItem, Var, array_of, bindings_of, body_of, dtype_of, is_tensor, main_of,
-                                               op_name, shape_of, variables_in)
+from tvm_ergo.relay_passes.relax_utils import (
+    Constant,
+    Expr,
+    Tuple,
+    TupleGetItem,
+    Var,
+    array_of,
+    bindings_of,
+    body_of,
+    dtype_of,
+    is_tensor,
+    main_of,
+    op_name,
+    shape_of,
+    variables_in,
+)
 
 HALF_STEPS = 512.0  # half a step of an output of 0 to 1 in 8 bits is 1/512
 SIGMOID, TANH = 8.0, 4.5  # sigmoid(-8) is 1/2981, 1 - tanh(4.5) 1/4052
-FAR = 100.0  # rows of a softmax whose maximum lies so far below all others (and ten times their spread) are masked whole
+FAR = (
+    100.0  # rows of a softmax whose maximum lies so far below all others (and ten times their spread) are masked whole
+)
 
-MOVES = frozenset(f"relax.{n}" for n in ("reshape", "permute_dims", "broadcast_to", "strided_slice", "concat", "split", "stack", "take", "nn.pad",
-                                          "nn.max_pool2d", "expand_dims", "squeeze", "flatten", "nn.pixel_shuffle", "gather_elements"))
+MOVES = frozenset(
+    f"relax.{n}"
+    for n in (
+        "reshape",
+        "permute_dims",
+        "broadcast_to",
+        "strided_slice",
+        "concat",
+        "split",
+        "stack",
+        "take",
+        "nn.pad",
+        "nn.max_pool2d",
+        "expand_dims",
+        "squeeze",
+        "flatten",
+        "nn.pixel_shuffle",
+        "gather_elements",
+    )
+)
 """Operators whose outputs are values of their first operand (or a pad value)."""
 
 
@@ -38,15 +72,15 @@ class Interval:
     def width(self) -> float:
         return max(self.hi - self.lo, 0.0)
 
-    def hull(self, other: "Interval | None") -> "Interval":
+    def hull(self, other: Interval | None) -> Interval:
         return self if other is None else Interval(min(self.lo, other.lo), max(self.hi, other.hi))
 
-    def meet(self, other: "Interval") -> "Interval":
+    def meet(self, other: Interval) -> Interval:
         """What lies in both; where nothing does, the end of the other that is nearer."""
         lo = min(max(self.lo, other.lo), other.hi)
         return Interval(lo, max(min(self.hi, other.hi), lo))
 
-    def holds(self, other: "Interval") -> bool:
+    def holds(self, other: Interval) -> bool:
         return self.lo <= other.lo and other.hi <= self.hi
 
 
@@ -60,15 +94,19 @@ def values_of(array: np.ndarray) -> Interval | None:
 
 
 class Seen:
-    """An observer for `Interpreter.run`: finite extremes, whether there were infinities, whether all values were 0 or 1, and maxima of softmax rows."""
+    """An observer for `Interpreter.run`: finite extremes, whether there were infinities, whether all values were 0 or
+    1, and maxima of softmax rows."""
 
     def __init__(self, mod: tvm.IRModule):
         self.interval: dict[str, Interval] = {}
         self.infinite: set[str] = set()
         self.beyond_bits: set[str] = set()
         self.rows: dict[str, list[np.ndarray]] = {}
-        self._axis = {value.args[0].name: int(value.attrs.axis) for _, value in bindings_of(main_of(mod))
-                      if op_name(value) == "relax.nn.softmax" and isinstance(value.args[0], Var)}
+        self._axis = {
+            value.args[0].name: int(value.attrs.axis)
+            for _, value in bindings_of(main_of(mod))
+            if op_name(value) == "relax.nn.softmax" and isinstance(value.args[0], Var)
+        }
 
     def __call__(self, name: str, array: np.ndarray) -> None:
         if array.dtype.kind not in "fiub" or not array.size:
@@ -85,7 +123,8 @@ class Seen:
             self.rows.setdefault(name, []).append(rows[np.isfinite(rows)])
 
     def softmax_floor(self, name: str, length: int) -> float:
-        """The bound below which entries of a softmax operand take less than half a step together, in every row seen and a quarter of their spread below."""
+        """The bound below which entries of a softmax operand take less than half a step together, in every row seen and
+        a quarter of their spread below."""
         rows = np.sort(np.concatenate(self.rows.get(name) or [np.zeros(0)]))
         if not rows.size:
             return -math.inf
@@ -93,7 +132,7 @@ class Seen:
         if gaps.size:
             at = int(np.argmax(gaps))
             if gaps[at] > max(FAR, 10 * (rows[-1] - rows[at + 1])):
-                rows = rows[at + 1:]
+                rows = rows[at + 1 :]
         return float(rows[0] - (rows[-1] - rows[0]) / 4 - math.log(HALF_STEPS * length))
 
 
@@ -119,7 +158,11 @@ class Needs:
 
     def bounds(self, expr: Expr) -> Interval | None:
         """What is known of an operand's finite values."""
-        return values_of(array_of(expr)) if isinstance(expr, Constant) else self.seen.interval.get(getattr(expr, "name", ""))
+        return (
+            values_of(array_of(expr))
+            if isinstance(expr, Constant)
+            else self.seen.interval.get(getattr(expr, "name", ""))
+        )
 
     def operands(self, var: Var, value: Expr) -> list[tuple[Expr, Interval]]:
         """Every operand of a binding with what of it matters to this binding."""
@@ -131,7 +174,9 @@ class Needs:
             data = list(args[0].fields) if isinstance(args[0], Tuple) else [args[0]]
             return [(d, need) for d in data] + [(v, ALL) for a in args[1:] for v in variables_in(a)]
         rule = _RULES.get(name)
-        if rule is None or not all(is_tensor(v) and dtype_of(v) == "float32" for v in variables_in(value) if name != "relax.where"):
+        if rule is None or not all(
+            is_tensor(v) and dtype_of(v) == "float32" for v in variables_in(value) if name != "relax.where"
+        ):
             return [(v, ALL) for v in variables_in(value)]
         return list(zip(args, rule(self, var, args, need)))
 
@@ -144,7 +189,9 @@ class Needs:
 
     def add(self, var, args, need):
         a, b = (self.bounds(x) for x in args)
-        return [ALL if other is None or need.open else Interval(need.lo - other.hi, need.hi - other.lo) for other in (b, a)]
+        return [
+            ALL if other is None or need.open else Interval(need.lo - other.hi, need.hi - other.lo) for other in (b, a)
+        ]
 
     def subtract(self, var, args, need):
         a, b = (self.bounds(x) for x in args)
@@ -169,7 +216,9 @@ class Needs:
         return [need if other is None else Interval(min(need.lo, other.hi), min(need.hi, other.hi)) for other in (b, a)]
 
     def clip(self, var, args, need):
-        low, high = (float(a.value) if hasattr(a, "value") and not isinstance(a, Constant) else math.nan for a in args[1:3])
+        low, high = (
+            float(a.value) if hasattr(a, "value") and not isinstance(a, Constant) else math.nan for a in args[1:3]
+        )
         return [need if math.isnan(low + high) else need.meet(Interval(low, high)), ALL, ALL]
 
     def reduced(self, var, args, need):
@@ -177,9 +226,19 @@ class Needs:
         return [need if out is None else Interval(max(need.lo, out.lo - out.width / 4), need.hi)]
 
 
-_RULES = {"relax.nn.softmax": Needs.softmax, "relax.exp": Needs.exp, "relax.add": Needs.add, "relax.subtract": Needs.subtract, "relax.multiply": Needs.multiply,
-          "relax.maximum": Needs.maximum, "relax.minimum": Needs.minimum, "relax.clip": Needs.clip, "relax.max": Needs.reduced,
-          "relax.sigmoid": lambda self, var, args, need: [Interval(-SIGMOID, SIGMOID)], "relax.tanh": lambda self, var, args, need: [Interval(-TANH, TANH)],
-          "relax.nn.relu": lambda self, var, args, need: [need.meet(Interval(0.0))],
-          "relax.negative": lambda self, var, args, need: [Interval(-need.hi, -need.lo)],
-          "relax.where": lambda self, var, args, need: [ALL, need, need]}
+_RULES = {
+    "relax.nn.softmax": Needs.softmax,
+    "relax.exp": Needs.exp,
+    "relax.add": Needs.add,
+    "relax.subtract": Needs.subtract,
+    "relax.multiply": Needs.multiply,
+    "relax.maximum": Needs.maximum,
+    "relax.minimum": Needs.minimum,
+    "relax.clip": Needs.clip,
+    "relax.max": Needs.reduced,
+    "relax.sigmoid": lambda self, var, args, need: [Interval(-SIGMOID, SIGMOID)],
+    "relax.tanh": lambda self, var, args, need: [Interval(-TANH, TANH)],
+    "relax.nn.relu": lambda self, var, args, need: [need.meet(Interval(0.0))],
+    "relax.negative": lambda self, var, args, need: [Interval(-need.hi, -need.lo)],
+    "relax.where": lambda self, var, args, need: [ALL, need, need],
+}

@@ -1,9 +1,8 @@
 """What calibration sees of a tensor: a streaming histogram, and the range that represents its values best in 8 bits.
 
-Bins have a width ``2**exponent`` and edges at multiples of it; when the values outgrow ``MAX_BINS``, the width doubles and
-neighbours merge. That is exact, so a histogram depends only on the values seen and neither on their order nor on the
-batches they came in. Zeros are counted apart: every quantization here represents zero exactly.
-"""
+Bins have a width ``2**exponent`` and edges at multiples of it; when the values outgrow ``MAX_BINS``, the width doubles
+and neighbours merge. That is exact, so a histogram depends only on the values seen and neither on their order nor on
+the batches they came in. Zeros are counted apart: every quantization here represents zero exactly."""
 
 from __future__ import annotations
 
@@ -18,12 +17,13 @@ LEVELS = 255  # steps between the lowest and the highest int8 value
 
 @dataclass(frozen=True)
 class Range:
-    """Real values lo..hi that the 256 levels of an int8 tensor span, ``lo <= 0 <= hi`` once completed by ``with_zero``."""
+    """Real values lo..hi that the 256 levels of an int8 tensor span, ``lo <= 0 <= hi`` once completed by
+    ``with_zero``."""
 
     lo: float
     hi: float
 
-    def with_zero(self) -> "Range":
+    def with_zero(self) -> Range:
         return Range(min(self.lo, 0.0), max(self.hi, 0.0))
 
 
@@ -53,9 +53,8 @@ MAX_SCALE = 2.0**100
 def quant_params(lo: float, hi: float) -> QuantParams:
     """Scale and zero point whose 256 levels span lo..hi, both stretched to hold 0 and moved so that 0 is a level.
 
-    A range without extent (a tensor that is always 0) gets scale 1. Scales stay within 2**-60..2**100, where products of
-    two of them are normal float32 numbers.
-    """
+    A range without extent (a tensor that is always 0) gets scale 1. Scales stay within 2**-60..2**100, where products
+    of two of them are normal float32 numbers."""
     lo, hi = min(float(lo), 0.0), max(float(hi), 0.0)
     if hi == lo:
         return QuantParams(1.0, -128 if lo >= 0 else 127)
@@ -145,10 +144,9 @@ class Histogram:
     def least_error(self, power: float = 2.0) -> Range:
         """The range that minimises the mean of |quantization error| ** power on the histogram.
 
-        Both ends are searched between 5 % and 100 % of the extremes: together on a coarse grid, then one after the other
-        around the best point, on grids ever finer (the error is smooth and has one clear valley; the test compares with
-        the exhaustive search).
-        """
+        Both ends are searched between 5 % and 100 % of the extremes: together on a coarse grid, then one after the
+        other around the best point, on grids ever finer (the error is smooth and has one clear valley; the test
+        compares with the exhaustive search)."""
         full = self.min_max()
         if not len(self.counts) or full.hi == full.lo:
             return full
@@ -166,6 +164,7 @@ def error_of(candidate: Range, centers: np.ndarray, counts: np.ndarray, power: f
 
 def search_range(full: Range, error) -> Range:
     """Coordinate search for the range inside ``full`` with the least ``error(range)``."""
+
     def at(low: float, high: float) -> Range:
         return Range(float(full.lo * low), float(full.hi * high))
 

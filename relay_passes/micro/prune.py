@@ -14,8 +14,8 @@ from tvm_ergo.target.errors import ModelError
 
 
 class Scope(enum.Enum):
-    """Over what ``density`` is reckoned: each LAYER; all layers by one threshold (GLOBAL); or by one multiple of each layer's rms
-    (GLOBAL_RMS: the threshold of Han et al., "Learning both weights and connections", NIPS 2015)."""
+    """Over what ``density`` is reckoned: each LAYER; all layers by one threshold (GLOBAL); or by one multiple of each
+    layer's rms (GLOBAL_RMS: the threshold of Han et al., "Learning both weights and connections", NIPS 2015)."""
 
     LAYER = "layer"
     GLOBAL = "global"
@@ -23,7 +23,8 @@ class Scope(enum.Enum):
 
 
 class Measure(enum.Enum):
-    """What a block counts for: its largest magnitude or its average (Cambricon-S, section III.A: average is as good or better)."""
+    """What a block counts for: its largest magnitude or its average (Cambricon-S, section III.A: average is as good or
+    better)."""
 
     AVERAGE = "average"
     MAX = "max"
@@ -34,15 +35,15 @@ class Measure(enum.Enum):
 class Prune:
     """Sets weights to zero, nothing else; the rest keep their values to the bit, and zeros stay.
 
-    density: share of weights kept, one number or ``{layer: share}`` (other layers are left alone); the count kept is exact
-    (rounded; of equal magnitudes the first ones are kept). block: (output channels, input channels) that are pruned together, at every
-    kernel position: Cambricon-S (Zhou et al., MICRO 2018) shares one index among 16 output channels so. measure: what a block
-    counts for. pattern: (n, m) keeps the n largest of every m consecutive weights of a row (a window in the order it is read; the
-    last group of a row may be shorter and keeps its share, rounded up) and takes the place of density (Mishra et al.,
-    "Accelerating sparse deep neural networks", 2021).
+    density: share of weights kept, one number or ``{layer: share}`` (other layers are left alone); the count kept is
+    exact (rounded; of equal magnitudes the first ones are kept). block: (output channels, input channels) that are
+    pruned together, at every kernel position: Cambricon-S (Zhou et al., MICRO 2018) shares one index among 16 output
+    channels so. measure: what a block counts for. pattern: (n, m) keeps the n largest of every m consecutive weights of
+    a row (a window in the order it is read; the last group of a row may be shorter and keeps its share, rounded up) and
+    takes the place of density (Mishra et al., "Accelerating sparse deep neural networks", 2021).
 
-    Expects the float normal form. Errors: ModelError for unknown layers, densities out of 0..1, blocks and patterns that are none.
-    """
+    Expects the float normal form. Errors: ModelError for unknown layers, densities out of 0..1, blocks and patterns
+    that are none."""
 
     density: float | Mapping[str, float] = 1.0
     scope: Scope = Scope.LAYER
@@ -54,23 +55,41 @@ class Prune:
         layers = weight_layers(mod)
         wanted = chosen(self.density, layers)
         self._check(wanted)
-        return with_weights(mod, layers, {name: np.where(mask, layers[name].weight, np.float32(0)) for name, mask in self.masks(layers, wanted).items()})
+        return with_weights(
+            mod,
+            layers,
+            {
+                name: np.where(mask, layers[name].weight, np.float32(0))
+                for name, mask in self.masks(layers, wanted).items()
+            },
+        )
 
     def _check(self, wanted: Mapping[str, float]) -> None:
         for name, density in wanted.items():
             check_range(name, density, 0, 1, "a density")
         if min(self.block) < 1:
             raise ModelError("a block has no size", required="at least (1, 1)", available=str(self.block))
-        if self.pattern is not None and not 0 <= self.pattern[0] <= self.pattern[1] or self.pattern is not None and self.pattern[1] < 1:
+        if (
+            self.pattern is not None
+            and not 0 <= self.pattern[0] <= self.pattern[1]
+            or self.pattern is not None
+            and self.pattern[1] < 1
+        ):
             raise ModelError("not an n:m pattern", required="0 <= n <= m, m >= 1", available=str(self.pattern))
 
     def masks(self, layers: Mapping[str, WeightLayer], wanted: Mapping[str, float]) -> dict[str, np.ndarray]:
         """Which weights stay, bool of each layer's weight shape."""
         if self.pattern is not None:
-            return {name: pattern_mask(layers[name].rows, *self.pattern).reshape(layers[name].weight.shape) for name in wanted}
+            return {
+                name: pattern_mask(layers[name].rows, *self.pattern).reshape(layers[name].weight.shape)
+                for name in wanted
+            }
         scores = {name: block_scores(layers[name].weight, self.block, self.measure) for name in wanted}
         if self.scope is Scope.GLOBAL_RMS:
-            scores = {name: s / max(float(np.sqrt(np.mean(np.square(layers[name].weight, dtype=np.float64)))), 1e-30) for name, s in scores.items()}
+            scores = {
+                name: s / max(float(np.sqrt(np.mean(np.square(layers[name].weight, dtype=np.float64)))), 1e-30)
+                for name, s in scores.items()
+            }
         if self.scope is Scope.LAYER:
             kept = {name: keep_largest(s, wanted[name]) for name, s in scores.items()}
         else:
@@ -79,7 +98,8 @@ class Prune:
 
 
 def block_scores(weight: np.ndarray, block: tuple[int, int], measure: Measure) -> np.ndarray:
-    """What each block of ``weight`` [O, ..., C] counts for, float64 [ceil(O / block), ..., ceil(C / block)]; cut blocks average what they have."""
+    """What each block of ``weight`` [O, ..., C] counts for, float64 [ceil(O / block), ..., ceil(C / block)]; cut blocks
+    average what they have."""
     magnitude = np.abs(weight.astype(np.float64))
     if block == (1, 1):
         return magnitude
@@ -91,7 +111,9 @@ def block_scores(weight: np.ndarray, block: tuple[int, int], measure: Measure) -
 
 def block_sizes(shape: tuple[int, ...], block: tuple[int, int]) -> np.ndarray:
     """How many weights each block has, broadcastable against ``block_scores``."""
-    out, into = (np.minimum(size, extent - np.arange(0, extent, size)) for extent, size in zip((shape[0], shape[-1]), block))
+    out, into = (
+        np.minimum(size, extent - np.arange(0, extent, size)) for extent, size in zip((shape[0], shape[-1]), block)
+    )
     return out.reshape(-1, *[1] * (len(shape) - 1)) * into
 
 
@@ -107,21 +129,32 @@ def keep_largest(scores: np.ndarray, density: float) -> np.ndarray:
     return mask.reshape(scores.shape)
 
 
-def _keep_over_all(scores: Mapping[str, np.ndarray], layers: Mapping[str, WeightLayer], block: tuple[int, int],
-                   wanted: Mapping[str, float]) -> dict[str, np.ndarray]:
-    """The blocks with the largest scores of all layers, until the weights in them are the wanted share (the mean one of a mapping) of all."""
-    sizes = {name: np.broadcast_to(block_sizes(layers[name].weight.shape, block), s.shape).reshape(-1) for name, s in scores.items()}
+def _keep_over_all(
+    scores: Mapping[str, np.ndarray],
+    layers: Mapping[str, WeightLayer],
+    block: tuple[int, int],
+    wanted: Mapping[str, float],
+) -> dict[str, np.ndarray]:
+    """The blocks with the largest scores of all layers, until the weights in them are the wanted share (the mean one of
+    a mapping) of all."""
+    sizes = {
+        name: np.broadcast_to(block_sizes(layers[name].weight.shape, block), s.shape).reshape(-1)
+        for name, s in scores.items()
+    }
     flat = np.concatenate([s.reshape(-1) for s in scores.values()])
     order = np.argsort(-flat, kind="stable")
     budget = sum(wanted[name] * layers[name].size for name in scores)
     mask = np.zeros(flat.size, bool)
-    mask[order[: np.searchsorted(np.cumsum(np.concatenate(list(sizes.values()))[order]), round(budget), side="right")]] = True
+    mask[
+        order[: np.searchsorted(np.cumsum(np.concatenate(list(sizes.values()))[order]), round(budget), side="right")]
+    ] = True
     parts = np.split(mask, np.cumsum([s.size for s in scores.values()])[:-1])
     return {name: part.reshape(s.shape) for (name, s), part in zip(scores.items(), parts)}
 
 
 def pattern_mask(rows: np.ndarray, kept: int, group: int) -> np.ndarray:
-    """bool [O, K]: the ``kept`` largest magnitudes of every ``group`` consecutive ones of a row, the first of equal ones."""
+    """bool [O, K]: the ``kept`` largest magnitudes of every ``group`` consecutive ones of a row, the first of equal
+    ones."""
     count, size = rows.shape
     padded = np.full((count, -(-size // group) * group), -1.0)
     padded[:, :size] = np.abs(rows)

@@ -1,16 +1,22 @@
-"""Post-training quantization of a float net: the flat list of steps behind ``tvm_ergo.compile(model, calibration=...)``.
+"""Post-training quantization of a float net: the flat list of steps behind ``tvm_ergo.compile(model,
+calibration=...)``.
 
 0. On demand (``project_channels``) the net is projected to fewer channels where it can be (``macro.choose_ranks``).
-1. Values that cannot matter are clipped (``saturate``: masks before softmax). Calibration run: ranges, channel peaks and powers, mean input windows, some whole windows (``calibrate``, ``WindowMeans``,
+1. Values that cannot matter are clipped (``saturate``: masks before softmax). Calibration run: ranges, channel peaks
+and powers, mean input windows, some whole windows (``calibrate``, ``WindowMeans``,
    ``WindowMoments``). Outputs use min-max: a clipped logit ties with the best one.
-2. Equalization of channel sets whose expected rounding noise falls by it (``equalize``) and a second run on the result. It is kept where
+2. Equalization of channel sets whose expected rounding noise falls by it (``equalize``) and a second run on the result.
+It is kept where
    its quantized outputs are closer to the float ones on ``MAJORITY`` of ``COMPARED`` calibration samples (no labels).
-3. Weight rounding with error feedback (``round_weights``), bias correction (``correct_bias``), quantize and dequantize (``insert_qdq``).
-4. What 8 bits cannot carry stays in float (``float_parts``). A net with attention that loses more than ``ATTENTION_ERROR`` of its outputs is handed back in float and runs on the host.
+3. Weight rounding with error feedback (``round_weights``), bias correction (``correct_bias``), quantize and dequantize
+(``insert_qdq``).
+4. What 8 bits cannot carry stays in float (``float_parts``). A net with attention that loses more than
+``ATTENTION_ERROR`` of its outputs is handed back in float and runs on the host.
 
-The measured accuracy of every net is in benchmarks/README.md, section accuracy. What single steps bring: rms error of the logits, % of
-their deviation, on 12 to 100 test samples, ranges by least squared error; "plain": not equalized. Equalized figures of this table were
-taken with every set of any gain scaled, except those of ResNet-8 and VWW (sets whose noise halves at least).
+The measured accuracy of every net is in benchmarks/README.md, section accuracy. What single steps bring: rms error of
+the logits, % of their deviation, on 12 to 100 test samples, ranges by least squared error; "plain": not equalized.
+Equalized figures of this table were taken with every set of any gain scaled, except those of ResNet-8 and VWW (sets
+whose noise halves at least).
 
 ================== ======= ========================= ========= ==========================
 net                plain   plain, error feedback     equalized equalized, error feedback
@@ -26,9 +32,8 @@ ResNet-8           3.6     3.1                       no set    no set
 VWW                13.0    12.9                      14.1      14.1
 ================== ======= ========================= ========= ==========================
 
-Min-max ranges in place of least squared error: MobileNetV2 11.3 equalized (19.5 plain), SqueezeNet 7.2 (9.8), the others within 1.
-mse weight scales changed nothing by more than 0.6, so the simpler max|w| / 127 is the default.
-"""
+Min-max ranges in place of least squared error: MobileNetV2 11.3 equalized (19.5 plain), SqueezeNet 7.2 (9.8), the
+others within 1. mse weight scales changed nothing by more than 0.6, so the simpler max|w| / 127 is the default."""
 
 from __future__ import annotations
 
@@ -57,10 +62,13 @@ from tvm_ergo.relay_passes.micro.weights import WeightScale
 from tvm_ergo.relay_passes.relax_utils import KEPT_ATTR, bindings_of, main_of, op_name
 from tvm_ergo.relay_passes.support import FunctionView, Kind, analyse
 
-
-ATTENTION_ERROR = 0.1  # rms error of the outputs relative to their deviation, above which a net with attention stays on the host
+ATTENTION_ERROR = (
+    0.1  # rms error of the outputs relative to their deviation, above which a net with attention stays on the host
+)
 COMPARED = 16  # samples on which the equalized and the plain form are compared
-MAJORITY = 0.7  # of them on which the equalized form has to be closer: votes, since single samples dominate a sum of errors
+MAJORITY = (
+    0.7  # of them on which the equalized form has to be closer: votes, since single samples dominate a sum of errors
+)
 
 
 class Equalize(enum.Enum):
@@ -73,30 +81,32 @@ class Equalize(enum.Enum):
 
 @dataclass(frozen=True)
 class QuantizeOptions:
-    """Choices of post-training quantization; the defaults are those that were measured best over all nets (module docstring).
+    """Choices of post-training quantization; the defaults are those that were measured best over all nets (module
+    docstring).
 
     method, percentile: ranges of activations ("mse", "minmax", "percentile"). samples: calibration inputs used at most.
-    weight_scale: scales of weight channels. equalize: cross-layer equalization, always (True), never (False), or where the quantized
-    outputs come closer to the float ones by it on most of ``COMPARED`` calibration samples ("auto"). correct_bias: undo the mean error that
-    weight rounding causes. round_weights: error feedback in weight rounding (needs correct_bias). exact_inputs: give inputs
-    that take at most 256 evenly spaced values (8-bit images) exactly those as levels. attention_on_chip: quantize nets with attention even where that loses
-    more than ``ATTENTION_ERROR`` of their outputs; otherwise they stay in float, on the host. project_channels: the error of the outputs
-    (rms, relative to their deviation) up to which tensors are kept in fewer channels (or all choices of it; None: never). float_parts: the loss of the
-    outputs (`micro.sensitivity`) above which the tensors it comes from stay in float, on the host ("auto": where int8 ruins the network, see `float_parts.RUINED`, and
-    ranges are those of the default method; None: never).
-    """
+    weight_scale: scales of weight channels. equalize: cross-layer equalization, always (True), never (False), or where
+    the quantized outputs come closer to the float ones by it on most of ``COMPARED`` calibration samples ("auto").
+    correct_bias: undo the mean error that weight rounding causes. round_weights: error feedback in weight rounding
+    (needs correct_bias). exact_inputs: give inputs that take at most 256 evenly spaced values (8-bit images) exactly
+    those as levels. attention_on_chip: quantize nets with attention even where that loses more than ``ATTENTION_ERROR``
+    of their outputs; otherwise they stay in float, on the host. project_channels: the error of the outputs (rms,
+    relative to their deviation) up to which tensors are kept in fewer channels (or all choices of it; None: never).
+    float_parts: the loss of the outputs (`micro.sensitivity`) above which the tensors it comes from stay in float, on
+    the host ("auto": where int8 ruins the network, see `float_parts.RUINED`, and ranges are those of the default
+    method; None: never)."""
 
     method: Method = Method.MSE
     percentile: float = 99.99
     samples: int | None = 64
     weight_scale: WeightScale = WeightScale.MAX
-    equalize: "Equalize | bool" = Equalize.AUTO
+    equalize: Equalize | bool = Equalize.AUTO
     correct_bias: bool = True
     round_weights: bool = True
     exact_inputs: bool = True
     attention_on_chip: bool = False
-    project_channels: "float | RankOptions | None" = None
-    float_parts: "float | str | None" = "auto"
+    project_channels: float | RankOptions | None = None
+    float_parts: float | str | None = "auto"
 
     @property
     def rank_options(self) -> RankOptions | None:
@@ -107,11 +117,16 @@ class QuantizeOptions:
 def is_quantized(mod: tvm.IRModule) -> bool:
     """True if main quantizes activations already (an imported QDQ net), or is kept in float on purpose."""
     attrs = main_of(mod).attrs
-    return attrs is not None and KEPT_ATTR in attrs or any(op_name(value) == "relax.quantize" for _, value in bindings_of(main_of(mod)))
+    return (
+        attrs is not None
+        and KEPT_ATTR in attrs
+        or any(op_name(value) == "relax.quantize" for _, value in bindings_of(main_of(mod)))
+    )
 
 
 def border_methods(mod: tvm.IRModule) -> tuple[set[str], dict[str, Method]]:
-    """Names of the tensors between groups, and min-max for inputs and outputs (a clipped logit can tie with the best one)."""
+    """Names of the tensors between groups, and min-max for inputs and outputs (a clipped logit can tie with the best
+    one)."""
     analysis = analyse(main_of(mod))
     view: FunctionView = analysis.view
     names = {v.name for g in analysis.groups for v in (*g.inputs, g.output)}
@@ -125,17 +140,21 @@ def border_methods(mod: tvm.IRModule) -> tuple[set[str], dict[str, Method]]:
     return names, {name: Method.MINMAX for name in outer & names}
 
 
-def quantize(mod: tvm.IRModule, calibration, options: QuantizeOptions = QuantizeOptions(), *,
-             progress: Callable[[str, int, int], None] | None = None,
-             on_equalized: Callable[[tvm.IRModule], None] | None = None,
-             on_projected: Callable[[Projection], None] | None = None) -> tvm.IRModule:
+def quantize(
+    mod: tvm.IRModule,
+    calibration,
+    options: QuantizeOptions = QuantizeOptions(),
+    *,
+    progress: Callable[[str, int, int], None] | None = None,
+    on_equalized: Callable[[tvm.IRModule], None] | None = None,
+    on_projected: Callable[[Projection], None] | None = None,
+) -> tvm.IRModule:
     """QDQ normal form of a float normal-form module; a module that is quantized already is returned as it is.
 
     Parameters: calibration, see ``calibrate.samples_of``; options; progress(step, done, total), called per sample;
-    on_equalized(mod), called with the float network whose tensors the quantized ones stand for (channels projected and rescaled);
-    on_projected(projection), called where the options ask for projection.
-    Errors: CalibrationError (missing, empty, wrong shape, NaN).
-    """
+    on_equalized(mod), called with the float network whose tensors the quantized ones stand for (channels projected and
+    rescaled); on_projected(projection), called where the options ask for projection. Errors: CalibrationError (missing,
+    empty, wrong shape, NaN)."""
     if is_quantized(mod):
         return mod
     data = list(samples_of(mod, calibration, options.samples))
@@ -145,7 +164,9 @@ def quantize(mod: tvm.IRModule, calibration, options: QuantizeOptions = Quantize
 
     source = mod
     if options.rank_options is not None:
-        projection = project(mod, data, options.rank_options, progress=(lambda *a: progress("project", *a)) if progress else None)
+        projection = project(
+            mod, data, options.rank_options, progress=(lambda *a: progress("project", *a)) if progress else None
+        )
         mod = projection.mod
         if on_projected:
             on_projected(projection)
@@ -166,9 +187,18 @@ def quantize(mod: tvm.IRModule, calibration, options: QuantizeOptions = Quantize
         on_equalized(chosen.mod)
     rounding = options.round_weights and options.correct_bias
     result = chosen.quantized(rounding)
-    chosen_ranges = Method(options.method) is not Method.MSE and options.float_parts == "auto"  # a choice of ranges is tried out: its loss is warned of
+    chosen_ranges = (
+        Method(options.method) is not Method.MSE and options.float_parts == "auto"
+    )  # a choice of ranges is tried out: its loss is warned of
     if not has_attention(mod) and options.float_parts is not None and not chosen_ranges:
-        return with_float_parts(chosen, data, result, rounding, options.float_parts, (lambda *a: progress("float parts", *a)) if progress else None)
+        return with_float_parts(
+            chosen,
+            data,
+            result,
+            rounding,
+            options.float_parts,
+            (lambda *a: progress("float parts", *a)) if progress else None,
+        )
     if options.attention_on_chip or not has_attention(mod):
         return result
     simulated = Interpreter(result)
@@ -182,9 +212,12 @@ def has_attention(mod: tvm.IRModule) -> bool:
 
 
 def kept_in_float(mod: tvm.IRModule, lost: float) -> tvm.IRModule:
-    """The float module, marked: it counts as quantized, and what the chip could run stays on the host for the reason given."""
-    reason = (f"a network with attention, of whose outputs int8 loses {100 * lost:.0f} % (rms error on calibration data, limit "
-              f"{100 * ATTENTION_ERROR:.0f} %): it stays in float")
+    """The float module, marked: it counts as quantized, and what the chip could run stays on the host for the reason
+    given."""
+    reason = (
+        f"a network with attention, of whose outputs int8 loses {100 * lost:.0f} % (rms error on calibration data, limit "
+        f"{100 * ATTENTION_ERROR:.0f} %): it stays in float"
+    )
     remedy = "QuantizeOptions(attention_on_chip=True) puts it on the chip all the same; a model quantized in training is taken as it is"
     func = main_of(mod).with_attr(KEPT_ATTR, json.dumps({"reason": reason, "remedy": remedy}))
     result = mod.clone()
@@ -199,7 +232,8 @@ def spread_over(data) -> list[int]:
 
 @dataclass(frozen=True)
 class Observed:
-    """A float module after its calibration run: all that is needed to quantize it, and the run's ``outputs`` per sample."""
+    """A float module after its calibration run: all that is needed to quantize it, and the run's ``outputs`` per
+    sample."""
 
     mod: tvm.IRModule
     seen: Observations
@@ -211,10 +245,17 @@ class Observed:
     outputs: list[list[np.ndarray]]
 
     @classmethod
-    def of(cls, mod: tvm.IRModule, data, options: QuantizeOptions, exact, progress=None, saturated: Saturated | None = None) -> "Observed":
+    def of(
+        cls, mod: tvm.IRModule, data, options: QuantizeOptions, exact, progress=None, saturated: Saturated | None = None
+    ) -> Observed:
         names, methods = border_methods(mod)
         names = names if saturated is None else names - set(saturated.forced)
-        means, moments, outputs, grids = WindowMeans(mod), WindowMoments(mod), [], Grids(mod, names - {p.name for p in main_of(mod).params})
+        means, moments, outputs, grids = (
+            WindowMeans(mod),
+            WindowMoments(mod),
+            [],
+            Grids(mod, names - {p.name for p in main_of(mod).params}),
+        )
 
         def watch(name: str, value: np.ndarray) -> None:
             grids(name, value)
@@ -229,22 +270,30 @@ class Observed:
             ranges = ranges.within(saturated.required, saturated.forced)
         return cls(mod, seen, ranges, means, moments, {**grids.params(), **exact}, options, outputs)
 
-    def keeping(self, tensors: frozenset[str]) -> "Observed":
+    def keeping(self, tensors: frozenset[str]) -> Observed:
         """The same with these tensors left in float."""
         return replace(self, ranges=replace(self.ranges, kept=tensors))
 
     def quantized(self, with_rounding: bool) -> tvm.IRModule:
-        """The steps after the calibration run: weight rounding, bias correction, insertion of quantize and dequantize."""
+        """The steps after the calibration run: weight rounding, bias correction, insertion of quantize and
+        dequantize."""
         weight_scale = WeightScale(self.options.weight_scale)
-        rounded = round_weights(self.mod, self.moments, self.ranges, weight_scale=weight_scale, exact=self.exact) if with_rounding else {}
+        rounded = (
+            round_weights(self.mod, self.moments, self.ranges, weight_scale=weight_scale, exact=self.exact)
+            if with_rounding
+            else {}
+        )
         mod = self.mod
         if self.options.correct_bias:
-            mod = correct_bias(mod, self.means, self.ranges, weight_scale=weight_scale, exact=self.exact, rounded=rounded)
+            mod = correct_bias(
+                mod, self.means, self.ranges, weight_scale=weight_scale, exact=self.exact, rounded=rounded
+            )
         return insert_qdq(mod, self.ranges, weight_scale=weight_scale, exact=self.exact, rounded=rounded)
 
 
 def the_more_exact(plain: Observed, equalized: Observed, data, progress=None) -> Observed:
-    """The equalized form if, weights rounded to nearest, it is closer to the float outputs on ``MAJORITY`` of some samples; else the plain.
+    """The equalized form if, weights rounded to nearest, it is closer to the float outputs on ``MAJORITY`` of some
+    samples; else the plain.
 
     Ends as soon as the rest cannot change the outcome.
     """

@@ -1,4 +1,5 @@
-"""Layer-wise reconstruction: weights become few values or zeros, and what is left of a layer makes up for it on calibration data."""
+"""Layer-wise reconstruction: weights become few values or zeros, and what is left of a layer makes up for it on
+calibration data."""
 
 from __future__ import annotations
 
@@ -18,7 +19,8 @@ from tvm_ergo.relay_passes.micro.weights import WeightScale, channel_scales
 from tvm_ergo.target.errors import ModelError
 
 NATURAL_RATE = 0.1155
-"""ln 2 / 6: what a bit is worth at fine steps, in units of step**2 times the price of an error (from D = step**2 / 12, R = h - log2 step)."""
+"""ln 2 / 6: what a bit is worth at fine steps, in units of step**2 times the price of an error (from D = step**2 / 12,
+R = h - log2 step)."""
 STEP_RANGE = 1e-30, 1e30
 """Of steps: beyond it their squares leave float64, or what they scale leaves float32."""
 PASSES = 2
@@ -27,14 +29,14 @@ PASSES = 2
 
 @dataclass(frozen=True)
 class Target:
-    """What the weights of a layer become; exactly one of bits, step and values is given, or none (then only zeros are chosen, and without a mask
-    and a density the weights stay as they are).
+    """What the weights of a layer become; exactly one of bits, step and values is given, or none (then only zeros are
+    chosen, and without a mask and a density the weights stay as they are).
 
-    bits: 2 to 8, a grid of ``2**bits - 1`` levels about zero, a scale per output channel (max / largest level, or of least squared error).
-    step: one grid of that step for the whole layer, -127 to 127 steps. values: a codebook of at most so many nonzero values for the whole layer.
-    rate: what a bit of the entropy coded weights is worth, in units of step**2 times the price of an error (`NATURAL_RATE` is balanced; 0: nearest level).
-    density: share of weights that stay, those whose loss costs most. mask: bool, of the layer's size: where False, weights become zero.
-    """
+    bits: 2 to 8, a grid of ``2**bits - 1`` levels about zero, a scale per output channel (max / largest level, or of
+    least squared error). step: one grid of that step for the whole layer, -127 to 127 steps. values: a codebook of at
+    most so many nonzero values for the whole layer. rate: what a bit of the entropy coded weights is worth, in units of
+    step**2 times the price of an error (`NATURAL_RATE` is balanced; 0: nearest level). density: share of weights that
+    stay, those whose loss costs most. mask: bool, of the layer's size: where False, weights become zero."""
 
     bits: int | None = None
     step: float | None = None
@@ -52,25 +54,42 @@ class Target:
         """Errors: ModelError."""
         given = [option for option in (self.bits, self.step, self.values) if option is not None]
         if len(given) > 1 or (self.density is not None and self.mask is not None):
-            raise ModelError("a target says two things", where=layer.name, required="one of bits, step and values; one of density and mask")
-        for value, low, high, what in ((self.bits, 2, 8, "a number of bits"), (self.step, *STEP_RANGE, "a step"), (self.values, 1, 255, "a number of values"),
-                                       (self.rate, 0, 1e6, "a rate"), (self.density, 0, 1, "a density")):
+            raise ModelError(
+                "a target says two things",
+                where=layer.name,
+                required="one of bits, step and values; one of density and mask",
+            )
+        for value, low, high, what in (
+            (self.bits, 2, 8, "a number of bits"),
+            (self.step, *STEP_RANGE, "a step"),
+            (self.values, 1, 255, "a number of values"),
+            (self.rate, 0, 1e6, "a rate"),
+            (self.density, 0, 1, "a density"),
+        ):
             if value is not None:
                 check_range(layer.name, value, low, high, what)
         if self.mask is not None and np.size(self.mask) != layer.size:
-            raise ModelError("a mask does not fit its layer", where=layer.name, required=str(layer.weight.shape), available=str(np.shape(self.mask)))
+            raise ModelError(
+                "a mask does not fit its layer",
+                where=layer.name,
+                required=str(layer.weight.shape),
+                available=str(np.shape(self.mask)),
+            )
 
 
 @tvm.transform.module_pass(opt_level=0, name="ergo.Reconstruct")
 @dataclass(frozen=True)
 class Reconstruct:
-    """Layer after layer in order of execution: the weights that make the layer's output closest to the float net's, given what the layers before
-    have become, then their levels and zeros with error feedback (`feedback`), then a bias that keeps the mean of each channel.
+    """Layer after layer in order of execution: the weights that make the layer's output closest to the float net's,
+    given what the layers before have become, then their levels and zeros with error feedback (`feedback`), then a bias
+    that keeps the mean of each channel.
 
-    calibration: see ``calibrate.samples_of``; samples: of them at most. target: a `Target`, or ``{layer: Target}`` (other layers keep their
-    weights). windows: input windows of a sample that count, at most. damping: of the Hessian, in shares of its mean diagonal, more where few windows
-    were seen; also what draws the start towards the given weights. widest: inputs of a layer whose errors make up for each other at most (wider
-    layers are taken apart, since time grows with the cube). asymmetric: whether errors of the layers before are made up for (Li et al., "GPTAQ", 2025).
+    calibration: see ``calibrate.samples_of``; samples: of them at most. target: a `Target`, or ``{layer: Target}``
+    (other layers keep their weights). windows: input windows of a sample that count, at most. damping: of the Hessian,
+    in shares of its mean diagonal, more where few windows were seen; also what draws the start towards the given
+    weights. widest: inputs of a layer whose errors make up for each other at most (wider layers are taken apart, since
+    time grows with the cube). asymmetric: whether errors of the layers before are made up for (Li et al., "GPTAQ",
+    2025).
 
     Only weights and existing biases change. Transposed convolutions are not touched by this pass. Deterministic.
     Errors: CalibrationError; ModelError for unknown layers and targets that contradict themselves.
@@ -118,7 +137,16 @@ class Reconstruct:
         price = np.concatenate([s.price for s in solvers], axis=1)
         mask = None if target.mask is None else np.asarray(target.mask, bool).reshape(given.shape)
         if target.density is not None:
-            mask = np.concatenate([s.run(start[:, :, p], np.ones(1), None, density=target.density)[0] for p, s in zip(parts, solvers)], axis=2) != 0
+            mask = (
+                np.concatenate(
+                    [
+                        s.run(start[:, :, p], np.ones(1), None, density=target.density)[0]
+                        for p, s in zip(parts, solvers)
+                    ],
+                    axis=2,
+                )
+                != 0
+            )
         if mask is not None:
             for part in parts:
                 some = moments.part(part)
@@ -129,7 +157,9 @@ class Reconstruct:
             if levels is not None and target.rate:
                 levels = with_cost(levels, scale, start if not again else made, price, target.rate)
             for part, solver in zip(parts, solvers) if levels is not None else ():
-                made[:, :, part], _ = solver.run(start[:, :, part], scale, levels, None if mask is None else mask[:, :, part])
+                made[:, :, part], _ = solver.run(
+                    start[:, :, part], scale, levels, None if mask is None else mask[:, :, part]
+                )
         if bias is not None:
             shift = np.einsum("grk,gk->gr", given, moments.mean_float) - np.einsum("grk,gk->gr", made, moments.mean_own)
             bias = bias + shift.reshape(-1)
@@ -142,9 +172,12 @@ class Reconstruct:
         return Feedback.of(moments.own, self._damping(moments))
 
     def _start(self, weight: np.ndarray, moments: InputMoments) -> np.ndarray:
-        """The weights whose output on this net's inputs is closest to ``weight``'s on the float net's, drawn towards ``weight``."""
+        """The weights whose output on this net's inputs is closest to ``weight``'s on the float net's, drawn towards
+        ``weight``."""
         size = weight.shape[2]
-        level = np.maximum(self._damping(moments) * np.trace(moments.own, axis1=1, axis2=2) / size, 1e-12)[:, None, None]
+        level = np.maximum(self._damping(moments) * np.trace(moments.own, axis1=1, axis2=2) / size, 1e-12)[
+            :, None, None
+        ]
         wanted = weight @ moments.cross + level * weight
         return np.linalg.solve(moments.own + level * np.eye(size), wanted.transpose(0, 2, 1)).transpose(0, 2, 1)
 
@@ -154,7 +187,9 @@ def grid_of(weight: np.ndarray, price: np.ndarray, target: Target) -> tuple[np.n
     scale = np.ones(weight.shape[:2])
     if target.bits is not None:
         top = 2 ** (target.bits - 1) - 1
-        peaks = channel_scales(weight.reshape(-1, weight.shape[2]), 0, WeightScale.MSE if top < 64 else WeightScale.MAX, top)
+        peaks = channel_scales(
+            weight.reshape(-1, weight.shape[2]), 0, WeightScale.MSE if top < 64 else WeightScale.MAX, top
+        )
         return peaks.astype(np.float64).reshape(scale.shape), Levels(np.arange(-top, top + 1.0), np.zeros(2 * top + 1))
     if target.step is not None:
         top = int(min(127, max(1, np.ceil(np.abs(weight).max() / target.step))))

@@ -17,11 +17,11 @@ from tvm_ergo.relay_passes.micro.weights import WeightScale, channel_scales, fak
 class ReduceBits:
     """Rounds weights to the nearest of the ``2**bits - 1`` multiples -L..L of a scale, L = ``2**(bits - 1) - 1``.
 
-    bits: 2 to 8, one number or ``{layer: bits}`` (other layers are left alone). scale: max|w| / L, or of least squared error, per output channel,
-    or with ``per_channel`` off for the layer. int8 codes of such weights are -L..L (`structured_scales`), so the existing quantization takes them as they are.
-    What the layer loses by it is not made up for: `reconstruct.Target(bits=...)` does that.
-    Expects the float normal form. Errors: ModelError for unknown layers and bits out of range.
-    """
+    bits: 2 to 8, one number or ``{layer: bits}`` (other layers are left alone). scale: max|w| / L, or of least squared
+    error, per output channel, or with ``per_channel`` off for the layer. int8 codes of such weights are -L..L
+    (`structured_scales`), so the existing quantization takes them as they are. What the layer loses by it is not made
+    up for: `reconstruct.Target(bits=...)` does that. Expects the float normal form. Errors: ModelError for unknown
+    layers and bits out of range."""
 
     bits: int | Mapping[str, int] = 4
     scale: WeightScale = WeightScale.MSE

@@ -1,11 +1,12 @@
-"""Weight rounding with error feedback: a weight's rounding error is passed on to the weights of the same output channel that are
-not rounded yet, so that the layer's output on calibration data, not each weight, stays closest to the float one.
+"""Weight rounding with error feedback: a weight's rounding error is passed on to the weights of the same output channel
+that are not rounded yet, so that the layer's output on calibration data, not each weight, stays closest to the float
+one.
 
-Optimal brain quantization in a fixed order: Frantar et al., "GPTQ" (ICLR 2023), equations 2 and 3, with the Cholesky factor of the
-inverse of H, in blocks of columns. H is the covariance of the layer's input windows rather than their second moment: the mean of
-the error goes into the bias (``bias_correct``). For windows of at most ``MAX_WINDOW`` values (H is square in that);
-the other layers (depthwise, grouped, wide 3 x 3) and those whose weights have a structure (`structured_scales`) keep rounding to nearest.
-"""
+Optimal brain quantization in a fixed order: Frantar et al., "GPTQ" (ICLR 2023), equations 2 and 3, with the Cholesky
+factor of the inverse of H, in blocks of columns. H is the covariance of the layer's input windows rather than their
+second moment: the mean of the error goes into the bias (``bias_correct``). For windows of at most ``MAX_WINDOW`` values
+(H is square in that); the other layers (depthwise, grouped, wide 3 x 3) and those whose weights have a structure
+(`structured_scales`) keep rounding to nearest."""
 
 from __future__ import annotations
 
@@ -25,7 +26,9 @@ from tvm_ergo.target.machine.kernels.windows import pad_nhwc
 
 MAX_WINDOW = 1280
 WINDOWS_PER_SAMPLE = 32
-WINDOWS_PER_VALUE = 2  # of fewer windows than this times their size, a covariance says more about the samples than about the layer
+WINDOWS_PER_VALUE = (
+    2  # of fewer windows than this times their size, a covariance says more about the samples than about the layer
+)
 DAMPING = 0.02  # of the mean of H's diagonal
 BLOCK = 32
 
@@ -33,9 +36,11 @@ Rounded = Mapping[str, tuple[np.ndarray, np.ndarray]]
 """Name of a linear call's binding -> (int8 weight in the layout of its constant, float32 scale [O])."""
 
 
-def sampled_windows(call: Call, x: np.ndarray, kernel_shape: tuple[int, ...], rng: np.random.Generator,
-                    most: int = WINDOWS_PER_SAMPLE) -> np.ndarray:
-    """At most ``most`` input windows float32 [n, K] of a linear call, K in the order of OHWI weights (or [N, K]) of one group."""
+def sampled_windows(
+    call: Call, x: np.ndarray, kernel_shape: tuple[int, ...], rng: np.random.Generator, most: int = WINDOWS_PER_SAMPLE
+) -> np.ndarray:
+    """At most ``most`` input windows float32 [n, K] of a linear call, K in the order of OHWI weights (or [N, K]) of one
+    group."""
     if op_name(call) == "relax.matmul":
         rows = x.reshape(-1, x.shape[-1])
         return rows[_some(rng, len(rows), most)]
@@ -66,7 +71,9 @@ class WindowMoments:
             if group.kind is not Kind.LINEAR or op_name(call) == "relax.nn.conv2d_transpose":
                 continue
             shape = group.rule.weight(self.view, call).shape
-            if int(np.prod(shape[1:])) <= MAX_WINDOW and (op_name(call) == "relax.matmul" or int(call.attrs.groups) == 1):
+            if int(np.prod(shape[1:])) <= MAX_WINDOW and (
+                op_name(call) == "relax.matmul" or int(call.attrs.groups) == 1
+            ):
                 self._readers.setdefault(call.args[0].name, []).append((group, shape))
 
     def __call__(self, name: str, value: np.ndarray) -> None:
@@ -77,7 +84,9 @@ class WindowMoments:
     @property
     def layers(self) -> list[str]:
         """The layers of which enough windows were seen."""
-        return [root for root, seen in self._windows.items() if sum(map(len, seen)) >= WINDOWS_PER_VALUE * seen[0].shape[1]]
+        return [
+            root for root, seen in self._windows.items() if sum(map(len, seen)) >= WINDOWS_PER_VALUE * seen[0].shape[1]
+        ]
 
     def __getitem__(self, root: str) -> np.ndarray:
         """Covariance float64 [K, K] of the windows of the layer bound to ``root``."""
@@ -102,15 +111,21 @@ def round_with_feedback(weight: np.ndarray, scale: np.ndarray, moment: np.ndarra
         for k in range(begin, end):
             ints[:, k] = np.clip(np.rint(left[:, k]), -127, 127)
             errors[:, k - begin] = (left[:, k] - ints[:, k]) / factor[k, k]
-            left[:, k + 1: end] -= np.outer(errors[:, k - begin], factor[k, k + 1: end])
+            left[:, k + 1 : end] -= np.outer(errors[:, k - begin], factor[k, k + 1 : end])
         left[:, end:] -= errors @ factor[begin:end, end:]
     out = np.empty((len(weight), size), np.int8)
     out[:, order] = ints
     return out
 
 
-def round_weights(mod: tvm.IRModule, moments: WindowMoments, ranges, *, weight_scale: WeightScale = WeightScale.MAX,
-                  exact: Mapping[str, QuantParams] | None = None) -> Rounded:
+def round_weights(
+    mod: tvm.IRModule,
+    moments: WindowMoments,
+    ranges,
+    *,
+    weight_scale: WeightScale = WeightScale.MAX,
+    exact: Mapping[str, QuantParams] | None = None,
+) -> Rounded:
     """Rounded weights of the layers ``moments`` knows.
 
     Parameters: mod, float normal form; moments, gathered on the same module; ranges, weight_scale and exact

@@ -1,11 +1,11 @@
 """Values that cannot matter are clipped before ranges are measured: additive masks in front of a softmax above all.
 
-A mask of -1e4, -1e9 or -infinity only has to take its entries out of the softmax; quantized together with the scores it would leave them a single
-step. So for every tensor the *need* is worked out (`micro.needs`), backwards from softmax, exp, sigmoid, tanh, clips and maxima: the interval outside of
-which a value can be moved to the nearer end and no output changes by half a step of 8 bits. Where the values are much wider, the float network
-gets a clip at that place, and computes what it did. How low scores can lie comes from calibration; what masks can become when the input pads,
-though no calibration sample did, from interval arithmetic over the operators between input and mask (`micro.masks`).
-"""
+A mask of -1e4, -1e9 or -infinity only has to take its entries out of the softmax; quantized together with the scores it
+would leave them a single step. So for every tensor the *need* is worked out (`micro.needs`), backwards from softmax,
+exp, sigmoid, tanh, clips and maxima: the interval outside of which a value can be moved to the nearer end and no output
+changes by half a step of 8 bits. Where the values are much wider, the float network gets a clip at that place, and
+computes what it did. How low scores can lie comes from calibration; what masks can become when the input pads, though
+no calibration sample did, from interval arithmetic over the operators between input and mask (`micro.masks`)."""
 
 from __future__ import annotations
 
@@ -21,8 +21,24 @@ from tvm_ergo.relay_passes.interpreter import Interpreter
 from tvm_ergo.relay_passes.micro.masks import Masks
 from tvm_ergo.relay_passes.micro.needs import MOVES, Interval, Needs, Seen, values_of
 from tvm_ergo.relay_passes.micro.observe import Range
-from tvm_ergo.relay_passes.relax_utils import (LINEAR_OPS, Call, Constant, Expr, Rewriter, Tuple, Var, array_of, bindings_of, const, dtype_of, infer, ints,
-                                               is_tensor, main_of, op_name)
+from tvm_ergo.relay_passes.relax_utils import (
+    LINEAR_OPS,
+    Call,
+    Constant,
+    Expr,
+    Rewriter,
+    Tuple,
+    Var,
+    array_of,
+    bindings_of,
+    const,
+    dtype_of,
+    infer,
+    ints,
+    is_tensor,
+    main_of,
+    op_name,
+)
 from tvm_ergo.relay_passes.support.epilogue import CLAMPS
 
 SAMPLES = 8
@@ -34,9 +50,9 @@ BOUNDING = frozenset(f"relax.{n}" for n in ("nn.softmax", "exp", "sigmoid", "tan
 class Saturated:
     """The module with its clips, and what calibration has to know of tensors by name.
 
-    required : ranges that a tensor can take though no sample showed it; they are added to what was seen. forced : ranges of tensors that are read by
-    a clip alone, so that quantization may saturate there: they replace what was seen.
-    """
+    required : ranges that a tensor can take though no sample showed it; they are added to what was seen. forced :
+    ranges of tensors that are read by a clip alone, so that quantization may saturate there: they replace what was
+    seen."""
 
     mod: tvm.IRModule
     required: Mapping[str, Range] = field(default_factory=dict)
@@ -44,7 +60,8 @@ class Saturated:
 
 
 def saturate(mod: tvm.IRModule, data: list[dict[str, np.ndarray]]) -> Saturated:
-    """``mod`` (float normal form) with clips where values cannot matter. data: calibration samples, of which at most ``SAMPLES`` are run."""
+    """``mod`` (float normal form) with clips where values cannot matter. data: calibration samples, of which at most
+    ``SAMPLES`` are run."""
     if not {op_name(value) for _, value in bindings_of(main_of(mod))} & BOUNDING:
         return Saturated(mod)
     seen, interpreter = Seen(mod), Interpreter(mod)
@@ -55,7 +72,8 @@ def saturate(mod: tvm.IRModule, data: list[dict[str, np.ndarray]]) -> Saturated:
 
 
 class _Saturation(Rewriter):
-    """Writes the clips. ``within[new]``: an interval that a clipped tensor's values (or those moved from it) are known to lie in."""
+    """Writes the clips. ``within[new]``: an interval that a clipped tensor's values (or those moved from it) are known
+    to lie in."""
 
     def __init__(self, mod: tvm.IRModule, seen: Seen):
         super().__init__(mod)
@@ -117,9 +135,16 @@ class _Saturation(Rewriter):
         return Interval(max(span.lo, need.lo), max(min(span.hi, need.hi), need.lo)) if span is not None else need
 
     def _exceeds(self, var: Var) -> bool:
-        """Whether a clip belongs here: a mask, or values much wider than what matters of them, and the reader does not clip itself."""
+        """Whether a clip belongs here: a mask, or values much wider than what matters of them, and the reader does not
+        clip itself."""
         need, span = self.needs[var], self._range(var)
-        if need.open or not self.readers.get(var) or (span is None and var.name not in self.seen.infinite) or self._left_to_reader(var) or self._inside_cone(var):
+        if (
+            need.open
+            or not self.readers.get(var)
+            or (span is None and var.name not in self.seen.infinite)
+            or self._left_to_reader(var)
+            or self._inside_cone(var)
+        ):
             return False
         if var.name in self.seen.infinite:
             return True
@@ -127,15 +152,22 @@ class _Saturation(Rewriter):
 
     def _inside_cone(self, var: Var) -> bool:
         """Whether a mask is computed from it: the mask is clipped, and all before it is part of one table."""
-        return var in self.masks.leads and all(reader in self.masks.leads and (op_name(value) not in MOVES or self._inside_cone(reader))
-                                               for reader, value in self.readers.get(var, ()))
+        return var in self.masks.leads and all(
+            reader in self.masks.leads and (op_name(value) not in MOVES or self._inside_cone(reader))
+            for reader, value in self.readers.get(var, ())
+        )
 
     def _left_to_reader(self, var: Var) -> bool:
-        """A clamp, or the bias of a layer, that alone reads the tensor is part of its group: the clip goes behind it."""
+        """A clamp, or the bias of a layer, that alone reads the tensor is part of its group: the clip goes behind
+        it."""
         if len(self.readers[var]) != 1:
             return False
         _, reader = self.readers[var][0]
-        by_constant = op_name(reader) in ("relax.add", "relax.multiply") and isinstance(reader.args[1], Constant) and array_of(reader.args[1]).ndim <= 1
+        by_constant = (
+            op_name(reader) in ("relax.add", "relax.multiply")
+            and isinstance(reader.args[1], Constant)
+            and array_of(reader.args[1]).ndim <= 1
+        )
         return op_name(reader) in CLAMPS and _scalar_clamp(reader) or by_constant and self._linear(var)
 
     def _linear(self, var: Var) -> bool:
@@ -156,16 +188,29 @@ class _Saturation(Rewriter):
     def _with_clipped_constants(self, var: Var, value: Call) -> Call:
         """Constant operands and pad values moved to the nearer end of what matters."""
         name, need = op_name(value), self.needs[var]
-        if name == "relax.nn.pad" and not need.holds(Interval(float(value.attrs.pad_value), float(value.attrs.pad_value))):
+        if name == "relax.nn.pad" and not need.holds(
+            Interval(float(value.attrs.pad_value), float(value.attrs.pad_value))
+        ):
             self.changed = True
             fill = float(np.clip(float(value.attrs.pad_value), need.lo, need.hi))
             return relax.op.nn.pad(value.args[0], list(ints(value.attrs.pad_width)), str(value.attrs.pad_mode), fill)
-        wanted = {old: n for old, n in self.needs.operands(var, self.written[var]) if isinstance(old, Constant)} if self._has_constants(value) else {}
+        wanted = (
+            {old: n for old, n in self.needs.operands(var, self.written[var]) if isinstance(old, Constant)}
+            if self._has_constants(value)
+            else {}
+        )
         clipped = {old: self._clipped_constant(old, n) for old, n in wanted.items()}
         if all(new is old for old, new in clipped.items()):
             return value
         self.changed = True
-        args = [Tuple([clipped.get(f, f) for f in a.fields]) if isinstance(a, Tuple) else clipped.get(a, a) if isinstance(a, Constant) else a for a in value.args]
+        args = [
+            Tuple([clipped.get(f, f) for f in a.fields])
+            if isinstance(a, Tuple)
+            else clipped.get(a, a)
+            if isinstance(a, Constant)
+            else a
+            for a in value.args
+        ]
         return Call(value.op, args, value.attrs, value.ty_args)
 
     @staticmethod
@@ -182,10 +227,13 @@ class _Saturation(Rewriter):
         return const(np.clip(array, need.lo, need.hi).astype(np.float32))
 
     def _as_sum(self, var: Var, value: Call) -> Call:
-        """``where(c, scores, -1e9)`` becomes ``scores + where(c, 0, low)``: the selection is of numbers then, and the sum runs on the chip."""
+        """``where(c, scores, -1e9)`` becomes ``scores + where(c, 0, low)``: the selection is of numbers then, and the
+        sum runs on the chip."""
         need, old = self.needs[var], self.written[var]
         condition, *branches = value.args
-        low = [isinstance(b, Constant) and array_of(b).size > 0 and float(array_of(b).max()) <= need.lo for b in branches]
+        low = [
+            isinstance(b, Constant) and array_of(b).size > 0 and float(array_of(b).max()) <= need.lo for b in branches
+        ]
         if sum(low) != 1 or math.isinf(need.lo) or not isinstance(branches[low.index(False)], Var):
             return value
         scores = old.args[1 + low.index(False)]
@@ -196,9 +244,15 @@ class _Saturation(Rewriter):
         depth, zero = const(np.float32(need.lo - max(top.hi, 0.0))), const(np.float32(0))
         if isinstance(condition, Constant):
             chosen = array_of(condition).astype(bool)
-            mask = const(np.where(chosen, *((array_of(depth), np.float32(0)) if low[0] else (np.float32(0), array_of(depth)))).astype(np.float32))
+            mask = const(
+                np.where(
+                    chosen, *((array_of(depth), np.float32(0)) if low[0] else (np.float32(0), array_of(depth)))
+                ).astype(np.float32)
+            )
         else:
-            mask = self.emit(infer(relax.op.where(condition, *((depth, zero) if low[0] else (zero, depth)))), f"{var.name}_mask")
+            mask = self.emit(
+                infer(relax.op.where(condition, *((depth, zero) if low[0] else (zero, depth)))), f"{var.name}_mask"
+            )
             self.required[f"{var.name}_mask"] = Range(float(array_of(depth)), 0.0)
         self.masks.span[var] = Interval(float(array_of(depth)) + min(top.lo, 0.0), top.hi)
         return infer(relax.op.add(branches[low.index(False)], mask))
@@ -212,4 +266,6 @@ def _much_wider(span: Interval | None, need: Interval) -> bool:
 
 
 def _scalar_clamp(call: Call) -> bool:
-    return op_name(call) not in ("relax.maximum", "relax.minimum") or any(isinstance(a, Constant) and array_of(a).size == 1 for a in call.args)
+    return op_name(call) not in ("relax.maximum", "relax.minimum") or any(
+        isinstance(a, Constant) and array_of(a).size == 1 for a in call.args
+    )

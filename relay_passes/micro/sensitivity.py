@@ -1,11 +1,10 @@
 """What a quantized network loses, and at which tensors: each one alone in 8 bits, everything else in float.
 
-The loss of an output is the root mean square of its error over the samples, relative to the standard deviation of the float output over the
-same samples (its root mean square where it is constant); or that of its upper quartile of samples, each relative to its own deviation (at least a quarter of
-all samples'), if that is more: quiet inputs beside loud ones. (A sample of fewer than `FEW` values, as scores are, has no deviation to speak of: there it
-is all samples together.) Of outputs that are integers it is the share that differs. A network's loss is that
-of its worst output.
-"""
+The loss of an output is the root mean square of its error over the samples, relative to the standard deviation of the
+float output over the same samples (its root mean square where it is constant); or that of its upper quartile of
+samples, each relative to its own deviation (at least a quarter of all samples'), if that is more: quiet inputs beside
+loud ones. (A sample of fewer than `FEW` values, as scores are, has no deviation to speak of: there it is all samples
+together.) Of outputs that are integers it is the share that differs. A network's loss is that of its worst output."""
 
 from __future__ import annotations
 
@@ -44,7 +43,11 @@ def _loss(got: np.ndarray, wanted: np.ndarray) -> float:
         return 0.0
     wanted = np.where(known, wanted, 0).astype(np.float64)
     spread = max(wanted[known].std() or np.sqrt(np.mean(wanted[known] ** 2)), TINY)
-    got = np.clip(np.nan_to_num(got.astype(np.float64)), wanted[known].min() - WORST * spread, wanted[known].max() + WORST * spread)
+    got = np.clip(
+        np.nan_to_num(got.astype(np.float64)),
+        wanted[known].min() - WORST * spread,
+        wanted[known].max() + WORST * spread,
+    )
     error = np.where(known, got - wanted, 0.0)
     overall = float(np.sqrt(np.mean(error[known] ** 2)) / spread)
     if wanted[0].size < FEW:
@@ -55,8 +58,12 @@ def _loss(got: np.ndarray, wanted: np.ndarray) -> float:
 
 
 def telling(data: list[dict[str, np.ndarray]], count: int) -> list[int]:
-    """Numbers of at most ``count`` samples on which a loss shows: evenly spaced from the quietest to the loudest (root mean square of the inputs)."""
-    power = [sum(float(np.mean(np.square(a, dtype=np.float64))) for a in sample.values() if a.dtype.kind == "f") for sample in data]
+    """Numbers of at most ``count`` samples on which a loss shows: evenly spaced from the quietest to the loudest (root
+    mean square of the inputs)."""
+    power = [
+        sum(float(np.mean(np.square(a, dtype=np.float64))) for a in sample.values() if a.dtype.kind == "f")
+        for sample in data
+    ]
     order = np.argsort(power, kind="stable")
     return order[np.linspace(0, len(data) - 1, min(count, len(data))).round().astype(int)].tolist()
 
@@ -69,7 +76,8 @@ def extremes_first(data: list[dict[str, np.ndarray]], count: int) -> list[int]:
 
 @dataclass(frozen=True)
 class Sensitivity:
-    """Loss of the outputs by tensor name, each alone in 8 bits; ``complete``: all tensors were measured within the time."""
+    """Loss of the outputs by tensor name, each alone in 8 bits; ``complete``: all tensors were measured within the
+    time."""
 
     loss: Mapping[str, float]
     complete: bool
@@ -78,13 +86,20 @@ class Sensitivity:
         return sorted(self.loss.items(), key=lambda item: -item[1])[:count]
 
 
-def sensitivity(mod: tvm.IRModule, params: Mapping[str, QuantParams], samples: list[dict[str, np.ndarray]], *, limit_s: float = 60.0,
-                most: int | None = None, progress: Callable[[int, int], None] | None = None) -> Sensitivity:
-    """How much the outputs of ``mod`` (float) lose by each tensor of ``params`` alone. Only what depends on a tensor is computed again.
+def sensitivity(
+    mod: tvm.IRModule,
+    params: Mapping[str, QuantParams],
+    samples: list[dict[str, np.ndarray]],
+    *,
+    limit_s: float = 60.0,
+    most: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Sensitivity:
+    """How much the outputs of ``mod`` (float) lose by each tensor of ``params`` alone. Only what depends on a tensor is
+    computed again.
 
-    limit_s : seconds after which the tensors left are not measured. most : of the tensors, in order, that are measured: for decisions, which a busy
-    machine must not change.
-    """
+    limit_s : seconds after which the tensors left are not measured. most : of the tensors, in order, that are measured:
+    for decisions, which a busy machine must not change."""
     interpreter, until = Interpreter(mod), time.monotonic() + limit_s
     runs = [_Kept(interpreter, sample) for sample in samples]
     wanted, found = [run.outputs for run in runs], {}
@@ -128,14 +143,21 @@ class _Kept:
 
 
 def work_of(mod: tvm.IRModule) -> int:
-    """Operations of one run of a float module, about: multiply-accumulates of convolutions and products, elements of everything else."""
+    """Operations of one run of a float module, about: multiply-accumulates of convolutions and products, elements of
+    everything else."""
     total = 0
     for var, value in bindings_of(main_of(mod)):
         static = static_tensor_type(var)
         if static is None:
             continue
-        operand = static_tensor_type(value.args[1]) if isinstance(value, relax.Call) and getattr(value.op, "name", "") in LINEAR else None
-        total += math.prod(static[0]) * (1 if operand is None else max(1, math.prod(operand[0]) // max(1, static[0][-1])))
+        operand = (
+            static_tensor_type(value.args[1])
+            if isinstance(value, relax.Call) and getattr(value.op, "name", "") in LINEAR
+            else None
+        )
+        total += math.prod(static[0]) * (
+            1 if operand is None else max(1, math.prod(operand[0]) // max(1, static[0][-1]))
+        )
     return max(1, total)
 
 
@@ -143,4 +165,3 @@ def float_outputs(mod: tvm.IRModule, samples: list[dict[str, np.ndarray]]) -> li
     interpreter = Interpreter(mod)
     with np.errstate(all="ignore"):
         return [interpreter.run(sample) for sample in samples]
-

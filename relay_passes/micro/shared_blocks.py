@@ -1,10 +1,11 @@
-"""Product quantization found back in dense weights: every block of a row is one of few centroids, times a factor of its output channel.
+"""Product quantization found back in dense weights: every block of a row is one of few centroids, times a factor of its
+output channel.
 
-Blocks are the whole kernel of some consecutive input channels (Stock et al., "And the bit goes down", ICLR 2020: 3 x 3 kernels of one channel, four channels of
-a 1 x 1 convolution; Martinez et al., "Permute, quantize, and fine-tune", CVPR 2021: twice as large). Batch norm behind such a layer, folded, multiplies every output
-channel by a factor of its own; then no two blocks are equal any more, but blocks of one centroid still point in one direction. So directions
-are compared, and the factors follow from how long the blocks of one direction are in different channels.
-"""
+Blocks are the whole kernel of some consecutive input channels (Stock et al., "And the bit goes down", ICLR 2020: 3 x 3
+kernels of one channel, four channels of a 1 x 1 convolution; Martinez et al., "Permute, quantize, and fine-tune", CVPR
+2021: twice as large). Batch norm behind such a layer, folded, multiplies every output channel by a factor of its own;
+then no two blocks are equal any more, but blocks of one centroid still point in one direction. So directions are
+compared, and the factors follow from how long the blocks of one direction are in different channels."""
 
 from __future__ import annotations
 
@@ -23,8 +24,9 @@ EXACT = 2e-6  # error of a weight, in shares of the largest of its channel, that
 
 @dataclass(frozen=True, eq=False)
 class SharedBlocks:
-    """``factor[o] * centroids[index[o, b]]`` is block b of row o. channels: input channels of a block; centroids: float64 [n, taps * channels], in the
-    order tap, channel; index: int [O, blocks]; factor: float64 [O], of median magnitude 1 (0 for rows of zeros)."""
+    """``factor[o] * centroids[index[o, b]]`` is block b of row o. channels: input channels of a block; centroids:
+    float64 [n, taps * channels], in the order tap, channel; index: int [O, blocks]; factor: float64 [O], of median
+    magnitude 1 (0 for rows of zeros)."""
 
     channels: int
     centroids: np.ndarray
@@ -84,7 +86,8 @@ def _shared(blocks: np.ndarray, channels: int) -> SharedBlocks | None:
 
 
 def _directions(blocks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(number of the direction of each block, its signed length: the entry of largest magnitude) of blocks [n, L]; zeros are one direction, of length 0."""
+    """(number of the direction of each block, its signed length: the entry of largest magnitude) of blocks [n, L];
+    zeros are one direction, of length 0."""
     at = np.abs(blocks).argmax(axis=1)
     length = blocks[np.arange(len(blocks)), at]
     unit = blocks / np.where(length == 0, 1, length)[:, None]
@@ -98,7 +101,8 @@ def _directions(blocks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _factors(index: np.ndarray, length: np.ndarray) -> np.ndarray | None:
-    """float64 [O]: such that ``length / factor`` is the same wherever a direction occurs; None where channels have nothing in common."""
+    """float64 [O]: such that ``length / factor`` is the same wherever a direction occurs; None where channels have
+    nothing in common."""
     known = np.zeros(index.max() + 1)
     factor = np.zeros(len(index))
     waiting = [o for o in range(len(index)) if np.any(length[o])]

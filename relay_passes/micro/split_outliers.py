@@ -26,18 +26,19 @@ class Split:
 @tvm.transform.module_pass(opt_level=0, name="ergo.SplitOutliers")
 @dataclass(frozen=True)
 class SplitOutliers:
-    """The same function with a smaller largest weight in each layer: a grid over -max..max becomes finer, no retraining.
+    """The same function with a smaller largest weight in each layer: a grid over -max..max becomes finer, no
+    retraining.
 
-    Zhao et al., "Improving neural network quantization without retraining using outlier channel splitting" (ICML 2019), weights. Of each layer
-    ``ceil(expansion * C)`` times the input channel that holds the largest weight is read once more and its weights halved.
-    expansion: one number or ``{layer: number}`` (other layers are left alone), 0 to 1. bits: of the grid that will be put on the layer (one step for all
-    of it); then the halves are (w - step / 2) / 2 and (w + step / 2) / 2, whose rounded values add up to the rounded w
-    (section 3.3 there); None: w / 2 twice. absorb: where one layer alone writes the tensor and one alone reads it, the writer's channel is made twice
-    (weights and bias copied); elsewhere the channels are cut out and appended, which costs their copies.
+    Zhao et al., "Improving neural network quantization without retraining using outlier channel splitting" (ICML 2019),
+    weights. Of each layer ``ceil(expansion * C)`` times the input channel that holds the largest weight is read once
+    more and its weights halved. expansion: one number or ``{layer: number}`` (other layers are left alone), 0 to 1.
+    bits: of the grid that will be put on the layer (one step for all of it); then the halves are (w - step / 2) / 2 and
+    (w + step / 2) / 2, whose rounded values add up to the rounded w (section 3.3 there); None: w / 2 twice. absorb:
+    where one layer alone writes the tensor and one alone reads it, the writer's channel is made twice (weights and bias
+    copied); elsewhere the channels are cut out and appended, which costs their copies.
 
-    Grouped, depthwise and transposed convolutions are left alone. Expects the float normal form. Outputs change by float32 rounding only.
-    Errors: ModelError for unknown layers and numbers out of range.
-    """
+    Grouped, depthwise and transposed convolutions are left alone. Expects the float normal form. Outputs change by
+    float32 rounding only. Errors: ModelError for unknown layers and numbers out of range."""
 
     expansion: float | Mapping[str, float] = 0.02
     bits: int | None = 8
@@ -52,7 +53,11 @@ class SplitOutliers:
             times = int(np.ceil(expansion * layer.weight.shape[-1]))
             if times and layer.groups == 1 and analysis.view.op(layer.group.root) != "relax.nn.conv2d_transpose":
                 splits[name] = split_channels(layer.weight, times, self.bits)
-        writers = {n: w for n in splits if (w := sole_writer(analysis.view, analysis.groups, layers, layers[n])) is not None} if self.absorb else {}
+        writers = (
+            {n: w for n in splits if (w := sole_writer(analysis.view, analysis.groups, layers, layers[n])) is not None}
+            if self.absorb
+            else {}
+        )
         return _Splitter(mod, analysis.view, layers, splits, writers).run() if splits else mod
 
 
@@ -75,20 +80,37 @@ def split_channels(weight: np.ndarray, times: int, bits: int | None) -> Split:
     return Split(np.stack(columns, axis=-1).astype(np.float32), np.array(source))
 
 
-def sole_writer(view: FunctionView, groups, layers: Mapping[str, WeightLayer], reader: WeightLayer) -> WeightLayer | None:
+def sole_writer(
+    view: FunctionView, groups, layers: Mapping[str, WeightLayer], reader: WeightLayer
+) -> WeightLayer | None:
     """The ungrouped layer that alone writes what ``reader`` alone reads; None where there is none such."""
     source = view.value[reader.group.root].args[0]
     writer: Group | None = next((g for g in groups if g.output == source), None)
-    if writer is None or writer.kind is not Kind.LINEAR or writer.root.name not in layers or view.only_user(source) != reader.group.root:
+    if (
+        writer is None
+        or writer.kind is not Kind.LINEAR
+        or writer.root.name not in layers
+        or view.only_user(source) != reader.group.root
+    ):
         return None
     layer = layers[writer.root.name]
     one_value = (bias := writer.rule.parts(view, writer).bias) is not None and bias.stored.size == 1
-    return layer if layer.groups == 1 and not one_value and op_name(view.value[writer.root]) != "relax.nn.conv2d_transpose" else None
+    return (
+        layer
+        if layer.groups == 1 and not one_value and op_name(view.value[writer.root]) != "relax.nn.conv2d_transpose"
+        else None
+    )
 
 
 class _Splitter(Rewriter):
-    def __init__(self, mod: tvm.IRModule, view: FunctionView, layers: Mapping[str, WeightLayer], splits: Mapping[str, Split],
-                 writers: Mapping[str, WeightLayer]):
+    def __init__(
+        self,
+        mod: tvm.IRModule,
+        view: FunctionView,
+        layers: Mapping[str, WeightLayer],
+        splits: Mapping[str, Split],
+        writers: Mapping[str, WeightLayer],
+    ):
         super().__init__(mod)
         self.weight = {name: split.weight for name, split in splits.items()}
         self.layers, self.copied, self.bias = layers, {n: s.source for n, s in splits.items() if n not in writers}, {}
@@ -96,12 +118,16 @@ class _Splitter(Rewriter):
             source = splits[name].source
             self.weight[writer.name] = self.weight.get(writer.name, writer.weight)[source]
             if writer.group.rule.parts(view, writer.group).bias is not None:
-                self.bias[bias_position(view, writer.group)] = writer.group.rule.parts(view, writer.group).bias.real().astype(np.float32)[source]
+                self.bias[bias_position(view, writer.group)] = (
+                    writer.group.rule.parts(view, writer.group).bias.real().astype(np.float32)[source]
+                )
 
     def rewrite(self, var: Var, value: Expr) -> Expr:
         for (name, index), array in self.bias.items():
             if name == var.name:
-                value = Call(value.op, [const(array) if i == index else a for i, a in enumerate(value.args)], value.attrs)
+                value = Call(
+                    value.op, [const(array) if i == index else a for i, a in enumerate(value.args)], value.attrs
+                )
         if var.name not in self.weight:
             return value
         x = value.args[0]

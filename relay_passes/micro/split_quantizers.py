@@ -1,9 +1,9 @@
 """A tensor that several quantizers read differently is computed once for each of them.
 
-Quantization-aware training and some exporters put a quantizer in front of every consumer. The second one sees the operator's result, not what the
-first left of it: making it from the first's 8 bits rounds twice, and where the first clips, values are lost. The chip's operators
-write 8 bits, so the operator itself runs once for every quantization. Moved integers stay as they are: every quantizer reads their exact values.
-"""
+Quantization-aware training and some exporters put a quantizer in front of every consumer. The second one sees the
+operator's result, not what the first left of it: making it from the first's 8 bits rounds twice, and where the first
+clips, values are lost. The chip's operators write 8 bits, so the operator itself runs once for every quantization.
+Moved integers stay as they are: every quantizer reads their exact values."""
 
 from __future__ import annotations
 
@@ -56,14 +56,21 @@ class _Splitting:
     @property
     def needed(self) -> bool:
         """Whether a group has several versions, or reads for its own what its neighbours in a split read otherwise."""
-        return any(len(v) > 1 for v in self.versions.values()) or any(len(self._ways(m)) > 1 for m in self.groups_of if len(self.groups_of[m]) > 1)
+        return any(len(v) > 1 for v in self.versions.values()) or any(
+            len(self._ways(m)) > 1 for m in self.groups_of if len(self.groups_of[m]) > 1
+        )
 
     def _stored(self, var: relax.Var) -> bool:
         """Whether ``var`` is integers as they stand, moved at most."""
         if self.view.op(var) == "relax.dequantize":
             return True
         group = self.group_at.get(var)
-        return group is not None and group.carries_quantization and len(group.inputs) == 1 and self._stored(group.inputs[0])
+        return (
+            group is not None
+            and group.carries_quantization
+            and len(group.inputs) == 1
+            and self._stored(group.inputs[0])
+        )
 
     def _wants(self, var: relax.Var) -> list[Quant | None]:
         """What the readers of ``var`` quantize it to; None for one that reads it in float."""
@@ -99,14 +106,22 @@ class _Splitting:
 
         def bind(key, var, value):
             value = infer(value)
-            self.made[(*key, var)] = new = relax.DataflowVar(var.name, value.ty) if isinstance(var, relax.DataflowVar) else relax.Var(var.name, value.ty)
+            self.made[(*key, var)] = new = (
+                relax.DataflowVar(var.name, value.ty)
+                if isinstance(var, relax.DataflowVar)
+                else relax.Var(var.name, value.ty)
+            )
             bindings.append((new, value))
 
         for var in self.view.order:
             value = self.view.value[var]
             for group in self.groups_of.get(var, ()):
                 for index, want in enumerate(self.versions[group]):
-                    bind((group, index), var, with_operands(value, lambda v, key=(group, index), w=want: self._operand(v, key, w)))
+                    bind(
+                        (group, index),
+                        var,
+                        with_operands(value, lambda v, key=(group, index), w=want: self._operand(v, key, w)),
+                    )
             if var not in self.groups_of:
                 want = scale_of(self.view, value) if self.view.op(var) == "relax.quantize" else None
                 bind((None, 0), var, with_operands(value, lambda v, w=want: self._source(v, w)))

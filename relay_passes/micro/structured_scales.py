@@ -1,9 +1,9 @@
 """Scales under which int8 keeps what is special about a layer's weights: a grid, few shared values, ternary rows.
 
-A scale per output channel (max / 127) would turn sixteen shared values into as many different codes per channel. Where the float weights have
-a structure, the scale follows it instead, so that equal weights get equal codes, zeros stay zero, and weights on a grid are exact. Where a factor of each channel
-(batch norm, folded) stands before shared blocks, the factor goes into the scale, and the codes are those of the blocks.
-"""
+A scale per output channel (max / 127) would turn sixteen shared values into as many different codes per channel. Where
+the float weights have a structure, the scale follows it instead, so that equal weights get equal codes, zeros stay
+zero, and weights on a grid are exact. Where a factor of each channel (batch norm, folded) stands before shared blocks,
+the factor goes into the scale, and the codes are those of the blocks."""
 
 from __future__ import annotations
 
@@ -17,13 +17,16 @@ LARGEST = 127
 MOST_SHARED = 255
 """Distinct nonzero values of a codebook: int8 has no more codes."""
 FEW, FEW_IN_SHORT_ROWS, SHORT = 33, 17, 16
-"""So few values (codebooks of 5 bits and a zero; of 4 bits in rows of fewer than 16 weights) keep one scale whatever it costs. With more it must not cost much."""
+"""So few values (codebooks of 5 bits and a zero; of 4 bits in rows of fewer than 16 weights) keep one scale whatever it
+costs. With more it must not cost much."""
 WORST_NOISE = 1e-3
-"""Rounding noise in the power of an output channel, at most, where one scale serves many values: 22 of SqueezeNet 1.0's 26 layers of 255 values are below. MobileNetV1 0.25,
-whose float weights once were uint8 of one scale a layer, is above it in 24 of 28: with one scale throughout, 300 images, its top-1 in int8 was 6 points less."""
+"""Rounding noise in the power of an output channel, at most, where one scale serves many values: 22 of SqueezeNet 1.0's
+26 layers of 255 values are below. MobileNetV1 0.25, whose float weights once were uint8 of one scale a layer, is above
+it in 24 of 28: with one scale throughout, 300 images, its top-1 in int8 was 6 points less."""
 SHARED_TIMES = 2  # a codebook's value stands for at least so many weights on average; else it is no codebook
 REACH = 12
-"""Levels times the root of a row's weights, at least: with fewer the accumulator is so coarse that rounding the bias shows in the output."""
+"""Levels times the root of a row's weights, at least: with fewer the accumulator is so coarse that rounding the bias
+shows in the output."""
 FINEST = 4  # the smallest gap between neighbours of a grid is one step, or up to so many
 ROUGH, EXACT = 0.05, 3e-4  # of a step: float32 noise before and after the step is fitted
 SAMPLE = 4096
@@ -35,9 +38,9 @@ _answers: dict[tuple, np.ndarray | None] = {}
 def structured_scale(weight: np.ndarray, axis: int = 0) -> np.ndarray | None:
     """Scale float32 [O] for weights whose output channels are ``axis``; None where nothing is special about them.
 
-    One scale for all channels where the layer lies on one grid or shares few values; one each where every channel lies on a grid of its
-    own (ternary channels, weights of few bits); common blocks times a factor of the channel (`shared_blocks`): a common scale times its magnitude.
-    """
+    One scale for all channels where the layer lies on one grid or shares few values; one each where every channel lies
+    on a grid of its own (ternary channels, weights of few bits); common blocks times a factor of the channel
+    (`shared_blocks`): a common scale times its magnitude."""
     moved = np.ascontiguousarray(np.moveaxis(np.asarray(weight), axis, 0))
     key = moved.shape, moved.dtype.str, hashlib.blake2b(moved, digest_size=16).digest()
     try:
@@ -66,9 +69,12 @@ def _scale_of(weight: np.ndarray) -> np.ndarray | None:
 
 
 def block_scales(blocks: SharedBlocks) -> np.ndarray:
-    """float32 [O]: the factor's magnitude times a scale under which the centroids have codes up to 64 to 127, none of them near a half."""
+    """float32 [O]: the factor's magnitude times a scale under which the centroids have codes up to 64 to 127, none of
+    them near a half."""
     values = np.abs(blocks.centroids).reshape(-1)
-    counts = np.repeat(np.bincount(blocks.index.reshape(-1), minlength=len(blocks.centroids)), blocks.centroids.shape[1])
+    counts = np.repeat(
+        np.bincount(blocks.index.reshape(-1), minlength=len(blocks.centroids)), blocks.centroids.shape[1]
+    )
     best, least = values.max() / LARGEST, np.inf
     for scale in values.max() / np.linspace(LARGEST, LARGEST / 2, 4 * LARGEST):
         codes = values / scale
@@ -81,7 +87,8 @@ def block_scales(blocks: SharedBlocks) -> np.ndarray:
 
 
 def one_scale_serves(rows: np.ndarray, scale: float) -> bool:
-    """Whether rounding shared values to multiples of ``scale`` is worth the equal codes: the values are few, or no channel suffers."""
+    """Whether rounding shared values to multiples of ``scale`` is worth the equal codes: the values are few, or no
+    channel suffers."""
     if len(np.unique(rows)) <= (FEW if rows.shape[1] >= SHORT else FEW_IN_SHORT_ROWS):
         return True
     real = rows.astype(np.float64)
@@ -90,15 +97,17 @@ def one_scale_serves(rows: np.ndarray, scale: float) -> bool:
 
 
 def multiple(levels: float, weights: int) -> int:
-    """Codes are so many times their level: 1 for all but short rows of few levels, there a power of two, under which sums on a binary grid stay exact."""
+    """Codes are so many times their level: 1 for all but short rows of few levels, there a power of two, under which
+    sums on a binary grid stay exact."""
     levels = round(levels)
     wanted, most = np.ceil(REACH / (levels * np.sqrt(weights))), LARGEST // levels
     return 1 << max(0, min(int(np.ceil(np.log2(wanted))), int(np.log2(most))))
 
 
 def shared_values(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
-    """(distinct magnitudes float64, ascending, how often each occurs) of the nonzero weights, if they are few; else None."""
-    some = rows.reshape(-1)[: SAMPLE]
+    """(distinct magnitudes float64, ascending, how often each occurs) of the nonzero weights, if they are few; else
+    None."""
+    some = rows.reshape(-1)[:SAMPLE]
     if rows.size > SAMPLE and len(np.unique(some)) > MOST_SHARED + 1:
         return None
     distinct = np.unique(rows)
@@ -109,7 +118,8 @@ def shared_values(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
 
 
 def grid_step(values: np.ndarray) -> float | None:
-    """The step of which all of ``values`` (distinct, positive, ascending) are multiples, at most 127 times; None if there is none."""
+    """The step of which all of ``values`` (distinct, positive, ascending) are multiples, at most 127 times; None if
+    there is none."""
     values = np.asarray(values, np.float64)
     gap = np.diff(values, prepend=0.0).min()
     for part in range(1, FINEST + 1):
@@ -126,7 +136,8 @@ def grid_step(values: np.ndarray) -> float | None:
 
 
 def codebook_scale(values: np.ndarray, counts: np.ndarray) -> float:
-    """The scale under which the largest value has a code of 64 to 127 and the weights are rounded with the least squared error."""
+    """The scale under which the largest value has a code of 64 to 127 and the weights are rounded with the least
+    squared error."""
     scales = values[-1] / np.arange(64, LARGEST + 1)[::-1, None]
     errors = np.square(np.rint(values / scales) * scales - values) @ counts
     return float(scales[np.argmin(errors), 0])

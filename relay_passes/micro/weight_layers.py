@@ -1,8 +1,8 @@
 """The layers whose weights are made small: what every pass over weights reads, and how it writes them back.
 
-Weights are float constants of convolutions and dense layers. What makes them small (zeros, few distinct values, a grid, repeated blocks)
-lives in their values: a pass changes values and nothing else, so the module runs as before, and whoever stores the weights finds it again.
-"""
+Weights are float constants of convolutions and dense layers. What makes them small (zeros, few distinct values, a grid,
+repeated blocks) lives in their values: a pass changes values and nothing else, so the module runs as before, and
+whoever stores the weights finds it again."""
 
 from __future__ import annotations
 
@@ -24,7 +24,8 @@ Choice = TypeVar("Choice")
 
 @dataclass(frozen=True, eq=False)
 class WeightLayer:
-    """One layer. name: the binding of its linear call. weight: float32 OHWI, or [N, K] of a dense layer. groups: of the convolution."""
+    """One layer. name: the binding of its linear call. weight: float32 OHWI, or [N, K] of a dense layer. groups: of the
+    convolution."""
 
     name: str
     weight: np.ndarray
@@ -60,13 +61,18 @@ def weight_layers(mod: tvm.IRModule | FunctionView) -> dict[str, WeightLayer]:
             continue
         dense = op_name(call) == "relax.matmul"
         axes = (1, 0) if dense else tuple("OHWI".index(c) for c in str(call.attrs.kernel_layout))
-        found[group.root.name] = WeightLayer(group.root.name, np.ascontiguousarray(weight.stored), 1 if dense else int(call.attrs.groups),
-                                             group, axes)
+        found[group.root.name] = WeightLayer(
+            group.root.name, np.ascontiguousarray(weight.stored), 1 if dense else int(call.attrs.groups), group, axes
+        )
     return found
 
 
-def with_weights(mod: tvm.IRModule, layers: Mapping[str, WeightLayer], weights: Mapping[str, np.ndarray],
-                 biases: Mapping[tuple[str, int], np.ndarray] | None = None) -> tvm.IRModule:
+def with_weights(
+    mod: tvm.IRModule,
+    layers: Mapping[str, WeightLayer],
+    weights: Mapping[str, np.ndarray],
+    biases: Mapping[tuple[str, int], np.ndarray] | None = None,
+) -> tvm.IRModule:
     """``mod`` with other weights, ``name -> array`` of the size of the layer's (its ``weight`` or ``rows``).
 
     biases: further constants to replace, (name of a binding, index of its argument) -> array.
@@ -74,7 +80,9 @@ def with_weights(mod: tvm.IRModule, layers: Mapping[str, WeightLayer], weights: 
     replaced: dict[tuple[str, int], np.ndarray] = dict(biases or {})
     for name, array in weights.items():
         layer = layers[name]
-        replaced[name, 1] = np.ascontiguousarray(np.asarray(array, np.float32).reshape(layer.weight.shape).transpose(layer.stored_axes))
+        replaced[name, 1] = np.ascontiguousarray(
+            np.asarray(array, np.float32).reshape(layer.weight.shape).transpose(layer.stored_axes)
+        )
     return ReplaceConstants(mod, replaced).run() if replaced else mod
 
 
@@ -87,7 +95,11 @@ def chosen(option: Choice | Mapping[str, Choice], layers: Mapping[str, WeightLay
         return {name: option for name in layers}
     unknown = [name for name in option if name not in layers]
     if unknown:
-        raise ModelError("there is no such layer with constant float weights", where=", ".join(unknown), available=", ".join(layers) or "none")
+        raise ModelError(
+            "there is no such layer with constant float weights",
+            where=", ".join(unknown),
+            available=", ".join(layers) or "none",
+        )
     return dict(option)
 
 

@@ -1,4 +1,5 @@
-"""How many bytes a layer takes: its int8 codes by the smallest weight codec, or estimated from their entropy, and what belongs to its channels."""
+"""How many bytes a layer takes: its int8 codes by the smallest weight codec, or estimated from their entropy, and what
+belongs to its channels."""
 
 from __future__ import annotations
 
@@ -13,14 +14,16 @@ from tvm_ergo.target.codecs.weights import WeightCodes
 from tvm_ergo.target.codecs.weights_choice import best_codec
 
 CHANNEL_BYTES = 9
-"""Of each output channel beside its weights: bias int32, multiplier int32, shift int8 (docs/architecture.md, section 2)."""
+"""Of each output channel beside its weights: bias int32, multiplier int32, shift int8 (docs/architecture.md, section
+2)."""
 TABLE_BYTES = 32  # of a stream, about: its header and table, for the estimate
 
 
 @dataclass(frozen=True)
 class LayerSize:
-    """One layer stored. weights: their number; density: share not zero; distinct: different int8 codes; entropy_bits: per weight, order 0;
-    codec: of the smallest stream; stream_bytes: all of that stream; channel_bytes: biases and requantization."""
+    """One layer stored. weights: their number; density: share not zero; distinct: different int8 codes; entropy_bits:
+    per weight, order 0; codec: of the smallest stream; stream_bytes: all of that stream; channel_bytes: biases and
+    requantization."""
 
     name: str
     weights: int
@@ -48,7 +51,8 @@ def entropy_bits(codes: np.ndarray) -> float:
 
 
 def estimated_bytes(layer: WeightLayer) -> float:
-    """What a layer takes, from the entropy of its codes: within a few percent of the stream (`layer_size`), and much faster."""
+    """What a layer takes, from the entropy of its codes: within a few percent of the stream (`layer_size`), and much
+    faster."""
     codes = codes_of(layer)
     return codes.size * entropy_bits(codes) / 8 + TABLE_BYTES + CHANNEL_BYTES * len(codes)
 
@@ -57,8 +61,16 @@ def layer_size(layer: WeightLayer) -> LayerSize:
     """What a layer really takes, all codecs tried."""
     codes = codes_of(layer)
     coded = best_codec(WeightCodes.of(codes, layer.weight.shape[-1]))
-    return LayerSize(layer.name, codes.size, float((codes != 0).mean()), len(np.unique(codes)), entropy_bits(codes), coded.codec.name.lower(),
-                     len(coded.data), CHANNEL_BYTES * len(codes))
+    return LayerSize(
+        layer.name,
+        codes.size,
+        float((codes != 0).mean()),
+        len(np.unique(codes)),
+        entropy_bits(codes),
+        coded.codec.name.lower(),
+        len(coded.data),
+        CHANNEL_BYTES * len(codes),
+    )
 
 
 def network_sizes(mod: tvm.IRModule) -> list[LayerSize]:

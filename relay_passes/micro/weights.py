@@ -29,13 +29,17 @@ def weight_channels(call: Call) -> int:
     return 1 if op_name(call) == "relax.matmul" else str(call.attrs.kernel_layout).index("O")
 
 
-def channel_scales(weight: np.ndarray, axis: int, method: WeightScale = WeightScale.MAX, levels: int = 127) -> np.ndarray:
+def channel_scales(
+    weight: np.ndarray, axis: int, method: WeightScale = WeightScale.MAX, levels: int = 127
+) -> np.ndarray:
     """Scale of each output channel, float32 [O], for ints -levels..levels; 1.0 for channels that are all zero."""
     rows = np.moveaxis(np.asarray(weight, np.float64), axis, 0).reshape(weight.shape[axis], -1)
     top = np.abs(rows).max(axis=1, initial=0.0)
     scales = np.where(top > 0, np.maximum(top / levels, 2.0**-60), 1.0)
     if method is WeightScale.MSE:
-        errors = np.stack([np.square(fake_quantize(rows, (scales * f)[:, None], levels) - rows).sum(axis=1) for f in SHRINK])
+        errors = np.stack(
+            [np.square(fake_quantize(rows, (scales * f)[:, None], levels) - rows).sum(axis=1) for f in SHRINK]
+        )
         scales = scales * np.where(top > 0, SHRINK[np.argmin(errors, axis=0)], 1.0)
     return scales.astype(np.float32)
 
@@ -45,9 +49,15 @@ def fake_quantize(values: np.ndarray, scale: np.ndarray, levels: int = 127) -> n
     return np.clip(np.rint(values / scale), -levels, levels) * scale
 
 
-def quantize_weight(weight: np.ndarray, axis: int, method: WeightScale = WeightScale.MAX, bias: np.ndarray | None = None,
-                    input_scale: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
-    """``(int8 weight, float32 scale [O])``. A channel whose bias would leave int32 at input_scale * scale gets a larger scale.
+def quantize_weight(
+    weight: np.ndarray,
+    axis: int,
+    method: WeightScale = WeightScale.MAX,
+    bias: np.ndarray | None = None,
+    input_scale: float = 1.0,
+) -> tuple[np.ndarray, np.ndarray]:
+    """``(int8 weight, float32 scale [O])``. A channel whose bias would leave int32 at input_scale * scale gets a larger
+    scale.
 
     Weights with a structure (`structured_scales`) get the scale that keeps it, whatever the method.
     """
@@ -71,17 +81,23 @@ def quantize_bias(bias: np.ndarray, steps: np.ndarray) -> np.ndarray:
 
 
 def bias_position(view: FunctionView, group: Group) -> tuple[str, int]:
-    """Where the bias of a linear group that has one stands: name of the ``add``'s binding, index of its constant argument."""
+    """Where the bias of a linear group that has one stands: name of the ``add``'s binding, index of its constant
+    argument."""
     adds = group.members[group.members.index(group.root) + 1]
     return adds.name, next(i for i, a in enumerate(view.value[adds].args) if view.const(a) is not None)
 
 
 class ReplaceConstants(Rewriter):
-    """Gives calls other constants: ``replaced[binding name, argument index]``; ``added[binding name]`` is added behind a
-    call as a bias, ``scaled[binding name]`` multiplied to its result, per last-axis channel."""
+    """Gives calls other constants: ``replaced[binding name, argument index]``; ``added[binding name]`` is added behind
+    a call as a bias, ``scaled[binding name]`` multiplied to its result, per last-axis channel."""
 
-    def __init__(self, mod: tvm.IRModule, replaced: Mapping[tuple[str, int], np.ndarray], added: Mapping[str, np.ndarray] | None = None,
-                 scaled: Mapping[str, np.ndarray] | None = None):
+    def __init__(
+        self,
+        mod: tvm.IRModule,
+        replaced: Mapping[tuple[str, int], np.ndarray],
+        added: Mapping[str, np.ndarray] | None = None,
+        scaled: Mapping[str, np.ndarray] | None = None,
+    ):
         super().__init__(mod)
         self.added, self.scaled = added or {}, scaled or {}
         self.arguments: dict[str, dict[int, np.ndarray]] = {}
@@ -90,10 +106,19 @@ class ReplaceConstants(Rewriter):
 
     def rewrite(self, var, value):
         for index, array in self.arguments.get(var.name, {}).items():
-            value = Call(value.op, [const(array) if i == index else a for i, a in enumerate(value.args)], value.attrs, value.ty_args)
+            value = Call(
+                value.op,
+                [const(array) if i == index else a for i, a in enumerate(value.args)],
+                value.attrs,
+                value.ty_args,
+            )
         if var.name in self.added:
-            product = self.emit(value, f"{var.name}_{op_name(value).rpartition('.')[2]}")  # named as importers do: the layer keeps its name
+            product = self.emit(
+                value, f"{var.name}_{op_name(value).rpartition('.')[2]}"
+            )  # named as importers do: the layer keeps its name
             return relax.op.add(product, const(np.asarray(self.added[var.name], np.float32)))
         if var.name in self.scaled:
-            return relax.op.multiply(self.emit(value, f"{var.name}_share"), const(np.asarray(self.scaled[var.name], np.float32)))
+            return relax.op.multiply(
+                self.emit(value, f"{var.name}_share"), const(np.asarray(self.scaled[var.name], np.float32))
+            )
         return value

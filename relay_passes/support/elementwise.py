@@ -23,7 +23,12 @@ def constant_operand(view: FunctionView, call, arg, shape) -> np.ndarray | None:
     if const.stored.size == 1:
         return const.real().reshape(())
     prelu_elsewhere = op_name(call) == "relax.nn.prelu" and int(call.attrs.axis) % len(shape) != len(shape) - 1
-    if prelu_elsewhere or const.stored.size != const.shape[-1] or const.shape[-1] != shape[-1] or len(const.shape) > len(shape):
+    if (
+        prelu_elsewhere
+        or const.stored.size != const.shape[-1]
+        or const.shape[-1] != shape[-1]
+        or len(const.shape) > len(shape)
+    ):
         return None
     return const.real().reshape(-1)
 
@@ -72,7 +77,8 @@ class Dominators:
         return point
 
     def cone(self, root: relax.Var, claimed: set[relax.Var]) -> set[relax.Var] | None:
-        """The largest set of bindings, ending in ``root``, that computes it from one float tensor and is read nowhere else.
+        """The largest set of bindings, ending in ``root``, that computes it from one float tensor and is read nowhere
+        else.
 
         A binding that is read outside stays so however far the set grows upwards: the search ends at the first.
         """
@@ -152,25 +158,32 @@ class UnaryTable(Rule):
 
     @constraint
     def one_tensor(group: Group, view: FunctionView) -> str | None:
-        """It depends on one tensor, of the output's shape; the other operands are numbers or vectors over the last axis."""
+        """It depends on one tensor, of the output's shape; the other operands are numbers or vectors over the last
+        axis."""
         if len(group.inputs) != 1 or any(tensor_operands(view, m) is None for m in group.members):
             return "it combines several tensors, or a tensor and constants that are neither numbers nor per channel"
         return None
 
     @classmethod
     def evaluate(cls, view: FunctionView, group: Group, codes: np.ndarray) -> np.ndarray:
-        """The group's output for input values ``codes`` [256]: float32 [256], or [C, 256] where constants vary by channel.
+        """The group's output for input values ``codes`` [256]: float32 [256], or [C, 256] where constants vary by
+        channel.
 
-        Every operator's result is rounded to float32, as the network's own arithmetic does: ``(1 - x) * -1e9`` with x a little above 1
-        in another precision would be 60 where it is 0.
-        """
+        Every operator's result is rounded to float32, as the network's own arithmetic does: ``(1 - x) * -1e9`` with x a
+        little above 1 in another precision would be 60 where it is 0."""
         known = {group.inputs[0]: np.asarray(codes, np.float32)}
         for member in group.members:
             call, shape = view.value[member], static_shape(member)
             args = []
             for arg in call.args:
-                const = constant_operand(view, call, arg, shape) if not isinstance(arg, relax.Var) or arg not in known else None
+                const = (
+                    constant_operand(view, call, arg, shape)
+                    if not isinstance(arg, relax.Var) or arg not in known
+                    else None
+                )
                 args.append(known[arg] if const is None else const[:, None] if const.ndim else const)
             with np.errstate(over="ignore"):
-                known[member] = evaluate(call, view.op(member), [np.asarray(a, np.float64) for a in args]).astype(np.float32)
+                known[member] = evaluate(call, view.op(member), [np.asarray(a, np.float64) for a in args]).astype(
+                    np.float32
+                )
         return known[group.output]

@@ -19,7 +19,7 @@ class Bounds:
     low: float = -math.inf
     high: float = math.inf
 
-    def then(self, other: "Bounds") -> "Bounds":
+    def then(self, other: Bounds) -> Bounds:
         """This clamp followed by another."""
         return Bounds(min(max(self.low, other.low), other.high), max(min(self.high, other.high), other.low))
 

@@ -69,7 +69,8 @@ def check(func: relax.Function | FunctionView, var: relax.Var) -> Supported | Re
 
 
 def _fixed_patterns(view, found, claimed) -> None:
-    """Operators that are no elementwise ones, with what they absorb; products first, because they absorb a transpose before them."""
+    """Operators that are no elementwise ones, with what they absorb; products first, because they absorb a transpose
+    before them."""
     rest = [r for r in RULES if r not in (linear.MatMul, BinaryElementwise, UnaryTable)]
     for rules in ([linear.MatMul], rest):
         _match_all(view, rules, found, claimed)
@@ -126,7 +127,11 @@ def _unmatched(view: FunctionView, var, claimed) -> Refused | None:
     if view.op(var) == "relax.astype" and (value.args[0] in view.func.params or var in view.outputs):
         return None  # the type an input or output of the network has: converted where it is quantized
     if view.op(var) == "relax.split":
-        return None if view.users(var) else Refused("split", str(var.name), "none of its parts is used", "remove it", (var,))
+        return (
+            None
+            if view.users(var)
+            else Refused("split", str(var.name), "none of its parts is used", "remove it", (var,))
+        )
     return Refused(short(view.op(var)), str(var.name), "the chip has no such operator", _NO_OPERATOR, (var,))
 
 

@@ -14,7 +14,8 @@ from tvm_ergo.relay_passes.support.view import ConstTensor, FunctionView, static
 
 @dataclass(frozen=True)
 class LinearParts:
-    """A linear group taken apart. weight: [O,kh,kw,C] (dense: [N,K]), bias: float or quantized, one per channel or one."""
+    """A linear group taken apart. weight: [O,kh,kw,C] (dense: [N,K]), bias: float or quantized, one per channel or
+    one."""
 
     x: relax.Var
     call: relax.Call
@@ -50,7 +51,7 @@ class LinearRule(Rule):
     @classmethod
     def parts(cls, view: FunctionView, group: Group) -> LinearParts:
         call = view.value[group.root]
-        follow = group.members[group.members.index(group.root) + 1:]
+        follow = group.members[group.members.index(group.root) + 1 :]
         bias = bias_of(view, follow[0], group.root) if follow else None
         chain = follow if bias is not None else (group.root, *follow)
         return LinearParts(call.args[0], call, cls.weight(view, call), bias, bounds_of(view, chain))
@@ -89,7 +90,8 @@ class LinearRule(Rule):
 
 
 def bias_of(view: FunctionView, var: relax.Var, source: relax.Var) -> ConstTensor | None:
-    """The constant added to ``source`` by the binding of ``var``: one value, or one per last-axis channel; flattened."""
+    """The constant added to ``source`` by the binding of ``var``: one value, or one per last-axis channel;
+    flattened."""
     if view.op(var) != "relax.add":
         return None
     args = view.value[var].args
@@ -155,7 +157,11 @@ class Dense(LinearRule):
             return None
         a, b = view.value[root].args[:2]
         const = view.const(b)
-        return super().match(view, root, claimed) if const is not None and const.stored.ndim == 2 and view.const(a) is None else None
+        return (
+            super().match(view, root, claimed)
+            if const is not None and const.stored.ndim == 2 and view.const(a) is None
+            else None
+        )
 
     @classmethod
     def weight(cls, view, call):
@@ -176,7 +182,8 @@ class MatmulParts:
 
 @register
 class MatMul(Rule):
-    """Product of two activations (batched or not), with a scalar scaling and relu, relu6 or clip behind it folded in."""
+    """Product of two activations (batched or not), with a scalar scaling and relu, relu6 or clip behind it folded
+    in."""
 
     kind = Kind.MATMUL
     ops = ("matmul",)
@@ -201,7 +208,7 @@ class MatMul(Rule):
     def parts(cls, view: FunctionView, group: Group) -> MatmulParts:
         a, b = view.value[group.root].args[:2]
         transpose_b = b in group.members
-        follow = group.members[group.members.index(group.root) + 1:]
+        follow = group.members[group.members.index(group.root) + 1 :]
         scale = scaling(view, follow[0], group.root) if follow else None
         chain = follow if scale is not None else (group.root, *follow)
         b = view.value[b].args[0] if transpose_b else b

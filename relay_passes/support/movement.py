@@ -8,7 +8,7 @@ from tvm import relax
 
 from tvm_ergo.relay_passes.support.rule import Group, Kind, Rule, constraint, make_group, register
 from tvm_ergo.relay_passes.support.spatial import SingleOp
-from tvm_ergo.relay_passes.support.view import FunctionView, immediates, static_shape
+from tvm_ergo.relay_passes.support.view import FunctionView, static_shape
 
 
 class MovementRule(SingleOp):
@@ -69,7 +69,8 @@ class StridedSlice(MovementRule):
 
 @register
 class Take(MovementRule):
-    """Take (gather) with constant indices along one axis: a slice where they are evenly spaced and rising, else elements read by table."""
+    """Take (gather) with constant indices along one axis: a slice where they are evenly spaced and rising, else
+    elements read by table."""
 
     ops = ("take",)
     runs_as = ("slice", "resize2d", "reshape")
@@ -78,7 +79,9 @@ class Take(MovementRule):
     @constraint
     def constant_indices(group: Group, view: FunctionView) -> str | None:
         """Its indices are constants inside one axis."""
-        return "its indices are computed at run time, or outside the axis" if take_indices(view, group) is None else None
+        return (
+            "its indices are computed at run time, or outside the axis" if take_indices(view, group) is None else None
+        )
 
 
 def take_indices(view: FunctionView, group: Group) -> tuple[int, list[int]] | None:
@@ -122,7 +125,8 @@ class Split(Rule):
 
 @register
 class Concat(Rule):
-    """Concatenation or stacking along any axis of tensors computed at run time or constant; inputs of another scale are rescaled first."""
+    """Concatenation or stacking along any axis of tensors computed at run time or constant; inputs of another scale are
+    rescaled first."""
 
     kind = Kind.MOVEMENT
     ops = ("concat", "stack")
@@ -145,7 +149,8 @@ PAD_INDICES = {"reflect": "reflect", "replicate": "edge", "circular": "wrap"}
 
 @register
 class Pad(MovementRule):
-    """Padding with a constant value, or with the tensor's own elements (reflected, the edge's, the other end's), which are read by table."""
+    """Padding with a constant value, or with the tensor's own elements (reflected, the edge's, the other end's), which
+    are read by table."""
 
     ops = ("nn.pad",)
     runs_as = ("pad", "resize2d")

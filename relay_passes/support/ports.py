@@ -1,11 +1,13 @@
-"""Conversions at the ports of a network in float16: what stands between an input in float16 and its float32 form, and between a result and its output.
+"""Conversions at the ports of a network in float16: what stands between an input in float16 and its float32 form, and
+between a result and its output.
 
-They belong to the ports, as the quantization of a float32 input does: the network itself runs in float32, or on the chip.
-"""
+They belong to the ports, as the quantization of a float32 input does: the network itself runs in float32, or on the
+chip."""
 
 from __future__ import annotations
 
 from tvm import relax
+
 from tvm_ergo.relay_passes.relax_utils import dtype_of
 from tvm_ergo.relay_passes.support.view import FunctionView
 
@@ -13,7 +15,8 @@ MOVES = frozenset(("relax.permute_dims", "relax.reshape", "relax.expand_dims", "
 
 
 def port_conversions(view: FunctionView) -> set[relax.Var]:
-    """The casts between float16 and float32 next to inputs and outputs, and what only moves float16 elements between them and the ports."""
+    """The casts between float16 and float32 next to inputs and outputs, and what only moves float16 elements between
+    them and the ports."""
     found: set[relax.Var] = set()
     reached = {p for p in view.func.params if dtype_of(p) == "float16"}
     for var in view.order:

@@ -28,7 +28,9 @@ def describe(rule: type[Rule]) -> list[str]:
     lines.append(f"- Operators: {', '.join(f'`{op}`' for op in rule.ops)}")
     carries = "; quantization carried through" if rule.carries else ""
     lines.append(f"- On the chip: {', '.join(f'`ergo.{op}`' for op in rule.runs_as)}{carries}")
-    own = [c for c in rule.constraints() if sentence(c.__doc__) not in {sentence(b.__doc__) for b in Rule.constraints()}]
+    own = [
+        c for c in rule.constraints() if sentence(c.__doc__) not in {sentence(b.__doc__) for b in Rule.constraints()}
+    ]
     lines += [f"- {sentence(c.__doc__)}" for c in own]
     lines.append(f"- Otherwise: {rule.remedy}.")
     return [*lines, ""]

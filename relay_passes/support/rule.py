@@ -39,7 +39,7 @@ class Group:
     excluded, each once. output: the variable other groups see. op: the operator's Relax name without the prefix.
     """
 
-    rule: "type[Rule]"
+    rule: type[Rule]
     root: relax.Var
     members: tuple[relax.Var, ...]
     inputs: tuple[relax.Var, ...]
@@ -52,12 +52,14 @@ class Group:
 
     @property
     def carries_quantization(self) -> bool:
-        """True where the output has the scale and zero point of the inputs: the group needs no quantization of its own."""
+        """True where the output has the scale and zero point of the inputs: the group needs no quantization of its
+        own."""
         return self.rule.carries
 
     @property
     def name(self) -> str:
-        """The source layer: the name of the defining operator, without the suffix by which importers tell it from its bias."""
+        """The source layer: the name of the defining operator, without the suffix by which importers tell it from its
+        bias."""
         return str(self.root.name).removesuffix(f"_{self.op.rpartition('.')[2]}")
 
 
@@ -85,7 +87,7 @@ def constraint(method) -> Constraint:
     return staticmethod(method)
 
 
-RULES: "list[type[Rule]]" = []
+RULES: list[type[Rule]] = []
 """Every rule, in the order in which they claim bindings."""
 
 
@@ -163,4 +165,6 @@ def make_group(rule: type[Rule], view: FunctionView, root, members, output=None)
         for var in view.reads(member):
             if var not in inside and var not in inputs and view.const(var) is None:
                 inputs.append(var)
-    return Group(rule, root, tuple(members), tuple(inputs), output if output is not None else members[-1], short(view.op(root)))
+    return Group(
+        rule, root, tuple(members), tuple(inputs), output if output is not None else members[-1], short(view.op(root))
+    )

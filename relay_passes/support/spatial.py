@@ -47,7 +47,8 @@ class MaxPool2d(PoolRule):
 
 @register
 class AvgPool2d(PoolRule):
-    """Average pooling, any window, stride and padding, floor or ceil mode, padding counted or not, with relu or clip."""
+    """Average pooling, any window, stride and padding, floor or ceil mode, padding counted or not, with relu or
+    clip."""
 
     ops = ("nn.avg_pool2d",)
     runs_as = ("avg_pool2d",)
@@ -65,7 +66,9 @@ class AvgPool2d(PoolRule):
         """ceil_mode together with count_include_pad only where the windows end inside the padded input."""
         attrs = view.value[group.root].attrs
         extra = ceil_padding(static_shape(group.inputs[0]), static_shape(group.root), attrs)
-        return "it counts padding and has windows beyond the padding" if attrs.count_include_pad and any(extra) else None
+        return (
+            "it counts padding and has windows beyond the padding" if attrs.count_include_pad and any(extra) else None
+        )
 
 
 @register
@@ -145,7 +148,8 @@ class Softmax(SingleOp):
 
 @register
 class Resize2d(SingleOp):
-    """Resizing by nearest neighbour or bilinear interpolation, to any size, in every coordinate mode except cropping."""
+    """Resizing by nearest neighbour or bilinear interpolation, to any size, in every coordinate mode except
+    cropping."""
 
     kind = Kind.MOVEMENT
     ops = ("image.resize2d",)
@@ -161,4 +165,8 @@ class Resize2d(SingleOp):
             return f"its method is {attrs.method}"
         if str(attrs.layout) != "NHWC":
             return f"its layout is {attrs.layout}"
-        return "its coordinates crop the image" if str(attrs.coordinate_transformation_mode) == "tf_crop_and_resize" else None
+        return (
+            "its coordinates crop the image"
+            if str(attrs.coordinate_transformation_mode) == "tf_crop_and_resize"
+            else None
+        )

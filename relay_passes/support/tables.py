@@ -1,4 +1,5 @@
-"""Elementwise operators in float64: what the entries of a 256-entry table are computed from, each result rounded to float32 by the caller.
+"""Elementwise operators in float64: what the entries of a 256-entry table are computed from, each result rounded to
+float32 by the caller.
 
 Rounded once more, a float64 sum, product, quotient or root of float32 numbers is the float32 operator's own result.
 """
@@ -35,14 +36,40 @@ def _selu(x):
 
 
 UNARY = {
-    "nn.relu": lambda x: np.maximum(x, 0), "nn.relu6": lambda x: np.clip(x, 0, 6), "sigmoid": _sigmoid, "tanh": np.tanh, "exp": np.exp,
-    "log": np.log, "sqrt": np.sqrt, "rsqrt": lambda x: 1.0 / np.sqrt(x), "abs": np.abs, "sign": np.sign, "negative": np.negative,
-    "erf": _erf, "square": np.square, "floor": np.floor, "ceil": np.ceil, "round": np.rint, "trunc": np.trunc, "sin": np.sin, "cos": np.cos,
-    "tan": np.tan, "sinh": np.sinh, "cosh": np.cosh, "asin": np.arcsin, "acos": np.arccos, "atan": np.arctan, "asinh": np.arcsinh,
-    "acosh": np.arccosh, "atanh": np.arctanh, "nn.silu": lambda x: x * _sigmoid(x),
+    "nn.relu": lambda x: np.maximum(x, 0),
+    "nn.relu6": lambda x: np.clip(x, 0, 6),
+    "sigmoid": _sigmoid,
+    "tanh": np.tanh,
+    "exp": np.exp,
+    "log": np.log,
+    "sqrt": np.sqrt,
+    "rsqrt": lambda x: 1.0 / np.sqrt(x),
+    "abs": np.abs,
+    "sign": np.sign,
+    "negative": np.negative,
+    "erf": _erf,
+    "square": np.square,
+    "floor": np.floor,
+    "ceil": np.ceil,
+    "round": np.rint,
+    "trunc": np.trunc,
+    "sin": np.sin,
+    "cos": np.cos,
+    "tan": np.tan,
+    "sinh": np.sinh,
+    "cosh": np.cosh,
+    "asin": np.arcsin,
+    "acos": np.arccos,
+    "atan": np.arctan,
+    "asinh": np.arcsinh,
+    "acosh": np.arccosh,
+    "atanh": np.arctanh,
+    "nn.silu": lambda x: x * _sigmoid(x),
     "nn.gelu": lambda x: 0.5 * x * (1 + _erf(x / math.sqrt(2))),
-    "nn.gelu_tanh": lambda x: 0.5 * x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3))), "nn.selu": _selu,
-    "isnan": np.isnan, "logical_not": np.logical_not,
+    "nn.gelu_tanh": lambda x: 0.5 * x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3))),
+    "nn.selu": _selu,
+    "isnan": np.isnan,
+    "logical_not": np.logical_not,
 }
 """One argument, no attributes."""
 
@@ -50,10 +77,24 @@ WITH_ATTRS = {"nn.leakyrelu": _leaky, "nn.softplus": _softplus}
 """One argument, and attributes of the call."""
 
 NARY = {
-    "add": np.add, "subtract": np.subtract, "multiply": np.multiply, "divide": np.divide, "maximum": np.maximum, "minimum": np.minimum,
-    "power": np.power, "greater": np.greater, "greater_equal": np.greater_equal, "less": np.less, "less_equal": np.less_equal,
-    "equal": np.equal, "not_equal": np.not_equal, "logical_and": np.logical_and, "logical_or": np.logical_or,
-    "where": np.where, "clip": np.clip, "nn.prelu": _prelu,
+    "add": np.add,
+    "subtract": np.subtract,
+    "multiply": np.multiply,
+    "divide": np.divide,
+    "maximum": np.maximum,
+    "minimum": np.minimum,
+    "power": np.power,
+    "greater": np.greater,
+    "greater_equal": np.greater_equal,
+    "less": np.less,
+    "less_equal": np.less_equal,
+    "equal": np.equal,
+    "not_equal": np.not_equal,
+    "logical_and": np.logical_and,
+    "logical_or": np.logical_or,
+    "where": np.where,
+    "clip": np.clip,
+    "nn.prelu": _prelu,
 }
 """Several arguments; at least one depends on the tensor, the others are numbers or one value per last-axis channel."""
 
@@ -61,7 +102,8 @@ ELEMENTWISE = tuple(f"relax.{name}" for name in (*UNARY, *WITH_ATTRS, *NARY))
 
 
 def evaluate(call, name: str, args: list[np.ndarray]) -> np.ndarray:
-    """The value of one elementwise call (``name`` with the ``relax.`` prefix) on float64 arguments; NaN and infinity are data."""
+    """The value of one elementwise call (``name`` with the ``relax.`` prefix) on float64 arguments; NaN and infinity
+    are data."""
     name = name.removeprefix("relax.")
     with np.errstate(all="ignore"):
         if name in UNARY:

@@ -1,4 +1,5 @@
-"""A read-only view of a Relax dataflow function: definitions, uses, shapes, and the values of constant subexpressions."""
+"""A read-only view of a Relax dataflow function: definitions, uses, shapes, and the values of constant
+subexpressions."""
 
 from __future__ import annotations
 
@@ -15,9 +16,8 @@ from tvm_ergo.target.errors import ModelError
 class ConstTensor:
     """A compile-time tensor. ``stored`` is the array in the file.
 
-    If ``scale`` is not None the tensor is quantized and its real value is ``scale * (stored - zero_point)``; scale and zero
-    point are 1-D of length 1, or of the length of ``axis`` (non-negative).
-    """
+    If ``scale`` is not None the tensor is quantized and its real value is ``scale * (stored - zero_point)``; scale and
+    zero point are 1-D of length 1, or of the length of ``axis`` (non-negative)."""
 
     stored: np.ndarray
     scale: np.ndarray | None = None
@@ -42,19 +42,21 @@ class ConstTensor:
         """The real values, float64 (of float32 scales, as stored)."""
         if self.scale is None:
             return self.stored.astype(np.float64)
-        return (self.stored.astype(np.float64) - self.spread(self.zero_point)) * self.spread(self.scale.astype(np.float64))
+        return (self.stored.astype(np.float64) - self.spread(self.zero_point)) * self.spread(
+            self.scale.astype(np.float64)
+        )
 
-    def reshape(self, shape: tuple[int, ...]) -> "ConstTensor | None":
+    def reshape(self, shape: tuple[int, ...]) -> ConstTensor | None:
         """The same tensor in another shape; None if the quantized axis would not survive."""
         if self.scale is None or self.scale.size == 1:
             return replace(self, stored=self.stored.reshape(shape))
-        before = int(np.prod(self.shape[:self.axis]))
+        before = int(np.prod(self.shape[: self.axis]))
         for axis, size in enumerate(shape):
             if size == self.shape[self.axis] and int(np.prod(shape[:axis])) == before:
                 return replace(self, stored=self.stored.reshape(shape), axis=axis)
         return None
 
-    def transpose(self, perm: tuple[int, ...]) -> "ConstTensor":
+    def transpose(self, perm: tuple[int, ...]) -> ConstTensor:
         return replace(self, stored=self.stored.transpose(perm), axis=perm.index(self.axis) if self.stored.ndim else 0)
 
 
@@ -112,8 +114,11 @@ class FunctionView:
     def __post_init__(self) -> None:
         blocks = getattr(self.func.body, "blocks", None)
         if blocks is None:
-            raise ModelError("the function has no binding block", where="main",
-                             remedy="normalise the module first (relax.transform.Normalize)")
+            raise ModelError(
+                "the function has no binding block",
+                where="main",
+                remedy="normalise the module first (relax.transform.Normalize)",
+            )
         for block in blocks:
             for binding in block.bindings:
                 self._bind(binding)
@@ -181,7 +186,9 @@ class FunctionView:
             return self._fold_dequantize(call, source)
         if name == "relax.permute_dims":
             axes, rank = call.attrs.axes, source.stored.ndim
-            return source.transpose(tuple(int(a) % rank for a in axes) if axes is not None else tuple(range(rank))[::-1])
+            return source.transpose(
+                tuple(int(a) % rank for a in axes) if axes is not None else tuple(range(rank))[::-1]
+            )
         if name in ("relax.reshape", "relax.squeeze", "relax.expand_dims", "relax.flatten"):
             return source.reshape(static_shape(var))
         if name == "relax.astype" and source.scale is None:
@@ -193,7 +200,9 @@ class FunctionView:
         if scale is None or zero_point is None or source.scale is not None:
             return None
         axis = int(call.attrs.axis) % max(source.stored.ndim, 1)
-        return ConstTensor(source.stored, scale.stored.reshape(-1), zero_point.stored.reshape(-1).astype(np.int64), axis)
+        return ConstTensor(
+            source.stored, scale.stored.reshape(-1), zero_point.stored.reshape(-1).astype(np.int64), axis
+        )
 
 
 def variables(expr) -> list[relax.Var]:

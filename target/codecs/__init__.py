@@ -25,7 +25,9 @@ class Codec(IntEnum):
     RUNS = 11  # fields of fixed width: run and code, padding entries where a run is longer (relative index)
     CABAC = 12  # adaptive binary arithmetic code, logistic mixing of neighbouring contexts
     PACKED = 13  # codes in fields of as many bits as the table of values needs
-    EIE = 14  # entries of a sparse matrix dealt to processing elements (eie.py): no operand has it, SPMV reads its bytes
+    EIE = (
+        14  # entries of a sparse matrix dealt to processing elements (eie.py): no operand has it, SPMV reads its bytes
+    )
 
     @property
     def of_weights(self) -> bool:

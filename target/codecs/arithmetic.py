@@ -1,9 +1,8 @@
 """Binary arithmetic coding in many lanes at once: each lane has its own interval and its own byte stream.
 
-Carry-less coder with a 32-bit interval [low, high] (as in the public-domain lpaq family, here over NumPy lanes): the interval is
-divided in proportion to a 16-bit probability, equal leading bytes are shifted out. One byte at most is spent on flushing,
-trailing zero bytes are not stored: a decoder reads zeros beyond the end of a stream.
-"""
+Carry-less coder with a 32-bit interval [low, high] (as in the public-domain lpaq family, here over NumPy lanes): the
+interval is divided in proportion to a 16-bit probability, equal leading bytes are shifted out. One byte at most is
+spent on flushing, trailing zero bytes are not stored: a decoder reads zeros beyond the end of a stream."""
 
 from __future__ import annotations
 

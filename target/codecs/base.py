@@ -1,13 +1,14 @@
-"""What every activation codec is: a tensor int8[H, W, C] in, an index of tile sizes and independently decodable tiles out.
+"""What every activation codec is: a tensor int8[H, W, C] in, an index of tile sizes and independently decodable tiles
+out.
 
 A tile is a band of ``tile_rows`` whole rows. The stored tensor is, little-endian,
 
     u32 per tile: payload length in bytes, bit 31 set where the tile is stored raw
     the payloads, one after the other
 
-A tile that would not become smaller is stored raw, so that a stored tensor never exceeds its plain size by more than the index.
-Codecs work on unsigned distances from the zero point (`fold`), so that after a ReLU no bit is spent on a sign.
-"""
+A tile that would not become smaller is stored raw, so that a stored tensor never exceeds its plain size by more than
+the index. Codecs work on unsigned distances from the zero point (`fold`), so that after a ReLU no bit is spent on a
+sign."""
 
 from __future__ import annotations
 
@@ -32,10 +33,11 @@ Shape = tuple[int, int, int]
 
 @dataclass(frozen=True)
 class SymbolCost:
-    """What coding or decoding one value takes in hardware: ``cycles`` of one coder lane, and how often each event happens.
+    """What coding or decoding one value takes in hardware: ``cycles`` of one coder lane, and how often each event
+    happens.
 
-    Energy follows from the chip's table (`Chip.energy`), which carries its own sources. source : where the counts come from.
-    """
+    Energy follows from the chip's table (`Chip.energy`), which carries its own sources. source : where the counts come
+    from."""
 
     cycles: float
     events: dict[Event, float]
@@ -48,7 +50,8 @@ class SymbolCost:
 
 @cache
 def fold_table(zero_point: int) -> np.ndarray:
-    """uint8[256]: ``table[x + 128]`` is the unsigned distance code of int8 ``x``, a bijection that maps the zero point to 0.
+    """uint8[256]: ``table[x + 128]`` is the unsigned distance code of int8 ``x``, a bijection that maps the zero point
+    to 0.
 
     Where both signs exist they alternate (+1, -1, +2, ...); values for which only one sign exists follow in order. With
     zero point -128 it is ``x + 128``.
@@ -86,7 +89,8 @@ class ActivationCodec(ABC):
     codec: ClassVar[Codec]
     lossless: ClassVar[bool] = True
     predicts_in_time: ClassVar[bool] = False
-    """Whether it takes ``previous``: a tensor of the same shape that the decoder has too, such as the frame before this one."""
+    """Whether it takes ``previous``: a tensor of the same shape that the decoder has too, such as the frame before this
+    one."""
     COST: ClassVar[SymbolCost]
 
     zero_point: int = -128
@@ -99,8 +103,9 @@ class ActivationCodec(ABC):
 
     @abstractmethod
     def encode_tiles(self, tiles: list[np.ndarray]) -> Sequence[bytes | None]:
-        """Payloads of tiles uint8[rows, W, C] of distance codes; None where the codec knows that raw is smaller. A codec that predicts in
-        time also takes the previous tensor's tiles: ``encode_tiles(tiles, previous)``, and the same when decoding."""
+        """Payloads of tiles uint8[rows, W, C] of distance codes; None where the codec knows that raw is smaller. A
+        codec that predicts in time also takes the previous tensor's tiles: ``encode_tiles(tiles, previous)``, and the
+        same when decoding."""
 
     def payload_bytes(self, tiles: list[np.ndarray]) -> list[int | None]:
         """Lengths of what `encode_tiles` gives, for statistics; codecs that can tell without coding do."""
@@ -108,7 +113,8 @@ class ActivationCodec(ABC):
 
     @abstractmethod
     def decode_tiles(self, payloads: list[bytes], shapes: list[Shape]) -> list[np.ndarray]:
-        """The inverse: uint8[rows, W, C] per payload. Errors: ProgramError for a payload that cannot be one of that shape."""
+        """The inverse: uint8[rows, W, C] per payload. Errors: ProgramError for a payload that cannot be one of that
+        shape."""
 
     def lanes(self, tile: Shape) -> int:
         """Coders that work on one tile of this shape at once; ``COST.cycles`` is the time of one of them."""
@@ -128,7 +134,8 @@ class ActivationCodec(ABC):
         return [(min(self.tile_rows, height - y), width, channels) for y in range(0, height, self.tile_rows)]
 
     def encode(self, x: np.ndarray, previous: np.ndarray | None = None) -> bytes:
-        """int8[H, W, C] to bytes. Errors: InputError for another dtype or rank, an empty tensor, or a previous one that does not fit."""
+        """int8[H, W, C] to bytes. Errors: InputError for another dtype or rank, an empty tensor, or a previous one that
+        does not fit."""
         if x.dtype != np.int8:
             raise InputError("activation codecs take int8 tensors", available=str(x.dtype))
         return self.encode_many([x], None if previous is None else [previous])[0]
@@ -141,19 +148,30 @@ class ActivationCodec(ABC):
         if previous is None:
             coded = self.encode_tiles(tiles)
         else:
-            coded = self.encode_tiles(tiles, [t for p, x in zip(previous, tensors, strict=True) for t in self._previous_tiles(p, x.shape, 0, x.shape[0])])
+            coded = self.encode_tiles(
+                tiles,
+                [
+                    t
+                    for p, x in zip(previous, tensors, strict=True)
+                    for t in self._previous_tiles(p, x.shape, 0, x.shape[0])
+                ],
+            )
         payloads = iter(zip(tiles, coded))
         return [self._assemble([next(payloads) for _ in self.tile_shapes(x.shape)]) for x in tensors]
 
     def _tiles(self, x: np.ndarray, begin: int, end: int) -> list[np.ndarray]:
         u = fold(x[begin:end], self.zero_point)
-        return [u[y:y + self.tile_rows] for y in range(0, len(u), self.tile_rows)]
+        return [u[y : y + self.tile_rows] for y in range(0, len(u), self.tile_rows)]
 
     def _previous_tiles(self, previous: np.ndarray, shape: Shape, begin: int, end: int) -> list[np.ndarray]:
         if not self.predicts_in_time:
             raise InputError(f"{self.codec.name} takes no previous tensor", remedy="use a codec that predicts in time")
         if previous.shape != tuple(shape) or previous.dtype != np.int8:
-            raise InputError("the previous tensor does not fit", required=f"int8{list(shape)}", available=f"{previous.dtype}{list(previous.shape)}")
+            raise InputError(
+                "the previous tensor does not fit",
+                required=f"int8{list(shape)}",
+                available=f"{previous.dtype}{list(previous.shape)}",
+            )
         return self._tiles(previous, begin, end)
 
     def _assemble(self, coded: list[tuple[np.ndarray, bytes | None]]) -> bytes:
@@ -165,27 +183,39 @@ class ActivationCodec(ABC):
         return np.array(index, "<u4").tobytes() + b"".join(parts)
 
     def index(self, data: bytes, shape: Shape) -> list[tuple[int, int, bool]]:
-        """(begin, end, raw) of each tile's payload in ``data``. Errors: ProgramError where index and length disagree."""
+        """(begin, end, raw) of each tile's payload in ``data``. Errors: ProgramError where index and length
+        disagree."""
         tiles = self.tile_shapes(shape)
         if len(data) < INDEX_BYTES * len(tiles):
-            raise ProgramError("a coded tensor is shorter than its index", required=f"{INDEX_BYTES * len(tiles)} bytes", available=f"{len(data)} bytes")
+            raise ProgramError(
+                "a coded tensor is shorter than its index",
+                required=f"{INDEX_BYTES * len(tiles)} bytes",
+                available=f"{len(data)} bytes",
+            )
         begin, entries = INDEX_BYTES * len(tiles), []
         for entry, tile in zip(np.frombuffer(data, "<u4", len(tiles)).tolist(), tiles):
             length, raw = entry & (RAW_TILE - 1), bool(entry & RAW_TILE)
             if raw and length != math.prod(tile):
-                raise ProgramError("a raw tile has the wrong length", required=f"{math.prod(tile)} bytes", available=f"{length} bytes")
+                raise ProgramError(
+                    "a raw tile has the wrong length", required=f"{math.prod(tile)} bytes", available=f"{length} bytes"
+                )
             entries.append((begin, begin + length, raw))
             begin += length
         if begin != len(data):
-            raise ProgramError("a coded tensor's index and length disagree", required=f"{begin} bytes", available=f"{len(data)} bytes")
+            raise ProgramError(
+                "a coded tensor's index and length disagree", required=f"{begin} bytes", available=f"{len(data)} bytes"
+            )
         return entries
 
     def decode(self, data: bytes, shape: Shape, previous: np.ndarray | None = None) -> np.ndarray:
         """Bytes to int8[H, W, C]. Errors: ProgramError for a stream that cannot be one of that shape."""
         return self.decode_rows(data, shape, 0, shape[0], previous)
 
-    def decode_rows(self, data: bytes, shape: Shape, begin: int, end: int, previous: np.ndarray | None = None) -> np.ndarray:
-        """Rows [begin, end) of the tensor, decoding only the tiles that hold them. previous : the whole previous tensor, or None."""
+    def decode_rows(
+        self, data: bytes, shape: Shape, begin: int, end: int, previous: np.ndarray | None = None
+    ) -> np.ndarray:
+        """Rows [begin, end) of the tensor, decoding only the tiles that hold them. previous : the whole previous
+        tensor, or None."""
         if not 0 <= begin < end <= shape[0]:
             raise InputError(f"rows [{begin}, {end}) of a tensor of {shape[0]} rows")
         first, last = begin // self.tile_rows, -(-end // self.tile_rows)
@@ -200,14 +230,20 @@ class ActivationCodec(ABC):
             decoded = dict(zip(coded, self.decode_tiles(*wanted, [before[i] for i in coded])))
         rows = []
         for i, (start, stop, raw) in enumerate(entries):
-            rows.append(np.frombuffer(data, np.int8, stop - start, start).reshape(shapes[i]) if raw else unfold(decoded[i], self.zero_point))
+            rows.append(
+                np.frombuffer(data, np.int8, stop - start, start).reshape(shapes[i])
+                if raw
+                else unfold(decoded[i], self.zero_point)
+            )
         skip = begin - first * self.tile_rows
-        return np.concatenate(rows)[skip:skip + end - begin]
+        return np.concatenate(rows)[skip : skip + end - begin]
 
 
 def _checked(shape) -> Shape:
     if len(shape) != 3 or min(shape) < 1:
-        raise InputError(f"a tensor of shape {tuple(shape)} cannot be coded", required="three dimensions [H, W, C], none empty")
+        raise InputError(
+            f"a tensor of shape {tuple(shape)} cannot be coded", required="three dimensions [H, W, C], none empty"
+        )
     return tuple(shape)
 
 

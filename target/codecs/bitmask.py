@@ -1,7 +1,7 @@
 """Zero-value bitmask: one bit per value says whether it differs from the zero point; the nonzero ones follow, packed.
 
-Payload: u8 width w (bits of the tile's largest magnitude), the mask in element order, then each nonzero magnitude in w bits.
-"""
+Payload: u8 width w (bits of the tile's largest magnitude), the mask in element order, then each nonzero magnitude in w
+bits."""
 
 from __future__ import annotations
 
@@ -21,8 +21,12 @@ class BitmaskCodec(ActivationCodec):
     """Lossless; one row per tile by default, because nothing is learned from one row for the next."""
 
     codec: ClassVar[Codec] = Codec.BITMASK
-    COST: ClassVar[SymbolCost] = SymbolCost(0.125, {Event.ALU_8: 2}, "assumption: eight values a cycle; per value one comparison with zero "
-                                            "and one selection by the mask's running count")
+    COST: ClassVar[SymbolCost] = SymbolCost(
+        0.125,
+        {Event.ALU_8: 2},
+        "assumption: eight values a cycle; per value one comparison with zero "
+        "and one selection by the mask's running count",
+    )
     tile_rows: int = 1
 
     def encode_tiles(self, tiles):
@@ -35,7 +39,9 @@ class BitmaskCodec(ActivationCodec):
         return bytes([width]) + np.packbits(mask).tobytes() + pack(kept, np.full(kept.size, width))
 
     def payload_bytes(self, tiles):
-        return [1 + packed_bytes(t.size) + packed_bytes(int(np.count_nonzero(t)) * int(t.max()).bit_length()) for t in tiles]
+        return [
+            1 + packed_bytes(t.size) + packed_bytes(int(np.count_nonzero(t)) * int(t.max()).bit_length()) for t in tiles
+        ]
 
     def decode_tiles(self, payloads, shapes):
         return [self._decode(payload, math.prod(shape)).reshape(shape) for payload, shape in zip(payloads, shapes)]

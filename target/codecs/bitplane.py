@@ -1,12 +1,13 @@
 """Zero runs and bit planes, in the manner of EBPC (Cavigelli, Rutishauser, Benini, 2019), laid out for random access.
 
-EBPC codes zero runs and, of the nonzero values in blocks of eight, the bit planes that are not all zero. So does this, with
-two differences: runs of zeros are a two-level map (one bit per 16 values, 16 bits where not all are zero), so that every
-offset follows from a population count; and magnitudes are unsigned distances from the zero point less one, no sign plane.
+EBPC codes zero runs and, of the nonzero values in blocks of eight, the bit planes that are not all zero. So does this,
+with two differences: runs of zeros are a two-level map (one bit per 16 values, 16 bits where not all are zero), so that
+every offset follows from a population count; and magnitudes are unsigned distances from the zero point less one, no
+sign plane.
 
 Payload, over the tile's values in channel-major order (neighbours in a block are neighbours in the map of one channel):
-group map, the maps of occupied groups, 4 bits per block of eight nonzero values = planes it stores, then the blocks' magnitudes.
-"""
+group map, the maps of occupied groups, 4 bits per block of eight nonzero values = planes it stores, then the blocks'
+magnitudes."""
 
 from __future__ import annotations
 
@@ -30,8 +31,12 @@ class BitplaneCodec(ActivationCodec):
     """Lossless; two rows per tile by default."""
 
     codec: ClassVar[Codec] = Codec.BITPLANE
-    COST: ClassVar[SymbolCost] = SymbolCost(0.125, {Event.ALU_8: 4}, "assumption: one block of eight values a cycle, as EBPC's hardware takes a "
-                                            "plane a cycle; per value zero test, maximum, shift and merge")
+    COST: ClassVar[SymbolCost] = SymbolCost(
+        0.125,
+        {Event.ALU_8: 4},
+        "assumption: one block of eight values a cycle, as EBPC's hardware takes a "
+        "plane a cycle; per value zero test, maximum, shift and merge",
+    )
     tile_rows: int = 2
 
     def encode_tiles(self, tiles):
@@ -44,11 +49,17 @@ class BitplaneCodec(ActivationCodec):
     def _length(groups, occupied, kept, planes) -> int:
         last = (kept.size - 1) % BLOCK + 1  # values of the last block
         bits = BLOCK * int(planes.sum()) - ((BLOCK - last) * int(planes[-1]) if planes.size else 0)
-        return packed_bytes(len(groups)) + 2 * int(occupied.sum()) + packed_bytes(PLANE_BITS * planes.size) + packed_bytes(bits)
+        return (
+            packed_bytes(len(groups))
+            + 2 * int(occupied.sum())
+            + packed_bytes(PLANE_BITS * planes.size)
+            + packed_bytes(bits)
+        )
 
     @staticmethod
     def _analysed(u: np.ndarray):
-        """bool[n, GROUP] map of nonzero values, bool[n] occupied groups, magnitudes less one of the nonzero ones, planes of each block."""
+        """bool[n, GROUP] map of nonzero values, bool[n] occupied groups, magnitudes less one of the nonzero ones,
+        planes of each block."""
         padded = np.concatenate([u, np.zeros(-u.size % GROUP, np.uint8)])
         groups = (padded != 0).reshape(-1, GROUP)
         kept = padded[padded != 0] - 1
@@ -57,12 +68,18 @@ class BitplaneCodec(ActivationCodec):
 
     def _encode(self, u: np.ndarray) -> bytes:
         groups, occupied, kept, planes = self._analysed(u)
-        return (np.packbits(occupied).tobytes() + np.packbits(groups[occupied]).tobytes()
-                + pack(planes, np.full(planes.size, PLANE_BITS)) + pack(kept, np.repeat(planes, BLOCK)[:kept.size]))
+        return (
+            np.packbits(occupied).tobytes()
+            + np.packbits(groups[occupied]).tobytes()
+            + pack(planes, np.full(planes.size, PLANE_BITS))
+            + pack(kept, np.repeat(planes, BLOCK)[: kept.size])
+        )
 
     def decode_tiles(self, payloads, shapes):
-        return [np.moveaxis(self._decode(payload, math.prod(shape)).reshape(shape[2], *shape[:2]), 0, 2)
-                for payload, shape in zip(payloads, shapes)]
+        return [
+            np.moveaxis(self._decode(payload, math.prod(shape)).reshape(shape[2], *shape[:2]), 0, 2)
+            for payload, shape in zip(payloads, shapes)
+        ]
 
     def _decode(self, payload: bytes, count: int) -> np.ndarray:
         parts, total = Sections(payload), -(-count // GROUP)

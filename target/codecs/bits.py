@@ -51,7 +51,7 @@ class Sections:
         if count < 0 or self.at + count > len(self.data):
             raise broken("it ends too early")
         self.at += count
-        return self.data[self.at - count:self.at]
+        return self.data[self.at - count : self.at]
 
     def rest(self) -> bytes:
         return self.take(len(self.data) - self.at)

@@ -1,19 +1,21 @@
 """Context-modelled adaptive binary arithmetic coding: three adaptive predictions of every binary decision, mixed.
 
-A distance code is written as its bit length in unary (0, 1, 2-3, 4-7, ...), then the bits below its leading one (of a signed tensor the last
-of them is the sign). Every such decision is predicted by three adaptive probabilities, chosen by
+A distance code is written as its bit length in unary (0, 1, 2-3, 4-7, ...), then the bits below its leading one (of a
+signed tensor the last of them is the sign). Every such decision is predicted by three adaptive probabilities, chosen by
   1. the left and the upper value of the same channel,
   2. the channel,
-  3. a gradient prediction from the same channel and how much its neighbourhood varies; here also by the first two bits already coded,
-and mixed in the logistic domain by weights that learn on line, one set per decision and local magnitude (the method of the
-paq/lpaq family: Mahoney, 2005; contexts and integer arithmetic are ours). Everything starts from "nothing known" in each
-tile, so the codec needs no tables from calibration and a tile needs no other.
+  3. a gradient prediction from the same channel and how much its neighbourhood varies; here also by the first two bits
+  already coded,
+and mixed in the logistic domain by weights that learn on line, one set per decision and local magnitude (the method of
+the paq/lpaq family: Mahoney, 2005; contexts and integer arithmetic are ours). Everything starts from "nothing known" in
+each tile, so the codec needs no tables from calibration and a tile needs no other.
 
-Lanes: the channels of a pixel are coded in groups of K, one in each of K lanes with an arithmetic coder of its own; predictions of a group
-use the state before it. Where several lanes of a group update the same state, the last lane's update stands.
+Lanes: the channels of a pixel are coded in groups of K, one in each of K lanes with an arithmetic coder of its own;
+predictions of a group use the state before it. Where several lanes of a group update the same state, the last lane's
+update stands.
 
-Payload: u16 length of each lane's stream (little-endian), the streams. All arithmetic is on integers, so decoders agree to the bit.
-"""
+Payload: u16 length of each lane's stream (little-endian), the streams. All arithmetic is on integers, so decoders agree
+to the bit."""
 
 from __future__ import annotations
 
@@ -28,8 +30,25 @@ from tvm_ergo.target.codecs import Codec, native
 from tvm_ergo.target.codecs.arithmetic import LONGEST_STREAM, LaneDecoder, LaneEncoder
 from tvm_ergo.target.codecs.base import ActivationCodec, Event, Shape, SymbolCost, broken
 from tvm_ergo.target.codecs.bits import BIT_LENGTH, Sections
-from tvm_ergo.target.codecs.context_tables import (BIAS, COARSE, DOMAIN, FINE, FIRST_WEIGHT, INPUTS, KEPT, LEARNING, LIMIT, OFFSET, PLACES, SIDES,
-                                                   UNREST, WEIGHT_SETS, decision_tables, signed, tables)
+from tvm_ergo.target.codecs.context_tables import (
+    BIAS,
+    COARSE,
+    DOMAIN,
+    FINE,
+    FIRST_WEIGHT,
+    INPUTS,
+    KEPT,
+    LEARNING,
+    LIMIT,
+    OFFSET,
+    PLACES,
+    SIDES,
+    UNREST,
+    WEIGHT_SETS,
+    decision_tables,
+    signed,
+    tables,
+)
 
 LANE_VALUES = 4096  # values per lane at least: a lane costs 2 to 3 bytes, and lanes that learn side by side learn less
 MAX_LANES = 32
@@ -52,13 +71,22 @@ def lane_streams(payload: bytes, lanes: int) -> list[bytes]:
 
 @dataclass(frozen=True)
 class ContextCodec(ActivationCodec):
-    """Lossless; tiles of eight rows: smaller tiles cost more, because each tile learns anew. zero_point also tells whether signs exist."""
+    """Lossless; tiles of eight rows: smaller tiles cost more, because each tile learns anew. zero_point also tells
+    whether signs exist."""
 
     codec: ClassVar[Codec] = Codec.CONTEXT
     COST: ClassVar[SymbolCost] = SymbolCost(
-        5.0, {Event.LOCAL_READ_BYTE: 5 * 17, Event.LOCAL_WRITE_BYTE: 5 * 17, Event.LUT_READ: 5 * 4, Event.MUL_8X8: 5 * 4 * 2 * 4, Event.ALU_8: 5 * 16},
+        5.0,
+        {
+            Event.LOCAL_READ_BYTE: 5 * 17,
+            Event.LOCAL_WRITE_BYTE: 5 * 17,
+            Event.LUT_READ: 5 * 4,
+            Event.MUL_8X8: 5 * 4 * 2 * 4,
+            Event.ALU_8: 5 * 16,
+        },
         "assumption: one decision per lane and cycle, pipelined; 5 decisions a value (counted at 7 bits: SqueezeNet 1.0 3.6, ResNet-18 5.8, MobileNetV1 0.25 8.4); per decision three "
-        "3-byte states and four 2-byte weights read and written, three stretch and one squash look-up, eight 16 x 16 bit products (four 8 x 8 each)")
+        "3-byte states and four 2-byte weights read and written, three stretch and one squash look-up, eight 16 x 16 bit products (four 8 x 8 each)",
+    )
 
     def lanes(self, tile: Shape) -> int:
         return lanes_of(tile)
@@ -66,18 +94,33 @@ class ContextCodec(ActivationCodec):
     def encode_tiles(self, tiles):
         if native.library():
             return [native.encode(tile, lanes_of(tile.shape), self.zero_point) for tile in tiles]
-        return self._in_lockstep([tile.shape for tile in tiles],
-                                 lambda chosen, shape: _Coder(shape, len(chosen), self.zero_point).encode(np.stack([tiles[i] for i in chosen])))
+        return self._in_lockstep(
+            [tile.shape for tile in tiles],
+            lambda chosen, shape: _Coder(shape, len(chosen), self.zero_point).encode(
+                np.stack([tiles[i] for i in chosen])
+            ),
+        )
 
     def decode_tiles(self, payloads, shapes):
         if native.library():
-            return [native.decode(lane_streams(payload, lanes_of(shape)), shape, self.zero_point) for payload, shape in zip(payloads, shapes)]
-        return self._in_lockstep(shapes, lambda chosen, shape: list(_Coder(shape, len(chosen), self.zero_point).decode([payloads[i] for i in chosen])))
+            return [
+                native.decode(lane_streams(payload, lanes_of(shape)), shape, self.zero_point)
+                for payload, shape in zip(payloads, shapes)
+            ]
+        return self._in_lockstep(
+            shapes,
+            lambda chosen, shape: list(
+                _Coder(shape, len(chosen), self.zero_point).decode([payloads[i] for i in chosen])
+            ),
+        )
 
     @staticmethod
     def state_bytes(channels: int) -> int:
         """Memory an engine needs while it codes a tile of so many channels: 3 bytes per probability, 2 per weight."""
-        return 3 * ((SIDES * SIDES + channels) * COARSE + PLACES * (len(UNREST) + 1) * FINE) + 2 * (INPUTS + 1) * WEIGHT_SETS * COARSE
+        return (
+            3 * ((SIDES * SIDES + channels) * COARSE + PLACES * (len(UNREST) + 1) * FINE)
+            + 2 * (INPUTS + 1) * WEIGHT_SETS * COARSE
+        )
 
     @staticmethod
     def _in_lockstep(shapes, run):
@@ -92,7 +135,8 @@ class ContextCodec(ActivationCodec):
 
 
 class _Coder:
-    """Model and walk of ``tiles`` tiles of one shape. Encoding and decoding differ in where a decision's bit comes from."""
+    """Model and walk of ``tiles`` tiles of one shape. Encoding and decoding differ in where a decision's bit comes
+    from."""
 
     def __init__(self, shape, tiles: int, zero_point: int):
         self.rows, self.width, self.channels = shape
@@ -113,7 +157,7 @@ class _Coder:
         self.known, self.coder = tiles.astype(np.int64), LaneEncoder(self.tiles * self.lanes)
         self._walk()
         streams = self.coder.finish()
-        return [self._payload(streams[i:i + self.lanes]) for i in range(0, len(streams), self.lanes)]
+        return [self._payload(streams[i : i + self.lanes]) for i in range(0, len(streams), self.lanes)]
 
     @staticmethod
     def _payload(streams: list[bytes]) -> bytes | None:
@@ -135,14 +179,18 @@ class _Coder:
                     channel, tile = first + place[active], self.tile[active]
                     context, weight_set = self._contexts(y, x, tile, channel)
                     known = None if self.known is None else self.known[tile, y, x, channel]
-                    self.values[tile, y, x, channel] = self._magnitude(active, context + self.first_state[active],
-                                                                       (tile * WEIGHT_SETS + weight_set) * COARSE, known)
+                    self.values[tile, y, x, channel] = self._magnitude(
+                        active, context + self.first_state[active], (tile * WEIGHT_SETS + weight_set) * COARSE, known
+                    )
 
     def _contexts(self, y: int, x: int, tile, channel):
-        """int64[3, lanes] first state of each context, int64[lanes] weight set. Missing neighbours repeat the nearest known one."""
+        """int64[3, lanes] first state of each context, int64[lanes] weight set. Missing neighbours repeat the nearest
+        known one."""
         values = self.values
+
         def at(row, column):
             return self.value[values[tile, row, column, channel]]
+
         left = at(y, x - 1) if x else at(y - 1, x) if y else np.zeros_like(channel)
         up = at(y - 1, x) if y else left
         up_left = at(y - 1, x - 1) if y and x else up
@@ -153,10 +201,16 @@ class _Coder:
         place = self.place[((2 * gradient + left + up) >> 2) + OFFSET]
         varies = self.scale * (np.abs(left - up_left) + np.abs(up - up_left) + np.abs(up - up_right))
         unrest = sum((varies >= bound).astype(np.int64) for bound in UNREST)
-        context = np.stack([(self.side[left + OFFSET] * SIDES + self.side[up + OFFSET]) * COARSE,
-                            SHARED + channel * COARSE,
-                            SIDES * SIDES * COARSE + (place * (len(UNREST) + 1) + unrest) * FINE])
-        local = self.scale * (2 * (np.abs(left) + np.abs(up)) + np.abs(up_left) + np.abs(up_right) + np.abs(left2) + np.abs(up2))
+        context = np.stack(
+            [
+                (self.side[left + OFFSET] * SIDES + self.side[up + OFFSET]) * COARSE,
+                SHARED + channel * COARSE,
+                SIDES * SIDES * COARSE + (place * (len(UNREST) + 1) + unrest) * FINE,
+            ]
+        )
+        local = self.scale * (
+            2 * (np.abs(left) + np.abs(up)) + np.abs(up_left) + np.abs(up_right) + np.abs(left2) + np.abs(up2)
+        )
         return context, np.minimum(self.level[local] >> 1, WEIGHT_SETS - 1)
 
     def _magnitude(self, active, context, weights, known):
@@ -167,7 +221,14 @@ class _Coder:
         for k in range(8):
             if not going.size:
                 break
-            bits = self._decide(active, context, weights, going, np.full(going.size, k), None if target is None else (target[going] > k).astype(np.int64))
+            bits = self._decide(
+                active,
+                context,
+                weights,
+                going,
+                np.full(going.size, k),
+                None if target is None else (target[going] > k).astype(np.int64),
+            )
             going = going[bits == 1]
             length[going] = k + 1
         value = (length > 0).astype(np.int64)

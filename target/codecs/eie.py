@@ -1,17 +1,21 @@
-"""Sparse weight matrices of few values, column by column, dealt to processing elements: EIE's format (Han et al., ISCA 2016) and ours.
+"""Sparse weight matrices of few values, column by column, dealt to processing elements: EIE's format (Han et al., ISCA
+2016) and ours.
 
-Row positions are dealt round: position p is slot ``p // pes`` of processing element (PE) ``p % pes``; row r stands at position ``place[r]`` (r itself where
-nothing is given). A PE keeps, column after column, an *entry* for each nonzero of its rows: a code into a table of values and the number of zero slots before it
-in that column. Zeros beyond what the run field holds take padding entries: code 0, whose value is 0, with the longest run. Entries fill 64-bit lines from the
-low bits on; a column starts behind the last one, anywhere in a line. Where a column starts is said by
+Row positions are dealt round: position p is slot ``p // pes`` of processing element (PE) ``p % pes``; row r stands at
+position ``place[r]`` (r itself where nothing is given). A PE keeps, column after column, an *entry* for each nonzero of
+its rows: a code into a table of values and the number of zero slots before it in that column. Zeros beyond what the run
+field holds take padding entries: code 0, whose value is 0, with the longest run. Entries fill 64-bit lines from the low
+bits on; a column starts behind the last one, anywhere in a line. Where a column starts is said by
 
-* `Pointers.BANKS`, as EIE does: one pointer a column and one more, even columns in one bank and odd ones in another, so that a column's begin and end are read at once;
-* `Pointers.WORDS`: 64-bit words of a 20-bit begin and as many column lengths as fit. One read serves neighbouring columns, and fewer bits are stored.
+* `Pointers.BANKS`, as EIE does: one pointer a column and one more, even columns in one bank and odd ones in another, so
+  that a column's begin and end are read at once;
+* `Pointers.WORDS`: 64-bit words of a 20-bit begin and as many column lengths as fit. One read serves neighbouring
+  columns, and fewer bits are stored.
 
-Bytes, little-endian, each section padded with zeros to 8 bytes: header (pes u16, code_bits, run_bits, length_bits u8 (0: BANKS), pointer bytes u8, flags u8 (1: values
-of 16 bits, 2: rows are placed), 0 u8, rows u32, columns u32); values int8 or int16 [2**code_bits], the first 0; places u16[rows] where flagged; entries of each PE
-u32[pes]; pointers PE after PE; lines PE after PE.
-"""
+Bytes, little-endian, each section padded with zeros to 8 bytes: header (pes u16, code_bits, run_bits, length_bits u8
+(0: BANKS), pointer bytes u8, flags u8 (1: values of 16 bits, 2: rows are placed), 0 u8, rows u32, columns u32); values
+int8 or int16 [2**code_bits], the first 0; places u16[rows] where flagged; entries of each PE u32[pes]; pointers PE
+after PE; lines PE after PE."""
 
 from __future__ import annotations
 
@@ -39,7 +43,8 @@ class Pointers(Enum):
 
 @dataclass(frozen=True)
 class EieFormat:
-    """pes : processing elements. code_bits, run_bits : of an entry. Errors: InputError for sizes that cannot be stored."""
+    """pes : processing elements. code_bits, run_bits : of an entry. Errors: InputError for sizes that cannot be
+    stored."""
 
     pes: int = 64
     code_bits: int = 4
@@ -47,9 +52,16 @@ class EieFormat:
     pointers: Pointers = Pointers.BANKS
 
     def __post_init__(self):
-        if not (1 <= self.pes <= MOST_PES and 1 <= self.code_bits <= MOST_CODE_BITS and 0 <= self.run_bits and self.entry_bits <= MOST_ENTRY_BITS):
-            raise InputError(f"no such format: {self.pes} processing elements, {self.code_bits} + {self.run_bits} bits an entry",
-                             required=f"1..{MOST_PES} elements, codes of 1..{MOST_CODE_BITS} bits, entries of at most {MOST_ENTRY_BITS}")
+        if not (
+            1 <= self.pes <= MOST_PES
+            and 1 <= self.code_bits <= MOST_CODE_BITS
+            and 0 <= self.run_bits
+            and self.entry_bits <= MOST_ENTRY_BITS
+        ):
+            raise InputError(
+                f"no such format: {self.pes} processing elements, {self.code_bits} + {self.run_bits} bits an entry",
+                required=f"1..{MOST_PES} elements, codes of 1..{MOST_CODE_BITS} bits, entries of at most {MOST_ENTRY_BITS}",
+            )
 
     @property
     def entry_bits(self) -> int:
@@ -73,9 +85,10 @@ class EieFormat:
 class EieMatrix:
     """An encoded matrix taken apart.
 
-    shape : (rows, columns). values : int8 or int16 [2**code_bits]. place : int64[rows]. counts : int64[columns, pes], entries of each column on each PE. codes,
-    runs : of all entries, PE after PE, column after column. length_bits : of a length in a pointer word. data : the bytes.
-    """
+    shape : (rows, columns). values : int8 or int16 [2**code_bits]. place : int64[rows]. counts : int64[columns, pes],
+    entries of each column on each PE. codes,
+    runs : of all entries, PE after PE, column after column. length_bits : of a length in a pointer word. data : the
+    bytes."""
 
     format: EieFormat
     shape: tuple[int, int]
@@ -107,7 +120,8 @@ class EieMatrix:
 
 
 def entry_places(counts: np.ndarray, runs: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """PE, column and slot of each entry, from entries per column and PE int64[columns, pes] and the zeros before each."""
+    """PE, column and slot of each entry, from entries per column and PE int64[columns, pes] and the zeros before
+    each."""
     columns, pes = counts.shape
     lengths = counts.T.ravel()
     owner = np.repeat(np.arange(lengths.size), lengths)
@@ -116,8 +130,11 @@ def entry_places(counts: np.ndarray, runs: np.ndarray) -> tuple[np.ndarray, np.n
     return owner // columns, owner % columns, ends - before[owner] - 1
 
 
-def gaps(matrix: np.ndarray, pes: int, place: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """PE, column, slot of each nonzero in stored order, and the zero slots between it and the one before it in its column.
+def gaps(
+    matrix: np.ndarray, pes: int, place: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """PE, column, slot of each nonzero in stored order, and the zero slots between it and the one before it in its
+    column.
 
     place : position of each row. Errors: InputError for a matrix or places that cannot be stored.
     """
@@ -137,8 +154,8 @@ def gaps(matrix: np.ndarray, pes: int, place: np.ndarray | None = None) -> tuple
 def encode(matrix: np.ndarray, form: EieFormat = EieFormat(), place: np.ndarray | None = None) -> EieMatrix:
     """int8 or int16 [rows, columns] of at most ``2**code_bits - 1`` different nonzero values, stored.
 
-    place : position of each row, different numbers below ``slots(rows) * pes``. Errors: InputError for other values, types or places.
-    """
+    place : position of each row, different numbers below ``slots(rows) * pes``. Errors: InputError for other values,
+    types or places."""
     pe, column, slot, zeros = gaps(matrix, form.pes, place)
     (rows, columns), values = matrix.shape, _table(matrix, form.code_bits)
     place = np.arange(rows) if place is None else np.asarray(place, np.int64)
@@ -146,20 +163,36 @@ def encode(matrix: np.ndarray, form: EieFormat = EieFormat(), place: np.ndarray 
     row_at[place] = np.arange(rows)
     padding = zeros >> form.run_bits
     last = np.cumsum(padding + 1) - 1
-    codes, runs = np.zeros(pe.size + padding.sum(), np.int64), np.full(pe.size + padding.sum(), form.longest_run, np.int64)
+    codes, runs = (
+        np.zeros(pe.size + padding.sum(), np.int64),
+        np.full(pe.size + padding.sum(), form.longest_run, np.int64),
+    )
     codes[last] = 1 + np.searchsorted(values[1:], matrix[row_at[slot * form.pes + pe], column])
     runs[last] = zeros & form.longest_run
-    counts = np.bincount(column * form.pes + pe, padding + 1, columns * form.pes).astype(np.int64).reshape(columns, form.pes)
+    counts = (
+        np.bincount(column * form.pes + pe, padding + 1, columns * form.pes).astype(np.int64).reshape(columns, form.pes)
+    )
     whole = (form, (rows, columns), values, place, counts, codes, runs, max(1, int(counts.max()).bit_length()))
     return EieMatrix(*whole, _write(EieMatrix(*whole, b"")))
 
 
 def worst_case_bytes(shape: tuple[int, int], form: EieFormat, value_bytes: int = 1) -> int:
-    """Upper bound of the stored bytes of every matrix of this shape: no column takes more entries than its PE has slots."""
+    """Upper bound of the stored bytes of every matrix of this shape: no column takes more entries than its PE has
+    slots."""
     rows, columns = shape
     lines = -(-columns * form.slots(rows) // form.entries_per_line)
-    words = 8 * parts.words(columns, form.slots(rows).bit_length()) if form.pointers is Pointers.WORDS else padded(4 * (columns + 1))
-    return HEADER.size + padded(value_bytes << form.code_bits) + padded(2 * rows) + padded(4 * form.pes) + form.pes * (words + 8 * lines)
+    words = (
+        8 * parts.words(columns, form.slots(rows).bit_length())
+        if form.pointers is Pointers.WORDS
+        else padded(4 * (columns + 1))
+    )
+    return (
+        HEADER.size
+        + padded(value_bytes << form.code_bits)
+        + padded(2 * rows)
+        + padded(4 * form.pes)
+        + form.pes * (words + 8 * lines)
+    )
 
 
 def decode(data: bytes, shape: tuple[int, int]) -> EieMatrix:
@@ -181,7 +214,9 @@ def decode(data: bytes, shape: tuple[int, int]) -> EieMatrix:
     if sections.rest():
         raise broken("it does not end with its last line")
     codes, runs = (np.concatenate(fields) for fields in zip(*lines))
-    matrix = EieMatrix(form, (rows, columns), values, place, np.stack(counts, 1), codes, runs, max(1, length_bits), data)
+    matrix = EieMatrix(
+        form, (rows, columns), values, place, np.stack(counts, 1), codes, runs, max(1, length_bits), data
+    )
     _check_entries(matrix)
     return matrix
 
@@ -192,8 +227,17 @@ def bits_needed(different_values: int) -> int:
 
 
 def _checked(matrix: np.ndarray) -> tuple[int, int]:
-    if matrix.ndim != 2 or min(matrix.shape) < 1 or matrix.shape[0] > MOST_ROWS or matrix.dtype not in (np.int8, np.int16):
-        raise InputError("not a matrix of this format", required=f"int8 or int16 [1..{MOST_ROWS}, columns]", available=f"{matrix.dtype}{list(matrix.shape)}")
+    if (
+        matrix.ndim != 2
+        or min(matrix.shape) < 1
+        or matrix.shape[0] > MOST_ROWS
+        or matrix.dtype not in (np.int8, np.int16)
+    ):
+        raise InputError(
+            "not a matrix of this format",
+            required=f"int8 or int16 [1..{MOST_ROWS}, columns]",
+            available=f"{matrix.dtype}{list(matrix.shape)}",
+        )
     return matrix.shape
 
 
@@ -202,9 +246,14 @@ def _table(matrix: np.ndarray, code_bits: int) -> np.ndarray:
     found = np.unique(matrix)
     found = found[found != 0]
     if found.size >= 1 << code_bits:
-        raise InputError(f"{found.size} different nonzero weights", available=f"{(1 << code_bits) - 1} with codes of {code_bits} bits",
-                         remedy="cluster the weights to fewer values")
-    return np.concatenate([[0], found, np.full((1 << code_bits) - 1 - found.size, np.iinfo(matrix.dtype).max)]).astype(matrix.dtype)
+        raise InputError(
+            f"{found.size} different nonzero weights",
+            available=f"{(1 << code_bits) - 1} with codes of {code_bits} bits",
+            remedy="cluster the weights to fewer values",
+        )
+    return np.concatenate([[0], found, np.full((1 << code_bits) - 1 - found.size, np.iinfo(matrix.dtype).max)]).astype(
+        matrix.dtype
+    )
 
 
 def _write(m: EieMatrix) -> bytes:
@@ -212,20 +261,50 @@ def _write(m: EieMatrix) -> bytes:
     words, placed = form.pointers is Pointers.WORDS, not np.array_equal(m.place, np.arange(m.shape[0]))
     pointer_bytes = 8 if words else 2 if entries.max() < 1 << 16 else 4
     if words and entries.max() >= 1 << BASE_BITS:
-        raise InputError(f"{entries.max()} entries on one processing element", available=f"{(1 << BASE_BITS) - 1}", remedy="more elements, or fewer rows at a time")
+        raise InputError(
+            f"{entries.max()} entries on one processing element",
+            available=f"{(1 << BASE_BITS) - 1}",
+            remedy="more elements, or fewer rows at a time",
+        )
     flags = (WIDE_VALUES if m.values.dtype == np.int16 else 0) | (PLACED if placed else 0)
-    sections = [HEADER.pack(form.pes, form.code_bits, form.run_bits, m.length_bits if words else 0, pointer_bytes, flags, 0, rows, columns), section(m.values)]
+    sections = [
+        HEADER.pack(
+            form.pes,
+            form.code_bits,
+            form.run_bits,
+            m.length_bits if words else 0,
+            pointer_bytes,
+            flags,
+            0,
+            rows,
+            columns,
+        ),
+        section(m.values),
+    ]
     sections += [section(m.place.astype("<u2"))] * placed + [section(entries.astype("<u4"))]
-    sections += [parts.write_words(c, m.length_bits) if words else parts.write_banks(c, pointer_bytes) for c in m.counts.T]
+    sections += [
+        parts.write_words(c, m.length_bits) if words else parts.write_banks(c, pointer_bytes) for c in m.counts.T
+    ]
     ends = np.cumsum(entries)
-    sections += [parts.write_lines(m.codes[end - n:end], m.runs[end - n:end], form.code_bits, form.entry_bits) for n, end in zip(entries, ends)]
+    sections += [
+        parts.write_lines(m.codes[end - n : end], m.runs[end - n : end], form.code_bits, form.entry_bits)
+        for n, end in zip(entries, ends)
+    ]
     return b"".join(sections)
 
 
 def _read_header(sections: Sections, shape: tuple[int, int]) -> tuple[EieFormat, int, int, int]:
     """Format, bits of a length, bytes of a pointer, flags."""
-    pes, code_bits, run_bits, length_bits, pointer_bytes, flags, zero, *found = HEADER.unpack(sections.take(HEADER.size))
-    if tuple(found) != tuple(shape) or zero or flags & ~(WIDE_VALUES | PLACED) or not 1 <= shape[0] <= MOST_ROWS or shape[1] < 1:
+    pes, code_bits, run_bits, length_bits, pointer_bytes, flags, zero, *found = HEADER.unpack(
+        sections.take(HEADER.size)
+    )
+    if (
+        tuple(found) != tuple(shape)
+        or zero
+        or flags & ~(WIDE_VALUES | PLACED)
+        or not 1 <= shape[0] <= MOST_ROWS
+        or shape[1] < 1
+    ):
         raise broken(f"its header is not one of a matrix of shape {tuple(shape)}")
     try:
         form = EieFormat(pes, code_bits, run_bits, Pointers.WORDS if length_bits else Pointers.BANKS)
@@ -247,5 +326,10 @@ def _check_entries(m: EieMatrix) -> None:
     padding = np.flatnonzero(m.codes == 0)
     at_end = padding + 1 >= m.codes.size
     follows = np.where(at_end, padding, padding + 1)
-    if (m.runs[padding] != m.format.longest_run).any() or at_end.any() or (pe[follows] != pe[padding]).any() or (column[follows] != column[padding]).any():
+    if (
+        (m.runs[padding] != m.format.longest_run).any()
+        or at_end.any()
+        or (pe[follows] != pe[padding]).any()
+        or (column[follows] != column[padding]).any()
+    ):
         raise broken("its padding is not one that an encoder writes")

@@ -1,4 +1,5 @@
-"""The sections of a stored sparse matrix (`eie`): zero-padded arrays, pointers of one processing element, lines of entries."""
+"""The sections of a stored sparse matrix (`eie`): zero-padded arrays, pointers of one processing element, lines of
+entries."""
 
 from __future__ import annotations
 
@@ -26,10 +27,10 @@ class Sections:
         if self.at + count > len(self.data):
             raise broken("it ends too early")
         self.at += count
-        return self.data[self.at - count:self.at]
+        return self.data[self.at - count : self.at]
 
     def rest(self) -> bytes:
-        return self.data[self.at:]
+        return self.data[self.at :]
 
 
 def padded(count: int) -> int:
@@ -56,7 +57,7 @@ def section(array: np.ndarray) -> bytes:
 def take(sections: Sections, dtype: np.dtype, count: int) -> np.ndarray:
     """``count`` items of the next section. Errors: ProgramError where it is not there or its padding is not zero."""
     data = sections.take(padded(dtype.itemsize * count))
-    if any(data[dtype.itemsize * count:]):
+    if any(data[dtype.itemsize * count :]):
         raise broken("its padding is not zero")
     return np.frombuffer(data, dtype, count)
 
@@ -81,7 +82,7 @@ def read_banks(sections: Sections, columns: int, pointer_bytes: int, total: int)
 def write_words(counts: np.ndarray, length_bits: int) -> bytes:
     """Words of a begin and the lengths of the columns from there on, each of ``length_bits``."""
     lengths = np.zeros((words(counts.size, length_bits), columns_per_word(length_bits)), np.uint64)
-    lengths.ravel()[:counts.size] = counts
+    lengths.ravel()[: counts.size] = counts
     total = lengths.sum(1)
     return ((np.cumsum(total) - total) | (lengths << _length_places(length_bits)).sum(1)).astype("<u8").tobytes()
 
@@ -91,7 +92,12 @@ def read_words(sections: Sections, columns: int, length_bits: int, total: int) -
     data = sections.take(8 * words(columns, length_bits))
     lengths = (np.frombuffer(data, "<u8")[:, None] >> _length_places(length_bits)) & np.uint64((1 << length_bits) - 1)
     counts = lengths.astype(np.int64).ravel()[:columns]
-    if total >= 1 << BASE_BITS or counts.max() > total or counts.sum() != total or write_words(counts, length_bits) != data:
+    if (
+        total >= 1 << BASE_BITS
+        or counts.max() > total
+        or counts.sum() != total
+        or write_words(counts, length_bits) != data
+    ):
         raise broken("the begins and lengths of its columns disagree")
     return counts
 
@@ -100,7 +106,7 @@ def write_lines(codes: np.ndarray, runs: np.ndarray, code_bits: int, entry_bits:
     """Lines of 64 bits, entries from the low bits on, the run above the code."""
     per_line = LINE_BITS // entry_bits
     lines = np.zeros((-(-codes.size // per_line), per_line), np.uint64)
-    lines.ravel()[:codes.size] = codes | runs << code_bits
+    lines.ravel()[: codes.size] = codes | runs << code_bits
     return (lines << _entry_places(entry_bits)).sum(1, dtype=np.uint64).astype("<u8").tobytes()
 
 

@@ -22,16 +22,24 @@ class HuffmanCodec(WeightCodec):
     """A step is one weight."""
 
     codec: ClassVar[Codec] = Codec.HUFFMAN
-    COST: ClassVar[SymbolCost] = SymbolCost(1.0, {**LOOK_UP, Event.LUT_READ: 1}, "assumption: a table of 2**12 entries gives symbol and length in one cycle (one code per cycle is what "
-                                            "table-driven Huffman decoders do); a shifter of 32 bits; then the value out of the weights' table")
+    COST: ClassVar[SymbolCost] = SymbolCost(
+        1.0,
+        {**LOOK_UP, Event.LUT_READ: 1},
+        "assumption: a table of 2**12 entries gives symbol and length in one cycle (one code per cycle is what "
+        "table-driven Huffman decoders do); a shifter of 32 bits; then the value out of the weights' table",
+    )
 
     def encode(self, folded, frame, lanes):
         code = PrefixCode.of(np.bincount(folded.ravel(), minlength=frame.entries))
-        return code.table(), [Coded(pack(code.codes[rows := folded[lane].ravel()], code.lengths[rows]), rows.size) for lane in lanes]
+        return code.table(), [
+            Coded(pack(code.codes[rows := folded[lane].ravel()], code.lengths[rows]), rows.size) for lane in lanes
+        ]
 
     def decode(self, reader: Reader, frame: Frame, shape):
         code = PrefixCode.read(reader, frame.entries)
-        rows = [_symbols(code, payload, (lane.stop - lane.start) * shape[1]) for lane, payload in reader.lanes(shape[0])]
+        rows = [
+            _symbols(code, payload, (lane.stop - lane.start) * shape[1]) for lane, payload in reader.lanes(shape[0])
+        ]
         return np.concatenate(rows).reshape(shape), [row.size for row in rows]
 
     def most_symbols(self, size_bytes: int) -> int:

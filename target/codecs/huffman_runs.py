@@ -1,8 +1,8 @@
 """Canonical Huffman codes of runs and values: the number of defaults (zeros) before a value, then the value.
 
-A weight of an 80 % pruned layer has 0.7 bits of zero-or-not, but no prefix code of single weights goes below one bit: runs do. A lane's rows are one sequence. Every run
-but the longest one, 255, is followed by a value unless it reaches the end. Stream: u8 runs - 1 that have a code, table of their lengths, table of the values' lengths; lanes.
-"""
+A weight of an 80 % pruned layer has 0.7 bits of zero-or-not, but no prefix code of single weights goes below one bit:
+runs do. A lane's rows are one sequence. Every run but the longest one, 255, is followed by a value unless it reaches
+the end. Stream: u8 runs - 1 that have a code, table of their lengths, table of the values' lengths; lanes."""
 
 from __future__ import annotations
 
@@ -24,8 +24,12 @@ class HuffmanRunsCodec(WeightCodec):
     """A step is one code: a run or a value."""
 
     codec: ClassVar[Codec] = Codec.HUFFMAN_RUNS
-    COST: ClassVar[SymbolCost] = SymbolCost(1.0, {**LOOK_UP, Event.LUT_READ: 1}, "assumption: as HUFFMAN, one code per cycle: a run and its value take two; the zeros of a run "
-                                            "are written beside them")
+    COST: ClassVar[SymbolCost] = SymbolCost(
+        1.0,
+        {**LOOK_UP, Event.LUT_READ: 1},
+        "assumption: as HUFFMAN, one code per cycle: a run and its value take two; the zeros of a run "
+        "are written beside them",
+    )
 
     def encode(self, folded, frame, lanes):
         entries = [entries_of(folded[lane].ravel()) for lane in lanes]
@@ -84,15 +88,18 @@ def _packed(runs: np.ndarray, values: np.ndarray, run_code: PrefixCode, value_co
 def _expanded(run_code: PrefixCode, value_code: PrefixCode, payload: bytes, count: int) -> np.ndarray:
     """uint8[count]."""
     if weights_native.library():
-        folded, read = weights_native.huffman_runs_decode(payload, (run_code.lookup, run_code.longest), (value_code.lookup, value_code.longest),
-                                                          LONGEST_RUN, count)
+        folded, read = weights_native.huffman_runs_decode(
+            payload, (run_code.lookup, run_code.longest), (value_code.lookup, value_code.longest), LONGEST_RUN, count
+        )
     else:
         folded, read = expanded_in_python(run_code, value_code, payload, count)
     check_end(read, payload)
     return folded
 
 
-def expanded_in_python(run_code: PrefixCode, value_code: PrefixCode, payload: bytes, count: int) -> tuple[np.ndarray, int]:
+def expanded_in_python(
+    run_code: PrefixCode, value_code: PrefixCode, payload: bytes, count: int
+) -> tuple[np.ndarray, int]:
     """uint8[count] and the bits read."""
     source, folded, at = BitReader(payload), np.zeros(count, np.uint8), 0
     while at < count:

@@ -1,17 +1,19 @@
 """Low-rank projection of the channels (KLT) at a fixed rate, with a bound that holds for every input.
 
-Each pixel of C values becomes a few integer coordinates, learned from calibration data (`klt_learn`): of d = x - zero point
+Each pixel of C values becomes a few integer coordinates, learned from calibration data (`klt_learn`): of d = x - zero
+point
 
     z_j = clip(round(P_j d / 2**s_j), to width_j bits)          P_j int8[C]
     y   = clip(zero point + round(sum over j of Q_j z_j / 2**f_j), -128, 127)          Q_j int8[C]
 
-The transform and the allocation of more bits to coordinates of more energy are those of transform coding (Huang and Schultheiss 1963; for
-activations Chmiel et al. 2019, who code the coordinates with Huffman's code instead of at a fixed width).
-Nothing bounds what a projection takes from data it was not learned from. So the encoder decodes each pixel again, and one that is off by more than
-``tolerance`` anywhere (or that plain rounding to the same number of bits represents better) is stored as C values of equally fewer bits.
+The transform and the allocation of more bits to coordinates of more energy are those of transform coding (Huang and
+Schultheiss 1963; for activations Chmiel et al. 2019, who code the coordinates with Huffman's code instead of at a fixed
+width). Nothing bounds what a projection takes from data it was not learned from. So the encoder decodes each pixel
+again, and one that is off by more than ``tolerance`` anywhere (or that plain rounding to the same number of bits
+represents better) is stored as C values of equally fewer bits.
 
-Payload of a tile: one bit per pixel (1: coordinates), padded to a byte; then all pixels in ``bits_per_pixel`` bits each, padded to a byte.
-"""
+Payload of a tile: one bit per pixel (1: coordinates), padded to a byte; then all pixels in ``bits_per_pixel`` bits
+each, padded to a byte."""
 
 from __future__ import annotations
 
@@ -32,7 +34,8 @@ MAX_SHIFT = 24
 
 @dataclass(frozen=True)
 class Coordinate:
-    """One coordinate: bits it is stored in (1..8), and its rows of the two integer matrices with their shifts (0..24)."""
+    """One coordinate: bits it is stored in (1..8), and its rows of the two integer matrices with their shifts
+    (0..24)."""
 
     width: int
     analysis: tuple[int, ...]
@@ -42,11 +45,18 @@ class Coordinate:
 
     def __post_init__(self):
         rows = (*self.analysis, *self.synthesis)
-        if not 1 <= self.width <= 8 or len(self.analysis) != len(self.synthesis) or not all(-128 <= v <= 127 for v in rows) \
-                or not all(0 <= s <= MAX_SHIFT for s in (self.analysis_shift, self.synthesis_shift)):
-            raise InputError("a coordinate cannot be computed", required=f"1 to 8 bits, two int8 rows of one length, shifts 0 to {MAX_SHIFT}",
-                             available=f"{self.width} bits, rows of {len(self.analysis)} and {len(self.synthesis)}, "
-                                       f"shifts {self.analysis_shift} and {self.synthesis_shift}")
+        if (
+            not 1 <= self.width <= 8
+            or len(self.analysis) != len(self.synthesis)
+            or not all(-128 <= v <= 127 for v in rows)
+            or not all(0 <= s <= MAX_SHIFT for s in (self.analysis_shift, self.synthesis_shift))
+        ):
+            raise InputError(
+                "a coordinate cannot be computed",
+                required=f"1 to 8 bits, two int8 rows of one length, shifts 0 to {MAX_SHIFT}",
+                available=f"{self.width} bits, rows of {len(self.analysis)} and {len(self.synthesis)}, "
+                f"shifts {self.analysis_shift} and {self.synthesis_shift}",
+            )
 
 
 @dataclass(frozen=True)
@@ -64,8 +74,12 @@ class KltCodec(ActivationCodec):
 
     codec: ClassVar[Codec] = Codec.KLT
     lossless: ClassVar[bool] = False
-    COST: ClassVar[SymbolCost] = SymbolCost(1 / 64, {Event.MUL_8X8: 2, Event.ACC_ADD_32: 2}, "assumption: per value and coordinate; the matrix array does "
-                                            "64 products a cycle for the codec; encoding is a projection and a trial expansion, decoding half of it")
+    COST: ClassVar[SymbolCost] = SymbolCost(
+        1 / 64,
+        {Event.MUL_8X8: 2, Event.ACC_ADD_32: 2},
+        "assumption: per value and coordinate; the matrix array does "
+        "64 products a cycle for the codec; encoding is a projection and a trial expansion, decoding half of it",
+    )
     tile_rows: int = 1
     coordinates: tuple[Coordinate, ...] = ()
     tolerance: int = 32
@@ -73,11 +87,17 @@ class KltCodec(ActivationCodec):
     def __post_init__(self):
         super().__post_init__()
         if not self.coordinates or len({len(c.analysis) for c in self.coordinates}) != 1 or not self.channels:
-            raise InputError("a projection needs coordinates over the same channels", available=f"{len(self.coordinates)} coordinates",
-                             remedy="learn them: tvm_ergo.target.codecs.klt_learn.learn(pixels, zero_point, bits_per_pixel)")
+            raise InputError(
+                "a projection needs coordinates over the same channels",
+                available=f"{len(self.coordinates)} coordinates",
+                remedy="learn them: tvm_ergo.target.codecs.klt_learn.learn(pixels, zero_point, bits_per_pixel)",
+            )
         if self.bits_per_pixel >= 8 * self.channels:
-            raise InputError("this projection would not save anything", required=f"fewer than {8 * self.channels} bits per pixel",
-                             available=f"{self.bits_per_pixel}")
+            raise InputError(
+                "this projection would not save anything",
+                required=f"fewer than {8 * self.channels} bits per pixel",
+                available=f"{self.bits_per_pixel}",
+            )
         if not 0 <= self.tolerance <= 255:
             raise InputError(f"a tolerance of {self.tolerance} steps", required="0 to 255")
 
@@ -93,7 +113,9 @@ class KltCodec(ActivationCodec):
     def symbol_cost(self) -> SymbolCost:
         """Of one value under all coordinates."""
         k = len(self.coordinates)
-        return SymbolCost(k * self.COST.cycles, {event: k * n for event, n in self.COST.events.items()}, self.COST.source)
+        return SymbolCost(
+            k * self.COST.cycles, {event: k * n for event, n in self.COST.events.items()}, self.COST.source
+        )
 
     def worst_case_bytes(self, shape: Shape) -> int:
         """Exactly the bytes of every tensor of this shape."""
@@ -111,10 +133,19 @@ class KltCodec(ActivationCodec):
 
     def error_of(self, x: np.ndarray) -> KltError:
         """What is lost of int8[H, W, C]."""
-        coded = [self._choose(tile) for tile in (x[y:y + self.tile_rows].reshape(-1, self.channels) for y in range(0, x.shape[0], self.tile_rows))]
+        coded = [
+            self._choose(tile)
+            for tile in (
+                x[y : y + self.tile_rows].reshape(-1, self.channels) for y in range(0, x.shape[0], self.tile_rows)
+            )
+        ]
         back = self.decode(self.encode(x), x.shape)
         wrong = back.astype(np.int64) - x
-        return KltError(int(np.abs(wrong).max()), float(np.mean(wrong**2)), float(np.mean(np.concatenate([mask for mask, *_ in coded]))))
+        return KltError(
+            int(np.abs(wrong).max()),
+            float(np.mean(wrong**2)),
+            float(np.mean(np.concatenate([mask for mask, *_ in coded]))),
+        )
 
     def tile_shapes(self, shape: Shape) -> list[Shape]:
         self._check(shape)
@@ -130,7 +161,10 @@ class KltCodec(ActivationCodec):
         return [self._encode(unfold(tile, self.zero_point).reshape(-1, tile.shape[2])) for tile in tiles]
 
     def decode_tiles(self, payloads, shapes):
-        return [fold(self._decode(payload, shape).reshape(shape), self.zero_point) for payload, shape in zip(payloads, shapes)]
+        return [
+            fold(self._decode(payload, shape).reshape(shape), self.zero_point)
+            for payload, shape in zip(payloads, shapes)
+        ]
 
     def _tile_bytes(self, tile: Shape) -> int:
         pixels = tile[0] * tile[1]
@@ -139,12 +173,21 @@ class KltCodec(ActivationCodec):
     # ---- the two forms of a pixel ----
     @cached_property
     def _matrices(self) -> tuple[np.ndarray, ...]:
-        """analysis [C,k], its shifts [k], lower and upper bounds of z [k], synthesis [k,C] at the common shift, that shift."""
+        """analysis [C,k], its shifts [k], lower and upper bounds of z [k], synthesis [k,C] at the common shift, that
+        shift."""
         common = max(c.synthesis_shift for c in self.coordinates)
         half = np.array([1 << c.width >> 1 for c in self.coordinates], np.int64)
-        synthesis = np.array([[v << (common - c.synthesis_shift) for v in c.synthesis] for c in self.coordinates], np.int64)
-        return (np.array([c.analysis for c in self.coordinates], np.int64).T, np.array([c.analysis_shift for c in self.coordinates]),
-                -half, half - 1, synthesis, common)
+        synthesis = np.array(
+            [[v << (common - c.synthesis_shift) for v in c.synthesis] for c in self.coordinates], np.int64
+        )
+        return (
+            np.array([c.analysis for c in self.coordinates], np.int64).T,
+            np.array([c.analysis_shift for c in self.coordinates]),
+            -half,
+            half - 1,
+            synthesis,
+            common,
+        )
 
     def project(self, x: np.ndarray) -> np.ndarray:
         """Coordinates int64 [n,k] of pixels int8 [n,C]."""
@@ -193,9 +236,14 @@ class KltCodec(ActivationCodec):
             raise broken("its length is not that of its pixels")
         parts = Sections(payload)
         mask = np.unpackbits(np.frombuffer(parts.take(packed_bytes(pixels)), np.uint8), count=pixels).astype(bool)
-        bits = np.unpackbits(np.frombuffer(parts.rest(), np.uint8), count=pixels * self.bits_per_pixel).reshape(pixels, -1)
+        bits = np.unpackbits(np.frombuffer(parts.rest(), np.uint8), count=pixels * self.bits_per_pixel).reshape(
+            pixels, -1
+        )
         ends = np.cumsum([c.width for c in self.coordinates])
-        z = np.stack([_values(bits[:, end - c.width:end]) - (1 << c.width >> 1) for c, end in zip(self.coordinates, ends)], axis=1)
+        z = np.stack(
+            [_values(bits[:, end - c.width : end]) - (1 << c.width >> 1) for c, end in zip(self.coordinates, ends)],
+            axis=1,
+        )
         levels = _values(bits[:, : self.channels * self._rounded_bits].reshape(pixels, self.channels, -1))
         return np.where(mask[:, None], self.expand(z), self._restored(levels) - 128).astype(np.int8)
 

@@ -12,16 +12,25 @@ from tvm_ergo.target.errors import InputError
 PEAK = 99.9  # percentile of a coordinate's magnitudes that its range holds; the rest is clipped
 
 
-def learn(pixels: np.ndarray, zero_point: int, bits_per_pixel: int, *, tolerance: int = 32, tile_rows: int = 1) -> KltCodec:
-    """The codec whose coordinates, ``bits_per_pixel`` bits together, lose least of int8 pixels [n,C] in the mean square.
+def learn(
+    pixels: np.ndarray, zero_point: int, bits_per_pixel: int, *, tolerance: int = 32, tile_rows: int = 1
+) -> KltCodec:
+    """The codec whose coordinates, ``bits_per_pixel`` bits together, lose least of int8 pixels [n,C] in the mean
+    square.
 
-    Eigenvectors of the uncentred second moments of x - zero_point; bits by `allocate`; the expansion is the least-squares fit to the coordinates as rounded and clipped.
-    Errors: InputError for other dtypes or ranks, or more bits than the pixels have.
-    """
+    Eigenvectors of the uncentred second moments of x - zero_point; bits by `allocate`; the expansion is the
+    least-squares fit to the coordinates as rounded and clipped. Errors: InputError for other dtypes or ranks, or more
+    bits than the pixels have."""
     if pixels.dtype != np.int8 or pixels.ndim != 2 or not len(pixels):
-        raise InputError("a projection is learned from pixels", required="int8 [n, C], n > 0", available=f"{pixels.dtype}{list(pixels.shape)}")
+        raise InputError(
+            "a projection is learned from pixels",
+            required="int8 [n, C], n > 0",
+            available=f"{pixels.dtype}{list(pixels.shape)}",
+        )
     if not 1 <= bits_per_pixel < 8 * pixels.shape[1]:
-        raise InputError(f"{bits_per_pixel} bits per pixel of {pixels.shape[1]} channels", required=f"1 to {8 * pixels.shape[1] - 1}")
+        raise InputError(
+            f"{bits_per_pixel} bits per pixel of {pixels.shape[1]} channels", required=f"1 to {8 * pixels.shape[1] - 1}"
+        )
     d = pixels.astype(np.float64) - zero_point
     vectors = np.linalg.eigh(d.T @ d / len(d))[1][:, ::-1]  # [C,C], most energy first
     z = d @ vectors
@@ -30,13 +39,24 @@ def learn(pixels: np.ndarray, zero_point: int, bits_per_pixel: int, *, tolerance
     used = np.flatnonzero(widths) if widths.any() else np.array([0])
     widths[used] = np.maximum(widths[used], 1)  # at least one coordinate, if of a single bit
     rows = [_row(vectors[:, j] * ((1 << widths[j] - 1) - 0.5) / peaks[j]) for j in used]
-    draft = KltCodec(zero_point, tile_rows, tuple(Coordinate(int(widths[j]), row, shift, row, 0) for j, (row, shift) in zip(used, rows)), tolerance)
+    draft = KltCodec(
+        zero_point,
+        tile_rows,
+        tuple(Coordinate(int(widths[j]), row, shift, row, 0) for j, (row, shift) in zip(used, rows)),
+        tolerance,
+    )
     rounded = draft.project(pixels).astype(np.float64)
     ridge = 1e-6 * np.trace(rounded.T @ rounded) / len(used) + 1e-9
     fit = np.linalg.solve(rounded.T @ rounded + ridge * np.eye(len(used)), rounded.T @ d)  # [k,C]
     columns = [_row(column) for column in fit]
-    return KltCodec(zero_point, tile_rows, tuple(Coordinate(c.width, c.analysis, c.analysis_shift, *column)
-                                                 for c, column in zip(draft.coordinates, columns)), tolerance)
+    return KltCodec(
+        zero_point,
+        tile_rows,
+        tuple(
+            Coordinate(c.width, c.analysis, c.analysis_shift, *column) for c, column in zip(draft.coordinates, columns)
+        ),
+        tolerance,
+    )
 
 
 def allocate(power: np.ndarray, peaks: np.ndarray, bits: int) -> np.ndarray:

@@ -1,4 +1,5 @@
-"""The coders compiled (context.cc, rans.cc): the same bytes as `context` and `rans` in NumPy, which stay the definition, much sooner."""
+"""The coders compiled (context.cc, rans.cc): the same bytes as `context` and `rans` in NumPy, which stay the
+definition, much sooner."""
 
 from __future__ import annotations
 
@@ -37,7 +38,13 @@ def library() -> ctypes.CDLL | None:
     loaded.tvm_ergo_context_decode.restype = None
     loaded.tvm_ergo_rans_encode.argtypes = [ctypes.c_void_p, *[ctypes.c_int] * 4, ctypes.c_void_p, ctypes.c_void_p]
     loaded.tvm_ergo_rans_encode.restype = ctypes.c_int64
-    loaded.tvm_ergo_rans_decode.argtypes = [ctypes.c_void_p, *[ctypes.c_int] * 4, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64]
+    loaded.tvm_ergo_rans_decode.argtypes = [
+        ctypes.c_void_p,
+        *[ctypes.c_int] * 4,
+        ctypes.c_void_p,
+        ctypes.c_void_p,
+        ctypes.c_int64,
+    ]
     loaded.tvm_ergo_rans_decode.restype = ctypes.c_int
     return loaded
 
@@ -52,7 +59,9 @@ def encode(tile: np.ndarray, lanes: int, zero_point: int) -> bytes | None:
     """Payload of one tile uint8[rows, W, C] of distance codes; None where a lane's stream is too long."""
     tile = np.ascontiguousarray(tile).copy()  # the coder writes back what it coded
     out = np.empty(2 * lanes + min(VALUE_BYTES * tile.size + 5 * lanes, LONGEST_STREAM * lanes), np.uint8)
-    size = library().tvm_ergo_context_encode(tile.ctypes.data, *tile.shape, lanes, signed(zero_point), _pointers(zero_point), out.ctypes.data, out.size)
+    size = library().tvm_ergo_context_encode(
+        tile.ctypes.data, *tile.shape, lanes, signed(zero_point), _pointers(zero_point), out.ctypes.data, out.size
+    )
     return None if size < 0 else out[:size].tobytes()
 
 
@@ -60,7 +69,15 @@ def decode(streams: list[bytes], shape, zero_point: int) -> np.ndarray:
     """uint8[rows, W, C] of one tile, from the stream of each lane."""
     data = np.frombuffer(b"".join(streams), np.uint8)
     ends, values = np.cumsum([len(s) for s in streams]).astype(np.int64), np.empty(shape, np.uint8)
-    library().tvm_ergo_context_decode(values.ctypes.data, *shape, len(streams), signed(zero_point), _pointers(zero_point), data.ctypes.data, ends.ctypes.data)
+    library().tvm_ergo_context_decode(
+        values.ctypes.data,
+        *shape,
+        len(streams),
+        signed(zero_point),
+        _pointers(zero_point),
+        data.ctypes.data,
+        ends.ctypes.data,
+    )
     return values
 
 
@@ -72,9 +89,12 @@ def rans_encode(tile: np.ndarray, lanes: int, tables: list[np.ndarray]) -> bytes
 
 
 def rans_decode(payload: bytes, lanes: int, shape, tables: list[np.ndarray]) -> np.ndarray | None:
-    """uint8[rows, W, C] of one tile; None where the payload, of ``4 * lanes`` bytes at least, does not end with its last code."""
+    """uint8[rows, W, C] of one tile; None where the payload, of ``4 * lanes`` bytes at least, does not end with its
+    last code."""
     values, data = np.empty(shape, np.uint8), np.frombuffer(payload, np.uint8)
-    failed = library().tvm_ergo_rans_decode(values.ctypes.data, *shape, lanes, _addresses(tables), data.ctypes.data, data.size)
+    failed = library().tvm_ergo_rans_decode(
+        values.ctypes.data, *shape, lanes, _addresses(tables), data.ctypes.data, data.size
+    )
     return None if failed else values
 
 

@@ -1,8 +1,8 @@
 """Fields of fixed width: every weight is its folded code in as many bits as the table of values needs.
 
-What makes 2- or 4-bit weights take 2 or 4 bits at the price of wires and a small table: no field depends on the one before, so that many are decoded in a cycle. Stream: lanes of
-fields, most significant bit first, each lane padded to a byte.
-"""
+What makes 2- or 4-bit weights take 2 or 4 bits at the price of wires and a small table: no field depends on the one
+before, so that many are decoded in a cycle. Stream: lanes of fields, most significant bit first, each lane padded to a
+byte."""
 
 from __future__ import annotations
 
@@ -24,8 +24,12 @@ class PackedCodec(WeightCodec):
     """A step is sixteen weights."""
 
     codec: ClassVar[Codec] = Codec.PACKED
-    COST: ClassVar[SymbolCost] = SymbolCost(1.0, {Event.LUT_READ: PER_STEP}, "assumption: sixteen fields of known place go to as many ports of a table of at most 256 bytes in one cycle; "
-                                            "all lanes together outrun the memory's read port")
+    COST: ClassVar[SymbolCost] = SymbolCost(
+        1.0,
+        {Event.LUT_READ: PER_STEP},
+        "assumption: sixteen fields of known place go to as many ports of a table of at most 256 bytes in one cycle; "
+        "all lanes together outrun the memory's read port",
+    )
 
     def encode(self, folded, frame, lanes):
         width = code_bits(frame.entries)
@@ -36,7 +40,9 @@ class PackedCodec(WeightCodec):
         for lane, payload in reader.lanes(shape[0]):
             count = (lane.stop - lane.start) * shape[1]
             if len(payload) != -(-count * width // 8):
-                raise broken("a lane of fields has the wrong length", f"{len(payload)} bytes", f"{-(-count * width // 8)} bytes")
+                raise broken(
+                    "a lane of fields has the wrong length", f"{len(payload)} bytes", f"{-(-count * width // 8)} bytes"
+                )
             rows.append(_unpack(payload, width, count))
             steps.append(_steps(count))
         return np.concatenate(rows).reshape(shape), steps
@@ -54,7 +60,7 @@ def _steps(count: int) -> int:
 
 
 def _pack(codes: np.ndarray, width: int) -> bytes:
-    return np.packbits(np.unpackbits(codes[:, None], axis=1)[:, 8 - width:]).tobytes()
+    return np.packbits(np.unpackbits(codes[:, None], axis=1)[:, 8 - width :]).tobytes()
 
 
 def _unpack(payload: bytes, width: int, count: int) -> np.ndarray:

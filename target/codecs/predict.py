@@ -1,13 +1,13 @@
-"""Prediction in space and in time for smooth maps and camera frames; what differs from the prediction goes into the static entropy code.
+"""Prediction in space and in time for smooth maps and camera frames; what differs from the prediction goes into the
+static entropy code.
 
 Per tile the best of six predictions is taken, named by the payload's first byte:
   bit 0      joint: the error just made in the previous channel of the pixel is expected again (colours change together)
   bits 1..2  0: the median of left, upper and their gradient sum (LOCO-I's predictor; Weinberger, Seroussi, Sapiro, 2000), within the tensor
              1: the same place of the tensor before this one ("previous")
              2: that, plus the median predictor applied to the differences between the two tensors
-A residual is taken modulo 256, folded by size and coded by `rans` with the built-in tables: the residuals to the left and above tell how large
-it will be. Everything is an integer.
-"""
+A residual is taken modulo 256, folded by size and coded by `rans` with the built-in tables: the residuals to the left
+and above tell how large it will be. Everything is an integer."""
 
 from __future__ import annotations
 
@@ -29,14 +29,17 @@ RESIDUAL = unfold_table(0).astype(np.int64)  # distance code -> residual
 
 @dataclass(frozen=True)
 class PredictCodec(ActivationCodec):
-    """Lossless; values are taken in their natural order, so zero_point does not change the size. Takes a previous tensor."""
+    """Lossless; values are taken in their natural order, so zero_point does not change the size. Takes a previous
+    tensor."""
 
     codec: ClassVar[Codec] = Codec.PREDICT
     predicts_in_time: ClassVar[bool] = True
     COST: ClassVar[SymbolCost] = SymbolCost(
-        1.0, {Event.LUT_READ: 1, Event.MUL_8X8: 6, Event.LOCAL_READ_BYTE: 6, Event.LOCAL_WRITE_BYTE: 2, Event.ALU_8: 22},
+        1.0,
+        {Event.LUT_READ: 1, Event.MUL_8X8: 6, Event.LOCAL_READ_BYTE: 6, Event.LOCAL_WRITE_BYTE: 2, Event.ALU_8: 22},
         "assumption: the static code's value (see `static`) and per value three neighbours and two residuals read, value and residual kept, eight byte operations of "
-        "the predictor; an encoder that tries all six predictions does these six times")
+        "the predictor; an encoder that tries all six predictions does these six times",
+    )
 
     def encode_tiles(self, tiles, previous=None):
         results, alike = [None] * len(tiles), by_shape([tile.shape for tile in tiles])
@@ -60,7 +63,9 @@ class PredictCodec(ActivationCodec):
             modes = np.array([payloads[i][0] for i in chosen])
             for mode in np.unique(modes):
                 these = np.flatnonzero(modes == mode)
-                for i, tile in zip(these, restored(residuals[these], int(mode), None if before is None else before[these])):
+                for i, tile in zip(
+                    these, restored(residuals[these], int(mode), None if before is None else before[these])
+                ):
                     results[chosen[i]] = fold[tile]
         return results
 
@@ -70,7 +75,8 @@ class PredictCodec(ActivationCodec):
 
 
 def best(x: np.ndarray, before: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
-    """(uint8[tiles] modes, uint8[tiles, H, W, C] distance codes of the residuals); by the least sum of logarithms, the first where equal."""
+    """(uint8[tiles] modes, uint8[tiles, H, W, C] distance codes of the residuals); by the least sum of logarithms, the
+    first where equal."""
     modes = [mode + joint for mode in ((SPACE,) if before is None else (SPACE, TIME, BOTH)) for joint in (0, JOINT)]
     codes = np.stack([SIZE[(x - predicted(x, mode, before) + 128) % 256] for mode in modes])
     bits = np.array([int(v + 1).bit_length() for v in range(256)])[codes].sum(axis=(2, 3, 4))
@@ -91,7 +97,8 @@ def predicted(x: np.ndarray, mode: int, before: np.ndarray | None) -> np.ndarray
 
 
 def neighbours(d: np.ndarray):
-    """Left, upper and upper left value of every value of tiles [tiles, H, W, C]; what lies outside: the upper for a left one and the other way round, 0 for both."""
+    """Left, upper and upper left value of every value of tiles [tiles, H, W, C]; what lies outside: the upper for a
+    left one and the other way round, 0 for both."""
     left, up, corner = np.zeros_like(d), np.zeros_like(d), np.zeros_like(d)
     left[:, :, 1:], up[:, 1:], corner[:, 1:, 1:] = d[:, :, :-1], d[:, :-1], d[:, :-1, :-1]
     left[:, :, 0], up[:, 0] = up[:, :, 0], left[:, 0]
@@ -106,7 +113,9 @@ def median(left, up, corner) -> np.ndarray:
 
 def restored(residuals: np.ndarray, mode: int, before: np.ndarray | None) -> np.ndarray:
     """int64[tiles, H, W, C] in 0..255: the values with these residuals."""
-    errors = np.cumsum(residuals, axis=3) if mode & JOINT else residuals  # modulo 256, of the prediction without other channels
+    errors = (
+        np.cumsum(residuals, axis=3) if mode & JOINT else residuals
+    )  # modulo 256, of the prediction without other channels
     if mode & ~JOINT == TIME:
         return (before + errors) % 256
     x = np.zeros_like(residuals)

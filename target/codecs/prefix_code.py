@@ -1,8 +1,8 @@
 """Canonical prefix codes of bounded length: their lengths, their codes, their tables in a stream, and reading them.
 
-Lengths are optimal under the bound (package-merge: Larmore and Hirschberg, 1990). Codes of one length count up in the order of the symbols, shorter ones
-first, so that the lengths alone define the code. A table of lengths is written as nibbles, or, where that is shorter, coded by a
-prefix code of its own with lengths up to 7 (as DEFLATE does, RFC 1951).
+Lengths are optimal under the bound (package-merge: Larmore and Hirschberg, 1990). Codes of one length count up in the
+order of the symbols, shorter ones first, so that the lengths alone define the code. A table of lengths is written as
+nibbles, or, where that is shorter, coded by a prefix code of its own with lengths up to 7 (as DEFLATE does, RFC 1951).
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ _LONGEST_OF_LENGTHS = 7
 
 
 def bounded_lengths(counts: np.ndarray, longest: int = LONGEST) -> np.ndarray:
-    """int64, the code length of every symbol: least total bits with none above ``longest``; 0 for symbols that do not occur.
+    """int64, the code length of every symbol: least total bits with none above ``longest``; 0 for symbols that do not
+    occur.
 
     A single symbol gets one bit. counts : at most ``2**longest`` symbols may occur.
     """
@@ -36,7 +37,7 @@ def bounded_lengths(counts: np.ndarray, longest: int = LONGEST) -> np.ndarray:
     for _ in range(longest):
         merged = sorted(leaves + packages, key=lambda package: package[0])
         packages = [(a[0] + b[0], a[1] + b[1]) for a, b in zip(merged[::2], merged[1::2])]
-    for _, symbols in packages[:used.size - 1]:
+    for _, symbols in packages[: used.size - 1]:
         np.add.at(lengths, list(symbols), 1)
     return lengths
 
@@ -48,7 +49,7 @@ class PrefixCode:
     lengths: np.ndarray
 
     @classmethod
-    def of(cls, counts: np.ndarray, longest: int = LONGEST) -> "PrefixCode":
+    def of(cls, counts: np.ndarray, longest: int = LONGEST) -> PrefixCode:
         """The best code for symbols that occur so often; of no symbols at all: a code of the first."""
         return cls(bounded_lengths(counts if counts.any() else np.eye(1, len(counts), dtype=np.int64)[0], longest))
 
@@ -80,9 +81,12 @@ class PrefixCode:
         return np.resize(np.repeat(entries, spread), 1 << self.longest)
 
     def check(self) -> None:
-        """Errors: ProgramError unless every sequence of bits can be read (Kraft's sum is 1) or there is one symbol of one bit."""
+        """Errors: ProgramError unless every sequence of bits can be read (Kraft's sum is 1) or there is one symbol of
+        one bit."""
         used = self.lengths[self.lengths > 0]
-        if not (used.size == 1 and used[0] == 1) and (not used.size or (1 << (self.longest - used)).sum() != 1 << self.longest):
+        if not (used.size == 1 and used[0] == 1) and (
+            not used.size or (1 << (self.longest - used)).sum() != 1 << self.longest
+        ):
             raise broken("the lengths of its prefix code are no code")
 
     def bits_of(self, counts: np.ndarray) -> int:
@@ -93,11 +97,14 @@ class PrefixCode:
         """u8 form, then nibbles or coded lengths. How many there are the stream says elsewhere."""
         plain = bits.pack(self.lengths, np.full(len(self.lengths), 4))
         inner = PrefixCode.of(np.bincount(self.lengths, minlength=16), _LONGEST_OF_LENGTHS)
-        coded = bits.pack(np.concatenate([inner.lengths, inner.codes[self.lengths]]), np.concatenate([np.full(16, 3), inner.lengths[self.lengths]]))
+        coded = bits.pack(
+            np.concatenate([inner.lengths, inner.codes[self.lengths]]),
+            np.concatenate([np.full(16, 3), inner.lengths[self.lengths]]),
+        )
         return b"\0" + plain if len(plain) <= len(coded) else b"\1" + coded
 
     @classmethod
-    def read(cls, reader: Reader, symbols: int, longest: int = LONGEST) -> "PrefixCode":
+    def read(cls, reader: Reader, symbols: int, longest: int = LONGEST) -> PrefixCode:
         """The code whose table comes next. Errors: ProgramError for lengths that are no code or too long."""
         form = reader.byte()
         if form > 1:
@@ -107,12 +114,14 @@ class PrefixCode:
         else:
             inner = cls(bits.unpack(reader.take(6), np.full(16, 3)))
             inner.check()
-            source = BitReader(reader.data[reader.at:])
+            source = BitReader(reader.data[reader.at :])
             code = cls(np.array([source.symbol(inner) for _ in range(symbols)], np.int64))
             reader.take(-(-source.at // 8))
         code.check()
         if code.longest > longest:
-            raise broken("a prefix code that is too long for the decoder", f"{code.longest} bits", f"at most {longest} bits")
+            raise broken(
+                "a prefix code that is too long for the decoder", f"{code.longest} bits", f"at most {longest} bits"
+            )
         return code
 
 
@@ -124,7 +133,7 @@ class BitReader:
 
     def symbol(self, code: PrefixCode) -> int:
         """Errors: ProgramError where the bits end."""
-        window = int.from_bytes(self.data[self.at >> 3:(self.at >> 3) + 4].ljust(4, b"\0"), "big")
+        window = int.from_bytes(self.data[self.at >> 3 : (self.at >> 3) + 4].ljust(4, b"\0"), "big")
         entry = int(code.lookup[(window << (self.at & 7) & 0xFFFFFFFF) >> (32 - code.longest)])
         self.at += entry & 15
         if self.at > self.end:

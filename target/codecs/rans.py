@@ -1,12 +1,14 @@
-"""Static entropy coding of distance codes: range asymmetric numeral systems (Duda, 2013) over tables of sixteen symbols.
+"""Static entropy coding of distance codes: range asymmetric numeral systems (Duda, 2013) over tables of sixteen
+symbols.
 
-A distance code u is a symbol (0..3 exactly, then two per octave) and the raw bits below it. The symbol's probability stands in a table that is chosen by the
-channel's group and by the *level* of the sum of the left and the upper code of the same channel: what is small beside small values costs little, and nothing
-has to be learned on the way. Probabilities are multiples of 2**-12.
+A distance code u is a symbol (0..3 exactly, then two per octave) and the raw bits below it. The symbol's probability
+stands in a table that is chosen by the channel's group and by the *level* of the sum of the left and the upper code of
+the same channel: what is small beside small values costs little, and nothing has to be learned on the way.
+Probabilities are multiples of 2**-12.
 
-The channels of a pixel are coded in groups of K, one in each of K lanes. Payload of a tile: u32 final state of each lane, then the 16-bit words in the
-order in which the decoder's lanes ask for them (little-endian). Before the tile's first row and column nothing is known: the upper code stands for a missing
-left one and the other way round, 0 for both.
+The channels of a pixel are coded in groups of K, one in each of K lanes. Payload of a tile: u32 final state of each
+lane, then the 16-bit words in the order in which the decoder's lanes ask for them (little-endian). Before the tile's
+first row and column nothing is known: the upper code stands for a missing left one and the other way round, 0 for both.
 """
 
 from __future__ import annotations
@@ -31,7 +33,9 @@ SYMBOL = np.where(np.arange(256) < 4, np.arange(256), 4 + 2 * (BIT_LENGTH - 3) +
 FIRST = np.array([int(np.argmax(SYMBOL == s)) for s in range(SYMBOLS)])  # smallest code of each symbol
 SYMBOL_RAW_BITS = RAW_BITS[FIRST]
 _SUM_BITS = np.array([v.bit_length() for v in range(511)])
-LEVEL = np.where(np.arange(511) < 4, np.arange(511), 4 + 2 * (_SUM_BITS - 3) + (np.arange(511) >> np.maximum(_SUM_BITS - 2, 0) & 1))
+LEVEL = np.where(
+    np.arange(511) < 4, np.arange(511), 4 + 2 * (_SUM_BITS - 3) + (np.arange(511) >> np.maximum(_SUM_BITS - 2, 0) & 1)
+)
 
 UNFINISHED = "its words do not end with its last value"
 
@@ -43,16 +47,25 @@ def lanes_of(shape: tuple[int, int, int]) -> int:
 
 @dataclass(frozen=True, eq=False)
 class Tables:
-    """frequencies : int64[groups, LEVELS, SYMBOLS], at least 1 each, ``2**TOTAL_BITS`` in every row. group : int64[channels], the group of
-    each channel; None: group 0 for all."""
+    """frequencies : int64[groups, LEVELS, SYMBOLS], at least 1 each, ``2**TOTAL_BITS`` in every row. group :
+    int64[channels], the group of each channel; None: group 0 for all."""
 
     frequencies: np.ndarray
     group: np.ndarray | None = None
 
     def __post_init__(self):
         f = self.frequencies
-        if f.ndim != 3 or f.shape[1:] != (LEVELS, SYMBOLS) or not len(f) or f.min() < 1 or (f.sum(axis=2) != 1 << TOTAL_BITS).any():
-            raise InputError("no frequencies of a static code", required=f"[groups, {LEVELS}, {SYMBOLS}], at least 1, {1 << TOTAL_BITS} in every row")
+        if (
+            f.ndim != 3
+            or f.shape[1:] != (LEVELS, SYMBOLS)
+            or not len(f)
+            or f.min() < 1
+            or (f.sum(axis=2) != 1 << TOTAL_BITS).any()
+        ):
+            raise InputError(
+                "no frequencies of a static code",
+                required=f"[groups, {LEVELS}, {SYMBOLS}], at least 1, {1 << TOTAL_BITS} in every row",
+            )
         if self.group is not None and (self.group.ndim != 1 or ((self.group < 0) | (self.group >= len(f))).any()):
             raise InputError("a channel of a group that has no table", required=f"0 to {len(f) - 1}")
 
@@ -75,8 +88,15 @@ class Tables:
 
     def native_for(self, channels: int) -> list[np.ndarray]:
         if channels not in self.native:
-            shared = [np.ascontiguousarray(t, np.int32) for t in (self.first_row(channels), LEVEL, SYMBOL_RAW_BITS, FIRST, SYMBOL)]
-            self.native[channels] = [*(np.ascontiguousarray(t, np.int32) for t in (self.frequencies, self.begins)), self.symbol_at, *shared]
+            shared = [
+                np.ascontiguousarray(t, np.int32)
+                for t in (self.first_row(channels), LEVEL, SYMBOL_RAW_BITS, FIRST, SYMBOL)
+            ]
+            self.native[channels] = [
+                *(np.ascontiguousarray(t, np.int32) for t in (self.frequencies, self.begins)),
+                self.symbol_at,
+                *shared,
+            ]
         return self.native[channels]
 
     def first_row(self, channels: int) -> np.ndarray:
@@ -166,7 +186,7 @@ class _Reader:
         self.length = np.array([(len(p) - head) // 2 for p in payloads])
         self.words = np.zeros((len(payloads), int(self.length.max(initial=0)) + lanes), np.int64)
         for row, payload in zip(self.words, payloads):
-            row[:(len(payload) - head) // 2] = np.frombuffer(payload, "<u2", offset=head)
+            row[: (len(payload) - head) // 2] = np.frombuffer(payload, "<u2", offset=head)
         self.at = np.zeros(len(payloads), np.int64)
 
     def low(self, bits: int, lanes: int) -> np.ndarray:
@@ -176,11 +196,11 @@ class _Reader:
 
     def took(self, frequency, offset) -> None:
         """The symbol that was read leaves the states."""
-        self._refill(frequency * (self.state[:, :self.active] >> TOTAL_BITS) + offset)
+        self._refill(frequency * (self.state[:, : self.active] >> TOTAL_BITS) + offset)
 
     def raw(self, bits) -> np.ndarray:
         """So many bits of each active lane."""
-        state = self.state[:, :self.active]
+        state = self.state[:, : self.active]
         value = state & ((1 << bits) - 1)
         self._refill(state >> bits)
         return value
@@ -194,7 +214,7 @@ class _Reader:
             if (self.at > self.length).any():
                 raise broken(UNFINISHED)
             state = np.where(need, state << 16 | np.take_along_axis(self.words, np.maximum(place, 0), axis=1), state)
-        self.state[:, :self.active] = state
+        self.state[:, : self.active] = state
 
     def finish(self) -> None:
         if (self.at != self.length).any() or (self.state != START).any():

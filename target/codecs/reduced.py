@@ -1,10 +1,10 @@
 """Reduced precision with rate control: every tile meets a byte budget, by dropping as few low bits as that takes.
 
-Payload: u8 dropped bits d (0..8), then the levels ``q = round((x + 128) / 2**d)`` (clipped to 8-d bits),
-either all in 8-d bits, or as a mask of those that differ from the zero point's level and these in 8-d bits (flag 0x80 on the first byte),
-whichever is shorter. The zero point's level decodes to the zero point exactly. d = 8 stores nothing and
-decodes to the zero point. So a buffer of `worst_case_bytes` never overflows, whatever the data; `dropped_bits` tells what it cost.
-"""
+Payload: u8 dropped bits d (0..8), then the levels ``q = round((x + 128) / 2**d)`` (clipped to 8-d bits), either all in
+8-d bits, or as a mask of those that differ from the zero point's level and these in 8-d bits (flag 0x80 on the first
+byte), whichever is shorter. The zero point's level decodes to the zero point exactly. d = 8 stores nothing and decodes
+to the zero point. So a buffer of `worst_case_bytes` never overflows, whatever the data; `dropped_bits` tells what it
+cost."""
 
 from __future__ import annotations
 
@@ -15,7 +15,16 @@ from typing import ClassVar
 import numpy as np
 
 from tvm_ergo.target.codecs import Codec
-from tvm_ergo.target.codecs.base import INDEX_BYTES, ActivationCodec, Event, Shape, SymbolCost, broken, fold_table, unfold_table
+from tvm_ergo.target.codecs.base import (
+    INDEX_BYTES,
+    ActivationCodec,
+    Event,
+    Shape,
+    SymbolCost,
+    broken,
+    fold_table,
+    unfold_table,
+)
 from tvm_ergo.target.codecs.bits import Sections, pack, packed_bytes, unpack
 from tvm_ergo.target.errors import InputError
 
@@ -24,12 +33,17 @@ MASKED = 0x80
 
 @dataclass(frozen=True)
 class ReducedCodec(ActivationCodec):
-    """Lossy. budget_bits: bits per value of every tile, header byte included (a tile always gets its one header byte)."""
+    """Lossy. budget_bits: bits per value of every tile, header byte included (a tile always gets its one header
+    byte)."""
 
     codec: ClassVar[Codec] = Codec.REDUCED
     lossless: ClassVar[bool] = False
-    COST: ClassVar[SymbolCost] = SymbolCost(0.125, {Event.ALU_8: 5}, "assumption: eight values a cycle; per value zero test, running count, rounding "
-                                            "addition, shift, clip; the encoder counts magnitudes in a first pass")
+    COST: ClassVar[SymbolCost] = SymbolCost(
+        0.125,
+        {Event.ALU_8: 5},
+        "assumption: eight values a cycle; per value zero test, running count, rounding "
+        "addition, shift, clip; the encoder counts magnitudes in a first pass",
+    )
     budget_bits: float = 4.0
 
     def __post_init__(self):
@@ -47,10 +61,15 @@ class ReducedCodec(ActivationCodec):
 
     def max_error(self, shape: Shape) -> int:
         """Certified for every input: the error of the bits that the densest data would make it drop."""
-        worst = max(next(d for d in range(9) if self._plain_bytes(math.prod(tile), d) <= self.budget_bytes(tile)) for tile in self.tile_shapes(shape))
+        worst = max(
+            next(d for d in range(9) if self._plain_bytes(math.prod(tile), d) <= self.budget_bytes(tile))
+            for tile in self.tile_shapes(shape)
+        )
         codes = np.arange(256)
         # a tile of fewer low bits dropped may err more at single values than one of more: take the largest of all
-        return max(int(np.abs(self._restored(_rounded(codes, d), d).astype(int) - codes).max()) for d in range(worst + 1))
+        return max(
+            int(np.abs(self._restored(_rounded(codes, d), d).astype(int) - codes).max()) for d in range(worst + 1)
+        )
 
     def dropped_bits(self, data: bytes, shape: Shape) -> list[int]:
         """Low bits dropped per stored tile: what the budget cost on this data."""
@@ -79,7 +98,9 @@ class ReducedCodec(ActivationCodec):
 
     def decode_tiles(self, payloads, shapes):
         fold = fold_table(self.zero_point)
-        return [fold[self._decode(payload, math.prod(shape))].reshape(shape) for payload, shape in zip(payloads, shapes)]
+        return [
+            fold[self._decode(payload, math.prod(shape))].reshape(shape) for payload, shape in zip(payloads, shapes)
+        ]
 
     def _decode(self, payload: bytes, count: int) -> np.ndarray:
         parts = Sections(payload)

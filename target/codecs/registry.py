@@ -13,12 +13,16 @@ from tvm_ergo.target.codecs.reduced import ReducedCodec
 from tvm_ergo.target.codecs.static import StaticCodec
 from tvm_ergo.target.errors import ProgramError
 
-CODECS: dict[Codec, type[ActivationCodec]] = {cls.codec: cls for cls in (BitmaskCodec, BitplaneCodec, ContextCodec, ReducedCodec, StaticCodec, PredictCodec,
-                                                                             KltCodec)}
+CODECS: dict[Codec, type[ActivationCodec]] = {
+    cls.codec: cls
+    for cls in (BitmaskCodec, BitplaneCodec, ContextCodec, ReducedCodec, StaticCodec, PredictCodec, KltCodec)
+}
 
 
 def codec_class(codec: Codec) -> type[ActivationCodec]:
     """The class of a codec. Errors: ProgramError for RAW or an unknown number."""
     if codec not in CODECS:
-        raise ProgramError(f"{codec!r} is not a codec of compressed activations", available=", ".join(c.name for c in CODECS))
+        raise ProgramError(
+            f"{codec!r} is not a codec of compressed activations", available=", ".join(c.name for c in CODECS)
+        )
     return CODECS[codec]

@@ -1,8 +1,10 @@
-"""Run length and relative index with fields of fixed width, the form of Deep Compression (Han, ICLR 2016) and of EIE (ISCA 2016).
+"""Run length and relative index with fields of fixed width, the form of Deep Compression (Han, ICLR 2016) and of EIE
+(ISCA 2016).
 
-An entry is a run of defaults (zeros), in 4, 5 or 8 bits, and the folded code behind it. A run that is too long gets a padding entry: the longest run and the default
-itself. A lane's rows are one sequence; its last entry may be such a default too, and zeros that are left are cut off. Stream: u8 bits of a run; lanes of entries, run first, most significant bit first.
-"""
+An entry is a run of defaults (zeros), in 4, 5 or 8 bits, and the folded code behind it. A run that is too long gets a
+padding entry: the longest run and the default itself. A lane's rows are one sequence; its last entry may be such a
+default too, and zeros that are left are cut off. Stream: u8 bits of a run; lanes of entries, run first, most
+significant bit first."""
 
 from __future__ import annotations
 
@@ -23,20 +25,29 @@ class RunsCodec(WeightCodec):
     """A step is one entry."""
 
     codec: ClassVar[Codec] = Codec.RUNS
-    COST: ClassVar[SymbolCost] = SymbolCost(1.0, {Event.LUT_READ: 1, Event.ALU_8: 2}, "EIE (ISCA 2016): one entry per cycle: a look-up of the code and an addition to the index; the fields have a fixed width, "
-                                            "so that no table is read to find the next")
+    COST: ClassVar[SymbolCost] = SymbolCost(
+        1.0,
+        {Event.LUT_READ: 1, Event.ALU_8: 2},
+        "EIE (ISCA 2016): one entry per cycle: a look-up of the code and an addition to the index; the fields have a fixed width, "
+        "so that no table is read to find the next",
+    )
 
     def encode(self, folded, frame, lanes):
         width = code_bits(frame.entries)
         rows = [folded[lane].ravel() for lane in lanes]
-        chosen = min(RUN_BITS, key=lambda run_bits: sum(padded(row, run_bits)[0].size for row in rows) * (run_bits + width))
+        chosen = min(
+            RUN_BITS, key=lambda run_bits: sum(padded(row, run_bits)[0].size for row in rows) * (run_bits + width)
+        )
         return bytes([chosen]), [_packed(*padded(row, chosen), chosen, width) for row in rows]
 
     def decode(self, reader: Reader, frame: Frame, shape):
         run_bits, width = reader.byte(), code_bits(frame.entries)
         if run_bits not in RUN_BITS:
             raise broken("an unknown width of runs", str(run_bits), ", ".join(map(str, RUN_BITS)))
-        lanes = [_expanded(payload, run_bits, width, (lane.stop - lane.start) * shape[1]) for lane, payload in reader.lanes(shape[0])]
+        lanes = [
+            _expanded(payload, run_bits, width, (lane.stop - lane.start) * shape[1])
+            for lane, payload in reader.lanes(shape[0])
+        ]
         return np.concatenate([row for row, _ in lanes]).reshape(shape), [steps for _, steps in lanes]
 
     def most_symbols(self, size_bytes: int) -> int:
@@ -58,7 +69,10 @@ def padded(folded: np.ndarray, run_bits: int) -> tuple[np.ndarray, np.ndarray]:
     places = np.flatnonzero(folded)
     codes = folded[places].astype(np.int64)
     if not places.size or places[-1] != folded.size - 1:
-        places, codes = np.append(places, folded.size - 1), np.append(codes, 0)  # the zeros that are left end with one that is written
+        places, codes = (
+            np.append(places, folded.size - 1),
+            np.append(codes, 0),
+        )  # the zeros that are left end with one that is written
     gaps = np.diff(places, prepend=-1) - 1
     count = gaps // (longest + 1) + 1
     runs, coded = np.full(int(count.sum()), longest, np.int64), np.zeros(int(count.sum()), np.int64)

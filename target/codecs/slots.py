@@ -1,14 +1,15 @@
-"""A compressed tensor in memory: tiles of whole rows, each in a slot of fixed size, so that rows are addressed and nothing can overflow.
+"""A compressed tensor in memory: tiles of whole rows, each in a slot of fixed size, so that rows are addressed and
+nothing can overflow.
 
 int8[H, W, C] becomes uint8[T, S]: T = ceil(H / tile_rows) tiles in slots of S bytes. A slot is
 
     u32, little-endian: length of the payload (bits 0..26), dropped bits d (27..30), packed (31)
     the payload: the codec's, or (packed) every value in 8 - d bits, whichever is shorter; zeros up to the slot's end
 
-A tile whose payload does not fit is stored in fewer bits, as few dropped as it takes (1..8, tile by tile): values become levels that
-are multiples of ``2**d`` away from the zero point, which itself stays exact. With d = 8 only the header is left, so every slot of at
-least HEADER_BYTES holds every tile. A slot of HEADER_BYTES more than the tile never drops anything.
-"""
+A tile whose payload does not fit is stored in fewer bits, as few dropped as it takes (1..8, tile by tile): values
+become levels that are multiples of ``2**d`` away from the zero point, which itself stays exact. With d = 8 only the
+header is left, so every slot of at least HEADER_BYTES holds every tile. A slot of HEADER_BYTES more than the tile never
+drops anything."""
 
 from __future__ import annotations
 
@@ -37,10 +38,9 @@ SLOT_CODECS = tuple(codec for codec, cls in CODECS.items() if cls.lossless)
 def level_tables(zero_point: int, dropped: int) -> tuple[np.ndarray, np.ndarray]:
     """``(codes uint8[256] of x + 128, values int8[2**(8 - dropped)] of codes)``; code 0 is the zero point, both ways.
 
-    Levels count from the zero point in steps of ``2**dropped``, rounded to nearest; where one more level than codes would be needed, the
-    outermost joins its neighbour. Codes alternate between the signs (+1, -1, ...) as in `base.fold_table`. A code's value is the middle of what it
-    stands for.
-    """
+    Levels count from the zero point in steps of ``2**dropped``, rounded to nearest; where one more level than codes
+    would be needed, the outermost joins its neighbour. Codes alternate between the signs (+1, -1, ...) as in
+    `base.fold_table`. A code's value is the middle of what it stands for."""
     distance = np.arange(-128, 128) - zero_point
     level = (distance + (1 << dropped >> 1)) >> dropped
     below, above = -int(level[0]), int(level[-1])
@@ -67,9 +67,8 @@ def level_error(zero_point: int, dropped: int) -> int:
 class SlotLayout:
     """How a tensor lies in slots.
 
-    codec : of the payloads, one of SLOT_CODECS. tile_rows : rows a tile. slot_bytes : S, header included. zero_point : int8, the value
-    coded most cheaply and always exactly. Errors: InputError for values outside their ranges.
-    """
+    codec : of the payloads, one of SLOT_CODECS. tile_rows : rows a tile. slot_bytes : S, header included. zero_point :
+    int8, the value coded most cheaply and always exactly. Errors: InputError for values outside their ranges."""
 
     codec: Codec
     tile_rows: int
@@ -78,7 +77,9 @@ class SlotLayout:
 
     def __post_init__(self):
         if self.codec not in SLOT_CODECS:
-            raise InputError(f"{self.codec!r} is not a codec of slots", available=", ".join(c.name for c in SLOT_CODECS))
+            raise InputError(
+                f"{self.codec!r} is not a codec of slots", available=", ".join(c.name for c in SLOT_CODECS)
+            )
         if not HEADER_BYTES <= self.slot_bytes <= MAX_SLOT_BYTES:
             raise InputError(f"slots of {self.slot_bytes} bytes", required=f"{HEADER_BYTES}..{MAX_SLOT_BYTES} bytes")
         self.coder  # its ranges
@@ -103,15 +104,22 @@ class SlotLayout:
     def max_error(self, shape: Shape) -> int:
         """Certified for every input: largest difference between a value and its decoded self, in steps."""
         count = math.prod(self.coder.tile_shapes(shape)[0])
-        worst = next(d for d in range(MOST_DROPPED + 1) if HEADER_BYTES + packed_bytes(count * (8 - d)) <= self.slot_bytes)
+        worst = next(
+            d for d in range(MOST_DROPPED + 1) if HEADER_BYTES + packed_bytes(count * (8 - d)) <= self.slot_bytes
+        )
         return max(level_error(self.zero_point, d) for d in range(worst + 1))
 
     def coded_bytes(self, x: np.ndarray) -> np.ndarray:
         """int64[T]: bytes of slot that each tile of int8[H, W, C] needs in order to lose nothing."""
         tiles = self._cut(x)
         codes = [level_tables(self.zero_point, 0)[0][tile.astype(np.int16) + 128] for tile in tiles]
-        return np.array([HEADER_BYTES + (u.size if size is None else min(size, u.size)) for u, size in zip(codes, self.coder.payload_bytes(codes))],
-                        np.int64)
+        return np.array(
+            [
+                HEADER_BYTES + (u.size if size is None else min(size, u.size))
+                for u, size in zip(codes, self.coder.payload_bytes(codes))
+            ],
+            np.int64,
+        )
 
     def encode(self, x: np.ndarray) -> np.ndarray:
         """int8[H, W, C] to uint8[T, S]. Errors: InputError for another rank, or an empty tensor."""
@@ -127,7 +135,9 @@ class SlotLayout:
                 if HEADER_BYTES + len(content) > self.slot_bytes:
                     missed.append(i)
                     continue
-                slots[i, :HEADER_BYTES + len(content)] = np.frombuffer(np.array(head, "<u4").tobytes() + content, np.uint8)
+                slots[i, : HEADER_BYTES + len(content)] = np.frombuffer(
+                    np.array(head, "<u4").tobytes() + content, np.uint8
+                )
             pending = missed
             if not pending:
                 break
@@ -135,7 +145,7 @@ class SlotLayout:
 
     def _cut(self, x: np.ndarray) -> list[np.ndarray]:
         self.coder.tile_shapes(x.shape)  # checks the shape
-        return [x[y:y + self.tile_rows] for y in range(0, x.shape[0], self.tile_rows)]
+        return [x[y : y + self.tile_rows] for y in range(0, x.shape[0], self.tile_rows)]
 
     @staticmethod
     def _payload(u: np.ndarray, coded: bytes | None, dropped: int) -> tuple[bytes, int]:
@@ -161,14 +171,24 @@ class SlotLayout:
         """uint8[T, S] to int8[H, W, C]. Errors: ProgramError for bytes that no encoder wrote."""
         shapes = self.coder.tile_shapes(shape)
         if slots.shape != (len(shapes), self.slot_bytes):
-            raise InputError("slots do not fit the tensor", required=f"uint8{[len(shapes), self.slot_bytes]}", available=f"{slots.dtype}{list(slots.shape)}")
+            raise InputError(
+                "slots do not fit the tensor",
+                required=f"uint8{[len(shapes), self.slot_bytes]}",
+                available=f"{slots.dtype}{list(slots.shape)}",
+            )
         heads = [self.header(slot) for slot in slots]
-        payloads = [slot[HEADER_BYTES:HEADER_BYTES + length].tobytes() for slot, (length, _, _) in zip(slots, heads)]
+        payloads = [slot[HEADER_BYTES : HEADER_BYTES + length].tobytes() for slot, (length, _, _) in zip(slots, heads)]
         coded = [i for i, (_, _, is_packed) in enumerate(heads) if not is_packed]
-        codes = dict(zip(coded, self.coder.decode_tiles([payloads[i] for i in coded], [shapes[i] for i in coded]), strict=True))
+        codes = dict(
+            zip(coded, self.coder.decode_tiles([payloads[i] for i in coded], [shapes[i] for i in coded]), strict=True)
+        )
         rows = []
         for i, (_, dropped, is_packed) in enumerate(heads):
-            u = unpack(payloads[i], np.full(math.prod(shapes[i]), 8 - dropped)).reshape(shapes[i]) if is_packed else codes[i]
+            u = (
+                unpack(payloads[i], np.full(math.prod(shapes[i]), 8 - dropped)).reshape(shapes[i])
+                if is_packed
+                else codes[i]
+            )
             values = level_tables(self.zero_point, dropped)[1]
             if u.size and int(u.max()) >= values.size:
                 raise broken(f"a level beyond its {8 - dropped} bits")

@@ -1,10 +1,11 @@
-"""Static entropy code: probabilities from calibration, per group of channels and by the size of the left and upper value (see `rans`).
+"""Static entropy code: probabilities from calibration, per group of channels and by the size of the left and upper
+value (see `rans`).
 
-Nothing adapts, so that a tile starts at full strength and a lane decodes one value with one table look-up and one product. The tables are parameters of the
-codec, not of the stream: `table_bytes` of them stand beside the weights of the network (all tensors of a network can share one set of
-frequencies), and every tensor adds the group of each of its channels (`group_bytes`). Without tables from calibration the codec takes built-in ones
-(`static_default`) that cost no memory but an engine's constants.
-"""
+Nothing adapts, so that a tile starts at full strength and a lane decodes one value with one table look-up and one
+product. The tables are parameters of the codec, not of the stream: `table_bytes` of them stand beside the weights of
+the network (all tensors of a network can share one set of frequencies), and every tensor adds the group of each of its
+channels (`group_bytes`). Without tables from calibration the codec takes built-in ones (`static_default`) that cost no
+memory but an engine's constants."""
 
 from __future__ import annotations
 
@@ -29,10 +30,12 @@ class StaticCodec(ActivationCodec):
 
     codec: ClassVar[Codec] = Codec.STATIC
     COST: ClassVar[SymbolCost] = SymbolCost(
-        1.0, {Event.LUT_READ: 1, Event.MUL_8X8: 6, Event.LOCAL_READ_BYTE: 2, Event.LOCAL_WRITE_BYTE: 1, Event.ALU_8: 14},
+        1.0,
+        {Event.LUT_READ: 1, Event.MUL_8X8: 6, Event.LOCAL_READ_BYTE: 2, Event.LOCAL_WRITE_BYTE: 1, Event.ALU_8: 14},
         "assumption: one value per lane and cycle, pipelined; per value one look-up of a frequency and its begin, one 12 x 20 bit product (six 8 x 8), the left and the "
         "upper value read and this one kept, level, comparison with sixteen bounds and two renormalizations in byte operations. Encoding divides by a "
-        "constant per symbol: a second product instead of the comparisons")
+        "constant per symbol: a second product instead of the comparisons",
+    )
     tables: rans.Tables | None = field(default=None, compare=False)
 
     def encode_tiles(self, tiles):
@@ -52,7 +55,11 @@ class StaticCodec(ActivationCodec):
     def _tables(self, shape) -> rans.Tables:
         tables = self.tables or FEATURES
         if tables.group is not None and tables.group.size != shape[2]:
-            raise InputError("the tables of a static code are for another number of channels", required=str(tables.group.size), available=str(shape[2]))
+            raise InputError(
+                "the tables of a static code are for another number of channels",
+                required=str(tables.group.size),
+                available=str(shape[2]),
+            )
         return tables
 
 
@@ -75,7 +82,8 @@ def group_bytes(tables: rans.Tables) -> int:
 
 
 def frequencies_of(counts: np.ndarray) -> np.ndarray:
-    """int64 of the same shape [..., SYMBOLS]: at least 1 each, ``2**TOTAL_BITS`` together, otherwise in proportion to the counts."""
+    """int64 of the same shape [..., SYMBOLS]: at least 1 each, ``2**TOTAL_BITS`` together, otherwise in proportion to
+    the counts."""
     flat = counts.reshape(-1, rans.SYMBOLS).astype(np.float64)
     flat = flat + 1e-9 * (flat.sum(axis=1, keepdims=True) + 1)
     room = (1 << rans.TOTAL_BITS) - rans.SYMBOLS
@@ -88,14 +96,18 @@ def frequencies_of(counts: np.ndarray) -> np.ndarray:
     return (result + 1).reshape(counts.shape)
 
 
-def learn(samples: list[list[np.ndarray]], zero_points: list[int], groups: int = 4, tile_rows: int = 8) -> list[rans.Tables]:
+def learn(
+    samples: list[list[np.ndarray]], zero_points: list[int], groups: int = 4, tile_rows: int = 8
+) -> list[rans.Tables]:
     """Tables for the tensors of a network, from calibration.
 
-    samples : per tensor, arrays int8[H, W, C] as they will be coded. Returns one `Tables` per tensor; the frequencies are shared by all. Channels are put into
-    the groups whose tables code them best, in a few rounds (k-means with code length as the distance), starting from channels ordered by mean.
-    """
+    samples : per tensor, arrays int8[H, W, C] as they will be coded. Returns one `Tables` per tensor; the frequencies
+    are shared by all. Channels are put into the groups whose tables code them best, in a few rounds (k-means with code
+    length as the distance), starting from channels ordered by mean."""
     if not samples or not 1 <= groups <= 256:
-        raise InputError(f"{groups} groups of channels over {len(samples)} tensors", required="1 to 256 groups, one tensor or more")
+        raise InputError(
+            f"{groups} groups of channels over {len(samples)} tensors", required="1 to 256 groups, one tensor or more"
+        )
     counts = [sum(_counts(fold(x, zero), tile_rows) for x in arrays) for arrays, zero in zip(samples, zero_points)]
     every = np.concatenate(counts)  # [channels of all tensors, LEVELS, SYMBOLS]
     groups = min(groups, len(every))
@@ -114,7 +126,7 @@ def _counts(u: np.ndarray, tile_rows: int) -> np.ndarray:
     """float64[C, LEVELS, SYMBOLS]: how often each symbol stands at each level in each channel."""
     channels, found = u.shape[2], 0
     for y in range(0, u.shape[0], tile_rows):
-        tile = u[None, y:y + tile_rows]
+        tile = u[None, y : y + tile_rows]
         place = (np.arange(channels) * rans.LEVELS + rans.LEVEL[rans.sums(tile)]) * rans.SYMBOLS + rans.SYMBOL[tile]
         found = found + np.bincount(place.ravel(), minlength=channels * rans.LEVELS * rans.SYMBOLS)
     return found.reshape(channels, rans.LEVELS, rans.SYMBOLS).astype(np.float64)

@@ -1,8 +1,10 @@
-"""The static code's built-in tables: constants of an engine, 432 bytes each, for networks and frames that bring none of their own.
+"""The static code's built-in tables: constants of an engine, 432 bytes each, for networks and frames that bring none of
+their own.
 
-FEATURES : counted on calibration images of SqueezeNet 1.0, MobileNetV1 0.25, MobileNetV2, ResNet-18 and ResNet-20 (three images each; the tensors that wait, at int8, 7 and 6
-bits as `benchmarks/activations.py` has them; every net and number of bits with the same weight). On test images they came within 0.4 % of tables learned from the
-same net for SqueezeNet, MobileNetV2 and ResNet-18 at 7 bits, within 3 % for the other two.
+FEATURES : counted on calibration images of SqueezeNet 1.0, MobileNetV1 0.25, MobileNetV2, ResNet-18 and ResNet-20
+(three images each; the tensors that wait, at int8, 7 and 6 bits as `benchmarks/activations.py` has them; every net and
+number of bits with the same weight). On test images they came within 0.4 % of tables learned from the same net for
+SqueezeNet, MobileNetV2 and ResNet-18 at 7 bits, within 3 % for the other two.
 RESIDUALS : counted on what `predict` leaves of 50 photographs at 8 bits.
 
 A row per level, 16 frequencies of 4096 each. Values learn from no test image.

@@ -1,6 +1,7 @@
 """What every weight codec is: a matrix of codes into a table of values in, one self-describing stream out.
 
-`WeightCodes` holds codes uint8[rows, columns] (rows: output channels, in memory order) and the table of their values. The stream, little-endian,
+`WeightCodes` holds codes uint8[rows, columns] (rows: output channels, in memory order) and the table of their values.
+The stream, little-endian,
 
     u8  codec (`Codec`)
     u8  version << 4 | form of the table (`TableForm`)
@@ -9,13 +10,13 @@
     u8  default code, then what the codec's own tables need
     u8  lanes - 1, varint payload bytes of each lane but the last, the payloads
 
-counts everything: nothing but the stream is needed to get the weights back. Lanes are contiguous groups of rows; each is decoded by itself, so that as many
-decoders can work side by side. A *folded* code is 0 for the default (the most frequent code: zero in a pruned tensor) and counts the others from 1 in the
-order of their values: that is what the codecs see.
+counts everything: nothing but the stream is needed to get the weights back. Lanes are contiguous groups of rows; each
+is decoded by itself, so that as many decoders can work side by side. A *folded* code is 0 for the default (the most
+frequent code: zero in a pruned tensor) and counts the others from 1 in the order of their values: that is what the
+codecs see.
 
-A decoder never trusts a stream: the matrix must have the size the reader asks for, or, if it asks for none, at most ``MAX_SYMBOLS`` weights and no
-more than the codec can make out of so many bytes.
-"""
+A decoder never trusts a stream: the matrix must have the size the reader asks for, or, if it asks for none, at most
+``MAX_SYMBOLS`` weights and no more than the codec can make out of so many bytes."""
 
 from __future__ import annotations
 
@@ -53,8 +54,9 @@ _LISTS = {TableForm.I8_LIST: np.dtype("<i1"), TableForm.I16_LIST: np.dtype("<i2"
 
 @dataclass(frozen=True, eq=False)
 class WeightCodes:
-    """codes : uint8[rows, columns]. table : int8, int16 or float32[1..256], the value of each code, ascending. inner : columns that belong
-    together (the positions of a kernel plane, or the channels of a tap): where the context coder looks for neighbours. Errors: InputError."""
+    """codes : uint8[rows, columns]. table : int8, int16 or float32[1..256], the value of each code, ascending. inner :
+    columns that belong together (the positions of a kernel plane, or the channels of a tap): where the context coder
+    looks for neighbours. Errors: InputError."""
 
     codes: np.ndarray
     table: np.ndarray
@@ -63,33 +65,53 @@ class WeightCodes:
     def __post_init__(self):
         table, codes = self.table, self.codes
         if table.ndim != 1 or not 1 <= table.size <= 256 or table.dtype.newbyteorder("<") not in _LISTS.values():
-            raise InputError("a table of weights", required="int8, int16 or float32[1..256]", available=f"{table.dtype}{list(table.shape)}")
+            raise InputError(
+                "a table of weights",
+                required="int8, int16 or float32[1..256]",
+                available=f"{table.dtype}{list(table.shape)}",
+            )
         if not np.isfinite(table).all() or (np.diff(table.astype(np.float64)) <= 0).any():
             raise InputError("a table of weights is not finite, ascending and without repetition")
         if codes.ndim != 2 or not codes.size or codes.dtype != np.uint8 or int(codes.max()) >= table.size:
-            raise InputError("codes of weights", required=f"uint8[rows, columns] below {table.size}, not empty", available=f"{codes.dtype}{list(codes.shape)}")
+            raise InputError(
+                "codes of weights",
+                required=f"uint8[rows, columns] below {table.size}, not empty",
+                available=f"{codes.dtype}{list(codes.shape)}",
+            )
         if not 1 <= self.inner < MAX_EXTENT:
             raise InputError(f"inner = {self.inner}", required="at least 1")
 
     @classmethod
-    def of(cls, weights: np.ndarray, inner: int = 1) -> "WeightCodes":
-        """The codes of a dense tensor, its first axis the rows. Errors: InputError with more than 256 distinct values."""
+    def of(cls, weights: np.ndarray, inner: int = 1) -> WeightCodes:
+        """The codes of a dense tensor, its first axis the rows. Errors: InputError with more than 256 distinct
+        values."""
         if weights.ndim < 1 or not weights.size:
             raise InputError("weights without elements", available=f"{weights.dtype}{list(weights.shape)}")
         matrix = np.ascontiguousarray(weights).reshape(weights.shape[0], -1)
         if weights.dtype == np.int8:
             present = np.bincount(matrix.view(np.uint8).ravel() ^ 128, minlength=256) > 0
-            return cls((np.cumsum(present) - 1).astype(np.uint8)[matrix.view(np.uint8) ^ 128], (np.flatnonzero(present) - 128).astype(np.int8), inner)
+            return cls(
+                (np.cumsum(present) - 1).astype(np.uint8)[matrix.view(np.uint8) ^ 128],
+                (np.flatnonzero(present) - 128).astype(np.int8),
+                inner,
+            )
         table, codes = np.unique(matrix, return_inverse=True)
         if table.size > 256:
-            raise InputError(f"{table.size} distinct weights have no codes", required="at most 256", remedy="share values (cluster) first")
+            raise InputError(
+                f"{table.size} distinct weights have no codes",
+                required="at most 256",
+                remedy="share values (cluster) first",
+            )
         return cls(codes.reshape(matrix.shape).astype(np.uint8), table, inner)
 
     @classmethod
-    def with_codebook(cls, codes: np.ndarray, codebook: np.ndarray, inner: int = 1) -> "WeightCodes":
-        """Codes into a codebook of any order: sorted and renumbered; values that no code uses and repetitions fall away."""
+    def with_codebook(cls, codes: np.ndarray, codebook: np.ndarray, inner: int = 1) -> WeightCodes:
+        """Codes into a codebook of any order: sorted and renumbered; values that no code uses and repetitions fall
+        away."""
         if int(codes.max(initial=0)) >= codebook.size:
-            raise InputError("a code beyond the codebook", required=f"below {codebook.size}", available=str(int(codes.max())))
+            raise InputError(
+                "a code beyond the codebook", required=f"below {codebook.size}", available=str(int(codes.max()))
+            )
         used = np.unique(codes)
         table, rank = np.unique(codebook[used], return_inverse=True)
         renumber = np.zeros(codebook.size, np.uint8)
@@ -139,7 +161,8 @@ class Coded:
 
 @dataclass(frozen=True)
 class Frame:
-    """What a codec knows of the matrix: entries of the table, the folded code that ``values`` start from, where neighbours are."""
+    """What a codec knows of the matrix: entries of the table, the folded code that ``values`` start from, where
+    neighbours are."""
 
     entries: int
     default: int
@@ -147,8 +170,8 @@ class Frame:
 
 
 class WeightCodec(ABC):
-    """Stateless; one instance per codec. COST : events and cycles of one *step*; a step is what one decoder lane does in a cycle, and how many
-    steps a stream takes is known when it is encoded (``CodedWeights.steps``)."""
+    """Stateless; one instance per codec. COST : events and cycles of one *step*; a step is what one decoder lane does
+    in a cycle, and how many steps a stream takes is known when it is encoded (``CodedWeights.steps``)."""
 
     codec: ClassVar[Codec]
     COST: ClassVar[SymbolCost]
@@ -158,8 +181,9 @@ class WeightCodec(ABC):
         """Tables, and the payload of each lane's rows of folded uint8[rows, columns]."""
 
     @abstractmethod
-    def decode(self, reader: "Reader", frame: Frame, shape: tuple[int, int]) -> tuple[np.ndarray, list[int]]:
-        """The inverse: tables and lanes off the reader. Folded uint8 of that shape, and the steps of each lane. Errors: ProgramError."""
+    def decode(self, reader: Reader, frame: Frame, shape: tuple[int, int]) -> tuple[np.ndarray, list[int]]:
+        """The inverse: tables and lanes off the reader. Folded uint8 of that shape, and the steps of each lane. Errors:
+        ProgramError."""
 
     @abstractmethod
     def most_symbols(self, size_bytes: int) -> int:
@@ -172,7 +196,8 @@ class WeightCodec(ABC):
 
 @dataclass(frozen=True)
 class CodedWeights:
-    """A stream and what decoding it takes. steps : cycles of the busiest lane. shape : of the matrix. dense_bytes : uncoded."""
+    """A stream and what decoding it takes. steps : cycles of the busiest lane. shape : of the matrix. dense_bytes :
+    uncoded."""
 
     data: bytes
     codec: Codec
@@ -209,15 +234,32 @@ def encode(weights: WeightCodes, codec: Codec, lanes: int = 1) -> CodedWeights:
     frame = Frame(weights.table.size, weights.default, weights.inner)
     tables, coded = weight_codec(codec).encode(weights.folded, frame, lane_slices(rows, lanes))
     form, table = _table_bytes(weights.table)
-    head = bytes([codec, VERSION << 4 | form]) + varint(rows) + varint(columns) + varint(weights.inner) + table + bytes([weights.default])
+    head = (
+        bytes([codec, VERSION << 4 | form])
+        + varint(rows)
+        + varint(columns)
+        + varint(weights.inner)
+        + table
+        + bytes([weights.default])
+    )
     lengths = bytes([lanes - 1]) + b"".join(varint(len(lane.payload)) for lane in coded[:-1])
     data = head + tables + lengths + b"".join(lane.payload for lane in coded)
-    return CodedWeights(data, codec, (rows, columns), lanes, max(lane.steps for lane in coded), sum(lane.steps for lane in coded),
-                        weights.codes.size * weights.table.itemsize)
+    return CodedWeights(
+        data,
+        codec,
+        (rows, columns),
+        lanes,
+        max(lane.steps for lane in coded),
+        sum(lane.steps for lane in coded),
+        weights.codes.size * weights.table.itemsize,
+    )
 
 
-def decode(data: bytes, shape: tuple[int, int] | None = None, max_symbols: int = MAX_SYMBOLS) -> tuple[WeightCodes, CodedWeights]:
-    """The weights of a stream, and what decoding took. shape : the matrix that is expected. Errors: ProgramError for anything no encoder wrote."""
+def decode(
+    data: bytes, shape: tuple[int, int] | None = None, max_symbols: int = MAX_SYMBOLS
+) -> tuple[WeightCodes, CodedWeights]:
+    """The weights of a stream, and what decoding took. shape : the matrix that is expected. Errors: ProgramError for
+    anything no encoder wrote."""
     from tvm_ergo.target.codecs.weights_registry import WEIGHT_CODECS
 
     reader = Reader(data)
@@ -227,7 +269,11 @@ def decode(data: bytes, shape: tuple[int, int] | None = None, max_symbols: int =
     codec, (rows, columns, inner) = WEIGHT_CODECS[Codec(number)], (reader.varint() for _ in range(3))
     limit = min(max_symbols, codec.most_symbols(len(data))) if shape is None else math.prod(shape)
     if min(rows, columns, inner) < 1 or rows * columns > limit or shape is not None and (rows, columns) != tuple(shape):
-        raise broken("its matrix has the wrong size", f"{rows} x {columns}", "at most " + str(limit) + " weights" if shape is None else f"{shape[0]} x {shape[1]}")
+        raise broken(
+            "its matrix has the wrong size",
+            f"{rows} x {columns}",
+            "at most " + str(limit) + " weights" if shape is None else f"{shape[0]} x {shape[1]}",
+        )
     table = _read_table(reader, TableForm(form))
     default = reader.byte()
     if default >= table.size:
@@ -238,8 +284,9 @@ def decode(data: bytes, shape: tuple[int, int] | None = None, max_symbols: int =
     codes = unfolded(folded, default)
     if int(codes.max()) >= table.size:
         raise broken("a code beyond its table")
-    return WeightCodes(codes, table, inner), CodedWeights(bytes(data), codec.codec, (rows, columns), len(steps), max(steps), sum(steps),
-                                                          codes.size * table.itemsize)
+    return WeightCodes(codes, table, inner), CodedWeights(
+        bytes(data), codec.codec, (rows, columns), len(steps), max(steps), sum(steps), codes.size * table.itemsize
+    )
 
 
 def _table_bytes(table: np.ndarray) -> tuple[TableForm, bytes]:
@@ -277,7 +324,7 @@ class Reader:
         if self.at + count > len(self.data):
             raise broken("it ends too early")
         self.at += count
-        return self.data[self.at - count:self.at]
+        return self.data[self.at - count : self.at]
 
     def byte(self) -> int:
         return self.take(1)[0]
@@ -320,5 +367,9 @@ def varint(value: int) -> bytes:
 
 def broken(what: str, available: str | None = None, required: str | None = None) -> ProgramError:
     """The error of a stream that no encoder wrote."""
-    return ProgramError(f"a stream of coded weights is broken: {what}", available=available, required=required,
-                        remedy="check that the file is complete and was written by this version")
+    return ProgramError(
+        f"a stream of coded weights is broken: {what}",
+        available=available,
+        required=required,
+        remedy="check that the file is complete and was written by this version",
+    )

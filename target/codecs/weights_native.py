@@ -18,7 +18,8 @@ _P, _I, _L = ctypes.c_void_p, ctypes.c_int, ctypes.c_int64
 
 @cache
 def library() -> ctypes.CDLL | None:
-    """The compiled coders; None where they were not built, are out of date or are switched off (then Python does their work)."""
+    """The compiled coders; None where they were not built, are out of date or are switched off (then Python does their
+    work)."""
     if os.environ.get(SWITCH):
         return None
     try:
@@ -28,8 +29,12 @@ def library() -> ctypes.CDLL | None:
     except (OSError, AttributeError):
         return None
     matrix = [_P, _L, _L, _L, _I, _P]
-    for name, arguments in (("cabac_encode", [*matrix, _P, _L, _P]), ("cabac_decode", [*matrix, _P, _L]), ("huffman_decode", [_P, _L, _P, _I, _P, _L]),
-                            ("huffman_runs_decode", [_P, _L, _P, _I, _P, _I, _I, _P, _L])):
+    for name, arguments in (
+        ("cabac_encode", [*matrix, _P, _L, _P]),
+        ("cabac_decode", [*matrix, _P, _L]),
+        ("huffman_decode", [_P, _L, _P, _I, _P, _L]),
+        ("huffman_runs_decode", [_P, _L, _P, _I, _P, _I, _I, _P, _L]),
+    ):
         function = getattr(loaded, f"tvm_ergo_{name}")
         function.argtypes, function.restype = arguments, _L
     loaded.tvm_ergo_pack.argtypes, loaded.tvm_ergo_pack.restype = [_P, _P, _L, _P], None
@@ -41,15 +46,27 @@ def cabac_encode(folded: np.ndarray, inner: int, values: int, tables: list[np.nd
     folded = np.ascontiguousarray(folded).copy()  # the coder writes back what it coded
     decisions = ctypes.c_int64()
     out = np.empty(16 + 16 * folded.size, np.uint8)  # 9 decisions of at most 11.6 bits
-    size = library().tvm_ergo_cabac_encode(folded.ctypes.data, *folded.shape, inner, values, _addresses(tables), out.ctypes.data, out.size,
-                                           ctypes.addressof(decisions))
+    size = library().tvm_ergo_cabac_encode(
+        folded.ctypes.data,
+        *folded.shape,
+        inner,
+        values,
+        _addresses(tables),
+        out.ctypes.data,
+        out.size,
+        ctypes.addressof(decisions),
+    )
     return out[:size].tobytes(), decisions.value
 
 
-def cabac_decode(data: bytes, shape: tuple[int, int], inner: int, values: int, tables: list[np.ndarray]) -> tuple[np.ndarray, int]:
+def cabac_decode(
+    data: bytes, shape: tuple[int, int], inner: int, values: int, tables: list[np.ndarray]
+) -> tuple[np.ndarray, int]:
     """Folded uint8 of that shape and the decisions."""
     folded, source = np.empty(shape, np.uint8), np.frombuffer(data, np.uint8)
-    decisions = library().tvm_ergo_cabac_decode(folded.ctypes.data, *shape, inner, values, _addresses(tables), source.ctypes.data, source.size)
+    decisions = library().tvm_ergo_cabac_decode(
+        folded.ctypes.data, *shape, inner, values, _addresses(tables), source.ctypes.data, source.size
+    )
     return folded, decisions
 
 
@@ -64,15 +81,28 @@ def pack(values: np.ndarray, widths: np.ndarray) -> bytes:
 def huffman_decode(data: bytes, lookup: np.ndarray, longest: int, count: int) -> tuple[np.ndarray, int]:
     """uint8[count] symbols and the bits read, -1 where these end too early."""
     out, source = np.empty(count, np.uint8), np.frombuffer(data, np.uint8)
-    read = library().tvm_ergo_huffman_decode(source.ctypes.data, source.size, lookup.ctypes.data, longest, out.ctypes.data, count)
+    read = library().tvm_ergo_huffman_decode(
+        source.ctypes.data, source.size, lookup.ctypes.data, longest, out.ctypes.data, count
+    )
     return out, read
 
 
-def huffman_runs_decode(data: bytes, runs: tuple[np.ndarray, int], values: tuple[np.ndarray, int], longest_run: int, count: int) -> tuple[np.ndarray, int]:
+def huffman_runs_decode(
+    data: bytes, runs: tuple[np.ndarray, int], values: tuple[np.ndarray, int], longest_run: int, count: int
+) -> tuple[np.ndarray, int]:
     """uint8[count] folded codes and the bits read, -1 where these end too early, -2 where a run passes the end."""
     out, source = np.zeros(count, np.uint8), np.frombuffer(data, np.uint8)
-    read = library().tvm_ergo_huffman_runs_decode(source.ctypes.data, source.size, runs[0].ctypes.data, runs[1], values[0].ctypes.data, values[1],
-                                                  longest_run, out.ctypes.data, count)
+    read = library().tvm_ergo_huffman_runs_decode(
+        source.ctypes.data,
+        source.size,
+        runs[0].ctypes.data,
+        runs[1],
+        values[0].ctypes.data,
+        values[1],
+        longest_run,
+        out.ctypes.data,
+        count,
+    )
     return out, read
 
 

@@ -11,7 +11,9 @@ from tvm_ergo.target.codecs.runs import RunsCodec
 from tvm_ergo.target.codecs.weights import WeightCodec
 from tvm_ergo.target.errors import ProgramError
 
-WEIGHT_CODECS: dict[Codec, WeightCodec] = {cls.codec: cls() for cls in (PackedCodec, HuffmanCodec, HuffmanRunsCodec, RunsCodec, CabacCodec)}
+WEIGHT_CODECS: dict[Codec, WeightCodec] = {
+    cls.codec: cls() for cls in (PackedCodec, HuffmanCodec, HuffmanRunsCodec, RunsCodec, CabacCodec)
+}
 
 
 def weight_codec(codec: Codec) -> WeightCodec:

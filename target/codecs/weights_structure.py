@@ -1,4 +1,5 @@
-"""What a dense array of weights holds: zeros, shared values, ternary values, N of M, blocks of zeros. The structure lives in the values alone, so it is found, not declared.
+"""What a dense array of weights holds: zeros, shared values, ternary values, N of M, blocks of zeros. The structure
+lives in the values alone, so it is found, not declared.
 
 `structure_of` says all of it at once; each part is a function of its own.
 """
@@ -21,10 +22,11 @@ BLOCK_SHARE = 0.9  # of the zeros that lie in whole blocks, for the weights to c
 
 @dataclass(frozen=True)
 class WeightStructure:
-    """elements : of the array. zeros : fraction equal to ``zero``. distinct : different values, None above 256. ternary : the values are
-    among -s, 0, +s. ternary_rows : they are so in each row, with a scale of its own. n_of_m : (n, m) with at most n nonzeros in every m neighbours of a
-    row, the tightest found, or None. block : (rows, columns) of the largest block that holds nearly all zeros, or None. block_zeros : fraction of all blocks
-    of that size that are zero. entropy_bits : per weight, order 0."""
+    """elements : of the array. zeros : fraction equal to ``zero``. distinct : different values, None above 256. ternary
+    : the values are among -s, 0, +s. ternary_rows : they are so in each row, with a scale of its own. n_of_m : (n, m)
+    with at most n nonzeros in every m neighbours of a row, the tightest found, or None. block : (rows, columns) of the
+    largest block that holds nearly all zeros, or None. block_zeros : fraction of all blocks of that size that are zero.
+    entropy_bits : per weight, order 0."""
 
     elements: int
     zeros: float
@@ -42,16 +44,24 @@ class WeightStructure:
 
 
 def structure_of(weights: np.ndarray, zero: float = 0) -> WeightStructure:
-    """The structure of an array of at least one axis, its first the rows; ``zero`` is the value of a pruned weight (the zero point of quantized ones).
-    Errors: InputError for an empty or not finite array."""
+    """The structure of an array of at least one axis, its first the rows; ``zero`` is the value of a pruned weight (the
+    zero point of quantized ones). Errors: InputError for an empty or not finite array."""
     matrix = _matrix(weights)
     zero_at = matrix == zero
     values, counts = np.unique(matrix, return_counts=True)
     block, block_zeros = block_sparsity(zero_at)
     share = counts / matrix.size
-    return WeightStructure(matrix.size, float(zero_at.mean()), len(values) if len(values) <= MAX_CODES else None, is_ternary(values, zero),
-                           all(is_ternary(np.unique(row), zero) for row in matrix) if zero_at.any() or len(values) <= MAX_CODES else False,
-                           n_of_m(zero_at), block, block_zeros, float(-(share * np.log2(share)).sum()))
+    return WeightStructure(
+        matrix.size,
+        float(zero_at.mean()),
+        len(values) if len(values) <= MAX_CODES else None,
+        is_ternary(values, zero),
+        all(is_ternary(np.unique(row), zero) for row in matrix) if zero_at.any() or len(values) <= MAX_CODES else False,
+        n_of_m(zero_at),
+        block,
+        block_zeros,
+        float(-(share * np.log2(share)).sum()),
+    )
 
 
 def is_ternary(values: np.ndarray, zero: float = 0) -> bool:
@@ -62,18 +72,25 @@ def is_ternary(values: np.ndarray, zero: float = 0) -> bool:
 
 def n_of_m(zero_at: np.ndarray) -> tuple[int, int] | None:
     """The sparsest (n, m) of `N_OF_M` that holds in every group of m neighbours of a row of bool[rows, columns]."""
-    held = [(n, m) for n, m in N_OF_M if zero_at.shape[1] % m == 0 and int((~zero_at).reshape(len(zero_at), -1, m).sum(axis=2).max()) <= n]
+    held = [
+        (n, m)
+        for n, m in N_OF_M
+        if zero_at.shape[1] % m == 0 and int((~zero_at).reshape(len(zero_at), -1, m).sum(axis=2).max()) <= n
+    ]
     return min(held, key=lambda found: (found[0] / found[1], found[1]), default=None)
 
 
 def block_sparsity(zero_at: np.ndarray) -> tuple[tuple[int, int] | None, float]:
-    """The largest block of `BLOCKS` in which nearly all zeros of bool[rows, columns] come, and the fraction of blocks that are zero."""
+    """The largest block of `BLOCKS` in which nearly all zeros of bool[rows, columns] come, and the fraction of blocks
+    that are zero."""
     zeros = int(zero_at.sum())
     if zeros:
         for height, width in BLOCKS:
             rows, columns = zero_at.shape[0] // height * height, zero_at.shape[1] // width * width
             if rows and columns:
-                blocks = zero_at[:rows, :columns].reshape(rows // height, height, columns // width, width).all(axis=(1, 3))
+                blocks = (
+                    zero_at[:rows, :columns].reshape(rows // height, height, columns // width, width).all(axis=(1, 3))
+                )
                 if int(blocks.sum()) * height * width >= BLOCK_SHARE * zeros:
                     return (height, width), float(blocks.mean())
     return None, 0.0
@@ -81,5 +98,9 @@ def block_sparsity(zero_at: np.ndarray) -> tuple[tuple[int, int] | None, float]:
 
 def _matrix(weights: np.ndarray) -> np.ndarray:
     if not weights.ndim or not math.prod(weights.shape) or not np.isfinite(weights).all():
-        raise InputError("weights without a structure", required="a finite array with elements", available=f"{weights.dtype}{list(weights.shape)}")
+        raise InputError(
+            "weights without a structure",
+            required="a finite array with elements",
+            available=f"{weights.dtype}{list(weights.shape)}",
+        )
     return weights.reshape(weights.shape[0], -1)

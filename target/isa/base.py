@@ -8,10 +8,9 @@ An instruction is a class with Field attributes::
         x = Tensor("*", (DType.I8,), "input")
         out = Tensor("*", (DType.I8,), "output", out=True)
 
-Bytes, little-endian: opcode u8, wait mask u8 (bit e: engine e), length u16 (of the whole instruction), node u32, one u32
-count per engine in the mask in ascending order, then the fields in order. Optional fields stand last and are left out, all of them, in bytes and
-text where each has its default.
-"""
+Bytes, little-endian: opcode u8, wait mask u8 (bit e: engine e), length u16 (of the whole instruction), node u32, one
+u32 count per engine in the mask in ascending order, then the fields in order. Optional fields stand last and are left
+out, all of them, in bytes and text where each has its default."""
 
 from __future__ import annotations
 
@@ -49,8 +48,8 @@ class Engine(IntEnum):
     BINARY = 5  # reserved
 
 
-OPCODES: dict[int, type["Instruction"]] = {}
-MNEMONICS: dict[str, type["Instruction"]] = {}
+OPCODES: dict[int, type[Instruction]] = {}
+MNEMONICS: dict[str, type[Instruction]] = {}
 
 
 class Memory(Protocol):
@@ -59,10 +58,10 @@ class Memory(Protocol):
     def view(self, operand: Operand) -> np.ndarray:
         """A view of the unified memory with the operand's dtype, shape and strides; writable for outputs."""
 
-    def prepared(self, instruction: "Instruction", operands: list[Operand], factory):
+    def prepared(self, instruction: Instruction, operands: list[Operand], factory):
         """``factory()``, or its earlier result while the bytes of ``operands`` are known not to have changed."""
 
-    def tell(self, instruction: "Instruction", dropped: np.ndarray) -> None:
+    def tell(self, instruction: Instruction, dropped: np.ndarray) -> None:
         """An encoder wrote tiles; ``dropped``: int64[tiles], low bits that each lost."""
 
 
@@ -70,9 +69,8 @@ class Instruction:
     """One macro-instruction. Frozen; all arguments by keyword.
 
     waits : {Engine: n}: this instruction starts only after n instructions of that engine (counted from the start of the
-    program) have completed. node : index into the Program's node table.
-    Errors: ProgramError from the constructor for values that cannot be encoded, from ``check`` for broken preconditions.
-    """
+    program) have completed. node : index into the Program's node table. Errors: ProgramError from the constructor for
+    values that cannot be encoded, from ``check`` for broken preconditions."""
 
     OPCODE: ClassVar[int]
     MNEMONIC: ClassVar[str]
@@ -93,7 +91,7 @@ class Instruction:
             object.__setattr__(self, name, _named(name, spec.normalize, getattr(self, name), self.MNEMONIC))
         object.__setattr__(self, "waits", self._checked(self.waits))
 
-    def waiting(self, waits: dict[Engine, int]) -> "Instruction":
+    def waiting(self, waits: dict[Engine, int]) -> Instruction:
         """The same with other waits (see the class); its other fields are not looked at again. Errors: ProgramError."""
         found = copy(self)
         object.__setattr__(found, "waits", self._checked(waits))
@@ -130,8 +128,12 @@ class Instruction:
     def require(self, condition: bool, what: str, required: object = None, available: object = None) -> None:
         """Raise ProgramError naming this instruction unless ``condition`` holds."""
         if not condition:
-            raise ProgramError(what, where=self.to_text(), required=None if required is None else str(required),
-                               available=None if available is None else str(available))
+            raise ProgramError(
+                what,
+                where=self.to_text(),
+                required=None if required is None else str(required),
+                available=None if available is None else str(available),
+            )
 
     def check(self) -> None:
         """Preconditions: element types, axes, alignment, no self-overlapping output, then the instruction's own rules.
@@ -151,15 +153,26 @@ class Instruction:
         for written in self.writes():
             for read in self.reads():
                 if not (any(read is r for r in replaceable) and _same_place(read, written)):
-                    self.require(not overlap(read, written), "an output overlaps an input",
-                                 "disjoint bytes" + (f", or exactly the place of {' or '.join(self.IN_PLACE)}" if self.IN_PLACE else ""))
+                    self.require(
+                        not overlap(read, written),
+                        "an output overlaps an input",
+                        "disjoint bytes"
+                        + (f", or exactly the place of {' or '.join(self.IN_PLACE)}" if self.IN_PLACE else ""),
+                    )
 
     def _check_operand(self, name: str, spec, operand: Operand, dims: dict[str, int]) -> None:
-        self.require(operand.dtype in spec.dtypes, f"{name} has the wrong element type",
-                     "/".join(d.name for d in spec.dtypes), operand.dtype.name)
+        self.require(
+            operand.dtype in spec.dtypes,
+            f"{name} has the wrong element type",
+            "/".join(d.name for d in spec.dtypes),
+            operand.dtype.name,
+        )
         size = operand.dtype.itemsize
-        self.require(operand.addr % size == 0 and all(s % size == 0 for s in operand.strides), f"{name} is not aligned",
-                     f"address and strides divisible by {size}")
+        self.require(
+            operand.addr % size == 0 and all(s % size == 0 for s in operand.strides),
+            f"{name} is not aligned",
+            f"address and strides divisible by {size}",
+        )
         if operand.codec != Codec.RAW:
             (check_weights if operand.codec.of_weights else check_coded)(self, name, operand)
         self.require(not spec.out or operand.is_injective, f"{name} is written but overlaps itself")
@@ -180,11 +193,13 @@ class Instruction:
         raise NotImplementedError(self.MNEMONIC)
 
     def cost(self, chip) -> Cost:
-        """Cycles the engine is busy and events, on ``chip`` (target.chip.Chip); what is expected, where it depends on data."""
+        """Cycles the engine is busy and events, on ``chip`` (target.chip.Chip); what is expected, where it depends on
+        data."""
         raise NotImplementedError(self.MNEMONIC)
 
     def spent(self, memory: Memory, chip) -> Callable[[], Cost]:
-        """Of an instruction that DEPENDS_ON_DATA, right after it was executed: a function that gives what this run of it took.
+        """Of an instruction that DEPENDS_ON_DATA, right after it was executed: a function that gives what this run of
+        it took.
 
         Errors: MachineError where ``chip`` cannot execute what lies in the memory.
         """
@@ -219,7 +234,9 @@ class Instruction:
     # ---- text ------------------------------------------------------------------------------------------------------
     def to_text(self) -> str:
         """One line of assembler."""
-        parts = [self.MNEMONIC] + [f"{name}={spec.format(getattr(self, name))}" for name, spec in self.written_fields.items()]
+        parts = [self.MNEMONIC] + [
+            f"{name}={spec.format(getattr(self, name))}" for name, spec in self.written_fields.items()
+        ]
         if self.waits:
             parts.append("waits=" + ",".join(f"{engine.name}:{n}" for engine, n in self.waits.items()))
         return " ".join(parts + ([f"node={self.node}"] if self.node else []))
@@ -228,7 +245,8 @@ class Instruction:
 
 
 def instruction(opcode: int, engine: Engine, mnemonic: str | None = None):
-    """Class decorator: collects the Field attributes, makes the class a frozen keyword-only dataclass and registers it."""
+    """Class decorator: collects the Field attributes, makes the class a frozen keyword-only dataclass and registers
+    it."""
 
     def register(cls: type) -> type:
         fields = {name: value for name, value in list(cls.__dict__.items()) if isinstance(value, Field)}
@@ -266,24 +284,38 @@ def _with_coding(cost):
 
 
 def decode(data: bytes, offset: int = 0) -> tuple[Instruction, int]:
-    """The instruction at ``offset`` and the offset behind it. Errors: ProgramError (unknown opcode, bad length, range)."""
+    """The instruction at ``offset`` and the offset behind it. Errors: ProgramError (unknown opcode, bad length,
+    range)."""
     where = f"instruction at byte {offset}"
     opcode, mask, length, node = HEADER.unpack(Reader(data, offset).take(HEADER.size))
     if opcode not in OPCODES:
         raise ProgramError(f"unknown opcode {opcode:#04x}", where=where)
     cls = OPCODES[opcode]
     if length < HEADER.size or offset + length > len(data) or mask >> len(Engine):
-        raise ProgramError(f"{cls.MNEMONIC} with length {length}, wait mask {mask:#x}", where=where,
-                           required=f"{HEADER.size}..{len(data) - offset} bytes, engines 0..{len(Engine) - 1}")
+        raise ProgramError(
+            f"{cls.MNEMONIC} with length {length}, wait mask {mask:#x}",
+            where=where,
+            required=f"{HEADER.size}..{len(data) - offset} bytes, engines 0..{len(Engine) - 1}",
+        )
     reader = Reader(data, offset + HEADER.size, offset + length)
     waits = {engine: reader.unpack("I")[0] for engine in Engine if mask >> engine & 1}
     if 0 in waits.values():
-        raise ProgramError("a wait for 0 instructions", where=where, required="engines without a wait stay out of the mask")
-    values = {name: _named(name, spec.unpack, reader, cls.MNEMONIC) for name, spec in cls.FIELDS.items() if name not in cls.OPTIONAL}
+        raise ProgramError(
+            "a wait for 0 instructions", where=where, required="engines without a wait stay out of the mask"
+        )
+    values = {
+        name: _named(name, spec.unpack, reader, cls.MNEMONIC)
+        for name, spec in cls.FIELDS.items()
+        if name not in cls.OPTIONAL
+    }
     values |= _optional_values(cls, reader)
     if reader.offset != reader.end or (cls.OPTIONAL and all(values.get(n, ...) == d for n, d in cls.OPTIONAL.items())):
-        raise ProgramError(f"{cls.MNEMONIC} has the wrong length", where=where, required=f"{reader.offset - offset} bytes",
-                           available=f"{length}")
+        raise ProgramError(
+            f"{cls.MNEMONIC} has the wrong length",
+            where=where,
+            required=f"{reader.offset - offset} bytes",
+            available=f"{length}",
+        )
     return cls(**values, waits=waits, node=node), offset + length
 
 
@@ -308,7 +340,9 @@ def parse(line: str) -> Instruction:
     for word in words:
         name, equals, text = word.partition("=")
         if not equals or name in values or name not in (*cls.FIELDS, "waits", "node"):
-            raise ProgramError(f"cannot read {word!r}", where=line, required="each field once: " + ", ".join(cls.FIELDS))
+            raise ProgramError(
+                f"cannot read {word!r}", where=line, required="each field once: " + ", ".join(cls.FIELDS)
+            )
         reader = _parse_waits if name == "waits" else parse_int if name == "node" else cls.FIELDS[name].parse
         values[name] = _named(name, reader, text, mnemonic)
     missing = [name for name in cls.FIELDS if name not in values and name not in cls.OPTIONAL]
@@ -338,4 +372,10 @@ def _named(name: str, function, value, mnemonic: str):
 
 def _same_place(a: Operand, b: Operand) -> bool:
     """Same bytes visited in the same order, so reading element i before writing element i is safe."""
-    return (a.addr, a.shape, a.strides, a.dtype.itemsize, a.codec) == (b.addr, b.shape, b.strides, b.dtype.itemsize, b.codec)
+    return (a.addr, a.shape, a.strides, a.dtype.itemsize, a.codec) == (
+        b.addr,
+        b.shape,
+        b.strides,
+        b.dtype.itemsize,
+        b.codec,
+    )

@@ -1,9 +1,9 @@
-"""Operands that stand compressed in memory: an engine expands the rows it reads into its own buffer and shrinks those it writes.
+"""Operands that stand compressed in memory: an engine expands the rows it reads into its own buffer and shrinks those
+it writes.
 
-Such an operand is int8[1, H, W, C] with a codec: each row is a tile in a slot of its own (`target/codecs/slots`), slot i at
-``addr + i * S``. Its strides are ``(0, S, 0, 0)``: only rows are addressed. The zero point coded is the one the instruction names for it
-(``Instruction.CODED``), so an operand needs no more than its descriptor.
-"""
+Such an operand is int8[1, H, W, C] with a codec: each row is a tile in a slot of its own (`target/codecs/slots`), slot
+i at ``addr + i * S``. Its strides are ``(0, S, 0, 0)``: only rows are addressed. The zero point coded is the one the
+instruction names for it (``Instruction.CODED``), so an operand needs no more than its descriptor."""
 
 from __future__ import annotations
 
@@ -39,7 +39,11 @@ class CodedOperand:
         try:
             return self.layout.decode(slots, self.operand.shape[1:])[None]
         except ProgramError as error:
-            raise MachineError(error.what, where=str(self.operand), remedy="the slots were not written with this codec, shape and zero point") from None
+            raise MachineError(
+                error.what,
+                where=str(self.operand),
+                remedy="the slots were not written with this codec, shape and zero point",
+            ) from None
 
     def shrink(self, plain: np.ndarray) -> np.ndarray:
         """int8[1, H, W, C] to uint8[H, S]."""
@@ -61,25 +65,48 @@ def coded_operands(instruction) -> list[CodedOperand]:
         if operand.codec != Codec.RAW:
             if name == "out" and instruction.OUTPUT_TABLE and instruction.table:
                 zero_point = "table_zp"
-            found.append(CodedOperand(operand, operand.stored, SlotLayout(operand.codec, 1, operand.strides[1], getattr(instruction, zero_point)),
-                                      instruction.FIELDS[name].out))
+            found.append(
+                CodedOperand(
+                    operand,
+                    operand.stored,
+                    SlotLayout(operand.codec, 1, operand.strides[1], getattr(instruction, zero_point)),
+                    instruction.FIELDS[name].out,
+                )
+            )
     return found
 
 
 def check_coded(instruction, name: str, operand: Operand) -> None:
     """Preconditions of a compressed operand. Errors: ProgramError."""
-    instruction.require(name in instruction.CODED, f"{name} cannot be compressed", " or ".join(instruction.CODED) or "no operand of this instruction",
-                        operand.codec.name)
-    instruction.require(operand.codec in SLOT_CODECS, f"{name} has no codec of slots", ", ".join(c.name for c in SLOT_CODECS), operand.codec.name)
+    instruction.require(
+        name in instruction.CODED,
+        f"{name} cannot be compressed",
+        " or ".join(instruction.CODED) or "no operand of this instruction",
+        operand.codec.name,
+    )
+    instruction.require(
+        operand.codec in SLOT_CODECS,
+        f"{name} has no codec of slots",
+        ", ".join(c.name for c in SLOT_CODECS),
+        operand.codec.name,
+    )
     slot_bytes = operand.strides[1] if operand.rank == 4 else 0
-    instruction.require(operand.dtype == DType.I8 and operand.rank == 4 and operand.shape[0] == 1 and operand.strides == (0, slot_bytes, 0, 0)
-                        and HEADER_BYTES <= slot_bytes <= MAX_SLOT_BYTES, f"{name} is not rows in slots",
-                        f"i8[1,H,W,C] with strides 0,S,0,0 and S in {HEADER_BYTES}..{MAX_SLOT_BYTES}", operand)
+    instruction.require(
+        operand.dtype == DType.I8
+        and operand.rank == 4
+        and operand.shape[0] == 1
+        and operand.strides == (0, slot_bytes, 0, 0)
+        and HEADER_BYTES <= slot_bytes <= MAX_SLOT_BYTES,
+        f"{name} is not rows in slots",
+        f"i8[1,H,W,C] with strides 0,S,0,0 and S in {HEADER_BYTES}..{MAX_SLOT_BYTES}",
+        operand,
+    )
 
 
 def with_coding(plain: Cost, instruction, chip) -> Cost:
-    """The cost of an instruction as if nothing were compressed, with its coders: they work beside the arithmetic, one operand after the
-    other; the memory moves slots instead of elements. What the engine reads again (``read_again``) is expanded again."""
+    """The cost of an instruction as if nothing were compressed, with its coders: they work beside the arithmetic, one
+    operand after the other; the memory moves slots instead of elements. What the engine reads again (``read_again``) is
+    expanded again."""
     operands = coded_operands(instruction)
     if not operands:
         return plain

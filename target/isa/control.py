@@ -21,19 +21,26 @@ class CpuCall(Instruction):
         LIBRARY[self.function].check(self)
 
     def execute(self, memory) -> None:
-        LIBRARY[self.function].run([memory.view(o) for o in self.inputs], [memory.view(o) for o in self.outputs], self.params)
+        LIBRARY[self.function].run(
+            [memory.view(o) for o in self.inputs], [memory.view(o) for o in self.outputs], self.params
+        )
 
     def cost(self, chip) -> Cost:
         """The library's cycle count or the memory port, whichever is longer; operands pass the port once."""
         read, written = (sum(o.size_bytes for o in operands) for operands in (self.inputs, self.outputs))
-        cycles = chip.cpu.issue_cycles + max(LIBRARY[self.function].cycles(self.inputs, self.outputs),
-                                             ceil_div(read + written, chip.cpu.bytes_per_cycle))
-        return Cost(cycles, {Event.CPU_CYCLE: cycles, Event.SRAM_READ_BYTE: read, Event.SRAM_WRITE_BYTE: written, Event.INSTRUCTION: 1})
+        cycles = chip.cpu.issue_cycles + max(
+            LIBRARY[self.function].cycles(self.inputs, self.outputs), ceil_div(read + written, chip.cpu.bytes_per_cycle)
+        )
+        return Cost(
+            cycles,
+            {Event.CPU_CYCLE: cycles, Event.SRAM_READ_BYTE: read, Event.SRAM_WRITE_BYTE: written, Event.INSTRUCTION: 1},
+        )
 
 
 @instruction(0x3F, Engine.CPU)
 class Halt(Instruction):
-    """Ends the program: completes when every instruction before it has completed. The last instruction, and the only one."""
+    """Ends the program: completes when every instruction before it has completed. The last instruction, and the only
+    one."""
 
     def execute(self, memory) -> None:
         pass

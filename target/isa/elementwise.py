@@ -22,7 +22,8 @@ class MaxMinKind(IntEnum):
 
 @instruction(0x10, Engine.VECTOR)
 class Add(Instruction):
-    """``clip(out_zp + ((a-a_zp)*a_mult + (b-b_zp)*b_mult) / 2**shift rounded half up)``; a and b broadcast to out's shape."""
+    """``clip(out_zp + ((a-a_zp)*a_mult + (b-b_zp)*b_mult) / 2**shift rounded half up)``; a and b broadcast to out's
+    shape."""
 
     a = Tensor("*", I8_ONLY, "left")
     b = Tensor("*", I8_ONLY, "right")
@@ -42,12 +43,16 @@ class Add(Instruction):
     def execute(self, memory) -> None:
         from tvm_ergo.target.machine import kernels
 
-        kernels.add(memory.view(self.a), memory.view(self.b), out=memory.view(self.out),
-                    **self.values("a_zp", "b_zp", "a_mult", "b_mult", "shift", "out_zp", "lo", "hi"))
+        kernels.add(
+            memory.view(self.a),
+            memory.view(self.b),
+            out=memory.view(self.out),
+            **self.values("a_zp", "b_zp", "a_mult", "b_mult", "shift", "out_zp", "lo", "hi"),
+        )
 
     def cost(self, chip) -> Cost:
-        """One pass. Per element: two zero points, two input multiplications, sum, rounding and output zero point, two clips. A
-        broadcast operand is read once."""
+        """One pass. Per element: two zero points, two input multiplications, sum, rounding and output zero point, two
+        clips. A broadcast operand is read once."""
         n = self.out.elements
         events = {Event.ALU_8: 4 * n, Event.RESCALE_9X22: 2 * n, Event.ACC_ADD_32: 3 * n}
         return _elementwise_cost(chip.vector, self, events)
@@ -75,8 +80,12 @@ class Mul(Instruction):
     def execute(self, memory) -> None:
         from tvm_ergo.target.machine import kernels
 
-        kernels.mul(memory.view(self.a), memory.view(self.b), out=memory.view(self.out),
-                    **self.values("a_zp", "b_zp", "mult", "shift", "out_zp", "lo", "hi"))
+        kernels.mul(
+            memory.view(self.a),
+            memory.view(self.b),
+            out=memory.view(self.out),
+            **self.values("a_zp", "b_zp", "mult", "shift", "out_zp", "lo", "hi"),
+        )
 
     def cost(self, chip) -> Cost:
         """One pass. Per element: two zero points, one product, one requantization. A broadcast operand is read once."""
@@ -119,10 +128,18 @@ class Table(Instruction):
 
     def check_rules(self, dims):
         self.require(self.x.shape == self.out.shape, "the output has the wrong shape", self.x.shape, self.out.shape)
-        self.require(self.lut.dtype == self.out.dtype, "the output has the wrong element type", self.lut.dtype.name, self.out.dtype.name)
-        self.require(self.lut.shape in ((256,), (self.x.shape[-1], 256)), "the lut has the wrong shape",
-                     f"[256] or [{self.x.shape[-1]}, 256]",
-                     self.lut.shape)
+        self.require(
+            self.lut.dtype == self.out.dtype,
+            "the output has the wrong element type",
+            self.lut.dtype.name,
+            self.out.dtype.name,
+        )
+        self.require(
+            self.lut.shape in ((256,), (self.x.shape[-1], 256)),
+            "the lut has the wrong shape",
+            f"[256] or [{self.x.shape[-1]}, 256]",
+            self.lut.shape,
+        )
 
     def execute(self, memory) -> None:
         from tvm_ergo.target.machine import kernels
@@ -130,17 +147,21 @@ class Table(Instruction):
         kernels.table(memory.view(self.x), memory.view(self.lut), out=memory.view(self.out))
 
     def cost(self, chip) -> Cost:
-        """One look-up per element on the table lanes. The tables are first loaded next to the lanes, once: with one table
-        per channel the engine goes channel by channel."""
+        """One look-up per element on the table lanes. The tables are first loaded next to the lanes, once: with one
+        table per channel the engine goes channel by channel."""
         engine, n = chip.vector, self.out.elements
         events = {Event.LUT_READ: n, Event.LOCAL_WRITE_BYTE: self.lut.size_bytes}
-        return engine_cost(engine, ceil_div(n, engine.table_lanes), self.x.distinct_bytes + self.lut.size_bytes, n, events)
+        return engine_cost(
+            engine, ceil_div(n, engine.table_lanes), self.x.distinct_bytes + self.lut.size_bytes, n, events
+        )
 
 
 def _check_broadcast(ins) -> None:
     for name in ("a", "b"):
         shape = getattr(ins, name).shape
-        ins.require(broadcast_to(shape, ins.out.shape), f"{name} does not broadcast to the output's shape", ins.out.shape, shape)
+        ins.require(
+            broadcast_to(shape, ins.out.shape), f"{name} does not broadcast to the output's shape", ins.out.shape, shape
+        )
 
 
 def _elementwise_cost(engine, ins, events: dict[Event, int]) -> Cost:

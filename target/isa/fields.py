@@ -20,10 +20,14 @@ class Reader:
 
     def take(self, size: int) -> bytes:
         if size < 0 or self.offset + size > self.end:
-            raise ProgramError("the bytes end too early", where=f"offset {self.offset}", required=f"{size} more bytes",
-                               available=f"{self.end - self.offset}")
+            raise ProgramError(
+                "the bytes end too early",
+                where=f"offset {self.offset}",
+                required=f"{size} more bytes",
+                available=f"{self.end - self.offset}",
+            )
         self.offset += size
-        return self.data[self.offset - size:self.offset]
+        return self.data[self.offset - size : self.offset]
 
     def unpack(self, fmt: str) -> tuple:
         """Little-endian values of a struct format."""
@@ -31,7 +35,8 @@ class Reader:
 
 
 class Field:
-    """One field of an instruction: ``normalize`` (range check), ``pack``/``unpack`` (bytes), ``format``/``parse`` (text)."""
+    """One field of an instruction: ``normalize`` (range check), ``pack``/``unpack`` (bytes), ``format``/``parse``
+    (text)."""
 
     doc: str
 
@@ -181,8 +186,10 @@ class Ints(Field):
     def normalize(self, value):
         value = tuple(value)
         if self.count is not None and len(value) != self.count or len(value) > self.most:
-            raise ProgramError(f"{len(value)} values {value}",
-                               required=f"exactly {self.count}" if self.count is not None else f"at most {self.most}")
+            raise ProgramError(
+                f"{len(value)} values {value}",
+                required=f"exactly {self.count}" if self.count is not None else f"at most {self.most}",
+            )
         return tuple(self.item.normalize(v) for v in value)
 
     def pack(self, value):
@@ -201,13 +208,18 @@ class Ints(Field):
 
     def describe(self):
         kind, limits = self.item.describe()
-        return (f"{kind} x {self.count}", limits) if self.count is not None else (f"u8 count, {kind} each", f"up to {self.most}; {limits}")
+        return (
+            (f"{kind} x {self.count}", limits)
+            if self.count is not None
+            else (f"u8 count, {kind} each", f"up to {self.most}; {limits}")
+        )
 
 
 @dataclass(frozen=True)
 class Tensor(Field):
     """An operand. ``dims`` names its axes (``"N H W C"``; equal letters of one instruction are equal lengths; a number
-    is that length; ``"*"`` any shape); ``dtypes`` are the element types allowed; ``out`` marks what the instruction writes."""
+    is that length; ``"*"`` any shape); ``dtypes`` are the element types allowed; ``out`` marks what the instruction
+    writes."""
 
     dims: str
     dtypes: tuple[DType, ...]
@@ -226,7 +238,9 @@ class Tensor(Field):
     def unpack(self, reader):
         dtype, codec, rank, zero, addr = reader.unpack("BBBBI")
         if zero or not 1 <= rank <= MAX_RANK:
-            raise ProgramError(f"operand header has rank {rank}, reserved byte {zero}", required=f"rank 1..{MAX_RANK}, reserved 0")
+            raise ProgramError(
+                f"operand header has rank {rank}, reserved byte {zero}", required=f"rank 1..{MAX_RANK}, reserved 0"
+            )
         return Operand(addr, dtype, reader.unpack(f"{rank}I"), reader.unpack(f"{rank}i"), codec)
 
     def format(self, value):
@@ -273,7 +287,9 @@ class Tensors(Field):
 
 
 _ANY = Tensor("*", tuple(DType), "")
-_OPERAND = re.compile(r"(?P<dtype>[a-z]\w*)@(?P<addr>\w+)\[(?P<shape>[\d,]+)\](\{(?P<strides>[-\d,]+)\})?(/(?P<codec>\w+))?")
+_OPERAND = re.compile(
+    r"(?P<dtype>[a-z]\w*)@(?P<addr>\w+)\[(?P<shape>[\d,]+)\](\{(?P<strides>[-\d,]+)\})?(/(?P<codec>\w+))?"
+)
 
 
 def format_operand(value: Operand) -> str:
@@ -288,13 +304,21 @@ def parse_operand(text: str) -> Operand:
     """Inverse of ``format_operand``. Errors: ProgramError."""
     match = _OPERAND.fullmatch(text)
     if not match:
-        raise ProgramError(f"cannot read operand {text!r}", required="dtype@address[shape]{strides}/codec, e.g. i8@0x100[1,8,8,16]")
+        raise ProgramError(
+            f"cannot read operand {text!r}", required="dtype@address[shape]{strides}/codec, e.g. i8@0x100[1,8,8,16]"
+        )
     dtype, codec = match["dtype"].upper(), match["codec"] or "RAW"
     if dtype not in DType.__members__ or codec not in Codec.__members__:
-        raise ProgramError(f"unknown element type or codec in operand {text!r}",
-                           available=", ".join([d.name.lower() for d in DType] + [c.name for c in Codec]))
+        raise ProgramError(
+            f"unknown element type or codec in operand {text!r}",
+            available=", ".join([d.name.lower() for d in DType] + [c.name for c in Codec]),
+        )
     shape = tuple(map(parse_int, match["shape"].split(",")))
-    strides = tuple(map(parse_int, match["strides"].split(","))) if match["strides"] else contiguous_strides(shape, DType[dtype].itemsize)
+    strides = (
+        tuple(map(parse_int, match["strides"].split(",")))
+        if match["strides"]
+        else contiguous_strides(shape, DType[dtype].itemsize)
+    )
     return Operand(parse_int(match["addr"]), DType[dtype], shape, strides, Codec[codec])
 
 

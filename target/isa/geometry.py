@@ -13,8 +13,10 @@ def window_positions(size: int, kernel: int, stride: int, before: int, after: in
 def window_shape(hw, kernel, strides, padding, dilation) -> tuple[int, int]:
     """(OH, OW) of a window over (H, W); padding (top, left, bottom, right)."""
     top, left, bottom, right = padding
-    return (window_positions(hw[0], kernel[0], strides[0], top, bottom, dilation[0]),
-            window_positions(hw[1], kernel[1], strides[1], left, right, dilation[1]))
+    return (
+        window_positions(hw[0], kernel[0], strides[0], top, bottom, dilation[0]),
+        window_positions(hw[1], kernel[1], strides[1], left, right, dilation[1]),
+    )
 
 
 def every_window_meets_input(size: int, kernel: int, stride: int, before: int, dilation: int, positions: int) -> bool:

@@ -18,16 +18,25 @@ class Copy(Instruction):
     out = Tensor("*", tuple(DType), "destination", out=True)
 
     def check_rules(self, dims):
-        self.require(self.src.shape == self.out.shape, "source and destination have different shapes", self.src.shape, self.out.shape)
-        self.require(self.src.dtype == self.out.dtype, "source and destination have different element types", self.src.dtype.name,
-                     self.out.dtype.name)
+        self.require(
+            self.src.shape == self.out.shape,
+            "source and destination have different shapes",
+            self.src.shape,
+            self.out.shape,
+        )
+        self.require(
+            self.src.dtype == self.out.dtype,
+            "source and destination have different element types",
+            self.src.dtype.name,
+            self.out.dtype.name,
+        )
 
     def execute(self, memory) -> None:
         memory.view(self.out)[...] = memory.view(self.src)
 
     def cost(self, chip) -> Cost:
-        """Runs that are contiguous on both sides move bytes_per_cycle at a time; each run starts a new cycle. A repeated
-        source is read each time."""
+        """Runs that are contiguous on both sides move bytes_per_cycle at a time; each run starts a new cycle. A
+        repeated source is read each time."""
         return _move(chip.dma, self.out.size_bytes, min(self.src.inner_run_bytes, self.out.inner_run_bytes), reads=True)
 
 
@@ -40,8 +49,12 @@ class Fill(Instruction):
 
     def check_rules(self, dims):
         limits = np.iinfo(self.out.dtype.numpy)
-        self.require(limits.min <= self.value <= limits.max, "the value does not fit the element type", f"{limits.min}..{limits.max}",
-                     self.value)
+        self.require(
+            limits.min <= self.value <= limits.max,
+            "the value does not fit the element type",
+            f"{limits.min}..{limits.max}",
+            self.value,
+        )
 
     def execute(self, memory) -> None:
         memory.view(self.out)[...] = self.value
@@ -53,11 +66,12 @@ class Fill(Instruction):
 
 @instruction(0x24, Engine.DMA)
 class Receive(Instruction):
-    """The next elements of a streamed input port (a camera's rows) are written to ``out``; the frame is never in the memory as a whole.
+    """The next elements of a streamed input port (a camera's rows) are written to ``out``; the frame is never in the
+    memory as a whole.
 
-    Element ``i`` of out is the one at byte ``offset + sum(i * steps)`` of the port's dense row-major array. A sender does not repeat itself:
-    every byte is received at most once, in order of ``offset``; bytes that are skipped are lost.
-    """
+    Element ``i`` of out is the one at byte ``offset + sum(i * steps)`` of the port's dense row-major array. A sender
+    does not repeat itself: every byte is received at most once, in order of ``offset``; bytes that are skipped are
+    lost."""
 
     port = U16("number of the input port")
     offset = U32("byte of the port's array that holds out's first element")
@@ -65,12 +79,12 @@ class Receive(Instruction):
     out = Tensor("*", tuple(DType), "destination", out=True)
 
     def check_rules(self, dims):
-        self.require(not any(self.steps[self.out.rank:]), "steps of axes that out does not have", "0", self.steps)
+        self.require(not any(self.steps[self.out.rank :]), "steps of axes that out does not have", "0", self.steps)
 
     @property
     def source(self) -> Operand:
         """Where out's elements lie in the port's array."""
-        return Operand(self.offset, self.out.dtype, self.out.shape, self.steps[:self.out.rank])
+        return Operand(self.offset, self.out.dtype, self.out.shape, self.steps[: self.out.rank])
 
     def execute(self, memory) -> None:
         memory.view(self.out)[...] = memory.received(self.port, self.source)

@@ -36,12 +36,14 @@ class DType(IntEnum):
         return _NUMPY[self].itemsize
 
     @classmethod
-    def of(cls, dtype) -> "DType":
+    def of(cls, dtype) -> DType:
         """The element type of a NumPy dtype or its name (``"int8"``). Errors: ProgramError for any other type."""
         for member, known in _NUMPY.items():
             if np.dtype(dtype) == known:
                 return member
-        raise ProgramError(f"the chip has no element type {np.dtype(dtype).name}", available=", ".join(d.name for d in _NUMPY.values()))
+        raise ProgramError(
+            f"the chip has no element type {np.dtype(dtype).name}", available=", ".join(d.name for d in _NUMPY.values())
+        )
 
 
 _NUMPY = {DType.I8: np.dtype("<i1"), DType.U8: np.dtype("<u1"), DType.I16: np.dtype("<i2"), DType.I32: np.dtype("<i4")}
@@ -61,9 +63,9 @@ class Operand:
     """A tensor in the unified memory.
 
     addr : byte address of element (0, ..., 0). dtype : DType. shape : 1 to 6 dimensions, each >= 1.
-    strides : bytes from one index to the next per axis; 0 repeats (broadcasts) the axis. codec : how elements are coded: with any but
-    RAW the operand is rows in slots (`target.isa.coded`) or a stream of weights (`target.isa.weights`); ``stored`` says which bytes those are.
-    Errors: ProgramError when a value cannot be encoded.
+    strides : bytes from one index to the next per axis; 0 repeats (broadcasts) the axis. codec : how elements are
+    coded: with any but RAW the operand is rows in slots (`target.isa.coded`) or a stream of weights
+    (`target.isa.weights`); ``stored`` says which bytes those are. Errors: ProgramError when a value cannot be encoded.
     """
 
     addr: int
@@ -82,8 +84,10 @@ class Operand:
         if not 0 <= self.addr < MAX_ADDRESS:
             raise ProgramError(f"operand address {self.addr} is not an unsigned 32-bit number")
         if not 1 <= len(self.shape) <= MAX_RANK or len(self.shape) != len(self.strides):
-            raise ProgramError(f"operand shape {self.shape} with strides {self.strides}",
-                               required=f"1 to {MAX_RANK} dimensions, one stride each")
+            raise ProgramError(
+                f"operand shape {self.shape} with strides {self.strides}",
+                required=f"1 to {MAX_RANK} dimensions, one stride each",
+            )
         if min(self.shape) < 1 or max(self.shape) > MAX_DIM:
             raise ProgramError(f"operand shape {self.shape} has a dimension outside 1..{MAX_DIM}")
         if min(self.strides) < -MAX_STRIDE or max(self.strides) > MAX_STRIDE:
@@ -94,7 +98,7 @@ class Operand:
         return len(self.shape)
 
     @cached_property
-    def stored(self) -> "Operand":
+    def stored(self) -> Operand:
         """What lies in memory: the operand itself, its slots uint8[H, S], or its stream uint8[S]."""
         if self.codec.of_weights and self.rank >= 2:
             return Operand(self.addr, DType.U8, (max(1, self.strides[0]),), (1,))
@@ -116,12 +120,15 @@ class Operand:
     def distinct_bytes(self) -> int:
         """Bytes of the elements without broadcast repetitions: what one reading of the tensor moves."""
         if self.codec != Codec.RAW:
-            return self.elements  # costs count elements; `coded.with_coding` puts slots in their place, the tensor engine streams
+            return (
+                self.elements
+            )  # costs count elements; `coded.with_coding` puts slots in their place, the tensor engine streams
         return math.prod(d for d, s in zip(self.shape, self.strides) if s) * self.dtype.itemsize
 
     @cached_property
     def extent(self) -> tuple[int, int]:
-        """Half-open byte range ``(lowest, highest + 1)`` that holds every element; lowest may be < 0 for a wrong operand."""
+        """Half-open byte range ``(lowest, highest + 1)`` that holds every element; lowest may be < 0 for a wrong
+        operand."""
         if self.stored is not self:
             return self.stored.extent
         reach = [(d - 1) * s for d, s in zip(self.shape, self.strides)]
@@ -138,7 +145,8 @@ class Operand:
 
     @cached_property
     def is_injective(self) -> bool:
-        """No two indices share a byte, shown by nested axes (each stride clears everything below it): required of outputs."""
+        """No two indices share a byte, shown by nested axes (each stride clears everything below it): required of
+        outputs."""
         if self.stored is not self:
             return self.stored.is_injective
         reach = self.dtype.itemsize
@@ -189,4 +197,6 @@ def _member(enum, value, what: str):
     try:
         return enum(value)
     except ValueError:
-        raise ProgramError(f"unknown {what} {value}", available=", ".join(f"{m.name}={m.value}" for m in enum)) from None
+        raise ProgramError(
+            f"unknown {what} {value}", available=", ".join(f"{m.name}={m.value}" for m in enum)
+        ) from None

@@ -64,10 +64,21 @@ def enum_table(title: str, enum) -> list[str]:
 def instruction_section(cls: type[Instruction]) -> list[str]:
     """Meaning, field table and cost model of one instruction."""
     in_place = f", in place of {' or '.join(cls.IN_PLACE)}" if cls.IN_PLACE else ""
-    coded = f"; may be compressed: {', '.join(f'{name} (zero point {zp})' for name, zp in cls.CODED.items())}" if cls.CODED else ""
+    coded = (
+        f"; may be compressed: {', '.join(f'{name} (zero point {zp})' for name, zp in cls.CODED.items())}"
+        if cls.CODED
+        else ""
+    )
     coded += "; has an output table" if cls.OUTPUT_TABLE else ""
     coded += f"; may be coded weights: {', '.join(cls.WEIGHTS)}" if cls.WEIGHTS else ""
-    lines = [f"### {cls.MNEMONIC}", "", f"opcode {cls.OPCODE:#04x}, engine {cls.engine.name}{in_place}{coded}", "", inspect.getdoc(cls), ""]
+    lines = [
+        f"### {cls.MNEMONIC}",
+        "",
+        f"opcode {cls.OPCODE:#04x}, engine {cls.engine.name}{in_place}{coded}",
+        "",
+        inspect.getdoc(cls),
+        "",
+    ]
     if cls.FIELDS:
         lines += ["| field | encoding | type and range | meaning |", "|---|---|---|---|"]
     for name, spec in cls.FIELDS.items():
@@ -79,12 +90,21 @@ def instruction_section(cls: type[Instruction]) -> list[str]:
 
 def reference_page() -> str:
     """The whole page as Markdown."""
-    lines = [HEADER, *enum_table("Engines", Engine), *enum_table("Element types", DType), *enum_table("Codecs", Codec), "## Instructions",
-             ""]
+    lines = [
+        HEADER,
+        *enum_table("Engines", Engine),
+        *enum_table("Element types", DType),
+        *enum_table("Codecs", Codec),
+        "## Instructions",
+        "",
+    ]
     for opcode in sorted(OPCODES):
         lines += instruction_section(OPCODES[opcode])
     lines += ["## The CPU's library", ""]
-    lines += [f"- `{function.name}` = {function.value}: {inspect.getdoc(implementation)}" for function, implementation in LIBRARY.items()]
+    lines += [
+        f"- `{function.name}` = {function.value}: {inspect.getdoc(implementation)}"
+        for function, implementation in LIBRARY.items()
+    ]
     events = ", ".join(f"`{event.value}`" for event in Event)
     lines += ["", "## Events", "", f"What costs count and the chip file prices (`target/chips`): {events}."]
     return "\n".join(lines) + "\n"

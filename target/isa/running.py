@@ -1,4 +1,5 @@
-"""Instructions of the vector engine for reductions that see their input band by band: sums that wait as int32, requantized at the end."""
+"""Instructions of the vector engine for reductions that see their input band by band: sums that wait as int32,
+requantized at the end."""
 
 from __future__ import annotations
 
@@ -14,7 +15,8 @@ from tvm_ergo.target.isa.tensor import HI, LO, MULT, OUT_ZP, SHIFT
 
 @instruction(0x18, Engine.VECTOR)
 class Accumulate(Instruction):
-    """``acc += sum(x - in_zp)`` over rows and columns, per channel; with ``first`` the sum starts from 0. Wraps around like any int32 addition."""
+    """``acc += sum(x - in_zp)`` over rows and columns, per channel; with ``first`` the sum starts from 0. Wraps around
+    like any int32 addition."""
 
     IN_PLACE = ("acc",)
 
@@ -35,7 +37,13 @@ class Accumulate(Instruction):
         """One pass over the input; the sums are read and written once."""
         engine, elements = chip.vector, self.x.elements
         sums = self.acc.size_bytes
-        return engine_cost(engine, ceil_div(elements, engine.lanes), self.x.distinct_bytes + (0 if self.first else sums), sums, {Event.ACC_ADD_32: elements})
+        return engine_cost(
+            engine,
+            ceil_div(elements, engine.lanes),
+            self.x.distinct_bytes + (0 if self.first else sums),
+            sums,
+            {Event.ACC_ADD_32: elements},
+        )
 
 
 @instruction(0x19, Engine.VECTOR)
@@ -49,7 +57,9 @@ class Requantize(Instruction):
 
     def check_rules(self, dims):
         self.check_clip()
-        self.require(self.x.shape == self.out.shape, "input and output have different shapes", self.x.shape, self.out.shape)
+        self.require(
+            self.x.shape == self.out.shape, "input and output have different shapes", self.x.shape, self.out.shape
+        )
 
     def execute(self, memory) -> None:
         x = memory.view(self.x).astype(np.int64)

@@ -27,7 +27,8 @@ class ReduceKind(IntEnum):
 
 @instruction(0x14, Engine.VECTOR)
 class Pool(Instruction):
-    """Max pooling (padding never wins) or average pooling: ``out_zp + rounding_divide(sum(x-in_zp)*mult, count<<shift)``.
+    """Max pooling (padding never wins) or average pooling: ``out_zp + rounding_divide(sum(x-in_zp)*mult,
+    count<<shift)``.
 
     For MAX the quantization fields mean nothing: dilation applies to MAX only.
     """
@@ -49,13 +50,32 @@ class Pool(Instruction):
 
     def check_rules(self, dims):
         self.check_clip()
-        self.require(self.kind != PoolKind.AVG or self.dilation == (1, 1), "average pooling has no dilation", (1, 1), self.dilation)
+        self.require(
+            self.kind != PoolKind.AVG or self.dilation == (1, 1),
+            "average pooling has no dilation",
+            (1, 1),
+            self.dilation,
+        )
         expected = window_shape(self.x.shape[1:3], self.pool, self.strides, self.padding, self.dilation)
-        self.require(self.out.shape[1:3] == expected and min(expected) > 0, "the output has the wrong size", expected, self.out.shape[1:3])
+        self.require(
+            self.out.shape[1:3] == expected and min(expected) > 0,
+            "the output has the wrong size",
+            expected,
+            self.out.shape[1:3],
+        )
         for axis in (0, 1):  # an empty window has no maximum and no count to divide by
-            self.require(every_window_meets_input(self.x.shape[1 + axis], self.pool[axis], self.strides[axis], self.padding[axis],
-                                                  self.dilation[axis], expected[axis]), "a window lies in the padding entirely",
-                         available=f"pool {self.pool}, padding {self.padding}")
+            self.require(
+                every_window_meets_input(
+                    self.x.shape[1 + axis],
+                    self.pool[axis],
+                    self.strides[axis],
+                    self.padding[axis],
+                    self.dilation[axis],
+                    expected[axis],
+                ),
+                "a window lies in the padding entirely",
+                available=f"pool {self.pool}, padding {self.padding}",
+            )
 
     def execute(self, memory) -> None:
         from tvm_ergo.target.machine import kernels
@@ -64,11 +84,14 @@ class Pool(Instruction):
         if self.kind == PoolKind.MAX:
             kernels.max_pool2d(x, dilation=self.dilation, out=out, **window)
         else:
-            kernels.avg_pool2d(x, out=out, **window, **self.values("count_include_pad", "in_zp", "mult", "shift", "out_zp", "lo", "hi"))
+            kernels.avg_pool2d(
+                x, out=out, **window, **self.values("count_include_pad", "in_zp", "mult", "shift", "out_zp", "lo", "hi")
+            )
 
     def cost(self, chip) -> Cost:
-        """One pass per window tap; AVG then multiplies and divides once per output on the divide lanes. Traffic: columns of a
-        window are shared in registers, rows are not: every input row is read once for each window row that meets it."""
+        """One pass per window tap; AVG then multiplies and divides once per output on the divide lanes. Traffic:
+        columns of a window are shared in registers, rows are not: every input row is read once for each window row that
+        meets it."""
         engine, n, taps = chip.vector, self.out.elements, math.prod(self.pool)
         cycles, events = ceil_div(n, engine.lanes) * taps, {Event.ALU_8: n * taps}
         if self.kind == PoolKind.AVG:
@@ -97,9 +120,17 @@ class Reduce(Instruction):
     def check_rules(self, dims):
         self.check_clip()
         rank = self.x.rank
-        self.require(list(self.axes) == sorted(set(self.axes)) and all(a < rank for a in self.axes), "wrong axes",
-                     f"ascending, different, below {rank}", self.axes)
-        kept = tuple(1 if axis in self.axes else d for axis, d in enumerate(self.x.shape) if self.keepdims or axis not in self.axes) or (1,)
+        self.require(
+            list(self.axes) == sorted(set(self.axes)) and all(a < rank for a in self.axes),
+            "wrong axes",
+            f"ascending, different, below {rank}",
+            self.axes,
+        )
+        kept = tuple(
+            1 if axis in self.axes else d
+            for axis, d in enumerate(self.x.shape)
+            if self.keepdims or axis not in self.axes
+        ) or (1,)
         self.require(self.out.shape == kept, "the output has the wrong shape", kept, self.out.shape)
 
     def execute(self, memory) -> None:
@@ -108,7 +139,9 @@ class Reduce(Instruction):
         # keepdims: a full reduction without them would have rank 0, which no operand has
         x, out = memory.view(self.x), memory.view(self.out)
         if self.kind == ReduceKind.SUM:
-            result = kernels.reduce_sum(x, axes=self.axes, keepdims=True, **self.values("in_zp", "mult", "shift", "out_zp", "lo", "hi"))
+            result = kernels.reduce_sum(
+                x, axes=self.axes, keepdims=True, **self.values("in_zp", "mult", "shift", "out_zp", "lo", "hi")
+            )
         else:
             kernel = {ReduceKind.MAX: kernels.reduce_max, ReduceKind.MIN: kernels.reduce_min}[self.kind]
             result = kernel(x, axes=self.axes, keepdims=True)
@@ -136,26 +169,43 @@ class Softmax(Instruction):
     def check_rules(self, dims):
         self.check_clip()
         self.require(self.x.shape == self.out.shape, "the output has the wrong shape", self.x.shape, self.out.shape)
-        self.require(self.x.shape[-1] < 2**14, "the last axis is too long: products must fit 64 bits", "below 2**14", self.x.shape[-1])
+        self.require(
+            self.x.shape[-1] < 2**14,
+            "the last axis is too long: products must fit 64 bits",
+            "below 2**14",
+            self.x.shape[-1],
+        )
 
     def execute(self, memory) -> None:
         from tvm_ergo.target.machine import kernels
 
-        kernels.softmax(memory.view(self.x), memory.view(self.lut), out=memory.view(self.out),
-                        **self.values("mult", "shift", "out_zp", "lo", "hi"))
+        kernels.softmax(
+            memory.view(self.x),
+            memory.view(self.lut),
+            out=memory.view(self.out),
+            **self.values("mult", "shift", "out_zp", "lo", "hi"),
+        )
 
     def cost(self, chip) -> Cost:
-        """Three passes that each read x: maximum; look-up and sum; look-up again, multiply, divide. The table is loaded once."""
+        """Three passes that each read x: maximum; look-up and sum; look-up again, multiply, divide. The table is loaded
+        once."""
         engine, n = chip.vector, self.out.elements
         cycles = ceil_div(n, engine.lanes) + 2 * ceil_div(n, engine.table_lanes) + ceil_div(n, engine.divide_lanes)
-        events = {Event.ALU_8: 3 * n, Event.LUT_READ: 2 * n, Event.ACC_ADD_32: n, Event.REQUANT: n, Event.DIVIDE: n,
-                  Event.LOCAL_WRITE_BYTE: self.lut.size_bytes}
+        events = {
+            Event.ALU_8: 3 * n,
+            Event.LUT_READ: 2 * n,
+            Event.ACC_ADD_32: n,
+            Event.REQUANT: n,
+            Event.DIVIDE: n,
+            Event.LOCAL_WRITE_BYTE: self.lut.size_bytes,
+        }
         return engine_cost(engine, cycles, 3 * self.x.distinct_bytes + self.lut.size_bytes, n, events)
 
 
 @instruction(0x17, Engine.VECTOR)
 class Resize(Instruction):
-    """Separable resize: per output row and column (low index, high index, weight of high in 0..2048), rounded ``>> 22``."""
+    """Separable resize: per output row and column (low index, high index, weight of high in 0..2048), rounded ``>>
+    22``."""
 
     x = Tensor("N H W C", I8_ONLY, "input, NHWC")
     rows = Tensor("OH 3", I32_ONLY, "row taps")
@@ -168,12 +218,18 @@ class Resize(Instruction):
         rows, cols = memory.view(self.rows), memory.view(self.cols)
         for taps, size, name in ((rows, self.x.shape[1], "rows"), (cols, self.x.shape[2], "cols")):
             if taps.min() < 0 or taps[:, :2].max() >= size or taps[:, 2].max() > 2048:
-                raise MachineError(f"RESIZE got {name} outside its input", where=self.to_text(),
-                                   required=f"indices 0..{size - 1}, weights 0..2048")
+                raise MachineError(
+                    f"RESIZE got {name} outside its input",
+                    where=self.to_text(),
+                    required=f"indices 0..{size - 1}, weights 0..2048",
+                )
         kernels.resize2d(memory.view(self.x), rows, cols, out=memory.view(self.out))
 
     def cost(self, chip) -> Cost:
-        """Four products and additions per output, four passes, four bytes read, nearest or not: the weights are data."""
+        """Four products and additions per output, four passes, four bytes read, nearest or not: the weights are
+        data."""
         engine, n = chip.vector, self.out.elements
         events = {Event.RESCALE_9X22: 4 * n, Event.ACC_ADD_32: 4 * n}
-        return engine_cost(engine, 4 * ceil_div(n, engine.lanes), 4 * n + self.rows.size_bytes + self.cols.size_bytes, n, events)
+        return engine_cost(
+            engine, 4 * ceil_div(n, engine.lanes), 4 * n + self.rows.size_bytes + self.cols.size_bytes, n, events
+        )

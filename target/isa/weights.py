@@ -1,9 +1,9 @@
 """Weights that stand coded in memory: a stream that the tensor engine decodes on its way into the weight buffer.
 
-Such an operand is int8 of any shape with a codec of weights (`target/codecs/weights`): its first axis are the stream's rows. Its strides are
-``(S, steps << 4 | lanes - 1, 0, ...)``: the stream lies in the bytes ``[addr, addr + S)``, and its busiest lane takes so many steps. So an
-instruction's cost follows from its operands alone; the machine checks that the stream keeps what they say.
-"""
+Such an operand is int8 of any shape with a codec of weights (`target/codecs/weights`): its first axis are the stream's
+rows. Its strides are ``(S, steps << 4 | lanes - 1, 0, ...)``: the stream lies in the bytes ``[addr, addr + S)``, and
+its busiest lane takes so many steps. So an instruction's cost follows from its operands alone; the machine checks that
+the stream keeps what they say."""
 
 from __future__ import annotations
 
@@ -39,7 +39,9 @@ class WeightStream:
 
     def cycles(self, engine) -> int:
         """With as many decoders as the engine has; lanes beyond them wait."""
-        return math.ceil(self.steps * weight_codec(self.codec).COST.cycles) * math.ceil(self.lanes / max(1, engine.weight_decoder_lanes))
+        return math.ceil(self.steps * weight_codec(self.codec).COST.cycles) * math.ceil(
+            self.lanes / max(1, engine.weight_decoder_lanes)
+        )
 
     @property
     def events(self) -> dict[Event, float]:
@@ -56,28 +58,48 @@ def stream_of(operand: Operand) -> WeightStream | None:
 
 def check_weights(instruction, name: str, operand: Operand) -> None:
     """Preconditions of a coded weight operand. Errors: ProgramError."""
-    instruction.require(name in instruction.WEIGHTS, f"{name} cannot be coded weights", " or ".join(instruction.WEIGHTS) or "no operand of this instruction",
-                        operand.codec.name)
+    instruction.require(
+        name in instruction.WEIGHTS,
+        f"{name} cannot be coded weights",
+        " or ".join(instruction.WEIGHTS) or "no operand of this instruction",
+        operand.codec.name,
+    )
     rank_fits = operand.rank >= 2
     size, work = operand.strides[:2] if rank_fits else (0, 0)
     lanes = (work & 15) + 1
-    instruction.require(operand.dtype == DType.I8 and rank_fits and size >= 1 and work >> 4 >= 1 and not any(operand.strides[2:])
-                        and lanes <= min(operand.shape[0], MAX_LANES), f"{name} is not a stream of weights",
-                        f"i8 of rank 2 or more with strides S,steps<<4|lanes-1,0,... (S and steps at least 1, lanes at most the first axis and {MAX_LANES})", operand)
+    instruction.require(
+        operand.dtype == DType.I8
+        and rank_fits
+        and size >= 1
+        and work >> 4 >= 1
+        and not any(operand.strides[2:])
+        and lanes <= min(operand.shape[0], MAX_LANES),
+        f"{name} is not a stream of weights",
+        f"i8 of rank 2 or more with strides S,steps<<4|lanes-1,0,... (S and steps at least 1, lanes at most the first axis and {MAX_LANES})",
+        operand,
+    )
 
 
 def decoded(operand: Operand, stored: np.ndarray) -> np.ndarray:
-    """int8[shape] of a coded operand, from its bytes uint8[S]. Errors: MachineError for a stream that no encoder wrote or that is another than the operand says."""
+    """int8[shape] of a coded operand, from its bytes uint8[S]. Errors: MachineError for a stream that no encoder wrote
+    or that is another than the operand says."""
     rows = operand.shape[0]
     try:
         weights, info = decode(stored.tobytes(), (rows, operand.elements // rows))
     except ProgramError as error:
-        raise MachineError(error.what, where=str(operand), required=error.required, available=error.available,
-                           remedy="the bytes were not written with this codec and shape") from None
+        raise MachineError(
+            error.what,
+            where=str(operand),
+            required=error.required,
+            available=error.available,
+            remedy="the bytes were not written with this codec and shape",
+        ) from None
     said = stream_of(operand)
     if (info.codec, info.steps, info.lanes) != (said.codec, said.steps, said.lanes) or weights.table.dtype != np.int8:
-        raise MachineError("a stream of weights is not what its operand says", where=str(operand), required=f"{said.codec.name}, {said.steps} steps, {said.lanes} lanes, int8",
-                           available=f"{info.codec.name}, {info.steps} steps, {info.lanes} lanes, {weights.table.dtype}")
+        raise MachineError(
+            "a stream of weights is not what its operand says",
+            where=str(operand),
+            required=f"{said.codec.name}, {said.steps} steps, {said.lanes} lanes, int8",
+            available=f"{info.codec.name}, {info.steps} steps, {info.lanes} lanes, {weights.table.dtype}",
+        )
     return weights.values().reshape(operand.shape)
-
-

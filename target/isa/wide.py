@@ -36,29 +36,43 @@ class AddWide(Instruction):
     def check_rules(self, dims):
         for name in ("a", "b"):
             operand = getattr(self, name)
-            self.require(broadcast_to(operand.shape, self.out.shape), f"{name} does not broadcast to the output's shape", self.out.shape,
-                         operand.shape)
-            self.require(operand.dtype == DType.I8 or getattr(self, f"{name}_zp") == 0, f"{name} is int16 and has a zero point", 0)
+            self.require(
+                broadcast_to(operand.shape, self.out.shape),
+                f"{name} does not broadcast to the output's shape",
+                self.out.shape,
+                operand.shape,
+            )
+            self.require(
+                operand.dtype == DType.I8 or getattr(self, f"{name}_zp") == 0,
+                f"{name} is int16 and has a zero point",
+                0,
+            )
 
     def execute(self, memory) -> None:
         from tvm_ergo.target.machine import kernels
 
-        kernels.add_wide(memory.view(self.a), memory.view(self.b), out=memory.view(self.out),
-                         **self.values("a_zp", "b_zp", "a_mult", "b_mult", "shift"))
+        kernels.add_wide(
+            memory.view(self.a),
+            memory.view(self.b),
+            out=memory.view(self.out),
+            **self.values("a_zp", "b_zp", "a_mult", "b_mult", "shift"),
+        )
 
     def cost(self, chip) -> Cost:
-        """One pass at half the lanes. Per element: the input multiplications in halves, their sums, rounding and clip in 32 bits. A broadcast
-        operand is read once."""
+        """One pass at half the lanes. Per element: the input multiplications in halves, their sums, rounding and clip
+        in 32 bits. A broadcast operand is read once."""
         engine, n = chip.vector, self.out.elements
         parts = self.a.dtype.itemsize + self.b.dtype.itemsize
         events = {Event.RESCALE_9X22: parts * n, Event.ACC_ADD_32: (parts + 1) * n, Event.ALU_8: 4 * n}
-        return engine_cost(engine, ceil_div(2 * n, engine.lanes), self.a.distinct_bytes + self.b.distinct_bytes, 2 * n, events)
+        return engine_cost(
+            engine, ceil_div(2 * n, engine.lanes), self.a.distinct_bytes + self.b.distinct_bytes, 2 * n, events
+        )
 
 
 @instruction(0x1B, Engine.VECTOR, "RESCALE")
 class Rescale(Instruction):
-    """``clip(out_zp + (x - in_zp) * mult / 2**shift rounded half up)``: from 8 to 16 bits or back. Of an int16 output the bounds are those of
-    its type, and out_zp, lo and hi are not used."""
+    """``clip(out_zp + (x - in_zp) * mult / 2**shift rounded half up)``: from 8 to 16 bits or back. Of an int16 output
+    the bounds are those of its type, and out_zp, lo and hi are not used."""
 
     x = Tensor("*", ELEMENTS, "input")
     out = Tensor("*", ELEMENTS, "output, x's shape", out=True)
@@ -75,7 +89,11 @@ class Rescale(Instruction):
     def execute(self, memory) -> None:
         from tvm_ergo.target.machine import kernels
 
-        kernels.rescale(memory.view(self.x), out=memory.view(self.out), **self.values("in_zp", "mult", "shift", "out_zp", "lo", "hi"))
+        kernels.rescale(
+            memory.view(self.x),
+            out=memory.view(self.out),
+            **self.values("in_zp", "mult", "shift", "out_zp", "lo", "hi"),
+        )
 
     def cost(self, chip) -> Cost:
         """One pass, at half the lanes where a side is int16; one requantization per element."""

@@ -1,11 +1,12 @@
-"""Strict mode's proof that a Program has a defined meaning: no read of unwritten bytes, no unordered conflicting accesses.
+"""Strict mode's proof that a Program has a defined meaning: no read of unwritten bytes, no unordered conflicting
+accesses.
 
-Operands are constants of the Program, so both properties do not depend on data: they are checked once, in program order, on shadow
-arrays that remember for each byte its last writer and, per engine, its last reader. Two accesses are ordered if they belong to the same
-engine (engines work in program order), or if the earlier is covered by the later's vector clock: per engine, how many instructions are
-known to have completed, joined over the engine's previous instruction and everything the ``waits`` name, transitively. Remembering
-only the last access is enough: earlier ones were ordered before it, or an error was raised.
-"""
+Operands are constants of the Program, so both properties do not depend on data: they are checked once, in program
+order, on shadow arrays that remember for each byte its last writer and, per engine, its last reader. Two accesses are
+ordered if they belong to the same engine (engines work in program order), or if the earlier is covered by the later's
+vector clock: per engine, how many instructions are known to have completed, joined over the engine's previous
+instruction and everything the ``waits`` name, transitively. Remembering only the last access is enough: earlier ones
+were ordered before it, or an error was raised."""
 
 from __future__ import annotations
 
@@ -15,26 +16,34 @@ from tvm_ergo.target.errors import MachineError
 from tvm_ergo.target.isa import Engine, Halt, Operand, Receive
 from tvm_ergo.target.program import Program
 
-# Shadow values: the last to touch a byte is nobody; the program's data or an input port; or instruction (value - FIRST). Nobody is 0,
-# so that shadows of memory that is never touched cost nothing.
+# Shadow values: the last to touch a byte is nobody; the program's data or an input port; or instruction (value -
+# FIRST). Nobody is 0, so that shadows of memory that is never touched cost nothing.
 NEVER, INITIAL, FIRST = 0, 1, 2
 ENGINES = len(Engine)
 
 
 def vector_clocks(program: Program) -> tuple[np.ndarray, np.ndarray]:
-    """``(clocks int64[n, engines], positions int64[n])``: instruction i starts after ``clocks[i, e]`` instructions of engine e; it is
-    the ``positions[i]``-th (from 1) of its own. Errors: MachineError for a wait on instructions that do not precede it."""
+    """``(clocks int64[n, engines], positions int64[n])``: instruction i starts after ``clocks[i, e]`` instructions of
+    engine e; it is the ``positions[i]``-th (from 1) of its own. Errors: MachineError for a wait on instructions that do
+    not precede it."""
     count = len(program.instructions)
     clocks, positions = np.zeros((count, ENGINES), np.int64), np.zeros(count, np.int64)
     issued: list[list[int]] = [[] for _ in Engine]
     for index, instruction in enumerate(program.instructions):
         clock, own = clocks[index], issued[instruction.engine]
-        waits = {engine: len(issued[engine]) for engine in Engine} if isinstance(instruction, Halt) else dict(instruction.waits)
+        waits = (
+            {engine: len(issued[engine]) for engine in Engine}
+            if isinstance(instruction, Halt)
+            else dict(instruction.waits)
+        )
         waits[instruction.engine] = max(waits.get(instruction.engine, 0), len(own))
         for engine, needed in waits.items():
             if needed > len(issued[engine]):
-                raise MachineError(f"an instruction waits for {needed} {Engine(engine).name} instructions", where=describe(program, index),
-                                   available=f"{len(issued[engine])} precede it: it would wait for ever")
+                raise MachineError(
+                    f"an instruction waits for {needed} {Engine(engine).name} instructions",
+                    where=describe(program, index),
+                    available=f"{len(issued[engine])} precede it: it would wait for ever",
+                )
             if needed:
                 np.maximum(clock, clocks[issued[engine][needed - 1]], out=clock)
                 clock[engine] = max(clock[engine], needed)
@@ -61,12 +70,14 @@ class HazardCheck:
         self.writer = np.zeros(program.memory_bytes, dtype)
         self.streams: dict[int, np.ndarray] = {}  # bytes received, by port
         self.received: dict[int, int] = {}  # offset of the last RECEIVE, by port
-        self.readers = {engine: np.zeros(program.memory_bytes, dtype) for engine in sorted({i.engine for i in program.instructions})}
+        self.readers = {
+            engine: np.zeros(program.memory_bytes, dtype) for engine in sorted({i.engine for i in program.instructions})
+        }
 
     def run(self) -> None:
         """Errors: MachineError naming the instruction, its node, the other instruction and the first byte concerned."""
         for addr, content in self.program.data:
-            self.writer[addr:addr + len(content)] = INITIAL
+            self.writer[addr : addr + len(content)] = INITIAL
         for port in self.program.inputs:
             if not port.streamed:
                 self._shadow(self.writer, port.operand)[...] = INITIAL
@@ -81,25 +92,37 @@ class HazardCheck:
             self._written(port.operand, f"output {port.name!r}")
 
     def _shadow(self, shadow: np.ndarray, operand: Operand) -> np.ndarray:
-        """The operand's bytes in a shadow array, [..., itemsize]; broadcast axes once. Errors: MachineError out of bounds."""
+        """The operand's bytes in a shadow array, [..., itemsize]; broadcast axes once. Errors: MachineError out of
+        bounds."""
         low, high = operand.extent
         if low < 0 or high > shadow.size:
-            raise MachineError("an operand lies outside the unified memory", where=str(operand), required=f"bytes [{low:#x}, {high:#x})",
-                               available=f"[0, {shadow.size:#x})")
+            raise MachineError(
+                "an operand lies outside the unified memory",
+                where=str(operand),
+                required=f"bytes [{low:#x}, {high:#x})",
+                available=f"[0, {shadow.size:#x})",
+            )
         if operand.is_contiguous:
             return shadow[low:high]
         shape = tuple(d if s else 1 for d, s in zip(operand.shape, operand.strides))
         strides = tuple(s * shadow.itemsize for s in (*operand.strides, 1))
-        return np.ndarray((*shape, operand.dtype.itemsize), shadow.dtype, shadow, operand.addr * shadow.itemsize, strides)
+        return np.ndarray(
+            (*shape, operand.dtype.itemsize), shadow.dtype, shadow, operand.addr * shadow.itemsize, strides
+        )
 
     def _receive(self, index: int, instruction: Receive) -> None:
         """Every byte of a stream is received at most once, in order."""
-        taken = self.streams.setdefault(instruction.port, np.zeros(self.program.inputs[instruction.port].operand.size_bytes, np.uint8))
+        taken = self.streams.setdefault(
+            instruction.port, np.zeros(self.program.inputs[instruction.port].operand.size_bytes, np.uint8)
+        )
         mine = self._shadow(taken, instruction.source)
         late = bool(mine.any()) or instruction.offset < self.received.get(instruction.port, 0)
         if late:
-            raise MachineError("a streamed input is received a second time, or out of order", where=describe(self.program, index),
-                               required=f"bytes behind {self.received.get(instruction.port, 0)}, none of them received before")
+            raise MachineError(
+                "a streamed input is received a second time, or out of order",
+                where=describe(self.program, index),
+                required=f"bytes behind {self.received.get(instruction.port, 0)}, none of them received before",
+            )
         mine[...], self.received[instruction.port] = 1, instruction.offset
 
     def _read(self, index: int, operand: Operand) -> None:
@@ -120,8 +143,11 @@ class HazardCheck:
         shadow = self._shadow(self.writer, operand)
         if shadow.min() == NEVER:
             where = who if isinstance(who, str) else describe(self.program, who)
-            raise MachineError("bytes are read that nobody wrote", where=f"{where}, first at {self._first_byte(shadow == NEVER, operand):#x}",
-                               remedy="the program is wrong: an instruction, a data section or an input is missing")
+            raise MachineError(
+                "bytes are read that nobody wrote",
+                where=f"{where}, first at {self._first_byte(shadow == NEVER, operand):#x}",
+                remedy="the program is wrong: an instruction, a data section or an input is missing",
+            )
 
     def _ordered(self, index: int, verb: str, shadow: np.ndarray, other_verb: str, operand: Operand) -> None:
         low, high = int(shadow.min()), int(shadow.max())
@@ -134,9 +160,10 @@ class HazardCheck:
                 raise MachineError(
                     "two accesses to the same byte are not ordered, and one of them writes",
                     where=f"{describe(self.program, index)} {verb} byte {self._first_byte(shadow == other + FIRST, operand):#x}, which "
-                          f"{describe(self.program, other)} {other_verb}",
+                    f"{describe(self.program, other)} {other_verb}",
                     required=f"a wait for {int(self.positions[other])} {Engine(int(self.engines[other])).name} instructions",
-                    available=f"{int(self.clocks[index, self.engines[other]])} known to have completed")
+                    available=f"{int(self.clocks[index, self.engines[other]])} known to have completed",
+                )
 
     def _before(self, other: int, index: int) -> bool:
         """Whether instruction ``other`` has completed when ``index`` starts (an instruction is not before itself)."""

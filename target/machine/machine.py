@@ -27,7 +27,8 @@ Watch = Callable[[int, Instruction, Memory], None]
 
 @dataclass(frozen=True)
 class TileCount:
-    """What became of one compressed tensor in one run. node, name : in the Program's node table; by_dropped[d] : tiles that lost d low bits."""
+    """What became of one compressed tensor in one run. node, name : in the Program's node table; by_dropped[d] : tiles
+    that lost d low bits."""
 
     node: int
     name: str
@@ -43,12 +44,19 @@ class TileCount:
         return self.tiles - self.by_dropped[0]
 
     def to_json(self) -> dict:
-        return {"node": self.node, "name": self.name, "tiles": self.tiles, "reduced": self.reduced, "by_dropped": list(self.by_dropped)}
+        return {
+            "node": self.node,
+            "name": self.name,
+            "tiles": self.tiles,
+            "reduced": self.reduced,
+            "by_dropped": list(self.by_dropped),
+        }
 
 
 @dataclass(frozen=True)
 class Result:
-    """outputs : by port name, arrays of their own. trace : what the run cost. compressed : what it compressed, and what that lost."""
+    """outputs : by port name, arrays of their own. trace : what the run cost. compressed : what it compressed, and what
+    that lost."""
 
     outputs: dict[str, np.ndarray]
     trace: Trace
@@ -61,25 +69,37 @@ class Machine:
     Parameters
     ----------
     program : validated here. chip : Chip, a shipped chip's name, or None for the one the program names.
-    strict : check once that no instruction reads unwritten bytes or races with another (``HazardCheck``); in every run poison the memory
-    first and confine each instruction to the operands it declares. Results of valid programs are the same.
+    strict : check once that no instruction reads unwritten bytes or races with another (``HazardCheck``); in every run
+    poison the memory first and confine each instruction to the operands it declares. Results of valid programs are the
+    same.
     point : operating point (name or Point) for seconds and energy; None is the chip's default.
-    native : False leaves all instructions to NumPy, as strict does; otherwise the compiled runtime (`target.native`) executes those that it knows, to
-    the same bits. A name chooses one of its code paths.
+    native : False leaves all instructions to NumPy, as strict does; otherwise the compiled runtime (`target.native`)
+    executes those that it knows, to the same bits. A name chooses one of its code paths.
 
-    Instructions are executed in program order: validation lets them wait only for earlier ones, so it is one of the orders the chip may
-    take, and without races all orders give the same result. Everything that does not depend on inputs (prepared weights, and
-    timeline and energy but for SPMV) is computed once. Any number of threads may call `run` at a time: each run has a memory of its own, and
-    memories are kept for the next runs, as many as ran at once. Errors: ProgramError, TargetError, MachineError.
-    """
+    Instructions are executed in program order: validation lets them wait only for earlier ones, so it is one of the
+    orders the chip may take, and without races all orders give the same result. Everything that does not depend on
+    inputs (prepared weights, and timeline and energy but for SPMV) is computed once. Any number of threads may call
+    `run` at a time: each run has a memory of its own, and memories are kept for the next runs, as many as ran at once.
+    Errors: ProgramError, TargetError, MachineError."""
 
-    def __init__(self, program: Program, chip: Chip | str | None = None, strict: bool = False, point: Point | str | None = None,
-                 native: bool | str = True):
+    def __init__(
+        self,
+        program: Program,
+        chip: Chip | str | None = None,
+        strict: bool = False,
+        point: Point | str | None = None,
+        native: bool | str = True,
+    ):
         self.program, self.strict = program, strict
         self.chip = chip_by_name(chip or program.chip_name) if chip is None or isinstance(chip, str) else chip
         if program.memory_bytes > self.chip.memory_bytes:
-            raise MachineError("the program needs more memory than the chip has", where=self.chip.name, required=f"{program.memory_bytes} bytes",
-                               available=f"{self.chip.memory_bytes} bytes", remedy="compile the network for this chip")
+            raise MachineError(
+                "the program needs more memory than the chip has",
+                where=self.chip.name,
+                required=f"{program.memory_bytes} bytes",
+                available=f"{self.chip.memory_bytes} bytes",
+                remedy="compile the network for this chip",
+            )
         program.validate()
         if strict:
             HazardCheck(program).run()
@@ -92,7 +112,9 @@ class Machine:
         self.memory = self._loaded(None)
         """The one that runs one after another have, and the first of those that run at once."""
         self._idle = [self.memory]
-        self._native = NativeProgram.of(program, native if isinstance(native, str) else None) if native and not strict else None
+        self._native = (
+            NativeProgram.of(program, native if isinstance(native, str) else None) if native and not strict else None
+        )
 
     def _loaded(self, sibling: Memory | None) -> Memory:
         memory = Memory(self.program.memory_bytes, self._constant, sibling)
@@ -115,9 +137,9 @@ class Machine:
     def run(self, inputs: dict[str, np.ndarray], watch: Watch | None = None) -> Result:
         """One inference.
 
-        inputs : one array per input port, of exactly its shape and dtype. watch : called after each instruction with (index,
-        instruction, memory); ``memory.view(operand).copy()`` takes an intermediate tensor. Errors: InputError, MachineError.
-        """
+        inputs : one array per input port, of exactly its shape and dtype. watch : called after each instruction with
+        (index, instruction, memory); ``memory.view(operand).copy()`` takes an intermediate tensor. Errors: InputError,
+        MachineError."""
         arrays = check_inputs(self.program.inputs, inputs)
         with self._own_memory() as memory, a_run():
             return self._run(memory, arrays, watch)
@@ -140,7 +162,11 @@ class Machine:
             if watch is not None:
                 watch(index, instructions[index], memory)
             index += done
-        return Result({port.name: memory.view(port.operand).copy() for port in self.program.outputs}, self._trace(spent), self._compressed(memory))
+        return Result(
+            {port.name: memory.view(port.operand).copy() for port in self.program.outputs},
+            self._trace(spent),
+            self._compressed(memory),
+        )
 
     def _trace(self, spent: dict[int, Callable[[], Cost]]) -> Trace:
         """What this run took: the trace of every run, unless an instruction's time depends on its data."""
@@ -157,9 +183,13 @@ class Machine:
         if not memory.tiles:
             return ()
         names = [node.name for node in self.program.nodes] or [""]
-        return tuple(TileCount(node, names[node], tuple(counts.tolist())) for node, counts in sorted(memory.tiles.items()))
+        return tuple(
+            TileCount(node, names[node], tuple(counts.tolist())) for node, counts in sorted(memory.tiles.items())
+        )
 
-    def _execute(self, memory: Memory, index: int, instruction: Instruction, spent: dict[int, Callable[[], Cost]]) -> None:
+    def _execute(
+        self, memory: Memory, index: int, instruction: Instruction, spent: dict[int, Callable[[], Cost]]
+    ) -> None:
         coded = self._coded.get(index)
         try:
             if coded:
@@ -187,23 +217,35 @@ class Machine:
 
 
 def check_inputs(ports: list[Port], inputs: dict[str, np.ndarray]) -> list[np.ndarray]:
-    """The arrays in port order. Errors: InputError for a missing or unknown name, wrong dtype or shape, saying expected and given."""
+    """The arrays in port order. Errors: InputError for a missing or unknown name, wrong dtype or shape, saying expected
+    and given."""
     expected = {port.name: port.operand for port in ports}
     listing = ", ".join(f"{name}: {o.dtype.numpy.name}{list(o.shape)}" for name, o in expected.items()) or "no inputs"
     if not isinstance(inputs, dict):
-        raise InputError("the inputs are not a dict of arrays by name", required=listing, available=type(inputs).__name__)
+        raise InputError(
+            "the inputs are not a dict of arrays by name", required=listing, available=type(inputs).__name__
+        )
     for problem, names in (("missing", expected.keys() - inputs.keys()), ("unknown", inputs.keys() - expected.keys())):
         if names:
-            raise InputError(f"{problem} input {', '.join(sorted(map(repr, names)))}", required=listing,
-                             available=", ".join(map(repr, inputs)) or "no inputs")
+            raise InputError(
+                f"{problem} input {', '.join(sorted(map(repr, names)))}",
+                required=listing,
+                available=", ".join(map(repr, inputs)) or "no inputs",
+            )
     arrays = []
     for name, operand in expected.items():
         array = inputs[name]
         if not isinstance(array, np.ndarray):
-            raise InputError("an input is not a NumPy array", where=name, required=listing, available=type(array).__name__)
+            raise InputError(
+                "an input is not a NumPy array", where=name, required=listing, available=type(array).__name__
+            )
         if array.dtype != operand.dtype.numpy or array.shape != operand.shape:
-            raise InputError("an input has the wrong shape or element type", where=name,
-                             required=f"{operand.dtype.numpy.name}{list(operand.shape)}", available=f"{array.dtype.name}{list(array.shape)}")
+            raise InputError(
+                "an input has the wrong shape or element type",
+                where=name,
+                required=f"{operand.dtype.numpy.name}{list(operand.shape)}",
+                available=f"{array.dtype.name}{list(array.shape)}",
+            )
         arrays.append(array)
     return arrays
 
@@ -211,7 +253,9 @@ def check_inputs(ports: list[Port], inputs: dict[str, np.ndarray]) -> list[np.nd
 def _written_spans(program: Program) -> np.ndarray:
     """int64[n, 2]: byte ranges around everything that instructions and input ports write."""
     spans = [operand.extent for instruction in program.instructions for operand in instruction.writes()]
-    return np.array(spans + [port.operand.extent for port in program.inputs if not port.streamed], np.int64).reshape(-1, 2)
+    return np.array(spans + [port.operand.extent for port in program.inputs if not port.streamed], np.int64).reshape(
+        -1, 2
+    )
 
 
 def _meets(low: int, high: int, spans: np.ndarray) -> bool:

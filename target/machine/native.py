@@ -46,11 +46,11 @@ class NativeProgram:
         weakref.finalize(self, _release, self.library, self._own)
 
     @classmethod
-    def of(cls, program: Program, path: str | None = None) -> "NativeProgram | None":
+    def of(cls, program: Program, path: str | None = None) -> NativeProgram | None:
         """None where there is no runtime."""
         return cls(program, path) if library() is not None else None
 
-    def on(self, memory: Memory) -> "NativeRun":
+    def on(self, memory: Memory) -> NativeRun:
         """One run on a memory that holds the Program's constants and, in ``streams``, its streamed inputs."""
         with self._lock:
             if self.handles is None:

@@ -1,8 +1,8 @@
 """Peak power: the most energy in any window of a given length, over the length.
 
-An instruction's energy is spread evenly over its cycles (one that takes none: over one cycle), so energy over time is piecewise linear, and so is the energy in a window by where it begins:
-the most is where the window begins or ends at a corner. Inferences follow one another, at a frame rate or without a pause (the worst case), so time is a circle.
-"""
+An instruction's energy is spread evenly over its cycles (one that takes none: over one cycle), so energy over time is
+piecewise linear, and so is the energy in a window by where it begins: the most is where the window begins or ends at a
+corner. Inferences follow one another, at a frame rate or without a pause (the worst case), so time is a circle."""
 
 from __future__ import annotations
 
@@ -13,7 +13,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tvm_ergo.target.errors import MachineError
-from tvm_ergo.target.machine.power import ALWAYS_ON, MEMORY, PJ_PER_S_IN_MW, average_power_mw, idle_mw, leakage_pj, on_spans, together
+from tvm_ergo.target.machine.power import (
+    ALWAYS_ON,
+    MEMORY,
+    PJ_PER_S_IN_MW,
+    average_power_mw,
+    idle_mw,
+    leakage_pj,
+    on_spans,
+    together,
+)
 from tvm_ergo.target.sums import added
 
 if TYPE_CHECKING:
@@ -25,7 +34,8 @@ WINDOW_S = 100e-6
 
 @dataclass(frozen=True, eq=False)
 class Spans:
-    """Things that take energy evenly over time. begins, ends : float64[n], in any unit of time, ends > begins; pj : float64[n]."""
+    """Things that take energy evenly over time. begins, ends : float64[n], in any unit of time, ends > begins; pj :
+    float64[n]."""
 
     begins: np.ndarray
     ends: np.ndarray
@@ -40,7 +50,8 @@ class Spans:
 
 
 def most_in_window(spans: Spans, window: float, period: float) -> tuple[float, float]:
-    """``(pJ, begin)``: the most energy in a window, where ``spans`` repeat every ``period``, and where in the period it begins.
+    """``(pJ, begin)``: the most energy in a window, where ``spans`` repeat every ``period``, and where in the period it
+    begins.
 
     Errors: MachineError for a window or period that is not positive and finite.
     """
@@ -65,7 +76,9 @@ def _power_steps(spans: Spans, period: float) -> tuple[np.ndarray, np.ndarray]:
     """Corners in [0, period) and the power from each to the next, all spans folded onto the circle."""
     level = spans.pj / (spans.ends - spans.begins)
     begins, ends = spans.begins % period, spans.ends % period
-    constant = (level * (np.floor(spans.ends / period) - np.floor(spans.begins / period))).sum()  # power at time 0 of what goes round
+    constant = (
+        level * (np.floor(spans.ends / period) - np.floor(spans.begins / period))
+    ).sum()  # power at time 0 of what goes round
     times, where = np.unique(np.concatenate([[0.0], begins, ends]), return_inverse=True)
     change = np.zeros(times.size)
     np.add.at(change, where.ravel(), np.concatenate([[constant], level, -level]))
@@ -74,15 +87,19 @@ def _power_steps(spans: Spans, period: float) -> tuple[np.ndarray, np.ndarray]:
 
 @dataclass(frozen=True)
 class Peak:
-    """power_mw : the most average power in a window of ``window_s`` seconds; begin_s : where in the period it begins."""
+    """power_mw : the most average power in a window of ``window_s`` seconds; begin_s : where in the period it
+    begins."""
 
     power_mw: float
     window_s: float
     begin_s: float
 
 
-def peak_power(traces: Sequence[Trace], *, window_s: float = WINDOW_S, frames_per_s: float | None = None, gating: bool = False) -> Peak:
-    """Of a network whose programs run one after another. frames_per_s : None: inferences follow one another without a pause.
+def peak_power(
+    traces: Sequence[Trace], *, window_s: float = WINDOW_S, frames_per_s: float | None = None, gating: bool = False
+) -> Peak:
+    """Of a network whose programs run one after another. frames_per_s : None: inferences follow one another without a
+    pause.
 
     Errors: MachineError for a window that is not positive, or a rate that is not, or is more than the chip can run.
     """
@@ -95,7 +112,9 @@ def peak_power(traces: Sequence[Trace], *, window_s: float = WINDOW_S, frames_pe
         period = max(period, at.clock_hz / frames_per_s)
         pause = period - work.cycles
         if pause > 0:
-            spans = Spans.joined([spans, _span(work.cycles, period, idle_mw(work, chip, gating) * pause / at.clock_hz / PJ_PER_S_IN_MW)])
+            spans = Spans.joined(
+                [spans, _span(work.cycles, period, idle_mw(work, chip, gating) * pause / at.clock_hz / PJ_PER_S_IN_MW)]
+            )
     if not 0 < window_s < float("inf"):
         raise MachineError(f"a window of {window_s!r} s", required="a positive, finite length")
     pj, begin = most_in_window(spans, window_s * at.clock_hz, period)

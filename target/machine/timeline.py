@@ -27,7 +27,8 @@ class Timeline:
 
 
 def simulate(program: Program, chip: Chip, costs: Sequence[Cost] | None = None) -> Timeline:
-    """``start = max(end of the engine's previous instruction, ends of the instructions waited for)``; HALT waits for all.
+    """``start = max(end of the engine's previous instruction, ends of the instructions waited for)``; HALT waits for
+    all.
 
     costs : of each instruction; None: what each expects (`Instruction.cost`).
 
@@ -37,12 +38,17 @@ def simulate(program: Program, chip: Chip, costs: Sequence[Cost] | None = None) 
     costs = [instruction.cost(chip) for instruction in program.instructions] if costs is None else costs
     starts, ends = [], []
     for index, instruction in enumerate(program.instructions):
-        waits = {engine: len(ends) for engine, ends in done.items()} if isinstance(instruction, Halt) else instruction.waits
+        waits = (
+            {engine: len(ends) for engine, ends in done.items()} if isinstance(instruction, Halt) else instruction.waits
+        )
         start = done[instruction.engine][-1] if done[instruction.engine] else 0
         for engine, count in waits.items():
             if count > len(done[engine]):
-                raise MachineError(f"an instruction waits for {count} {Engine(engine).name} instructions", where=f"instruction {index}: {instruction}",
-                                   available=f"{len(done[engine])} precede it: it would wait for ever")
+                raise MachineError(
+                    f"an instruction waits for {count} {Engine(engine).name} instructions",
+                    where=f"instruction {index}: {instruction}",
+                    available=f"{len(done[engine])} precede it: it would wait for ever",
+                )
             if count:
                 start = max(start, done[engine][count - 1])
         starts.append(start)

@@ -1,11 +1,12 @@
-"""Products of the tensor engine that have a zero operand, counted in a run: what an array that isolates its multipliers from zeros saves.
+"""Products of the tensor engine that have a zero operand, counted in a run: what an array that isolates its multipliers
+from zeros saves.
 
-Such an array holds back a product whose input equals its zero point (padding too) or whose weight does, so that neither multiplier nor adder switches: data gating as in Eyeriss (Chen et al., JSSC 2017:
-45 % of a processing element's power). It takes as long as ever. `TensorEngine.zero_gating` is the share of such a product's energy that is saved.
-A product of input position p and output channel o at tap t and channel c is not zero where both operands are not, so a convolution has ``sum over (t, c) of A[t, c] * B[t, c]``
-of them: positions whose input is not zero, times channels whose weight is not.
-Instructions' costs and every figure made without a run count all products in full.
-"""
+Such an array holds back a product whose input equals its zero point (padding too) or whose weight does, so that neither
+multiplier nor adder switches: data gating as in Eyeriss (Chen et al., JSSC 2017: 45 % of a processing element's power).
+It takes as long as ever. `TensorEngine.zero_gating` is the share of such a product's energy that is saved. A product of
+input position p and output channel o at tap t and channel c is not zero where both operands are not, so a convolution
+has ``sum over (t, c) of A[t, c] * B[t, c]`` of them: positions whose input is not zero, times channels whose weight is
+not. Instructions' costs and every figure made without a run count all products in full."""
 
 from __future__ import annotations
 
@@ -46,7 +47,9 @@ class ZeroProducts:
 
     def saved_pj(self, chip: Chip, point: Point | str | None = None) -> float:
         """Of all runs together."""
-        return chip.tensor.zero_gating * chip.energy_pj({Event.MAC_8X8: self.zeros, Event.ACC_ADD_32: self.zeros}, point)
+        return chip.tensor.zero_gating * chip.energy_pj(
+            {Event.MAC_8X8: self.zeros, Event.ACC_ADD_32: self.zeros}, point
+        )
 
 
 def _tap(size: int, out: int, first: int, stride: int) -> slice:
@@ -97,5 +100,10 @@ def _matmul(i: MatMul, memory: Memory) -> tuple[int, int]:
     return i.out.elements * k, int(pairs.sum())
 
 
-COUNTS: dict[type, Callable[[Instruction, Memory], tuple[int, int]]] = {Conv: _conv, Depthwise: _depthwise, ConvTranspose: _transposed, MatMul: _matmul}
+COUNTS: dict[type, Callable[[Instruction, Memory], tuple[int, int]]] = {
+    Conv: _conv,
+    Depthwise: _depthwise,
+    ConvTranspose: _transposed,
+    MatMul: _matmul,
+}
 """(products, those without a zero operand), of an instruction that was just executed."""

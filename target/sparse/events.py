@@ -11,8 +11,9 @@ LINE_BYTES = 8
 
 
 def events(activity: Activity, pes: int) -> dict[Event, int]:
-    """Pointers and lines come out of the unified memory. Queues, sums and tables of values are of the size of a look-up table, so that each byte
-    of a queue or sum and each value costs a LUT_READ (a write taken as a read): per product its value and the sum read and written."""
+    """Pointers and lines come out of the unified memory. Queues, sums and tables of values are of the size of a look-up
+    table, so that each byte of a queue or sum and each value costs a LUT_READ (a write taken as a read): per product
+    its value and the sum read and written."""
     return {
         Event.MAC_8X8: activity.macs,
         Event.ACC_ADD_32: activity.macs,

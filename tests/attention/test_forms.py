@@ -15,8 +15,10 @@ from . import nets
 
 def error(compiled, feeds) -> float:
     """rms error over all inputs, relative to the float outputs' deviation."""
-    got, wanted = (np.stack([np.asarray(list(r.outputs.values())[0] if hasattr(r, "outputs") else r[0]) for r in runs])
-                   for runs in ([compiled.run(f) for f in feeds], [compiled.run_float(f) for f in feeds]))
+    got, wanted = (
+        np.stack([np.asarray(list(r.outputs.values())[0] if hasattr(r, "outputs") else r[0]) for r in runs])
+        for runs in ([compiled.run(f) for f in feeds], [compiled.run_float(f) for f in feeds])
+    )
     return float(np.sqrt(np.mean((got - wanted) ** 2)) / wanted.std())
 
 
@@ -57,7 +59,10 @@ def test_a_causal_mask_is_no_tensor():
     np.testing.assert_array_equal(first[:, :7], second[:, :7])
 
 
-@pytest.mark.parametrize("name, masks, biases", [("no mask", 0, 0), ("causal, -inf", 1, 0), ("causal and padding", 2, 0), ("relative positions", 0, 1)])
+@pytest.mark.parametrize(
+    "name, masks, biases",
+    [("no mask", 0, 0), ("causal, -inf", 1, 0), ("causal and padding", 2, 0), ("relative positions", 0, 1)],
+)
 def test_what_is_found(name, masks, biases):
     model, feeds = nets.form(name)
     compiled = tvm_ergo.compile(model, calibration=feeds[:2])
@@ -70,9 +75,19 @@ def test_what_is_found(name, masks, biases):
 def test_a_masked_softmax_without_a_product():
     """Rows of probabilities: masked ones are 0, the others as in float within a step."""
     rng = np.random.default_rng(1)
-    nodes = [("Sub", ("one", "m"), "m1", {}), ("Mul", ("m1", "low"), "bias", {}), ("Add", ("x", "bias"), "s", {}), ("Softmax", ("s",), "y", {"axis": -1})]
-    model = nets.model(nodes, {"x": ("float32", [2, 9]), "m": ("float32", [2, 9])}, {"one": np.float32(1), "low": np.float32(-1e9)})
-    feeds = [{"x": rng.normal(0, 2, (2, 9)).astype(np.float32), "m": (rng.random((2, 9)) < 0.6).astype(np.float32)} for _ in range(8)]
+    nodes = [
+        ("Sub", ("one", "m"), "m1", {}),
+        ("Mul", ("m1", "low"), "bias", {}),
+        ("Add", ("x", "bias"), "s", {}),
+        ("Softmax", ("s",), "y", {"axis": -1}),
+    ]
+    model = nets.model(
+        nodes, {"x": ("float32", [2, 9]), "m": ("float32", [2, 9])}, {"one": np.float32(1), "low": np.float32(-1e9)}
+    )
+    feeds = [
+        {"x": rng.normal(0, 2, (2, 9)).astype(np.float32), "m": (rng.random((2, 9)) < 0.6).astype(np.float32)}
+        for _ in range(8)
+    ]
     for feed in feeds:
         feed["m"][:, 4] = 1
     compiled = tvm_ergo.compile(model, calibration=feeds, strict=True)
@@ -83,10 +98,34 @@ def test_a_masked_softmax_without_a_product():
 
 ROWS = np.linspace(0.5, 1.5, 4).astype(np.float32)
 NORMS = {
-    "layer": ([("LayerNormalization", ("x", "g", "b"), "y", {"axis": -1})], [2, 5, 12], {"g": np.linspace(0.5, 2, 12), "b": np.linspace(-1, 1, 12)}, 17, 0.001),
-    "layer of two axes": ([("LayerNormalization", ("x", "g", "b"), "y", {"axis": -2})], [2, 3, 4], {"g": np.ones((3, 4)), "b": np.zeros((3, 4))}, 17, 0.001),
-    "root mean square": ([("RMSNormalization", ("x", "g"), "y", {"axis": -1})], [2, 5, 12], {"g": np.linspace(0.5, 2, 12)}, 23, 0.001),
-    "group": ([("GroupNormalization", ("x", "g", "b"), "y", {"num_groups": 2})], [1, 4, 6, 6], {"g": ROWS, "b": ROWS}, 21, 0.02),
+    "layer": (
+        [("LayerNormalization", ("x", "g", "b"), "y", {"axis": -1})],
+        [2, 5, 12],
+        {"g": np.linspace(0.5, 2, 12), "b": np.linspace(-1, 1, 12)},
+        17,
+        0.001,
+    ),
+    "layer of two axes": (
+        [("LayerNormalization", ("x", "g", "b"), "y", {"axis": -2})],
+        [2, 3, 4],
+        {"g": np.ones((3, 4)), "b": np.zeros((3, 4))},
+        17,
+        0.001,
+    ),
+    "root mean square": (
+        [("RMSNormalization", ("x", "g"), "y", {"axis": -1})],
+        [2, 5, 12],
+        {"g": np.linspace(0.5, 2, 12)},
+        23,
+        0.001,
+    ),
+    "group": (
+        [("GroupNormalization", ("x", "g", "b"), "y", {"num_groups": 2})],
+        [1, 4, 6, 6],
+        {"g": ROWS, "b": ROWS},
+        21,
+        0.02,
+    ),
     "instance": ([("InstanceNormalization", ("x", "g", "b"), "y", {})], [1, 4, 6, 6], {"g": ROWS, "b": ROWS}, 17, 0.02),
 }
 

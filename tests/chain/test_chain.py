@@ -1,4 +1,5 @@
-"""Models whose host work is only at their ports: files without code, the same outputs to the bit, and nothing believed that a forged file says."""
+"""Models whose host work is only at their ports: files without code, the same outputs to the bit, and nothing believed
+that a forged file says."""
 
 import importlib.util
 import json
@@ -7,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tvm
-import tvm_ergo
 from tvm import relax
 
+import tvm_ergo
 from tvm_ergo import container, zoo
 from tvm_ergo.relay_passes import dialect
 from tvm_ergo.target.errors import ErgoError, ProgramError
@@ -31,21 +32,32 @@ def function_of(shape, dtype, build) -> tvm.IRModule:
 
 def two_outputs(builder, x):
     y = builder.emit(dialect.Maximum().call(x, x))
-    return relax.Tuple([builder.emit(dialect.Reshape(shape=(8, 4)).call(y)), builder.emit(relax.op.astype(y, "float32")), x])
+    return relax.Tuple(
+        [builder.emit(dialect.Reshape(shape=(8, 4)).call(y)), builder.emit(relax.op.astype(y, "float32")), x]
+    )
 
 
 NETS = {
     "conv": lambda: tvm_ergo.compile(models.conv_net(), calibration=models.images(8)),
-    "camera, streamed": lambda: tvm_ergo.compile(models.camera_net(), calibration=models.frames(8), stream=True, target="ergo/2"),
+    "camera, streamed": lambda: tvm_ergo.compile(
+        models.camera_net(), calibration=models.frames(8), stream=True, target="ergo/2"
+    ),
     "digits": lambda: tvm_ergo.compile(str(zoo.DIGITS_MODEL), calibration=zoo.digits()[0][:32]),
-    "integers": lambda: tvm_ergo.compile(function_of((4, 8), "int8", lambda b, x: dialect.Reshape(shape=(8, 4)).call(dialect.Maximum().call(x, x)))),
+    "integers": lambda: tvm_ergo.compile(
+        function_of((4, 8), "int8", lambda b, x: dialect.Reshape(shape=(8, 4)).call(dialect.Maximum().call(x, x)))
+    ),
     "tuple": lambda: tvm_ergo.compile(function_of((4, 8), "int8", two_outputs)),
 }
 
 
 def inputs_of(model, seed: int) -> dict:
     rng = np.random.default_rng(seed)
-    return {i.name: rng.integers(-128, 128, i.shape).astype(i.dtype) if i.dtype == "int8" else rng.normal(0, 2, i.shape).astype(i.dtype) for i in model.inputs}
+    return {
+        i.name: rng.integers(-128, 128, i.shape).astype(i.dtype)
+        if i.dtype == "int8"
+        else rng.normal(0, 2, i.shape).astype(i.dtype)
+        for i in model.inputs
+    }
 
 
 @pytest.mark.parametrize("name", NETS)
@@ -62,7 +74,11 @@ def test_a_file_without_code_gives_the_same_to_the_bit(name, tmp_path, monkeypat
             mine, theirs = loaded.run(x), model.run(x)
         assert len(calls) == 2 * len(model.programs) and list(mine.outputs) == list(theirs.outputs)
         for key, value in theirs.outputs.items():
-            assert (mine.outputs[key].shape, mine.outputs[key].dtype, mine.outputs[key].tobytes()) == (value.shape, value.dtype, value.tobytes())
+            assert (mine.outputs[key].shape, mine.outputs[key].dtype, mine.outputs[key].tobytes()) == (
+                value.shape,
+                value.dtype,
+                value.tobytes(),
+            )
         assert mine.compressed == theirs.compressed
     loaded.save(tmp_path / "again.ergo")
     assert (tmp_path / "again.ergo").read_bytes() == (tmp_path / "net.ergo").read_bytes()
@@ -71,6 +87,7 @@ def test_a_file_without_code_gives_the_same_to_the_bit(name, tmp_path, monkeypat
 @pytest.fixture(scope="module")
 def hosted(tmp_path_factory):
     """A model with an operator on the host in its middle, and its file."""
+
     def build(builder, x):
         ordered = builder.emit(relax.op.flip(builder.emit(dialect.Maximum().call(x, x)), 1))
         return dialect.Reshape(shape=(8, 4)).call(builder.emit(dialect.Minimum().call(ordered, x)))
@@ -88,7 +105,9 @@ def test_programs_are_read_without_the_library(hosted, monkeypatch):
     np.testing.assert_array_equal(tvm_ergo.load(path).run(x).outputs["output"], model.run(x).outputs["output"])
     monkeypatch.setattr(tvm.runtime, "load_module", None)
     alone = tvm_ergo.load(path, programs_only=True)
-    assert {k: p.to_bytes() for k, p in alone.programs.items()} == {k: p.to_bytes() for k, p in model.programs.items()} and alone.is_code
+    assert {k: p.to_bytes() for k, p in alone.programs.items()} == {
+        k: p.to_bytes() for k, p in model.programs.items()
+    } and alone.is_code
     with pytest.raises(ProgramError, match="Programs alone"):
         alone.run(x)
 
@@ -103,7 +122,9 @@ def test_files_of_the_first_version(hosted, tmp_path, monkeypatch):
     alone = tvm_ergo.load(tmp_path / "old.ergo", programs_only=True)
     assert {k: p.to_bytes() for k, p in alone.programs.items()} == {k: p.to_bytes() for k, p in model.programs.items()}
     x = inputs_of(model, 4)
-    np.testing.assert_array_equal(tvm_ergo.load(tmp_path / "old.ergo").run(x).outputs["output"], model.run(x).outputs["output"])
+    np.testing.assert_array_equal(
+        tvm_ergo.load(tmp_path / "old.ergo").run(x).outputs["output"], model.run(x).outputs["output"]
+    )
 
 
 def test_nothing_a_forged_chain_says_is_believed(tmp_path):
@@ -112,16 +133,37 @@ def test_nothing_a_forged_chain_says_is_believed(tmp_path):
     chain = json.loads(sections["chain"])
     (symbol,) = (name for name in sections if name.startswith("program:"))
     op, operands, params = chain["steps"][0]
-    wrong = [{}, [], {**chain, "format": 2}, {**chain, "outputs": [99]}, {**chain, "outputs": [-1]}, {**chain, "outputs": [0]}, {**chain, "outputs": [True]},
-             {**chain, "steps": [["eval", operands, params], *chain["steps"][1:]]}, {**chain, "steps": [[op, [50], params], *chain["steps"][1:]]},
-             {**chain, "steps": [[op, operands, []], *chain["steps"][1:]]}, {**chain, "steps": 5}, {**chain, "steps": [[op, operands]]}, {**chain, "constants": []},
-             {**chain, "constants": [["float32", [10**9], ""]] * len(chain["constants"])}, {**chain, "constants": [["object", [], ""]] * len(chain["constants"])},
-             {**chain, "steps": [["call", [0], {"symbol": "other", "shapes": [[1]]}]]}, {**chain, "steps": [["call", [0], {"symbol": symbol[8:], "shapes": [[1]]}]]}]
+    wrong = [
+        {},
+        [],
+        {**chain, "format": 2},
+        {**chain, "outputs": [99]},
+        {**chain, "outputs": [-1]},
+        {**chain, "outputs": [0]},
+        {**chain, "outputs": [True]},
+        {**chain, "steps": [["eval", operands, params], *chain["steps"][1:]]},
+        {**chain, "steps": [[op, [50], params], *chain["steps"][1:]]},
+        {**chain, "steps": [[op, operands, []], *chain["steps"][1:]]},
+        {**chain, "steps": 5},
+        {**chain, "steps": [[op, operands]]},
+        {**chain, "constants": []},
+        {**chain, "constants": [["float32", [10**9], ""]] * len(chain["constants"])},
+        {**chain, "constants": [["object", [], ""]] * len(chain["constants"])},
+        {**chain, "steps": [["call", [0], {"symbol": "other", "shapes": [[1]]}]]},
+        {**chain, "steps": [["call", [0], {"symbol": symbol[8:], "shapes": [[1]]}]]},
+    ]
     for number, said in enumerate(wrong):
         container.write(tmp_path / f"{number}.ergo", {**sections, "chain": json.dumps(said).encode()})
         with pytest.raises(ProgramError, match="chain"):
             tvm_ergo.load(tmp_path / f"{number}.ergo")
-    grown = {**chain, "steps": [["reshape", [0], {"shape": [192, 1]}], ["reshape", [0], {"shape": [1, 192]}], ["add", [len(chain["constants"]) + 1, len(chain["constants"]) + 2], {}]]}
+    grown = {
+        **chain,
+        "steps": [
+            ["reshape", [0], {"shape": [192, 1]}],
+            ["reshape", [0], {"shape": [1, 192]}],
+            ["add", [len(chain["constants"]) + 1, len(chain["constants"]) + 2], {}],
+        ],
+    }
     container.write(tmp_path / "grown.ergo", {**sections, "chain": json.dumps(grown).encode()})
     with model_bytes_limit("50KB"), pytest.raises(ProgramError, match="more memory than the limit"):
         tvm_ergo.load(tmp_path / "grown.ergo")
@@ -132,10 +174,32 @@ def test_nothing_a_forged_description_says_is_believed(tmp_path):
     sections = container.read(tmp_path / "net.ergo")
     meta = json.loads(sections["meta"])
     tensor = meta["inputs"][0]
-    wrong = [[], None, {**meta, "chip": 5}, {**meta, "chip": {}}, {**meta, "source": 5}, {**meta, "inputs": {}}, {**meta, "inputs": [5]}, {**meta, "more": 1},
-             {**meta, "fallbacks": [{"node": 1}]}, {**meta, "fallbacks": [{**dict.fromkeys(("node", "op", "reason", "remedy"), ""), "more": ""}]}]
-    for change in ({"name": 5}, {"shape": 5}, {"shape": [-1]}, {"shape": [1.5]}, {"shape": ["1"]}, {"shape": [1 << 60]}, {"dtype": "object"}, {"dtype": None}, {"scale": "x"},
-                   {"shape": [1] * 40}, {"shape": [1 << 40]}, {"zero_point": 0.5}):
+    wrong = [
+        [],
+        None,
+        {**meta, "chip": 5},
+        {**meta, "chip": {}},
+        {**meta, "source": 5},
+        {**meta, "inputs": {}},
+        {**meta, "inputs": [5]},
+        {**meta, "more": 1},
+        {**meta, "fallbacks": [{"node": 1}]},
+        {**meta, "fallbacks": [{**dict.fromkeys(("node", "op", "reason", "remedy"), ""), "more": ""}]},
+    ]
+    for change in (
+        {"name": 5},
+        {"shape": 5},
+        {"shape": [-1]},
+        {"shape": [1.5]},
+        {"shape": ["1"]},
+        {"shape": [1 << 60]},
+        {"dtype": "object"},
+        {"dtype": None},
+        {"scale": "x"},
+        {"shape": [1] * 40},
+        {"shape": [1 << 40]},
+        {"zero_point": 0.5},
+    ):
         wrong.append({**meta, "inputs": [{**tensor, **change}]})
     for number, said in enumerate(wrong):
         container.write(tmp_path / f"{number}.ergo", {**sections, "meta": json.dumps(said).encode()})

@@ -15,6 +15,8 @@ def workspace(tmp_path_factory):
     np.savez(folder / "cal.npz", image=train[:32])
     np.savez(folder / "data.npz", x=test[:20, 0][:, None], y=labels[:20])
     np.save(folder / "image.npy", test[:1])
-    code = main(["compile", str(zoo.DIGITS_MODEL), "--calibration", str(folder / "cal.npz"), "-o", str(folder / "digits.ergo")])
+    code = main(
+        ["compile", str(zoo.DIGITS_MODEL), "--calibration", str(folder / "cal.npz"), "-o", str(folder / "digits.ergo")]
+    )
     assert code == 0
     return folder

@@ -34,7 +34,9 @@ def refused(capsys):
 
 def content(kind: str) -> bytes:
     whole = zoo.DIGITS_MODEL.read_bytes()
-    return {"empty": b"", "truncated": whole[: len(whole) // 2], "text": b"hello, world\n" * 20, "zeros": bytes(1000)}[kind]
+    return {"empty": b"", "truncated": whole[: len(whole) // 2], "text": b"hello, world\n" * 20, "zeros": bytes(1000)}[
+        kind
+    ]
 
 
 @pytest.mark.parametrize("kind", ["empty", "truncated", "text", "zeros"])
@@ -57,8 +59,13 @@ def test_no_such_model(refused, tmp_path, name):
 
 def conv_model(weight, shape=(1, 1, 8, 8)) -> onnx.ModelProto:
     node = helper.make_node("Conv", ["x", "w"], ["y"], name="first")
-    graph = helper.make_graph([node], "g", [helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)],
-                              [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)], [numpy_helper.from_array(weight, "w")])
+    graph = helper.make_graph(
+        [node],
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
+        [numpy_helper.from_array(weight, "w")],
+    )
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
 
 
@@ -73,17 +80,52 @@ def test_weights_that_are_not_finite(refused, tmp_path, workspace, value):
 def test_dynamic_shape_names_the_dimension(refused, tmp_path, workspace):
     onnx.save(conv_model(np.ones((2, 1, 3, 3), np.float32), (1, 1, "height", 8)), tmp_path / "dyn.onnx")
     refused(["compile", tmp_path / "dyn.onnx"], "ModelError", "height", "--input-shape")
-    assert main(["compile", str(tmp_path / "dyn.onnx"), "--calibration", str(workspace / "image.npy"), "--input-shape", "x=1,1,8,8"]) == 0
+    assert (
+        main(
+            [
+                "compile",
+                str(tmp_path / "dyn.onnx"),
+                "--calibration",
+                str(workspace / "image.npy"),
+                "--input-shape",
+                "x=1,1,8,8",
+            ]
+        )
+        == 0
+    )
 
 
 def test_a_dimension_of_zero_is_called_one(refused, tmp_path, workspace):
     onnx.save(conv_model(np.ones((2, 1, 3, 3), np.float32), (1, 1, 0, 8)), tmp_path / "zero.onnx")
-    error = refused(["compile", tmp_path / "zero.onnx", "--calibration", workspace / "image.npy"], "ModelError", "dimension 2 is 0", "without elements")
+    error = refused(
+        ["compile", tmp_path / "zero.onnx", "--calibration", workspace / "image.npy"],
+        "ModelError",
+        "dimension 2 is 0",
+        "without elements",
+    )
     assert "not known" not in error
-    assert main(["compile", str(tmp_path / "zero.onnx"), "--calibration", str(workspace / "image.npy"), "--input-shape", "x=1,1,8,8"]) == 0
-    onnx.save(conv_model(np.ones((2, 1, 3, 3), np.float32), (0, 1, 8, 8)), tmp_path / "batch.onnx")  # as exporters write an unknown batch
+    assert (
+        main(
+            [
+                "compile",
+                str(tmp_path / "zero.onnx"),
+                "--calibration",
+                str(workspace / "image.npy"),
+                "--input-shape",
+                "x=1,1,8,8",
+            ]
+        )
+        == 0
+    )
+    onnx.save(
+        conv_model(np.ones((2, 1, 3, 3), np.float32), (0, 1, 8, 8)), tmp_path / "batch.onnx"
+    )  # as exporters write an unknown batch
     assert tvm_ergo.frontend.load(tmp_path / "batch.onnx", batch=2).inputs[0].shape == (2, 1, 8, 8)
-    refused(["compile", tmp_path / "batch.onnx", "--calibration", workspace / "image.npy", "--input-shape", "x=0,1,8,8"], "ModelError", "dimension 0 is 0")
+    refused(
+        ["compile", tmp_path / "batch.onnx", "--calibration", workspace / "image.npy", "--input-shape", "x=0,1,8,8"],
+        "ModelError",
+        "dimension 0 is 0",
+    )
 
 
 def test_calibration(refused, tmp_path, workspace):
@@ -102,7 +144,11 @@ def test_calibration(refused, tmp_path, workspace):
 
 def test_wrong_inputs_at_run_time(refused, tmp_path, workspace):
     compiled = workspace / "digits.ergo"
-    for array in (np.zeros((1, 1, 9, 8), np.float32), np.zeros((1, 1, 8, 8)), np.full((1, 1, 8, 8), np.inf, np.float32)):
+    for array in (
+        np.zeros((1, 1, 9, 8), np.float32),
+        np.zeros((1, 1, 8, 8)),
+        np.full((1, 1, 8, 8), np.inf, np.float32),
+    ):
         np.save(tmp_path / "x.npy", array)
         refused(["run", compiled, "--input", tmp_path / "x.npy"], "InputError", "image")
     refused(["run", compiled, "--input", f"picture={workspace / 'image.npy'}"], "InputError", "image")
@@ -127,14 +173,26 @@ def test_any_flipped_bit_of_a_compiled_model_is_found(refused, tmp_path, workspa
         refused(["run", tmp_path / "b.ergo", "--random", "0"], "ProgramError")
 
 
-@pytest.mark.parametrize("options", [["--memory", "16KiB"], ["--objective", "memory"], ["--target", "ergo/2"], ["--calibration", "cal.npz"], ["--strict"], ["--stream"]])
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--memory", "16KiB"],
+        ["--objective", "memory"],
+        ["--target", "ergo/2"],
+        ["--calibration", "cal.npz"],
+        ["--strict"],
+        ["--stream"],
+    ],
+)
 def test_options_that_a_compiled_model_could_not_heed(refused, workspace, options):
     refused(["report", workspace / "digits.ergo", *options], "InputError", options[0], "no effect")
 
 
 def test_what_a_compiled_file_does_not_hold(refused, workspace):
     refused(["report", workspace / "digits.ergo", "--compare"], "InputError", "float network")
-    refused(["eval", workspace / "digits.ergo", "--data", workspace / "data.npz", "--float"], "InputError", "float network")
+    refused(
+        ["eval", workspace / "digits.ergo", "--data", workspace / "data.npz", "--float"], "InputError", "float network"
+    )
 
 
 @pytest.mark.parametrize("rate", ["0", "-5", "nan", "inf", "many"])
@@ -154,8 +212,12 @@ def test_targets(refused, tmp_path, workspace):
 
 
 def test_too_small_a_memory_names_peak_limit_and_tensors(refused, tmp_path, workspace):
-    error = refused(["compile", MODEL, "--memory", "20KiB", "--calibration", workspace / "cal.npz", "-o", tmp_path / "o.ergo"],
-                    "OutOfMemoryError", "20480", "remedy")
+    error = refused(
+        ["compile", MODEL, "--memory", "20KiB", "--calibration", workspace / "cal.npz", "-o", tmp_path / "o.ergo"],
+        "OutOfMemoryError",
+        "20480",
+        "remedy",
+    )
     assert "body" in error  # names of layers alive at the peak
     assert not os.listdir(tmp_path)
 
@@ -164,11 +226,20 @@ def test_too_small_a_memory_names_peak_limit_and_tensors(refused, tmp_path, work
 def test_infeasible_limits_name_the_best_peak_the_bound_and_what_holds_it(refused, workspace, limit, word):
     """A peak it names is reached when it is asked for; and one byte less is refused."""
     arguments = ["compile", MODEL, "--calibration", workspace / "cal.npz", "--compression", "off"]
-    error = refused([*arguments, "--memory", limit], "OutOfMemoryError", "bytes are alive: ", "no order in time or space goes below", "constant bytes", word)
+    error = refused(
+        [*arguments, "--memory", limit],
+        "OutOfMemoryError",
+        "bytes are alive: ",
+        "no order in time or space goes below",
+        "constant bytes",
+        word,
+    )
     peak = int(re.search(r"a peak of (\d+) bytes", error)[1])
     assert peak > bytes_of(limit) and f"--memory {peak}" in error
     assert main([str(a) for a in [*arguments, "--memory", peak]]) == 0
-    refused([*arguments, "--memory", peak - 1], "OutOfMemoryError", f"a peak of {peak} bytes", "1 more than the memory has")
+    refused(
+        [*arguments, "--memory", peak - 1], "OutOfMemoryError", f"a peak of {peak} bytes", "1 more than the memory has"
+    )
 
 
 def test_a_refusal_with_dense_weights_says_what_coded_ones_take(refused, workspace):
@@ -181,14 +252,40 @@ def test_a_refusal_with_dense_weights_says_what_coded_ones_take(refused, workspa
 
 def test_unwritable_outputs_fail_before_the_work(refused, tmp_path, workspace):
     for option in ("-o", "--json", "--html", "--trace"):
-        refused(["compile", MODEL, "--calibration", workspace / "cal.npz", option, tmp_path / "no" / "such.ergo"], "OutputError", "such.ergo")
-    refused(["compile", MODEL, "--calibration", workspace / "cal.npz", "-o", tmp_path / "x.bin"], "OutputError", ".ergo")
-    for command, suffix in (("compile", ".ergo"), ("compress", ".ergoz")):  # a folder that takes no files, whatever its rights say
+        refused(
+            ["compile", MODEL, "--calibration", workspace / "cal.npz", option, tmp_path / "no" / "such.ergo"],
+            "OutputError",
+            "such.ergo",
+        )
+    refused(
+        ["compile", MODEL, "--calibration", workspace / "cal.npz", "-o", tmp_path / "x.bin"], "OutputError", ".ergo"
+    )
+    for command, suffix in (
+        ("compile", ".ergo"),
+        ("compress", ".ergoz"),
+    ):  # a folder that takes no files, whatever its rights say
         first = tmp_path / f"first{suffix}"
-        refused([command, MODEL, "--calibration", workspace / "cal.npz", "-o", first, "--json", "/proc/ergo.json"], "OutputError", "/proc/ergo.json")
+        refused(
+            [command, MODEL, "--calibration", workspace / "cal.npz", "-o", first, "--json", "/proc/ergo.json"],
+            "OutputError",
+            "/proc/ergo.json",
+        )
         assert not first.exists()
     for option in ("--json", "--html", "--trace"):  # begins like any other, and takes nothing
-        refused(["compile", MODEL, "--calibration", workspace / "cal.npz", "-o", tmp_path / "never.ergo", option, "/dev/full"], "OutputError", "/dev/full")
+        refused(
+            [
+                "compile",
+                MODEL,
+                "--calibration",
+                workspace / "cal.npz",
+                "-o",
+                tmp_path / "never.ergo",
+                option,
+                "/dev/full",
+            ],
+            "OutputError",
+            "/dev/full",
+        )
     assert not os.listdir(tmp_path)
 
 
@@ -196,20 +293,38 @@ def test_arrays_that_claim_more_than_there_is_memory_for(refused, tmp_path, work
     np.save(tmp_path / "huge.npy", np.zeros((1, 3), np.float32))
     header = (tmp_path / "huge.npy").read_bytes()[:128]
     (tmp_path / "huge.npy").write_bytes(header.replace(b"(1, 3), }", b"(%d, 3), }" % 10**13)[:128])
-    for arguments, kind in ((["run", workspace / "digits.ergo", "--input"], "InputError"), (["compile", MODEL, "--calibration"], "CalibrationError")):
-        refused([*arguments, tmp_path / "huge.npy"], kind, "huge.npy", "larger than the file", "0 bytes are there", "remedy")
+    for arguments, kind in (
+        (["run", workspace / "digits.ergo", "--input"], "InputError"),
+        (["compile", MODEL, "--calibration"], "CalibrationError"),
+    ):
+        refused(
+            [*arguments, tmp_path / "huge.npy"], kind, "huge.npy", "larger than the file", "0 bytes are there", "remedy"
+        )
 
 
 def test_strict_lists_what_runs_on_the_host(refused, tmp_path, workspace):
     node = helper.make_node("TopK", ["x", "k"], ["v", "i"], name="best")
-    graph = helper.make_graph([node], "g", [helper.make_tensor_value_info("x", TensorProto.FLOAT, (1, 8))],
-                              [helper.make_tensor_value_info("v", TensorProto.FLOAT, None)], [numpy_helper.from_array(np.array([2]), "k")])
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8), tmp_path / "topk.onnx")
+    graph = helper.make_graph(
+        [node],
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, (1, 8))],
+        [helper.make_tensor_value_info("v", TensorProto.FLOAT, None)],
+        [numpy_helper.from_array(np.array([2]), "k")],
+    )
+    onnx.save(
+        helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8), tmp_path / "topk.onnx"
+    )
     refused(["compile", tmp_path / "topk.onnx", "--strict"], "UnsupportedError", "topk")
 
 
 def test_usage_errors_exit_with_two(capsys):
-    for arguments in ([], ["fly"], ["compile"], ["compile", MODEL, "--memory", "9" * 400], ["compile", MODEL, "--memory", "lots"]):
+    for arguments in (
+        [],
+        ["fly"],
+        ["compile"],
+        ["compile", MODEL, "--memory", "9" * 400],
+        ["compile", MODEL, "--memory", "lots"],
+    ):
         with pytest.raises(SystemExit) as stop:
             main(arguments)
         assert stop.value.code == 2
@@ -233,15 +348,22 @@ def test_compiled_models_with_a_true_checksum_and_false_content(refused, tmp_pat
     """The parts behind the checksum are read as if anybody could have written them."""
     sections = container.read(workspace / "digits.ergo")
     meta, chain = sections["meta"], sections["chain"]
-    wrong = [{**sections, "meta": chain, "chain": meta}, {"meta": b"\xff", "library": b""}, {"meta": b"[" * 100_000, "library": b""}, {"meta": meta},
-             {"chain": chain}, {**sections, "chain": b"{}"}, {**sections, "chain": b"["}]
+    wrong = [
+        {**sections, "meta": chain, "chain": meta},
+        {"meta": b"\xff", "library": b""},
+        {"meta": b"[" * 100_000, "library": b""},
+        {"meta": meta},
+        {"chain": chain},
+        {**sections, "chain": b"{}"},
+        {**sections, "chain": b"["},
+    ]
     for number, content in enumerate(wrong):
         container.write(tmp_path / f"{number}.ergo", content)
         refused(["report", tmp_path / f"{number}.ergo"], "ProgramError")
     for library in (b"", b"\x7fELF" + bytes(100)):
         container.write(tmp_path / "library.ergo", {"meta": meta, "library": library})
         refused(["run", tmp_path / "library.ergo", "--random", "0"], "ProgramError", "library")
-    payload = (workspace / "digits.ergo").read_bytes()[container.HEAD.size:] + b"\0"
+    payload = (workspace / "digits.ergo").read_bytes()[container.HEAD.size :] + b"\0"
     head = container.HEAD.pack(container.MAGIC, container.VERSION, container._digest(container.VERSION, payload))
     (tmp_path / "tail.ergo").write_bytes(head + payload)
     refused(["report", tmp_path / "tail.ergo"], "ProgramError")
@@ -279,10 +401,20 @@ def qdq_model() -> onnx.ModelProto:
     """float [1, 4] -> quantize -> dequantize -> relu -> quantize -> dequantize."""
     pairs = [("x", "q"), ("q", "d"), ("d", "r"), ("r", "p"), ("p", "y")]
     kinds = ["QuantizeLinear", "DequantizeLinear", "Relu", "QuantizeLinear", "DequantizeLinear"]
-    nodes = [helper.make_node(kind, [a] if kind == "Relu" else [a, "scale", "zero"], [b]) for kind, (a, b) in zip(kinds, pairs)]
-    graph = helper.make_graph(nodes, "qdq", [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 4])],
-                              [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 4])],
-                              [numpy_helper.from_array(np.array(0.1, np.float32), "scale"), numpy_helper.from_array(np.array(3, np.int8), "zero")])
+    nodes = [
+        helper.make_node(kind, [a] if kind == "Relu" else [a, "scale", "zero"], [b])
+        for kind, (a, b) in zip(kinds, pairs)
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "qdq",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 4])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 4])],
+        [
+            numpy_helper.from_array(np.array(0.1, np.float32), "scale"),
+            numpy_helper.from_array(np.array(3, np.int8), "zero"),
+        ],
+    )
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
 
 

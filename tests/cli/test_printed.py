@@ -30,30 +30,58 @@ def test_a_console_says_names_as_they_are(capsys):
     console.print(NAME)
     console.print(table)
     out = capsys.readouterr().out
-    assert "\x1b" not in out and "\u202e" not in out and out.count(r"in\x1b]0;title\x07put\x1b[31m[/bold][red]\u202egnp") == 4
+    assert (
+        "\x1b" not in out
+        and "\u202e" not in out
+        and out.count(r"in\x1b]0;title\x07put\x1b[31m[/bold][red]\u202egnp") == 4
+    )
 
 
 def test_names_of_a_model_do_not_reach_the_terminal_raw(tmp_path, capsys):
-    graph = helper.make_graph([helper.make_node("Relu", [NAME], ["out\x1bput"], name="no\x1bde")], "g", [helper.make_tensor_value_info(NAME, TensorProto.FLOAT, (1, 8))],
-                              [helper.make_tensor_value_info("out\x1bput", TensorProto.FLOAT, (1, 8))])
+    graph = helper.make_graph(
+        [helper.make_node("Relu", [NAME], ["out\x1bput"], name="no\x1bde")],
+        "g",
+        [helper.make_tensor_value_info(NAME, TensorProto.FLOAT, (1, 8))],
+        [helper.make_tensor_value_info("out\x1bput", TensorProto.FLOAT, (1, 8))],
+    )
     path = tmp_path / "net.onnx"
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
     np.save(tmp_path / "cal.npy", np.random.default_rng(0).normal(size=(4, 8)).astype(np.float32))
-    commands = [["compile", path, "-o", tmp_path / "net.ergo", "--calibration", tmp_path / "cal.npy"], ["report", tmp_path / "net.ergo", "--html", tmp_path / "r.html"],
-                ["run", tmp_path / "net.ergo", "--random", "0"], ["disasm", tmp_path / "net.ergo"],
-                ["run", tmp_path / "net.ergo", "--input", f"x={tmp_path / 'cal.npy'}"]]
+    commands = [
+        ["compile", path, "-o", tmp_path / "net.ergo", "--calibration", tmp_path / "cal.npy"],
+        ["report", tmp_path / "net.ergo", "--html", tmp_path / "r.html"],
+        ["run", tmp_path / "net.ergo", "--random", "0"],
+        ["disasm", tmp_path / "net.ergo"],
+        ["run", tmp_path / "net.ergo", "--input", f"x={tmp_path / 'cal.npy'}"],
+    ]
     codes = [main([str(a) for a in command]) for command in commands]
     told = capsys.readouterr()
     assert codes == [0, 0, 0, 0, 2]
-    assert "\x1b" not in told.out + told.err and "\u202e" not in told.out + told.err and r"\x1b" in told.out and r"\x1b" in told.err
+    assert (
+        "\x1b" not in told.out + told.err
+        and "\u202e" not in told.out + told.err
+        and r"\x1b" in told.out
+        and r"\x1b" in told.err
+    )
     page = (tmp_path / "r.html").read_text()
     assert "in\x1b" not in page and r"in\x1b" in page
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no full device here")
-@pytest.mark.parametrize("command", [["targets"], ["ops"], ["ops", "--json", "-"], ["report", "digits.ergo", "--json", "-"], ["disasm", "digits.ergo"]], ids=" ".join)
+@pytest.mark.parametrize(
+    "command",
+    [["targets"], ["ops"], ["ops", "--json", "-"], ["report", "digits.ergo", "--json", "-"], ["disasm", "digits.ergo"]],
+    ids=" ".join,
+)
 def test_standard_output_on_a_full_disk(workspace, command):
     with open("/dev/full", "wb") as full:
-        done = subprocess.run([sys.executable, "-P", "-m", "tvm_ergo.cli", *command], cwd=workspace, stdout=full, stderr=subprocess.PIPE, text=True, timeout=300)
+        done = subprocess.run(
+            [sys.executable, "-P", "-m", "tvm_ergo.cli", *command],
+            cwd=workspace,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=300,
+        )
     assert done.returncode == 2 and "Traceback" not in done.stderr and "Exception ignored" not in done.stderr
     assert "tvm-ergo: OutputError" in done.stderr and "standard output" in done.stderr

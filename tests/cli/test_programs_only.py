@@ -1,10 +1,9 @@
 """``disasm`` and ``report`` read Programs alone; ``run --programs-only`` never loads a library."""
 
 import numpy as np
-import tvm
-import tvm_ergo
 from tvm import relax
 
+import tvm_ergo
 from tvm_ergo import container
 from tvm_ergo.cli import main
 from tvm_ergo.relay_passes import dialect
@@ -30,8 +29,23 @@ def test_no_library_is_loaded_that_was_not_asked_for(tmp_path, workspace, monkey
     assert main(["run", str(path), "--random", "0", "--programs-only"]) == 2
     assert "machine code" in capsys.readouterr().err
     assert main(["report", str(path), "--zeros", str(workspace / "image.npy")]) == 2
-    assert main(["run", str(workspace / "digits.ergo"), "--random", "0", "--programs-only", "--output", str(tmp_path / "alone.npz")]) == 0
-    assert main(["run", str(workspace / "digits.ergo"), "--random", "0", "--output", str(tmp_path / "as_ever.npz")]) == 0
+    assert (
+        main(
+            [
+                "run",
+                str(workspace / "digits.ergo"),
+                "--random",
+                "0",
+                "--programs-only",
+                "--output",
+                str(tmp_path / "alone.npz"),
+            ]
+        )
+        == 0
+    )
+    assert (
+        main(["run", str(workspace / "digits.ergo"), "--random", "0", "--output", str(tmp_path / "as_ever.npz")]) == 0
+    )
     with np.load(tmp_path / "alone.npz") as one, np.load(tmp_path / "as_ever.npz") as other:
         np.testing.assert_array_equal(one["logits"], other["logits"])
     capsys.readouterr()

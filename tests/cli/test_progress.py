@@ -23,7 +23,17 @@ def clock(monkeypatch):
 
 def test_a_new_step_is_told_sooner_than_the_same_one(clock, capsys):
     lines = Lines(new_s=2, same_s=10)
-    for second, step in ((1, "load"), (2, "load"), (5, "load"), (11, "load"), (12, "build"), (13, "build"), (15, "run"), (24, "run"), (25, "run")):
+    for second, step in (
+        (1, "load"),
+        (2, "load"),
+        (5, "load"),
+        (11, "load"),
+        (12, "build"),
+        (13, "build"),
+        (15, "run"),
+        (24, "run"),
+        (25, "run"),
+    ):
         clock[0] = float(second)
         lines.tell(step, f"{second} of 30")
     told = re.findall(r"tvm-ergo: (\w+) (\d+) of 30 \((\d+) s\)", capsys.readouterr().err)
@@ -34,7 +44,10 @@ def test_a_step_that_says_nothing_is_told_too(capsys):
     with plain_lines("compiling", Lines(new_s=0.0005, same_s=0.0005)) as advance:
         advance(3, 10, "plan")
         deadline = time.monotonic() + 30
-        while len(lines := re.findall("tvm-ergo: plan 3 of 10", capsys.readouterr().err)) < 1 and time.monotonic() < deadline:
+        while (
+            len(lines := re.findall("tvm-ergo: plan 3 of 10", capsys.readouterr().err)) < 1
+            and time.monotonic() < deadline
+        ):
             time.sleep(0.001)
         assert lines
     assert not [t for t in threading.enumerate() if t.name == "progress"]
@@ -60,6 +73,20 @@ def test_standard_output_is_the_result_alone(tmp_path, capsys, monkeypatch):
     train, _, test, labels = zoo.digits()
     np.save(tmp_path / "calibration.npy", train[:16])
     np.savez(tmp_path / "test.npz", x=test[:100], y=labels[:100])
-    assert main(["eval", str(zoo.DIGITS_MODEL), "--calibration", str(tmp_path / "calibration.npy"), "--data", str(tmp_path / "test.npz"), "--json", "-"]) == 0
+    assert (
+        main(
+            [
+                "eval",
+                str(zoo.DIGITS_MODEL),
+                "--calibration",
+                str(tmp_path / "calibration.npy"),
+                "--data",
+                str(tmp_path / "test.npz"),
+                "--json",
+                "-",
+            ]
+        )
+        == 0
+    )
     told = capsys.readouterr()
     assert json.loads(told.out)[0]["samples"] == 100 and re.search(r"tvm-ergo: test \(chip int8\) \d+ of 100", told.err)

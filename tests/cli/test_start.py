@@ -24,13 +24,17 @@ def started(*arguments: str) -> str:
     return subprocess.run([sys.executable, "-P", "-c", script], capture_output=True, text=True, check=True).stderr
 
 
-@pytest.mark.parametrize("arguments", [("--help",), ("compile", "--help"), ("explore", "--help"), ("tune", "--help"), ("--version",)])
+@pytest.mark.parametrize(
+    "arguments", [("--help",), ("compile", "--help"), ("explore", "--help"), ("tune", "--help"), ("--version",)]
+)
 def test_help_imports_nothing_heavy(arguments):
     assert started(*arguments).splitlines()[-1] == "code 0 heavy []"
 
 
 @pytest.mark.parametrize("command", ["compile", "report", "run", "explore", "disasm", "eval", "compress", "tune"])
 def test_a_missing_file_is_said_before_anything_is_imported(command, tmp_path):
-    rest = {"tune": ["--out", str(tmp_path / "out")], "compress": ["--calibration", "c.npz", "-o", "x.ergoz"]}.get(command, [])
+    rest = {"tune": ["--out", str(tmp_path / "out")], "compress": ["--calibration", "c.npz", "-o", "x.ergoz"]}.get(
+        command, []
+    )
     told = started(command, str(tmp_path / "missing.onnx"), *rest)
     assert "missing.onnx" in told and "ModelError" in told and told.splitlines()[-1] == "code 2 heavy []"

@@ -1,12 +1,13 @@
-"""Compressed tensors in Programs: equal to TVM on the CPU to the bit, whole and in bands, and the run says what happened."""
+"""Compressed tensors in Programs: equal to TVM on the CPU to the bit, whole and in bands, and the run says what
+happened."""
 
 from __future__ import annotations
 
 import numpy as np
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-
 from tvm import relax
+
 from tvm_ergo.codegen.compile import compile_function, emit_program
 from tvm_ergo.codegen.graph import from_function
 from tvm_ergo.codegen.space import make_space_plan
@@ -37,8 +38,14 @@ def through_slots(height=13, tile_rows=4, slot_bytes=48, codec="BITPLANE"):
 
 
 @settings(max_examples=25, **SLOW)
-@given(height=st.integers(2, 17), tile_rows=st.integers(1, 6), slot_bytes=st.integers(4, 150), bands=st.lists(st.integers(1, 5), min_size=4, max_size=4),
-       zeros=st.floats(0, 1), seed=st.integers(0, 99))
+@given(
+    height=st.integers(2, 17),
+    tile_rows=st.integers(1, 6),
+    slot_bytes=st.integers(4, 150),
+    bands=st.lists(st.integers(1, 5), min_size=4, max_size=4),
+    zeros=st.floats(0, 1),
+    seed=st.integers(0, 99),
+)
 def test_bands_of_rows_and_tiles(height, tile_rows, slot_bytes, bands, zeros, seed):
     """Decoding begins and ends inside tiles, encoding waits for whole ones."""
     mod = through_slots(height, tile_rows, slot_bytes)
@@ -74,7 +81,11 @@ def test_bytes_behind_the_slots_stay_as_they_are():
     top = max(o.extent[1] for i in program.instructions for o in (*i.reads(), *i.writes()))
     rng = np.random.default_rng(0)
     machine = Machine(program, CHIP)
-    for x in (rng.integers(-128, 128, (1, 13, 5, 6)), np.full((1, 13, 5, 6), 127), rng.choice([-128, 127], (1, 13, 5, 6))):
+    for x in (
+        rng.integers(-128, 128, (1, 13, 5, 6)),
+        np.full((1, 13, 5, 6), 127),
+        rng.choice([-128, 127], (1, 13, 5, 6)),
+    ):
         machine.memory.bytes[top:] = 0x5A
         machine.run({"x": x.astype(np.int8)})
         assert (machine.memory.bytes[top:] == 0x5A).all()

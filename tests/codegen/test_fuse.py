@@ -1,4 +1,5 @@
-"""Codecs taken into instructions: the same values as with ENCODE and DECODE and as on the CPU, whole and in bands; nothing plain is left."""
+"""Codecs taken into instructions: the same values as with ENCODE and DECODE and as on the CPU, whole and in bands;
+nothing plain is left."""
 
 from __future__ import annotations
 
@@ -48,8 +49,14 @@ def compressed(random: Random):
     for var in function.values[1:]:
         if len(shape_of(var)) == 4 and shape_of(var)[0] == 1 and random.random() < 0.8:
             most = lossless_slot_bytes((1, *shape_of(var)[2:]))
-            decisions[var.name] = Decision(random.choice([c.name for c in SLOT_CODECS]), 1, most if exact else random.randint(HEADER_BYTES, most),
-                                           -9, keep_plain=random.random() < 0.3, one_copy=random.random() < 0.7)
+            decisions[var.name] = Decision(
+                random.choice([c.name for c in SLOT_CODECS]),
+                1,
+                most if exact else random.randint(HEADER_BYTES, most),
+                -9,
+                keep_plain=random.random() < 0.3,
+                one_copy=random.random() < 0.7,
+            )
     decisions = {n: d if not d.keep_plain else Decision(d.codec, 1, d.slot_bytes, -9) for n, d in decisions.items()}
     mod = function.finish(random.randint(1, 2))
     return mod, InsertCompression(decisions)(mod), function.arrays_for_inputs(), exact
@@ -93,12 +100,17 @@ def chain(codec="BITPLANE", zero_point=-9, slot_bytes=30):
     """Three convolutions; what lies between them in slots."""
     function = OneZeroPoint(Random(3))
     function.values = function.params = [type(function.params[0])("x", function.params[0].ty)]
-    function._window = lambda shape, dilated=True: ((3, 3), {"strides": (1, 1), "padding": (1, 1, 1, 1), "dilation": (1, 1)})
+    function._window = lambda shape, dilated=True: (
+        (3, 3),
+        {"strides": (1, 1), "padding": (1, 1, 1, 1), "dilation": (1, 1)},
+    )
     function.pick = lambda rank=None: function.values[-1]
     for kind in ("conv2d", "depthwise", "conv2d"):
         getattr(function, kind)()
     inner = [v.name for v in function.values[1:-1]]
-    mod = InsertCompression({n: Decision(codec, 1, slot_bytes, zero_point, keep_plain=False) for n in inner})(function.finish())
+    mod = InsertCompression({n: Decision(codec, 1, slot_bytes, zero_point, keep_plain=False) for n in inner})(
+        function.finish()
+    )
     return mod, function.arrays_for_inputs()
 
 
@@ -124,7 +136,8 @@ def test_another_zero_point_is_not_taken_in():
 
 
 def test_costs_count_slots_and_coders():
-    """Against the same instructions on plain tensors: the arithmetic's events alike, fewer bytes over the port, the codec's events on top."""
+    """Against the same instructions on plain tensors: the arithmetic's events alike, fewer bytes over the port, the
+    codec's events on top."""
     from tvm_ergo.target.codecs.registry import CODECS
     from tvm_ergo.target.events import Event
 
@@ -137,6 +150,9 @@ def test_costs_count_slots_and_coders():
     plain = replace(coded, out=contiguous(0, "int8", coded.out.shape))
     with_, without = coded.cost(CHIP), plain.cost(CHIP)
     saved = without.events[Event.SRAM_WRITE_BYTE] - with_.events[Event.SRAM_WRITE_BYTE]
-    assert saved == coded.out.elements - 7 * coded.out.shape[1] and with_.events[Event.MAC_8X8] == without.events[Event.MAC_8X8]
+    assert (
+        saved == coded.out.elements - 7 * coded.out.shape[1]
+        and with_.events[Event.MAC_8X8] == without.events[Event.MAC_8X8]
+    )
     assert with_.events[Event.ALU_8] == CODECS[Codec.BITPLANE].COST.events[Event.ALU_8] * coded.out.elements
     assert with_.cycles >= without.cycles

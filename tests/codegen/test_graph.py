@@ -5,9 +5,9 @@ from random import Random
 
 import numpy as np
 import pytest
-
 import tvm
 from tvm import relax
+
 from tvm_ergo.codegen.graph import Graph, Node, Tensor, from_function
 from tvm_ergo.codegen.testing import RandomFunction
 from tvm_ergo.relay_passes import dialect
@@ -20,7 +20,9 @@ TABLE = np.arange(-128, 128).astype("int8")
 def chip_function(*bindings, params, result):
     """A function of one dataflow block."""
     out = relax.Var("out", result.ty)
-    return relax.Function(params, relax.SeqExpr([relax.DataflowBlock([*bindings, relax.VarBinding(out, result)])], out), out.ty)
+    return relax.Function(
+        params, relax.SeqExpr([relax.DataflowBlock([*bindings, relax.VarBinding(out, result)])], out), out.ty
+    )
 
 
 def bind(name, value, kind=relax.DataflowVar):
@@ -62,7 +64,9 @@ def test_composite_functions_are_flattened():
     y, binding = bind("y", call)
     func = chip_function(relax.VarBinding(local, composite), binding, params=[x], result=y)
     graph = from_function(func)
-    assert [(n.name, type(n.op)) for n in graph.nodes] == [("inner", dialect.Table)] and graph.nodes[0].inputs[0] == graph.inputs[0]
+    assert [(n.name, type(n.op)) for n in graph.nodes] == [("inner", dialect.Table)] and graph.nodes[0].inputs[
+        0
+    ] == graph.inputs[0]
 
 
 def test_tuples_are_flattened():
@@ -97,14 +101,28 @@ def graph_with(**changes):
     return dataclasses.replace(good, **changes)
 
 
-@pytest.mark.parametrize("changes, message", [
-    ({"inputs": ()}, "read before it is made"),
-    ({"nodes": ()}, "output is never made"),
-    ({"tensors": (Tensor(0, "x", (2, 6), "int8"), Tensor(1, "y", (6, 2), "int8"))}, "not what its op infers"),
-    ({"tensors": (Tensor(0, "x", (2, 6), "int8"), Tensor(2, "y", (2, 6), "int8"))}, "tensor ids"),
-    ({"nodes": (Node(0, "max", dialect.Maximum(), (0, 0), (1,)), Node(1, "again", dialect.Maximum(), (0, 0), (1,)))}, "made twice"),
-    ({"tensors": (Tensor(0, "x", (2, 6), "int8", np.zeros(3, "int8")), Tensor(1, "y", (2, 6), "int8"))}, "disagrees with its type"),
-])
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"inputs": ()}, "read before it is made"),
+        ({"nodes": ()}, "output is never made"),
+        ({"tensors": (Tensor(0, "x", (2, 6), "int8"), Tensor(1, "y", (6, 2), "int8"))}, "not what its op infers"),
+        ({"tensors": (Tensor(0, "x", (2, 6), "int8"), Tensor(2, "y", (2, 6), "int8"))}, "tensor ids"),
+        (
+            {
+                "nodes": (
+                    Node(0, "max", dialect.Maximum(), (0, 0), (1,)),
+                    Node(1, "again", dialect.Maximum(), (0, 0), (1,)),
+                )
+            },
+            "made twice",
+        ),
+        (
+            {"tensors": (Tensor(0, "x", (2, 6), "int8", np.zeros(3, "int8")), Tensor(1, "y", (2, 6), "int8"))},
+            "disagrees with its type",
+        ),
+    ],
+)
 def test_broken_graphs_are_refused(changes, message):
     with pytest.raises(ModelError, match=message):
         graph_with(**changes).validate()

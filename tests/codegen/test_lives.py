@@ -1,4 +1,5 @@
-"""Pieces of the memory map: exact where few suffice, around everything and of little waste where not; against joining by trying every pair."""
+"""Pieces of the memory map: exact where few suffice, around everything and of little waste where not; against joining
+by trying every pair."""
 
 import numpy as np
 from hypothesis import given
@@ -11,6 +12,7 @@ PROFILES = st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), min_size=1,
 
 def by_trying(pieces, most):
     """Joins the neighbours that add least, one pair at a time, the first of equal ones."""
+
     def waste(a, b):
         box = (max(a[1], b[1]) - min(a[0], b[0])) * (b[3] - a[2])
         return box - sum((p[1] - p[0]) * (p[3] - p[2]) for p in (a, b))
@@ -18,8 +20,8 @@ def by_trying(pieces, most):
     pieces = list(pieces)
     while len(pieces) > most:
         k = min(range(len(pieces) - 1), key=lambda k: waste(pieces[k], pieces[k + 1]))
-        a, b = pieces[k:k + 2]
-        pieces[k:k + 2] = [(min(a[0], b[0]), max(a[1], b[1]), a[2], b[3])]
+        a, b = pieces[k : k + 2]
+        pieces[k : k + 2] = [(min(a[0], b[0]), max(a[1], b[1]), a[2], b[3])]
     return pieces
 
 

@@ -16,14 +16,27 @@ def problems(draw, most=12, largest=40, times=10, alignments=(1, 1, 4, 16)):
     buffers = []
     for i in range(draw(st.integers(0, most))):
         lower = draw(st.integers(0, times - 1))
-        buffers.append(Buffer(i, draw(st.integers(0, largest)), lower, draw(st.integers(lower, times)), draw(st.sampled_from(alignments))))
+        buffers.append(
+            Buffer(
+                i,
+                draw(st.integers(0, largest)),
+                lower,
+                draw(st.integers(lower, times)),
+                draw(st.sampled_from(alignments)),
+            )
+        )
     return Problem(tuple(buffers))
 
 
 def bytes_clash(problem, offsets):
     """The definition: at some time two buffers hold the same byte."""
     for time in range(max((b.upper for b in problem.buffers), default=0)):
-        taken = [o + i for b, o in zip(problem.buffers, offsets, strict=True) if b.lower <= time < b.upper for i in range(b.size)]
+        taken = [
+            o + i
+            for b, o in zip(problem.buffers, offsets, strict=True)
+            if b.lower <= time < b.upper
+            for i in range(b.size)
+        ]
         if len(taken) != len(set(taken)):
             return True
     return False
@@ -44,9 +57,15 @@ def test_solutions_are_valid_and_not_below_the_bound(problem):
 def test_tiny_problems_are_solved_optimally(problem):
     """Against every assignment of offsets."""
     room = range(sum(b.size + b.alignment - 1 for b in problem.buffers) + 1)
-    best = min((Solution(offsets).peak(problem) for offsets in itertools.product(room, repeat=len(problem.buffers))
-                if all(o % b.alignment == 0 for b, o in zip(problem.buffers, offsets, strict=True)) and not bytes_clash(problem, offsets)),
-               default=0)
+    best = min(
+        (
+            Solution(offsets).peak(problem)
+            for offsets in itertools.product(room, repeat=len(problem.buffers))
+            if all(o % b.alignment == 0 for b, o in zip(problem.buffers, offsets, strict=True))
+            and not bytes_clash(problem, offsets)
+        ),
+        default=0,
+    )
     # a buffer that lives at no time, or has no byte, costs nothing: the solver puts it at 0
     idle = max((b.size for b in problem.buffers if b.lower == b.upper), default=0)
     assert solve(problem).peak(problem) == max(best, idle)
@@ -57,17 +76,25 @@ def test_tiny_problems_are_solved_optimally(problem):
 def test_validator_agrees_with_the_definition(problem, data):
     offsets = tuple(data.draw(st.integers(-1, 20)) for _ in problem.buffers)
     limit = data.draw(st.integers(0, 30))
-    wrong = (any(o < 0 or o % b.alignment or o + b.size > limit for b, o in zip(problem.buffers, offsets, strict=True))
-             or bytes_clash(problem, offsets))
+    wrong = any(
+        o < 0 or o % b.alignment or o + b.size > limit for b, o in zip(problem.buffers, offsets, strict=True)
+    ) or bytes_clash(problem, offsets)
     assert (validate(problem, Solution(offsets), limit) is not None) == wrong
 
 
 PAIR = Problem((Buffer("a", 8, 0, 3), Buffer("b", 4, 2, 5, 4)))
 
 
-@pytest.mark.parametrize("offsets, limit, reason", [
-    ((0,), None, Reason.WRONG_COUNT), ((-1, 8), None, Reason.NEGATIVE_OFFSET), ((0, 9), None, Reason.MISALIGNED),
-    ((0, 8), 11, Reason.ABOVE_LIMIT), ((0, 4), None, Reason.OVERLAP)])
+@pytest.mark.parametrize(
+    "offsets, limit, reason",
+    [
+        ((0,), None, Reason.WRONG_COUNT),
+        ((-1, 8), None, Reason.NEGATIVE_OFFSET),
+        ((0, 9), None, Reason.MISALIGNED),
+        ((0, 8), 11, Reason.ABOVE_LIMIT),
+        ((0, 4), None, Reason.OVERLAP),
+    ],
+)
 def test_violations_are_named(offsets, limit, reason):
     violation = validate(PAIR, Solution(offsets), limit)
     assert violation.reason == reason and reason.value in str(violation)

@@ -20,7 +20,15 @@ def problems(draw, most, largest, times, alignments):
     buffers = []
     for i in range(draw(st.integers(1, most))):
         lower = draw(st.integers(0, times - 1))
-        buffers.append(Buffer(i, draw(st.integers(1, largest)), lower, draw(st.integers(lower + 1, times)), draw(st.sampled_from(alignments))))
+        buffers.append(
+            Buffer(
+                i,
+                draw(st.integers(1, largest)),
+                lower,
+                draw(st.integers(lower + 1, times)),
+                draw(st.sampled_from(alignments)),
+            )
+        )
     return Problem(tuple(buffers))
 
 

@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
-
 import tvm
 from tvm import relax
+
 from tvm_ergo.codegen.compile import compile_graph, emit_program
 from tvm_ergo.codegen.graph import from_function
 from tvm_ergo.codegen.plan import make_plan
@@ -36,17 +36,29 @@ class Network:
 
     def weights(self, shape, channels):
         draw = self.rng.integers
-        return (relax.const(draw(-127, 128, shape).astype("int8")), relax.const(draw(-99, 99, channels).astype("int32")),
-                relax.const(draw(2**23, 2**24, channels).astype("int32")), relax.const(np.full(channels, 33, "int8")))
+        return (
+            relax.const(draw(-127, 128, shape).astype("int8")),
+            relax.const(draw(-99, 99, channels).astype("int32")),
+            relax.const(draw(2**23, 2**24, channels).astype("int32")),
+            relax.const(np.full(channels, 33, "int8")),
+        )
 
     def conv(self, out, kernel=1, stride=1):
         pad = (kernel - 1) // 2
         channels = int(self.x.ty.shape[3])
-        self.emit(dialect.Conv2d(strides=(stride, stride), padding=(pad,) * 4), self.x, *self.weights((out, kernel, kernel, channels), out))
+        self.emit(
+            dialect.Conv2d(strides=(stride, stride), padding=(pad,) * 4),
+            self.x,
+            *self.weights((out, kernel, kernel, channels), out),
+        )
 
     def depthwise(self, stride):
         channels = int(self.x.ty.shape[3])
-        self.emit(dialect.DepthwiseConv2d(strides=(stride, stride), padding=(1,) * 4), self.x, *self.weights((3, 3, channels), channels))
+        self.emit(
+            dialect.DepthwiseConv2d(strides=(stride, stride), padding=(1,) * 4),
+            self.x,
+            *self.weights((3, 3, channels), channels),
+        )
 
     def graph(self):
         block = relax.DataflowBlock([*self.bindings, relax.VarBinding(out := relax.Var("logits", self.x.ty), self.x)])
@@ -103,23 +115,37 @@ def test_out_of_memory_names_peak_limit_and_tensors(mobilenet_v2):
     text = str(caught.value)
     plan = make_plan(mobilenet_v2, 16 << 20)
     expansion = 112 * 112 * 96
-    for part in (f"{plan.memory_bytes} bytes", "4000000 bytes", f"conv2d_3 {expansion} bytes", f"depthwise_conv2d_4 {expansion // 4} bytes",
-                 f"{plan.constant_bytes} constant bytes", f"{1470 * KIB} activation bytes", f"--memory {plan.memory_bytes}"):
+    for part in (
+        f"{plan.memory_bytes} bytes",
+        "4000000 bytes",
+        f"conv2d_3 {expansion} bytes",
+        f"depthwise_conv2d_4 {expansion // 4} bytes",
+        f"{plan.constant_bytes} constant bytes",
+        f"{1470 * KIB} activation bytes",
+        f"--memory {plan.memory_bytes}",
+    ):
         assert part in text
     assert "where: step 4 (depthwise_conv2d_4)" in text
 
 
 def test_the_advice_is_about_the_part_that_is_larger(wide_chain):
-    """Activations are the larger part of this chain, whatever the limit; a limit below its constants says so of them as well."""
+    """Activations are the larger part of this chain, whatever the limit; a limit below its constants says so of them as
+    well."""
     graph = wide_chain[1]
     plan = make_plan(graph, 1 << 20)
     constants, activations = plan.constant_bytes, plan.activation_bytes
     assert constants < activations
-    for limit, words in ((constants + activations - 1, ["activations are the larger part"]), (constants, ["activations are the larger part"]),
-                         (constants - 1, ["constants alone exceed", "so do activations"])):
+    for limit, words in (
+        (constants + activations - 1, ["activations are the larger part"]),
+        (constants, ["activations are the larger part"]),
+        (constants - 1, ["constants alone exceed", "so do activations"]),
+    ):
         with pytest.raises(OutOfMemoryError) as caught:
             make_plan(graph, limit)
-        assert all(word in caught.value.remedy for word in words) and "constants are the larger part" not in caught.value.remedy
+        assert (
+            all(word in caught.value.remedy for word in words)
+            and "constants are the larger part" not in caught.value.remedy
+        )
 
 
 def test_the_smallest_sufficient_memory_compiles(mobilenet_v2):
@@ -141,7 +167,9 @@ def test_mobilenet_v2_in_bands_of_rows(mobilenet_v2):
 def test_mobilenet_v2_in_bands_is_the_same_network(mobilenet_v2):
     big = chip("ergo/1").with_memory(16 << 20)
     image = {"image": np.random.default_rng(1).integers(-128, 128, (1, 224, 224, 3)).astype("int8")}
-    whole, banded = (Machine(compile_graph(mobilenet_v2, big, objective=o), big, strict=True).run(image).outputs
-                     for o in (Objective.LATENCY, Objective.MEMORY))
+    whole, banded = (
+        Machine(compile_graph(mobilenet_v2, big, objective=o), big, strict=True).run(image).outputs
+        for o in (Objective.LATENCY, Objective.MEMORY)
+    )
     for name, value in whole.items():
         np.testing.assert_array_equal(banded[name], value)

@@ -21,7 +21,9 @@ from tvm_ergo.target.machine import Machine
 
 CHIP = chip("ergo/1").with_memory(1 << 30)
 
-OPTIONS = st.builds(Options, concat_in_place=st.booleans(), pad_in_place=st.booleans(), in_place=st.booleans(), view_slice=st.booleans())
+OPTIONS = st.builds(
+    Options, concat_in_place=st.booleans(), pad_in_place=st.booleans(), in_place=st.booleans(), view_slice=st.booleans()
+)
 
 
 def all_orders(needs, done=0):
@@ -74,7 +76,13 @@ def test_limits_leave_a_valid_order_a_valid_bound_and_nothing_worse_than_given(m
     for node in found.order:
         assert not model.needs[node] & ~done
         done |= 1 << node
-    assert found.bound_bytes <= least <= found.peak_bytes == model.peak_bytes(found.order) <= model.peak_bytes(range(model.count))
+    assert (
+        found.bound_bytes
+        <= least
+        <= found.peak_bytes
+        == model.peak_bytes(found.order)
+        <= model.peak_bytes(range(model.count))
+    )
 
 
 @settings(max_examples=100, deadline=None)
@@ -137,8 +145,12 @@ def test_another_order_computes_the_same(random, ops):
     while len(order) < len(needs):
         order.append(random.choice([n for n in range(len(needs)) if not done >> n & 1 and not needs[n] & ~done]))
         done |= 1 << order[-1]
-    results = [Machine(emit_program(make_plan(g, 1 << 30, Options(reorder=False)), CHIP), CHIP, strict=True).run(arrays).outputs
-               for g in (graph, reordered(graph, order))]
+    results = [
+        Machine(emit_program(make_plan(g, 1 << 30, Options(reorder=False)), CHIP), CHIP, strict=True)
+        .run(arrays)
+        .outputs
+        for g in (graph, reordered(graph, order))
+    ]
     for name, value in results[0].items():
         np.testing.assert_array_equal(value, results[1][name])
 
@@ -151,13 +163,18 @@ def fork(depth):
     for n in range(count):
         level, branch = divmod(n, depth)
         needs.append(0 if level == 0 else 1 << (n - depth))
-    buffers = [Touch(1 << n | (1 << n + depth if n + depth < count else 0), 100 if n < depth else 1, False, n >= 2 * depth) for n in range(count)]
+    buffers = [
+        Touch(1 << n | (1 << n + depth if n + depth < count else 0), 100 if n < depth else 1, False, n >= 2 * depth)
+        for n in range(count)
+    ]
     for n in range(count):
         touched.append((buffers[n],) if n < depth else (buffers[n - depth], buffers[n]))
     return Model(tuple(needs), tuple(touched), ((),) * count, 0)
 
 
-@pytest.mark.parametrize("depth", [2, 5, 40])  # the last has 4 ** 40 sets: a beam finds the order, only the bound is left below
+@pytest.mark.parametrize(
+    "depth", [2, 5, 40]
+)  # the last has 4 ** 40 sets: a beam finds the order, only the bound is left below
 def test_branches_run_one_after_the_other(depth):
     model = fork(depth)
     assert model.peak_bytes(range(model.count)) == 100 * depth + 1

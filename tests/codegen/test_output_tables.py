@@ -1,4 +1,5 @@
-"""Tables in the output stage: the same values as with TABLE instructions and as on the CPU, whole, in bands, in slots; what stays apart."""
+"""Tables in the output stage: the same values as with TABLE instructions and as on the CPU, whole, in bands, in slots;
+what stays apart."""
 
 from __future__ import annotations
 
@@ -8,8 +9,8 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-
 from tvm import relax
+
 from tvm_ergo.codegen.compile import compile_function, compile_graph, emit_program
 from tvm_ergo.codegen.fuse import fuse
 from tvm_ergo.codegen.graph import from_function
@@ -41,7 +42,11 @@ class Activated(RandomFunction):
             if len(self.values) > before and self.random.random() < 0.8:
                 x = self.values[-1]
                 per_channel = self.random.random() < 0.3
-                self.emit(dialect.Table(out_zp=self.zero_point()), x, self.constant((shape_of(x)[-1], 256) if per_channel else (256,)))
+                self.emit(
+                    dialect.Table(out_zp=self.zero_point()),
+                    x,
+                    self.constant((shape_of(x)[-1], 256) if per_channel else (256,)),
+                )
         return self
 
 
@@ -69,10 +74,15 @@ def test_taken_in_equals_separate(random):
     plan = make_space_plan(graph, {n.id: random.randint(1, 4) for n in graph.nodes if random.random() < 0.9})
     assert check(plan) is None
     assert_same(run(emit_program(plan, CHIP), inputs), separate)
-    assert_same(run(compile_graph(graph, CHIP, objective=Objective.MEMORY, stream=random.random() < 0.5), inputs), separate)
+    assert_same(
+        run(compile_graph(graph, CHIP, objective=Objective.MEMORY, stream=random.random() < 0.5), inputs), separate
+    )
     part = alone(graph, graph.nodes, graph.inputs, graph.outputs)
     part.validate()
-    assert_same(run(compile_graph(part, CHIP), dict(zip((part.tensors[t].name for t in part.inputs), inputs.values()))), separate)
+    assert_same(
+        run(compile_graph(part, CHIP), dict(zip((part.tensors[t].name for t in part.inputs), inputs.values()))),
+        separate,
+    )
 
 
 @settings(max_examples=10, **SLOW)
@@ -80,7 +90,9 @@ def test_taken_in_equals_separate(random):
 def test_taken_in_equals_tvm_on_the_cpu(random):
     function = Activated(random).grow(random.randint(2, 5), KINDS)
     mod, inputs = function.finish(1), function.arrays_for_inputs()
-    assert_same(run(compile_function(mod["main"].with_attr(OUTPUT_TABLES, 1), CHIP), inputs), build_cpu(mod)(*inputs.values()))
+    assert_same(
+        run(compile_function(mod["main"].with_attr(OUTPUT_TABLES, 1), CHIP), inputs), build_cpu(mod)(*inputs.values())
+    )
 
 
 @settings(max_examples=30, **SLOW)
@@ -91,9 +103,17 @@ def test_slots_hold_what_the_table_gives(random):
     function._shape = lambda: (1, random.randint(4, 9), random.randint(2, 5), random.randint(1, 4))
     function.grow(random.randint(2, 5), ("conv2d", "depthwise", "add", "mul"))
     zero_points = {b.var.name: dialect.from_call(b.value).out_zp for b in function.bindings}
-    decisions = {var.name: Decision(random.choice([c.name for c in SLOT_CODECS]), 1, lossless_slot_bytes((1, *shape_of(var)[2:])), zero_points[var.name],
-                                    keep_plain=False)
-                 for var in function.values[1:] if len(shape_of(var)) == 4 and shape_of(var)[0] == 1 and random.random() < 0.8}
+    decisions = {
+        var.name: Decision(
+            random.choice([c.name for c in SLOT_CODECS]),
+            1,
+            lossless_slot_bytes((1, *shape_of(var)[2:])),
+            zero_points[var.name],
+            keep_plain=False,
+        )
+        for var in function.values[1:]
+        if len(shape_of(var)) == 4 and shape_of(var)[0] == 1 and random.random() < 0.8
+    }
     mod, inputs = function.finish(1), function.arrays_for_inputs()
     changed = InsertCompression(decisions)(mod)
     separate = run(compile_function(mod["main"], CHIP), inputs)
@@ -107,8 +127,13 @@ def layer(random, out=4, **fields):
     function = RandomFunction(random)
     function.values = function.params = [relax.Var("x", relax.TensorType((1, 5, 5, 3), "int8"))]
     vectors = [function.constant((out,), "int32", 2**23, 2**24 - 1), function.constant((out,), "int8", 28, 31)]
-    conv = function.emit(dialect.Conv2d(name="conv", out_zp=3, **fields), function.values[0], function.constant((out, 1, 1, 3)),
-                         function.constant((out,), "int32", -500, 500), *vectors)
+    conv = function.emit(
+        dialect.Conv2d(name="conv", out_zp=3, **fields),
+        function.values[0],
+        function.constant((out, 1, 1, 3)),
+        function.constant((out,), "int32", -500, 500),
+        *vectors,
+    )
     return function, conv
 
 
@@ -117,7 +142,11 @@ def test_the_table_names_the_tensor_and_its_quantization():
     table = function.emit(dialect.Table(name="silu", out_scale=0.5, out_zp=-7), conv, function.constant((256,)))
     graph = with_output_tables(from_function(function.finish(1)["main"]))
     (node,) = graph.nodes
-    assert (node.out_scale, node.out_zp, graph.tensors[node.outputs[0]].name) == (0.5, -7, table.name) and "then %" in str(graph)
+    assert (node.out_scale, node.out_zp, graph.tensors[node.outputs[0]].name) == (
+        0.5,
+        -7,
+        table.name,
+    ) and "then %" in str(graph)
     (told,) = compile_graph(graph, CHIP).meta["tensors"]
     assert (told["name"], told["layer"], told["out_scale"], told["out_zp"]) == (table.name, "silu", 0.5, -7)
 
@@ -181,6 +210,14 @@ def test_tables_cost_fewer_cycles_and_no_more_memory():
 def test_hosts_are_what_has_an_output_table():
     from tvm_ergo.target.isa import OPCODES
 
-    names = {"Conv2d": "CONV", "DepthwiseConv2d": "DEPTHWISE", "Conv2dTranspose": "CONV_TRANSPOSE", "MatMul": "MATMUL", "Add": "ADD", "Mul": "MUL",
-             "AvgPool2d": "POOL", "MaxPool2d": "POOL"}
+    names = {
+        "Conv2d": "CONV",
+        "DepthwiseConv2d": "DEPTHWISE",
+        "Conv2dTranspose": "CONV_TRANSPOSE",
+        "MatMul": "MATMUL",
+        "Add": "ADD",
+        "Mul": "MUL",
+        "AvgPool2d": "POOL",
+        "MaxPool2d": "POOL",
+    }
     assert {names[op.__name__] for op in HOSTS} == {cls.MNEMONIC for cls in OPCODES.values() if cls.OUTPUT_TABLE}

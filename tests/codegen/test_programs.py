@@ -49,7 +49,12 @@ def test_machine_equals_tvm_on_the_cpu(random):
     assert_same(run(compile_function(mod["main"], CHIP, memory_bytes=MEMORY), inputs), build_cpu(mod)(*inputs.values()))
 
 
-@pytest.mark.parametrize("kind", sorted(set(RandomFunction.COMPUTE + RandomFunction.ELEMENTWISE + RandomFunction.MOVEMENT + RandomFunction.COMPRESSION)))
+@pytest.mark.parametrize(
+    "kind",
+    sorted(
+        set(RandomFunction.COMPUTE + RandomFunction.ELEMENTWISE + RandomFunction.MOVEMENT + RandomFunction.COMPRESSION)
+    ),
+)
 @settings(max_examples=4, **SLOW)
 @given(random=RANDOMS)
 def test_each_op_equals_tvm_on_the_cpu(kind, random):
@@ -74,8 +79,10 @@ def test_every_combination_of_switches_computes_the_same(random):
 def test_all_switches_on_equals_all_off(random):
     function = random_function(random, 20)
     graph, inputs = from_function(function.finish(random.randint(1, 4))["main"]), function.arrays_for_inputs()
-    assert_same(run(compile_graph(graph, CHIP, memory_bytes=MEMORY), inputs),
-                run(compile_graph(graph, CHIP, memory_bytes=MEMORY, options=OFF), inputs))
+    assert_same(
+        run(compile_graph(graph, CHIP, memory_bytes=MEMORY), inputs),
+        run(compile_graph(graph, CHIP, memory_bytes=MEMORY, options=OFF), inputs),
+    )
 
 
 def tiles(random, graph, node):
@@ -88,7 +95,11 @@ def tiles(random, graph, node):
         if isinstance(node.op, dialect.Conv2dTranspose) and axis in (1, 2):
             # a tile behind the last row's reach crops more than there is, which the machine's kernel does not do yet
             whole = node.op.output_padding[axis - 1] > 0
-        inner = [] if whole or extent == 1 else sorted(set(random.randint(1, extent - 1) for _ in range(random.randint(0, 2))))
+        inner = (
+            []
+            if whole or extent == 1
+            else sorted(set(random.randint(1, extent - 1) for _ in range(random.randint(0, 2))))
+        )
         edges = [0, *inner, extent]
         cuts.append(list(itertools.pairwise(edges)))
     boxes = list(itertools.product(*cuts))
@@ -103,8 +114,10 @@ def test_tiles_of_every_node_compute_the_whole(random):
     graph, inputs = from_function(function.finish(random.randint(1, 2))["main"]), function.arrays_for_inputs()
     steps = [Step(node, box) for node in graph.nodes for box in tiles(random, graph, node)]
     options = random.choice([Options(), OFF])
-    assert_same(run(emit_program(make_plan(graph, MEMORY, options, steps), CHIP), inputs),
-                run(compile_graph(graph, CHIP, memory_bytes=MEMORY, options=OFF), inputs))
+    assert_same(
+        run(emit_program(make_plan(graph, MEMORY, options, steps), CHIP), inputs),
+        run(compile_graph(graph, CHIP, memory_bytes=MEMORY, options=OFF), inputs),
+    )
 
 
 @settings(max_examples=20, **SLOW)

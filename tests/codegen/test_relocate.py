@@ -26,14 +26,19 @@ def random_programs(seed: int, count: int) -> dict:
 def test_moved_programs_compute_the_same(seed):
     programs = random_programs(seed, 3)
     moved = share_memory(programs, chip("ergo").memory_bytes)
-    constants = sorted((b.addr, b.addr + b.size_bytes) for p in moved.values() for b in {(c.addr, c.size_bytes): c for c in p.buffers
-                                                                                      if c.kind == BufferKind.CONSTANT}.values())
+    constants = sorted(
+        (b.addr, b.addr + b.size_bytes)
+        for p in moved.values()
+        for b in {(c.addr, c.size_bytes): c for c in p.buffers if c.kind == BufferKind.CONSTANT}.values()
+    )
     assert all(end <= begin for (_, end), (begin, _) in zip(constants, constants[1:]))
     top = constants[-1][1] if constants else 0
     for name, program in moved.items():
         assert all(b.addr >= top for b in program.buffers if b.kind != BufferKind.CONSTANT)
         rng = np.random.default_rng(seed)
-        inputs = {p.name: rng.integers(-128, 128, p.operand.shape).astype(p.operand.dtype.numpy) for p in program.inputs}
+        inputs = {
+            p.name: rng.integers(-128, 128, p.operand.shape).astype(p.operand.dtype.numpy) for p in program.inputs
+        }
         expected, got = Machine(programs[name], strict=True).run(inputs), Machine(program, strict=True).run(inputs)
         assert expected.outputs.keys() == got.outputs.keys()
         for port in expected.outputs:

@@ -1,4 +1,5 @@
-"""What searches keep for each other: equal questions are answered once, unequal ones are told apart, and figures kept change no plan."""
+"""What searches keep for each other: equal questions are answered once, unequal ones are told apart, and figures kept
+change no plan."""
 
 from dataclasses import replace
 
@@ -49,10 +50,15 @@ def test_a_second_search_is_the_first_ones_answer_whatever_the_memory():
 
 
 def test_figures_kept_from_another_graph_change_no_plan():
-    """A graph with a codec, searched for alone and behind the plain one, whose layers are the same but for those that read and write slots."""
+    """A graph with a codec, searched for alone and behind the plain one, whose layers are the same but for those that
+    read and write slots."""
     func = Waits().finish()["main"]
     graph = from_function(func)
-    coded = fuse(from_function(insert(func, {graph.tensors[graph.nodes[0].outputs[0]].name: Decision("BITMASK", 1, 50, -128, False, True)})))
+    coded = fuse(
+        from_function(
+            insert(func, {graph.tensors[graph.nodes[0].outputs[0]].name: Decision("BITMASK", 1, 50, -128, False, True)})
+        )
+    )
     forget()
     alone = choose(coded, CHIP, MEGABYTE, Options(), Objective.MEMORY)
     forget()

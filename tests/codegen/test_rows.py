@@ -1,4 +1,5 @@
-"""Ops on 16-bit elements and on rows: the strict machine equals TVM on the CPU, as whole nodes and in tiles, between movements that are views."""
+"""Ops on 16-bit elements and on rows: the strict machine equals TVM on the CPU, as whole nodes and in tiles, between
+movements that are views."""
 
 import itertools
 
@@ -6,8 +7,8 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-
 from tvm import relax
+
 from tvm_ergo.codegen.compile import compile_graph, emit_program
 from tvm_ergo.codegen.graph import from_function
 from tvm_ergo.codegen.options import Options
@@ -19,7 +20,17 @@ from tvm_ergo.target.chip import chip
 from tvm_ergo.target.machine import Machine
 
 CHIP, MEMORY = chip("ergo/1"), 1 << 20
-NAMES = ("add_wide", "conv2d_wide", "exp_rows", "gather_rows", "matmul_wide", "norm", "rescale", "rotate", "weighted_mean")
+NAMES = (
+    "add_wide",
+    "conv2d_wide",
+    "exp_rows",
+    "gather_rows",
+    "matmul_wide",
+    "norm",
+    "rescale",
+    "rotate",
+    "weighted_mean",
+)
 WHOLE_ROWS = (dialect.Norm, dialect.ExpRows, dialect.Rotate)
 SLOW = {"deadline": None, "suppress_health_check": list(HealthCheck)}
 
@@ -46,17 +57,23 @@ def test_machine_equals_tvm(name, data):
     mod = testing.module_of(cases)
     graph = from_function(mod["main"])
     rng = np.random.default_rng(data.draw(st.integers(0, 2**32 - 1)))
-    inputs = {p.name: a for p, a in zip(mod["main"].params, (a for case in cases for a in case.activations(rng)), strict=True)}
+    inputs = {
+        p.name: a for p, a in zip(mod["main"].params, (a for case in cases for a in case.activations(rng)), strict=True)
+    }
     expected = cpu.build_cpu(mod)(*inputs.values())
     tiled = [Step(node, box) for node in graph.nodes for box in cut(data.draw, graph, node)]
-    for program in (compile_graph(graph, CHIP, memory_bytes=MEMORY), emit_program(make_plan(graph, MEMORY, Options(), tiled), CHIP)):
+    for program in (
+        compile_graph(graph, CHIP, memory_bytes=MEMORY),
+        emit_program(make_plan(graph, MEMORY, Options(), tiled), CHIP),
+    ):
         ports = {n: a.reshape(a.shape or (1,)) for n, a in inputs.items()}
         for actual, wanted in zip(run(program, ports), expected, strict=True):
             np.testing.assert_array_equal(actual.reshape(wanted.shape), wanted)
 
 
 def attention_module(causal: bool, masked: bool, groups: int, heads: int, rows: int, depth: int):
-    """int8 q [1, rows, groups * heads, depth], k and v [1, rows, groups, depth]: scores, exponentials, means; heads of a group share keys."""
+    """int8 q [1, rows, groups * heads, depth], k and v [1, rows, groups, depth]: scores, exponentials, means; heads of
+    a group share keys."""
     builder = relax.BlockBuilder()
     q = relax.Var("q", relax.TensorType((1, rows, groups * heads, depth), "int8"))
     k, v = (relax.Var(n, relax.TensorType((1, rows, groups, depth), "int8")) for n in "kv")
@@ -64,15 +81,28 @@ def attention_module(causal: bool, masked: bool, groups: int, heads: int, rows: 
     params = [q, k, v, *([mask] if masked else [])]
     with builder.function("main", params):
         with builder.dataflow():
+
             def emit(op, *args):
                 return builder.emit(op.call(*args))
 
-            queries = emit(dialect.Transpose(perm=(0, 2, 3, 1, 4)), emit(dialect.Reshape(shape=(1, rows, groups, heads, depth)), q))
-            keys, values = (emit(dialect.Transpose(perm=(0, 2, 3, 1, 4)), emit(dialect.Reshape(shape=(1, rows, groups, 1, depth)), t)) for t in (k, v))
+            queries = emit(
+                dialect.Transpose(perm=(0, 2, 3, 1, 4)), emit(dialect.Reshape(shape=(1, rows, groups, heads, depth)), q)
+            )
+            keys, values = (
+                emit(
+                    dialect.Transpose(perm=(0, 2, 3, 1, 4)), emit(dialect.Reshape(shape=(1, rows, groups, 1, depth)), t)
+                )
+                for t in (k, v)
+            )
             scores = emit(dialect.MatMulWide(transpose_b=True, a_zp=0, b_zp=0, mult=2**23, shift=24), queries, keys)
-            weights = emit(dialect.ExpRows(causal=causal), scores, relax.const(EXPONENTIALS), *([mask] if masked else []))
+            weights = emit(
+                dialect.ExpRows(causal=causal), scores, relax.const(EXPONENTIALS), *([mask] if masked else [])
+            )
             means = emit(dialect.WeightedMean(wide=False, b_zp=0, mult=2**23, shift=31), weights, values)
-            out = emit(dialect.Reshape(shape=(1, rows, groups * heads * depth)), emit(dialect.Transpose(perm=(0, 3, 1, 2, 4)), means))
+            out = emit(
+                dialect.Reshape(shape=(1, rows, groups * heads * depth)),
+                emit(dialect.Transpose(perm=(0, 3, 1, 2, 4)), means),
+            )
             out = builder.emit_output(out)
         builder.emit_func_output(out)
     return builder.get()
@@ -80,11 +110,14 @@ def attention_module(causal: bool, masked: bool, groups: int, heads: int, rows: 
 
 @pytest.mark.parametrize("causal, masked", itertools.product((False, True), (False, True)))
 def test_grouped_attention_needs_no_copies_of_keys(causal, masked):
-    """Against NumPy's float attention; rows whose keys are all masked are 0; heads, groups and the way back are views."""
+    """Against NumPy's float attention; rows whose keys are all masked are 0; heads, groups and the way back are
+    views."""
     groups, heads, rows, depth = 2, 3, 9, 4
     mod = attention_module(causal, masked, groups, heads, rows, depth)
     rng = np.random.default_rng(5)
-    inputs = {p.name: rng.integers(-40, 41, [int(d) for d in p.ty.shape.values]).astype(np.int8) for p in mod["main"].params}
+    inputs = {
+        p.name: rng.integers(-40, 41, [int(d) for d in p.ty.shape.values]).astype(np.int8) for p in mod["main"].params
+    }
     kept = np.ones(rows, bool)
     if masked:
         inputs["mask"][...] = kept = np.arange(rows) % 4 != 0
@@ -92,7 +125,9 @@ def test_grouped_attention_needs_no_copies_of_keys(causal, masked):
     program = compile_graph(from_function(mod["main"]), CHIP, memory_bytes=MEMORY)
     (result,) = run(program, inputs)
     np.testing.assert_array_equal(result, cpu.build_cpu(mod)(*inputs.values())[0])
-    assert not any(i.MNEMONIC == "COPY" for i in program.instructions), "heads are views, and joined where they are written"
+    assert not any(i.MNEMONIC == "COPY" for i in program.instructions), (
+        "heads are views, and joined where they are written"
+    )
     q, k, v = (inputs[n][0].astype(float) for n in "qkv")
     scores = np.einsum("mhd,nhd->hmn", q, np.repeat(k, heads, axis=1)) / 2 / 256
     valid = np.broadcast_to(kept, scores.shape) & (np.tril(np.ones((rows, rows), bool)) if causal else True)

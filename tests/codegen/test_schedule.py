@@ -16,7 +16,11 @@ def operands(draw):
     """A small strided operand inside a few bytes of memory."""
     rank = draw(st.integers(1, 2))
     shape = [draw(st.integers(1, 3)) for _ in range(rank)]
-    strides = draw(st.sampled_from([(1,), (2,), (3,)])) if rank == 1 else draw(st.sampled_from([(3, 1), (6, 1), (1, 4), (6, 2)]))
+    strides = (
+        draw(st.sampled_from([(1,), (2,), (3,)]))
+        if rank == 1
+        else draw(st.sampled_from([(3, 1), (6, 1), (1, 4), (6, 2)]))
+    )
     return Operand(draw(st.integers(0, SIZE - 1)), DType.I8, shape, strides)
 
 
@@ -29,8 +33,11 @@ def instructions(draw):
     if kind is Fill:
         return Fill(out=draw(operands()), value=0)
     fields = {name: draw(operands()) for name in ("a", "b", "out")}
-    return Add(**fields, **numbers, a_mult=1, b_mult=1, shift=0) if kind is Add else MatMul(
-        **fields, **numbers, transpose_b=False, mult=1, shift=0)
+    return (
+        Add(**fields, **numbers, a_mult=1, b_mult=1, shift=0)
+        if kind is Add
+        else MatMul(**fields, **numbers, transpose_b=False, mult=1, shift=0)
+    )
 
 
 def bytes_of(operands):
@@ -46,7 +53,9 @@ def conflicts(program, constant_bytes=0):
     touched = [(bytes_of(i.reads()), bytes_of(i.writes())) for i in program]
     for j, i in ((j, i) for j in range(len(program)) for i in range(j)):
         (ri, wi), (rj, wj) = touched[i], touched[j]
-        if program[i].engine != program[j].engine and any(b >= constant_bytes for b in (wi & wj) | (wi & rj) | (ri & wj)):
+        if program[i].engine != program[j].engine and any(
+            b >= constant_bytes for b in (wi & wj) | (wi & rj) | (ri & wj)
+        ):
             yield i, j
 
 
@@ -56,7 +65,7 @@ def ordered_pairs(program):
     before = []
     for j, ins in enumerate(program):
         own = by_engine[ins.engine]
-        direct = own[:own.index(j)] + [i for e, n in ins.waits.items() for i in by_engine[e][:n]]
+        direct = own[: own.index(j)] + [i for e, n in ins.waits.items() for i in by_engine[e][:n]]
         before.append(set(direct).union(*(before[i] for i in direct)))
     return {(i, j) for j, earlier in enumerate(before) for i in earlier}
 
@@ -71,8 +80,10 @@ def test_waits_order_every_conflict_and_none_can_be_weaker(program):
         for engine, count in instruction.waits.items():
             weaker = dict(instruction.waits)
             weaker[engine] = count - 1
-            changed = type(instruction)(**{name: getattr(instruction, name) for name in instruction.FIELDS}, waits=weaker)
-            assert not needed <= ordered_pairs([*scheduled[:at], changed, *scheduled[at + 1:]])
+            changed = type(instruction)(
+                **{name: getattr(instruction, name) for name in instruction.FIELDS}, waits=weaker
+            )
+            assert not needed <= ordered_pairs([*scheduled[:at], changed, *scheduled[at + 1 :]])
 
 
 @settings(max_examples=100, deadline=None)
@@ -86,7 +97,18 @@ def test_a_wait_never_names_a_later_instruction(program):
 
 def test_constants_and_halt_need_no_wait():
     read = Operand(0, DType.I8, (4,), (1,))
-    product = MatMul(a=read, b=read, out=Operand(16, DType.I8, (4,), (1,)), transpose_b=False, a_zp=0, b_zp=0, mult=1, shift=0,
-                     out_zp=0, lo=0, hi=1)
+    product = MatMul(
+        a=read,
+        b=read,
+        out=Operand(16, DType.I8, (4,), (1,)),
+        transpose_b=False,
+        a_zp=0,
+        b_zp=0,
+        mult=1,
+        shift=0,
+        out_zp=0,
+        lo=0,
+        hi=1,
+    )
     program = [Fill(out=Operand(8, DType.I8, (4,), (1,)), value=1), product, Halt()]
     assert [i.waits for i in schedule(program, constant_bytes=8)] == [{}, {}, {}]

@@ -18,11 +18,11 @@ from tvm_ergo.codegen.plan import make_plan
 from tvm_ergo.codegen.planned import described, remade
 from tvm_ergo.codegen.space import Objective, SpacePlan, choose
 from tvm_ergo.codegen.space.check import check
-from tvm_ergo.codegen.space.plan import tighter
 from tvm_ergo.codegen.space.paths import Paths
+from tvm_ergo.codegen.space.plan import tighter
 from tvm_ergo.codegen.space.prepare import prepared
-from tvm_ergo.codegen.space.segments import linear_cuts
 from tvm_ergo.codegen.space.remembered import forget
+from tvm_ergo.codegen.space.segments import linear_cuts
 from tvm_ergo.codegen.stream import streamed
 from tvm_ergo.codegen.testing import RandomFunction
 from tvm_ergo.relay_passes import dialect
@@ -30,12 +30,13 @@ from tvm_ergo.relay_passes.cpu import build_cpu
 from tvm_ergo.target.errors import OutOfMemoryError
 from tvm_ergo.target.machine import Trace
 
-from .tall import CHIP, SLOW, RANDOMS, TallFunction, tall, run, assert_same, wide_chain  # noqa: F401
+from .tall import CHIP, RANDOMS, SLOW, TallFunction, assert_same, run, tall, wide_chain  # noqa: F401
 
 SHARED = Path(os.environ.get("ERGO_SHARED", "../shared"))
 DS_CNN = SHARED / "models/tinyml/kws_dscnn_qdq_int8.onnx"
 SUMS = 1.02
-"""Plans of many steps are chosen by the sum of their parts' figures, which the whole Program's differ from: engines overlap across cuts."""
+"""Plans of many steps are chosen by the sum of their parts' figures, which the whole Program's differ from: engines
+overlap across cuts."""
 
 
 def test_wide_tensors_never_exist_as_a_whole(wide_chain):
@@ -53,7 +54,10 @@ def test_wide_tensors_never_exist_as_a_whole(wide_chain):
 
 def test_every_limit_between_least_and_whole_is_met(wide_chain):
     _, graph, inputs = wide_chain
-    whole, least = make_plan(graph, 1 << 20).memory_bytes, choose(graph, CHIP, 1 << 20, Options(), Objective.MEMORY).memory_bytes
+    whole, least = (
+        make_plan(graph, 1 << 20).memory_bytes,
+        choose(graph, CHIP, 1 << 20, Options(), Objective.MEMORY).memory_bytes,
+    )
     expected = run(compile_graph(graph, CHIP), inputs)
     cycles = []
     for limit in np.linspace(least, whole, 6).astype(int).tolist():
@@ -68,7 +72,11 @@ def test_every_limit_between_least_and_whole_is_met(wide_chain):
 @given(RANDOMS)
 def test_random_graphs_meet_random_limits_exactly(random):
     """Least memory, then limits from it up to whole layers, for time and for energy, inputs resident or streamed."""
-    function = tall(random, random.randint(4, 10)) if random.random() < 0.8 else RandomFunction(random, random.randint(1, 2)).grow(10)
+    function = (
+        tall(random, random.randint(4, 10))
+        if random.random() < 0.8
+        else RandomFunction(random, random.randint(1, 2)).grow(10)
+    )
     resident, inputs = from_function(function.finish(random.randint(1, 2))["main"]), function.arrays_for_inputs()
     graph = streamed(resident) if random.random() < 0.5 else resident
     expected = run(emit_program(make_plan(resident, 1 << 20), CHIP), inputs)
@@ -121,8 +129,14 @@ def test_what_cannot_fit_names_the_best_peak(wide_chain):
     with pytest.raises(OutOfMemoryError) as caught:
         compile_graph(graph, CHIP, memory_bytes=least.constant_bytes + 1000)
     text = str(caught.value)
-    reached = int(re.search(r"a peak of (\d+) bytes", text)[1])  # without the limit of multiply-accumulates that `least` has
-    assert least.constant_bytes + 1000 < reached <= least.memory_bytes and "rows and tiles" in text and "goes below 1024: the inputs" in text
+    reached = int(
+        re.search(r"a peak of (\d+) bytes", text)[1]
+    )  # without the limit of multiply-accumulates that `least` has
+    assert (
+        least.constant_bytes + 1000 < reached <= least.memory_bytes
+        and "rows and tiles" in text
+        and "goes below 1024: the inputs" in text
+    )
     with pytest.raises(OutOfMemoryError, match="constants alone exceed"):
         compile_graph(graph, CHIP, memory_bytes=least.constant_bytes - 1)
 
@@ -133,10 +147,12 @@ def test_paths_end_at_the_last_node_and_cuts_are_crossed_by_one_tensor(random):
     graph = from_function(tall(random, 8).finish()["main"])
     paths = Paths(graph, CHIP)
     path = paths.smallest()
-    assert path.parts[-1][0].last_node == graph.nodes[-1].id and [s.first for s, _ in path.parts[1:]] == [s.last + 1 for s, _ in path.parts[:-1]]
+    assert path.parts[-1][0].last_node == graph.nodes[-1].id and [s.first for s, _ in path.parts[1:]] == [
+        s.last + 1 for s, _ in path.parts[:-1]
+    ]
     assert check(paths.plan(path)) is None
     for cut in linear_cuts(graph)[:-1]:
-        before, behind = graph.nodes[:cut + 1], graph.nodes[cut + 1:]
+        before, behind = graph.nodes[: cut + 1], graph.nodes[cut + 1 :]
         made, later = ({t for node in nodes for t in node.outputs} for nodes in (before, behind))
         read = {t for node in behind for t in node.inputs if graph.tensors[t].data is None}
         crossing = (read - later) | (made & set(graph.outputs))
@@ -146,8 +162,16 @@ def test_paths_end_at_the_last_node_and_cuts_are_crossed_by_one_tensor(random):
 def test_the_largest_of_the_segments_peaks_is_the_plans(wide_chain):
     paths = Paths(wide_chain[1], CHIP)
     path = paths.smallest()
-    plan = tighter(paths.plan(path))  # segments share the tensors at their cuts, so that together they may need a little more
-    assert plan.live_bytes <= path.peak_bytes == max(way.peak_bytes for _, way in path.parts) <= plan.activation_bytes <= 1.05 * path.peak_bytes
+    plan = tighter(
+        paths.plan(path)
+    )  # segments share the tensors at their cuts, so that together they may need a little more
+    assert (
+        plan.live_bytes
+        <= path.peak_bytes
+        == max(way.peak_bytes for _, way in path.parts)
+        <= plan.activation_bytes
+        <= 1.05 * path.peak_bytes
+    )
     assert all(way.tight for _, way in path.parts if way.peak_bytes == path.peak_bytes)
 
 
@@ -168,11 +192,14 @@ def test_a_described_plan_is_made_again_of_the_graph_as_it_was_before_the_search
     graph = from_function(function.finish()["main"])
     plan = tighter(Paths(prepared(graph), CHIP).plan(Paths(prepared(graph), CHIP).smallest()))
     again = remade(graph, described(plan))
-    assert len(plan.graph.nodes) > len(graph.nodes) and again.memory_bytes == plan.memory_bytes and str(again) == str(plan)
+    assert (
+        len(plan.graph.nodes) > len(graph.nodes) and again.memory_bytes == plan.memory_bytes and str(again) == str(plan)
+    )
 
 
 def test_a_refusal_names_whole_layers_where_rows_and_tiles_need_more():
-    """Averages over a large input run early or late: whole layers take another order, the search in space keeps the given one."""
+    """Averages over a large input run early or late: whole layers take another order, the search in space keeps the
+    given one."""
     function = TallFunction(Random(1))
     x = function.pick(4)
     for _ in range(2):

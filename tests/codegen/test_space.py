@@ -1,4 +1,5 @@
-"""Order in space: random graphs in random bands equal the untiled Program and TVM; a judge of labels finds planted faults."""
+"""Order in space: random graphs in random bands equal the untiled Program and TVM; a judge of labels finds planted
+faults."""
 
 import dataclasses
 import itertools
@@ -18,8 +19,8 @@ from tvm_ergo.codegen.space.check import check
 from tvm_ergo.codegen.space.order import ROWS, Needs, band_steps, tileable
 from tvm_ergo.codegen.space.place import NEVER, Profiles, place, separations
 from tvm_ergo.codegen.space.plan import macs_of
-from tvm_ergo.codegen.space.rolling import Shift, runs_of
 from tvm_ergo.codegen.space.prepare import prepared
+from tvm_ergo.codegen.space.rolling import Shift, runs_of
 from tvm_ergo.codegen.space.stages import Stage
 from tvm_ergo.codegen.stream import streamed
 from tvm_ergo.codegen.testing import RandomFunction
@@ -28,8 +29,7 @@ from tvm_ergo.relay_passes.cpu import build_cpu
 from tvm_ergo.target.machine import Machine
 from tvm_ergo.target.program import Program
 
-from .tall import CHIP, SLOW, RANDOMS, TallFunction, tall, random_bands, random_plan, run, assert_same, wide_chain  # noqa: F401
-
+from .tall import CHIP, RANDOMS, SLOW, TallFunction, assert_same, random_bands, random_plan, run, tall, wide_chain  # noqa: F401
 
 
 @settings(max_examples=60, **SLOW)
@@ -70,8 +70,13 @@ def test_every_switch_off(random):
 def test_tensors_in_meta_are_what_the_untiled_program_has(random):
     function = tall(random)
     graph, inputs = from_function(function.finish()["main"]), function.arrays_for_inputs()
-    seen = [_intermediates(program, inputs) for program in
-            (emit_program(make_plan(graph, 1 << 20, Options(in_place=False)), CHIP), emit_program(random_plan(random, graph), CHIP))]
+    seen = [
+        _intermediates(program, inputs)
+        for program in (
+            emit_program(make_plan(graph, 1 << 20, Options(in_place=False)), CHIP),
+            emit_program(random_plan(random, graph), CHIP),
+        )
+    ]
     for name, value in seen[1].items():
         np.testing.assert_array_equal(value, seen[0][name], err_msg=name)
 
@@ -84,7 +89,9 @@ def _intermediates(program, inputs) -> dict[str, np.ndarray]:
     def watch(index, instruction, memory):
         for t in program.meta["tensors"]:
             if t["instructions"] == index + 1:
-                found[t["name"]] = memory.view(Operand(t["addr"], DType.of(t["dtype"]), tuple(t["shape"]), tuple(t["strides"]))).copy()
+                found[t["name"]] = memory.view(
+                    Operand(t["addr"], DType.of(t["dtype"]), tuple(t["shape"]), tuple(t["strides"]))
+                ).copy()
 
     Machine(program, CHIP).run(inputs, watch=watch)
     return found
@@ -123,7 +130,9 @@ def test_the_judge_finds_planted_faults(wide_chain):
 
 
 def test_the_plan_prints(wide_chain):
-    plan = make_space_plan(wide_chain[1], dict.fromkeys(range(len(wide_chain[1].nodes)), 1), stages={2: Stage((0, 1), columns=4)})
+    plan = make_space_plan(
+        wide_chain[1], dict.fromkeys(range(len(wide_chain[1].nodes)), 1), stages={2: Stage((0, 1), columns=4)}
+    )
     text = str(plan)
     assert "plan in space" in text and " shift " in text and text.count("\n") >= len(plan.steps)
     assert macs_of(plan) > wide_chain[1].macs()
@@ -149,8 +158,10 @@ def test_placement_against_brute_force(count, times, random):
     low = np.array([[random.randint(0, 4) for _ in range(times)] for _ in range(count)])
     high = low + np.array([[random.choice([0, 0, 1, 3, 5]) for _ in range(times)] for _ in range(count)])
     offsets = place(Profiles.of(low, high))
-    bytes_at = [[(i, set(range(x + a, x + b))) for i, (x, a, b) in enumerate(zip(offsets, low[:, t], high[:, t], strict=True))]
-                for t in range(times)]
+    bytes_at = [
+        [(i, set(range(x + a, x + b))) for i, (x, a, b) in enumerate(zip(offsets, low[:, t], high[:, t], strict=True))]
+        for t in range(times)
+    ]
     for alive in bytes_at:
         for (_, p), (_, q) in itertools.combinations(alive, 2):
             assert not p & q
@@ -178,10 +189,14 @@ def test_streams_running_sums_and_nodes_computed_again_change_no_value(random):
 @settings(max_examples=15, **SLOW)
 @given(RANDOMS)
 def test_windows_that_lie_in_the_padding_run_in_rows(random):
-    """1x1 and 3x3 kernels with more padding than kernel: with its padding apart the layer can be cut, and nothing changes."""
+    """1x1 and 3x3 kernels with more padding than kernel: with its padding apart the layer can be cut, and nothing
+    changes."""
     function = TallFunction(random)
     function.overpadded()
-    resident, inputs = from_function(function.grow(2, ("conv2d", "table", "add")).finish()["main"]), function.arrays_for_inputs()
+    resident, inputs = (
+        from_function(function.grow(2, ("conv2d", "table", "add")).finish()["main"]),
+        function.arrays_for_inputs(),
+    )
     graph = prepared(resident)
     assert all(tileable(graph, node) for node in graph.nodes if isinstance(node.op, dialect.Conv2d))
     expected = run(emit_program(make_plan(resident, 1 << 20), CHIP), inputs)

@@ -13,8 +13,10 @@ SETTINGS = settings(max_examples=400, deadline=None)
 
 def addresses(view):
     """Byte address of every element in row-major order."""
-    return [view.offset + sum(i * s for i, s in zip(index, view.strides, strict=True))
-            for index in itertools.product(*map(range, view.shape))]
+    return [
+        view.offset + sum(i * s for i, s in zip(index, view.strides, strict=True))
+        for index in itertools.product(*map(range, view.shape))
+    ]
 
 
 @st.composite
@@ -51,13 +53,13 @@ def test_reshape_keeps_the_elements_or_refuses_rightly(data):
     merged = list(view.shape)
     if len(merged) > 1:
         at = data.draw(st.integers(0, len(merged) - 2))
-        merged[at:at + 2] = [merged[at] * merged[at + 1]]
+        merged[at : at + 2] = [merged[at] * merged[at + 1]]
     shape = data.draw(st.sampled_from([tuple(merged), (1, *view.shape), (*view.shape[::-1],), (len(addresses(view)),)]))
     reshaped, wanted = view.reshape(shape), addresses(view)
     strides = []
     for axis in range(len(shape)):
         step = 1
-        for extent in shape[axis + 1:]:
+        for extent in shape[axis + 1 :]:
             step *= extent
         strides.append(wanted[step] - wanted[0] if shape[axis] > 1 else 0)
     possible = addresses(View(-1, view.offset, shape, tuple(strides), view.itemsize)) == wanted

@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
-
 import tvm
 from tvm import relax
+
 from tvm_ergo.codegen.compile import compile_graph, emit_program
 from tvm_ergo.codegen.graph import from_function
 from tvm_ergo.codegen.options import Options
@@ -15,7 +15,11 @@ from tvm_ergo.target.isa import Copy, Fill, Table
 from tvm_ergo.target.machine import Machine
 
 CHIP = chip("ergo/1")
-OFF = Options(**dict.fromkeys(("view_reshape", "view_slice", "view_transpose", "concat_in_place", "pad_in_place", "in_place"), False))
+OFF = Options(
+    **dict.fromkeys(
+        ("view_reshape", "view_slice", "view_transpose", "concat_in_place", "pad_in_place", "in_place"), False
+    )
+)
 NEGATE = relax.const(np.clip(-np.arange(-128, 128), -128, 127).astype("int8"))
 SHAPE = (1, 4, 4, 6)
 
@@ -38,17 +42,22 @@ class Case:
     def slice(self, x, begin, end, axis=3):
         shape = [int(d) for d in x.ty.shape]
         bounds = [(begin, end) if a == axis else (0, d) for a, d in enumerate(shape)]
-        return self(dialect.Slice(begin=[b for b, _ in bounds], end=[e for _, e in bounds], strides=[1] * len(shape)), x)
+        return self(
+            dialect.Slice(begin=[b for b, _ in bounds], end=[e for _, e in bounds], strides=[1] * len(shape)), x
+        )
 
     def graph(self, *outputs):
         value = relax.Tuple(outputs)
         result = relax.Var("result", relax.TupleType([o.ty for o in outputs]))
         block = relax.DataflowBlock([*self.bindings, relax.VarBinding(result, value)])
-        return from_function(tvm.IRModule({"main": relax.Function([self.x], relax.SeqExpr([block], result), result.ty)})["main"])
+        return from_function(
+            tvm.IRModule({"main": relax.Function([self.x], relax.SeqExpr([block], result), result.ty)})["main"]
+        )
 
 
 def copies(graph, expected, options=Options()):
-    """Asserts the number of COPYs, and that the strict machine gives what it gives without any sharing; returns the plan."""
+    """Asserts the number of COPYs, and that the strict machine gives what it gives without any sharing; returns the
+    plan."""
     plan = make_plan(graph, 1 << 20, options)
     program = emit_program(plan, CHIP)
     assert sum(isinstance(i, Copy) for i in program.instructions) == expected, program.instructions
@@ -228,7 +237,9 @@ def test_reshape_that_no_strides_express_works_on_boxes():
     copies(case.graph(case.table(case(dialect.Reshape(shape=(8, 3)), t))), 1)
 
 
-@pytest.mark.parametrize("name", ["view_reshape", "view_slice", "view_transpose", "concat_in_place", "pad_in_place", "in_place"])
+@pytest.mark.parametrize(
+    "name", ["view_reshape", "view_slice", "view_transpose", "concat_in_place", "pad_in_place", "in_place"]
+)
 def test_each_switch_changes_the_plan(name):
     """Every switch does something: the plan of a graph with all cases differs without it."""
     case = Case()
@@ -240,8 +251,11 @@ def test_each_switch_changes_the_plan(name):
     without = compile_graph(graph, CHIP, options=Options(**{name: False}))
     assert full.instructions != without.instructions
     moved = [sum(isinstance(i, Copy) for i in p.instructions) for p in (full, without)]
-    assert moved[1] > moved[0] or name == "in_place" and sum(
-        i.x.addr == i.out.addr for i in full.instructions if isinstance(i, Table)) > 0
+    assert (
+        moved[1] > moved[0]
+        or name == "in_place"
+        and sum(i.x.addr == i.out.addr for i in full.instructions if isinstance(i, Table)) > 0
+    )
 
 
 def test_concat_is_copied_where_only_that_fits():
@@ -258,5 +272,8 @@ def test_concat_is_copied_where_only_that_fits():
     assert (roomy.activation_bytes, roomy.options.concat_in_place) == (328, True)
     assert (tight.activation_bytes, tight.options.concat_in_place) == (264, False)
     x = np.arange(8, dtype="int8").reshape(1, 1, 1, 8)
-    results = [Machine(emit_program(plan, CHIP), CHIP, strict=True).run({"x": x}).outputs["concat_4"] for plan in (roomy, tight)]
+    results = [
+        Machine(emit_program(plan, CHIP), CHIP, strict=True).run({"x": x}).outputs["concat_4"]
+        for plan in (roomy, tight)
+    ]
     np.testing.assert_array_equal(*results)

@@ -1,4 +1,5 @@
-"""InsertCompression: modules stay valid, equal to the original without loss and to the CPU with it; slots wait as long as they can."""
+"""InsertCompression: modules stay valid, equal to the original without loss and to the CPU with it; slots wait as long
+as they can."""
 
 from __future__ import annotations
 
@@ -6,11 +7,11 @@ from random import Random
 
 import numpy as np
 import pytest
+import tvm
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-
-import tvm
 from tvm import relax
+
 from tvm_ergo.codegen.compile import compile_function, emit_program
 from tvm_ergo.codegen.graph import from_function
 from tvm_ergo.codegen.space import make_space_plan
@@ -36,7 +37,9 @@ class TallFunction(RandomFunction):
 
 
 def random_function(random: Random) -> RandomFunction:
-    return (TallFunction if random.random() < 0.7 else RandomFunction)(random, random.randint(1, 2)).grow(random.randint(2, 12))
+    return (TallFunction if random.random() < 0.7 else RandomFunction)(random, random.randint(1, 2)).grow(
+        random.randint(2, 12)
+    )
 
 
 def random_decisions(random: Random, function: RandomFunction, lossless: bool) -> dict[str, Decision]:
@@ -46,8 +49,12 @@ def random_decisions(random: Random, function: RandomFunction, lossless: bool) -
         if len(shape) == 4 and shape[0] == 1 and random.random() < 0.6:
             rows = random.randint(1, shape[1])
             most = lossless_slot_bytes((rows, *shape[2:]))
-            found[var.name] = Decision(random.choice([c.name for c in SLOT_CODECS]), rows, most if lossless else random.randint(HEADER_BYTES, most),
-                                       function.zero_point())
+            found[var.name] = Decision(
+                random.choice([c.name for c in SLOT_CODECS]),
+                rows,
+                most if lossless else random.randint(HEADER_BYTES, most),
+                function.zero_point(),
+            )
     return found
 
 
@@ -74,7 +81,8 @@ def test_without_loss_nothing_changes(random):
 @settings(max_examples=20, **SLOW)
 @given(RANDOMS)
 def test_with_loss_the_machine_equals_tvm_on_the_cpu(random):
-    """Slots of any size, whole layers and random bands: the same values on the chip and on the CPU, fall-backs included."""
+    """Slots of any size, whole layers and random bands: the same values on the chip and on the CPU, fall-backs
+    included."""
     function = random_function(random)
     mod, inputs = relax.transform.Normalize()(function.finish(random.randint(1, 3))), function.arrays_for_inputs()
     changed = InsertCompression(random_decisions(random, function, False), near=random.randint(0, 2))(mod)
@@ -106,7 +114,13 @@ class Written:
     def finish(self, value) -> tvm.IRModule:
         result = relax.Var("result", value.ty)
         block = relax.DataflowBlock([*self.bindings, relax.VarBinding(result, value)])
-        return tvm.IRModule({"main": relax.Function(self.params, relax.SeqExpr([block], result), result.ty).with_attr("global_symbol", "main")})
+        return tvm.IRModule(
+            {
+                "main": relax.Function(self.params, relax.SeqExpr([block], result), result.ty).with_attr(
+                    "global_symbol", "main"
+                )
+            }
+        )
 
 
 def listing(mod) -> list[str]:
@@ -143,9 +157,19 @@ def test_near_readers_share_late_ones_expand():
     mod = f.finish(f.add("h", dialect.Maximum(), g, a))
     changed = InsertCompression({"a": exact(SHAPE)})(mod)
     assert listing(changed) == [
-        "a = table(x)", "a_slots = compress(a)", "b = table(a)", "c0 = table(b)", "c = table(c0)", "a_expanded = decompress(a_slots)",
-        "d = maximum(c, a_expanded)", "e = minimum(d, a_expanded)", "g0 = table(e)", "g = table(g0)", "a_expanded2 = decompress(a_slots)",
-        "h = maximum(g, a_expanded2)"]
+        "a = table(x)",
+        "a_slots = compress(a)",
+        "b = table(a)",
+        "c0 = table(b)",
+        "c = table(c0)",
+        "a_expanded = decompress(a_slots)",
+        "d = maximum(c, a_expanded)",
+        "e = minimum(d, a_expanded)",
+        "g0 = table(e)",
+        "g = table(g0)",
+        "a_expanded2 = decompress(a_slots)",
+        "h = maximum(g, a_expanded2)",
+    ]
     same_values(mod, changed, SHAPE)
 
 
@@ -164,8 +188,12 @@ def test_concat_of_channels_waits_for_its_reader():
     mod = f.finish(f.add("out", dialect.Concat(axis=3), f.table("z", joined), y))
     changed = InsertCompression({"a": exact(SHAPE), "b": exact(SHAPE, 3)})(mod)
     lines = listing(changed)
-    assert lines.index("y3 = table(y2)") < lines.index("a_expanded = decompress(a_slots)") < lines.index("joined_moved = concat(a_expanded, b_expanded)") \
+    assert (
+        lines.index("y3 = table(y2)")
+        < lines.index("a_expanded = decompress(a_slots)")
+        < lines.index("joined_moved = concat(a_expanded, b_expanded)")
         < lines.index("z = table(joined_moved)")
+    )
     same_values(mod, changed, SHAPE)
 
 
@@ -199,7 +227,10 @@ def test_parameters_wait_too():
     y = f.table("y2", f.table("y", f.params[0]))
     mod = f.finish(f.add("out", dialect.Maximum(), y, f.params[1]))
     changed = InsertCompression({"skip": exact(SHAPE)})(mod)
-    assert listing(changed)[0] == "skip_slots = compress(skip)" and listing(changed)[-1] == "out = maximum(y2, skip_expanded)"
+    assert (
+        listing(changed)[0] == "skip_slots = compress(skip)"
+        and listing(changed)[-1] == "out = maximum(y2, skip_expanded)"
+    )
     same_values(mod, changed, SHAPE, SHAPE)
 
 

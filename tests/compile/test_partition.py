@@ -3,11 +3,11 @@
 from random import Random
 
 import numpy as np
+import tvm
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-
-import tvm
 from tvm import relax
+
 from tvm_ergo.codegen.graph import from_function
 from tvm_ergo.codegen.testing import RandomFunction
 from tvm_ergo.relay_passes import dialect
@@ -23,8 +23,12 @@ class Mixed(RandomFunction):
 
     def host(self) -> None:
         x = self.pick()
-        for make in (lambda v: relax.op.astype(v, "float32"), lambda v: relax.op.multiply(v, relax.const(0.5)), relax.op.floor,
-                     lambda v: relax.op.astype(v, "int8")):
+        for make in (
+            lambda v: relax.op.astype(v, "float32"),
+            lambda v: relax.op.multiply(v, relax.const(0.5)),
+            relax.op.floor,
+            lambda v: relax.op.astype(v, "int8"),
+        ):
             call = relax.BlockBuilder().normalize(make(x))
             x = relax.DataflowVar(f"host_{len(self.bindings)}", call.ty)
             self.bindings.append(relax.VarBinding(x, call))
@@ -85,7 +89,8 @@ def test_the_partitioned_module_computes_the_same(random):
 
 
 def module(body):
-    """``main(x i8[2,6])`` from a function that gets a recorder ``emit(op or call, *args)`` and x, and gives the outputs."""
+    """``main(x i8[2,6])`` from a function that gets a recorder ``emit(op or call, *args)`` and x, and gives the
+    outputs."""
     x, bindings = relax.Var("x", relax.TensorType((2, 6), "int8")), []
 
     def emit(op, *args):
@@ -103,6 +108,7 @@ def module(body):
 
 def test_a_diamond_through_the_host_is_split():
     """a -> host -> b and a -> b: one region would leave itself and return."""
+
     def body(emit, x):
         a = emit(dialect.Table(), x, LUT)
         host = emit(relax.op.astype(emit(relax.op.astype(a, "float32")), "int8"))
@@ -117,7 +123,7 @@ def test_independent_branches_share_a_region_and_names_come_from_the_source():
         a, b = emit(dialect.Table(), x, LUT), emit(dialect.Table(), x, LUT)
         return [emit(relax.op.astype(a, "float32")), b]
 
-    (_, region), = chip_functions(Partition()(module(body)))
+    ((_, region),) = chip_functions(Partition()(module(body)))
     graph = from_function(region)
     assert [graph.tensors[t].name for t in graph.inputs] == ["x"]
     assert [graph.tensors[t].name for t in graph.outputs] == ["v0", "v1"]

@@ -1,4 +1,5 @@
-"""A compressed network's file can name tensors and plain operators, and nothing that would run code or is not as large as it says."""
+"""A compressed network's file can name tensors and plain operators, and nothing that would run code or is not as large
+as it says."""
 
 import hashlib
 import json
@@ -82,13 +83,30 @@ def test_no_operator_of_the_list_runs_code():
     """Each one is in TVM's registry, pure, and none has to do with calls, memory, devices or the virtual machine."""
     registered = set(tvm.ir.Op.list_op_names())
     for name in OPERATORS:
-        assert name in registered and not any(word in name for word in ("call", "packed", "vm.", "memory", "builtin", "dist.", "ccl", "closure", "print", "assert", "inspect", "grad"))
+        assert name in registered and not any(
+            word in name
+            for word in (
+                "call",
+                "packed",
+                "vm.",
+                "memory",
+                "builtin",
+                "dist.",
+                "ccl",
+                "closure",
+                "print",
+                "assert",
+                "inspect",
+                "grad",
+            )
+        )
 
 
 def change_first(kind: str, **fields):
     def change(graph: dict) -> None:
         node = next(n for n in graph["nodes"] if n["type"] == kind)
         node["data"] = {**node["data"], **fields} if isinstance(node["data"], dict) else fields["data"]
+
     return change
 
 
@@ -108,9 +126,18 @@ def larger(graph: dict) -> None:
             node["data"]["value"] = 400
 
 
-FORGED = {"operator": renamed_operator, "attributes": other_attributes, "sizes": larger, "type": change_first("relax.TensorType", ndim=3),
-          "root": lambda g: g.update(root_index=0), "no root": lambda g: g.pop("root_index"), "root far": lambda g: g.update(root_index=1 << 40),
-          "constant": change_first("ir.GenericConst", value=0), "dtype": change_first("relax.TensorType", dtype="float8_e4m3fn"), "dtype text": change_first("relax.TensorType", dtype="x" * 99)}
+FORGED = {
+    "operator": renamed_operator,
+    "attributes": other_attributes,
+    "sizes": larger,
+    "type": change_first("relax.TensorType", ndim=3),
+    "root": lambda g: g.update(root_index=0),
+    "no root": lambda g: g.pop("root_index"),
+    "root far": lambda g: g.update(root_index=1 << 40),
+    "constant": change_first("ir.GenericConst", value=0),
+    "dtype": change_first("relax.TensorType", dtype="float8_e4m3fn"),
+    "dtype text": change_first("relax.TensorType", dtype="x" * 99),
+}
 
 
 @pytest.mark.parametrize("name", FORGED)
@@ -122,15 +149,31 @@ def test_a_structure_that_disagrees_with_itself_is_refused(name):
         compressed.unpack(forged(mod, FORGED[name]))
 
 
-@pytest.mark.parametrize("attrs", [{"Codegen": "tests"}, {"global_symbol": "main", "relax.force_pure": True}, {"num_input": "x"},
-                                   {"ergo_calibrated": "x"}, {"ergo_calibrated": "[]"}, {"ergo_calibrated": '{"tail": [1]}'}, {"ergo_calibrated": '{"tail": [], "more": 1}'},
-                                   {"ergo_float_parts": '{"tensors": {"a": "b"}, "before": 1, "after": 1}'}])
+@pytest.mark.parametrize(
+    "attrs",
+    [
+        {"Codegen": "tests"},
+        {"global_symbol": "main", "relax.force_pure": True},
+        {"num_input": "x"},
+        {"ergo_calibrated": "x"},
+        {"ergo_calibrated": "[]"},
+        {"ergo_calibrated": '{"tail": [1]}'},
+        {"ergo_calibrated": '{"tail": [], "more": 1}'},
+        {"ergo_float_parts": '{"tensors": {"a": "b"}, "before": 1, "after": 1}'},
+    ],
+)
 def test_functions_carry_no_other_attributes(attrs):
     with pytest.raises(ModelError):
         compressed.unpack(forged(module_of(relu, attrs)))
 
 
-@pytest.mark.parametrize("attrs", [{"ergo_calibrated": '{"tail": ["y"]}'}, {"ergo_float_parts": '{"tensors": {"a": 0.5}, "before": 1.5, "after": 0.1}'}])
+@pytest.mark.parametrize(
+    "attrs",
+    [
+        {"ergo_calibrated": '{"tail": ["y"]}'},
+        {"ergo_float_parts": '{"tensors": {"a": 0.5}, "before": 1.5, "after": 0.1}'},
+    ],
+)
 def test_what_quantizing_tells_is_kept(attrs):
     mod, *_ = compressed.unpack(forged(module_of(relu, attrs)))
     assert all(str(mod["main"].attrs[key]) == value for key, value in attrs.items())

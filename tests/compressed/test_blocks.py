@@ -17,12 +17,22 @@ def product(shape, channels, count, seed=0):
     weights = np.zeros((o, h * w, c), np.int8)
     for row in range(o):
         for block in range(c // channels):
-            weights[row, :, block * channels:(block + 1) * channels] = book[rng.integers(count)]
+            weights[row, :, block * channels : (block + 1) * channels] = book[rng.integers(count)]
     return np.ascontiguousarray(weights.reshape(o, c).T if len(shape) == 2 else weights.reshape(shape))
 
 
-@pytest.mark.parametrize("shape, channels, count", [((32, 3, 3, 32), 1, 64), ((64, 1, 1, 64), 4, 200), ((16, 3, 3, 32), 2, 20), ((512, 40), 4, 300), ((512, 100), 8, 700),
-                                                    ((8, 1, 1, 64), 16, 3), ((6, 2, 2, 4), 1, 1)])
+@pytest.mark.parametrize(
+    "shape, channels, count",
+    [
+        ((32, 3, 3, 32), 1, 64),
+        ((64, 1, 1, 64), 4, 200),
+        ((16, 3, 3, 32), 2, 20),
+        ((512, 40), 4, 300),
+        ((512, 100), 8, 700),
+        ((8, 1, 1, 64), 16, 3),
+        ((6, 2, 2, 4), 1, 1),
+    ],
+)
 def test_found_and_back(shape, channels, count):
     array = product(shape, channels, count)
     found = blocks.find(array)
@@ -38,7 +48,7 @@ def test_found_and_back(shape, channels, count):
             bad = bytearray(stored.data)
             bad[int(rng.integers(len(bad)))] ^= 1 << int(rng.integers(8))
             try:
-                restore(Reader(bytes(bad[:int(rng.integers(1, len(bad) + 1))])))
+                restore(Reader(bytes(bad[: int(rng.integers(1, len(bad) + 1))])))
             except ErgoError:
                 pass
 

@@ -38,7 +38,9 @@ def test_modules_come_back_equal(digits):
 def test_every_command_takes_the_file_in_place_of_the_network(digits, tmp_path):
     imported, quantized = digits
     path = tmp_path / "digits.ergoz"
-    compressed.write(path, compressed.pack(quantized, [i.name for i in imported.inputs], [o.name for o in imported.outputs]))
+    compressed.write(
+        path, compressed.pack(quantized, [i.name for i in imported.inputs], [o.name for o in imported.outputs])
+    )
     loaded = frontend.load(path)
     assert (loaded.inputs, loaded.outputs) == (imported.inputs, imported.outputs)
     images = zoo.digits()[2][:5]
@@ -54,7 +56,7 @@ def test_damaged_and_foreign_files_are_refused(digits, tmp_path):
     rng = np.random.default_rng(0)
     wrong = [data[:n] for n in (0, 5, 6, 13, 14, 50, len(data) - 1)] + [data + b"x"]
     for place in rng.integers(0, len(data), 60):
-        wrong.append(data[:place] + bytes([data[place] ^ (1 << int(rng.integers(8)))]) + data[place + 1:])
+        wrong.append(data[:place] + bytes([data[place] ^ (1 << int(rng.integers(8)))]) + data[place + 1 :])
     for bad in wrong:
         with pytest.raises(ModelError):
             compressed.unpack(bad)
@@ -92,13 +94,24 @@ def test_a_structure_that_anybody_could_have_written(digits):
 
     def file_of(*head) -> bytes:
         text = json.dumps(head).encode()
-        structure = lzma.compress(varint(len(text)) + text + packed.data[packed.at:], format=lzma.FORMAT_RAW, filters=FILTERS)
-        made = varint(len(names)) + names + varint(len(structure)) + structure + body[reader.at:]
+        structure = lzma.compress(
+            varint(len(text)) + text + packed.data[packed.at :], format=lzma.FORMAT_RAW, filters=FILTERS
+        )
+        made = varint(len(names)) + names + varint(len(structure)) + structure + body[reader.at :]
         return b"ERGOZ\x01" + hashlib.sha256(made).digest()[:8] + made
 
     compressed.unpack(file_of(kinds, values, rest, count))
-    for head in ((kinds, values[:-1], rest, count), (kinds, [], rest, count), (kinds, 5, rest, count), (kinds[:1], values, rest, count), (kinds, values, rest, 10**9),
-                 (kinds, values, [], count), (kinds, values, rest, "many"), (kinds, values), ({}, values, rest, count)):
+    for head in (
+        (kinds, values[:-1], rest, count),
+        (kinds, [], rest, count),
+        (kinds, 5, rest, count),
+        (kinds[:1], values, rest, count),
+        (kinds, values, rest, 10**9),
+        (kinds, values, [], count),
+        (kinds, values, rest, "many"),
+        (kinds, values),
+        ({}, values, rest, count),
+    ):
         with pytest.raises(ModelError, match="damaged"):
             compressed.unpack(file_of(*head))
 
@@ -121,13 +134,26 @@ def test_any_array_comes_back_to_the_bit(random):
     rng = np.random.default_rng(random.getrandbits(32))
     shape = tuple(rng.integers(0, 9, rng.integers(0, 5)))
     dtype = DTYPES[rng.integers(len(DTYPES))]
-    values = rng.choice(rng.normal(0, 10, rng.integers(1, 12)), shape) if rng.random() < 0.5 else rng.normal(0, 300, shape)
-    array = (values > 0) if dtype == "bool" else np.abs(values).astype(dtype) if "uint" in dtype else np.asarray(values).astype(dtype)
+    values = (
+        rng.choice(rng.normal(0, 10, rng.integers(1, 12)), shape) if rng.random() < 0.5 else rng.normal(0, 300, shape)
+    )
+    array = (
+        (values > 0)
+        if dtype == "bool"
+        else np.abs(values).astype(dtype)
+        if "uint" in dtype
+        else np.asarray(values).astype(dtype)
+    )
     array = np.where(rng.random(shape) < 0.6, np.zeros((), dtype), array).astype(dtype) if rng.random() < 0.5 else array
     stored = store(array)
     reader = Reader(stored.data)
     back = restore(reader)
-    assert back.dtype == array.dtype and back.shape == array.shape and back.tobytes() == array.tobytes() and not reader.rest()
+    assert (
+        back.dtype == array.dtype
+        and back.shape == array.shape
+        and back.tobytes() == array.tobytes()
+        and not reader.rest()
+    )
     for end in rng.integers(0, len(stored.data), 4):
         with pytest.raises(ErgoError):
             restore(Reader(stored.data[:end]))
@@ -135,7 +161,9 @@ def test_any_array_comes_back_to_the_bit(random):
 
 def test_each_kind_of_constant_takes_its_smallest_form():
     rng = np.random.default_rng(0)
-    sparse = np.where(rng.random((200, 100)) < 0.05, rng.choice(np.float32([-0.3, 0.11, 0.7]), (200, 100)), np.float32(0))
+    sparse = np.where(
+        rng.random((200, 100)) < 0.05, rng.choice(np.float32([-0.3, 0.11, 0.7]), (200, 100)), np.float32(0)
+    )
     assert store(sparse).form in (Form.CODED, Form.CODED_TRANSPOSED) and len(store(sparse).data) < 1100
     assert store(np.float32(rng.normal(size=30).astype(np.float16))).form is Form.HALF
     assert store(rng.integers(-20000, 20000, 30).astype(np.int32)).form is Form.NARROW_16

@@ -30,7 +30,10 @@ def _taps(op, x, kernel, oh, ow):
 
 def _size(op, x, kernel):
     dilation = getattr(op, "dilation", (1, 1))
-    return [(x.shape[1 + a] + op.padding[a] + op.padding[a + 2] - (kernel[a] - 1) * dilation[a] - 1) // op.strides[a] + 1 for a in (0, 1)]
+    return [
+        (x.shape[1 + a] + op.padding[a] + op.padding[a + 2] - (kernel[a] - 1) * dilation[a] - 1) // op.strides[a] + 1
+        for a in (0, 1)
+    ]
 
 
 def _conv2d(op, x, w, bias, mult, shift):
@@ -41,7 +44,7 @@ def _conv2d(op, x, w, bias, mult, shift):
     for oh, ow, o in product(range(rows), range(cols), range(w.shape[0])):
         begin = o // per_group * depth
         for i, j, ih, iw in _taps(op, x, w.shape[1:3], oh, ow):
-            acc[:, oh, ow, o] += (centred[:, ih, iw, begin:begin + depth] * weights[o, i, j]).sum(axis=-1)
+            acc[:, oh, ow, o] += (centred[:, ih, iw, begin : begin + depth] * weights[o, i, j]).sum(axis=-1)
     return numerics.requantize(acc, mult, shift, op.out_zp, op.lo, op.hi)
 
 
@@ -57,8 +60,15 @@ def _depthwise_conv2d(op, x, w, bias, mult, shift):
 def _conv2d_transpose(op, x, w, bias, mult, shift):
     batch, height, width, _ = x.shape
     out_channels, kh, kw, _ = w.shape
-    size = [(dim - 1) * op.strides[a] + (k - 1) * op.dilation[a] + 1 + op.output_padding[a] - op.padding[a] - op.padding[a + 2]
-            for a, (dim, k) in enumerate(((height, kh), (width, kw)))]
+    size = [
+        (dim - 1) * op.strides[a]
+        + (k - 1) * op.dilation[a]
+        + 1
+        + op.output_padding[a]
+        - op.padding[a]
+        - op.padding[a + 2]
+        for a, (dim, k) in enumerate(((height, kh), (width, kw)))
+    ]
     acc = np.zeros((batch, *size, out_channels), np.int64) + bias.astype(np.int64)
     for ih, iw, i, j in product(range(height), range(width), range(kh), range(kw)):
         oh = ih * op.strides[0] - op.padding[0] + i * op.dilation[0]
@@ -80,7 +90,9 @@ def _add(op, a, b):
 
 
 def _mul(op, a, b):
-    return numerics.requantize((a.astype(np.int64) - op.a_zp) * (b.astype(np.int64) - op.b_zp), op.mult, op.shift, op.out_zp, op.lo, op.hi)
+    return numerics.requantize(
+        (a.astype(np.int64) - op.a_zp) * (b.astype(np.int64) - op.b_zp), op.mult, op.shift, op.out_zp, op.lo, op.hi
+    )
 
 
 def _maximum(op, a, b):
@@ -199,7 +211,10 @@ def _accumulators(op, x, w, bias):
     for oh, ow, o in product(range(rows), range(cols), range(w.shape[0])):
         begin = o // per_group * depth
         for i, j, ih, iw in _taps(op, x, w.shape[1:3], oh, ow):
-            acc[:, oh, ow, o] += ((x[:, ih, iw, begin:begin + depth].astype(np.int64) - op.in_zp) * (w[o, i, j].astype(np.int64) - op.w_zp)).sum(axis=-1)
+            acc[:, oh, ow, o] += (
+                (x[:, ih, iw, begin : begin + depth].astype(np.int64) - op.in_zp)
+                * (w[o, i, j].astype(np.int64) - op.w_zp)
+            ).sum(axis=-1)
     return acc
 
 
@@ -225,7 +240,12 @@ def _add_wide(op, a, b):
 
 
 def _rescale(op, x):
-    return _elements(lambda v: _ends(op, _round((v - op.in_zp) * op.mult, op.shift), op.wide), x.shape, x, dtype=np.int16 if op.wide else np.int8)
+    return _elements(
+        lambda v: _ends(op, _round((v - op.in_zp) * op.mult, op.shift), op.wide),
+        x.shape,
+        x,
+        dtype=np.int16 if op.wide else np.int8,
+    )
 
 
 def _norm(op, x, gamma, beta):
@@ -235,8 +255,8 @@ def _norm(op, x, gamma, beta):
         values = [int(v) - op.in_zp for v in x[row]]
         length, total = len(values), sum(values) if op.centre else 0
         spread = max(1, length * sum(v * v for v in values) - total * total + (op.eps << op.eps_shift))
-        k = next(k for k in range(-20, 20) if 2**30 <= Fraction(spread) / Fraction(4)**k < 2**32)
-        root = isqrt(2**62 // int(Fraction(spread) / Fraction(4)**k))
+        k = next(k for k in range(-20, 20) if 2**30 <= Fraction(spread) / Fraction(4) ** k < 2**32)
+        root = isqrt(2**62 // int(Fraction(spread) / Fraction(4) ** k))
         for c, v in enumerate(values):
             t = _round((length * v - total) * root, 17 + k)
             out[(*row, c)] = _ends(op, _round(t * int(gamma[c]) + (int(beta[c]) << op.beta_shift), op.shift), op.wide)
@@ -257,15 +277,27 @@ def _exp_rows(op, x, lut, *mask):
 def _weighted_mean(op, a, b):
     acc = np.matmul(a.astype(np.int64), b.astype(np.int64) - op.b_zp)
     weight = np.maximum(1, a.astype(np.int64).sum(-1, keepdims=True))
-    return _elements(lambda v, s: _ends(op, _round(_round(v * (2**30 // s), 22) * op.mult, op.shift), op.wide), acc.shape, acc, weight,
-                     dtype=np.int16 if op.wide else np.int8)
+    return _elements(
+        lambda v, s: _ends(op, _round(_round(v * (2**30 // s), 22) * op.mult, op.shift), op.wide),
+        acc.shape,
+        acc,
+        weight,
+        dtype=np.int16 if op.wide else np.int8,
+    )
 
 
 def _rotate(op, x, cos, sin):
     length = x.shape[-1]
     order = [i ^ 1 if op.interleaved else (i + length // 2) % length for i in range(length)]
-    return _elements(lambda v, y, c, s: _ends(op, _round((v * c + y * s) * op.mult, op.shift), op.wide), x.shape, x, x[..., order], cos, sin,
-                     dtype=np.int16 if op.wide else np.int8)
+    return _elements(
+        lambda v, y, c, s: _ends(op, _round((v * c + y * s) * op.mult, op.shift), op.wide),
+        x.shape,
+        x,
+        x[..., order],
+        cos,
+        sin,
+        dtype=np.int16 if op.wide else np.int8,
+    )
 
 
 def _gather_rows(op, table, mult, ids):

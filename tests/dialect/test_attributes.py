@@ -26,7 +26,8 @@ def calls(module: tvm.IRModule) -> list[relax.Call]:
 @SETTINGS
 @given(data=st.data())
 def test_call_and_back(name, data):
-    """op -> call -> op is the identity, in plain Python types; the call's type is what ``infer`` says; text -> module too."""
+    """op -> call -> op is the identity, in plain Python types; the call's type is what ``infer`` says; text -> module
+    too."""
     case = testing.random_call(name, data.draw)
     scale = data.draw(st.floats(1e-30, 1e30))
     op = dataclasses.replace(case.op, name=data.draw(st.sampled_from(["", "layer/1:0", 'quo"te'])), out_scale=scale)
@@ -91,10 +92,30 @@ REFUSED = [
     (dialect.Conv2d(), conv_shapes()[:4], CONV_DTYPES[:4], "wrong number of tensors"),
     (dialect.DepthwiseConv2d(), [(1, 4, 4, 2), (1, 1, 3), (3,), (3,), (3,)], CONV_DTYPES, "weights do not fit"),
     (dialect.Conv2dTranspose(padding=(9, 0, 9, 0)), conv_shapes(), CONV_DTYPES, "removes the whole output"),
-    (dialect.MatMul(transpose_b=False, a_zp=0, b_zp=0, mult=1, shift=0), [(2, 3), (4, 5)], ["int8"] * 2, "inner dimensions"),
-    (dialect.MatMul(transpose_b=False, a_zp=0, b_zp=0, mult=1, shift=0), [(2, 2, 3), (4, 3, 5)], ["int8"] * 2, "batch dimensions"),
-    (dialect.MatMul(transpose_b=False, a_zp=0, b_zp=0, mult=2**24, shift=0), [(2, 3), (3, 5)], ["int8"] * 2, "multiplier out of range"),
-    (dialect.Add(a_zp=0, b_zp=0, a_mult=2**21, b_mult=1, shift=0), [(2,), (2,)], ["int8"] * 2, "multiplier out of range"),
+    (
+        dialect.MatMul(transpose_b=False, a_zp=0, b_zp=0, mult=1, shift=0),
+        [(2, 3), (4, 5)],
+        ["int8"] * 2,
+        "inner dimensions",
+    ),
+    (
+        dialect.MatMul(transpose_b=False, a_zp=0, b_zp=0, mult=1, shift=0),
+        [(2, 2, 3), (4, 3, 5)],
+        ["int8"] * 2,
+        "batch dimensions",
+    ),
+    (
+        dialect.MatMul(transpose_b=False, a_zp=0, b_zp=0, mult=2**24, shift=0),
+        [(2, 3), (3, 5)],
+        ["int8"] * 2,
+        "multiplier out of range",
+    ),
+    (
+        dialect.Add(a_zp=0, b_zp=0, a_mult=2**21, b_mult=1, shift=0),
+        [(2,), (2,)],
+        ["int8"] * 2,
+        "multiplier out of range",
+    ),
     (dialect.Mul(a_zp=0, b_zp=0, mult=1, shift=63), [(2,), (2,)], ["int8"] * 2, "shift out of range"),
     (dialect.Maximum(), [(2,), (3,)], ["int8"] * 2, "do not broadcast"),
     (dialect.Table(), [(2, 3), (2, 256)], ["int8"] * 2, "wrong shape of lut"),
@@ -138,7 +159,9 @@ def test_symbolic_shapes_are_refused():
         builder.emit(dialect.Transpose(perm=(1, 0)).call(x))
 
 
-@pytest.mark.parametrize(("name", "expected"), [("conv2d", 2 * 3 * 4 * 5 * 3 * 3 * 6), ("depthwise_conv2d", 2 * 3 * 4 * 6 * 9)])
+@pytest.mark.parametrize(
+    ("name", "expected"), [("conv2d", 2 * 3 * 4 * 5 * 3 * 3 * 6), ("depthwise_conv2d", 2 * 3 * 4 * 6 * 9)]
+)
 def test_macs(name, expected):
     cls = dialect.OPS[name]
     w, channels = ((5, 3, 3, 6), 5) if name == "conv2d" else ((3, 3, 6), 6)
@@ -146,6 +169,8 @@ def test_macs(name, expected):
 
 
 def test_macs_of_the_others():
-    assert dialect.MatMul(transpose_b=True, a_zp=0, b_zp=0, mult=1, shift=0).macs([(2, 3, 4), (2, 5, 4)]) == 2 * 3 * 5 * 4
+    assert (
+        dialect.MatMul(transpose_b=True, a_zp=0, b_zp=0, mult=1, shift=0).macs([(2, 3, 4), (2, 5, 4)]) == 2 * 3 * 5 * 4
+    )
     assert dialect.Conv2dTranspose().macs([(1, 2, 3, 4), (5, 2, 2, 4), (5,), (5,), (5,)]) == 2 * 3 * 4 * 5 * 4
     assert dialect.Maximum().macs([(4,), (4,)]) == 0

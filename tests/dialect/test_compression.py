@@ -1,4 +1,5 @@
-"""The pair compress / decompress: shapes, refusals, regions, and the CPU's packed functions in this and in another process."""
+"""The pair compress / decompress: shapes, refusals, regions, and the CPU's packed functions in this and in another
+process."""
 
 from __future__ import annotations
 
@@ -7,11 +8,11 @@ import sys
 
 import numpy as np
 import pytest
+import tvm
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-
-import tvm
 from tvm import relax
+
 from tvm_ergo.relay_passes import dialect
 from tvm_ergo.relay_passes.cpu import build_cpu
 from tvm_ergo.target.codecs import Codec
@@ -57,9 +58,11 @@ def test_an_exported_library_runs_where_only_tvm_is_imported(tmp_path):
     x = noise((1, 13, 5, 6))
     np.save(tmp_path / "x.npy", x)
     np.save(tmp_path / "y.npy", compiled(x)[1])
-    script = ("import numpy as np, tvm\nfrom tvm import relax\n"
-              "vm = relax.VirtualMachine(tvm.runtime.load_module('pair.so'), tvm.cpu())\n"
-              "assert (vm['main'](tvm.runtime.tensor(np.load('x.npy')))[1].numpy() == np.load('y.npy')).all()\n")
+    script = (
+        "import numpy as np, tvm\nfrom tvm import relax\n"
+        "vm = relax.VirtualMachine(tvm.runtime.load_module('pair.so'), tvm.cpu())\n"
+        "assert (vm['main'](tvm.runtime.tensor(np.load('x.npy')))[1].numpy() == np.load('y.npy')).all()\n"
+    )
     subprocess.run([sys.executable, "-c", script], cwd=tmp_path, check=True, timeout=120)
 
 
@@ -71,8 +74,10 @@ def test_outside_the_region_nothing_matters(data):
     rng = np.random.default_rng(data.draw(st.integers(0, 99)))
     x = noise(decompress.shape, int(rng.integers(99)))
     slots = compress.layout.encode(x[0])[None, :, None]
-    for op, given_, run in ((compress, x, lambda a: compress.layout.encode(a[0])[None, :, None]),
-                            (decompress, slots, lambda a: decompress.layout.decode(a[0, :, 0], decompress.shape[1:])[None])):
+    for op, given_, run in (
+        (compress, x, lambda a: compress.layout.encode(a[0])[None, :, None]),
+        (decompress, slots, lambda a: decompress.layout.decode(a[0, :, 0], decompress.shape[1:])[None]),
+    ):
         out = run(given_)
         begin = data.draw(st.integers(0, out.shape[1] - 1))
         end = data.draw(st.integers(begin + 1, out.shape[1]))
@@ -80,14 +85,30 @@ def test_outside_the_region_nothing_matters(data):
         (region,) = op.input_regions(box, [given_.shape])
         assert all(0 <= b < e <= d for (b, e), d in zip(region, given_.shape, strict=True))
         kept = tuple(slice(b, e) for b, e in region)
-        other = np.array(rng.permutation(given_, axis=1)) if op is compress else compress.layout.encode(noise(x.shape, 7)[0])[None, :, None]
+        other = (
+            np.array(rng.permutation(given_, axis=1))
+            if op is compress
+            else compress.layout.encode(noise(x.shape, 7)[0])[None, :, None]
+        )
         other[kept] = given_[kept]
         np.testing.assert_array_equal(run(other)[:, begin:end], out[:, begin:end])
 
 
-@pytest.mark.parametrize("change", [
-    dict(codec="RAW"), dict(codec="REDUCED"), dict(codec="bitmask"), dict(tile_rows=0), dict(slot_bytes=3), dict(zero_point=128), dict(bound=0),
-    dict(shape=(2, 13, 5, 6)), dict(shape=(13, 5, 6)), dict(shape=(1, 0, 5, 6))])
+@pytest.mark.parametrize(
+    "change",
+    [
+        dict(codec="RAW"),
+        dict(codec="REDUCED"),
+        dict(codec="bitmask"),
+        dict(tile_rows=0),
+        dict(slot_bytes=3),
+        dict(zero_point=128),
+        dict(bound=0),
+        dict(shape=(2, 13, 5, 6)),
+        dict(shape=(13, 5, 6)),
+        dict(shape=(1, 0, 5, 6)),
+    ],
+)
 def test_refused(change):
     compress, decompress = pair(**change)
     with pytest.raises(ModelError):
@@ -98,7 +119,11 @@ def test_refused(change):
 
 def test_refused_types():
     compress, decompress = pair()
-    for op, shape, dtype in ((compress, (1, 13, 5, 6), "uint8"), (decompress, (1, 4, 1, 60), "int8"), (decompress, (1, 3, 1, 60), "uint8")):
+    for op, shape, dtype in (
+        (compress, (1, 13, 5, 6), "uint8"),
+        (decompress, (1, 4, 1, 60), "int8"),
+        (decompress, (1, 3, 1, 60), "uint8"),
+    ):
         with pytest.raises(ModelError):
             op.infer([shape], [dtype])
 
@@ -108,7 +133,9 @@ def test_the_bound_is_certified():
     shape = (1, 8, 4, 4)
     bounds = []
     for slot_bytes in (4, 20, 40, 60, 67, 68):
-        bounds.append(next(b for b in range(256) if _accepted(pair("CONTEXT", 4, slot_bytes, shape, -128, b)[0], shape)))
+        bounds.append(
+            next(b for b in range(256) if _accepted(pair("CONTEXT", 4, slot_bytes, shape, -128, b)[0], shape))
+        )
     assert bounds == sorted(bounds, reverse=True) and bounds[-1] == 0 < bounds[-2]
 
 

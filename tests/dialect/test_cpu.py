@@ -1,4 +1,5 @@
-"""Building for the CPU: the schedule never changes an integer, floats stay within reassociation, wrong inputs are refused."""
+"""Building for the CPU: the schedule never changes an integer, floats stay within reassociation, wrong inputs are
+refused."""
 
 from __future__ import annotations
 
@@ -38,7 +39,9 @@ def test_every_width_gives_the_unscheduled_result(bits):
     cases += [testing.random_call(name, rng, input_shape=(1, 16, 16, 32)) for name in ("conv2d", "depthwise_conv2d")]
     module = testing.module_of(cases)
     arrays = [a for case in cases for a in case.activations(rng)]
-    plain = cpu.CompiledOnCPU(tvm.compile(relax.transform.LegalizeOps()(module), target="llvm"), cpu.build_cpu(module).inputs)
+    plain = cpu.CompiledOnCPU(
+        tvm.compile(relax.transform.LegalizeOps()(module), target="llvm"), cpu.build_cpu(module).inputs
+    )
     with tvm.target.Target("llvm"):
         scheduled = cpu.ScheduleForCPU(vector_bits=bits)(cpu.LegalizeForCPU()(module))
         executable = tvm.compile(scheduled, target="llvm")
@@ -56,11 +59,23 @@ def test_float_convolutions(data):
     depthwise = op.op_name == "depthwise_conv2d"
     weights = rng.normal(size=(channels, *case.shapes[1][:2], 1) if depthwise else case.shapes[1]).astype(np.float32)
     groups = channels if depthwise else op.groups
-    module = build([var("x", case.shapes[0])], lambda builder, x: relax.op.nn.conv2d(
-        x, relax.const(weights), strides=op.strides, padding=op.padding, dilation=op.dilation, groups=groups,
-        data_layout="NHWC", kernel_layout="OHWI"))
+    module = build(
+        [var("x", case.shapes[0])],
+        lambda builder, x: relax.op.nn.conv2d(
+            x,
+            relax.const(weights),
+            strides=op.strides,
+            padding=op.padding,
+            dilation=op.dilation,
+            groups=groups,
+            data_layout="NHWC",
+            kernel_layout="OHWI",
+        ),
+    )
     x = rng.normal(size=case.shapes[0]).astype(np.float32)
-    expected = float_reference.conv2d_float(x, weights, strides=op.strides, padding=op.padding, dilation=op.dilation, groups=groups)
+    expected = float_reference.conv2d_float(
+        x, weights, strides=op.strides, padding=op.padding, dilation=op.dilation, groups=groups
+    )
     np.testing.assert_allclose(cpu.build_cpu(module)(x)[0], expected, rtol=1e-5, atol=1e-4)
 
 
@@ -104,7 +119,11 @@ def test_symbolic_functions_are_left_alone():
 @given(extent=st.integers(1, 400), limit=st.integers(1, 64))
 def test_largest_divisor(extent, limit):
     found = cpu_schedule.largest_divisor(extent, limit)
-    assert extent % found == 0 and found <= limit and not any(extent % d == 0 for d in range(found + 1, min(limit, extent) + 1))
+    assert (
+        extent % found == 0
+        and found <= limit
+        and not any(extent % d == 0 for d in range(found + 1, min(limit, extent) + 1))
+    )
 
 
 def test_wrong_inputs_are_refused():
@@ -131,7 +150,7 @@ def test_take_wraps_around_and_tvm_warns_of_nothing(capfd):
     table = np.arange(12, dtype=np.float32).reshape(4, 3)
     mod = build([var("indices", (5,), "int64")], lambda _, indices: relax.op.take(relax.const(table), indices, axis=0))
     given = np.array([0, 3, -1, 4, 9])
-    result, = cpu.build_cpu(mod)(given)
+    (result,) = cpu.build_cpu(mod)(given)
     assert np.array_equal(result, table.take(given, axis=0, mode="wrap"))
     captured = capfd.readouterr()
     assert "Warning" not in captured.err + captured.out

@@ -9,11 +9,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from . import oracle
 from tvm_ergo.relay_passes import cpu, dialect
 from tvm_ergo.relay_passes.dialect import testing
 from tvm_ergo.target import numerics
 from tvm_ergo.target.machine import kernels
+
+from . import oracle
 
 CASES_A_MODULE = 5
 MOVEMENT = {"pad", "concat", "slice", "transpose", "receive", "reshape"}
@@ -50,13 +51,18 @@ def test_compiled_equals_definition(name, data):
 
 
 def test_largest_accumulators():
-    """All-extreme operands with the deepest sum that fits int32, the largest multiplier: 64-bit products, no overflow."""
+    """All-extreme operands with the deepest sum that fits int32, the largest multiplier: 64-bit products, no
+    overflow."""
     depth = (2**31 - 1) // (255 * 255)
     mult, shift = np.array([2**24 - 1] * 2, np.int32), np.array([47, 62], np.int8)
     w = np.stack([np.full((1, 1, depth), 127, np.int8), np.full((1, 1, depth), -128, np.int8)])
     for value, zero in ((-128, 127), (127, -128)):
-        case = testing.RandomCall(dialect.Conv2d(in_zp=zero, w_zp=-128), ((1, 1, 1, depth), w.shape, (2,), (2,), (2,)),
-                                  ("int8", "int8", "int32", "int32", "int8"), {1: w, 2: np.zeros(2, np.int32), 3: mult, 4: shift})
+        case = testing.RandomCall(
+            dialect.Conv2d(in_zp=zero, w_zp=-128),
+            ((1, 1, 1, depth), w.shape, (2,), (2,), (2,)),
+            ("int8", "int8", "int32", "int32", "int8"),
+            {1: w, 2: np.zeros(2, np.int32), 3: mult, 4: shift},
+        )
         x = np.full((1, 1, 1, depth), value, np.int8)
         acc = np.array([255 * 255 * depth * (1 if value == 127 else -1), 0], np.int64)
         expected = numerics.requantize(acc, mult, shift, 0, -128, 127)
@@ -73,7 +79,9 @@ def test_weights_that_are_not_constant():
             (x,) = case.activations(rng)
             variable = dataclasses.replace(case, constants={})
             arguments = case.arguments([x])
-            np.testing.assert_array_equal(cpu.build_cpu(testing.module_of([variable]))(*arguments)[0], oracle.run(case.op, arguments))
+            np.testing.assert_array_equal(
+                cpu.build_cpu(testing.module_of([variable]))(*arguments)[0], oracle.run(case.op, arguments)
+            )
 
 
 @pytest.mark.parametrize("name", ["conv2d", "depthwise_conv2d"])
@@ -85,8 +93,17 @@ def test_larger_images_take_the_parallel_schedule(name):
     w_shape = (channels, 3, 3, channels) if name == "conv2d" else (3, 3, channels)
     op = dialect.OPS[name](padding=(1, 1, 1, 1), in_zp=-7)
     mult, shift = numerics.quantize_multipliers(rng.uniform(1e-4, 1e-3, channels))
-    constants = {1: testing.random_array(rng, w_shape, "int8"), 2: rng.integers(-999, 999, channels).astype(np.int32), 3: mult, 4: shift}
-    case = testing.RandomCall(op, (x_shape, w_shape, (channels,), (channels,), (channels,)),
-                              ("int8", "int8", "int32", "int32", "int8"), constants)
+    constants = {
+        1: testing.random_array(rng, w_shape, "int8"),
+        2: rng.integers(-999, 999, channels).astype(np.int32),
+        3: mult,
+        4: shift,
+    }
+    case = testing.RandomCall(
+        op,
+        (x_shape, w_shape, (channels,), (channels,), (channels,)),
+        ("int8", "int8", "int32", "int32", "int8"),
+        constants,
+    )
     (x,) = case.activations(rng)
     np.testing.assert_array_equal(cpu.build_cpu(testing.module_of([case]))(x)[0], kernel(op, case.arguments([x])))

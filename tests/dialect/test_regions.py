@@ -7,8 +7,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from . import oracle
 from tvm_ergo.relay_passes.dialect import regions, testing
+
+from . import oracle
 
 SETTINGS = settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
 
@@ -23,9 +24,15 @@ def index(region):
 
 
 def scrambled(rng, array, region, constant):
-    """A copy with everything outside ``region`` replaced: activations by noise, constants by other legal values of their own."""
-    other = rng.permutation(array.reshape(-1, array.shape[-1])).reshape(array.shape) if constant and array.ndim > 1 \
-        else rng.permutation(array) if constant else testing.random_array(rng, array.shape, str(array.dtype))
+    """A copy with everything outside ``region`` replaced: activations by noise, constants by other legal values of
+    their own."""
+    other = (
+        rng.permutation(array.reshape(-1, array.shape[-1])).reshape(array.shape)
+        if constant and array.ndim > 1
+        else rng.permutation(array)
+        if constant
+        else testing.random_array(rng, array.shape, str(array.dtype))
+    )
     other = np.array(other)
     other[index(region)] = array[index(region)]
     return other
@@ -45,10 +52,18 @@ def test_outside_the_region_nothing_matters(name, data):
         boxes = case.op.input_regions(out_region, case.shapes, values)
         assert len(boxes) == len(arguments)
         for box, shape in zip(boxes, case.shapes, strict=True):
-            assert len(box) == len(shape) and all(0 <= b <= e <= dim for (b, e), dim in zip(box, shape, strict=True)), (box, shape)
+            assert len(box) == len(shape) and all(0 <= b <= e <= dim for (b, e), dim in zip(box, shape, strict=True)), (
+                box,
+                shape,
+            )
         for _ in range(3):
-            noisy = [scrambled(rng, a, box, i in case.constants) for i, (a, box) in enumerate(zip(arguments, boxes, strict=True))]
-            np.testing.assert_array_equal(oracle.run(case.op, noisy)[index(out_region)], expected[index(out_region)], err_msg=str(case.op))
+            noisy = [
+                scrambled(rng, a, box, i in case.constants)
+                for i, (a, box) in enumerate(zip(arguments, boxes, strict=True))
+            ]
+            np.testing.assert_array_equal(
+                oracle.run(case.op, noisy)[index(out_region)], expected[index(out_region)], err_msg=str(case.op)
+            )
 
 
 @SETTINGS
@@ -63,7 +78,9 @@ def test_window_is_the_least_interval(data):
     got = regions.window(interval, dim, kernel, stride, before, dilation)
     low, high = max(min(positions), 0), min(max(positions) + 1, dim)
     assert got == (low, high) if low < high else got[0] == got[1]
-    touched = [r for r in range(dim) for i in range(kernel) if interval[0] <= r * stride - before + i * dilation < interval[1]]
+    touched = [
+        r for r in range(dim) for i in range(kernel) if interval[0] <= r * stride - before + i * dilation < interval[1]
+    ]
     begin, end = regions.transposed_window(interval, dim, kernel, stride, before, dilation)
     assert all(begin <= r < end for r in touched)
     if dilation == 1 and touched:
@@ -80,8 +97,11 @@ def test_reshape_box_is_the_hull(data):
     last = data.draw(st.integers(first + 1, size))
     coordinates = np.array([np.unravel_index(i, shape) for i in range(first, last)])
     box = regions.box_of_flat((first, last), shape)
-    assert box == tuple((int(lo), int(hi) + 1) for lo, hi in zip(coordinates.min(axis=0), coordinates.max(axis=0), strict=True)) \
-        or all(b <= lo and hi < e for (b, e), lo, hi in zip(box, coordinates.min(axis=0), coordinates.max(axis=0), strict=True))
+    assert box == tuple(
+        (int(lo), int(hi) + 1) for lo, hi in zip(coordinates.min(axis=0), coordinates.max(axis=0), strict=True)
+    ) or all(
+        b <= lo and hi < e for (b, e), lo, hi in zip(box, coordinates.min(axis=0), coordinates.max(axis=0), strict=True)
+    )
 
 
 def test_resize_rows_sharpen_the_region():

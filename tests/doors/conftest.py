@@ -1,6 +1,7 @@
 """Every chip call of these tests runs on the strict machine."""
 
 import pytest
+
 from tvm_ergo.codegen.runtime.launcher import STRICT_VARIABLE
 
 

@@ -1,4 +1,5 @@
-"""PrimFuncs for the tests of ``tvm.build(..., target="ergo")``: each factory gives one function as a user would write it in TE."""
+"""PrimFuncs for the tests of ``tvm.build(..., target="ergo")``: each factory gives one function as a user would write
+it in TE."""
 
 from __future__ import annotations
 
@@ -79,7 +80,9 @@ UNARY = {
     "shift": lambda x: te.compute(x.shape, lambda *i: (x(*i) * tirx.const(3, "int8")) >> tirx.const(1, "int8")),
     "chain": lambda x: topi.clip(topi.nn.relu(topi.negative(x)), 5, 99),
     "transpose": lambda x: topi.transpose(x, list(range(len(x.shape)))[::-1]),
-    "choose": lambda x: te.compute(x.shape, lambda *i: tirx.Select(x(*i) > 7, x(*i) - tirx.const(100, "int8"), tirx.const(1, "int8"))),
+    "choose": lambda x: te.compute(
+        x.shape, lambda *i: tirx.Select(x(*i) > 7, x(*i) - tirx.const(100, "int8"), tirx.const(1, "int8"))
+    ),
 }
 BINARY = {
     "add, wrapping": lambda a, b: topi.add(a, b),
@@ -89,11 +92,34 @@ BINARY = {
     "maximum": lambda a, b: topi.maximum(a, b),
     "minimum": lambda a, b: topi.minimum(a, b),
     "rescaled product": lambda a, b: te.compute(
-        topi.multiply(a, b).shape, lambda *i: clipped((((wide(topi.broadcast_to(a, topi.multiply(a, b).shape)(*i)) - 3)
-                                                      * (wide(topi.broadcast_to(b, topi.multiply(a, b).shape)(*i)) + 7) * 5 + 64) >> 7) + 2)),
+        topi.multiply(a, b).shape,
+        lambda *i: clipped(
+            (
+                (
+                    (wide(topi.broadcast_to(a, topi.multiply(a, b).shape)(*i)) - 3)
+                    * (wide(topi.broadcast_to(b, topi.multiply(a, b).shape)(*i)) + 7)
+                    * 5
+                    + 64
+                )
+                >> 7
+            )
+            + 2
+        ),
+    ),
     "weighted sum": lambda a, b: te.compute(
-        topi.add(a, b).shape, lambda *i: clipped((((wide(topi.broadcast_to(a, topi.add(a, b).shape)(*i)) + 9) * 77
-                                                 - wide(topi.broadcast_to(b, topi.add(a, b).shape)(*i)) * 50 + 32) >> 6) - 4)),
+        topi.add(a, b).shape,
+        lambda *i: clipped(
+            (
+                (
+                    (wide(topi.broadcast_to(a, topi.add(a, b).shape)(*i)) + 9) * 77
+                    - wide(topi.broadcast_to(b, topi.add(a, b).shape)(*i)) * 50
+                    + 32
+                )
+                >> 6
+            )
+            - 4
+        ),
+    ),
 }
 
 

@@ -34,7 +34,9 @@ def spectrum():
 
 def sounds(count=40, seed=1, loud=(-2.5, 0)):
     rng = np.random.default_rng(seed)
-    return np.concatenate([(10 ** rng.uniform(*loud) * rng.normal(size=(1, 10, 16))).astype(np.float32) for _ in range(count)])
+    return np.concatenate(
+        [(10 ** rng.uniform(*loud) * rng.normal(size=(1, 10, 16))).astype(np.float32) for _ in range(count)]
+    )
 
 
 def dense():
@@ -43,7 +45,11 @@ def dense():
     x = relax.Var("x", relax.TensorType((1, 10, 16), "float32"))
     with builder.function("main", [x]):
         with builder.dataflow():
-            out = builder.emit_output(relax.op.nn.relu(builder.emit(relax.op.matmul(x, relax.const(rng.normal(size=(16, 12)).astype(np.float32))))))
+            out = builder.emit_output(
+                relax.op.nn.relu(
+                    builder.emit(relax.op.matmul(x, relax.const(rng.normal(size=(16, 12)).astype(np.float32))))
+                )
+            )
         builder.emit_func_output(out)
     return builder.get()
 
@@ -51,11 +57,13 @@ def dense():
 def test_a_network_that_loses_little_says_how_much():
     with warnings.catch_warnings():
         warnings.simplefilter("error", tvm_ergo.AccuracyWarning)
-        compiled = tvm_ergo.compile(dense(), calibration=sounds(loud=(-.1, 0)))
-    data = sounds(loud=(-.1, 0))
+        compiled = tvm_ergo.compile(dense(), calibration=sounds(loud=(-0.1, 0)))
+    data = sounds(loud=(-0.1, 0))
     errors = [next(iter(compiled.run(x[None]).outputs.values())) - compiled.run_float(x[None])[0] for x in data]
     spread = np.std([compiled.run_float(x[None])[0] for x in data])
-    assert 0 < compiled.accuracy.loss < .05 and compiled.accuracy.loss == pytest.approx(np.sqrt(np.mean(np.square(errors))) / spread, rel=.4)
+    assert 0 < compiled.accuracy.loss < 0.05 and compiled.accuracy.loss == pytest.approx(
+        np.sqrt(np.mean(np.square(errors))) / spread, rel=0.4
+    )
     assert 2 <= compiled.accuracy.samples <= SAMPLES and not compiled.accuracy.tensors
 
 
@@ -65,15 +73,20 @@ def test_a_ruined_network_warns_and_names_the_tensors_and_what_helps():
     assert compiled.accuracy.loss > WARN and len(compiled.accuracy.tensors) > 1
     with warnings.catch_warnings():  # and the remedy helps
         warnings.simplefilter("error", tvm_ergo.AccuracyWarning)
-        repaired = tvm_ergo.compile(spectrum(), calibration=sounds(), quantize=tvm_ergo.QuantizeOptions(float_parts=.1))
+        repaired = tvm_ergo.compile(
+            spectrum(), calibration=sounds(), quantize=tvm_ergo.QuantizeOptions(float_parts=0.1)
+        )
     x = sounds(1, 9)
-    assert np.abs(next(iter(repaired.run(x).outputs.values())) - repaired.run_float(x)[0]).max() < np.ptp(repaired.run_float(x)[0]) / 5
+    assert (
+        np.abs(next(iter(repaired.run(x).outputs.values())) - repaired.run_float(x)[0]).max()
+        < np.ptp(repaired.run_float(x)[0]) / 5
+    )
 
 
 def test_strict_accuracy_refuses():
     with pytest.raises(AccuracyError, match="a loss of at most 0.1"):
-        tvm_ergo.compile(spectrum(), calibration=sounds(), quantize=QUIET, strict_accuracy=.1)
-    tvm_ergo.compile(dense(), calibration=sounds(loud=(-.1, 0)), strict_accuracy=.1)
+        tvm_ergo.compile(spectrum(), calibration=sounds(), quantize=QUIET, strict_accuracy=0.1)
+    tvm_ergo.compile(dense(), calibration=sounds(loud=(-0.1, 0)), strict_accuracy=0.1)
     for wrong in (0, -1, "much", True):
         with pytest.raises(InputError, match="strict_accuracy"):
             tvm_ergo.compile(dense(), calibration=sounds(), strict_accuracy=wrong)
@@ -84,12 +97,22 @@ def test_strict_accuracy_refuses():
 def onnx_spectrum(path):
     import onnx
     from onnx import helper, numpy_helper
+
     rng = np.random.default_rng(0)
-    nodes = [helper.make_node("MatMul", ["x", "w"], ["b"]), helper.make_node("Mul", ["b", "b"], ["p"]), helper.make_node("Add", ["p", "e"], ["f"]),
-             helper.make_node("Log", ["f"], ["y"])]
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["b"]),
+        helper.make_node("Mul", ["b", "b"], ["p"]),
+        helper.make_node("Add", ["p", "e"], ["f"]),
+        helper.make_node("Log", ["f"], ["y"]),
+    ]
     constants = {"w": rng.normal(size=(16, 12)).astype(np.float32), "e": np.float32(1e-6)}
-    graph = helper.make_graph(nodes, "g", [helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [1, 10, 16])],
-                              [helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, [1, 10, 12])], [numpy_helper.from_array(np.asarray(v), k) for k, v in constants.items()])
+    graph = helper.make_graph(
+        nodes,
+        "g",
+        [helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [1, 10, 16])],
+        [helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, [1, 10, 12])],
+        [numpy_helper.from_array(np.asarray(v), k) for k, v in constants.items()],
+    )
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
 
 
@@ -102,7 +125,12 @@ def test_the_command_says_it_and_refuses(tmp_path, capsys):
     said = capsys.readouterr()
     assert "WARNING" in said.out + said.err and "--float-parts 0.1" in said.out + said.err
     row = json.loads(result.read_text())["accuracy"]
-    assert row["outputs"]["y"] > row["warn_above"] and row["tensors"] and row["remedies"] and 2 <= row["samples"] <= SAMPLES
+    assert (
+        row["outputs"]["y"] > row["warn_above"]
+        and row["tensors"]
+        and row["remedies"]
+        and 2 <= row["samples"] <= SAMPLES
+    )
     assert main([*common, "--float-parts", "off", "--strict-accuracy", "0.1"]) == 2
     assert "AccuracyError" in capsys.readouterr().err
     assert main([*common, "--float-parts", "0.1", "--json", str(result)]) == 0
@@ -111,6 +139,7 @@ def test_the_command_says_it_and_refuses(tmp_path, capsys):
 def test_masks_do_not_pass_for_signal():
     """A sum of which half is -1e9 and the rest is lost."""
     from types import SimpleNamespace
+
     real = np.where(np.arange(64) % 2, -1e9, np.random.default_rng(0).normal(size=64)).astype(np.float32)
     tensor = SimpleNamespace(name="t_add", layer="t", op="add", out_scale=1e9 / 255, out_zp=127)
     codes = np.clip(np.rint(real / tensor.out_scale) + tensor.out_zp, -128, 127).astype(np.int8)

@@ -11,16 +11,25 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tvm
-import tvm_ergo
 from tvm import relax, topi
+
+import tvm_ergo
 from tvm_ergo import frontend
 from tvm_ergo.pipeline import STAGES, PipelineOptions, run_stages
 from tvm_ergo.relay_passes import dialect
 from tvm_ergo.relay_passes.compat import flatten_result
 from tvm_ergo.relay_passes.cpu import build_cpu
 from tvm_ergo.target.chip import chip
-from tvm_ergo.target.errors import (CalibrationError, InputError, ModelError, OutOfMemoryError, OutputError, ProgramError, TargetError,
-                                    UnsupportedError)
+from tvm_ergo.target.errors import (
+    CalibrationError,
+    InputError,
+    ModelError,
+    OutOfMemoryError,
+    OutputError,
+    ProgramError,
+    TargetError,
+    UnsupportedError,
+)
 
 _spec = importlib.util.spec_from_file_location("small_models", Path(__file__).with_name("small_models.py"))
 models = importlib.util.module_from_spec(_spec)
@@ -86,7 +95,9 @@ from tvm import relax, topi
 vm = relax.VirtualMachine(tvm.runtime.load_module({str(library)!r}), tvm.cpu())
 out = vm["main"](tvm.runtime.tensor(np.load({str(tmp_path / "x.npy")!r})))
 np.save({str(tmp_path / "y.npy")!r}, (out if hasattr(out, "numpy") else out[0]).numpy())"""
-    done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, cwd=tmp_path, timeout=120)
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, cwd=tmp_path, timeout=120
+    )
     assert done.returncode == 0, done.stderr
     np.testing.assert_array_equal(np.load(tmp_path / "y.npy"), expected)
 
@@ -165,10 +176,17 @@ def test_module_without_main():
         tvm.compile(tvm.IRModule({"other": relax.Function([], relax.const(1.0))}), target="ergo")
 
 
-@pytest.mark.parametrize("inputs, word", [
-    (np.zeros((1, 3, 8, 9), np.float32), "shape"), (np.zeros((1, 3, 8, 8)), "dtype"), (np.full((1, 3, 8, 8), np.nan, np.float32), "NaN"),
-    ({"z": X}, "not those"), ({}, "not those"), ({"x": X, "z": X}, "not those"),
-])
+@pytest.mark.parametrize(
+    "inputs, word",
+    [
+        (np.zeros((1, 3, 8, 9), np.float32), "shape"),
+        (np.zeros((1, 3, 8, 8)), "dtype"),
+        (np.full((1, 3, 8, 8), np.nan, np.float32), "NaN"),
+        ({"z": X}, "not those"),
+        ({}, "not those"),
+        ({"x": X, "z": X}, "not those"),
+    ],
+)
 def test_wrong_inputs(compiled, inputs, word):
     with pytest.raises(InputError, match=word):
         compiled.run(inputs)
@@ -179,14 +197,24 @@ def test_save_and_load(compiled, tmp_path):
     compiled.save(path)
     loaded = tvm_ergo.load(path)
     np.testing.assert_array_equal(loaded.run({"x": X}).outputs["y"], compiled.run(X).outputs["y"])
-    assert (loaded.inputs, loaded.outputs, loaded.chip, loaded.fallbacks) == (compiled.inputs, compiled.outputs, compiled.chip, compiled.fallbacks)
-    assert {k: p.to_bytes() for k, p in loaded.programs.items()} == {k: p.to_bytes() for k, p in compiled.programs.items()}
+    assert (loaded.inputs, loaded.outputs, loaded.chip, loaded.fallbacks) == (
+        compiled.inputs,
+        compiled.outputs,
+        compiled.chip,
+        compiled.fallbacks,
+    )
+    assert {k: p.to_bytes() for k, p in loaded.programs.items()} == {
+        k: p.to_bytes() for k, p in compiled.programs.items()
+    }
     assert os.listdir(tmp_path) == ["net.ergo"]
 
 
 def test_model_without_host_work_is_saved_and_saved_again(tmp_path):
-    """Integers in and out leave no kernel for the host: TVM links an empty library, which exists in this process only."""
-    model = tvm_ergo.compile(function_of((4, 8), "int8", lambda b, x: dialect.Reshape(shape=(8, 4)).call(dialect.Maximum().call(x, x))))
+    """Integers in and out leave no kernel for the host: TVM links an empty library, which exists in this process
+    only."""
+    model = tvm_ergo.compile(
+        function_of((4, 8), "int8", lambda b, x: dialect.Reshape(shape=(8, 4)).call(dialect.Maximum().call(x, x)))
+    )
     first, second = tmp_path / "first.ergo", tmp_path / "second.ergo"
     model.save(first)
     tvm_ergo.load(first).save(second)
@@ -233,13 +261,17 @@ def function_of(shape, dtype, build) -> tvm.IRModule:
     return builder.get()
 
 
-@pytest.mark.parametrize("dtype, build, expected", [
-    ("int64", lambda b, x: relax.op.add(x, x), lambda x: x + x),
-    ("float32", lambda b, x: relax.op.sort(x), np.sort),
-    ("int8", lambda b, x: b.call_te(topi.nn.relu, x), lambda x: np.maximum(x, 0)),
-    ("float32", lambda b, x: x, lambda x: x),
-    ("int8", lambda b, x: dialect.Add(a_zp=0, b_zp=0, a_mult=1, b_mult=1, shift=1).call(x, x), lambda x: x),
-], ids=["integers", "library call", "call_tir", "nothing to do", "integer dialect"])
+@pytest.mark.parametrize(
+    "dtype, build, expected",
+    [
+        ("int64", lambda b, x: relax.op.add(x, x), lambda x: x + x),
+        ("float32", lambda b, x: relax.op.sort(x), np.sort),
+        ("int8", lambda b, x: b.call_te(topi.nn.relu, x), lambda x: np.maximum(x, 0)),
+        ("float32", lambda b, x: x, lambda x: x),
+        ("int8", lambda b, x: dialect.Add(a_zp=0, b_zp=0, a_mult=1, b_mult=1, shift=1).call(x, x), lambda x: x),
+    ],
+    ids=["integers", "library call", "call_tir", "nothing to do", "integer dialect"],
+)
 def test_modules_that_are_not_networks(dtype, build, expected):
     x = np.random.default_rng(0).integers(-100, 100, (4, 8)).astype(dtype)
     np.testing.assert_array_equal(run_vm(tvm.compile(function_of((4, 8), dtype, build), target="ergo"), x), expected(x))

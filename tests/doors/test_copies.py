@@ -1,4 +1,5 @@
-"""A compiled model in other processes, copied, loaded again and again: what it gives stays the same, and nothing of it is left behind."""
+"""A compiled model in other processes, copied, loaded again and again: what it gives stays the same, and nothing of it
+is left behind."""
 
 from __future__ import annotations
 
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 import tvm_ergo
 from tvm_ergo.target.errors import ProgramError
 
@@ -33,7 +35,11 @@ def outputs(model, count: int = 2):
 def test_a_pickled_model_is_the_one_that_load_gives(model):
     again = pickle.loads(pickle.dumps(model))
     np.testing.assert_equal(outputs(again), outputs(model))
-    assert again.to_bytes() == pickle.loads(pickle.dumps(again)).to_bytes() and again.inputs == model.inputs and again.is_code == model.is_code
+    assert (
+        again.to_bytes() == pickle.loads(pickle.dumps(again)).to_bytes()
+        and again.inputs == model.inputs
+        and again.is_code == model.is_code
+    )
     result = pickle.loads(pickle.dumps(model.run(small_models.images(1))))
     assert result.calls[0].trace.energy_pj == model.run(small_models.images(1)).calls[0].trace.energy_pj
 
@@ -81,7 +87,8 @@ def test_loading_again_and_again_leaves_nothing(model, tmp_path):
 
 
 def test_what_a_run_gave_and_what_runs_outlive_the_model(model, tmp_path):
-    """Loaded, run and dropped in threads, while results and functions of TVM's virtual machine are kept longer than the model."""
+    """Loaded, run and dropped in threads, while results and functions of TVM's virtual machine are kept longer than the
+    model."""
     model.save(tmp_path / "m.ergo")
     import tvm
 
@@ -105,5 +112,14 @@ def test_what_a_run_gave_and_what_runs_outlive_the_model(model, tmp_path):
     gc.collect()
     assert not errors
     for found, i in kept:
-        value = found.outputs["y"] if isinstance(found, tvm_ergo.RunResult) else found(tvm.runtime.tensor(images[i][None]))
-        np.testing.assert_equal(np.asarray(value if isinstance(value, np.ndarray) else (value[0] if isinstance(value, (tuple, list)) else value).numpy()), expected[i])
+        value = (
+            found.outputs["y"] if isinstance(found, tvm_ergo.RunResult) else found(tvm.runtime.tensor(images[i][None]))
+        )
+        np.testing.assert_equal(
+            np.asarray(
+                value
+                if isinstance(value, np.ndarray)
+                else (value[0] if isinstance(value, (tuple, list)) else value).numpy()
+            ),
+            expected[i],
+        )

@@ -1,4 +1,5 @@
-"""``tvm.build(prim_func, target="ergo")``: equal to the llvm build of the same function to the bit, or refused with what was seen."""
+"""``tvm.build(prim_func, target="ergo")``: equal to the llvm build of the same function to the bit, or refused with
+what was seen."""
 
 from __future__ import annotations
 
@@ -12,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tvm import te, tirx, topi
 from tvm.script import tirx as T
+
 from tvm_ergo.codegen.tir.build import program_of
 from tvm_ergo.codegen.tir.recognise import prim_func_of
 from tvm_ergo.codegen.tir.stages import dtype_of, shape_of
@@ -49,7 +51,16 @@ def check(func: tirx.PrimFunc) -> None:
 
 
 @few
-@given(dim, st.integers(1, 40), dim, st.booleans(), st.integers(-128, 127), st.integers(-128, 127), st.booleans(), st.booleans())
+@given(
+    dim,
+    st.integers(1, 40),
+    dim,
+    st.booleans(),
+    st.integers(-128, 127),
+    st.integers(-128, 127),
+    st.booleans(),
+    st.booleans(),
+)
 def test_matmul(m, k, n, transpose_b, a_zp, b_zp, requantize, bias):
     check(cases.matmul(m, k, n, transpose_b=transpose_b, a_zp=a_zp, b_zp=b_zp, requantize=requantize, bias=bias))
 
@@ -61,12 +72,26 @@ def test_batched_matmul(b, m, k, n, transpose_b, requantize):
 
 
 @few
-@given(st.integers(1, 2), st.integers(6, 10), st.integers(6, 10), st.integers(1, 5), st.integers(1, 5), st.tuples(st.integers(1, 3), st.integers(1, 3)),
-       st.integers(1, 2), st.integers(0, 2), st.integers(1, 2), st.sampled_from(["NHWC", "NCHW"]), st.booleans(), st.booleans())
+@given(
+    st.integers(1, 2),
+    st.integers(6, 10),
+    st.integers(6, 10),
+    st.integers(1, 5),
+    st.integers(1, 5),
+    st.tuples(st.integers(1, 3), st.integers(1, 3)),
+    st.integers(1, 2),
+    st.integers(0, 2),
+    st.integers(1, 2),
+    st.sampled_from(["NHWC", "NCHW"]),
+    st.booleans(),
+    st.booleans(),
+)
 def test_conv2d(n, h, w, c, o, kernel, stride, padding, dilation, layout, requantize, bias):
     if layout == "NCHW":
         bias = False  # the cases add the bias along the last axis
-    check(cases.conv2d(n, h, w, c, o, kernel, stride, padding, dilation, layout=layout, requantize=requantize, bias=bias))
+    check(
+        cases.conv2d(n, h, w, c, o, kernel, stride, padding, dilation, layout=layout, requantize=requantize, bias=bias)
+    )
 
 
 @few
@@ -141,13 +166,16 @@ X8 = te.placeholder((3, 5), "int8", name="x")
 XF = te.placeholder((3, 5), "float32", name="x")
 
 
-@pytest.mark.parametrize("result, word", [
-    (lambda: te.create_prim_func([X8, topi.multiply(X8, te.compute((3, 5), lambda i, j: X8[i, 4 - j]))]), "offset"),
-    (lambda: te.create_prim_func([XF, topi.nn.relu(XF)]), "float32"),
-    (lambda: te.create_prim_func([X8, topi.sum(X8.astype("int32"), axis=1)]), "products of two"),
-    (lambda: te.create_prim_func([X8, topi.cast(X8, "int32")]), "int32"),
-    (lambda: cases.matmul(4, 200000, 4, a_zp=-100, b_zp=100), "overflow"),
-])
+@pytest.mark.parametrize(
+    "result, word",
+    [
+        (lambda: te.create_prim_func([X8, topi.multiply(X8, te.compute((3, 5), lambda i, j: X8[i, 4 - j]))]), "offset"),
+        (lambda: te.create_prim_func([XF, topi.nn.relu(XF)]), "float32"),
+        (lambda: te.create_prim_func([X8, topi.sum(X8.astype("int32"), axis=1)]), "products of two"),
+        (lambda: te.create_prim_func([X8, topi.cast(X8, "int32")]), "int32"),
+        (lambda: cases.matmul(4, 200000, 4, a_zp=-100, b_zp=100), "overflow"),
+    ],
+)
 def test_refused_with_what_was_seen(result, word):
     with pytest.raises(UnsupportedError) as caught:
         tvm.tirx.build(result(), target="ergo")

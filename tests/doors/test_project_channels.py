@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 import tvm_ergo
 from tvm_ergo import zoo
 from tvm_ergo.cli import main
@@ -16,7 +17,9 @@ RANKS = tvm_ergo.RankOptions(error=0.1, mac_limit=2.0)
 @pytest.fixture(scope="module")
 def projected():
     train, _, _, _ = zoo.digits()
-    return tvm_ergo.compile(str(zoo.DIGITS_MODEL), calibration=train[:32], quantize=tvm_ergo.QuantizeOptions(project_channels=RANKS))
+    return tvm_ergo.compile(
+        str(zoo.DIGITS_MODEL), calibration=train[:32], quantize=tvm_ergo.QuantizeOptions(project_channels=RANKS)
+    )
 
 
 def test_the_emulator_equals_the_integer_function_on_the_cpu(projected):
@@ -45,7 +48,9 @@ def test_off_by_default():
 def test_what_is_no_error_is_refused():
     train, _, _, _ = zoo.digits()
     with pytest.raises(ModelError):
-        tvm_ergo.compile(str(zoo.DIGITS_MODEL), calibration=train[:8], quantize=tvm_ergo.QuantizeOptions(project_channels="much"))
+        tvm_ergo.compile(
+            str(zoo.DIGITS_MODEL), calibration=train[:8], quantize=tvm_ergo.QuantizeOptions(project_channels="much")
+        )
 
 
 def test_on_the_command_line(tmp_path, capsys):

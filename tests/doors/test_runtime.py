@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tvm
+
 import tvm_ergo
 from tvm_ergo.codegen.runtime import native
 from tvm_ergo.codegen.runtime.native import create_module, programs_of
@@ -56,10 +57,16 @@ def test_truncated_module_bytes(data):
         tvm.get_global_func("ffi.Module.load_from_bytes.ergo")(data)
 
 
-@pytest.mark.parametrize("arguments, word", [
-    ([], "arguments"), ([tensor(np.zeros((3, 2)))], "shape"), ([tensor(np.zeros((2, 3)), "uint8")], "dtype"),
-    ([tensor(np.zeros((2, 3))), tensor(np.zeros((2, 3)), "int32")], "dtype"), ([tensor(np.zeros((2, 3)))] * 3, "arguments"),
-])
+@pytest.mark.parametrize(
+    "arguments, word",
+    [
+        ([], "arguments"),
+        ([tensor(np.zeros((3, 2)))], "shape"),
+        ([tensor(np.zeros((2, 3)), "uint8")], "dtype"),
+        ([tensor(np.zeros((2, 3))), tensor(np.zeros((2, 3)), "int32")], "dtype"),
+        ([tensor(np.zeros((2, 3)))] * 3, "arguments"),
+    ],
+)
 def test_wrong_arguments(program, arguments, word):
     with pytest.raises(InputError, match=word):
         create_module({"f": program})["f"](*arguments)
@@ -120,7 +127,9 @@ f = tvm.runtime.load_module({str(path)!r})["main"]
 x, y = tvm.runtime.tensor(np.array([[1, -2, 3], [-4, 5, -6]], "int8")), tvm.runtime.tensor(np.zeros((2, 3), "int8"))
 f(x, y)
 print(y.numpy().tolist())"""
-    done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, cwd=tmp_path, timeout=120)
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, cwd=tmp_path, timeout=120
+    )
     assert done.stdout.strip() == "[[1, 0, 3], [0, 5, 0]]", done.stderr
 
 

@@ -1,4 +1,5 @@
-"""A pruned network of shared weights through the front door: its dense layers run on the sparse engine, with the same results."""
+"""A pruned network of shared weights through the front door: its dense layers run on the sparse engine, with the same
+results."""
 
 from __future__ import annotations
 
@@ -20,14 +21,22 @@ def pruned_net() -> onnx.ModelProto:
     rng, nodes, constants, last = np.random.default_rng(0), [], [], "x"
     for i, (inputs, outputs) in enumerate(zip(SIZES, SIZES[1:])):
         w = np.where(rng.random((inputs, outputs)) < 0.1, rng.choice(CODEBOOK, (inputs, outputs)), 0).astype(np.float32)
-        constants += [numpy_helper.from_array(w, f"w{i}"), numpy_helper.from_array(rng.normal(0, 0.1, outputs).astype(np.float32), f"b{i}")]
+        constants += [
+            numpy_helper.from_array(w, f"w{i}"),
+            numpy_helper.from_array(rng.normal(0, 0.1, outputs).astype(np.float32), f"b{i}"),
+        ]
         nodes.append(helper.make_node("Gemm", [last, f"w{i}", f"b{i}"], [f"d{i}"], name=f"dense{i}"))
         last = f"d{i}"
         if i < len(SIZES) - 2:
             nodes.append(helper.make_node("Relu", [last], [f"r{i}"], name=f"relu{i}"))
             last = f"r{i}"
-    graph = helper.make_graph(nodes, "pruned", [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, SIZES[0]])],
-                              [helper.make_tensor_value_info(last, TensorProto.FLOAT, [1, SIZES[-1]])], constants)
+    graph = helper.make_graph(
+        nodes,
+        "pruned",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, SIZES[0]])],
+        [helper.make_tensor_value_info(last, TensorProto.FLOAT, [1, SIZES[-1]])],
+        constants,
+    )
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
 
 
@@ -39,8 +48,18 @@ def pictures(count, share=0.2):
 
 @pytest.fixture(scope="module")
 def models():
-    return {(weights, objective): tvm_ergo.compile(pruned_net(), calibration=pictures(8), weights=weights, objective=objective)
-            for weights, objective in (("dense", "latency"), ("auto", "latency"), ("auto", "energy"), ("auto", "memory"), ("coded", "latency"))}
+    return {
+        (weights, objective): tvm_ergo.compile(
+            pruned_net(), calibration=pictures(8), weights=weights, objective=objective
+        )
+        for weights, objective in (
+            ("dense", "latency"),
+            ("auto", "latency"),
+            ("auto", "energy"),
+            ("auto", "memory"),
+            ("coded", "latency"),
+        )
+    }
 
 
 def engines(model):

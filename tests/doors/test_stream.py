@@ -1,4 +1,5 @@
-"""``stream=True``: the same network bit by bit, with a frame that never exists as a whole. (Every chip call runs on the strict machine.)"""
+"""``stream=True``: the same network bit by bit, with a frame that never exists as a whole. (Every chip call runs on the
+strict machine.)"""
 
 from __future__ import annotations
 
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 import tvm_ergo
 from tvm_ergo.codegen.runtime.launcher import STRICT_VARIABLE
 from tvm_ergo.relay_passes.cpu import build_cpu
@@ -46,12 +48,17 @@ def test_frame_of_an_nchw_network_never_exists_as_a_whole(smallest):
         np.testing.assert_array_equal(resident.run(x).outputs["y"], expected)
 
 
-@pytest.mark.parametrize("options", [{}, {"objective": "energy"}, {"memory": "3KiB"}, {"memory": "3KiB", "objective": "energy"}, {"memory": 3000}],
-                         ids=lambda o: " ".join(f"{k}={v}" for k, v in o.items()) or "plenty")
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"objective": "energy"}, {"memory": "3KiB"}, {"memory": "3KiB", "objective": "energy"}, {"memory": 3000}],
+    ids=lambda o: " ".join(f"{k}={v}" for k, v in o.items()) or "plenty",
+)
 def test_same_outputs_under_every_limit(smallest, options):
     model = compiled_for(stream=True, **options)
     (program,) = model.programs.values()
-    assert [port.streamed for port in program.inputs] == [True] and program.meta["peak_bytes"] <= model.chip.memory_bytes
+    assert [port.streamed for port in program.inputs] == [True] and program.meta[
+        "peak_bytes"
+    ] <= model.chip.memory_bytes
     np.testing.assert_array_equal(model.run(X).outputs["y"], smallest.run(X).outputs["y"])
 
 
@@ -59,13 +66,20 @@ def test_a_limit_below_the_frame_needs_the_stream(smallest):
     limit = smallest.programs["ergo_main_0"].meta["constant_bytes"] + FRAME_BYTES - 100
     with pytest.raises(OutOfMemoryError, match=r"streamed row by row .*fits"):
         compiled_for(memory=limit)
-    np.testing.assert_array_equal(compiled_for(memory=limit, stream=True).run(X).outputs["y"], smallest.run(X).outputs["y"])
+    np.testing.assert_array_equal(
+        compiled_for(memory=limit, stream=True).run(X).outputs["y"], smallest.run(X).outputs["y"]
+    )
 
 
 def test_report_says_that_the_frame_is_streamed(smallest):
     report = build_report("camera", smallest.programs, smallest.chip)
     (row,) = report.inputs
-    assert report.streamed and row.streamed and row.size_bytes == FRAME_BYTES and 3 * 32 <= row.held_bytes <= FRAME_BYTES // 3
+    assert (
+        report.streamed
+        and row.streamed
+        and row.size_bytes == FRAME_BYTES
+        and 3 * 32 <= row.held_bytes <= FRAME_BYTES // 3
+    )
     resident = build_report("camera", compiled_for().programs, smallest.chip)
     assert not resident.streamed and resident.inputs[0].held_bytes == FRAME_BYTES
 
@@ -83,7 +97,14 @@ import numpy as np, tvm
 from tvm import relax
 out = relax.VirtualMachine(tvm.runtime.load_module("net.so"), tvm.cpu())["main"](tvm.runtime.tensor(np.load("x.npy")))
 np.save("y.npy", (out if hasattr(out, "numpy") else out[0]).numpy())"""
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, timeout=120, env={STRICT_VARIABLE: "1"})
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        timeout=120,
+        env={STRICT_VARIABLE: "1"},
+    )
     assert done.returncode == 0, done.stderr
     np.testing.assert_array_equal(np.load(tmp_path / "y.npy"), expected)
 
@@ -96,8 +117,9 @@ def test_only_the_first_part_of_a_network_is_streamed():
 
 
 def test_a_network_without_a_picture_says_so():
-    from tvm_ergo.relay_passes import dialect
     from tvm import relax
+
+    from tvm_ergo.relay_passes import dialect
 
     builder, x = relax.BlockBuilder(), relax.Var("x", relax.TensorType((4, 8), "int8"))
     with builder.function("main", [x]):

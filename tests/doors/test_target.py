@@ -9,6 +9,7 @@ import sys
 import pytest
 import tvm
 from tvm.target import Target
+
 from tvm_ergo.target.chip import chip
 from tvm_ergo.target.errors import TargetError
 from tvm_ergo.target.tags import chip_of_target, is_ergo, target_from_file, target_of_chip
@@ -38,7 +39,10 @@ def test_user_chip_from_a_file(tmp_path):
     assert chip_of_target(target_of_chip(chip("ergo/1"))) == chip("ergo/1")
 
 
-@pytest.mark.parametrize("model, word", [("{", "not JSON"), ('{"memory": 5}', "memory"), ('{"memory-bytes": -5}', "positive"), ("[1]", "unknown")])
+@pytest.mark.parametrize(
+    "model, word",
+    [("{", "not JSON"), ('{"memory": 5}', "memory"), ('{"memory-bytes": -5}', "positive"), ("[1]", "unknown")],
+)
 def test_bad_options_are_refused(model, word):
     with pytest.raises(TargetError, match=word):
         chip_of_target(Target({"tag": "ergo", "model": model}))
@@ -70,18 +74,31 @@ def test_autoload_is_silent():
 
 def test_autoload_imports_nothing_heavy():
     loaded = run_python("import tvm, sys; print([m for m in sys.modules if m.startswith('tvm_ergo')])")
-    allowed = {"tvm_ergo", "tvm_ergo.doors", "tvm_ergo.target", "tvm_ergo.target.tags", "tvm_ergo.target.errors", "tvm_ergo.target.limits", "tvm_ergo.codegen",
-               "tvm_ergo.codegen.runtime", "tvm_ergo.codegen.runtime.native"}
+    allowed = {
+        "tvm_ergo",
+        "tvm_ergo.doors",
+        "tvm_ergo.target",
+        "tvm_ergo.target.tags",
+        "tvm_ergo.target.errors",
+        "tvm_ergo.target.limits",
+        "tvm_ergo.codegen",
+        "tvm_ergo.codegen.runtime",
+        "tvm_ergo.codegen.runtime.native",
+    }
     assert set(json.loads(loaded.replace("'", '"'))) <= allowed
 
 
 def test_package_offers_its_names_lazily():
-    code = "import tvm_ergo, sys; assert 'numpy' not in sys.modules and 'tvm' not in sys.modules; " \
-           "[getattr(tvm_ergo, n) for n in tvm_ergo.__all__]; assert callable(tvm_ergo.compile)"
+    code = (
+        "import tvm_ergo, sys; assert 'numpy' not in sys.modules and 'tvm' not in sys.modules; "
+        "[getattr(tvm_ergo, n) for n in tvm_ergo.__all__]; assert callable(tvm_ergo.compile)"
+    )
     assert run_python(code) == ""
 
 
 @pytest.mark.parametrize("model", ['{"chip": []}', '{"chip": 5}', "[" * 100_000])
 def test_models_of_a_target_that_describe_nothing(model):
     with pytest.raises(TargetError):
-        chip_of_target(Target({"kind": "ext_dev", "keys": ["ergo"], "device": "ergo/1", "host": {"kind": "llvm"}, "model": model}))
+        chip_of_target(
+            Target({"kind": "ext_dev", "keys": ["ergo"], "device": "ergo/1", "host": {"kind": "llvm"}, "model": model})
+        )

@@ -1,4 +1,5 @@
-"""Running and compiling from several threads: every answer is the sequential one, and nothing of the process changes under another thread's feet."""
+"""Running and compiling from several threads: every answer is the sequential one, and nothing of the process changes
+under another thread's feet."""
 
 from __future__ import annotations
 
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 import tvm_ergo
 from tvm_ergo import zoo
 from tvm_ergo.codegen.exclusive import exclusively
@@ -109,7 +111,9 @@ def test_two_models_while_a_third_is_compiled(model, strict):
 
     check_runs([model, small], runs_of(strict), compile_a_third)
     np.testing.assert_equal(made[0].run(pictures()[:1]).outputs, small.run(pictures()[:1]).outputs)
-    assert {name: p.to_bytes() for name, p in made[0].programs.items()} == {name: p.to_bytes() for name, p in small.programs.items()}
+    assert {name: p.to_bytes() for name, p in made[0].programs.items()} == {
+        name: p.to_bytes() for name, p in small.programs.items()
+    }
 
 
 def test_a_streamed_and_a_compressed_network(strict):
@@ -122,7 +126,9 @@ def test_a_streamed_and_a_compressed_network(strict):
             for frame, known in list(zip(frames, expected)) * 4:
                 found = own.run(frame[None])
                 np.testing.assert_equal(found.outputs, known.outputs)
-                assert found.compressed == known.compressed and [c.trace.cycles for c in found.calls] == [c.trace.cycles for c in known.calls]
+                assert found.compressed == known.compressed and [c.trace.cycles for c in found.calls] == [
+                    c.trace.cycles for c in known.calls
+                ]
 
         together(*[run] * THREADS)
 
@@ -136,7 +142,9 @@ def test_compiling_in_threads_gives_the_same_programs():
     together(*((lambda limit=limit: compile_for(limit)) for limit in limits))
     for limit in limits:
         alone = compiled(memory=limit)
-        assert {n: p.to_bytes() for n, p in found[limit].programs.items()} == {n: p.to_bytes() for n, p in alone.programs.items()}
+        assert {n: p.to_bytes() for n, p in found[limit].programs.items()} == {
+            n: p.to_bytes() for n, p in alone.programs.items()
+        }
 
 
 def test_recorders_and_watchers_are_those_of_their_thread(model):
@@ -209,13 +217,19 @@ def test_a_run_does_not_wait_for_a_compilation(model):
 def test_importing_leaves_the_output_and_the_warning_filters_of_the_process_alone(monkeypatch, capsys):
     """TVM's importer prints and warns; that is kept from the user without touching what belongs to all threads."""
     from tvm.relax.frontend.onnx import onnx_frontend
+
     from tvm_ergo.frontend.onnx_import import _Importer
 
     output, errors, filters, plain_print = sys.stdout, sys.stderr, list(warnings.filters), builtins.print
     seen = []
 
     def look(self, *args):
-        seen.append(sys.stdout is output and sys.stderr is errors and warnings.filters == filters and builtins.print is plain_print)
+        seen.append(
+            sys.stdout is output
+            and sys.stderr is errors
+            and warnings.filters == filters
+            and builtins.print is plain_print
+        )
         onnx_frontend.print("chatter")
         onnx_frontend.warnings.warn("chatter")
         raise ValueError("an operator that is not known")

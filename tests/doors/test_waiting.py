@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 import tvm_ergo
-from .small_models import camera_net, frames
 from tvm_ergo.pipeline import STAGES
 from tvm_ergo.target.errors import InputError, OutOfMemoryError
+
+from .small_models import camera_net, frames
 
 CALIBRATION = frames(8)
 
@@ -32,11 +33,29 @@ def program(compiled):
 
 def test_less_memory_and_the_same_values_where_everything_fits(plain, small):
     rows = program(small).meta["compression"]
-    assert rows and program(small).meta["activation_bytes"] < program(plain).meta["activation_bytes"] and program(plain).meta["compression"] == []
-    assert {"name", "codec", "slot_bytes", "raw_bytes", "stored_bytes", "bits_mean", "bits_worst", "tiles_reduced", "max_error"} <= set(rows[0])
+    assert (
+        rows
+        and program(small).meta["activation_bytes"] < program(plain).meta["activation_bytes"]
+        and program(plain).meta["compression"] == []
+    )
+    assert {
+        "name",
+        "codec",
+        "slot_bytes",
+        "raw_bytes",
+        "stored_bytes",
+        "bits_mean",
+        "bits_worst",
+        "tiles_reduced",
+        "max_error",
+    } <= set(rows[0])
     for x in CALIBRATION:
         result = small.run(x[None])
-        assert result.compressed and json.loads(json.dumps(result.compressed)) == result.compressed and not any(c["reduced"] for c in result.compressed)
+        assert (
+            result.compressed
+            and json.loads(json.dumps(result.compressed)) == result.compressed
+            and not any(c["reduced"] for c in result.compressed)
+        )
         np.testing.assert_array_equal(result.outputs["y"], plain.run(x[None]).outputs["y"])
 
 
@@ -71,18 +90,24 @@ def test_the_advice_is_of_what_was_not_tried(small):
     assert "was off" in off and "measured" not in off
     assert "was tried" in refused(small.quantized, stream=True, memory=limit, calibration=CALIBRATION).remedy
     resident = refused(small.quantized, memory=limit + 200, compression="off").remedy
-    assert "--stream" in resident and "compression" not in resident  # the frame alone does not fit, and it is not compressed
+    assert (
+        "--stream" in resident and "compression" not in resident
+    )  # the frame alone does not fit, and it is not compressed
 
 
 def test_no_advice_where_nothing_of_it_can_help(small):
     constants = program(tvm_ergo.compile(small.quantized, weights="dense")).meta["constant_bytes"]
     for options in ({}, {"stream": True}, {"calibration": CALIBRATION}):
         remedy = refused(small.quantized, memory=constants - 1, weights="dense", **options).remedy
-        assert "constants alone exceed" in remedy and not any(word in remedy for word in ("stream", "compression", "calibration"))
+        assert "constants alone exceed" in remedy and not any(
+            word in remedy for word in ("stream", "compression", "calibration")
+        )
 
 
 def test_lossless_loses_nothing_whatever_comes(plain):
-    exact = tvm_ergo.compile(camera_net(), calibration=CALIBRATION, objective="memory", stream=True, compression="lossless")
+    exact = tvm_ergo.compile(
+        camera_net(), calibration=CALIBRATION, objective="memory", stream=True, compression="lossless"
+    )
     noise = 1000 * frames(1, 3)
     np.testing.assert_array_equal(exact.run(noise).outputs["y"], plain.run(noise).outputs["y"])
 

@@ -1,4 +1,5 @@
-"""A sample of `benchmarks/exactness.py`, which plans every net of the manifest at several memory limits: bits equal to whole layers, limits met."""
+"""A sample of `benchmarks/exactness.py`, which plans every net of the manifest at several memory limits: bits equal to
+whole layers, limits met."""
 
 import sys
 from itertools import islice
@@ -16,7 +17,9 @@ sys.path.append(str(Path(__file__).resolve().parents[2]))  # benchmarks are no p
 
 from benchmarks.exactness import against_tvm, measure, measure_slots  # noqa: E402
 
-pytestmark = pytest.mark.skipif(not evaluation.has_shared(), reason="the shared models and data are absent (set ERGO_SHARED)")
+pytestmark = pytest.mark.skipif(
+    not evaluation.has_shared(), reason="the shared models and data are absent (set ERGO_SHARED)"
+)
 
 
 @pytest.mark.parametrize("name, plans", [("str_ww_ref_model", None), ("ic_resnet8_qdq_int8", 4)])
@@ -36,7 +39,10 @@ def test_all_tensors_in_slots_are_exact():
     (part,) = parts_of("ic_resnet8_qdq_int8", compiled, 1)
     rows = list(measure_slots(part, func, chip("ergo/1").with_memory(BIG_MEMORY_BYTES), (Codec.CONTEXT,)))
     assert [(row["plan"], row["input"], row["tensors"], row["wrong"]) for row in rows] == [
-        ("slots context whole", "resident", 13, ""), ("slots context rows", "resident", 13, ""), ("slots context rows", "streamed", 13, "")]
+        ("slots context whole", "resident", 13, ""),
+        ("slots context rows", "resident", 13, ""),
+        ("slots context rows", "streamed", 13, ""),
+    ]
 
 
 def test_whole_layers_equal_tvm():

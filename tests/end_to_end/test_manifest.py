@@ -1,5 +1,6 @@
-"""Every net of the manifest, from its file: what the emulated chip gives equals the quantized Relax module run by TVM on the CPU, to
-the bit, on real inputs; the Program is free of hazards in strict mode; the peak is no higher than the order's live bytes."""
+"""Every net of the manifest, from its file: what the emulated chip gives equals the quantized Relax module run by TVM
+on the CPU, to the bit, on real inputs; the Program is free of hazards in strict mode; the peak is no higher than the
+order's live bytes."""
 
 import json
 
@@ -12,7 +13,9 @@ from tvm_ergo.evaluation.nets import TFLITE, compile_net, inputs_of
 from tvm_ergo.relay_passes.cpu import build_cpu
 from tvm_ergo.target.machine import Machine
 
-pytestmark = pytest.mark.skipif(not evaluation.has_shared(), reason="the shared models and data are absent (set ERGO_SHARED)")
+pytestmark = pytest.mark.skipif(
+    not evaluation.has_shared(), reason="the shared models and data are absent (set ERGO_SHARED)"
+)
 
 BIG = {"resnet50_pqf_large": 1, "yolox_nano": 1, "all_minilm_l6_v2_trim": 1}
 
@@ -38,7 +41,8 @@ def test_chip_equals_tvm_on_the_cpu(name):
 
 
 def test_a_language_model_runs_whole_on_the_chip():
-    """stories260K with default options: token numbers in, logits out, no operator on the host, near the float network."""
+    """stories260K with default options: token numbers in, logits out, no operator on the host, near the float
+    network."""
     compiled = compile_net("stories260k_s256", calibration_samples=2)
     assert len(compiled.programs) == 1 and not compiled.fallbacks
     (feeds,) = inputs_of("stories260k_s256", compiled, 1)

@@ -1,4 +1,5 @@
-"""YOLOv5-S of `benchmarks/yolov5.py`: the published number of parameters and of products, and through the compiler at a small size."""
+"""YOLOv5-S of `benchmarks/yolov5.py`: the published number of parameters and of products, and through the compiler at a
+small size."""
 
 import math
 import sys
@@ -6,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+
 import tvm_ergo
 
 sys.path.append(str(Path(__file__).resolve().parents[2]))  # benchmarks are no package of the product
@@ -17,7 +19,9 @@ def products(model: onnx.ModelProto) -> int:
     graph = onnx.shape_inference.infer_shapes(model, strict_mode=True).graph
     shapes = {v.name: [d.dim_value for d in v.type.tensor_type.shape.dim] for v in (*graph.value_info, *graph.output)}
     weights = {w.name: tuple(w.dims) for w in graph.initializer}
-    return sum(math.prod(shapes[n.output[0]]) * math.prod(weights[n.input[1]][1:]) for n in graph.node if n.op_type == "Conv")
+    return sum(
+        math.prod(shapes[n.output[0]]) * math.prod(weights[n.input[1]][1:]) for n in graph.node if n.op_type == "Conv"
+    )
 
 
 def test_it_has_the_published_parameters_and_products():
@@ -32,9 +36,20 @@ def test_it_compiles_and_the_chip_is_close_to_the_float_network():
     compiled = tvm_ergo.compile(yolov5s(64), calibration=[{"images": image}], memory=64 << 20)
     assert not compiled.fallbacks and sum(p.meta["macs"] for p in compiled.programs.values()) == products(yolov5s(64))
     outputs = compiled.run({"images": image}).outputs
-    assert {name: value.shape for name, value in outputs.items()} == {"p3": (1, 255, 8, 8), "p4": (1, 255, 4, 4), "p5": (1, 255, 2, 2)}
+    assert {name: value.shape for name, value in outputs.items()} == {
+        "p3": (1, 255, 8, 8),
+        "p4": (1, 255, 4, 4),
+        "p5": (1, 255, 2, 2),
+    }
     from onnxruntime import InferenceSession
 
-    floats = dict(zip(("p3", "p4", "p5"), InferenceSession(yolov5s(64).SerializeToString(), providers=["CPUExecutionProvider"]).run(["p3", "p4", "p5"], {"images": image})))
+    floats = dict(
+        zip(
+            ("p3", "p4", "p5"),
+            InferenceSession(yolov5s(64).SerializeToString(), providers=["CPUExecutionProvider"]).run(
+                ["p3", "p4", "p5"], {"images": image}
+            ),
+        )
+    )
     for name, value in outputs.items():
         assert np.sqrt(np.mean((value - floats[name]) ** 2)) < 0.3 * floats[name].std()

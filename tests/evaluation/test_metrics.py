@@ -14,7 +14,12 @@ def test_topk_counts_by_hand_with_class_offset():
     metric = metrics.TopK(class_offset=1)
     scores = np.zeros((1, 11), np.float32)
     scores[0, :7] = [9, 8, 7, 6, 5, 4, 3]
-    for label in (-1, 0, 3, 4):  # class indices 0, 1, 4, 5 of the output: the first is the best, the first five are top-5
+    for label in (
+        -1,
+        0,
+        3,
+        4,
+    ):  # class indices 0, 1, 4, 5 of the output: the first is the best, the first five are top-5
         metric.update([[scores]], label)
     assert metric.result() == {"top1": 25.0, "top5": 75.0}
 

@@ -11,7 +11,11 @@ needs_shared = pytest.mark.skipif(not has_shared(), reason="ERGO_SHARED (models 
 
 
 def counting_source(size, **options):
-    return Source(lambda: Samples("toy", size, lambda i: (np.full((2, 2, 3), i, np.uint8), i % 3)), preprocess.Affine("x"), **options)
+    return Source(
+        lambda: Samples("toy", size, lambda i: (np.full((2, 2, 3), i, np.uint8), i % 3)),
+        preprocess.Affine("x"),
+        **options,
+    )
 
 
 def test_source_indices_start_count_and_spread():
@@ -68,7 +72,11 @@ def session(stem):
 
 @needs_shared
 def test_every_onnx_of_the_manifest_has_a_task():
-    files = {p.relative_to(shared_root() / "models").as_posix() for p in (shared_root() / "models").glob("*/*.onnx*") if p.parent.name != "registry"}  # no labelled data
+    files = {
+        p.relative_to(shared_root() / "models").as_posix()
+        for p in (shared_root() / "models").glob("*/*.onnx*")
+        if p.parent.name != "registry"
+    }  # no labelled data
     assert files == {task.path for task in TASKS.values()}
 
 
@@ -81,13 +89,28 @@ def test_test_and_calibration_inputs_fit_the_net(stem):
         feeds = next(iter(source.inputs(1)))
         assert set(feeds) == set(inputs)
         for name, value in feeds.items():
-            fixed = [(have, want) for have, want in zip(value.shape, inputs[name].shape, strict=True) if isinstance(want, int)]
+            fixed = [
+                (have, want)
+                for have, want in zip(value.shape, inputs[name].shape, strict=True)
+                if isinstance(want, int)
+            ]
             assert all(have == want for have, want in fixed) and np.isfinite(value).all()
 
 
 @needs_shared
-@pytest.mark.parametrize("stem", ["ic_resnet8_fp32", "kws_dscnn_fp32", "vww96_fp32", "bnn_lfc_w1a1_mnist", "tfc_1w1a_mnist",
-                                  "espcn_x3_superres", "stories260k_s256", "mnist_lstm20"])
+@pytest.mark.parametrize(
+    "stem",
+    [
+        "ic_resnet8_fp32",
+        "kws_dscnn_fp32",
+        "vww96_fp32",
+        "bnn_lfc_w1a1_mnist",
+        "tfc_1w1a_mnist",
+        "espcn_x3_superres",
+        "stories260k_s256",
+        "mnist_lstm20",
+    ],
+)
 def test_float_figures_of_the_manifest_are_reproduced(stem):
     net = session(stem)
     for test in TASKS[stem].tests:

@@ -40,7 +40,7 @@ def _jpeg(path: Path, index: int) -> np.ndarray:
     from PIL import Image
 
     z = np.load(path)
-    data = z["jpeg"][z["offsets"][index]:z["offsets"][index + 1]].tobytes()
+    data = z["jpeg"][z["offsets"][index] : z["offsets"][index + 1]].tobytes()
     return np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
 
 
@@ -86,13 +86,16 @@ def _bnn_cifar(data: Path, i: int) -> np.ndarray:
 
 
 def _kws(data: Path, i: int) -> np.ndarray:
-    return ((np.load(data / "kws_speechcommands_mfcc1000.npz")["mfcc_int8"][i].astype(np.float32) - 83) * np.float32(0.5847029))[None, None]
+    return (
+        (np.load(data / "kws_speechcommands_mfcc1000.npz")["mfcc_int8"][i].astype(np.float32) - 83)
+        * np.float32(0.5847029)
+    )[None, None]
 
 
 def _text(data: Path, i: int) -> dict[str, np.ndarray]:
     z = np.load(data / "text_minilm_tokens.npz")
     key = next(k for k in z.files if z[k].ndim == 2 and z[k].shape[1] == 64)
-    ids = z[key][i:i + 1].astype(np.int64)
+    ids = z[key][i : i + 1].astype(np.int64)
     return {"input_ids": ids, "attention_mask": (z["token_id_original"][ids] != 0).astype(np.float32)}
 
 
@@ -116,14 +119,19 @@ _SAMPLES = {
     "vww": lambda d, i: {"input": _nchw(np.load(d / "vww_coco128_96.npz")["images"][i] / 255)},
     "ad01": lambda d, i: {"input": _log_mel(d, i)},
     "minilm": _text,
-    "stories": lambda d, i: {"input_ids": np.load(d / "tinystories_val_tok512.npz")["tokens"][i:i + 1].astype(np.int64)},
-    "espcn": lambda d, i: {"input": (np.load(d / "superres_x3_luma30.npz")["lr"][i][None, None] / 255).astype(np.float32)},
+    "stories": lambda d, i: {
+        "input_ids": np.load(d / "tinystories_val_tok512.npz")["tokens"][i : i + 1].astype(np.int64)
+    },
+    "espcn": lambda d, i: {
+        "input": (np.load(d / "superres_x3_luma30.npz")["lr"][i][None, None] / 255).astype(np.float32)
+    },
 }
 
 
 @pytest.fixture(scope="session")
 def quantized_input(shared):
-    """(TFLite model name, index) -> {input name: array} of a real sample in the model's integers; None where no data is shared."""
+    """(TFLite model name, index) -> {input name: array} of a real sample in the model's integers; None where no data is
+    shared."""
     data = shared / "data"
 
     def make(name: str, i: int) -> dict[str, np.ndarray] | None:
@@ -137,14 +145,23 @@ def quantized_input(shared):
 
 
 def _person(data: Path, i: int) -> np.ndarray:
-    return np.load(data / "vww_coco128_96.npz")["images"][i:i + 1]
+    return np.load(data / "vww_coco128_96.npz")["images"][i : i + 1]
 
 
 _QUANTIZED = {
-    "pretrainedResnet_quant": lambda d, i: ("input_1_int8", (_cifar(d, i)[None].astype(np.int16) - 128).astype(np.int8)),
+    "pretrainedResnet_quant": lambda d, i: (
+        "input_1_int8",
+        (_cifar(d, i)[None].astype(np.int16) - 128).astype(np.int8),
+    ),
     "vww_96_int8": lambda d, i: ("input_1_int8", (_person(d, i).astype(np.int16) - 128).astype(np.int8)),
-    "kws_ref_model": lambda d, i: ("input_1", np.load(d / "kws_speechcommands_mfcc1000.npz")["mfcc_int8"][i][None, ..., None]),
-    "mcunetv2_large": lambda d, i: ("input_0_f.1", (_imagenet(d, i)[None].astype(np.float32) - 127.5) / np.float32(127.5)),
+    "kws_ref_model": lambda d, i: (
+        "input_1",
+        np.load(d / "kws_speechcommands_mfcc1000.npz")["mfcc_int8"][i][None, ..., None],
+    ),
+    "mcunetv2_large": lambda d, i: (
+        "input_0_f.1",
+        (_imagenet(d, i)[None].astype(np.float32) - 127.5) / np.float32(127.5),
+    ),
     "vww": lambda d, i: ("input_0_f.1", (_person(d, i)[:, 8:88, 8:88].astype(np.float32) - 127.5) / np.float32(127.5)),
     "tf2_mobilenet_v2_1.0_224_ptq": lambda d, i: ("input", _imagenet(d, i)[None]),
 }

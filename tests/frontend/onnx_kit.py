@@ -22,11 +22,23 @@ def model(nodes, constants, inputs, outputs=("y",), opset=18, domains=()):
     """inputs: {name: array or (dtype, shape)}; outputs are declared without a shape."""
     kinds = {n: (v.dtype, v.shape) if isinstance(v, np.ndarray) else v for n, v in inputs.items()}
     graph = helper.make_graph(
-        nodes, "g", [helper.make_tensor_value_info(n, helper.np_dtype_to_tensor_dtype(np.dtype(t)), s) for n, (t, s) in kinds.items()],
+        nodes,
+        "g",
+        [
+            helper.make_tensor_value_info(n, helper.np_dtype_to_tensor_dtype(np.dtype(t)), s)
+            for n, (t, s) in kinds.items()
+        ],
         [onnx.ValueInfoProto(name=n) for n in outputs],
-        [v if isinstance(v, onnx.TensorProto) else numpy_helper.from_array(np.asarray(v), n) for n, v in constants.items()])
-    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset), *(helper.make_opsetid(d, 1) for d in domains)],
-                             ir_version=4 if opset < 10 else 10)
+        [
+            v if isinstance(v, onnx.TensorProto) else numpy_helper.from_array(np.asarray(v), n)
+            for n, v in constants.items()
+        ],
+    )
+    made = helper.make_model(
+        graph,
+        opset_imports=[helper.make_opsetid("", opset), *(helper.make_opsetid(d, 1) for d in domains)],
+        ir_version=4 if opset < 10 else 10,
+    )
     made = onnx.shape_inference.infer_shapes(made)
     for output in made.graph.output:  # ONNX infers nothing behind operators of other domains and some old ones
         if not output.type.HasField("tensor_type"):

@@ -19,16 +19,25 @@ RNG = np.random.default_rng(0)
 
 def model(nodes, inputs: dict, constants: dict, outputs=("y",), opset: int = 13) -> onnx.ModelProto:
     graph = helper.make_graph(
-        nodes, "g", [helper.make_tensor_value_info(n, TensorProto.FLOAT, s) for n, s in inputs.items()],
+        nodes,
+        "g",
+        [helper.make_tensor_value_info(n, TensorProto.FLOAT, s) for n, s in inputs.items()],
         [helper.make_tensor_value_info(n, TensorProto.FLOAT, None) for n in outputs],
-        [numpy_helper.from_array(np.asarray(v), n) for n, v in constants.items()])
+        [numpy_helper.from_array(np.asarray(v), n) for n, v in constants.items()],
+    )
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
 
 
 def conv_model(batch="N", weight=None) -> onnx.ModelProto:
     w = RNG.normal(size=(4, 3, 3, 3)).astype(np.float32) if weight is None else weight
-    return model([helper.make_node("Conv", ["x", "w", "b"], ["c"], name="stem/conv.0", pads=[1, 1, 1, 1]), helper.make_node("Relu", ["c"], ["y"])],
-                 {"x": [batch, 3, 8, 8]}, {"w": w, "b": np.zeros(4, np.float32)})
+    return model(
+        [
+            helper.make_node("Conv", ["x", "w", "b"], ["c"], name="stem/conv.0", pads=[1, 1, 1, 1]),
+            helper.make_node("Relu", ["c"], ["y"]),
+        ],
+        {"x": [batch, 3, 8, 8]},
+        {"w": w, "b": np.zeros(4, np.float32)},
+    )
 
 
 def check_against_onnx_runtime(proto: onnx.ModelProto, inputs: dict) -> None:
@@ -61,9 +70,20 @@ def test_values_are_named_after_nodes():
 
 
 def test_clip_and_pad_stay_single_operators():
-    proto = model([helper.make_node("Pad", ["x", "p"], ["q"]), helper.make_node("Clip", ["q", "lo", "hi"], ["r"]), helper.make_node("Clip", ["r", "lo"], ["y"])],
-                  {"x": [1, 2, 4, 4]}, {"p": np.array([0, 0, 1, 2, 0, 0, 3, 0]), "lo": np.float32(0), "hi": np.float32(6)})
-    assert [op_name(v) for _, v in bindings_of(load(proto).mod["main"])] == ["relax.nn.pad", "relax.clip", "relax.nn.relu"]
+    proto = model(
+        [
+            helper.make_node("Pad", ["x", "p"], ["q"]),
+            helper.make_node("Clip", ["q", "lo", "hi"], ["r"]),
+            helper.make_node("Clip", ["r", "lo"], ["y"]),
+        ],
+        {"x": [1, 2, 4, 4]},
+        {"p": np.array([0, 0, 1, 2, 0, 0, 3, 0]), "lo": np.float32(0), "hi": np.float32(6)},
+    )
+    assert [op_name(v) for _, v in bindings_of(load(proto).mod["main"])] == [
+        "relax.nn.pad",
+        "relax.clip",
+        "relax.nn.relu",
+    ]
     check_against_onnx_runtime(proto, {"x": RNG.normal(size=(1, 2, 4, 4)).astype(np.float32) * 5})
 
 
@@ -72,13 +92,22 @@ def test_clip_and_pad_stay_single_operators():
 @pytest.mark.parametrize("opset", [11, 13])
 def test_lstm_is_unrolled(direction, states, opset):
     hidden, size, steps = 3, 5, 4
-    constants = {"w": RNG.normal(size=(1, 4 * hidden, size)).astype(np.float32), "r": RNG.normal(size=(1, 4 * hidden, hidden)).astype(np.float32),
-                 "b": RNG.normal(size=(1, 8 * hidden)).astype(np.float32), "h0": RNG.normal(size=(1, 2, hidden)).astype(np.float32),
-                 "c0": RNG.normal(size=(1, 2, hidden)).astype(np.float32)}
+    constants = {
+        "w": RNG.normal(size=(1, 4 * hidden, size)).astype(np.float32),
+        "r": RNG.normal(size=(1, 4 * hidden, hidden)).astype(np.float32),
+        "b": RNG.normal(size=(1, 8 * hidden)).astype(np.float32),
+        "h0": RNG.normal(size=(1, 2, hidden)).astype(np.float32),
+        "c0": RNG.normal(size=(1, 2, hidden)).astype(np.float32),
+    }
     names = ["x", "w", "r", "b", "", "h0", "c0"] if states else ["x", "w", "r", "b"]
     used = {k: v for k, v in constants.items() if k in names}
-    proto = model([helper.make_node("LSTM", names, ["y", "h", "c"], hidden_size=hidden, direction=direction)], {"x": [steps, 2, size]}, used,
-                  ("y", "h", "c"), opset)
+    proto = model(
+        [helper.make_node("LSTM", names, ["y", "h", "c"], hidden_size=hidden, direction=direction)],
+        {"x": [steps, 2, size]},
+        used,
+        ("y", "h", "c"),
+        opset,
+    )
     check_against_onnx_runtime(proto, {"x": RNG.normal(size=(steps, 2, size)).astype(np.float32)})
 
 
@@ -92,7 +121,10 @@ def test_lp_normalization(p, opset):
 @pytest.mark.parametrize("axis", [1, 2])
 def test_softmax_of_an_old_opset_behind_a_tensor_of_unknown_rank(axis):
     """ONNX's inference knows no rank behind another domain's operator; all axes from the given one on are one."""
-    nodes = [helper.make_node("Gelu", ["x"], ["g"], domain="com.microsoft"), helper.make_node("Softmax", ["g"], ["y"], axis=axis)]
+    nodes = [
+        helper.make_node("Gelu", ["x"], ["g"], domain="com.microsoft"),
+        helper.make_node("Softmax", ["g"], ["y"], axis=axis),
+    ]
     proto = model(nodes, {"x": [2, 3, 4]}, {}, opset=11)
     proto.opset_import.append(helper.make_opsetid("com.microsoft", 1))
     check_against_onnx_runtime(proto, {"x": RNG.normal(size=(2, 3, 4)).astype(np.float32)})
@@ -152,7 +184,9 @@ def test_weights_that_are_not_numbers_are_named(bad):
 
 
 def test_infinities_of_a_mask_are_allowed():
-    proto = model([helper.make_node("Add", ["x", "m"], ["y"])], {"x": [1, 2]}, {"m": np.array([0, -np.inf], np.float32)})
+    proto = model(
+        [helper.make_node("Add", ["x", "m"], ["y"])], {"x": [1, 2]}, {"m": np.array([0, -np.inf], np.float32)}
+    )
     assert evaluate(load(proto).mod, np.ones((1, 2), np.float32))[0].tolist() == [[1, -np.inf]]
 
 
@@ -175,7 +209,10 @@ def test_invalid_graph():
 def symbolic_module(*shapes):
     """relu of the sum of inputs x0, x1, ... whose shapes may hold names."""
     symbols: dict = {}
-    dims = [[symbols.setdefault(d, tvm.tirx.Var(d, "int64")) if isinstance(d, str) else d for d in shape] for shape in shapes]
+    dims = [
+        [symbols.setdefault(d, tvm.tirx.Var(d, "int64")) if isinstance(d, str) else d for d in shape]
+        for shape in shapes
+    ]
     params = [relax.Var(f"x{i}", relax.TensorType(d, "float32")) for i, d in enumerate(dims)]
     bb = relax.BlockBuilder()
     with bb.function("main", params):
@@ -197,9 +234,15 @@ def test_relax_module_with_symbolic_shape_takes_batch_and_input_shapes():
     assert np.array_equal(evaluate(load(mod, batch=2).mod, {"x0": x, "x1": x})[0], np.maximum(2 * x, 0))
 
 
-@pytest.mark.parametrize("shapes, given, words", [
-    ((("n", "t"),), None, "dimension 't' \\(axis 1\\)"), ((("n", 3), ("n", 3)), {"x0": [2, 3], "x1": [4, 3]}, "does not fit"),
-    (((2, 3),), {"x0": [4, 3]}, "does not fit"), (((2, 3),), {"y": [2, 3]}, "does not have")])
+@pytest.mark.parametrize(
+    "shapes, given, words",
+    [
+        ((("n", "t"),), None, "dimension 't' \\(axis 1\\)"),
+        ((("n", 3), ("n", 3)), {"x0": [2, 3], "x1": [4, 3]}, "does not fit"),
+        (((2, 3),), {"x0": [4, 3]}, "does not fit"),
+        (((2, 3),), {"y": [2, 3]}, "does not have"),
+    ],
+)
 def test_relax_module_with_unknown_or_contradicting_dimensions(shapes, given, words):
     with pytest.raises(ModelError, match=words):
         load(symbolic_module(*shapes), input_shapes=given)
@@ -209,7 +252,12 @@ def test_tvm_compile_of_a_symbolic_module_names_the_dimension_and_the_remedy():
     with pytest.raises(ModelError) as caught:
         tvm.compile(symbolic_module(("n", 3), ("n", 3)), target="ergo")
     text = str(caught.value)
-    for expected in ("dimension 'n' (axis 0) of input 'x0'", "batch=1", "input_shapes={'x0': [1, 3]}", 'BindSymbolicVars({"n": 1}'):
+    for expected in (
+        "dimension 'n' (axis 0) of input 'x0'",
+        "batch=1",
+        "input_shapes={'x0': [1, 3]}",
+        'BindSymbolicVars({"n": 1}',
+    ):
         assert expected in text, text
 
 
@@ -228,7 +276,9 @@ def test_weights_beside_the_file(tmp_path):
     proto = conv_model()
     onnx.save_model(proto, tmp_path / "m.onnx", save_as_external_data=True, location="weights.bin", size_threshold=16)
     x = RNG.normal(size=(1, 3, 8, 8)).astype(np.float32)
-    assert np.allclose(evaluate(load(tmp_path / "m.onnx").mod, x)[0], evaluate(load(conv_model_like(proto, tmp_path)).mod, x)[0])
+    assert np.allclose(
+        evaluate(load(tmp_path / "m.onnx").mod, x)[0], evaluate(load(conv_model_like(proto, tmp_path)).mod, x)[0]
+    )
     (tmp_path / "weights.bin").unlink()
     with pytest.raises(ModelError, match="weight file"):
         load(tmp_path / "m.onnx")
@@ -239,7 +289,9 @@ def conv_model_like(proto: onnx.ModelProto, folder) -> onnx.ModelProto:
     return onnx.load(folder / "m.onnx")
 
 
-@pytest.mark.parametrize("op, constants", [("Conv", {"w": np.ones((2, 2, 1, 5), np.float32)}), ("MaxPool", {}), ("AveragePool", {})])
+@pytest.mark.parametrize(
+    "op, constants", [("Conv", {"w": np.ones((2, 2, 1, 5), np.float32)}), ("MaxPool", {}), ("AveragePool", {})]
+)
 def test_a_window_larger_than_its_input_is_refused(op, constants):
     attributes = {} if constants else {"kernel_shape": [1, 5]}
     node = helper.make_node(op, ["x", *constants], ["y"], name="wide", strides=[1, 4], **attributes)
@@ -257,7 +309,7 @@ def test_a_tflite_file_with_offsets_into_nowhere_is_damaged(shared):
     whole = (shared / "models/tflite/kws_ref_model.tflite").read_bytes()
     position = len(whole) - 5300
     with pytest.raises(ModelError, match="truncated or damaged"):
-        load(whole[:position] + b"\xff\xff\xff\x7f" + whole[position + 4:])
+        load(whole[:position] + b"\xff\xff\xff\x7f" + whole[position + 4 :])
 
 
 def test_input_shapes_that_are_no_dict():

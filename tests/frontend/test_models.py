@@ -8,18 +8,39 @@ from tvm_ergo.relay_passes.interpreter import Interpreter
 from tvm_ergo.relay_passes.macro import normalize, verify_normal_form
 from tvm_ergo.relay_passes.relax_utils import array_of, bindings_of, op_name
 
-FLOAT = ["cifar10/bnn_cnv_w1a1_cifar10.onnx.xz", "cifar10/bnn_cnv_w1a2_cifar10.onnx.xz", "cifar10/ic_resnet8_fp32.onnx",
-         "cifar10/resnet20_cifar10.onnx", "cifar10/resnet56_cifar10.onnx", "detection/yolox_nano.onnx",
-         "imagenet/mobilenet_v1_0.25_128_fp32.onnx", "imagenet/mobilenet_v2_1.0_224_fp32.onnx", "imagenet/resnet18_ktb_small.onnx.xz",
-         "imagenet/resnet50_pqf_large.onnx.xz", "imagenet/squeezenet1.0_deepcompression_fp32.onnx", "mnist/bnn_lfc_w1a1_mnist.onnx.xz",
-         "mnist/mnist_lstm20.onnx", "mnist/tfc_1w1a_mnist.onnx", "nlp/all_minilm_l6_v2_trim.onnx.xz", "nlp/stories260k_s256.onnx",
-         "superres/espcn_x3_superres.onnx", "tinyml/ad01_autoencoder_fp32.onnx", "tinyml/kws_dscnn_fp32.onnx", "tinyml/vww96_fp32.onnx"]
-# model -> steps of the output's quantization by which ONNX Runtime (optimisations off) and we may differ: float rounding at ties.
-# MobileNetV2's five is also TVM's distance from ONNX Runtime. In ResNet-8 one of 16,384 values of the first layer lies on a tie (its
-# convolutions differ by 2e-6), and the layers behind carry that one step on.
-QDQ = {"cifar10/ic_resnet8_qdq_int8.onnx": 3, "imagenet/mobilenet_v1_0.25_128_qdq_uint8.onnx": 2,
-       "imagenet/mobilenet_v2_1.0_224_torchvision_qdq_int8.onnx": 5, "tinyml/ad01_autoencoder_qdq_int8.onnx": 1,
-       "tinyml/kws_dscnn_qdq_int8.onnx": 0, "tinyml/vww96_qdq_int8.onnx": 1}
+FLOAT = [
+    "cifar10/bnn_cnv_w1a1_cifar10.onnx.xz",
+    "cifar10/bnn_cnv_w1a2_cifar10.onnx.xz",
+    "cifar10/ic_resnet8_fp32.onnx",
+    "cifar10/resnet20_cifar10.onnx",
+    "cifar10/resnet56_cifar10.onnx",
+    "detection/yolox_nano.onnx",
+    "imagenet/mobilenet_v1_0.25_128_fp32.onnx",
+    "imagenet/mobilenet_v2_1.0_224_fp32.onnx",
+    "imagenet/resnet18_ktb_small.onnx.xz",
+    "imagenet/resnet50_pqf_large.onnx.xz",
+    "imagenet/squeezenet1.0_deepcompression_fp32.onnx",
+    "mnist/bnn_lfc_w1a1_mnist.onnx.xz",
+    "mnist/mnist_lstm20.onnx",
+    "mnist/tfc_1w1a_mnist.onnx",
+    "nlp/all_minilm_l6_v2_trim.onnx.xz",
+    "nlp/stories260k_s256.onnx",
+    "superres/espcn_x3_superres.onnx",
+    "tinyml/ad01_autoencoder_fp32.onnx",
+    "tinyml/kws_dscnn_fp32.onnx",
+    "tinyml/vww96_fp32.onnx",
+]
+# model -> steps of the output's quantization by which ONNX Runtime (optimisations off) and we may differ: float
+# rounding at ties. MobileNetV2's five is also TVM's distance from ONNX Runtime. In ResNet-8 one of 16,384 values of the
+# first layer lies on a tie (its convolutions differ by 2e-6), and the layers behind carry that one step on.
+QDQ = {
+    "cifar10/ic_resnet8_qdq_int8.onnx": 3,
+    "imagenet/mobilenet_v1_0.25_128_qdq_uint8.onnx": 2,
+    "imagenet/mobilenet_v2_1.0_224_torchvision_qdq_int8.onnx": 5,
+    "tinyml/ad01_autoencoder_qdq_int8.onnx": 1,
+    "tinyml/kws_dscnn_qdq_int8.onnx": 0,
+    "tinyml/vww96_qdq_int8.onnx": 1,
+}
 LARGE = ("resnet50", "resnet18", "minilm", "yolox", "resnet56")
 SHAPES = {"superres/espcn_x3_superres.onnx": {"input": [1, 1, 99, 99]}}
 
@@ -73,8 +94,16 @@ def test_qdq_model_is_within_steps_of_onnx_runtime(name, shared, onnx_bytes, rea
 
 # model -> output steps apart from LiteRT over three samples (tf2_mobilenet ends in a softmax, which amplifies),
 # whose integer kernels round half away from zero and requantize with 31-bit multipliers
-TFLITE = {"ad01_int8": 2, "kws_ref_model": 1, "mcunetv2_large": 8, "pretrainedResnet_quant": 1, "str_ww_ref_model": 1,
-          "tf2_mobilenet_v2_1.0_224_ptq": 16, "vww": 4, "vww_96_int8": 1}
+TFLITE = {
+    "ad01_int8": 2,
+    "kws_ref_model": 1,
+    "mcunetv2_large": 8,
+    "pretrainedResnet_quant": 1,
+    "str_ww_ref_model": 1,
+    "tf2_mobilenet_v2_1.0_224_ptq": 16,
+    "vww": 4,
+    "vww_96_int8": 1,
+}
 
 
 def noise(imported, seed: int) -> dict:
@@ -90,8 +119,11 @@ def test_tflite_model_is_within_steps_of_litert(name, shared, quantized_input):
     path = shared / "models" / "tflite" / f"{name}.tflite"
     imported = load(path)
     samples = [quantized_input(name, i) or noise(imported, i) for i in range(3)]
-    theirs = litert.Interpreter(model_path=str(path), num_threads=1,
-                                experimental_op_resolver_type=litert.OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES)
+    theirs = litert.Interpreter(
+        model_path=str(path),
+        num_threads=1,
+        experimental_op_resolver_type=litert.OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
+    )
     theirs.allocate_tensors()
     for got, sample in zip(outputs_in_normal_form(imported, samples), samples):
         for detail, value in zip(theirs.get_input_details(), sample.values()):
@@ -115,7 +147,10 @@ def test_batched_input_is_evaluated_image_after_image(shared, real_input):
 
 
 def test_values_carry_the_names_of_the_source(shared):
-    names = {v.name for v, _ in bindings_of(normalize(load(shared / "models" / "cifar10" / "resnet20_cifar10.onnx").mod)["main"])}
+    names = {
+        v.name
+        for v, _ in bindings_of(normalize(load(shared / "models" / "cifar10" / "resnet20_cifar10.onnx").mod)["main"])
+    }
     assert {"layer1_0_conv1", "Relu_3"} <= names
 
 
@@ -128,4 +163,6 @@ def test_normal_form_runs_on_tvm(name, shared, real_input):
     normal, x = normalize(imported.mod), real_input(name, 0)["input"]
     machine = relax.VirtualMachine(tvm.compile(normal, "llvm"), tvm.cpu())
     theirs = machine["main"](tvm.runtime.tensor(x)).numpy()
-    assert np.abs(Interpreter(normal).run(x)[0] - theirs).max() <= (1e-4 * np.ptp(theirs) if "fp32" in name else output_step(imported) * 1.01)
+    assert np.abs(Interpreter(normal).run(x)[0] - theirs).max() <= (
+        1e-4 * np.ptp(theirs) if "fp32" in name else output_step(imported) * 1.01
+    )

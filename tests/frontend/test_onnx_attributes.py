@@ -1,4 +1,5 @@
-"""Every attribute case of ``benchmarks.onnx_attributes`` in float, a part of them between quantizers, and the page about them."""
+"""Every attribute case of ``benchmarks.onnx_attributes`` in float, a part of them between quantizers, and the page
+about them."""
 
 import sys
 from pathlib import Path
@@ -39,7 +40,9 @@ def test_between_quantizers_within_one_step_or_refused(case):
 
 def test_the_page_is_current(in_float):
     """Operators, attributes, values and float results; ``python -m benchmarks.onnx_attributes`` writes the page."""
-    results = onnx_attributes.Results([(case, (result, "")) for found in in_float.values() for case, result, _ in found])
+    results = onnx_attributes.Results(
+        [(case, (result, "")) for found in in_float.values() for case, result, _ in found]
+    )
     lines, tested, every = onnx_attributes.table(results)
     written = onnx_attributes.PAGE.read_text()
     shown = [line.rsplit("|", 2)[0] for line in written.split("\n") if line.startswith("| ")]

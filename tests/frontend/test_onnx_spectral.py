@@ -18,14 +18,36 @@ WINDOW = np.hanning(16).astype(np.float32)
 
 
 def made(nodes, constants, shape, opset=17, more_inputs=()) -> onnx.ModelProto:
-    graph = helper.make_graph(nodes, "g", [helper.make_tensor_value_info("x", TensorProto.FLOAT, shape), *more_inputs],
-                              [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)], [numpy_helper.from_array(np.asarray(v), k) for k, v in constants.items()])
+    graph = helper.make_graph(
+        nodes,
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, shape), *more_inputs],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
+        [numpy_helper.from_array(np.asarray(v), k) for k, v in constants.items()],
+    )
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8 if opset < 20 else 10)
 
 
-LOG_MEL = [n("HannWindow", ["fl"], ["w"]), n("STFT", ["x", "st", "w", "fl"], ["s"]), n("Mul", ["s", "s"], ["q"]), n("ReduceSum", ["q", "ax"], ["p"], keepdims=0),
-           n("MelWeightMatrix", ["nm", "fl", "sr", "lo", "hi"], ["M"]), n("MatMul", ["p", "M"], ["m"]), n("Add", ["m", "eps"], ["me"]), n("Log", ["me"], ["y"])]
-MEL = {"fl": I(64), "st": I(32), "ax": np.array([-1]), "nm": I(10), "sr": I(8000), "lo": np.float32(50), "hi": np.float32(4000), "eps": np.float32(1e-3)}
+LOG_MEL = [
+    n("HannWindow", ["fl"], ["w"]),
+    n("STFT", ["x", "st", "w", "fl"], ["s"]),
+    n("Mul", ["s", "s"], ["q"]),
+    n("ReduceSum", ["q", "ax"], ["p"], keepdims=0),
+    n("MelWeightMatrix", ["nm", "fl", "sr", "lo", "hi"], ["M"]),
+    n("MatMul", ["p", "M"], ["m"]),
+    n("Add", ["m", "eps"], ["me"]),
+    n("Log", ["me"], ["y"]),
+]
+MEL = {
+    "fl": I(64),
+    "st": I(32),
+    "ax": np.array([-1]),
+    "nm": I(10),
+    "sr": I(8000),
+    "lo": np.float32(50),
+    "hi": np.float32(4000),
+    "eps": np.float32(1e-3),
+}
 CASES = {
     "window": ([n("STFT", ["x", "st", "w", "fl"], ["y"])], {"st": I(4), "w": WINDOW, "fl": I(16)}, (2, 100), 17),
     "no window": ([n("STFT", ["x", "st", "", "fl"], ["y"])], {"st": I(4), "fl": I(16)}, (2, 100, 1), 17),
@@ -36,7 +58,17 @@ CASES = {
     "filled up": ([n("DFT", ["x", "l"], ["y"], axis=1)], {"l": I(16)}, (2, 12, 3, 2), 17),
     "inverse": ([n("DFT", ["x"], ["y"], axis=2, inverse=1)], {}, (2, 3, 12, 2), 17),
     "axis as input": ([n("DFT", ["x", "", "ax"], ["y"])], {"ax": I(-2)}, (2, 12, 1), 20),
-    "windows": ([n("HammingWindow", ["fl"], ["w"], periodic=0), n("BlackmanWindow", ["fl"], ["v"]), n("Mul", ["x", "w"], ["a"]), n("Mul", ["a", "v"], ["y"])], {"fl": I(16)}, (2, 16), 17),
+    "windows": (
+        [
+            n("HammingWindow", ["fl"], ["w"], periodic=0),
+            n("BlackmanWindow", ["fl"], ["v"]),
+            n("Mul", ["x", "w"], ["a"]),
+            n("Mul", ["a", "v"], ["y"]),
+        ],
+        {"fl": I(16)},
+        (2, 16),
+        17,
+    ),
     "log mel": (LOG_MEL, MEL, (1, 512), 17),
 }
 
@@ -56,8 +88,11 @@ def test_spectra_are_convolutions_on_the_chip():
     samples = RNG.normal(size=(16, 1, 128)).astype(np.float32)
     compiled = tvm_ergo.compile(proto, calibration=[{"x": s} for s in samples], strict=True)
     session = ort.InferenceSession(proto.SerializeToString())
-    want, got = (np.array([f(s) for s in samples]) for f in (lambda s: session.run(None, {"x": s})[0], lambda s: compiled.run({"x": s}).outputs["y"]))
-    assert np.sqrt(np.mean((want - got) ** 2)) < .03 * want.std()
+    want, got = (
+        np.array([f(s) for s in samples])
+        for f in (lambda s: session.run(None, {"x": s})[0], lambda s: compiled.run({"x": s}).outputs["y"])
+    )
+    assert np.sqrt(np.mean((want - got) ** 2)) < 0.03 * want.std()
 
 
 def test_what_is_not_constant_is_named():

@@ -6,8 +6,18 @@ from tvm_ergo.frontend import load
 from tvm_ergo.target.errors import ModelError
 
 
-@pytest.mark.parametrize("name, remedy", [("net.pt", "torch.export.save"), ("net.pth", "example_inputs"), ("net.h5", "from_keras_model"), ("net.keras", "from_keras_model"),
-                                          ("frozen.pb", "tf2onnx"), ("net.safetensors", "module in Python"), ("net.engine", "ONNX")])
+@pytest.mark.parametrize(
+    "name, remedy",
+    [
+        ("net.pt", "torch.export.save"),
+        ("net.pth", "example_inputs"),
+        ("net.h5", "from_keras_model"),
+        ("net.keras", "from_keras_model"),
+        ("frozen.pb", "tf2onnx"),
+        ("net.safetensors", "module in Python"),
+        ("net.engine", "ONNX"),
+    ],
+)
 def test_the_remedy_says_how_to_export(tmp_path, name, remedy):
     (tmp_path / name).write_bytes(b"anything")
     with pytest.raises(ModelError, match="not read") as caught:

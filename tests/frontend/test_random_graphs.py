@@ -1,4 +1,5 @@
-"""200 random ONNX graphs against ONNX Runtime, in float and between quantizers; ``benchmarks.random_graphs`` runs any number."""
+"""200 random ONNX graphs against ONNX Runtime, in float and between quantizers; ``benchmarks.random_graphs`` runs any
+number."""
 
 import sys
 from pathlib import Path
@@ -40,7 +41,7 @@ def test_an_operator_that_is_two_steps_off_is_named(monkeypatch):
     """The judge itself: a chip whose LeakyRelu is two steps too high."""
     g = Graph(np.random.default_rng(0))
     g.shapes["x"] = (1, 2, 4, 4)
-    g.add("LeakyRelu", ["x"], (1, 2, 4, 4), alpha=.2)
+    g.add("LeakyRelu", ["x"], (1, 2, 4, 4), alpha=0.2)
     g.add("Transpose", ["t1"], (1, 4, 4, 2), perm=[0, 2, 3, 1])
     q, feeds = quantized(g, graphs.ranges_of(g, 0)), graphs.feeds_of(g, 0)
     assert graphs.worst_operator(q, feeds) is None

@@ -17,12 +17,24 @@ def relu(*inputs):
     """A network of inputs ``(name, dims)`` that adds up their rectified values."""
     nodes = [helper.make_node("Relu", [name], [f"r_{name}"]) for name, _ in inputs]
     nodes.append(helper.make_node("Sum", [f"r_{name}" for name, _ in inputs], ["y"]))
-    graph = helper.make_graph(nodes, "g", [helper.make_tensor_value_info(n, TensorProto.FLOAT, d) for n, d in inputs],
-                              [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)])
+    graph = helper.make_graph(
+        nodes,
+        "g",
+        [helper.make_tensor_value_info(n, TensorProto.FLOAT, d) for n, d in inputs],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
+    )
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
 
 
-@pytest.mark.parametrize("calibration", [np.zeros((5, 3, 20, 30)), {"x": np.zeros((5, 3, 20, 30))}, [np.zeros((1, 3, 20, 30))] * 2, [{"x": np.zeros((3, 20, 30))}]])
+@pytest.mark.parametrize(
+    "calibration",
+    [
+        np.zeros((5, 3, 20, 30)),
+        {"x": np.zeros((5, 3, 20, 30))},
+        [np.zeros((1, 3, 20, 30))] * 2,
+        [{"x": np.zeros((3, 20, 30))}],
+    ],
+)
 def test_sizes_come_from_calibration_data(calibration):
     with typical_inputs(calibration):
         assert resolve_shapes({"x": ["N", 3, None, "width"]}, None, 1) == {"x": [1, 3, 20, 30]}
@@ -47,11 +59,20 @@ def test_iterators_are_not_used_up():
     assert next(samples).shape == (1, 3, 4, 4)
 
 
-@pytest.mark.parametrize("dims, line", [(["N", 3, "height", "width"], "x=1,3,224,224"), (["N", "length", 40], "x=1,128,40"), ([1, 3, 0, 8], "x=1,3,224,8")])
+@pytest.mark.parametrize(
+    "dims, line",
+    [
+        (["N", 3, "height", "width"], "x=1,3,224,224"),
+        (["N", "length", 40], "x=1,128,40"),
+        ([1, 3, 0, 8], "x=1,3,224,8"),
+    ],
+)
 def test_the_line_of_the_message_works_when_typed(dims, line):
     with pytest.raises(ModelError) as caught:
         load(relu(("x", dims)))
-    typed, python = re.search(r"--input-shape '(\S+)' on the command line, input_shapes=(\{.*?\}) in Python", caught.value.remedy).groups()
+    typed, python = re.search(
+        r"--input-shape '(\S+)' on the command line, input_shapes=(\{.*?\}) in Python", caught.value.remedy
+    ).groups()
     assert typed == line
     name, shape = parse_shape(typed)
     for given in ({name: shape}, eval(python)):  # noqa: S307  the message is ours

@@ -1,4 +1,5 @@
-"""Files that ask for more memory than the limit are refused before any of it is taken; data beside a model is read from plain files below its folder only."""
+"""Files that ask for more memory than the limit are refused before any of it is taken; data beside a model is read from
+plain files below its folder only."""
 
 import importlib.util
 import json
@@ -17,7 +18,14 @@ from tvm_ergo import frontend, zoo
 from tvm_ergo.cli import main
 from tvm_ergo.frontend import stored
 from tvm_ergo.target.errors import InputError, ModelError
-from tvm_ergo.target.limits import DEFAULT_MODEL_BYTES, MAX_DEPTH, Declared, max_model_bytes, model_bytes_limit, parsed_json
+from tvm_ergo.target.limits import (
+    DEFAULT_MODEL_BYTES,
+    MAX_DEPTH,
+    Declared,
+    max_model_bytes,
+    model_bytes_limit,
+    parsed_json,
+)
 
 _spec = importlib.util.spec_from_file_location("size_bombs", Path(__file__).with_name("size_bombs.py"))
 bombs = importlib.util.module_from_spec(_spec)
@@ -30,7 +38,11 @@ def test_every_way_in_which_a_size_arises():
     assert done.returncode == 0, done.stderr[-2000:]
     said = json.loads(done.stdout.splitlines()[-1])
     assert set(said) == set(bombs.bombs()) and len(said) > 35
-    wrong = {name: text for name, text in said.items() if "more memory than the limit" not in text and "too many nodes" not in text}
+    wrong = {
+        name: text
+        for name, text in said.items()
+        if "more memory than the limit" not in text and "too many nodes" not in text
+    }
     assert not wrong
     assert all("--max-model-bytes" in text for text in said.values() if "the limit" in text)
 
@@ -62,7 +74,16 @@ def test_declared_sizes_are_added_up():
 
 def test_json_is_not_nested_without_end():
     assert parsed_json("[" * MAX_DEPTH + "]" * MAX_DEPTH) and parsed_json(b'{"[[[[[[": "\\"]]"}') == {"[[[[[[": '"]]'}
-    for text in ("[" * 100_000, "[" * 70 + "]" * 70, '{"a":' * 70 + "1" + "}" * 70, "NaN", "-Infinity", b"\xff", "9" * 5000, ""):
+    for text in (
+        "[" * 100_000,
+        "[" * 70 + "]" * 70,
+        '{"a":' * 70 + "1" + "}" * 70,
+        "NaN",
+        "-Infinity",
+        b"\xff",
+        "9" * 5000,
+        "",
+    ):
         with pytest.raises(ValueError):
             parsed_json(text)
 
@@ -70,7 +91,9 @@ def test_json_is_not_nested_without_end():
 def test_an_xz_is_opened_piece_by_piece(monkeypatch):
     model = zoo.DIGITS_MODEL.read_bytes()
     assert stored.unpacked(lzma.compress(model), "m") == model
-    assert stored.unpacked(lzma.compress(model[:100]) + bytes(8) + lzma.compress(model[100:]), "m") == model  # streams one after another
+    assert (
+        stored.unpacked(lzma.compress(model[:100]) + bytes(8) + lzma.compress(model[100:]), "m") == model
+    )  # streams one after another
     monkeypatch.setattr(stored, "CHUNK_BYTES", 1000)
     assert stored.unpacked(lzma.compress(model), "m") == model
     zeros = lzma.compress(bytes(1 << 20))
@@ -95,11 +118,17 @@ def test_tflite_tensors_are_added_up():
     from tvm_ergo.frontend.tflite.flat import Subgraph, Tensor
 
     def graph(*shapes, kind="INT8"):
-        return Subgraph("g", tuple(Tensor(i, f"t{i}", shape, kind, None, None) for i, shape in enumerate(shapes)), (), (), ())
+        return Subgraph(
+            "g", tuple(Tensor(i, f"t{i}", shape, kind, None, None) for i, shape in enumerate(shapes)), (), (), ()
+        )
 
     big = (1 << 16, 1 << 14)
     _check_sizes((graph(big, big, big, (-1, 1 << 40)), graph(())), "m")
-    for graphs in ((graph(*[big] * 5),), (graph(*[big] * 3), graph(big, big)), (graph((1 << 15, 1 << 15), kind="FLOAT64"),)):
+    for graphs in (
+        (graph(*[big] * 5),),
+        (graph(*[big] * 3), graph(big, big)),
+        (graph((1 << 15, 1 << 15), kind="FLOAT64"),),
+    ):
         with pytest.raises(ModelError, match="more memory"):
             _check_sizes(graphs, "m")
 
@@ -113,8 +142,13 @@ def external(location: str, length=None, offset=None, dims=(4, 4), attribute=Fal
     nodes = [helper.make_node("MatMul", ["x", "w"], ["y"])]
     if attribute:
         nodes.insert(0, helper.make_node("Constant", [], ["w"], value=tensor))
-    graph = helper.make_graph(nodes, "g", [helper.make_tensor_value_info("x", TensorProto.FLOAT, (1, 4))], [helper.make_tensor_value_info("y", TensorProto.FLOAT, (1, 4))],
-                              [] if attribute else [tensor])
+    graph = helper.make_graph(
+        nodes,
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, (1, 4))],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, (1, 4))],
+        [] if attribute else [tensor],
+    )
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
 
 
@@ -147,13 +181,36 @@ def test_only_plain_files_below_the_folder_are_read(tmp_path):
     os.symlink("plain.bin", inside / "inner.bin")
     os.symlink(outside, inside / "folder")
     os.mkfifo(inside / "pipe.bin")
-    for location in ("../outside/w.bin", str(outside / "w.bin"), "link.bin", "inner.bin", "folder/w.bin", "pipe.bin", "missing.bin", "", ".", "a\0b", "plain.bin/x", "./../model/plain.bin",
-                     "x" * 5000):
+    for location in (
+        "../outside/w.bin",
+        str(outside / "w.bin"),
+        "link.bin",
+        "inner.bin",
+        "folder/w.bin",
+        "pipe.bin",
+        "missing.bin",
+        "",
+        ".",
+        "a\0b",
+        "plain.bin/x",
+        "./../model/plain.bin",
+        "x" * 5000,
+    ):
         onnx.save(external(location, 64), inside / "net.onnx")
         with pytest.raises(ModelError):
             frontend.load(inside / "net.onnx")
-    for said in ({"length": 65}, {"offset": 1, "length": 64}, {"offset": -1}, {"length": -4}, {"length": "many"}, {"offset": "1e3"}, {"length": 32}, {"dims": (1 << 20, 1 << 20)},
-                 {"length": 1 << 62}, {"offset": 1 << 70}):
+    for said in (
+        {"length": 65},
+        {"offset": 1, "length": 64},
+        {"offset": -1},
+        {"length": -4},
+        {"length": "many"},
+        {"offset": "1e3"},
+        {"length": 32},
+        {"dims": (1 << 20, 1 << 20)},
+        {"length": 1 << 62},
+        {"offset": 1 << 70},
+    ):
         onnx.save(external("plain.bin", **said), inside / "net.onnx")
         with pytest.raises(ModelError):
             frontend.load(inside / "net.onnx")

@@ -37,7 +37,8 @@ def relu_net(seed=0):
 
 
 def residual_net(seed=0):
-    """Linear bottlenecks: a stream "y" of 6 channels through two sums, pooled, read by a dense layer; everything absorbed."""
+    """Linear bottlenecks: a stream "y" of 6 channels through two sums, pooled, read by a dense layer; everything
+    absorbed."""
     rng = np.random.default_rng(seed)
 
     def build(e, x):
@@ -54,7 +55,8 @@ def residual_net(seed=0):
 
 
 def low_rank_net(rank=3, channels=16, seed=0):
-    """A linear layer of ``channels`` outputs that span only ``rank`` dimensions, then a 3x3 layer, relu, a 1x1 layer."""
+    """A linear layer of ``channels`` outputs that span only ``rank`` dimensions, then a 3x3 layer, relu, a 1x1
+    layer."""
     rng = np.random.default_rng(seed)
 
     def build(e, x):

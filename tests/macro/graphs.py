@@ -28,7 +28,11 @@ def random_inputs(mod, seed: int = 0) -> dict[str, np.ndarray]:
     inputs = {}
     for p in mod["main"].params:
         shape, dtype = [int(d) for d in p.ty.shape], str(p.ty.dtype)
-        inputs[p.name] = rng.normal(size=shape).astype(dtype) if dtype.startswith("float") else rng.integers(-128, 128, shape).astype(dtype)
+        inputs[p.name] = (
+            rng.normal(size=shape).astype(dtype)
+            if dtype.startswith("float")
+            else rng.integers(-128, 128, shape).astype(dtype)
+        )
     return inputs
 
 
@@ -37,4 +41,6 @@ def assert_same(before, after, tolerance: float = 1e-4) -> None:
     inputs = random_inputs(before)
     for a, b in zip(evaluate(before, inputs), evaluate(after, inputs), strict=True):
         assert a.shape == b.shape and a.dtype == b.dtype
-        assert np.abs(a.astype(np.float64) - b.astype(np.float64)).max(initial=0) <= tolerance * max(np.ptp(a.astype(np.float64)), 1e-3)
+        assert np.abs(a.astype(np.float64) - b.astype(np.float64)).max(initial=0) <= tolerance * max(
+            np.ptp(a.astype(np.float64)), 1e-3
+        )

@@ -1,10 +1,10 @@
 """Random small NCHW networks: every operator the layout pass knows, in random order, with random branches."""
 
 import numpy as np
+from graphs import module
 from hypothesis import strategies as st
 from tvm import relax
 
-from graphs import module
 from tvm_ergo.relay_passes.relax_utils import shape_of
 
 R = relax.op
@@ -16,7 +16,11 @@ def _conv(e, draw, rng, x):
     out = draw(st.integers(1, 4)) * groups
     kernel = (draw(st.integers(1, 3)), draw(st.integers(1, 3)))
     weight = relax.const(rng.normal(size=(out, c // groups, *kernel)).astype(np.float32) / 2)
-    y = e(R.nn.conv2d(x, weight, (draw(st.integers(1, 2)), 1), tuple(draw(st.integers(1, 2)) for _ in range(4)), groups=groups))
+    y = e(
+        R.nn.conv2d(
+            x, weight, (draw(st.integers(1, 2)), 1), tuple(draw(st.integers(1, 2)) for _ in range(4)), groups=groups
+        )
+    )
     if draw(st.booleans()):
         y = e(R.add(y, e(R.reshape(relax.const(rng.normal(size=out).astype(np.float32)), (1, out, 1, 1)))))
     if draw(st.booleans()):
@@ -26,7 +30,11 @@ def _conv(e, draw, rng, x):
 
 
 def _unary(e, draw, rng, x):
-    f = draw(st.sampled_from([R.nn.relu, R.sigmoid, R.tanh, lambda v: R.clip(v, -0.5, 0.5), lambda v: R.nn.leakyrelu(v, 0.2)]))
+    f = draw(
+        st.sampled_from(
+            [R.nn.relu, R.sigmoid, R.tanh, lambda v: R.clip(v, -0.5, 0.5), lambda v: R.nn.leakyrelu(v, 0.2)]
+        )
+    )
     return e(f(x))
 
 
@@ -38,7 +46,9 @@ def _pool(e, draw, rng, x):
 def _axis_ops(e, draw, rng, x):
     shape = shape_of(x)
     axis = draw(st.integers(1, 3))
-    kind = draw(st.sampled_from(["softmax", "mean", "concat", "slice", "pad", "prelu", "split", "qdq", "broadcast", "resize"]))
+    kind = draw(
+        st.sampled_from(["softmax", "mean", "concat", "slice", "pad", "prelu", "split", "qdq", "broadcast", "resize"])
+    )
     if kind == "softmax":
         return e(R.nn.softmax(x, axis))
     if kind == "mean":
@@ -60,8 +70,15 @@ def _axis_ops(e, draw, rng, x):
     if kind == "broadcast":
         return e(R.multiply(relax.const(rng.normal(size=(shape[2], shape[3])).astype(np.float32)), x))
     if kind == "resize":
-        return e(R.image.resize2d(x, (shape[2] + 1, shape[3] + 2), method=draw(st.sampled_from(["linear", "nearest_neighbor"])),
-                                  coordinate_transformation_mode="asymmetric", rounding_method="floor"))
+        return e(
+            R.image.resize2d(
+                x,
+                (shape[2] + 1, shape[3] + 2),
+                method=draw(st.sampled_from(["linear", "nearest_neighbor"])),
+                coordinate_transformation_mode="asymmetric",
+                rounding_method="floor",
+            )
+        )
     return x
 
 
@@ -92,7 +109,11 @@ def networks(draw):
         if ending == "pool":
             return e(R.mean(last, [2, 3], keepdims=draw(st.booleans())))
         if ending == "flatten":
-            flat = e(R.flatten(last)) if draw(st.booleans()) else e(R.reshape(last, (shape_of(last)[0], shape_of(last)[1], -1)))
+            flat = (
+                e(R.flatten(last))
+                if draw(st.booleans())
+                else e(R.reshape(last, (shape_of(last)[0], shape_of(last)[1], -1)))
+            )
             return e(R.matmul(flat, relax.const(rng.normal(size=(shape_of(flat)[-1], 3)).astype(np.float32))))
         return relax.Tuple([last, e(R.multiply(other, x))]) if ending == "tuple" else e(R.tanh(last))
 

@@ -38,6 +38,7 @@ def batch_norm(e, x):
 
 def of_stack(reduce, *others, axis=0, keepdims=False):
     """reduce(stack(x, others repeated to x's shape)), as TVM's importer writes ONNX's Max, Min and Sum."""
+
     def build(e, x):
         same = [o if isinstance(o, Constant) else o(e, x) for o in others]
         repeated = [e(R.broadcast_to(o, (2, 6, 8, 8))) for o in same]
@@ -73,31 +74,69 @@ RULES = {
     "relu6": (lambda e, x: e(R.minimum(e(R.nn.relu(x)), n(6))), ["clip"]),
     "named relu6": (lambda e, x: e(R.nn.relu6(x)), ["clip"]),
     "reshapes": (lambda e, x: e(R.squeeze(e(R.expand_dims(e(R.flatten(x)), [0])), [0])), ["reshape"]),
-    "reshape and back": (lambda e, x: e(R.nn.relu(e(R.reshape(e(R.reshape(x, (2, 6, 64))), (2, 6, 8, 8))))), ["nn.relu"]),
+    "reshape and back": (
+        lambda e, x: e(R.nn.relu(e(R.reshape(e(R.reshape(x, (2, 6, 64))), (2, 6, 8, 8))))),
+        ["nn.relu"],
+    ),
     "transposes": (lambda e, x: e(R.permute_dims(e(R.permute_dims(x, [0, 2, 3, 1])), [0, 2, 3, 1])), ["permute_dims"]),
-    "transpose and back": (lambda e, x: e(R.nn.relu(e(R.permute_dims(e(R.permute_dims(x, [0, 2, 3, 1])), [0, 3, 1, 2])))), ["nn.relu"]),
-    "requantize the same": (lambda e, x: e(dequantize(e(quantize(e(dequantize(e(quantize(x)))))))), ["quantize", "dequantize"]),
-    "requantize another": (lambda e, x: e(quantize(e(dequantize(e(quantize(x)))), 0.2)), ["quantize", "dequantize", "quantize"]),
+    "transpose and back": (
+        lambda e, x: e(R.nn.relu(e(R.permute_dims(e(R.permute_dims(x, [0, 2, 3, 1])), [0, 3, 1, 2])))),
+        ["nn.relu"],
+    ),
+    "requantize the same": (
+        lambda e, x: e(dequantize(e(quantize(e(dequantize(e(quantize(x)))))))),
+        ["quantize", "dequantize"],
+    ),
+    "requantize another": (
+        lambda e, x: e(quantize(e(dequantize(e(quantize(x)))), 0.2)),
+        ["quantize", "dequantize", "quantize"],
+    ),
     "whole average": (lambda e, x: e(R.nn.avg_pool2d(x, (8, 8))), ["mean"]),
     "adaptive average": (lambda e, x: e(R.nn.adaptive_avg_pool2d(x, 1)), ["mean"]),
     "part average": (lambda e, x: e(R.nn.avg_pool2d(x, (4, 8))), ["nn.avg_pool2d"]),
-    "pad": (lambda e, x: e(R.nn.conv2d(e(R.nn.pad(x, [0, 0, 0, 0, 1, 0, 2, 1])), W, padding=(0, 1, 1, 0))), ["nn.conv2d"]),
-    "pad of channels": (lambda e, x: e(R.nn.conv2d(e(R.nn.pad(x, [0, 0, 1, 0, 0, 0, 0, 0])), c(4, 7, 3, 3))), ["nn.pad", "nn.conv2d"]),
-    "pad with a value": (lambda e, x: e(R.nn.conv2d(e(R.nn.pad(x, [0, 0, 0, 0, 1, 0, 2, 1], "constant", 1.0)), W)), ["nn.pad", "nn.conv2d"]),
-    "quantized pad": (lambda e, x: e(R.nn.conv2d(e(dequantize(e(quantize(e(R.nn.pad(e(dequantize(e(quantize(x)))),
-                                                                                    [0, 0, 0, 0, 1, 1, 1, 1])))))), W)),
-                      ["quantize", "dequantize", "nn.conv2d"]),
+    "pad": (
+        lambda e, x: e(R.nn.conv2d(e(R.nn.pad(x, [0, 0, 0, 0, 1, 0, 2, 1])), W, padding=(0, 1, 1, 0))),
+        ["nn.conv2d"],
+    ),
+    "pad of channels": (
+        lambda e, x: e(R.nn.conv2d(e(R.nn.pad(x, [0, 0, 1, 0, 0, 0, 0, 0])), c(4, 7, 3, 3))),
+        ["nn.pad", "nn.conv2d"],
+    ),
+    "pad with a value": (
+        lambda e, x: e(R.nn.conv2d(e(R.nn.pad(x, [0, 0, 0, 0, 1, 0, 2, 1], "constant", 1.0)), W)),
+        ["nn.pad", "nn.conv2d"],
+    ),
+    "quantized pad": (
+        lambda e, x: e(
+            R.nn.conv2d(
+                e(dequantize(e(quantize(e(R.nn.pad(e(dequantize(e(quantize(x)))), [0, 0, 0, 0, 1, 1, 1, 1])))))), W
+            )
+        ),
+        ["quantize", "dequantize", "nn.conv2d"],
+    ),
     "max of two": (of_stack(R.max, square), ["multiply", "maximum"]),
     "min of three": (of_stack(R.min, square, c(6, 1, 1), axis=-5), ["multiply", "minimum", "minimum"]),
     "sum of two, repeated": (of_stack(R.sum, lambda e, x: e(R.mean(x, [1], keepdims=True)), axis=0), ["mean", "add"]),
     "max with zeros": (lambda e, x: e(R.max(e(R.stack([full(0), x], axis=0)), axis=0)), ["nn.relu"]),
     "max over another axis": (of_stack(R.max, square, axis=1), ["multiply", "maximum"]),
     "max, axis kept": (of_stack(R.max, square, keepdims=True), ["multiply", "broadcast_to", "stack", "max"]),
-    "max of three quantized": (of_stack(R.max, square, quantized),
-                               ["multiply", "quantize", "dequantize", "broadcast_to", "broadcast_to", "stack", "max"]),
-    "pad, requantized": (lambda e, x: e(R.nn.conv2d(e(dequantize(e(quantize(e(R.nn.pad(e(dequantize(e(quantize(x)))),
-                                                                                       [0, 0, 0, 0, 1, 1, 1, 1])), 0.2)), 0.2)), W)),
-                         ["quantize", "dequantize", "nn.pad", "quantize", "dequantize", "nn.conv2d"]),
+    "max of three quantized": (
+        of_stack(R.max, square, quantized),
+        ["multiply", "quantize", "dequantize", "broadcast_to", "broadcast_to", "stack", "max"],
+    ),
+    "pad, requantized": (
+        lambda e, x: e(
+            R.nn.conv2d(
+                e(
+                    dequantize(
+                        e(quantize(e(R.nn.pad(e(dequantize(e(quantize(x)))), [0, 0, 0, 0, 1, 1, 1, 1])), 0.2)), 0.2
+                    )
+                ),
+                W,
+            )
+        ),
+        ["quantize", "dequantize", "nn.pad", "quantize", "dequantize", "nn.conv2d"],
+    ),
 }
 
 

@@ -56,14 +56,23 @@ def test_outputs_inputs_and_clamped_sums_refuse():
 def test_quantized_weights_are_left_alone():
     def build(e, x):
         y = e(R.nn.relu(conv(e, RNG, x, 4)), "y")
-        w = e(R.dequantize(relax.const(RNG.integers(-9, 9, (5, 1, 1, 4)).astype(np.int8)), relax.const(np.float32(0.1)), relax.const(0, "int8"), 0))
+        w = e(
+            R.dequantize(
+                relax.const(RNG.integers(-9, 9, (5, 1, 1, 4)).astype(np.int8)),
+                relax.const(np.float32(0.1)),
+                relax.const(0, "int8"),
+                0,
+            )
+        )
         return e(R.nn.conv2d(y, w, data_layout="NHWC", kernel_layout="OHWI"))
 
     assert sites(build, (1, 4, 4, 3))[0] == ()
 
 
 def test_a_reshape_that_mixes_channels_and_pixels_refuses():
-    found, refused = sites(lambda e, x: dense(e, RNG, e(R.reshape(conv(e, RNG, x, 4), (1, 64)), "flat"), 3), (1, 4, 4, 3))
+    found, refused = sites(
+        lambda e, x: dense(e, RNG, e(R.reshape(conv(e, RNG, x, 4), (1, 64)), "flat"), 3), (1, 4, 4, 3)
+    )
     assert [s.name for s in found] == ["flat"]  # as a vector of its own it can be
     assert any("not linear" in reason for reason in refused.values())
 

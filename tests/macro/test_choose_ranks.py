@@ -1,6 +1,5 @@
 """Ranks: the stated error holds on the held-out samples, shares are kept, limits respected, refusals reasoned."""
 
-import numpy as np
 import pytest
 from channel_nets import low_rank_net, relu_net, residual_net, samples
 
@@ -13,7 +12,9 @@ from tvm_ergo.target.errors import ModelError
 def measured(before, after, data):
     """The obvious way: both nets on every fourth sample."""
     some = data[::HELD_OUT]
-    return output_error([Interpreter(after).run(x[None]) for x in some], [Interpreter(before).run(x[None]) for x in some])
+    return output_error(
+        [Interpreter(after).run(x[None]) for x in some], [Interpreter(before).run(x[None]) for x in some]
+    )
 
 
 @pytest.mark.parametrize("net", [relu_net, residual_net, low_rank_net])
@@ -91,5 +92,10 @@ def test_senseless_options(options):
 
 def test_progress_reaches_its_total():
     seen = []
-    project(relu_net(), samples(relu_net(), 8), RankOptions(error=0.1), progress=lambda done, total: seen.append((done, total)))
+    project(
+        relu_net(),
+        samples(relu_net(), 8),
+        RankOptions(error=0.1),
+        progress=lambda done, total: seen.append((done, total)),
+    )
     assert seen and seen[-1][0] <= seen[-1][1] and [d for d, _ in seen] == sorted(d for d, _ in seen)

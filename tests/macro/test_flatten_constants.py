@@ -16,7 +16,10 @@ def c(*shape):
     return relax.const(RNG.normal(size=shape).astype(np.float32))
 
 
-@pytest.mark.parametrize("given, expected", [((1, 1, 1, 4), (4,)), ((1, 8, 1, 4), (8, 1, 4)), ((1, 1, 1, 1), ()), ((1,), ()), ((4,), (4,)), ((), ())])
+@pytest.mark.parametrize(
+    "given, expected",
+    [((1, 1, 1, 4), (4,)), ((1, 8, 1, 4), (8, 1, 4)), ((1, 1, 1, 1), ()), ((1,), ()), ((4,), (4,)), ((), ())],
+)
 def test_constant_operands(given, expected):
     mod = module(lambda e, x: e(R.multiply(x, c(*given))), (1, 8, 8, 4))
     after = FlattenConstants()(mod)
@@ -33,8 +36,14 @@ def test_single_number_after_a_linear_operator_is_a_whole_bias():
 
 def test_quantized_bias_keeps_its_scales_on_the_channels():
     def build(e, x):
-        bias = e(R.dequantize(relax.const(np.arange(4, dtype=np.int32).reshape(1, 1, 1, 4)), relax.const(np.arange(1, 5).astype(np.float32)),
-                              relax.const(0, "int32"), 3))
+        bias = e(
+            R.dequantize(
+                relax.const(np.arange(4, dtype=np.int32).reshape(1, 1, 1, 4)),
+                relax.const(np.arange(1, 5).astype(np.float32)),
+                relax.const(0, "int32"),
+                3,
+            )
+        )
         return e(R.add(x, bias))
 
     mod = module(build, (1, 2, 2, 4))

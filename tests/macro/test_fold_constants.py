@@ -63,7 +63,14 @@ def test_a_move_that_scatters_the_channels_is_kept():
 
 def test_quantize_of_a_constant_becomes_integers():
     def build(e, x):
-        q = e(R.quantize(relax.const(np.linspace(-1, 1, 5).astype(np.float32)), relax.const(np.float32(0.01)), relax.const(0, "int8"), 0))
+        q = e(
+            R.quantize(
+                relax.const(np.linspace(-1, 1, 5).astype(np.float32)),
+                relax.const(np.float32(0.01)),
+                relax.const(0, "int8"),
+                0,
+            )
+        )
         return e(R.add(x, e(R.dequantize(q, relax.const(np.float32(0.01)), relax.const(0, "int8"), 0))))
 
     mod = module(build, (5,))

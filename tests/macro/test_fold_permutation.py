@@ -46,8 +46,14 @@ def quantized_layer(axis):
     count = (24, 5)[axis]
 
     def build(e, x):
-        w = e(R.dequantize(relax.const(RNG.integers(-127, 128, (24, 5)).astype(I)), relax.const(RNG.uniform(0.1, 1, count).astype(F)),
-                           relax.const(np.zeros(count, I)), axis=axis))
+        w = e(
+            R.dequantize(
+                relax.const(RNG.integers(-127, 128, (24, 5)).astype(I)),
+                relax.const(RNG.uniform(0.1, 1, count).astype(F)),
+                relax.const(np.zeros(count, I)),
+                axis=axis,
+            )
+        )
         return e(R.matmul(flat(e, x, [0, 3, 1, 2], 1, 0.02), w))
 
     return module(build, (1, 2, 3, 4))
@@ -57,7 +63,9 @@ def test_quantized_weights_keep_their_scales_on_the_outputs():
     mod = quantized_layer(1)
     after = FoldPermutation()(mod)
     assert "permute_dims" not in ops(after)
-    weight = next(v for _, v in bindings_of(after["main"]) if op_name(v) == "relax.dequantize" and isinstance(v.args[0], Constant))
+    weight = next(
+        v for _, v in bindings_of(after["main"]) if op_name(v) == "relax.dequantize" and isinstance(v.args[0], Constant)
+    )
     assert int(weight.attrs.axis) == 1
     assert_same(mod, after, 1e-6)
 
@@ -69,6 +77,7 @@ def test_scales_along_the_rows_leave_the_layer_alone():
 @pytest.mark.parametrize("axes, shape, rows", [([3, 0, 1, 2], (2, 2, 3, 4), 2), ([0, 2, 1, 3], (1, 3, 4, 2), 3)])
 def test_mixed_rows_are_left(axes, shape, rows):
     """The batch or the tokens change places: that is no reordering of weight rows."""
+
     def build(e, x):
         moved = e(R.permute_dims(x, axes))
         flat_rows = e(R.reshape(moved, (rows, -1)))
@@ -91,12 +100,24 @@ def test_two_layers_share_the_flattened_tensor_and_other_readers_keep_theirs():
 
 def test_cnn_of_pytorch_keeps_only_the_input_transpose():
     """Conv, Relu, Flatten, Gemm as PyTorch exports them (NCHW, transB)."""
-    values = {"w": RNG.normal(size=(4, 3, 3, 3)).astype(F), "v": RNG.normal(size=(6, 4 * 5 * 7)).astype(F), "b": np.ones(6, F)}
-    nodes = [helper.make_node("Conv", ["x", "w"], ["c"], pads=[1, 1, 1, 1]), helper.make_node("Relu", ["c"], ["r"]),
-             helper.make_node("Flatten", ["r"], ["f"]), helper.make_node("Gemm", ["f", "v", "b"], ["y"], transB=1)]
-    graph = helper.make_graph(nodes, "cnn", [helper.make_tensor_value_info("x", TensorProto.FLOAT, [2, 3, 5, 7])],
-                              [helper.make_tensor_value_info("y", TensorProto.FLOAT, [2, 6])],
-                              [numpy_helper.from_array(v, n) for n, v in values.items()])
+    values = {
+        "w": RNG.normal(size=(4, 3, 3, 3)).astype(F),
+        "v": RNG.normal(size=(6, 4 * 5 * 7)).astype(F),
+        "b": np.ones(6, F),
+    }
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["c"], pads=[1, 1, 1, 1]),
+        helper.make_node("Relu", ["c"], ["r"]),
+        helper.make_node("Flatten", ["r"], ["f"]),
+        helper.make_node("Gemm", ["f", "v", "b"], ["y"], transB=1),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "cnn",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [2, 3, 5, 7])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [2, 6])],
+        [numpy_helper.from_array(v, n) for n, v in values.items()],
+    )
     mod = load(onnx.helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)).mod
     after = normalize(mod)
     assert ops(after) == ["permute_dims", "nn.conv2d", "nn.relu", "reshape", "matmul", "add"]

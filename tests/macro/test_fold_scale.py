@@ -20,7 +20,9 @@ def c(*shape):
 LINEAR = {
     "conv2d": lambda e, x: e(R.nn.conv2d(x, c(5, 3, 3, 4), data_layout="NHWC", kernel_layout="OHWI")),
     "depthwise": lambda e, x: e(R.nn.conv2d(x, c(4, 3, 3, 1), groups=4, data_layout="NHWC", kernel_layout="OHWI")),
-    "transposed": lambda e, x: e(R.nn.conv2d_transpose(x, c(5, 2, 2, 4), (2, 2), data_layout="NHWC", kernel_layout="OHWI")),
+    "transposed": lambda e, x: e(
+        R.nn.conv2d_transpose(x, c(5, 2, 2, 4), (2, 2), data_layout="NHWC", kernel_layout="OHWI")
+    ),
     "matmul": lambda e, x: e(R.matmul(e(R.reshape(x, (1, 256))), c(256, 5))),
 }
 NAMES = {"conv2d": "nn.conv2d", "depthwise": "nn.conv2d", "transposed": "nn.conv2d_transpose", "matmul": "matmul"}
@@ -65,13 +67,30 @@ def quantized(e, stored, axis, scales=None, zero_point=0):
 
 
 QUANTIZED = {
-    "conv2d": lambda e, x, **k: e(R.nn.conv2d(x, quantized(e, k.pop("stored", RNG.integers(-9, 9, (5, 3, 3, 4)).astype(np.int8)), 0, **k),
-                                              data_layout="NHWC", kernel_layout="OHWI")),
-    "per channel": lambda e, x: QUANTIZED["conv2d"](e, x, scales=[.1, .2, .3, .05, .01]),
-    "uint8": lambda e, x: QUANTIZED["conv2d"](e, x, stored=RNG.integers(100, 150, (5, 3, 3, 4)).astype(np.uint8), zero_point=128),
-    "transposed": lambda e, x: e(R.nn.conv2d_transpose(x, quantized(e, RNG.integers(-9, 9, (5, 2, 2, 4)).astype(np.int8), 0), (2, 2), data_layout="NHWC",
-                                                       kernel_layout="OHWI")),
-    "matmul": lambda e, x: e(R.matmul(e(R.reshape(x, (1, 256))), quantized(e, RNG.integers(-9, 9, (256, 5)).astype(np.int8), 1))),
+    "conv2d": lambda e, x, **k: e(
+        R.nn.conv2d(
+            x,
+            quantized(e, k.pop("stored", RNG.integers(-9, 9, (5, 3, 3, 4)).astype(np.int8)), 0, **k),
+            data_layout="NHWC",
+            kernel_layout="OHWI",
+        )
+    ),
+    "per channel": lambda e, x: QUANTIZED["conv2d"](e, x, scales=[0.1, 0.2, 0.3, 0.05, 0.01]),
+    "uint8": lambda e, x: QUANTIZED["conv2d"](
+        e, x, stored=RNG.integers(100, 150, (5, 3, 3, 4)).astype(np.uint8), zero_point=128
+    ),
+    "transposed": lambda e, x: e(
+        R.nn.conv2d_transpose(
+            x,
+            quantized(e, RNG.integers(-9, 9, (5, 2, 2, 4)).astype(np.int8), 0),
+            (2, 2),
+            data_layout="NHWC",
+            kernel_layout="OHWI",
+        )
+    ),
+    "matmul": lambda e, x: e(
+        R.matmul(e(R.reshape(x, (1, 256))), quantized(e, RNG.integers(-9, 9, (256, 5)).astype(np.int8), 1))
+    ),
 }
 
 
@@ -79,28 +98,40 @@ QUANTIZED = {
 @pytest.mark.parametrize("kind", QUANTIZED)
 def test_scales_of_quantized_weights_take_the_factor(kind, biased):
     """Negative factors turn the integers over, a factor of zero leaves a scale above zero."""
+
     def build(e, x):
         y = QUANTIZED[kind](e, x)
         if biased:
             y = e(R.add(y, quantized(e, RNG.integers(-900, 900, 5).astype(np.int32), 0)))
-        y = e(R.multiply(y, relax.const(np.array([2, -.5, 0, .1, -3], np.float32))))
+        y = e(R.multiply(y, relax.const(np.array([2, -0.5, 0, 0.1, -3], np.float32))))
         return e(R.add(y, c(5)))
 
     mod = module(build, (1, 8, 8, 4))
     after = FoldScale()(mod)
-    assert [o for o in ops(after) if o not in ("dequantize", "reshape")] == [{"transposed": "nn.conv2d_transpose", "matmul": "matmul"}.get(kind, "nn.conv2d"), "add"]
+    assert [o for o in ops(after) if o not in ("dequantize", "reshape")] == [
+        {"transposed": "nn.conv2d_transpose", "matmul": "matmul"}.get(kind, "nn.conv2d"),
+        "add",
+    ]
     assert_same(mod, after)
 
 
 def test_a_quantized_bias_stays_as_stored():
-    mod = module(lambda e, x: e(R.add(QUANTIZED["conv2d"](e, x), quantized(e, RNG.integers(-900, 900, 5).astype(np.int32), 0))), (1, 8, 8, 4))
+    mod = module(
+        lambda e, x: e(R.add(QUANTIZED["conv2d"](e, x), quantized(e, RNG.integers(-900, 900, 5).astype(np.int32), 0))),
+        (1, 8, 8, 4),
+    )
     assert ops(FoldScale()(mod)).count("dequantize") == 2
 
 
 def test_integers_that_cannot_be_turned_over_stay():
     """-128 has no negative in int8."""
     stored = np.full((5, 3, 3, 4), -128, np.int8)
-    mod = module(lambda e, x: e(R.multiply(QUANTIZED["conv2d"](e, x, stored=stored), relax.const(np.array([1, -1, 1, 1, 1], np.float32)))), (1, 8, 8, 4))
+    mod = module(
+        lambda e, x: e(
+            R.multiply(QUANTIZED["conv2d"](e, x, stored=stored), relax.const(np.array([1, -1, 1, 1, 1], np.float32)))
+        ),
+        (1, 8, 8, 4),
+    )
     after = FoldScale()(mod)
     assert ops(after) == ["dequantize", "nn.conv2d", "multiply"]
     assert_same(mod, after)

@@ -29,9 +29,28 @@ def on_vm(mod) -> list[np.ndarray]:
 
 R = relax.op
 ONE_INPUT = {
-    **{f"unary {f.__name__}": (lambda e, x, f=f: e(f(x))) for f in
-       (R.abs, R.exp, R.floor, R.ceil, R.negative, R.sign, R.sin, R.cos, R.tanh, R.sigmoid, R.erf, R.square, R.nn.relu, R.nn.silu,
-        R.nn.gelu, R.nn.gelu_tanh, R.nn.relu6)},
+    **{
+        f"unary {f.__name__}": (lambda e, x, f=f: e(f(x)))
+        for f in (
+            R.abs,
+            R.exp,
+            R.floor,
+            R.ceil,
+            R.negative,
+            R.sign,
+            R.sin,
+            R.cos,
+            R.tanh,
+            R.sigmoid,
+            R.erf,
+            R.square,
+            R.nn.relu,
+            R.nn.silu,
+            R.nn.gelu,
+            R.nn.gelu_tanh,
+            R.nn.relu6,
+        )
+    },
     "clip": lambda e, x: e(R.clip(x, -0.5, 0.7)),
     "leakyrelu": lambda e, x: e(R.nn.leakyrelu(x, 0.3)),
     "prelu": lambda e, x: e(R.nn.prelu(x, const(6), 1)),
@@ -48,7 +67,9 @@ ONE_INPUT = {
     "pad": lambda e, x: e(R.nn.pad(x, [0, 0, 1, 0, 2, 1, 0, 3], "constant", 1.5)),
     "take": lambda e, x: e(R.take(x, relax.const(np.array([3, 0, 3])), 1)),
     "where": lambda e, x: e(R.where(e(R.greater(x, relax.const(np.float32(0)))), x, const(7))),
-    "batch_norm": lambda e, x: e(R.nn.batch_norm(x, const(6), const(6), const(6), const(6, positive=True), 1, training=False)),
+    "batch_norm": lambda e, x: e(
+        R.nn.batch_norm(x, const(6), const(6), const(6), const(6, positive=True), 1, training=False)
+    ),
     "layer_norm": lambda e, x: e(R.nn.layer_norm(x, const(7), const(7), [-1])),
     "max_pool2d": lambda e, x: e(R.nn.max_pool2d(x, (3, 2), (2, 1), (1, 0, 1, 1))),
     "max_pool2d ceil": lambda e, x: e(R.nn.max_pool2d(x, (3, 3), (2, 2), ceil_mode=True)),
@@ -57,12 +78,25 @@ ONE_INPUT = {
     "adaptive_avg_pool2d": lambda e, x: e(R.nn.adaptive_avg_pool2d(x, (2, 3))),
     "transposed": lambda e, x: e(R.nn.conv2d_transpose(x, const(6, 3, 3, 2), (2, 2), (1, 0, 1, 1), (1, 0))),
     "matmul": lambda e, x: e(R.matmul(x, const(7, 3))),
-    "resize nearest": lambda e, x: e(R.image.resize2d(x, (16, 14), method="nearest_neighbor", coordinate_transformation_mode="asymmetric",
-                                                      rounding_method="floor")),
-    "resize linear": lambda e, x: e(R.image.resize2d(x, (11, 10), method="linear", coordinate_transformation_mode="half_pixel")),
-    "resize corners": lambda e, x: e(R.image.resize2d(x, (11, 10), method="linear", coordinate_transformation_mode="align_corners")),
-    "qdq": lambda e, x: e(R.dequantize(e(R.quantize(x, relax.const(np.float32(0.037)), relax.const(3, "int8"), 1)),
-                                       relax.const(np.float32(0.037)), relax.const(3, "int8"), 1)),
+    "resize nearest": lambda e, x: e(
+        R.image.resize2d(
+            x, (16, 14), method="nearest_neighbor", coordinate_transformation_mode="asymmetric", rounding_method="floor"
+        )
+    ),
+    "resize linear": lambda e, x: e(
+        R.image.resize2d(x, (11, 10), method="linear", coordinate_transformation_mode="half_pixel")
+    ),
+    "resize corners": lambda e, x: e(
+        R.image.resize2d(x, (11, 10), method="linear", coordinate_transformation_mode="align_corners")
+    ),
+    "qdq": lambda e, x: e(
+        R.dequantize(
+            e(R.quantize(x, relax.const(np.float32(0.037)), relax.const(3, "int8"), 1)),
+            relax.const(np.float32(0.037)),
+            relax.const(3, "int8"),
+            1,
+        )
+    ),
 }
 
 
@@ -75,9 +109,14 @@ def test_operator_equals_the_virtual_machine(name):
 
 
 @settings(max_examples=12, deadline=None)
-@given(kernel=st.tuples(st.integers(1, 3), st.integers(1, 3)), strides=st.tuples(st.integers(1, 2), st.integers(1, 2)),
-       padding=st.tuples(*[st.integers(0, 2)] * 4), dilation=st.tuples(st.integers(1, 2), st.integers(1, 2)),
-       groups=st.sampled_from([(1, 4, 5), (2, 4, 6), (4, 4, 4), (4, 4, 8)]), layout=st.sampled_from(["NCHW", "NHWC"]))
+@given(
+    kernel=st.tuples(st.integers(1, 3), st.integers(1, 3)),
+    strides=st.tuples(st.integers(1, 2), st.integers(1, 2)),
+    padding=st.tuples(*[st.integers(0, 2)] * 4),
+    dilation=st.tuples(st.integers(1, 2), st.integers(1, 2)),
+    groups=st.sampled_from([(1, 4, 5), (2, 4, 6), (4, 4, 4), (4, 4, 8)]),
+    layout=st.sampled_from(["NCHW", "NHWC"]),
+)
 def test_conv2d_equals_the_virtual_machine(kernel, strides, padding, dilation, groups, layout):
     g, c, o = groups
     shape = (2, c, 9, 8) if layout == "NCHW" else (2, 9, 8, c)
@@ -108,7 +147,10 @@ def test_intermediates_and_observer():
     names = []
     Interpreter(mod).run(np.concatenate([x, x]), lambda name, array: names.append(name))
     assert names.count("positive") == 2
-    assert evaluate(mod, np.concatenate([x, 2 * x]), intermediates=True)[1]["positive"].tolist() == [[0, 2, 3], [0, 4, 6]]
+    assert evaluate(mod, np.concatenate([x, 2 * x]), intermediates=True)[1]["positive"].tolist() == [
+        [0, 2, 3],
+        [0, 4, 6],
+    ]
 
 
 def test_operators_without_a_rule_run_on_tvm():
@@ -129,13 +171,20 @@ def test_operators_without_a_rule_run_on_tvm():
 
 
 def test_unknown_operator_is_named():
-    call = relax.Call(tvm.ir.Op.get("relax.memory.ensure_zero_offset"), [relax.Var("x", relax.TensorType((2,), "float32"))])
+    call = relax.Call(
+        tvm.ir.Op.get("relax.memory.ensure_zero_offset"), [relax.Var("x", relax.TensorType((2,), "float32"))]
+    )
     with pytest.raises(UnsupportedError, match="ensure_zero_offset"):
         evaluate_call(call, [np.zeros(2)])
 
 
 def test_wrong_inputs():
     relu = Interpreter(module(lambda e, x: e(R.nn.relu(x)), (1, 3)))
-    for bad in ({"y": np.zeros((1, 3), np.float32)}, np.zeros((1, 4), np.float32), np.zeros((1, 3)), np.zeros((0, 3), np.float32)):
+    for bad in (
+        {"y": np.zeros((1, 3), np.float32)},
+        np.zeros((1, 4), np.float32),
+        np.zeros((1, 3)),
+        np.zeros((0, 3), np.float32),
+    ):
         with pytest.raises(InputError):
             relu.run(bad)

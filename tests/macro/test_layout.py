@@ -6,7 +6,13 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tvm_ergo.relay_passes.macro.layout import after_permute, after_reduction, original_shape, reshape_stored, step_between
+from tvm_ergo.relay_passes.macro.layout import (
+    after_permute,
+    after_reduction,
+    original_shape,
+    reshape_stored,
+    step_between,
+)
 
 shapes = st.lists(st.integers(1, 4), min_size=1, max_size=5)
 
@@ -39,7 +45,7 @@ def test_a_reshape_of_the_stored_tensor_is_the_reshape_of_the_original(tensor, d
     after, i = [], 0
     while i < len(factors):
         take = data.draw(st.integers(1, len(factors) - i))
-        after.append(math.prod(factors[i:i + take]))
+        after.append(math.prod(factors[i : i + take]))
         i += take
     if data.draw(st.booleans()):
         after.insert(data.draw(st.integers(0, len(after))), 1)

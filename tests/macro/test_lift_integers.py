@@ -59,8 +59,17 @@ def test_integer_input_takes_its_quantization_from_its_reader():
     assert_same(mod, lifted, 0)
 
 
-@pytest.mark.parametrize("low, high, expected", [(-128, 127, []), (-7, 127, ["nn.relu"]), (-7, 100, ["clip"]), (-20, 127, ["maximum"]),
-                                                 (-128, 90, ["minimum"]), (-50, 60, ["clip"])])
+@pytest.mark.parametrize(
+    "low, high, expected",
+    [
+        (-128, 127, []),
+        (-7, 127, ["nn.relu"]),
+        (-7, 100, ["clip"]),
+        (-20, 127, ["maximum"]),
+        (-128, 90, ["minimum"]),
+        (-50, 60, ["clip"]),
+    ],
+)
 def test_clip_after_quantize_moves_before_it(low, high, expected):
     mod = module(lambda e, x: dq(e, e(R.clip(q(e, x), low, high))), (300,))
     lifted = LiftIntegers()(mod)
@@ -86,7 +95,9 @@ def test_widened_average_pooling_rounds_the_real_average():
 
 @pytest.mark.parametrize("dtype", ("int8", "uint8"))
 def test_widened_average_of_integers_without_a_scale_is_rounded(dtype):
-    """Nothing beside it names the scale: an average is the same in every scale, and integer division would truncate it."""
+    """Nothing beside it names the scale: an average is the same in every scale, and integer division would truncate
+    it."""
+
     def build(e, x):
         return e(R.astype(e(R.nn.avg_pool2d(e(R.astype(x, "int32")), (2, 2), (2, 2), layout="NHWC")), dtype))
 

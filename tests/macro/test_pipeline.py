@@ -44,8 +44,16 @@ def unused(e, x):
 
 BROKEN = {
     "NCHW": (lambda e, x: e(R.nn.conv2d(x, weight(2, 2, 1, 1))), "layouts"),
-    "weight": (lambda e, x: e(R.nn.conv2d(x, e(R.reshape(x, (4, 1, 1, 2))), data_layout="NHWC", kernel_layout="OHWI")), "not a constant"),
-    "bias": (lambda e, x: e(R.add(e(R.nn.conv2d(x, weight(3, 1, 1, 2), data_layout="NHWC", kernel_layout="OHWI")), weight(1, 1, 1, 3))), "bias"),
+    "weight": (
+        lambda e, x: e(R.nn.conv2d(x, e(R.reshape(x, (4, 1, 1, 2))), data_layout="NHWC", kernel_layout="OHWI")),
+        "not a constant",
+    ),
+    "bias": (
+        lambda e, x: e(
+            R.add(e(R.nn.conv2d(x, weight(3, 1, 1, 2), data_layout="NHWC", kernel_layout="OHWI")), weight(1, 1, 1, 3))
+        ),
+        "bias",
+    ),
     "dropout": (lambda e, x: e(relax.TupleGetItem(e(R.nn.dropout(x)), 0)), "dropout"),
     "folding": (lambda e, x: e(R.add(x, e(R.exp(weight(2))))), "folded"),
     "order": (lambda e, x: e(R.multiply(weight(2), x)), "left"),

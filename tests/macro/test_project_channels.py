@@ -76,7 +76,10 @@ def test_what_is_absorbed_adds_no_operator_and_narrows_both_layers():
     name = next(s.name for s in find_sites(mod["main"])[0] if s.channels == 6)
     after = ProjectChannels({name: random_basis(np.random.default_rng(0), 6, 2)})(mod)
     assert [o for o in ops(after) if o] == [o for o in ops(mod) if o]
-    before, narrow = ([shape_of(v.args[1]) for _, v in bindings_of(m["main"]) if op_name(v) == "relax.nn.conv2d"] for m in (mod, after))
+    before, narrow = (
+        [shape_of(v.args[1]) for _, v in bindings_of(m["main"]) if op_name(v) == "relax.nn.conv2d"]
+        for m in (mod, after)
+    )
     assert before[0] == (6, 1, 1, 3) and narrow[0] == (2, 1, 1, 3) and narrow[1] == (12, 1, 1, 2)
 
 

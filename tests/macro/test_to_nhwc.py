@@ -62,7 +62,10 @@ def test_transformer_transposes_are_not_multiplied():
     assert_same(mod, after)
 
 
-@pytest.mark.parametrize("layout, shape, kernel_layout, kernel", [("NHWC", (1, 6, 6, 4), "HWIO", (3, 3, 4, 5)), ("NCHW", (1, 4, 6, 6), "OIHW", (5, 4, 3, 3))])
+@pytest.mark.parametrize(
+    "layout, shape, kernel_layout, kernel",
+    [("NHWC", (1, 6, 6, 4), "HWIO", (3, 3, 4, 5)), ("NCHW", (1, 4, 6, 6), "OIHW", (5, 4, 3, 3))],
+)
 def test_quantized_weights_are_transposed_as_integers(layout, shape, kernel_layout, kernel):
     axis = kernel_layout.index("O")
     data, scale = RNG.integers(-128, 128, kernel).astype(np.int8), RNG.uniform(0.1, 1, 5).astype(np.float32)
@@ -74,7 +77,9 @@ def test_quantized_weights_are_transposed_as_integers(layout, shape, kernel_layo
     mod = module(build, shape)
     after = ToNhwc()(mod)
     weight = next(v for _, v in bindings_of(after["main"]) if op_name(v) == "relax.dequantize")
-    assert shape_of(weight) == (5, 3, 3, 4) and array_of(weight.args[0]).dtype == np.int8 and int(weight.attrs.axis) == 0
+    assert (
+        shape_of(weight) == (5, 3, 3, 4) and array_of(weight.args[0]).dtype == np.int8 and int(weight.attrs.axis) == 0
+    )
     assert_same(mod, after)
 
 

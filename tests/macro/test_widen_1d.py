@@ -17,8 +17,30 @@ R = relax.op
 def _between(e, draw, rng, x):
     """An operator that may stand between two convolutions of [N, C, L]."""
     n, c, length = shape_of(x)
-    kind = draw(st.sampled_from(["relu", "channel", "row", "norm", "mean", "means", "concat", "slice", "pad", "prelu", "split", "softmax", "transposed",
-                                 "dense", "reshape", "qdq", "where", "plain"]))
+    kind = draw(
+        st.sampled_from(
+            [
+                "relu",
+                "channel",
+                "row",
+                "norm",
+                "mean",
+                "means",
+                "concat",
+                "slice",
+                "pad",
+                "prelu",
+                "split",
+                "softmax",
+                "transposed",
+                "dense",
+                "reshape",
+                "qdq",
+                "where",
+                "plain",
+            ]
+        )
+    )
     vector = relax.const(rng.normal(size=c).astype(np.float32))
     if kind == "relu":
         return e(R.nn.relu(x))
@@ -28,7 +50,9 @@ def _between(e, draw, rng, x):
         return e(R.multiply(relax.const(rng.normal(size=length).astype(np.float32)), x))
     if kind == "norm":
         parameters = [relax.const(rng.uniform(0.5, 1.5, c).astype(np.float32)) for _ in range(4)]
-        return e(relax.TupleGetItem(e(R.nn.batch_norm(x, *parameters, draw(st.sampled_from([1, -2])), training=False)), 0))
+        return e(
+            relax.TupleGetItem(e(R.nn.batch_norm(x, *parameters, draw(st.sampled_from([1, -2])), training=False)), 0)
+        )
     if kind == "mean":
         return e(R.add(x, e(R.mean(x, [draw(st.sampled_from([0, 1, 2, -1]))], keepdims=True))))
     if kind == "means":
@@ -68,10 +92,28 @@ def _spatial(e, draw, rng, x):
     pads = (draw(st.integers(0, 2)), draw(st.integers(1, 2)))
     if kind in ("max", "average"):
         f = R.nn.max_pool1d if kind == "max" else R.nn.avg_pool1d
-        return e(f(x, (3,), (draw(st.integers(1, 2)),), (1, 1), ceil_mode=draw(st.booleans()), count_include_pad=draw(st.booleans())))
+        return e(
+            f(
+                x,
+                (3,),
+                (draw(st.integers(1, 2)),),
+                (1, 1),
+                ceil_mode=draw(st.booleans()),
+                count_include_pad=draw(st.booleans()),
+            )
+        )
     if kind == "last":  # channels last
         weight = relax.const(rng.normal(size=(2, c, 3)).astype(np.float32))
-        y = e(R.nn.conv1d(e(R.permute_dims(x, [0, 2, 1])), e(R.permute_dims(weight, [2, 1, 0])), 1, (1, 1), data_layout="NWC", kernel_layout="WIO"))
+        y = e(
+            R.nn.conv1d(
+                e(R.permute_dims(x, [0, 2, 1])),
+                e(R.permute_dims(weight, [2, 1, 0])),
+                1,
+                (1, 1),
+                data_layout="NWC",
+                kernel_layout="WIO",
+            )
+        )
         return e(R.permute_dims(y, [0, 2, 1]))
     stride, dilation = draw(st.integers(1, 2)), draw(st.integers(1, 2))
     if kind == "transposed":

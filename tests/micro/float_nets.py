@@ -15,7 +15,9 @@ class Net:
 
     def __init__(self, *shapes, seed=0, dtype="float32"):
         self.rng = np.random.default_rng(seed)
-        self.params = [relax.Var(f"x{i}" if i else "x", relax.TensorType(shape, dtype)) for i, shape in enumerate(shapes)]
+        self.params = [
+            relax.Var(f"x{i}" if i else "x", relax.TensorType(shape, dtype)) for i, shape in enumerate(shapes)
+        ]
         self.bindings = []
 
     def bind(self, value, name):
@@ -24,7 +26,8 @@ class Net:
         return var
 
     def weights(self, *shape, spread=0.0):
-        """Random weights of unit gain; ``spread`` > 0 makes the output channels differ by factors exp(normal * spread)."""
+        """Random weights of unit gain; ``spread`` > 0 makes the output channels differ by factors exp(normal *
+        spread)."""
         w = self.rng.standard_normal(shape) / np.sqrt(np.prod(shape[1:]))
         return (w * np.exp(spread * self.rng.standard_normal((shape[0], *[1] * (len(shape) - 1))))).astype(np.float32)
 
@@ -33,7 +36,9 @@ class Net:
         w = self.weights(channels, kernel, kernel, depth // groups, spread=spread)
         pad = (kernel // 2,) * 4 if pad is None else pad
         layouts = {"data_layout": "NHWC", "kernel_layout": "OHWI"}
-        y = self.bind(relax.op.nn.conv2d(x, relax.const(w), strides=stride, padding=pad, groups=groups, **layouts), name)
+        y = self.bind(
+            relax.op.nn.conv2d(x, relax.const(w), strides=stride, padding=pad, groups=groups, **layouts), name
+        )
         return self.add(y, 0.1 * self.rng.standard_normal(channels), f"{name}_b") if bias else y
 
     def dense(self, x, channels, name="dense", weight=None, bias=None):
@@ -53,7 +58,9 @@ class Net:
     def module(self, *outputs):
         outs = relax.Tuple(list(outputs)) if len(outputs) > 1 else outputs[0]
         first = self.params[0]
-        func = relax.Function(self.params, relax.SeqExpr([relax.DataflowBlock([])], first), first.ty).with_attr("global_symbol", "main")
+        func = relax.Function(self.params, relax.SeqExpr([relax.DataflowBlock([])], first), first.ty).with_attr(
+            "global_symbol", "main"
+        )
         return assemble(tvm.IRModule({"main": func}), func, self.bindings, outs)
 
 
@@ -87,7 +94,8 @@ def digits():
 
 @functools.lru_cache(maxsize=1)
 def digits_mlp():
-    """An MLP 64-32-10 with relu trained on the first 1200 digits by plain gradient descent: a module with real structure."""
+    """An MLP 64-32-10 with relu trained on the first 1200 digits by plain gradient descent: a module with real
+    structure."""
     x, y = digits()
     x, y, rng = x[:1200] / 16, y[:1200], np.random.default_rng(0)
     w1, b1 = rng.standard_normal((64, 32)) * 0.2, np.zeros(32)

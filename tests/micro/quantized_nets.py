@@ -1,4 +1,5 @@
-"""QDQ functions of int8 inputs and outputs, and the check of their lowering: the integer dialect on the CPU against the float QDQ function."""
+"""QDQ functions of int8 inputs and outputs, and the check of their lowering: the integer dialect on the CPU against the
+float QDQ function."""
 
 from __future__ import annotations
 
@@ -61,8 +62,12 @@ def ergo_calls(mod):
 
 
 def host_calls(mod):
-    return [b.value.op.name for block in mod["main"].body.blocks for b in block.bindings
-            if isinstance(b.value, relax.Call) and not is_ergo_call(b.value)]
+    return [
+        b.value.op.name
+        for block in mod["main"].body.blocks
+        for b in block.bindings
+        if isinstance(b.value, relax.Call) and not is_ergo_call(b.value)
+    ]
 
 
 def check(mod, seed, tolerance=1, expect=()):
@@ -95,7 +100,14 @@ def weights_of(qdq, rng, shape, kind, channel_axis=0):
         return const(ints * np.float32(0.013))
     if kind == "channel":
         scale = rng.uniform(0.005, 0.02, shape[channel_axis])
-        return qdq.emit(op.dequantize(const(rng.integers(-127, 128, shape), "int8"), const(scale), const(np.zeros(len(scale)), "int8"), axis=channel_axis))
+        return qdq.emit(
+            op.dequantize(
+                const(rng.integers(-127, 128, shape), "int8"),
+                const(scale),
+                const(np.zeros(len(scale)), "int8"),
+                axis=channel_axis,
+            )
+        )
     zero = 3 if kind == "int8" else 119
     low = -128 if kind == "int8" else 0
     return qdq.emit(op.dequantize(const(rng.integers(low, low + 256, shape), kind), const(0.013), const(zero, kind)))

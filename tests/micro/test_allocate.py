@@ -7,7 +7,17 @@ import numpy as np
 import pytest
 
 from tvm_ergo.relay_passes.interpreter import evaluate
-from tvm_ergo.relay_passes.micro.allocate import SMALLER, Allocate, AllocateOptions, Way, choose, measure, sensitivity, smallest_within, spread
+from tvm_ergo.relay_passes.micro.allocate import (
+    SMALLER,
+    Allocate,
+    AllocateOptions,
+    Way,
+    choose,
+    measure,
+    sensitivity,
+    smallest_within,
+    spread,
+)
 from tvm_ergo.relay_passes.micro.reconstruct import Reconstruct, Target
 from tvm_ergo.relay_passes.micro.weight_layers import weight_layers
 from tvm_ergo.relay_passes.micro.weight_sizes import estimated_bytes
@@ -25,7 +35,10 @@ def total(mod):
 def test_the_choice_against_all_combinations():
     for seed in range(15):
         r = random.Random(seed)
-        ways = {f"l{i}": tuple(Way(Target(), r.randint(10, 100), r.random()) for _ in range(r.randint(1, 4))) for i in range(r.randint(1, 4))}
+        ways = {
+            f"l{i}": tuple(Way(Target(), r.randint(10, 100), r.random()) for _ in range(r.randint(1, 4)))
+            for i in range(r.randint(1, 4))
+        }
         budget = r.uniform(0.9, 1.1) * sum(np.mean([w.bytes for w in some]) for some in ways.values())
         fitting = [c for c in itertools.product(*ways.values()) if sum(w.bytes for w in c) <= budget]
         if not fitting:
@@ -44,7 +57,10 @@ def test_ways_grow_and_lose_less():
         families = [[w for w in some if w.target.step is not None], [w for w in some if w.target.bits is not None]]
         assert sum(map(len, families)) == len(some)
         for family in filter(None, families):
-            assert family[0].error < family[len(family) // 2].error < family[-1].error and family[0].bytes >= family[-1].bytes
+            assert (
+                family[0].error < family[len(family) // 2].error < family[-1].error
+                and family[0].bytes >= family[-1].bytes
+            )
 
 
 def test_a_size_is_kept_and_used_better_than_by_one_step_for_all():
@@ -52,7 +68,11 @@ def test_a_size_is_kept_and_used_better_than_by_one_step_for_all():
     made = Allocate(x[:48], 900, OPTIONS)(mod)
     assert total(made) <= 900 * 1.03
     rms = {n: float(np.sqrt(np.mean(np.square(w.weight)))) for n, w in weight_layers(mod).items()}
-    alike = next(m for step in np.arange(0.4, 4, 0.1) if total(m := Reconstruct(x[:48], {n: Target(step=step * r) for n, r in rms.items()})(mod)) <= 900)
+    alike = next(
+        m
+        for step in np.arange(0.4, 4, 0.1)
+        if total(m := Reconstruct(x[:48], {n: Target(step=step * r) for n, r in rms.items()})(mod)) <= 900
+    )
     errors = [np.square(evaluate(m, x[1200:1300])[0] - evaluate(mod, x[1200:1300])[0]).mean() for m in (made, alike)]
     assert errors[0] < 1.1 * errors[1]
 
@@ -71,7 +91,9 @@ def test_the_smallest_net_within_a_drop():
         return 100 * float((evaluate(mod, x[1000:1200])[0].argmax(1) == y[1000:1200]).mean())
 
     found = smallest_within(digits_mlp(), x[:48], right, 1.0, OPTIONS, attempts=4)
-    assert found.before - found.figure <= 1.0 and 4 <= len(found.tried) == len(calls) - 1 <= 4 + 2  # and some smaller ones
+    assert (
+        found.before - found.figure <= 1.0 and 4 <= len(found.tried) == len(calls) - 1 <= 4 + 2
+    )  # and some smaller ones
     met = [size for size, figure in found.tried if found.before - figure <= 1.0]
     assert sum(way.bytes for way in found.ways.values()) <= min(met) + len(found.ways)
     assert right(found.mod) == found.figure

@@ -1,4 +1,5 @@
-"""Bias correction: the measured mean shift of every channel disappears, padding, stride, dilation and groups included."""
+"""Bias correction: the measured mean shift of every channel disappears, padding, stride, dilation and groups
+included."""
 
 import numpy as np
 import pytest
@@ -16,8 +17,14 @@ from tvm_ergo.relay_passes.support import Kind, analyse
 from .float_nets import Net, images
 
 
-@given(st.integers(1, 3), st.integers(1, 3), st.integers(1, 2), st.integers(1, 2), st.tuples(*[st.integers(0, 2)] * 4),
-       st.integers(0, 1000))
+@given(
+    st.integers(1, 3),
+    st.integers(1, 3),
+    st.integers(1, 2),
+    st.integers(1, 2),
+    st.tuples(*[st.integers(0, 2)] * 4),
+    st.integers(0, 1000),
+)
 @settings(deadline=None, max_examples=40)
 def test_window_mean_is_what_a_convolution_averages(kh, kw, stride, dilation, padding, seed):
     rng = np.random.default_rng(seed)
@@ -35,7 +42,9 @@ def with_rounded_weights(mod):
             call = view.value[group.root]
             weight, axis = view.const(call.args[1]).real(), weight_channels(call)
             stored, scale = quantize_weight(weight, axis)
-            replaced[group.root.name, 1] = stored * scale.astype(np.float64).reshape([-1 if i == axis else 1 for i in range(weight.ndim)])
+            replaced[group.root.name, 1] = stored * scale.astype(np.float64).reshape(
+                [-1 if i == axis else 1 for i in range(weight.ndim)]
+            )
     return ReplaceConstants(mod, replaced).run()
 
 
@@ -43,8 +52,13 @@ def with_rounded_weights(mod):
 def test_the_mean_of_every_channel_is_restored(kind):
     net = Net((1, 16) if kind == "dense" else (1, 9, 9, 4), seed=3)
     x = net.params[0]
-    options = {"conv": {}, "strided": {"stride": 2, "pad": (0, 1, 1, 0)}, "depthwise": {"groups": 4},
-               "grouped": {"groups": 2}, "no bias": {"bias": False}}
+    options = {
+        "conv": {},
+        "strided": {"stride": 2, "pad": (0, 1, 1, 0)},
+        "depthwise": {"groups": 4},
+        "grouped": {"groups": 2},
+        "no bias": {"bias": False},
+    }
     out = net.dense(x, 4) if kind == "dense" else net.conv(x, 4, **options[kind])
     mod, data = net.module(out), images(6, (16,) if kind == "dense" else (9, 9, 4)) + 0.7
     means = WindowMeans(mod)
@@ -81,4 +95,8 @@ def test_dead_channels_and_enormous_biases_stay_within_int32():
     weight[1], weight[2] = 1e-12, [[[1.0, 0.6234]]]
     bias = np.array([5.0, 5.0, 5.0])
     stored, scale = quantize_weight(weight, 0, WeightScale.MAX, bias, input_scale=1e-3)
-    assert np.isfinite(scale).all() and (np.abs(bias / (1e-3 * scale)) <= 2**30 * (1 + 1e-6)).all() and stored[2].max() == 127
+    assert (
+        np.isfinite(scale).all()
+        and (np.abs(bias / (1e-3 * scale)) <= 2**30 * (1 + 1e-6)).all()
+        and stored[2].max() == 127
+    )

@@ -24,8 +24,18 @@ def test_every_form_of_data_gives_the_same_ranges(tmp_path):
     np.savez(tmp_path / "named.npz", x=x)
     np.savez(tmp_path / "other.npz", whatever=x)
     np.save(tmp_path / "plain.npy", x)
-    forms = [x, {"x": x}, [x[i] for i in range(6)], [x[i : i + 1] for i in range(6)], ({"x": x[i]} for i in range(6)), iter([x[:4], x[4:]]), {"x": x, "y": np.arange(6)},
-             str(tmp_path / "named.npz"), tmp_path / "other.npz", tmp_path / "plain.npy"]
+    forms = [
+        x,
+        {"x": x},
+        [x[i] for i in range(6)],
+        [x[i : i + 1] for i in range(6)],
+        ({"x": x[i]} for i in range(6)),
+        iter([x[:4], x[4:]]),
+        {"x": x, "y": np.arange(6)},
+        str(tmp_path / "named.npz"),
+        tmp_path / "other.npz",
+        tmp_path / "plain.npy",
+    ]
     results = [calibrate(mod, data) for data in forms]
     assert all(r.samples == 6 and r.ranges == results[0].ranges for r in results)
 
@@ -52,20 +62,23 @@ def test_inputs_are_matched_by_name_or_position():
         assert calibrate(mod, data, Method.MINMAX)["sum"].hi == 3.0
 
 
-@pytest.mark.parametrize("data, text", [
-    (None, "needs calibration data"),
-    ([], "empty"),
-    (np.zeros((0, 8, 8, 3), np.float32), "empty"),
-    (np.zeros((2, 8, 9, 3), np.float32), r"input x, calibration sample 0\n.*\(1, 8, 8, 3\)\n.*\(2, 8, 9, 3\)"),
-    (np.full((1, 8, 8, 3), np.nan, np.float32), "NaN"),
-    (np.full((1, 8, 8, 3), np.inf, np.float32), "NaN or infinity"),
-    (np.full((1, 8, 8, 3), 1e300), "does not fit float32"),
-    (np.full((1, 8, 8, 3), "a"), "not numeric"),
-    ({"y": np.zeros((1, 8, 8, 3))}, "required: x"),
-    ([[np.zeros(3), np.zeros(4)]], "ragged"),
-    (7, "no known form"),
-    ("/nowhere/at/all.npz", "/nowhere/at/all.npz"),
-])
+@pytest.mark.parametrize(
+    "data, text",
+    [
+        (None, "needs calibration data"),
+        ([], "empty"),
+        (np.zeros((0, 8, 8, 3), np.float32), "empty"),
+        (np.zeros((2, 8, 9, 3), np.float32), r"input x, calibration sample 0\n.*\(1, 8, 8, 3\)\n.*\(2, 8, 9, 3\)"),
+        (np.full((1, 8, 8, 3), np.nan, np.float32), "NaN"),
+        (np.full((1, 8, 8, 3), np.inf, np.float32), "NaN or infinity"),
+        (np.full((1, 8, 8, 3), 1e300), "does not fit float32"),
+        (np.full((1, 8, 8, 3), "a"), "not numeric"),
+        ({"y": np.zeros((1, 8, 8, 3))}, "required: x"),
+        ([[np.zeros(3), np.zeros(4)]], "ragged"),
+        (7, "no known form"),
+        ("/nowhere/at/all.npz", "/nowhere/at/all.npz"),
+    ],
+)
 def test_unusable_data_is_named(data, text):
     with pytest.raises(CalibrationError, match=text):
         calibrate(small_cnn(), data)
@@ -77,7 +90,9 @@ def test_broken_file_batch_mismatch_and_overflow(tmp_path):
         calibrate(small_cnn(), tmp_path / "broken.npz")
     np.save(tmp_path / "huge.npy", np.zeros((1, 3), np.float32))
     header = (tmp_path / "huge.npy").read_bytes()[:128]  # a shape of 4 PB
-    (tmp_path / "huge.npy").write_bytes(header.replace(b"'shape': (1, 3), }" + b" " * 12, b"'shape': (%d, 3), }" % 10**13)[:128].ljust(128))
+    (tmp_path / "huge.npy").write_bytes(
+        header.replace(b"'shape': (1, 3), }" + b" " * 12, b"'shape': (%d, 3), }" % 10**13)[:128].ljust(128)
+    )
     with pytest.raises(CalibrationError, match="larger than the file: float32"):
         calibrate(small_cnn(), tmp_path / "huge.npy")
     with pytest.raises(CalibrationError, match="x: 3, x1: 2"):
@@ -115,7 +130,9 @@ def test_evaluation_data_are_calibration_data_of_an_input_of_any_name():
     mod = net.module(net.bind(relax.op.abs(*net.params), "abs"))
     (name,), x = input_shapes(mod), np.random.default_rng(0).normal(size=(3, 4)).astype(np.float32)
     assert name == "image"
-    assert [s[name].tolist() for s in samples_of(mod, {"x": x, "y": np.arange(3)})] == [s[name].tolist() for s in samples_of(mod, {name: x})]
+    assert [s[name].tolist() for s in samples_of(mod, {"x": x, "y": np.arange(3)})] == [
+        s[name].tolist() for s in samples_of(mod, {name: x})
+    ]
 
 
 def test_errors_say_what_every_input_takes_and_how_to_turn_channels_around():
@@ -144,7 +161,9 @@ def test_eight_bit_inputs_are_represented_exactly():
         assert np.allclose(params.dequantize(params.quantize(x)), x, atol=1e-4 * scale)
 
 
-@pytest.mark.parametrize("x", [images(3), np.zeros((2, 8, 8, 3)), np.random.default_rng(0).integers(0, 300, (9, 8, 8, 3))])
+@pytest.mark.parametrize(
+    "x", [images(3), np.zeros((2, 8, 8, 3)), np.random.default_rng(0).integers(0, 300, (9, 8, 8, 3))]
+)
 def test_other_inputs_are_not_taken_for_eight_bit(x):
     assert exact_input_params(small_cnn(), x) == {}
 

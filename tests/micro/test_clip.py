@@ -21,7 +21,9 @@ def heavy_tailed(seed=0, size=4000):
 
 @pytest.mark.parametrize("method", ClipMethod)
 def test_below_the_threshold_nothing_changes(method):
-    before, after = ({n: w.weight for n, w in weight_layers(m).items()} for m in (small_cnn(), Clip(method, 4)(small_cnn())))
+    before, after = (
+        {n: w.weight for n, w in weight_layers(m).items()} for m in (small_cnn(), Clip(method, 4)(small_cnn()))
+    )
     for name, w in before.items():
         limit = np.abs(after[name]).max()
         assert np.array_equal(after[name], np.clip(w, -limit, limit)) and limit <= np.abs(w).max()
@@ -42,7 +44,8 @@ def test_the_squared_error_is_least_among_thresholds(bits):
 
 
 def expected(x, bits, density):
-    """Expected squared error of clipping at x and rounding to 2**bits levels, by summing over the density of the magnitude."""
+    """Expected squared error of clipping at x and rounding to 2**bits levels, by summing over the density of the
+    magnitude."""
     t = np.linspace(0, 40, 20_001)
     clipped = np.where(t > x, np.square(t - x), 0.0)
     return float((clipped * density(t)).sum() * (t[1] - t[0])) + x * x / (3 * 4**bits)
@@ -50,7 +53,10 @@ def expected(x, bits, density):
 
 @pytest.mark.parametrize("bits", [2, 3, 4, 6, 8])
 def test_thresholds_of_the_distributions(bits):
-    for found, density in ((laplace_threshold(bits), lambda t: np.exp(-t)), (normal_threshold(bits), lambda t: np.sqrt(2 / np.pi) * np.exp(-t * t / 2))):
+    for found, density in (
+        (laplace_threshold(bits), lambda t: np.exp(-t)),
+        (normal_threshold(bits), lambda t: np.sqrt(2 / np.pi) * np.exp(-t * t / 2)),
+    ):
         least = min(np.linspace(0.5, 12, 300), key=lambda x: expected(x, bits, density))
         assert abs(found - least) < 0.05
     assert laplace_threshold(4) == pytest.approx(5.03, abs=0.01)  # as published
@@ -59,7 +65,9 @@ def test_thresholds_of_the_distributions(bits):
 def test_the_likelier_distribution_is_taken():
     rng = np.random.default_rng(1)
     normal, laplace = rng.standard_normal(20_000), rng.laplace(size=20_000)
-    assert threshold(normal, 4, ClipMethod.ACIQ) == pytest.approx(normal_threshold(4) * math.sqrt(np.square(normal).mean()))
+    assert threshold(normal, 4, ClipMethod.ACIQ) == pytest.approx(
+        normal_threshold(4) * math.sqrt(np.square(normal).mean())
+    )
     assert threshold(laplace, 4, ClipMethod.ACIQ) == pytest.approx(laplace_threshold(4) * np.abs(laplace).mean())
 
 

@@ -20,8 +20,12 @@ def naive(values, mass, centers, iterations):
     """Every value against every centre."""
     for _ in range(iterations):
         owner = np.abs(values[:, None] - centers[None]).argmin(axis=1)
-        moved = np.sort([np.average(values[owner == k], weights=mass[owner == k]) if mass[owner == k].sum() > 0 else c
-                         for k, c in enumerate(centers)])
+        moved = np.sort(
+            [
+                np.average(values[owner == k], weights=mass[owner == k]) if mass[owner == k].sum() > 0 else c
+                for k, c in enumerate(centers)
+            ]
+        )
         if np.array_equal(moved, centers):
             break
         centers = moved
@@ -61,7 +65,7 @@ def test_each_value_is_the_mean_of_what_it_stands_for_and_the_nearest():
 
 def test_channel_groups_have_codebooks_of_their_own():
     after = weights(Cluster(3, group=2)(small_cnn(spread=1.0)))["c1"]
-    books = [np.unique(after[o:o + 2]) for o in range(0, len(after), 2)]
+    books = [np.unique(after[o : o + 2]) for o in range(0, len(after), 2)]
     assert all(len(b) <= 3 for b in books) and len(np.unique(np.concatenate(books))) > 6
 
 
@@ -86,7 +90,9 @@ def test_the_weighted_error_is_less_with_importance():
     importance = np.exp(2 * rng.standard_normal(rows.shape[1]))
     errors = []
     for given in ({}, {"left": importance}):
-        after = weights(Cluster({"left": 4}, start=Start.DENSITY, importance=given)(small_cnn()))["left"].reshape(rows.shape)
+        after = weights(Cluster({"left": 4}, start=Start.DENSITY, importance=given)(small_cnn()))["left"].reshape(
+            rows.shape
+        )
         errors.append(float((importance * np.square(after - rows)).sum()))
     assert errors[1] < errors[0]
 
@@ -102,13 +108,26 @@ def test_halfway_the_lower_centre_wins():
 
 def test_sixteen_values_keep_a_trained_net():
     x, y = digits()
-    right = [(evaluate(m, x[1200:1300])[0].argmax(1) == y[1200:1300]).mean() for m in (digits_mlp(), Cluster(16)(digits_mlp()))]
+    right = [
+        (evaluate(m, x[1200:1300])[0].argmax(1) == y[1200:1300]).mean()
+        for m in (digits_mlp(), Cluster(16)(digits_mlp()))
+    ]
     assert right[1] >= right[0] - 0.05
 
 
-@pytest.mark.parametrize("options", [{"values": 0}, {"values": 257}, {"values": {"nowhere": 4}}, {"group": -1}, {"iterations": 0},
-                                     {"importance": {"pw": -np.ones((1, 1))}}, {"importance": {"pw": np.ones((3, 3, 3))}},
-                                     {"importance": {"nowhere": np.ones(1)}}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"values": 0},
+        {"values": 257},
+        {"values": {"nowhere": 4}},
+        {"group": -1},
+        {"iterations": 0},
+        {"importance": {"pw": -np.ones((1, 1))}},
+        {"importance": {"pw": np.ones((3, 3, 3))}},
+        {"importance": {"nowhere": np.ones(1)}},
+    ],
+)
 def test_nonsense_is_refused(options):
     with pytest.raises(ModelError):
         Cluster(**options)(small_cnn())

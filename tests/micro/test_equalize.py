@@ -49,7 +49,8 @@ def test_dense_layers_and_residual_nets():
 
 
 def test_one_factor_passes_residual_sums_pools_and_concats():
-    """squeeze -> pool -> two expanding layers -> concat -> squeeze, and a residual sum: every tensor between linear layers is in a set."""
+    """squeeze -> pool -> two expanding layers -> concat -> squeeze, and a residual sum: every tensor between linear
+    layers is in a set."""
     net = Net((1, 8, 8, 3), seed=3)
     x = net.relu(net.conv(net.params[0], 6, name="c1", spread=1.5), "r1")
     pooled = net.bind(relax.op.nn.max_pool2d(x, (2, 2), strides=(2, 2), layout="NHWC"), "pool")
@@ -61,8 +62,11 @@ def test_one_factor_passes_residual_sums_pools_and_concats():
     mod = net.module(net.dense(mean, 3, name="last"))
     view = analyse(main_of(mod)).view
     sets = channel_sets(view, analyse(view).groups)
-    assert [sorted(v.name for v in s.index) for s in sets] == [["pool", "r1"], ["both", "left_r", "right_r"],
-                                                              ["branch_b", "mean", "stream_b", "sum_r"]]
+    assert [sorted(v.name for v in s.index) for s in sets] == [
+        ["pool", "r1"],
+        ["both", "left_r", "right_r"],
+        ["branch_b", "mean", "stream_b", "sum_r"],
+    ]
     assert [s.size for s in sets] == [6, 10, 4]
     assert [sorted(g.root.name for g in s.readers) for s in sets] == [["left", "right"], ["stream"], ["branch", "last"]]
     after = equalize(mod, calibrate(mod, images(4)))
@@ -116,8 +120,13 @@ def test_across_a_table_the_function_stays_and_the_table_takes_the_factors(kind)
 def test_what_a_noisy_set_gains_is_found_and_a_flat_one_is_left_alone():
     mod, x = chain(spread=0.0), images(8)
     ranges = calibrate(mod, x)
-    flat = Ranges({}, 1, Method.MINMAX, {n: np.ones_like(p) for n, p in ranges.peaks.items()},
-                  {n: np.full_like(p, 0.1) for n, p in ranges.powers.items()})
+    flat = Ranges(
+        {},
+        1,
+        Method.MINMAX,
+        {n: np.ones_like(p) for n, p in ranges.peaks.items()},
+        {n: np.full_like(p, 0.1) for n, p in ranges.powers.items()},
+    )
     view = analyse(main_of(mod)).view
     depthwise = [s for s in channel_sets(view, analyse(view).groups) if s.readers[0].root.name == "dw"]
     assert len(depthwise) == 1 and factors(view, depthwise[0], flat) is None

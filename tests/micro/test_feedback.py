@@ -11,7 +11,11 @@ DAMPING = 0.02
 def problem(seed, groups=1, rows=4, size=12):
     rng = np.random.default_rng(seed)
     x = rng.standard_normal((groups, 20 * size, size)) @ rng.standard_normal((groups, size, size))
-    return x.transpose(0, 2, 1) @ x / x.shape[1], rng.standard_normal((groups, rows, size)), np.exp(0.3 * rng.standard_normal((groups, rows)))
+    return (
+        x.transpose(0, 2, 1) @ x / x.shape[1],
+        rng.standard_normal((groups, rows, size)),
+        np.exp(0.3 * rng.standard_normal((groups, rows))),
+    )
 
 
 def naive(moment, weight, scale, levels, mask):
@@ -34,7 +38,7 @@ def naive(moment, weight, scale, levels, mask):
                 v = 0.0
             error = left[k] - v
             cost[r] += error**2 * price
-            left[k + 1:] -= error * price * inverse[0, 1:]
+            left[k + 1 :] -= error * price * inverse[0, 1:]
             done[k] = v
         out[r, order] = done
     return out, cost
@@ -43,7 +47,11 @@ def naive(moment, weight, scale, levels, mask):
 @pytest.mark.parametrize("seed", range(8))
 def test_against_the_naive_form(seed):
     moment, weight, scale = problem(seed, groups=2)
-    levels = [None, Levels(np.arange(-3, 4.0), np.zeros(7)), Levels(np.arange(-2, 3.0), np.array([4, 3, 1, 3, 4.0]), 0.3)][seed % 3]
+    levels = [
+        None,
+        Levels(np.arange(-3, 4.0), np.zeros(7)),
+        Levels(np.arange(-2, 3.0), np.array([4, 3, 1, 3, 4.0]), 0.3),
+    ][seed % 3]
     mask = np.random.default_rng(seed).random(weight.shape) < 0.6 if seed % 2 or levels is None else None
     made, cost = Feedback.of(moment, DAMPING).run(weight, scale, levels, mask)
     for g in range(2):
@@ -83,7 +91,9 @@ def test_refit_is_the_least_squares_answer_row_by_row(seed):
         h = moment[g] + DAMPING * np.trace(moment[g]) / 9 * np.eye(9)
         for r in range(3):
             kept = mask[g, r]
-            assert np.allclose(made[g, r, kept], np.linalg.solve(h[np.ix_(kept, kept)], (h @ weight[g, r])[kept]), rtol=1e-5, atol=1e-8)
+            assert np.allclose(
+                made[g, r, kept], np.linalg.solve(h[np.ix_(kept, kept)], (h @ weight[g, r])[kept]), rtol=1e-5, atol=1e-8
+            )
 
 
 def test_density_is_the_share_that_stays():
@@ -94,7 +104,9 @@ def test_density_is_the_share_that_stays():
 
 def test_without_correlation_nothing_is_fed_back():
     weight = np.random.default_rng(0).standard_normal((1, 5, 9))
-    made, _ = Feedback.of(np.eye(9)[None], DAMPING).run(weight, np.ones((1, 5)), Levels(np.arange(-9, 10.0), np.zeros(19)))
+    made, _ = Feedback.of(np.eye(9)[None], DAMPING).run(
+        weight, np.ones((1, 5)), Levels(np.arange(-9, 10.0), np.zeros(19))
+    )
     assert np.array_equal(made, np.rint(weight))
 
 

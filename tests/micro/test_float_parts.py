@@ -61,13 +61,14 @@ def test_the_whole_road():
     compiled = tvm_ergo.compile(front_end(), calibration=data)
     for x in sounds(3, 5):
         got, right = next(iter(compiled.run(x).outputs.values())), compiled.run_float(x)[0]
-        assert np.sqrt(np.mean((got - right) ** 2)) < .2 * right.std()
+        assert np.sqrt(np.mean((got - right) ** 2)) < 0.2 * right.std()
     assert compiled.programs
 
 
 def test_sensitivity_is_the_loss_by_one_tensor_alone():
     """Against quantizing the tensor by hand and running everything again."""
     from tvm_ergo.relay_passes.micro.observe import quant_params
+
     mod, data = front_end(), sounds(2, 3)
     params = {"power": quant_params(0, 5), "log": quant_params(-14, 2)}
     found = sensitivity(mod, params, data)
@@ -90,22 +91,24 @@ def test_losses():
     assert losses([[one]], [[one]]) == [0.0]
     assert losses([[one + 1]], [[one]]) == [pytest.approx(1 / one.std())]
     assert losses([[np.array([1, 2])]], [[np.array([1, 3])]]) == [0.5]
-    loud, quiet, wrong = [one * 10], [one * .3], [np.zeros_like(one)]
+    loud, quiet, wrong = [one * 10], [one * 0.3], [np.zeros_like(one)]
     pooled = np.stack([loud, quiet, quiet, quiet])
     error = np.sqrt(np.mean(np.square(quiet[0])) * 3 / 4) / pooled.std()
-    assert losses([loud, wrong, wrong, wrong], [loud, quiet, quiet, quiet])[0] > 1.5 * error > 0  # the quiet ones count for themselves
+    assert (
+        losses([loud, wrong, wrong, wrong], [loud, quiet, quiet, quiet])[0] > 1.5 * error > 0
+    )  # the quiet ones count for themselves
 
 
 def test_quiet_and_loud_samples_are_looked_at():
-    data = [{"x": np.full((1, 2), v, np.float32)} for v in (3, 1, 2, .01, 5, 4, 9, 6, 7, 8)]
+    data = [{"x": np.full((1, 2), v, np.float32)} for v in (3, 1, 2, 0.01, 5, 4, 9, 6, 7, 8)]
     assert telling(data, 2) == [3, 6] and telling(data, 4) == [3, 0, 7, 6] and sorted(telling(data[:2], 4)) == [0, 1]
     assert extremes_first(data, 4)[:2] == [3, 6]
 
 
 def test_scores_are_judged_over_all_samples():
-    """One value a sample has no deviation of its own: errors of a tenth of all samples' deviation are a loss of a tenth."""
+    """One value a sample has no deviation of its own: errors of a tenth of all samples' deviation are a loss of a
+    tenth."""
     wanted = [[np.array([x], np.float32)] for x in (0.1, 0.5, 0.9, 0.3)]
     spread = np.std([0.1, 0.5, 0.9, 0.3])
     got = [[w[0] + np.float32(0.1 * spread)] for w in wanted]
     assert losses(got, wanted) == [pytest.approx(0.1, rel=1e-3)]
-

@@ -1,4 +1,5 @@
-"""What runs on the host is listed operator by operator, and the remedies are true: no calibration data are asked for where there were some."""
+"""What runs on the host is listed operator by operator, and the remedies are true: no calibration data are asked for
+where there were some."""
 
 from __future__ import annotations
 
@@ -15,7 +16,8 @@ EDGES = {"quantize", "dequantize"}
 
 
 def on_host(lowered) -> list[str]:
-    """Operators of main that are not the chip's: edges apart, and the scaling of accumulators that leave the chip (astype, multiply)."""
+    """Operators of main that are not the chip's: edges apart, and the scaling of accumulators that leave the chip
+    (astype, multiply)."""
     names = [op_name(value).removeprefix("relax.") for _, value in bindings_of(lowered["main"])]
     return [n for n in names if n and not n.startswith("ergo.") and n not in EDGES]
 
@@ -23,7 +25,9 @@ def on_host(lowered) -> list[str]:
 def test_boxes_beside_scores_are_joined_in_float_for_a_reason():
     net = Net((1, 4, 4, 6))
     x = net.relu(net.conv(net.params[0], 8, name="trunk"))
-    boxes = net.bind(relax.op.multiply(net.relu(net.conv(x, 4, name="boxes"), "r1"), relax.const(np.float32(300))), "big")
+    boxes = net.bind(
+        relax.op.multiply(net.relu(net.conv(x, 4, name="boxes"), "r1"), relax.const(np.float32(300))), "big"
+    )
     scores = net.bind(relax.op.sigmoid(net.conv(x, 2, name="scores")), "small")
     joined = net.bind(relax.op.concat([boxes, scores], 3), "joined")
     mod = net.module(net.bind(relax.op.permute_dims(joined, [0, 3, 1, 2]), "out"))
@@ -31,18 +35,27 @@ def test_boxes_beside_scores_are_joined_in_float_for_a_reason():
     lowered, fallbacks = lower_quantized(quantize(mod, data))
     assert {f.op for f in fallbacks} == {"concat", "permute_dims"} == set(on_host(lowered))
     for f in fallbacks:
-        assert "smaller would be lost" in f.reason and f.remedy.startswith("none needed") and "calibration" not in f.remedy
+        assert (
+            "smaller would be lost" in f.reason and f.remedy.startswith("none needed") and "calibration" not in f.remedy
+        )
 
 
 def test_every_operator_of_a_group_on_the_host_is_listed():
     """A quantized layer whose activation reads its float result, and what follows from that."""
     net = Net((1, 6, 6, 4))
-    x, scale, zero = net.params[0], relax.const(np.float32(.02)), relax.const(np.int8(3))
-    a = net.bind(relax.op.dequantize(net.bind(relax.op.quantize(x, scale, zero, out_dtype="int8"), "xq"), scale, zero), "a")
+    x, scale, zero = net.params[0], relax.const(np.float32(0.02)), relax.const(np.int8(3))
+    a = net.bind(
+        relax.op.dequantize(net.bind(relax.op.quantize(x, scale, zero, out_dtype="int8"), "xq"), scale, zero), "a"
+    )
     y = net.conv(a, 8, name="layer")
     y = net.bind(relax.op.nn.silu(y), "act")
-    y = net.relu(net.add(net.bind(relax.op.nn.max_pool2d(y, (2, 2), (2, 2), layout="NHWC"), "pool"), np.arange(8), "shift"), "last")
-    out = net.bind(relax.op.dequantize(net.bind(relax.op.quantize(y, scale, zero, out_dtype="int8"), "yq"), scale, zero), "out")
+    y = net.relu(
+        net.add(net.bind(relax.op.nn.max_pool2d(y, (2, 2), (2, 2), layout="NHWC"), "pool"), np.arange(8), "shift"),
+        "last",
+    )
+    out = net.bind(
+        relax.op.dequantize(net.bind(relax.op.quantize(y, scale, zero, out_dtype="int8"), "yq"), scale, zero), "out"
+    )
     lowered, fallbacks = lower_quantized(net.module(out))
     scaling = ["astype", "multiply"]
     assert sorted(f.op for f in fallbacks) == sorted(n for n in on_host(lowered) if n not in scaling)

@@ -21,7 +21,10 @@ def test_the_moment_gives_the_power_of_the_output(groups):
     for centred in (False, True):
         moments = input_moments(call, layer, [(a[None], b[None]) for a, b in zip(x, other)], 10**6, centred)
         rows = layer.rows.reshape(groups, -1, layer.rows.shape[1]).astype(np.float64)
-        outs = [conv2d_nhwc(v, layer.weight, padding=(1, 1, 1, 1), groups=groups).reshape(-1, 8).astype(np.float64) for v in (other, x)]
+        outs = [
+            conv2d_nhwc(v, layer.weight, padding=(1, 1, 1, 1), groups=groups).reshape(-1, 8).astype(np.float64)
+            for v in (other, x)
+        ]
         means = [np.einsum("grk,gk->gr", rows, m).reshape(-1) for m in (moments.mean_own, moments.mean_float)]
         assert np.allclose(means, [o.mean(axis=0) for o in outs], atol=1e-5)
         if centred:

@@ -1,4 +1,5 @@
-"""QDQ insertion: where pairs stand, which tensors share a scale, how constants are stored, and what accuracy is left."""
+"""QDQ insertion: where pairs stand, which tensors share a scale, how constants are stored, and what accuracy is
+left."""
 
 import numpy as np
 import pytest
@@ -17,8 +18,11 @@ from .float_nets import Net, digits, digits_mlp, images, small_cnn
 
 def quantizations(mod):
     """name of the quantized tensor -> (scale, zero point) of activations, from the quantize calls."""
-    return {call.args[0].name: (float(array_of(call.args[1])), int(array_of(call.args[2])))
-            for _, call in bindings_of(main_of(mod)) if op_name(call) == "relax.quantize"}
+    return {
+        call.args[0].name: (float(array_of(call.args[1])), int(array_of(call.args[2])))
+        for _, call in bindings_of(main_of(mod))
+        if op_name(call) == "relax.quantize"
+    }
 
 
 def quantized(net, *outputs, shape=(8, 8, 3), **options):
@@ -31,8 +35,17 @@ def relative_error(mod, q, x):
     return np.sqrt(np.mean((f - e) ** 2) / np.mean(f**2))
 
 
-@pytest.mark.parametrize("options", [{}, {"method": "minmax"}, {"method": "percentile"}, {"equalize": False},
-                                     {"correct_bias": False}, {"weight_scale": "mse"}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"method": "minmax"},
+        {"method": "percentile"},
+        {"equalize": False},
+        {"correct_bias": False},
+        {"weight_scale": "mse"},
+    ],
+)
 def test_the_quantized_net_is_close_and_wholly_on_the_chip(options):
     mod = small_cnn()
     q = quantize(mod, images(32), QuantizeOptions(**options))
@@ -81,7 +94,11 @@ def test_a_detector_tail_stays_in_float():
 def test_known_output_ranges():
     net = Net((1, 8, 8, 3))
     x = net.conv(net.params[0], 4)
-    outs = [net.bind(relax.op.sigmoid(x), "a"), net.bind(relax.op.tanh(x), "b"), net.bind(relax.op.nn.softmax(x, axis=-1), "c")]
+    outs = [
+        net.bind(relax.op.sigmoid(x), "a"),
+        net.bind(relax.op.tanh(x), "b"),
+        net.bind(relax.op.nn.softmax(x, axis=-1), "c"),
+    ]
     found = quantizations(quantized(net, *outs)[1])
     assert found["a"] == found["c"] == (1 / 256, -128) and found["b"] == (1 / 128, 0)
 
@@ -144,8 +161,18 @@ def attention(gain):
     net = Net((1, 8, 16))
     x = net.params[0]
     scores = net.bind(relax.op.matmul(x, net.bind(relax.op.permute_dims(x, [0, 2, 1]), "xt")), "scores")
-    mixed = net.bind(relax.op.matmul(net.bind(relax.op.nn.softmax(net.bind(relax.op.multiply(scores, relax.const(np.float32(gain))), "sharp"),
-                                                                  axis=-1), "weights"), x), "mixed")
+    mixed = net.bind(
+        relax.op.matmul(
+            net.bind(
+                relax.op.nn.softmax(
+                    net.bind(relax.op.multiply(scores, relax.const(np.float32(gain))), "sharp"), axis=-1
+                ),
+                "weights",
+            ),
+            x,
+        ),
+        "mixed",
+    )
     return net.module(net.dense(mixed, 5, name="last"))
 
 

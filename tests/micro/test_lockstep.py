@@ -27,7 +27,11 @@ def test_layers_see_the_float_net_and_the_net_so_far():
 
     def make(layer, inputs):
         seen[layer.name] = inputs
-        return NewLayer(layer.weight * np.float32(0.5), bias_of(walk.view, layer) + 0.25) if layer.name in ("c1", "left") else None
+        return (
+            NewLayer(layer.weight * np.float32(0.5), bias_of(walk.view, layer) + 0.25)
+            if layer.name in ("c1", "left")
+            else None
+        )
 
     result = walk.run(make)
     source = {"c1": "x", "dw": "r1", "pw": "r2", "left": "pool", "right": "pool", "fc": "mean"}
@@ -42,10 +46,15 @@ def test_layers_see_the_float_net_and_the_net_so_far():
 def test_layers_without_bias_and_single_biases():
     net = Net((1, 4, 4, 2))
     x = net.conv(net.params[0], 3, name="bare", bias=False)
-    y = net.bind(relax.op.add(net.conv(x, 3, kernel=1, name="one", bias=False), relax.const(np.array([0.5], np.float32))), "one_b")
+    y = net.bind(
+        relax.op.add(net.conv(x, 3, kernel=1, name="one", bias=False), relax.const(np.array([0.5], np.float32))),
+        "one_b",
+    )
     mod = net.module(y)
     walk = Lockstep(mod, [{"x": image[None]} for image in images(2, (4, 4, 2))])
     assert bias_of(walk.view, walk.layers["bare"]) is None
-    result = walk.run(lambda layer, _: None if layer.name == "bare" else NewLayer(layer.weight, np.array([1.0, 2.0, 3.0])))
+    result = walk.run(
+        lambda layer, _: None if layer.name == "bare" else NewLayer(layer.weight, np.array([1.0, 2.0, 3.0]))
+    )
     shift = evaluate(result, images(2, (4, 4, 2)))[0] - evaluate(mod, images(2, (4, 4, 2)))[0]
     assert np.allclose(shift, [0.5, 1.5, 2.5], atol=1e-6)

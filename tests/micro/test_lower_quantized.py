@@ -1,4 +1,5 @@
-"""Products and sums of every kind: the integer dialect on the CPU against the float QDQ function, at most one step apart."""
+"""Products and sums of every kind: the integer dialect on the CPU against the float QDQ function, at most one step
+apart."""
 
 from __future__ import annotations
 
@@ -18,14 +19,27 @@ def convolutions(draw):
     channels = draw(st.sampled_from([2, 4, 6]))
     groups = {"one": 1, "two": 2, "depthwise": channels, "multiplier": channels}[groups_kind]
     out = channels * {"one": 1, "two": 2, "depthwise": 1, "multiplier": 2}[groups_kind]
-    return {"channels": channels, "groups": groups, "out": out, "kernel": (draw(st.integers(1, 3)), draw(st.integers(1, 3))),
-            "strides": (draw(st.integers(1, 2)), draw(st.integers(1, 2))), "padding": tuple(draw(st.integers(0, 2)) for _ in range(4)),
-            "dilation": (draw(st.integers(1, 2)), 1), "activation": draw(st.sampled_from(["none", "relu", "relu6", "clip"])),
-            "weights": draw(st.sampled_from(["float", "int8", "uint8", "channel"])), "bias": draw(st.sampled_from(["none", "float", "int32"]))}
+    return {
+        "channels": channels,
+        "groups": groups,
+        "out": out,
+        "kernel": (draw(st.integers(1, 3)), draw(st.integers(1, 3))),
+        "strides": (draw(st.integers(1, 2)), draw(st.integers(1, 2))),
+        "padding": tuple(draw(st.integers(0, 2)) for _ in range(4)),
+        "dilation": (draw(st.integers(1, 2)), 1),
+        "activation": draw(st.sampled_from(["none", "relu", "relu6", "clip"])),
+        "weights": draw(st.sampled_from(["float", "int8", "uint8", "channel"])),
+        "bias": draw(st.sampled_from(["none", "float", "int32"])),
+    }
 
 
 def _activate(qdq, y, kind):
-    return {"none": lambda: y, "relu": lambda: op.nn.relu(y), "relu6": lambda: op.clip(y, 0.0, 6.0), "clip": lambda: op.clip(y, -1.3, 2.1)}[kind]()
+    return {
+        "none": lambda: y,
+        "relu": lambda: op.nn.relu(y),
+        "relu6": lambda: op.clip(y, 0.0, 6.0),
+        "clip": lambda: op.clip(y, -1.3, 2.1),
+    }[kind]()
 
 
 @few
@@ -36,18 +50,33 @@ def test_convolution(spec, quant, seed):
 
     def body(qdq, x):
         w = weights_of(qdq, rng, (spec["out"], *spec["kernel"], spec["channels"] // spec["groups"]), spec["weights"])
-        y = qdq.emit(op.nn.conv2d(x, w, strides=spec["strides"], padding=spec["padding"], dilation=spec["dilation"], groups=spec["groups"],
-                                  data_layout="NHWC", kernel_layout="OHWI"), "conv")
+        y = qdq.emit(
+            op.nn.conv2d(
+                x,
+                w,
+                strides=spec["strides"],
+                padding=spec["padding"],
+                dilation=spec["dilation"],
+                groups=spec["groups"],
+                data_layout="NHWC",
+                kernel_layout="OHWI",
+            ),
+            "conv",
+        )
         if spec["bias"] == "float":
             y = qdq.emit(op.add(y, const(rng.normal(size=spec["out"]))))
         if spec["bias"] == "int32":
             scale = np.float32(quant.scale) * np.float32(0.013)
-            b = qdq.emit(op.dequantize(const(rng.integers(-500, 500, spec["out"]), "int32"), const(scale), const(0, "int32")))
+            b = qdq.emit(
+                op.dequantize(const(rng.integers(-500, 500, spec["out"]), "int32"), const(scale), const(0, "int32"))
+            )
             y = qdq.emit(op.add(y, b))
         return _activate(qdq, y, spec["activation"])
 
     mod = build([shape], [quant], body, Quant(0.04, -20))
-    calls = check(mod, seed, 1, ("depthwise_conv2d",) if spec["groups"] == spec["channels"] == spec["out"] else ("conv2d",))
+    calls = check(
+        mod, seed, 1, ("depthwise_conv2d",) if spec["groups"] == spec["channels"] == spec["out"] else ("conv2d",)
+    )
     assert len(calls) == 1
 
 
@@ -84,13 +113,20 @@ def test_product_of_activations(transposed, scale, a, b, seed):
         return z if scale is None else op.multiply(z, const(scale))
 
     mod = build([(2, 3, 8), (2, 4, 8) if transposed else (2, 8, 4)], [a, b], body, Quant(0.02, 7))
-    call, = check(mod, seed, 1, ("matmul",))
+    (call,) = check(mod, seed, 1, ("matmul",))
     assert call.transpose_b == transposed
 
 
 @few
-@given(st.sampled_from(["add", "subtract", "multiply", "maximum", "minimum"]), st.sampled_from([(2, 3, 4), (1, 1, 4), (2, 3, 1)]),
-       st.booleans(), quants, quants, quants, seeds)
+@given(
+    st.sampled_from(["add", "subtract", "multiply", "maximum", "minimum"]),
+    st.sampled_from([(2, 3, 4), (1, 1, 4), (2, 3, 1)]),
+    st.booleans(),
+    quants,
+    quants,
+    quants,
+    seeds,
+)
 def test_two_tensors(name, other, relu, a, b, out, seed):
     def body(qdq, x, y):
         z = getattr(op, name)(x, y)

@@ -20,7 +20,13 @@ from .quantized_nets import Qdq, build, check, const, ergo_calls, host_calls, op
 
 
 def test_uint8_edges_pass_tables_and_nothing_else():
-    mod = build([(1, 4, 4, 2)], [Quant(0.05, 0)], lambda qdq, x: op.nn.max_pool2d(x, (2, 2), (2, 2), layout="NHWC"), Quant(0.05, 0), "uint8")
+    mod = build(
+        [(1, 4, 4, 2)],
+        [Quant(0.05, 0)],
+        lambda qdq, x: op.nn.max_pool2d(x, (2, 2), (2, 2), layout="NHWC"),
+        Quant(0.05, 0),
+        "uint8",
+    )
     calls = check(mod, 0, 0)
     assert [c.op_name for c in calls] == ["table", "max_pool2d", "table"]
 
@@ -80,7 +86,7 @@ def test_unsupported_operator_splits_the_network_and_is_listed():
 
     mod = build([(1, 6)], [quant], body, quant)
     lowered = LowerQuantized()(mod)
-    fallback, = host_fallbacks(lowered)
+    (fallback,) = host_fallbacks(lowered)
     assert (fallback.node, fallback.op) == ("running", "cumsum")
     assert [c.op_name for c in ergo_calls(lowered)] == ["table", "table"]
     x = np.arange(-60, 60, 20, dtype=np.int8).reshape(1, 6)
@@ -88,9 +94,15 @@ def test_unsupported_operator_splits_the_network_and_is_listed():
 
 
 def test_accumulator_proof_refuses_what_could_overflow():
-    mod = build([(1, 70000)], [Quant(0.05, -128)], lambda q, x: op.matmul(x, q.emit(op.dequantize(
-        const(np.full((70000, 1), 127), "int8"), const(0.01), const(0, "int8")))), Quant(10.0, 0))
-    fallback, = host_fallbacks(LowerQuantized()(mod))
+    mod = build(
+        [(1, 70000)],
+        [Quant(0.05, -128)],
+        lambda q, x: op.matmul(
+            x, q.emit(op.dequantize(const(np.full((70000, 1), 127), "int8"), const(0.01), const(0, "int8")))
+        ),
+        Quant(10.0, 0),
+    )
+    (fallback,) = host_fallbacks(LowerQuantized()(mod))
     assert "int32" in fallback.reason
 
 
@@ -99,7 +111,7 @@ def test_add_multipliers_are_as_large_as_they_may_be(a, b, sign):
     fields = add_multipliers(2.0**a, sign * 2.0**b)
     largest = max(abs(fields["a_mult"]), abs(fields["b_mult"]))
     assert 2**20 - 1 <= largest < 2**21
-    assert abs(fields["a_mult"] / 2.0**fields["shift"] - 2.0**a) <= 0.5 / 2.0**fields["shift"]
+    assert abs(fields["a_mult"] / 2.0 ** fields["shift"] - 2.0**a) <= 0.5 / 2.0 ** fields["shift"]
 
 
 def test_channel_with_a_dominant_bias_is_rescaled():
@@ -114,7 +126,11 @@ def test_channel_with_a_dominant_bias_is_rescaled():
 def test_large_stored_bias_is_kept_where_nothing_can_overflow():
     weight = ConstTensor(np.zeros((1, 3), np.int8), np.float32([1e-9]), np.zeros(1, np.int64))
     scale = np.float32(0.05) * np.float32(1e-9)
-    weights = quantize_weights(weight, ConstTensor(np.array([2**31 - 1], np.int32), np.array([scale]), np.zeros(1, np.int64)), float(np.float32(0.05)))
+    weights = quantize_weights(
+        weight,
+        ConstTensor(np.array([2**31 - 1], np.int32), np.array([scale]), np.zeros(1, np.int64)),
+        float(np.float32(0.05)),
+    )
     assert weights.rescaled == 0 and weights.bias.tolist() == [2**31 - 1]
 
 
@@ -122,7 +138,9 @@ def test_stored_bias_is_kept_to_the_bit():
     weight = ConstTensor(np.ones((2, 3), np.int8), np.float32([0.013]), np.zeros(1, np.int64))
     stored = np.array([12345677, -987654], np.int32)
     scale = np.float32(0.05) * np.float32(0.013)
-    weights = quantize_weights(weight, ConstTensor(stored, np.array([scale]), np.zeros(1, np.int64)), float(np.float32(0.05)))
+    weights = quantize_weights(
+        weight, ConstTensor(stored, np.array([scale]), np.zeros(1, np.int64)), float(np.float32(0.05))
+    )
     assert weights.bias.tolist() == stored.tolist()
 
 

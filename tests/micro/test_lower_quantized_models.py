@@ -1,4 +1,5 @@
-"""Every quantized network of the manifest lowers completely, operator by operator within one step, and end to end near its reference.
+"""Every quantized network of the manifest lowers completely, operator by operator within one step, and end to end near
+its reference.
 
 End to end there is no small bound: one tie rounded the other way in an early layer travels on. In MobileNetV2 a single
 differing element in 7 million grew to 15 steps at the logits; the small networks stay within the bounds below.
@@ -24,12 +25,31 @@ from tvm_ergo.relay_passes.interpreter import evaluate
 from tvm_ergo.relay_passes.micro.lower_quantized import host_fallbacks, lower_quantized, lowering_notes
 
 SHARED = Path(os.environ.get("ERGO_SHARED", Path(__file__).parents[3] / "shared"))
-pytestmark = pytest.mark.skipif(not (SHARED / "models").is_dir(), reason="the shared models are absent (set ERGO_SHARED)")
+pytestmark = pytest.mark.skipif(
+    not (SHARED / "models").is_dir(), reason="the shared models are absent (set ERGO_SHARED)"
+)
 
-QDQ = ("cifar10/ic_resnet8_qdq_int8.onnx", "imagenet/mobilenet_v1_0.25_128_qdq_uint8.onnx", "imagenet/mobilenet_v2_1.0_224_torchvision_qdq_int8.onnx",
-       "tinyml/ad01_autoencoder_qdq_int8.onnx", "tinyml/kws_dscnn_qdq_int8.onnx", "tinyml/vww96_qdq_int8.onnx")
-TFLITE = tuple(f"tflite/{name}.tflite" for name in ("ad01_int8", "kws_ref_model", "mcunetv2_large", "pretrainedResnet_quant", "str_ww_ref_model",
-                                                     "tf2_mobilenet_v2_1.0_224_ptq", "vww", "vww_96_int8"))
+QDQ = (
+    "cifar10/ic_resnet8_qdq_int8.onnx",
+    "imagenet/mobilenet_v1_0.25_128_qdq_uint8.onnx",
+    "imagenet/mobilenet_v2_1.0_224_torchvision_qdq_int8.onnx",
+    "tinyml/ad01_autoencoder_qdq_int8.onnx",
+    "tinyml/kws_dscnn_qdq_int8.onnx",
+    "tinyml/vww96_qdq_int8.onnx",
+)
+TFLITE = tuple(
+    f"tflite/{name}.tflite"
+    for name in (
+        "ad01_int8",
+        "kws_ref_model",
+        "mcunetv2_large",
+        "pretrainedResnet_quant",
+        "str_ww_ref_model",
+        "tf2_mobilenet_v2_1.0_224_ptq",
+        "vww",
+        "vww_96_int8",
+    )
+)
 
 
 @dataclass(frozen=True)
@@ -65,7 +85,8 @@ def test_lowers_completely(name):
 
 
 def real_inputs(name: str, shape, count: int) -> list[np.ndarray]:
-    """Real data where the set is here (CIFAR-10, Speech Commands), else smooth noise in the network's range; float32."""
+    """Real data where the set is here (CIFAR-10, Speech Commands), else smooth noise in the network's range;
+    float32."""
     rng = np.random.default_rng(7)
     if "esnet" in name:
         data = np.load(SHARED / "data" / "cifar10_test1000.npz")
@@ -78,11 +99,19 @@ def real_inputs(name: str, shape, count: int) -> list[np.ndarray]:
         mfcc = next(data[k] for k in data.files if data[k].ndim >= 2)[:count].astype(np.float32)
         return [((m - 83) * np.float32(0.5847029)).reshape(shape) for m in mfcc]
     low, high = (0.0, 1.0) if "vww" in name else (-2.0, 2.0)
-    return [np.clip(rng.uniform(low, high, shape) + 0.2 * rng.normal(size=shape), low, high).astype(np.float32) for _ in range(count)]
+    return [
+        np.clip(rng.uniform(low, high, shape) + 0.2 * rng.normal(size=shape), low, high).astype(np.float32)
+        for _ in range(count)
+    ]
 
 
-SMALL = ("cifar10/ic_resnet8_qdq_int8.onnx", "tinyml/kws_dscnn_qdq_int8.onnx", "tinyml/ad01_autoencoder_qdq_int8.onnx",
-         "imagenet/mobilenet_v1_0.25_128_qdq_uint8.onnx", "tinyml/vww96_qdq_int8.onnx")
+SMALL = (
+    "cifar10/ic_resnet8_qdq_int8.onnx",
+    "tinyml/kws_dscnn_qdq_int8.onnx",
+    "tinyml/ad01_autoencoder_qdq_int8.onnx",
+    "imagenet/mobilenet_v1_0.25_128_qdq_uint8.onnx",
+    "tinyml/vww96_qdq_int8.onnx",
+)
 
 
 def codes_of(call, real):
@@ -98,7 +127,9 @@ def reference_codes(built: Net, x) -> dict:
     for binding in bindings(built.lowered):
         var, value = binding.var, binding.value
         if value.op.name == "relax.quantize":
-            found[var] = np.clip(np.rint(x / value.args[1].value.numpy()) + value.args[2].value.numpy(), -128, 127).astype(np.int8)
+            found[var] = np.clip(
+                np.rint(x / value.args[1].value.numpy()) + value.args[2].value.numpy(), -128, 127
+            ).astype(np.int8)
         elif is_ergo_call(value):
             call = from_call(value)
             shape = tuple(int(d) for d in var.ty.shape)
@@ -137,9 +168,15 @@ def test_each_operator_is_within_one_step(name):
     assert checked > 500
 
 
-END_TO_END = {"cifar10/ic_resnet8_qdq_int8.onnx": 4, "tinyml/kws_dscnn_qdq_int8.onnx": 1, "tinyml/ad01_autoencoder_qdq_int8.onnx": 1,
-              "imagenet/mobilenet_v1_0.25_128_qdq_uint8.onnx": 4, "tinyml/vww96_qdq_int8.onnx": 4}
-"""Largest difference of the outputs in steps, with room for the growth of a tie (measured 3, 0, 0, 2, 1 on real inputs)."""
+END_TO_END = {
+    "cifar10/ic_resnet8_qdq_int8.onnx": 4,
+    "tinyml/kws_dscnn_qdq_int8.onnx": 1,
+    "tinyml/ad01_autoencoder_qdq_int8.onnx": 1,
+    "imagenet/mobilenet_v1_0.25_128_qdq_uint8.onnx": 4,
+    "tinyml/vww96_qdq_int8.onnx": 4,
+}
+"""Largest difference of the outputs in steps, with room for the growth of a tie (measured 3, 0, 0, 2, 1 on real
+inputs)."""
 
 
 @pytest.mark.parametrize("name", END_TO_END)
@@ -159,12 +196,16 @@ def test_near_onnx_runtime(name):
 
 @pytest.mark.parametrize("name", ["ad01_int8", "kws_ref_model", "str_ww_ref_model"])
 def test_near_litert(name):
-    """LiteRT's reference kernels round half away from zero and its softmax is an integer one: at most 2 steps seen here."""
+    """LiteRT's reference kernels round half away from zero and its softmax is an integer one: at most 2 steps seen
+    here."""
     litert = pytest.importorskip("ai_edge_litert.interpreter")
     path = f"tflite/{name}.tflite"
     built = net(path)
-    other = litert.Interpreter(model_path=str(SHARED / "models" / path), num_threads=1,
-                               experimental_op_resolver_type=litert.OpResolverType.BUILTIN_REF)
+    other = litert.Interpreter(
+        model_path=str(SHARED / "models" / path),
+        num_threads=1,
+        experimental_op_resolver_type=litert.OpResolverType.BUILTIN_REF,
+    )
     other.allocate_tensors()
     port = other.get_input_details()[0]
     scale, zero_point = port["quantization"]

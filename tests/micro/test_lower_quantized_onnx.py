@@ -1,4 +1,5 @@
-"""Small QDQ ONNX files, one operator each: file to integer dialect, against ONNX Runtime without graph optimisations, at most one step apart."""
+"""Small QDQ ONNX files, one operator each: file to integer dialect, against ONNX Runtime without graph optimisations,
+at most one step apart."""
 
 from __future__ import annotations
 
@@ -22,7 +23,8 @@ ort = pytest.importorskip("onnxruntime")
 
 @dataclass
 class Case:
-    """One operator: its attributes, float constants (as extra inputs), shape of the data, number of data inputs, output scale."""
+    """One operator: its attributes, float constants (as extra inputs), shape of the data, number of data inputs, output
+    scale."""
 
     op: str
     attrs: dict = field(default_factory=dict)
@@ -45,17 +47,31 @@ CASES = {
     "conv": Case("Conv", {"pads": [1, 0, 2, 1], "strides": [2, 1]}, (ints(6, 4, 3, 3),), channel=0),
     "conv_depthwise": Case("Conv", {"group": 4, "pads": [1, 1, 1, 1]}, (ints(4, 1, 3, 3),)),
     "conv_dilated_groups": Case("Conv", {"group": 2, "dilations": [2, 1]}, (ints(6, 2, 2, 3),)),
-    "conv_transposed": Case("ConvTranspose", {"strides": [2, 2], "pads": [1, 0, 0, 1], "output_padding": [1, 0]}, (ints(4, 3, 3, 2),)),
+    "conv_transposed": Case(
+        "ConvTranspose", {"strides": [2, 2], "pads": [1, 0, 0, 1], "output_padding": [1, 0]}, (ints(4, 3, 3, 2),)
+    ),
     "gemm": Case("Gemm", {"transB": 1}, (ints(7, 12),), (3, 12), channel=0),
     "matmul": Case("MatMul", {}, (ints(12, 5),), (2, 3, 12)),
-    "add": Case("Add", inputs=2), "mul": Case("Mul", inputs=2), "sub": Case("Sub", inputs=2), "max": Case("Max", inputs=2), "min": Case("Min", inputs=2), "sum": Case("Sum", inputs=2),
+    "add": Case("Add", inputs=2),
+    "mul": Case("Mul", inputs=2),
+    "sub": Case("Sub", inputs=2),
+    "max": Case("Max", inputs=2),
+    "min": Case("Min", inputs=2),
+    "sum": Case("Sum", inputs=2),
     "average": Case("AveragePool", {"kernel_shape": [3, 2], "pads": [1, 1, 1, 0], "strides": [2, 1]}),
     "average_counting": Case("AveragePool", {"kernel_shape": [3, 3], "pads": [1, 1, 1, 1], "count_include_pad": 1}),
     "maximum": Case("MaxPool", {"kernel_shape": [3, 3], "strides": [2, 2], "ceil_mode": 1}),
-    "global": Case("GlobalAveragePool"), "softmax": Case("Softmax", {"axis": -1}, shape=(3, 17), out_scale=1 / 256, out_zp=-128),
-    "sigmoid": Case("Sigmoid", out_scale=1 / 256, out_zp=-128), "tanh": Case("Tanh", out_scale=1 / 128, out_zp=0),
-    "hard_swish": Case("HardSwish"), "leaky": Case("LeakyRelu", {"alpha": 0.07}), "relu": Case("Relu"), "exp": Case("Exp"),
-    "concat": Case("Concat", {"axis": 1}, inputs=2), "transpose": Case("Transpose", {"perm": [0, 2, 3, 1]}), "flatten": Case("Flatten"),
+    "global": Case("GlobalAveragePool"),
+    "softmax": Case("Softmax", {"axis": -1}, shape=(3, 17), out_scale=1 / 256, out_zp=-128),
+    "sigmoid": Case("Sigmoid", out_scale=1 / 256, out_zp=-128),
+    "tanh": Case("Tanh", out_scale=1 / 128, out_zp=0),
+    "hard_swish": Case("HardSwish"),
+    "leaky": Case("LeakyRelu", {"alpha": 0.07}),
+    "relu": Case("Relu"),
+    "exp": Case("Exp"),
+    "concat": Case("Concat", {"axis": 1}, inputs=2),
+    "transpose": Case("Transpose", {"perm": [0, 2, 3, 1]}),
+    "flatten": Case("Flatten"),
     "depth_to_space": Case("DepthToSpace", {"blocksize": 2}),
 }
 
@@ -81,12 +97,24 @@ def model(case: Case, scales: list[float]) -> onnx.ModelProto:
         scale = np.linspace(0.004, 0.009, channels).astype(np.float32)
         scale, zero = (scale[0], np.int8(0)) if case.channel is None else (scale, np.zeros(channels, np.int8))
         axis = {} if case.channel is None else {"axis": case.channel}
-        nodes.append(helper.make_node("DequantizeLinear", [value(f"w{i}", weight), value(f"w{i}_s", scale), value(f"w{i}_z", zero)], [f"w{i}_dq"], **axis))
+        nodes.append(
+            helper.make_node(
+                "DequantizeLinear",
+                [value(f"w{i}", weight), value(f"w{i}_s", scale), value(f"w{i}_z", zero)],
+                [f"w{i}_dq"],
+                **axis,
+            )
+        )
         names.append(f"w{i}_dq")
     nodes.append(helper.make_node(case.op, names, ["result"], **case.attrs))
     pair("result", "y", case.out_scale, case.out_zp)
-    graph = helper.make_graph(nodes, case.op, [helper.make_tensor_value_info(x, TensorProto.FLOAT, case.shape) for x in inputs],
-                              [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)], values)
+    graph = helper.make_graph(
+        nodes,
+        case.op,
+        [helper.make_tensor_value_info(x, TensorProto.FLOAT, case.shape) for x in inputs],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
+        values,
+    )
     proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 14)])
     proto.ir_version = 8
     return onnx.shape_inference.infer_shapes(proto)
@@ -103,7 +131,7 @@ def test_operator_against_onnx_runtime(name, exponents, seed):
     options.intra_op_num_threads = 1
     rng = np.random.default_rng(seed)
     feeds = {f"x{i}": rng.uniform(-4, 4, case.shape).astype(np.float32) for i in range(case.inputs)}
-    want, = ort.InferenceSession(proto.SerializeToString(), options).run(None, feeds)
+    (want,) = ort.InferenceSession(proto.SerializeToString(), options).run(None, feeds)
     lowered, fallbacks = lower_quantized(macro.normalize(load(proto).mod))
     assert fallbacks == []
     got = build_cpu(lowered)(*feeds.values())[0]
@@ -111,7 +139,9 @@ def test_operator_against_onnx_runtime(name, exponents, seed):
     assert np.abs(got - want).max() <= 1.001 * case.out_scale
 
 
-@pytest.mark.parametrize("name, expected", [("max", "relax.ergo.maximum"), ("min", "relax.ergo.minimum"), ("sum", "relax.ergo.add")])
+@pytest.mark.parametrize(
+    "name, expected", [("max", "relax.ergo.maximum"), ("min", "relax.ergo.minimum"), ("sum", "relax.ergo.add")]
+)
 def test_choices_of_two_tensors_are_one_elementwise_operator(name, expected):
     lowered, _ = lower_quantized(macro.normalize(load(model(CASES[name], [0.05, 0.05])).mod))
     chip = [op_name(v) for _, v in bindings_of(lowered["main"]) if op_name(v).startswith("relax.ergo.")]

@@ -1,4 +1,5 @@
-"""Tables, pooling, reductions, resizing and movement: the integer dialect on the CPU against the float QDQ function, at most one step apart."""
+"""Tables, pooling, reductions, resizing and movement: the integer dialect on the CPU against the float QDQ function, at
+most one step apart."""
 
 from __future__ import annotations
 
@@ -15,18 +16,27 @@ from tvm_ergo.relay_passes.micro.lower_spatial import resize_table, source_coord
 
 from .quantized_nets import build, check, const, few, op, quants, seeds
 
-
 ACTIVATIONS = {
     "silu": lambda q, x: op.multiply(x, q.emit(op.sigmoid(x))),
-    "hard_swish": lambda q, x: op.multiply(x, q.emit(op.divide(q.emit(op.clip(q.emit(op.add(x, const(3.0))), 0, 6)), const(6.0)))),
+    "hard_swish": lambda q, x: op.multiply(
+        x, q.emit(op.divide(q.emit(op.clip(q.emit(op.add(x, const(3.0))), 0, 6)), const(6.0)))
+    ),
     "gelu": lambda q, x: op.nn.gelu(x),
-    "gelu_erf": lambda q, x: op.multiply(q.emit(op.multiply(x, const(0.5))), q.emit(op.add(q.emit(op.erf(q.emit(op.divide(x, const(2**0.5))))), const(1.0)))),
+    "gelu_erf": lambda q, x: op.multiply(
+        q.emit(op.multiply(x, const(0.5))),
+        q.emit(op.add(q.emit(op.erf(q.emit(op.divide(x, const(2**0.5))))), const(1.0))),
+    ),
     "mish": lambda q, x: op.multiply(x, q.emit(op.tanh(q.emit(op.log(q.emit(op.add(q.emit(op.exp(x)), const(1.0)))))))),
     "leaky": lambda q, x: op.nn.leakyrelu(x, 0.1),
     "prelu": lambda q, x: op.nn.prelu(x, const([0.1, -0.2, 0.3]), axis=3),
     "normalise": lambda q, x: op.add(q.emit(op.multiply(x, const([1.5, -0.5, 2.0]))), const([0.1, 0.2, 0.3])),
-    "sigmoid": lambda q, x: op.sigmoid(x), "tanh": lambda q, x: op.tanh(x), "abs": lambda q, x: op.abs(x), "sign": lambda q, x: op.sign(x),
-    "square": lambda q, x: op.multiply(x, x), "relu": lambda q, x: op.nn.relu(x), "softplus": lambda q, x: op.nn.softplus(x),
+    "sigmoid": lambda q, x: op.sigmoid(x),
+    "tanh": lambda q, x: op.tanh(x),
+    "abs": lambda q, x: op.abs(x),
+    "sign": lambda q, x: op.sign(x),
+    "square": lambda q, x: op.multiply(x, x),
+    "relu": lambda q, x: op.nn.relu(x),
+    "softplus": lambda q, x: op.nn.softplus(x),
 }
 
 
@@ -38,7 +48,15 @@ def test_activation_is_one_table(name):
 
 
 @few
-@given(st.sampled_from(["max", "avg"]), st.integers(1, 3), st.integers(1, 2), st.tuples(*[st.integers(0, 1)] * 4), st.booleans(), quants, seeds)
+@given(
+    st.sampled_from(["max", "avg"]),
+    st.integers(1, 3),
+    st.integers(1, 2),
+    st.tuples(*[st.integers(0, 1)] * 4),
+    st.booleans(),
+    quants,
+    seeds,
+)
 def test_pooling(kind, window, stride, padding, ceil, quant, seed):
     window = max(window, 2) if any(padding) else window
     out = quant if kind == "max" else Quant(quant.scale, 3)
@@ -53,10 +71,15 @@ def test_pooling(kind, window, stride, padding, ceil, quant, seed):
 @few
 @given(st.sampled_from(["mean", "sum", "max", "min", "adaptive1", "adaptive2", "count"]), quants, seeds)
 def test_reduction(kind, quant, seed):
-    reductions = {"mean": lambda x: op.mean(x, [1, 2], True), "sum": lambda x: op.sum(x, [3], False), "max": lambda x: op.max(x, [1], False),
-                  "min": lambda x: op.min(x, [1, 3], True), "adaptive1": lambda x: op.nn.adaptive_avg_pool2d(x, (1, 1), layout="NHWC"),
-                  "adaptive2": lambda x: op.nn.adaptive_avg_pool2d(x, (2, 3), layout="NHWC"),
-                  "count": lambda x: op.nn.avg_pool2d(x, (3, 3), (2, 2), (1, 1), count_include_pad=True, layout="NHWC")}
+    reductions = {
+        "mean": lambda x: op.mean(x, [1, 2], True),
+        "sum": lambda x: op.sum(x, [3], False),
+        "max": lambda x: op.max(x, [1], False),
+        "min": lambda x: op.min(x, [1, 3], True),
+        "adaptive1": lambda x: op.nn.adaptive_avg_pool2d(x, (1, 1), layout="NHWC"),
+        "adaptive2": lambda x: op.nn.adaptive_avg_pool2d(x, (2, 3), layout="NHWC"),
+        "count": lambda x: op.nn.avg_pool2d(x, (3, 3), (2, 2), (1, 1), count_include_pad=True, layout="NHWC"),
+    }
     out = quant if kind in ("max", "min") else Quant(quant.scale * 1.3, -5)
     check(build([(2, 4, 6, 3)], [quant], lambda qdq, x: reductions[kind](x), out), seed)
 
@@ -64,18 +87,29 @@ def test_reduction(kind, quant, seed):
 @few
 @given(st.integers(2, 40), quants, seeds)
 def test_softmax(length, quant, seed):
-    check(build([(3, length)], [quant], lambda qdq, x: op.nn.softmax(x, -1), Quant(1 / 256, -128)), seed, 1, ("softmax",))
+    check(
+        build([(3, length)], [quant], lambda qdq, x: op.nn.softmax(x, -1), Quant(1 / 256, -128)), seed, 1, ("softmax",)
+    )
 
 
 MODES = ("half_pixel", "align_corners", "asymmetric", "pytorch_half_pixel")
 
 
 @few
-@given(st.sampled_from(["nearest_neighbor", "linear"]), st.sampled_from(MODES),
-       st.sampled_from(["round", "floor", "ceil", "round_prefer_floor", "round_prefer_ceil"]), st.integers(1, 9), st.integers(1, 9), quants, seeds)
+@given(
+    st.sampled_from(["nearest_neighbor", "linear"]),
+    st.sampled_from(MODES),
+    st.sampled_from(["round", "floor", "ceil", "round_prefer_floor", "round_prefer_ceil"]),
+    st.integers(1, 9),
+    st.integers(1, 9),
+    quants,
+    seeds,
+)
 def test_resize(method, mode, rounding, h, w, quant, seed):
     def body(qdq, x):
-        return op.image.resize2d(x, (h, w), layout="NHWC", method=method, coordinate_transformation_mode=mode, rounding_method=rounding)
+        return op.image.resize2d(
+            x, (h, w), layout="NHWC", method=method, coordinate_transformation_mode=mode, rounding_method=rounding
+        )
 
     check(build([(1, 4, 5, 2)], [quant], body, quant), seed, 1 if method == "linear" else 0)
 
@@ -88,12 +122,20 @@ def test_resize_tables_are_interpolations(size, out_size, mode):
 
 
 MOVES = {
-    "reshape": lambda q, x: op.reshape(x, (4, 18)), "flatten": lambda q, x: op.flatten(x), "expand": lambda q, x: op.expand_dims(x, [1]),
-    "permute": lambda q, x: op.permute_dims(x, [0, 3, 1, 2]), "slice": lambda q, x: op.strided_slice(x, [1, 2], [-3, 0], [4, 3], [2, 1]),
-    "pad": lambda q, x: op.nn.pad(x, [0, 0, 1, 2, 0, 1, 0, 0], "constant", 0.25), "squeeze": lambda q, x: op.squeeze(x, [0]),
-    "depth_to_space": lambda q, x: op.reshape(q.emit(op.permute_dims(q.emit(op.reshape(x, (1, 4, 3, 2, 1, 3))), [0, 1, 4, 2, 3, 5])), (1, 4, 6, 3)),
-    "take_one": lambda q, x: op.take(x, relax.const(np.int64(2)), 1), "take_some": lambda q, x: op.take(x, const([-5, 3, 5], "int64"), 3),
-    "split": lambda q, x: relax.TupleGetItem(q.emit(op.split(x, 3, 3)), 1), "split_at": lambda q, x: relax.TupleGetItem(q.emit(op.split(x, [1, 3], 3)), 2),
+    "reshape": lambda q, x: op.reshape(x, (4, 18)),
+    "flatten": lambda q, x: op.flatten(x),
+    "expand": lambda q, x: op.expand_dims(x, [1]),
+    "permute": lambda q, x: op.permute_dims(x, [0, 3, 1, 2]),
+    "slice": lambda q, x: op.strided_slice(x, [1, 2], [-3, 0], [4, 3], [2, 1]),
+    "pad": lambda q, x: op.nn.pad(x, [0, 0, 1, 2, 0, 1, 0, 0], "constant", 0.25),
+    "squeeze": lambda q, x: op.squeeze(x, [0]),
+    "depth_to_space": lambda q, x: op.reshape(
+        q.emit(op.permute_dims(q.emit(op.reshape(x, (1, 4, 3, 2, 1, 3))), [0, 1, 4, 2, 3, 5])), (1, 4, 6, 3)
+    ),
+    "take_one": lambda q, x: op.take(x, relax.const(np.int64(2)), 1),
+    "take_some": lambda q, x: op.take(x, const([-5, 3, 5], "int64"), 3),
+    "split": lambda q, x: relax.TupleGetItem(q.emit(op.split(x, 3, 3)), 1),
+    "split_at": lambda q, x: relax.TupleGetItem(q.emit(op.split(x, [1, 3], 3)), 2),
 }
 
 

@@ -73,8 +73,13 @@ def naive_least_error(values):
 @pytest.mark.parametrize("kind", ["normal", "laplace", "relu", "skewed", "outlier"])
 def test_least_error_is_as_good_as_the_exhaustive_search(kind, seed):
     rng = np.random.default_rng(seed)
-    values = {"normal": rng.standard_normal(3000), "laplace": rng.laplace(size=3000), "relu": np.maximum(rng.standard_normal(3000), 0),
-              "skewed": rng.gamma(0.7, size=3000) - 0.3, "outlier": np.append(rng.standard_normal(3000), 60.0)}[kind]
+    values = {
+        "normal": rng.standard_normal(3000),
+        "laplace": rng.laplace(size=3000),
+        "relu": np.maximum(rng.standard_normal(3000), 0),
+        "skewed": rng.gamma(0.7, size=3000) - 0.3,
+        "outlier": np.append(rng.standard_normal(3000), 60.0),
+    }[kind]
     found = histogram_of(values).least_error()
     params = quant_params(found.lo, found.hi)
     error = np.mean((params.dequantize(params.quantize(values)) - values) ** 2)
@@ -93,7 +98,9 @@ def test_no_method_leaves_the_values_or_loses_zero(values):
 def test_percentile_cuts_outliers_and_counts_zeros():
     histogram = histogram_of(np.concatenate([np.linspace(-1, 1, 10001), [500.0]]))
     cut = histogram.percentile(99.0)
-    assert cut.hi == pytest.approx(0.99, abs=2 * histogram.width) and cut.lo == pytest.approx(-0.99, abs=2 * histogram.width)
+    assert cut.hi == pytest.approx(0.99, abs=2 * histogram.width) and cut.lo == pytest.approx(
+        -0.99, abs=2 * histogram.width
+    )
     assert histogram_of([0.0] * 999, [5.0]).percentile(99.0).hi < 5.0
     assert histogram.percentile(100.0) == histogram.min_max() == Range(-1.0, 500.0)
 

@@ -58,11 +58,11 @@ def naive_blocks(w, block, measure, density):
     for o in range(0, len(w), out):
         for t in range(flat.shape[1]):
             for c in range(0, w.shape[-1], into):
-                part = np.abs(flat[o:o + out, t, c:c + into].astype(np.float64))
+                part = np.abs(flat[o : o + out, t, c : c + into].astype(np.float64))
                 scored.append((-(part.max() if measure is Measure.MAX else part.mean()), len(scored), o, t, c))
     result = np.zeros_like(flat)
     for _, _, o, t, c in sorted(scored)[: round(density * len(scored))]:
-        result[o:o + out, t, c:c + into] = flat[o:o + out, t, c:c + into]
+        result[o : o + out, t, c : c + into] = flat[o : o + out, t, c : c + into]
     return result.reshape(w.shape)
 
 
@@ -91,10 +91,10 @@ def test_patterns_against_loops():
         mask = pattern_mask(rows, kept, group)
         for row, m in zip(rows, mask):
             for start in range(0, len(row), group):
-                part = np.abs(row[start:start + group])
+                part = np.abs(row[start : start + group])
                 count = kept if len(part) == group else -(-kept * len(part) // group)
                 wanted = sorted(range(len(part)), key=lambda i: (-part[i], i))[:count]
-                assert sorted(np.flatnonzero(m[start:start + group])) == sorted(wanted), (seed, kept, group)
+                assert sorted(np.flatnonzero(m[start : start + group])) == sorted(wanted), (seed, kept, group)
 
 
 def test_two_of_four_halves_every_layer_of_a_trained_net_and_its_answers_stay():
@@ -105,8 +105,18 @@ def test_two_of_four_halves_every_layer_of_a_trained_net_and_its_answers_stay():
     assert right[1] > right[0] - 0.2
 
 
-@pytest.mark.parametrize("options", [{"density": 1.5}, {"density": -0.1}, {"density": float("nan")}, {"density": {"nowhere": 0.5}},
-                                     {"block": (0, 1)}, {"pattern": (3, 2)}, {"pattern": (0, 0)}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"density": 1.5},
+        {"density": -0.1},
+        {"density": float("nan")},
+        {"density": {"nowhere": 0.5}},
+        {"block": (0, 1)},
+        {"pattern": (3, 2)},
+        {"pattern": (0, 0)},
+    ],
+)
 def test_nonsense_is_refused(options):
     with pytest.raises(ModelError):
         Prune(**options)(small_cnn())

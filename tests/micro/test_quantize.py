@@ -13,7 +13,9 @@ WANTED = np.array([0.0, 1.0, 2.0, 3.0])
 
 def observed(errors):
     """Stands for an ``Observed`` whose quantized net is off by ``errors[i]`` on sample i."""
-    return SimpleNamespace(quantized=lambda with_rounding: lambda i: [WANTED + errors[i]], outputs=[[WANTED]] * len(errors))
+    return SimpleNamespace(
+        quantized=lambda with_rounding: lambda i: [WANTED + errors[i]], outputs=[[WANTED]] * len(errors)
+    )
 
 
 @pytest.fixture
@@ -28,7 +30,9 @@ def choose(monkeypatch):
     return chosen
 
 
-@pytest.mark.parametrize("wins, equalized", [(0, False), (COMPARED // 2, False), (11, False), (12, True), (COMPARED, True)])
+@pytest.mark.parametrize(
+    "wins, equalized", [(0, False), (COMPARED // 2, False), (11, False), (12, True), (COMPARED, True)]
+)
 def test_the_equalized_form_needs_a_clear_majority(choose, wins, equalized):
     errors = [0.5] * wins + [2.0] * (COMPARED - wins)
     assert COMPARED == 16

@@ -23,7 +23,9 @@ def error(mod, other, x):
 
 def rounded(mod, step):
     layers = weight_layers(mod)
-    return with_weights(mod, layers, {n: np.float32(step) * np.rint(w.weight / np.float32(step)) for n, w in layers.items()})
+    return with_weights(
+        mod, layers, {n: np.float32(step) * np.rint(w.weight / np.float32(step)) for n, w in layers.items()}
+    )
 
 
 def test_a_grid_per_layer_and_less_error_than_rounding():
@@ -86,7 +88,10 @@ def test_the_rate_takes_bits():
 def test_a_trained_net_at_three_bits_keeps_its_answers():
     x, y = digits()
     mod = digits_mlp()
-    right = [(evaluate(m, x[1200:1500])[0].argmax(1) == y[1200:1500]).mean() for m in (mod, Reconstruct(x[:200], Target(bits=3), samples=200)(mod))]
+    right = [
+        (evaluate(m, x[1200:1500])[0].argmax(1) == y[1200:1500]).mean()
+        for m in (mod, Reconstruct(x[:200], Target(bits=3), samples=200)(mod))
+    ]
     assert right[1] >= right[0] - 0.03
 
 
@@ -104,8 +109,20 @@ def test_the_same_each_time():
     assert all(np.array_equal(one[n], two[n]) for n in one)
 
 
-@pytest.mark.parametrize("target", [Target(bits=4, step=0.1), Target(bits=1), Target(bits=9), Target(step=-1.0), Target(values=0), Target(density=2.0),
-                                    Target(mask=np.ones(3)), Target(density=0.5, mask=np.ones(3)), {"nowhere": Target(bits=4)}])
+@pytest.mark.parametrize(
+    "target",
+    [
+        Target(bits=4, step=0.1),
+        Target(bits=1),
+        Target(bits=9),
+        Target(step=-1.0),
+        Target(values=0),
+        Target(density=2.0),
+        Target(mask=np.ones(3)),
+        Target(density=0.5, mask=np.ones(3)),
+        {"nowhere": Target(bits=4)},
+    ],
+)
 def test_nonsense_is_refused(target):
     with pytest.raises(ModelError):
         Reconstruct(images(2), target)(small_cnn())

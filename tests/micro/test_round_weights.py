@@ -1,18 +1,26 @@
-"""Weight rounding with error feedback: better on correlated inputs than rounding to nearest, the same on uncorrelated ones."""
+"""Weight rounding with error feedback: better on correlated inputs than rounding to nearest, the same on uncorrelated
+ones."""
 
 import numpy as np
 import pytest
 
 from tvm_ergo.relay_passes.interpreter_ops_nn import conv2d_nhwc
 from tvm_ergo.relay_passes.micro.calibrate import observe
-from tvm_ergo.relay_passes.micro.round_weights import BLOCK, DAMPING, WindowMoments, round_with_feedback, sampled_windows
+from tvm_ergo.relay_passes.micro.round_weights import (
+    BLOCK,
+    DAMPING,
+    WindowMoments,
+    round_with_feedback,
+    sampled_windows,
+)
 from tvm_ergo.relay_passes.relax_utils import bindings_of, main_of
 
 from .float_nets import images, small_cnn
 
 
 def naive(weight, scale, moment):
-    """Column after column, each time with the inverse of what is left of H (equation 2 of the optimal brain quantizer), no blocks."""
+    """Column after column, each time with the inverse of what is left of H (equation 2 of the optimal brain quantizer),
+    no blocks."""
     size = weight.shape[1]
     order = np.argsort(-np.diag(moment), kind="stable")
     h = (moment + np.eye(size) * max(DAMPING * np.diag(moment).mean(), 1e-12))[np.ix_(order, order)]
@@ -31,7 +39,9 @@ def test_blocks_and_cholesky_equal_the_naive_form(size):
     rng = np.random.default_rng(size)
     x, weight = rng.standard_normal((500, size)) @ rng.standard_normal((size, size)), rng.standard_normal((6, size))
     moment, scale = x.T @ x / len(x), np.abs(weight).max(axis=1) / 127
-    assert (round_with_feedback(weight, scale, moment) == naive(weight, scale, moment)).mean() > 0.99  # float ties may differ
+    assert (
+        round_with_feedback(weight, scale, moment) == naive(weight, scale, moment)
+    ).mean() > 0.99  # float ties may differ
 
 
 def test_the_output_error_falls_on_correlated_inputs_and_rounding_is_plain_on_uncorrelated_ones():

@@ -1,4 +1,5 @@
-"""Masks in every spelling: the float network keeps its meaning, and the quantized one is right also where no calibration sample was padded."""
+"""Masks in every spelling: the float network keeps its meaning, and the quantized one is right also where no
+calibration sample was padded."""
 
 from __future__ import annotations
 
@@ -19,9 +20,19 @@ from .mask_nets import COMPUTED, CONSTANT, Net, samples
 
 LEAST = float(np.finfo(np.float32).min)
 OFF = 0.03  # of probabilities; scores alone, quantized to 8 bits, take half of it
-EACH = [(make, kind, c, pads) for make in COMPUTED for kind, c, pads in (("float", -1e4, False), ("int", -1e9, True), ("bool", LEAST, False), ("float", -20.0, False))]
-EACH += [(make, "float", -np.inf, pads) for make in (mask_nets.where, mask_nets.where_not, mask_nets.where_added) for pads in (True, False)]
-EACH += [(make, "additive", c, False) for make in (mask_nets.given, mask_nets.given_scaled) for c in (-20.0, -1e9)] + [(mask_nets.logarithm, "float", 0.0, False)]
+EACH = [
+    (make, kind, c, pads)
+    for make in COMPUTED
+    for kind, c, pads in (("float", -1e4, False), ("int", -1e9, True), ("bool", LEAST, False), ("float", -20.0, False))
+]
+EACH += [
+    (make, "float", -np.inf, pads)
+    for make in (mask_nets.where, mask_nets.where_not, mask_nets.where_added)
+    for pads in (True, False)
+]
+EACH += [(make, "additive", c, False) for make in (mask_nets.given, mask_nets.given_scaled) for c in (-20.0, -1e9)] + [
+    (mask_nets.logarithm, "float", 0.0, False)
+]
 EACH += [(make, "float", c, True) for make in CONSTANT for c in (-100.0, LEAST, -np.inf)]
 
 
@@ -36,19 +47,30 @@ def results(interpreter, inputs):
         return [interpreter.run(x)[0] for x in inputs]
 
 
-@pytest.mark.parametrize("make, kind, c, pads", EACH, ids=[f"{m.__name__}-{k}-{c:g}-{'padded' if p else 'full'}" for m, k, c, p in EACH])
+@pytest.mark.parametrize(
+    "make, kind, c, pads", EACH, ids=[f"{m.__name__}-{k}-{c:g}-{'padded' if p else 'full'}" for m, k, c, p in EACH]
+)
 def test_every_spelling(make, kind, c, pads):
     net, mod = built(make, kind, c)
     calibration, inputs = samples(net, 12, pads, 1), samples(net, 6, True, 2)
     wanted = results(Interpreter(mod), inputs)
     for got, right in zip(results(Interpreter(saturate(mod, calibration).mod), inputs), wanted):
         assert np.abs(got - right).max() < 1 / 256
-    for got, right in zip(results(Interpreter(quantize(mod, calibration, QuantizeOptions(attention_on_chip=True))), inputs), wanted):
+    for got, right in zip(
+        results(Interpreter(quantize(mod, calibration, QuantizeOptions(attention_on_chip=True))), inputs), wanted
+    ):
         assert np.abs(got - right).max() < OFF
 
 
-ON_CHIP = [(mask_nets.added, "float", -1e9), (mask_nets.added, "int", LEAST), (mask_nets.where, "bool", -np.inf), (mask_nets.subtracted, "float", -1e4),
-           (mask_nets.given, "additive", -1e9), (mask_nets.padded, "float", -np.inf), (mask_nets.expanded, "bool", -1e9)]
+ON_CHIP = [
+    (mask_nets.added, "float", -1e9),
+    (mask_nets.added, "int", LEAST),
+    (mask_nets.where, "bool", -np.inf),
+    (mask_nets.subtracted, "float", -1e4),
+    (mask_nets.given, "additive", -1e9),
+    (mask_nets.padded, "float", -np.inf),
+    (mask_nets.expanded, "bool", -1e9),
+]
 
 
 @pytest.mark.parametrize("make, kind, c", ON_CHIP, ids=[m.__name__ for m, _, _ in ON_CHIP])
@@ -65,12 +87,13 @@ def test_on_the_chip_against_onnxruntime(make, kind, c):
 
 
 def test_a_mask_table_is_computed_in_the_networks_arithmetic():
-    """255 * (1/255) is 1 in float32 and a little more in float64, which -1e9 turns into 60 for every entry that stays."""
+    """255 * (1/255) is 1 in float32 and a little more in float64, which -1e9 turns into 60 for every entry that
+    stays."""
     net, mod = built(mask_nets.added, "float", -1e9)
     compiled = tvm_ergo.compile(net.model(), calibration=samples(net, 12, True, 1))
     for x in samples(net, 6, True, 2):
         got = compiled.run(x).outputs["p"]
-        assert np.ptp(got) > .3 and np.abs(got - Interpreter(mod).run(x)[0]).max() < OFF
+        assert np.ptp(got) > 0.3 and np.abs(got - Interpreter(mod).run(x)[0]).max() < OFF
 
 
 def test_rows_that_are_masked_whole_do_not_set_the_range():

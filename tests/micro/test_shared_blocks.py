@@ -22,7 +22,13 @@ def product_quantized(seed, shape, channels, count, factors=True, signs=True):
     return blocks * factor.reshape(-1, *[1] * (len(shape) - 1)), centroids, index, factor
 
 
-CASES = [((32, 3, 3, 64), 1, 64), ((32, 1, 1, 256), 4, 128), ((40, 128), 8, 32), ((16, 3, 3, 64), 2, 32), ((64, 3, 3, 64), 1, 256)]
+CASES = [
+    ((32, 3, 3, 64), 1, 64),
+    ((32, 1, 1, 256), 4, 128),
+    ((40, 128), 8, 32),
+    ((16, 3, 3, 64), 2, 32),
+    ((64, 3, 3, 64), 1, 256),
+]
 
 
 @pytest.mark.parametrize("shape,channels,count", CASES)
@@ -43,7 +49,10 @@ def test_equal_blocks_get_equal_codes(shape, channels, count):
     ints, scale = quantize_weight(weight, 0)
     codes = blocks_of(ints.astype(int) * np.sign(factor).astype(int).reshape(-1, *[1] * (len(shape) - 1)), channels)
     assert len(np.unique(codes.reshape(-1, codes.shape[2]), axis=0)) <= count
-    assert np.abs(ints * scale.astype(np.float64).reshape(-1, *[1] * (len(shape) - 1)) - weight).max() < 0.02 * np.abs(weight).max()
+    assert (
+        np.abs(ints * scale.astype(np.float64).reshape(-1, *[1] * (len(shape) - 1)) - weight).max()
+        < 0.02 * np.abs(weight).max()
+    )
 
 
 def test_random_weights_have_none():

@@ -39,7 +39,9 @@ def test_the_largest_weight_falls_and_channels_grow():
     mod = with_weights(mod, layers, heavy)
     made = weights(SplitOutliers({"right": 0.25}, None)(mod))
     assert np.abs(made["right"]).max() == pytest.approx(2.0) or np.abs(made["right"]).max() < 4.01
-    assert made["right"].shape == (4, 3, 3, 10) and all(np.array_equal(made[n], heavy[n]) for n in heavy if n != "right")
+    assert made["right"].shape == (4, 3, 3, 10) and all(
+        np.array_equal(made[n], heavy[n]) for n in heavy if n != "right"
+    )
 
 
 def test_splits_are_of_the_largest_channel_each_time():
@@ -50,7 +52,8 @@ def test_splits_are_of_the_largest_channel_each_time():
 
 @pytest.mark.parametrize("bits", [3, 5, 8])
 def test_aware_halves_round_to_the_whole(bits):
-    """Q((w - 1/2) / 2) + Q((w + 1/2) / 2) = Q(w), in steps (halves round to even both times or ties differ by one, so ties are left out)."""
+    """Q((w - 1/2) / 2) + Q((w + 1/2) / 2) = Q(w), in steps (halves round to even both times or ties differ by one, so
+    ties are left out)."""
     w = np.random.default_rng(0).standard_normal((20, 9)).astype(np.float32)
     w[3, 4] = 6.0
     split = split_channels(w, 1, bits)
@@ -71,7 +74,9 @@ def test_a_sole_writer_makes_the_channel_twice_and_others_are_copied():
     shapes = {n: w.shape for n, w in weights(made).items()}
     assert shapes == {"a": (4, 3, 3, 4), "b": (5, 3, 3, 5), "c": (4, 3, 3, 5)}
     ops = [op_name(v) for _, v in bindings_of(main_of(made))]
-    assert ops.count("relax.concat") == 2  # before a (an input) and b (whose input the sum reads too); b's output is made five channels wide
+    assert (
+        ops.count("relax.concat") == 2
+    )  # before a (an input) and b (whose input the sum reads too); b's output is made five channels wide
 
 
 def test_split_nets_run_on_the_chip():
@@ -79,7 +84,9 @@ def test_split_nets_run_on_the_chip():
     quantized = quantize(mod, images(24))
     a, b = evaluate(mod, images(4, seed=5))[0], evaluate(quantized, images(4, seed=5))[0]
     assert np.sqrt(np.mean(np.square(a - b)) / a.var()) < 0.1
-    assert host_fallbacks(LowerQuantized()(quantized)) == host_fallbacks(LowerQuantized()(quantize(small_cnn(), images(24))))
+    assert host_fallbacks(LowerQuantized()(quantized)) == host_fallbacks(
+        LowerQuantized()(quantize(small_cnn(), images(24)))
+    )
 
 
 def test_few_bits_lose_less():
@@ -92,8 +99,10 @@ def test_few_bits_lose_less():
     five = {name: 5 for name in heavy if name != "dw"}
     mod, x = with_weights(mod, layers, heavy), images(16, seed=3)
     wanted = evaluate(mod, x)[0]
-    errors = [np.square(evaluate(ReduceBits(five, WeightScale.MAX, per_channel=False)(m), x)[0] - wanted).mean()
-              for m in (mod, SplitOutliers(0.1, 5)(mod))]
+    errors = [
+        np.square(evaluate(ReduceBits(five, WeightScale.MAX, per_channel=False)(m), x)[0] - wanted).mean()
+        for m in (mod, SplitOutliers(0.1, 5)(mod))
+    ]
     assert errors[1] < 0.5 * errors[0]
 
 

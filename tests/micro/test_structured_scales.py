@@ -1,4 +1,5 @@
-"""int8 keeps the structure of weights: grids exactly, codebooks as few codes, zeros as zeros; through the whole quantization."""
+"""int8 keeps the structure of weights: grids exactly, codebooks as few codes, zeros as zeros; through the whole
+quantization."""
 
 import random
 
@@ -13,7 +14,13 @@ from tvm_ergo.relay_passes.micro.lower_quantized import LowerQuantized
 from tvm_ergo.relay_passes.micro.prune import Prune
 from tvm_ergo.relay_passes.micro.quantize import QuantizeOptions, quantize
 from tvm_ergo.relay_passes.micro.reconstruct import Reconstruct, Target
-from tvm_ergo.relay_passes.micro.structured_scales import codebook_scale, grid_step, has_structure, multiple, structured_scale
+from tvm_ergo.relay_passes.micro.structured_scales import (
+    codebook_scale,
+    grid_step,
+    has_structure,
+    multiple,
+    structured_scale,
+)
 from tvm_ergo.relay_passes.micro.weight_layers import weight_layers
 from tvm_ergo.relay_passes.micro.weights import quantize_weight
 from tvm_ergo.relay_passes.relax_utils import array_of, bindings_of, main_of, op_name
@@ -61,7 +68,8 @@ def test_a_codebook_gets_one_scale_and_as_few_codes():
 
 
 def test_many_values_get_one_scale_only_where_no_channel_suffers():
-    """Weights that once were uint8 of one scale a layer: channels far smaller than the largest would be left with a few codes."""
+    """Weights that once were uint8 of one scale a layer: channels far smaller than the largest would be left with a few
+    codes."""
     rng = np.random.default_rng(3)
     book = np.sort(rng.standard_normal(120)).astype(np.float32)
     even = rng.choice(book, (16, 3, 3, 8))
@@ -92,8 +100,12 @@ def ints_of(mod):
     return found
 
 
-CASES = {"codebook": lambda mod: Cluster(8)(Prune(0.5)(mod)), "grid": lambda mod: Reconstruct(images(4), Target(step=0.1))(mod),
-         "bits": lambda mod: Reconstruct(images(4), Target(bits=3))(mod), "ternary": lambda mod: Reconstruct(images(4), Target(bits=2))(mod)}
+CASES = {
+    "codebook": lambda mod: Cluster(8)(Prune(0.5)(mod)),
+    "grid": lambda mod: Reconstruct(images(4), Target(step=0.1))(mod),
+    "bits": lambda mod: Reconstruct(images(4), Target(bits=3))(mod),
+    "ternary": lambda mod: Reconstruct(images(4), Target(bits=2))(mod),
+}
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -126,13 +138,23 @@ def test_equalization_leaves_layers_with_structure_alone():
 def test_float_weights_at_lowering_keep_it_too():
     mod = quantize(Cluster(4)(digits_mlp()), digits()[0][:50])
     lowered = LowerQuantized()(mod)
-    weights = [array_of(c.args[1]) for _, c in bindings_of(main_of(lowered)) if op_name(c).startswith("relax.ergo.conv2d")]
+    weights = [
+        array_of(c.args[1]) for _, c in bindings_of(main_of(lowered)) if op_name(c).startswith("relax.ergo.conv2d")
+    ]
     assert len(weights) == 2 and all(len(np.unique(w)) <= 4 for w in weights)
 
 
 def test_short_rows_of_few_levels_have_larger_codes():
     """A depthwise ternary channel with codes -1..1 would have an accumulator of one or two units per output level."""
-    assert [multiple(*case) for case in ((1, 9), (1, 1), (1, 144), (3, 9), (7, 27), (127, 1), (100, 1))] == [4, 16, 1, 2, 1, 1, 1]
+    assert [multiple(*case) for case in ((1, 9), (1, 1), (1, 144), (3, 9), (7, 27), (127, 1), (100, 1))] == [
+        4,
+        16,
+        1,
+        2,
+        1,
+        1,
+        1,
+    ]
     ints, scale = quantize_weight(np.array([[[[0.5], [0], [-0.5]]]], np.float32), 0)
     assert ints.reshape(-1).tolist() == [8, 0, -8] and scale[0] == np.float32(0.5 / 8)
 

@@ -57,7 +57,9 @@ def test_named_layers_dead_channels_and_a_trained_net():
     assert all(np.array_equal(before[n], after[n]) == (n != "pw") for n in before)
     assert not Ternary().ternary(np.zeros((2, 3), np.float32)).any()
     x, y = digits()
-    right = [(evaluate(m, x[1200:1300])[0].argmax(1) == y[1200:1300]).mean() for m in (digits_mlp(), Ternary()(digits_mlp()))]
+    right = [
+        (evaluate(m, x[1200:1300])[0].argmax(1) == y[1200:1300]).mean() for m in (digits_mlp(), Ternary()(digits_mlp()))
+    ]
     assert right[1] > right[0] - 0.3
 
 

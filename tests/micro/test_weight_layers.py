@@ -14,8 +14,13 @@ from .float_nets import Net, digits_mlp, images, small_cnn
 def test_layers_of_a_net():
     layers = weight_layers(small_cnn())
     assert {n: (w.weight.shape, w.groups, w.depthwise) for n, w in layers.items()} == {
-        "c1": ((8, 3, 3, 3), 1, False), "dw": ((8, 3, 3, 1), 8, True), "pw": ((8, 1, 1, 8), 1, False), "left": ((4, 1, 1, 8), 1, False),
-        "right": ((4, 3, 3, 8), 1, False), "fc": ((5, 8), 1, False)}
+        "c1": ((8, 3, 3, 3), 1, False),
+        "dw": ((8, 3, 3, 1), 8, True),
+        "pw": ((8, 1, 1, 8), 1, False),
+        "left": ((4, 1, 1, 8), 1, False),
+        "right": ((4, 3, 3, 8), 1, False),
+        "fc": ((5, 8), 1, False),
+    }
 
 
 def test_the_same_weights_back_are_the_same_net():
@@ -29,8 +34,17 @@ def test_the_same_weights_back_are_the_same_net():
 def test_transposed_convolutions_and_other_layouts():
     net = Net((1, 4, 4, 3))
     w = net.weights(3, 2, 2, 5)
-    x = net.bind(relax.op.nn.conv2d_transpose(net.params[0], relax.const(w), strides=2, data_layout="NHWC", kernel_layout="IHWO"), "up")
-    mod = net.module(net.bind(relax.op.nn.conv2d(x, relax.const(net.weights(2, 5, 1, 1)), data_layout="NHWC", kernel_layout="OIHW"), "c"))
+    x = net.bind(
+        relax.op.nn.conv2d_transpose(
+            net.params[0], relax.const(w), strides=2, data_layout="NHWC", kernel_layout="IHWO"
+        ),
+        "up",
+    )
+    mod = net.module(
+        net.bind(
+            relax.op.nn.conv2d(x, relax.const(net.weights(2, 5, 1, 1)), data_layout="NHWC", kernel_layout="OIHW"), "c"
+        )
+    )
     layers = weight_layers(mod)
     assert layers["up"].weight.shape == (5, 2, 2, 3) and layers["c"].weight.shape == (2, 1, 1, 5)
     assert np.array_equal(layers["up"].weight, w.transpose(3, 1, 2, 0))

@@ -1,4 +1,5 @@
-"""``pip install .`` and ``pip install -e .`` into fresh environments: both autoload at ``import tvm`` and hold the native runtime.
+"""``pip install .`` and ``pip install -e .`` into fresh environments: both autoload at ``import tvm`` and hold the
+native runtime.
 
 Slow (downloads the dependencies, compiles): runs with ``make packaging``, i.e. ERGO_PACKAGING=1.
 """
@@ -32,7 +33,9 @@ import tvm_ergo
 print(tvm_ergo.__file__)
 """
 
-pytestmark = pytest.mark.skipif(not os.environ.get("ERGO_PACKAGING"), reason="slow: downloads and compiles; run it with `make packaging`")
+pytestmark = pytest.mark.skipif(
+    not os.environ.get("ERGO_PACKAGING"), reason="slow: downloads and compiles; run it with `make packaging`"
+)
 
 
 WORK = """
@@ -59,7 +62,9 @@ print("done", *sys.version_info[:2])
 def floors() -> list[str]:
     """The lowest version of each dependency that setup.py allows, as constraints of pip."""
     text = (ROOT / "setup.py").read_text(encoding="utf-8")
-    found = re.findall(r'"([A-Za-z0-9_-]+)>=([0-9.]+),<', text[text.index("install_requires"):text.index("extras_require")])
+    found = re.findall(
+        r'"([A-Za-z0-9_-]+)>=([0-9.]+),<', text[text.index("install_requires") : text.index("extras_require")]
+    )
     return [f"{name}=={version if '.' in version else version + '.0'}.*" for name, version in found]
 
 
@@ -81,9 +86,14 @@ def copied(folder: Path) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("python, lowest", [(sys.executable, True), ("python3.12", False), ("python3.12", True)], ids=["lowest", "python3.12", "python3.12-lowest"])
+@pytest.mark.parametrize(
+    "python, lowest",
+    [(sys.executable, True), ("python3.12", False), ("python3.12", True)],
+    ids=["lowest", "python3.12", "python3.12-lowest"],
+)
 def test_lowest_versions_and_the_newest_python(tmp_path, python, lowest):
-    """Everything that has a floor at that floor, and the newest Python that is allowed: compile, save, load, report, explore, tune."""
+    """Everything that has a floor at that floor, and the newest Python that is allowed: compile, save, load, report,
+    explore, tune."""
     python = shutil.which(python)
     if python is None or subprocess.run([python, "-c", ""], capture_output=True).returncode:
         pytest.skip("there is no Python 3.12 here")

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 import tvm_ergo
 from tvm_ergo.codegen.runtime import native
 
@@ -27,14 +28,20 @@ def test_native_library_is_there():
 
 def test_every_folder_with_python_files_is_a_package():
     """A folder without ``__init__.py`` is left out of a wheel without a word."""
-    folders = {p.parent for layer in ("target", "relay_passes", "codegen", "python/tvm_ergo") for p in (ROOT / layer).rglob("*.py")}
+    folders = {
+        p.parent
+        for layer in ("target", "relay_passes", "codegen", "python/tvm_ergo")
+        for p in (ROOT / layer).rglob("*.py")
+    }
     assert sorted(str(f.relative_to(ROOT)) for f in folders if not (f / "__init__.py").is_file()) == []
 
 
 @pytest.mark.parametrize("package", ["target", "relay_passes", "codegen"])
 def test_mapped_packages_refuse_their_short_name(package):
     """With the repository on sys.path, ``codegen.x`` and ``tvm_ergo.codegen.x`` would be two modules."""
-    done = subprocess.run([sys.executable, "-c", f"import {package}"], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        [sys.executable, "-c", f"import {package}"], cwd=ROOT, capture_output=True, text=True, timeout=60
+    )
     assert done.returncode != 0 and f"import this package as tvm_ergo.{package}" in done.stderr
 
 

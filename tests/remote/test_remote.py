@@ -1,4 +1,5 @@
-"""Jobs over workers on this machine: all done, each once, whoever is killed; nobody without the key is served, and nobody who misbehaves is believed."""
+"""Jobs over workers on this machine: all done, each once, whoever is killed; nobody without the key is served, and
+nobody who misbehaves is believed."""
 
 import ast
 import json
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+
 import tvm_ergo
 from tvm_ergo.remote import Workers, compiler_key, key_file
 from tvm_ergo.remote.channel import LENGTH, Channel, Misbehaved, parsed, shown
@@ -25,7 +27,9 @@ from tvm_ergo.remote.worker import Worker
 from tvm_ergo.target.errors import InputError, RemoteError
 
 SECRET = b"s" * 64
-COMMAND = ("-c", '''
+COMMAND = (
+    "-c",
+    """
 import os, signal, time
 from tvm_ergo.remote import process, server
 
@@ -47,7 +51,8 @@ def measurer(task):
 server.MEASURERS["sample"] = measurer
 process._loaded = lambda: None
 process.main()
-''')
+""",
+)
 """A worker's process with a measurer that squares numbers, and knows how to go wrong."""
 
 
@@ -95,11 +100,17 @@ def test_jobs_are_spread_and_come_back_in_order_though_one_process_is_killed(wor
         os.kill(killed[0], signal.SIGKILL)
 
     threading.Thread(target=kill_one, daemon=True).start()
-    results = workers.run(tasks(log=str(log), slow_s=0.02), [Job("t", n) for n in range(100)], done=lambda index, result: seen.append((index, result)))
+    results = workers.run(
+        tasks(log=str(log), slow_s=0.02),
+        [Job("t", n) for n in range(100)],
+        done=lambda index, result: seen.append((index, result)),
+    )
     assert results == [n * n for n in range(100)] and sorted(seen) == [(n, n * n) for n in range(100)]
     assert killed and workers.broken == 1
     done = Counter(line.split()[1] for line in log.read_text().splitlines())
-    assert set(done) == {str(n) for n in range(100)} and sum(done.values()) - 100 <= 1  # the job that was being done is done again
+    assert (
+        set(done) == {str(n) for n in range(100)} and sum(done.values()) - 100 <= 1
+    )  # the job that was being done is done again
     assert workers.run(tasks(), [Job("t", 7)]) == [49]  # sessions are kept, and the task need not be sent again
 
 
@@ -139,21 +150,33 @@ def test_processes_that_end_at_once_are_not_started_for_ever():
 
 def test_no_worker_and_no_address_are_told(hire):
     with socket.create_server(("127.0.0.1", 0)) as free:
-        unused = "127.0.0.1:{}".format(free.getsockname()[1])
+        unused = f"127.0.0.1:{free.getsockname()[1]}"
     with pytest.raises(RemoteError, match="no worker answers[^$]*Connection refused[^$]*tvm-ergo worker"):
         hire(Address(unused, SECRET), patience_s=0.2).run(tasks(), [Job("t", 1)])
     for text in ("localhost:0", ":12", "a:b", "h:70000", "", "a b:1", "h:１"):
         with pytest.raises(InputError, match="HOST:PORT"):
             address_of(text)
-    assert address_of("h") == ("h", 9190) and address_of("[::1]:5") == ("::1", 5) and address_of("[::1]") == ("::1", 9190)
-    assert all(map(is_loopback, ("127.0.0.1", "127.9.9.9", "::1", "localhost"))) and not any(map(is_loopback, ("0.0.0.0", "::", "10.0.0.1", "example.org")))
+    assert (
+        address_of("h") == ("h", 9190) and address_of("[::1]:5") == ("::1", 5) and address_of("[::1]") == ("::1", 9190)
+    )
+    assert all(map(is_loopback, ("127.0.0.1", "127.9.9.9", "::1", "localhost"))) and not any(
+        map(is_loopback, ("0.0.0.0", "::", "10.0.0.1", "example.org"))
+    )
     with pytest.raises(RemoteError, match="cannot listen"):
         Worker("192.0.2.1", 9190, SECRET)
 
 
 def test_messages_are_answered_whatever_is_in_them():
-    for message in ({}, {"task": "x"}, {"task": [], "kind": "schedule", "about": 1}, {"task": "x", "kind": "none", "about": ""}, {"task": "never sent", "job": 1},
-                    {"task": "x", "kind": ["schedule"], "about": {}}, {"task": "x", "kind": "schedule", "about": None}, {"task": "x", "kind": "schedule", "about": {}}):
+    for message in (
+        {},
+        {"task": "x"},
+        {"task": [], "kind": "schedule", "about": 1},
+        {"task": "x", "kind": "none", "about": ""},
+        {"task": "never sent", "job": 1},
+        {"task": "x", "kind": ["schedule"], "about": {}},
+        {"task": "x", "kind": "schedule", "about": None},
+        {"task": "x", "kind": "schedule", "about": {}},
+    ):
         assert set(answer({}, message)) == {"error"}
 
 
@@ -225,10 +248,20 @@ def test_a_tuner_does_not_believe_a_worker_without_the_key():
         be_greeted(ours, SECRET)
 
 
-@pytest.mark.parametrize("said, word", [(b"HTTP/1.0 400 Bad Request\r\n\r\n", "no worker"), (LENGTH.pack(3) + b"{}x", "no JSON"), (LENGTH.pack(2) + b"[]", "no JSON object"),
-                                        (LENGTH.pack(2) + b"{}", "no worker of this protocol"), (LENGTH.pack(1 << 31), "at most 4,096"), (b"", "closed")])
+@pytest.mark.parametrize(
+    "said, word",
+    [
+        (b"HTTP/1.0 400 Bad Request\r\n\r\n", "no worker"),
+        (LENGTH.pack(3) + b"{}x", "no JSON"),
+        (LENGTH.pack(2) + b"[]", "no JSON object"),
+        (LENGTH.pack(2) + b"{}", "no worker of this protocol"),
+        (LENGTH.pack(1 << 31), "at most 4,096"),
+        (b"", "closed"),
+    ],
+)
 def test_what_listens_there_may_be_anything(hire, said, word):
     with socket.create_server(("127.0.0.1", 0)) as listener:
+
         def serve():
             while True:
                 try:
@@ -240,7 +273,7 @@ def test_what_listens_there_may_be_anything(hire, said, word):
 
         threading.Thread(target=serve, daemon=True).start()
         with pytest.raises(RemoteError, match=f"no worker (is left|answers)[^$]*{word}"):
-            hire(Address("127.0.0.1:{}".format(listener.getsockname()[1]), SECRET), patience_s=0.3).run(tasks(), [Job("t", 1)])
+            hire(Address(f"127.0.0.1:{listener.getsockname()[1]}", SECRET), patience_s=0.3).run(tasks(), [Job("t", 1)])
         listener.shutdown(socket.SHUT_RDWR)
 
 
@@ -272,8 +305,12 @@ def test_importing_tvm_registers_nothing_that_takes_tasks_and_nothing_is_unpickl
     assert not [name for name in tvm_ffi.registry.list_global_func_names() if "ergo.remote" in str(name)]
     package = Path(tvm_ergo.__file__).parent
     for file in (*(package / "remote").rglob("*.py"), *(package / "tuning").rglob("*.py")):
-        imported = {alias.name for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, (ast.Import, ast.ImportFrom))
-                    for alias in (*node.names, ast.alias(getattr(node, "module", None) or ""))}
+        imported = {
+            alias.name
+            for node in ast.walk(ast.parse(file.read_text()))
+            if isinstance(node, (ast.Import, ast.ImportFrom))
+            for alias in (*node.names, ast.alias(getattr(node, "module", None) or ""))
+        }
         assert not {name.split(".")[0] for name in imported} & {"pickle", "marshal", "shelve", "cloudpickle"}, file
 
 
@@ -326,9 +363,23 @@ def huge(channel):
     time.sleep(60)
 
 
-MISBEHAVIOUR = {"no JSON": raw(b"\xff\xfe"), "a list": raw(b"[1]"), "null": raw(b"null"), "empty": raw(b""), "without result": raw(b"{}"), "more": raw(b'{"taken": "t", "x": 1}'),
-                "NaN": raw(b'{"taken": NaN}'), "infinity": raw(b'{"taken": 1e999, "b": Infinity}'), "deep": raw(b'{"taken": ' + b"[" * 100_000 + b"]" * 100_000 + b"}"),
-                "digits": raw(b'{"taken": ' + b"9" * 5000 + b"}"), "error that is no text": raw(b'{"error": 1}'), "huge": huge, "hang": hang, "drip": drip, "vanish": vanish}
+MISBEHAVIOUR = {
+    "no JSON": raw(b"\xff\xfe"),
+    "a list": raw(b"[1]"),
+    "null": raw(b"null"),
+    "empty": raw(b""),
+    "without result": raw(b"{}"),
+    "more": raw(b'{"taken": "t", "x": 1}'),
+    "NaN": raw(b'{"taken": NaN}'),
+    "infinity": raw(b'{"taken": 1e999, "b": Infinity}'),
+    "deep": raw(b'{"taken": ' + b"[" * 100_000 + b"]" * 100_000 + b"}"),
+    "digits": raw(b'{"taken": ' + b"9" * 5000 + b"}"),
+    "error that is no text": raw(b'{"error": 1}'),
+    "huge": huge,
+    "hang": hang,
+    "drip": drip,
+    "vanish": vanish,
+}
 
 
 @pytest.mark.parametrize("kind", MISBEHAVIOUR)
@@ -342,7 +393,11 @@ def test_who_misbehaves_is_given_up_and_the_work_is_done_elsewhere(hire, kind):
     before = threading.active_count()
     with pytest.raises(RemoteError, match="no worker is left|a job broke 2 workers") as caught:
         hire(Pretended(MISBEHAVIOUR[kind]), job_s=0.5).run(tasks(), [Job("t", 1)])
-    assert len(str(caught.value)) < 2000 and str(caught.value).replace("\n", " ").isprintable() and threading.active_count() <= before + 2
+    assert (
+        len(str(caught.value)) < 2000
+        and str(caught.value).replace("\n", " ").isprintable()
+        and threading.active_count() <= before + 2
+    )
 
 
 def test_what_is_checked_is_not_believed_before(hire):
@@ -351,7 +406,12 @@ def test_what_is_checked_is_not_believed_before(hire):
             raise Misbehaved(f"not {result}")
         return result, first
 
-    bad = Pretended(lambda channel: [channel.send({"taken": "t"} if "kind" in channel.receive(1 << 20) else {"result": -5}) for _ in range(2)], "the liar")
+    bad = Pretended(
+        lambda channel: [
+            channel.send({"taken": "t"} if "kind" in channel.receive(1 << 20) else {"result": -5}) for _ in range(2)
+        ],
+        "the liar",
+    )
     good = Process(COMMAND)
     good.not_before = time.monotonic() + 0.2
     workers = hire(bad, good)
@@ -368,7 +428,10 @@ def test_a_process_that_hangs_is_given_up(hire):
 
 
 def test_what_is_shown_of_others_is_short_and_printable():
-    assert shown("a\x1b[2J\n\u202e" + "x" * 1000, 40) == "a\\x1b[2J\\n\\u202e" + "x" * 21 + "..." or len(shown("a\x1b[2J\n\u202e" + "x" * 1000, 40)) == 40
+    assert (
+        shown("a\x1b[2J\n\u202e" + "x" * 1000, 40) == "a\\x1b[2J\\n\\u202e" + "x" * 21 + "..."
+        or len(shown("a\x1b[2J\n\u202e" + "x" * 1000, 40)) == 40
+    )
     assert shown("a\x1b[2J\nb", 100).isprintable() and parsed(b'{"a": 1}') == {"a": 1}
 
 
@@ -397,7 +460,12 @@ time.sleep(600)
 
 
 def run_worker(*arguments, key):
-    return subprocess.Popen([sys.executable, "-P", "-m", "tvm_ergo.cli", "worker", *arguments, "--key", str(key)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        [sys.executable, "-P", "-m", "tvm_ergo.cli", "worker", *arguments, "--key", str(key)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
 
 
 def test_the_worker_command_listens_on_this_machine_alone_unless_told_and_warns_then(tmp_path):
@@ -408,13 +476,21 @@ def test_the_worker_command_listens_on_this_machine_alone_unless_told_and_warns_
         try:
             line = process.stdout.readline()
             assert f"1 measuring at {host}:{port}" in line and compiler_key() in line
-            listening = [c.laddr.ip for c in psutil.Process(process.pid).net_connections("inet") if c.status == psutil.CONN_LISTEN]
+            listening = [
+                c.laddr.ip
+                for c in psutil.Process(process.pid).net_connections("inet")
+                if c.status == psutil.CONN_LISTEN
+            ]
             children = psutil.Process(process.pid).children()
             assert listening == [host] and len(children) == 1
         finally:
             process.terminate()
             _, errors = process.communicate(timeout=60)
-        assert ("can be reached from other machines" in errors) is warned and "Traceback" not in errors and process.returncode == 130
+        assert (
+            ("can be reached from other machines" in errors) is warned
+            and "Traceback" not in errors
+            and process.returncode == 130
+        )
         assert all(gone(child.pid) for child in children)
     assert (tmp_path / "key").stat().st_mode & 0o777 == 0o600
     import argparse
@@ -428,7 +504,7 @@ def test_the_worker_command_listens_on_this_machine_alone_unless_told_and_warns_
 
 def test_a_port_in_use_is_told(tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as taken:
-        process = run_worker("--listen", "127.0.0.1:{}".format(taken.getsockname()[1]), key=tmp_path / "key")
+        process = run_worker("--listen", f"127.0.0.1:{taken.getsockname()[1]}", key=tmp_path / "key")
         _, errors = process.communicate(timeout=60)
     assert process.returncode == 2 and "cannot listen here" in errors and "Traceback" not in errors
 

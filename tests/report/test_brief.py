@@ -18,7 +18,15 @@ from ..doors import small_models
 @pytest.fixture(scope="module")
 def report():
     model = tvm_ergo.compile(small_models.camera_net(), calibration=small_models.frames(4))
-    return build_report("camera.onnx", model.programs, model.chip, host=model.fallbacks, frames_per_s=(1, 30), inputs=model.inputs, outputs=model.outputs)
+    return build_report(
+        "camera.onnx",
+        model.programs,
+        model.chip,
+        host=model.fallbacks,
+        frames_per_s=(1, 30),
+        inputs=model.inputs,
+        outputs=model.outputs,
+    )
 
 
 def shown(report, width=80) -> list[str]:
@@ -36,7 +44,11 @@ def test_it_is_one_screen(report):
 
 def test_its_figures_are_the_reports(report):
     told = dict(brief_lines(report, "net.ergo"))
-    assert f"{report.cycles:,} cycles" in told["time"] and "fits in 8,192 KiB" in told["memory"] and "at 30 fps" in told["power"]
+    assert (
+        f"{report.cycles:,} cycles" in told["time"]
+        and "fits in 8,192 KiB" in told["memory"]
+        and "at 30 fps" in told["power"]
+    )
     assert told["host CPU"].startswith("nothing") and "tvm-ergo report net.ergo" in told["more"]
     assert "-o NET.ergo" in dict(brief_lines(report))["more"]
 

@@ -4,6 +4,7 @@ import io
 
 import pytest
 from rich.console import Console
+
 import tvm_ergo
 from tvm_ergo import zoo
 from tvm_ergo.report.build import build_report
@@ -32,21 +33,35 @@ def test_the_parts_are_the_whole_energy(compiled, report):
     (program,) = compiled.programs.values()
     trace = Trace(program, compiled.chip, "low")
     dynamic = sum(p.arithmetic_uj + p.local_uj + p.read_uj + p.write_uj + p.control_uj for p in report.parts)
-    assert dynamic == pytest.approx(trace.dynamic_pj / 1e6) and sum(p.leakage_uj for p in report.parts) == pytest.approx(report.leakage_uj, rel=1e-4)
+    assert dynamic == pytest.approx(trace.dynamic_pj / 1e6) and sum(
+        p.leakage_uj for p in report.parts
+    ) == pytest.approx(report.leakage_uj, rel=1e-4)
     assert dynamic + sum(p.leakage_uj for p in report.parts) == pytest.approx(report.energy_uj, rel=1e-4)
     tensor = next(p for p in report.parts if p.part == "TENSOR")
-    assert tensor.read_uj == pytest.approx(sum(e.events.get(k, 0) * compiled.chip.energy_pj({k: 1}, "low") for e in trace.entries for k in e.events
-                                               if e.engine.name == "TENSOR" and k.value == "sram_read_byte") / 1e6)
+    assert tensor.read_uj == pytest.approx(
+        sum(
+            e.events.get(k, 0) * compiled.chip.energy_pj({k: 1}, "low")
+            for e in trace.entries
+            for k in e.events
+            if e.engine.name == "TENSOR" and k.value == "sram_read_byte"
+        )
+        / 1e6
+    )
     assert {p.part for p in report.parts} >= {"TENSOR", "memory", "always on", "SPARSE"}
 
 
 def test_every_point_is_what_a_report_at_that_point_says(compiled, report):
     assert [p.point for p in report.points] == [p.name for p in compiled.chip.points]
     for row in report.points:
-        own = build_report("digits", compiled.programs, compiled.chip, frames_per_s=RATES, point=row.point, window_s=2e-6)
+        own = build_report(
+            "digits", compiled.programs, compiled.chip, frames_per_s=RATES, point=row.point, window_s=2e-6
+        )
         assert (own.power, own.peak.power_mw) == (row.power, row.peak_mw)
         assert (own.energy_uj, own.latency_ms) == pytest.approx((row.energy_uj, row.latency_ms), rel=1e-4)
-        assert row.inferences_per_s_per_w == pytest.approx(1e6 / row.energy_uj) and row.power[1].power_mw is None is row.power[1].gated_mw
+        assert (
+            row.inferences_per_s_per_w == pytest.approx(1e6 / row.energy_uj)
+            and row.power[1].power_mw is None is row.power[1].gated_mw
+        )
         assert row.power[0].gated_mw < row.power[0].power_mw
 
 
@@ -62,7 +77,16 @@ def test_terminal_page_and_json_show_them(report):
     print_report(report, Console(file=out, width=150))
     text, page = out.getvalue(), html_page(report)
     peak = f"{report.peak.power_mw:,.1f} mW"
-    for expected in ("every operating point", "eco", "too slow", "with gating", "memory reads", "worst 2 us", peak, report.peak.layer):
+    for expected in (
+        "every operating point",
+        "eco",
+        "too slow",
+        "with gating",
+        "memory reads",
+        "worst 2 us",
+        peak,
+        report.peak.layer,
+    ):
         assert expected in text
     for expected in ("Every operating point", "memory reads", "with gating", peak):
         assert expected in page

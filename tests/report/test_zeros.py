@@ -5,6 +5,7 @@ import io
 import numpy as np
 import pytest
 from rich.console import Console
+
 import tvm_ergo
 from tvm_ergo import zoo
 from tvm_ergo.report.build import build_report
@@ -29,7 +30,11 @@ def test_zeros_are_those_of_the_sample(tmp_path):
     assert blank.zeros.share != report.zeros.share and blank.zeros.sample == "a blank image"
     out = io.StringIO()
     print_report(blank, Console(file=out, width=150))
-    assert "a blank image" in " ".join(out.getvalue().split()) and "zeros isolated" in " ".join(out.getvalue().split()) and "a blank image" in html_page(blank)
+    assert (
+        "a blank image" in " ".join(out.getvalue().split())
+        and "zeros isolated" in " ".join(out.getvalue().split())
+        and "a blank image" in html_page(blank)
+    )
     header, rows = point_table(report)
     assert len(header) == len(rows[0]) and Report.model_validate_json(report.model_dump_json()) == report
     compiled.save(tmp_path / "net.ergo")

@@ -28,7 +28,9 @@ def test_the_range_runs_and_rests():
     rounding = InputRange(8)
     rounding(torch.tensor([-1.0, 2.0]))
     rounding(torch.tensor([1.0, 4.0]))
-    assert float(rounding.low) == pytest.approx(-1.0 + MOMENTUM) and float(rounding.high) == pytest.approx(2.0 + MOMENTUM * 2.0)
+    assert float(rounding.low) == pytest.approx(-1.0 + MOMENTUM) and float(rounding.high) == pytest.approx(
+        2.0 + MOMENTUM * 2.0
+    )
     rounding.eval()
     rounding(torch.tensor([-50.0, 50.0]))
     assert float(rounding.high) == pytest.approx(2.0 + MOMENTUM * 2.0)

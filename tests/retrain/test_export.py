@@ -22,7 +22,10 @@ def test_the_structure_arrives_on_the_chip(blobs, make_module):
     program = exported(module, (blobs.x[:1],))
     compiled = tvm_ergo.compile(program, calibration=blobs.x[:64].numpy())
     module.eval()
-    same = [np.argmax(next(iter(compiled.run(x[None].numpy()).outputs.values()))) == int(module(x[None]).argmax()) for x in blobs.x[:60]]
+    same = [
+        np.argmax(next(iter(compiled.run(x[None].numpy()).outputs.values()))) == int(module(x[None]).argmax())
+        for x in blobs.x[:60]
+    ]
     assert np.mean(same) > 0.95
     weights = [c for c in constants(compiled.quantized) if c.dtype == np.int8 and c.ndim == 2]
     assert len(weights) == 2 and all(len(np.unique(w)) <= 4 for w in weights)

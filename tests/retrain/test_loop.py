@@ -1,4 +1,5 @@
-"""Retraining: phases reach what they say, a stopped run ends as one that was not, a checkpoint is never half a file or another run's."""
+"""Retraining: phases reach what they say, a stopped run ends as one that was not, a checkpoint is never half a file or
+another run's."""
 
 import numpy as np
 import pytest
@@ -9,14 +10,27 @@ from tvm_ergo.retrain import Phase, finish, retrain, structures  # noqa: E402
 from tvm_ergo.retrain.checkpoint import NAME  # noqa: E402
 from tvm_ergo.target.errors import InputError  # noqa: E402
 
-PHASES = (Phase(3, lr=1e-2), Phase(4, lr=1e-2, density={"0": 0.2, "2": 0.5}), Phase(3, lr=3e-3, values=4), Phase(2, lr=1e-3, bits=8, activation_bits={"2": 5}))
+PHASES = (
+    Phase(3, lr=1e-2),
+    Phase(4, lr=1e-2, density={"0": 0.2, "2": 0.5}),
+    Phase(3, lr=3e-3, values=4),
+    Phase(2, lr=1e-3, bits=8, activation_bits={"2": 5}),
+)
 
 
 def test_phases_become_what_they_say_and_the_network_still_works(blobs, make_module):
     module, told = make_module(), []
     history = retrain(module, blobs, PHASES, evaluate=blobs.accuracy, progress=lambda *row: told.append(row))
-    assert [row["phase"] for row in history.rows] == [0] * 3 + [1] * 4 + [2] * 3 + [3] * 2 and [row[1:] for row in told] == [(i, 12) for i in range(1, 13)]
-    assert history.rows[2]["density"] == 1 > history.rows[3]["density"] > history.rows[6]["density"] == history.rows[-1]["density"]
+    assert [row["phase"] for row in history.rows] == [0] * 3 + [1] * 4 + [2] * 3 + [3] * 2 and [
+        row[1:] for row in told
+    ] == [(i, 12) for i in range(1, 13)]
+    assert (
+        history.rows[2]["density"]
+        == 1
+        > history.rows[3]["density"]
+        > history.rows[6]["density"]
+        == history.rows[-1]["density"]
+    )
     assert history.rows[-1]["score"] > 0.95 and "loss" in told[0][0]
     finish(module)
     for layer, density in ((module[0], 0.2), (module[2], 0.5)):
@@ -48,7 +62,9 @@ def test_a_stopped_run_goes_on_to_the_same_result(blobs, make_module, tmp_path, 
     assert history.rows == expected.rows
     for name, value in whole.state_dict().items():
         torch.testing.assert_close(again.state_dict()[name], value, rtol=0, atol=0)
-    assert retrain(make_module(4), blobs, PHASES, teacher=teacher, checkpoint=tmp_path).rows == expected.rows  # nothing left to do
+    assert (
+        retrain(make_module(4), blobs, PHASES, teacher=teacher, checkpoint=tmp_path).rows == expected.rows
+    )  # nothing left to do
 
 
 def test_a_checkpoint_of_another_run_or_half_a_file_is_refused(blobs, make_module, tmp_path):
@@ -78,9 +94,18 @@ def test_a_teacher_is_followed(blobs, make_module):
     assert blobs.accuracy(pupil) > 0.95
 
 
-@pytest.mark.parametrize("wrong", [lambda m, b: retrain(m, b, []), lambda m, b: retrain(m, [], [Phase(1)]), lambda m, b: retrain(m, iter(b), [Phase(1)]),
-                                   lambda m, b: retrain(m, b, [Phase(1, lr=1e30), Phase(1)]), lambda m, b: Phase(0), lambda m, b: Phase(1, density=1.5),
-                                   lambda m, b: Phase(1, bits={"*": 99})])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        lambda m, b: retrain(m, b, []),
+        lambda m, b: retrain(m, [], [Phase(1)]),
+        lambda m, b: retrain(m, iter(b), [Phase(1)]),
+        lambda m, b: retrain(m, b, [Phase(1, lr=1e30), Phase(1)]),
+        lambda m, b: Phase(0),
+        lambda m, b: Phase(1, density=1.5),
+        lambda m, b: Phase(1, bits={"*": 99}),
+    ],
+)
 def test_what_cannot_be_done_is_said(blobs, make_module, wrong):
     with pytest.raises(InputError):
         wrong(make_module(), blobs)
@@ -88,6 +113,10 @@ def test_what_cannot_be_done_is_said(blobs, make_module, wrong):
 
 def test_layers_by_pattern():
     phase = Phase(1, density={"body.*": 0.1, "*": 0.5})
-    assert phase.of("density", "body.3") == 0.1 and phase.of("density", "head") == 0.5 and phase.of("values", "head") is None
+    assert (
+        phase.of("density", "body.3") == 0.1
+        and phase.of("density", "head") == 0.5
+        and phase.of("values", "head") is None
+    )
     assert phase.density_at("head", 0.0, 1.0) == 1.0 and phase.density_at("head", 0.9, 1.0) == 0.5
     assert not structures(torch.nn.Linear(2, 2))

@@ -29,7 +29,7 @@ def test_blocks_of_output_channels_share_a_mask():
     structure = Structured(w)
     structure.keep_largest(w, 0.4, block=4)
     for first in (0, 4, 8):
-        rows = structure.mask[first:first + 4]
+        rows = structure.mask[first : first + 4]
         assert (rows == rows[0]).all()
     assert 0 < structure.mask.float().mean() < 1
 

@@ -54,7 +54,7 @@ SHAPE = (1, 6, 6, 4)
 def test_bias_and_relu_belong_to_the_convolution():
     mod = function(lambda emit, x: emit(op.nn.relu(conv(emit, x))), SHAPE)
     assert groups(mod) == [("Conv2d", 3, 1)]
-    group, = support.find_groups(mod["main"])
+    (group,) = support.find_groups(mod["main"])
     assert group.kind is Kind.LINEAR and group.name == "conv" and group.output.name == "t"
 
 
@@ -84,6 +84,7 @@ def test_residual_addition_absorbs_its_relu():
 
 def test_cone_ends_where_others_read():
     """a feeds the sum and an output: it is a table of its own, and the rest starts at it."""
+
     def body(emit, x):
         a = emit(op.tanh(x))
         b = emit(op.exp(emit(op.negative(a))))
@@ -103,7 +104,11 @@ def test_gate_of_two_tensors_is_a_product():
     def body(emit, x, y):
         return emit(op.multiply(emit(op.tanh(x)), emit(op.sigmoid(y))))
 
-    assert groups(function(body, SHAPE, SHAPE)) == [("UnaryTable", 1, 1), ("UnaryTable", 1, 1), ("BinaryElementwise", 1, 2)]
+    assert groups(function(body, SHAPE, SHAPE)) == [
+        ("UnaryTable", 1, 1),
+        ("UnaryTable", 1, 1),
+        ("BinaryElementwise", 1, 2),
+    ]
 
 
 def test_product_absorbs_transpose_and_scale():
@@ -131,15 +136,33 @@ def test_qdq_delimits():
 
 
 REFUSED = {
-    "weights": (lambda emit, x, y: emit(op.nn.conv2d(x, y, data_layout="NHWC", kernel_layout="OHWI"), "bad"), (SHAPE, (4, 3, 3, 4)), "run time"),
+    "weights": (
+        lambda emit, x, y: emit(op.nn.conv2d(x, y, data_layout="NHWC", kernel_layout="OHWI"), "bad"),
+        (SHAPE, (4, 3, 3, 4)),
+        "run time",
+    ),
     "divisor": (lambda emit, x, y: emit(op.divide(x, y), "bad"), (SHAPE, SHAPE), "divisor"),
     "softmax": (lambda emit, x: emit(op.nn.softmax(x, 1), "bad"), (SHAPE,), "axis"),
     "cumsum": (lambda emit, x: emit(op.cumsum(x, 1), "bad"), (SHAPE,), "no such operator"),
-    "cubic": (lambda emit, x: emit(op.image.resize2d(x, (3, 3), layout="NHWC", method="cubic"), "bad"), (SHAPE,), "cubic"),
+    "cubic": (
+        lambda emit, x: emit(op.image.resize2d(x, (3, 3), layout="NHWC", method="cubic"), "bad"),
+        (SHAPE,),
+        "cubic",
+    ),
     "layout": (lambda emit, x: emit(op.nn.max_pool2d(x, (2, 2)), "bad"), (SHAPE,), "layout"),
-    "groups": (lambda emit, x: emit(op.nn.conv2d_transpose(x, const(np.ones((4, 1, 3, 3))), groups=2, data_layout="NHWC"), "bad"), (SHAPE,), "groups"),
+    "groups": (
+        lambda emit, x: emit(
+            op.nn.conv2d_transpose(x, const(np.ones((4, 1, 3, 3))), groups=2, data_layout="NHWC"), "bad"
+        ),
+        (SHAPE,),
+        "groups",
+    ),
     "nan": (lambda emit, x: emit(op.matmul(x, const(np.full((4, 2), np.nan))), "bad"), (SHAPE,), "NaN"),
-    "infinite": (lambda emit, x: emit(op.nn.pad(x, [0, 0, 1, 1, 0, 0, 0, 0], "constant", float("inf")), "bad"), (SHAPE,), "finite"),
+    "infinite": (
+        lambda emit, x: emit(op.nn.pad(x, [0, 0, 1, 1, 0, 0, 0, 0], "constant", float("inf")), "bad"),
+        (SHAPE,),
+        "finite",
+    ),
 }
 
 
@@ -147,7 +170,7 @@ REFUSED = {
 def test_refusals_name_node_reason_and_remedy(case):
     body, shapes, word = REFUSED[case]
     mod = function(body, *shapes)
-    refused, = support.analyse(mod["main"]).refused
+    (refused,) = support.analyse(mod["main"]).refused
     assert refused.node == "bad" and word in refused.reason and refused.remedy
     assert support.find_groups(mod["main"]) == []
     var = next(v for v in FunctionView(mod["main"]).order if v.name == "bad")
@@ -162,7 +185,7 @@ def test_check_of_a_supported_binding_gives_its_group():
 
 
 def test_integer_tensors_are_refused():
-    refused, = support.analyse(function(lambda emit, x: emit(op.add(x, x)), SHAPE, dtype="int32")["main"]).refused
+    (refused,) = support.analyse(function(lambda emit, x: emit(op.add(x, x)), SHAPE, dtype="int32")["main"]).refused
     assert "int32" in refused.reason
 
 
@@ -173,13 +196,24 @@ OPS = ["relu", "tanh", "square", "add_self", "scale", "shift_channels", "gate"]
 @given(st.lists(st.tuples(st.sampled_from(OPS), st.integers(0, 3)), min_size=1, max_size=8))
 def test_random_expressions_of_one_tensor(steps):
     """Groups cover every binding once, and each table equals the interpreter on the same codes."""
+
     def body(emit, x):
         values = [x]
         for name, back in steps:
             v = values[-1 - back % len(values)]
-            values.append(emit({"relu": lambda: op.nn.relu(v), "tanh": lambda: op.tanh(v), "square": lambda: op.multiply(v, v),
-                                "add_self": lambda: op.add(v, values[-1]), "scale": lambda: op.multiply(v, const(0.5)),
-                                "shift_channels": lambda: op.add(v, const([0.1, -0.2])), "gate": lambda: op.multiply(values[-1], v)}[name]()))
+            values.append(
+                emit(
+                    {
+                        "relu": lambda: op.nn.relu(v),
+                        "tanh": lambda: op.tanh(v),
+                        "square": lambda: op.multiply(v, v),
+                        "add_self": lambda: op.add(v, values[-1]),
+                        "scale": lambda: op.multiply(v, const(0.5)),
+                        "shift_channels": lambda: op.add(v, const([0.1, -0.2])),
+                        "gate": lambda: op.multiply(values[-1], v),
+                    }[name]()
+                )
+            )
         return values[-1]
 
     mod = relax.transform.DeadCodeElimination()(function(body, (128, 2)))
@@ -202,7 +236,8 @@ def test_random_expressions_of_one_tensor(steps):
 
 
 def naive_cone(view, root):
-    """The definition: try every tensor as the base, keep the largest set that reads nothing else and is read by nobody else."""
+    """The definition: try every tensor as the base, keep the largest set that reads nothing else and is read by nobody
+    else."""
     best = None
     for base in [*view.func.params, *view.order]:
         members, stack, reads = {root}, [root], set()

@@ -1,4 +1,5 @@
-"""Conversions of float16 at inputs and outputs belong to the ports: they are not listed as operators on the host, strict takes them, no library is needed."""
+"""Conversions of float16 at inputs and outputs belong to the ports: they are not listed as operators on the host,
+strict takes them, no library is needed."""
 
 from __future__ import annotations
 
@@ -14,9 +15,17 @@ from tvm_ergo.target.errors import UnsupportedError
 def half_net(middle: str | None = None) -> onnx.ModelProto:
     """[1, 3, 8, 8] float16 -> 3x3 convolution, relu (or another operator) -> float16."""
     weights = numpy_helper.from_array(np.random.default_rng(0).normal(size=(4, 3, 3, 3)).astype(np.float16), "w")
-    nodes = [helper.make_node("Conv", ["x", "w"], ["c"], name="conv", pads=[1] * 4), helper.make_node(middle or "Relu", ["c"], ["y"], name="last")]
-    graph = helper.make_graph(nodes, "half", [helper.make_tensor_value_info("x", TensorProto.FLOAT16, [1, 3, 8, 8])],
-                              [helper.make_tensor_value_info("y", TensorProto.FLOAT16, [1, 4, 8, 8])], [weights])
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["c"], name="conv", pads=[1] * 4),
+        helper.make_node(middle or "Relu", ["c"], ["y"], name="last"),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "half",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT16, [1, 3, 8, 8])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT16, [1, 4, 8, 8])],
+        [weights],
+    )
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
 
 

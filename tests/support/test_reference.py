@@ -2,20 +2,32 @@
 
 from pathlib import Path
 
-from tvm_ergo.relay_passes.micro import lower_quantized  # noqa: F401  (registers the lowering rules)
 from tvm_ergo.relay_passes.dialect import OPS
+from tvm_ergo.relay_passes.micro import lower_quantized  # noqa: F401  (registers the lowering rules)
 from tvm_ergo.relay_passes.micro.lower_context import LOWERINGS
 from tvm_ergo.relay_passes.support import RULES
 from tvm_ergo.relay_passes.support.reference import page, sentence
 
-ROWS = {"add_wide", "conv2d_wide", "exp_rows", "gather_rows", "matmul_wide", "norm", "rescale", "rotate", "weighted_mean"}
+ROWS = {
+    "add_wide",
+    "conv2d_wide",
+    "exp_rows",
+    "gather_rows",
+    "matmul_wide",
+    "norm",
+    "rescale",
+    "rotate",
+    "weighted_mean",
+}
 """What the lowering of attention makes, from patterns of its own."""
 
 PAGE = Path(__file__).parents[2] / "docs" / "supported_operators.md"
 
 
 def test_page_is_current():
-    assert PAGE.read_text() == page(), "run: python -m tvm_ergo.relay_passes.support.reference > docs/supported_operators.md"
+    assert PAGE.read_text() == page(), (
+        "run: python -m tvm_ergo.relay_passes.support.reference > docs/supported_operators.md"
+    )
 
 
 def test_every_rule_is_documented_and_lowered():
@@ -27,4 +39,6 @@ def test_every_rule_is_documented_and_lowered():
 
 
 def test_every_dialect_operator_is_reached_by_a_rule():
-    assert {name for rule in RULES for name in rule.runs_as} == {name for name, op in OPS.items() if op.in_models} - ROWS
+    assert {name for rule in RULES for name in rule.runs_as} == {
+        name for name, op in OPS.items() if op.in_models
+    } - ROWS

@@ -1,10 +1,45 @@
 """One small valid instruction of each kind, and the smallest memory that can execute it."""
 
 import numpy as np
+
 from tvm_ergo.target.codecs.eie import EieFormat, encode
 from tvm_ergo.target.isa import (
-    Accumulate, Add, AddWide, Codec, Conv, ConvTranspose, Copy, CpuCall, CpuFunction, Decode, Depthwise, DType, Encode, ExpRows, Fill, Gather, Halt, MatMul, MaxMin, MaxMinKind, Mul, Norm, Operand, Pool,
-    PoolKind, Receive, Reduce, ReduceKind, Requantize, Rescale, Resize, Rotate, Softmax, Spmv, Table, WeightedMean,
+    Accumulate,
+    Add,
+    AddWide,
+    Codec,
+    Conv,
+    ConvTranspose,
+    Copy,
+    CpuCall,
+    CpuFunction,
+    Decode,
+    Depthwise,
+    DType,
+    Encode,
+    ExpRows,
+    Fill,
+    Gather,
+    Halt,
+    MatMul,
+    MaxMin,
+    MaxMinKind,
+    Mul,
+    Norm,
+    Operand,
+    Pool,
+    PoolKind,
+    Receive,
+    Reduce,
+    ReduceKind,
+    Requantize,
+    Rescale,
+    Resize,
+    Rotate,
+    Softmax,
+    Spmv,
+    Table,
+    WeightedMean,
     contiguous,
 )
 
@@ -62,55 +97,194 @@ def samples() -> dict:
     window = dict(strides=(2, 1), padding=(1, 0, 1, 2), dilation=(1, 2))
     zps = dict(in_zp=-5, w_zp=2)
     return {
-        "conv": Conv(x=p((1, 6, 7, 4), wider=2), w=p((6, 3, 2, 2)), **per_channel(p, 6), out=p((1, 3, 7, 6), wider=4), groups=2, **window,
-                     **zps, **REQUANT),
-        "depthwise": Depthwise(x=p((2, 6, 7, 4), wider=2), w=p((3, 2, 4)), **per_channel(p, 4), out=p((2, 3, 7, 4), wider=4), **window,
-                               **zps, **REQUANT),
-        "conv_transpose": ConvTranspose(x=p((1, 3, 4, 5)), w=p((6, 3, 2, 5)), **per_channel(p, 6), out=p((1, 6, 4, 6), wider=1),
-                                        strides=(2, 1),
-                                        padding=(1, 0, 1, 1), output_padding=(1, 0), dilation=(1, 1), **zps, **REQUANT),
-        "matmul": MatMul(a=p((2, 1, 4, 5)), b=p((3, 6, 5)), out=p((2, 3, 4, 6), wider=1), transpose_b=True, a_zp=1, b_zp=-2, **SCALAR),
-        "add": Add(a=p((1, 3, 4, 5), wider=2), b=p((5,)), out=p((1, 3, 4, 5)), a_zp=4, b_zp=-3, a_mult=2_000_000, b_mult=-1_000_000,
-                   shift=21, **REQUANT),
+        "conv": Conv(
+            x=p((1, 6, 7, 4), wider=2),
+            w=p((6, 3, 2, 2)),
+            **per_channel(p, 6),
+            out=p((1, 3, 7, 6), wider=4),
+            groups=2,
+            **window,
+            **zps,
+            **REQUANT,
+        ),
+        "depthwise": Depthwise(
+            x=p((2, 6, 7, 4), wider=2),
+            w=p((3, 2, 4)),
+            **per_channel(p, 4),
+            out=p((2, 3, 7, 4), wider=4),
+            **window,
+            **zps,
+            **REQUANT,
+        ),
+        "conv_transpose": ConvTranspose(
+            x=p((1, 3, 4, 5)),
+            w=p((6, 3, 2, 5)),
+            **per_channel(p, 6),
+            out=p((1, 6, 4, 6), wider=1),
+            strides=(2, 1),
+            padding=(1, 0, 1, 1),
+            output_padding=(1, 0),
+            dilation=(1, 1),
+            **zps,
+            **REQUANT,
+        ),
+        "matmul": MatMul(
+            a=p((2, 1, 4, 5)), b=p((3, 6, 5)), out=p((2, 3, 4, 6), wider=1), transpose_b=True, a_zp=1, b_zp=-2, **SCALAR
+        ),
+        "add": Add(
+            a=p((1, 3, 4, 5), wider=2),
+            b=p((5,)),
+            out=p((1, 3, 4, 5)),
+            a_zp=4,
+            b_zp=-3,
+            a_mult=2_000_000,
+            b_mult=-1_000_000,
+            shift=21,
+            **REQUANT,
+        ),
         "mul": Mul(a=p((1, 3, 4, 5)), b=p((1, 3, 1, 1)), out=p((1, 3, 4, 5), wider=2), a_zp=4, b_zp=-3, **SCALAR),
         "maximum": MaxMin(a=p((3, 4)), b=p((3, 1)), out=p((3, 4)), kind=MaxMinKind.MAX),
         "minimum": MaxMin(a=p((3, 4)), b=p((3, 4)), out=p((3, 4)), kind=MaxMinKind.MIN),
         "table": Table(x=p((3, 4)), lut=p((4, 256), "uint8"), out=p((3, 4), "uint8")),
-        "max_pool": Pool(x=p((1, 6, 7, 4)), out=p((1, 3, 6, 4), wider=2), kind=PoolKind.MAX, pool=(3, 2), strides=(2, 1),
-                         padding=(1, 0, 1, 1), dilation=(1, 2),
-                         count_include_pad=False, in_zp=0, **SCALAR),
-        "avg_pool": Pool(x=p((1, 6, 7, 4)), out=p((1, 3, 7, 4)), kind=PoolKind.AVG, pool=(3, 2), strides=(2, 1), padding=(1, 0, 1, 1),
-                         dilation=(1, 1),
-                         count_include_pad=False, in_zp=-7, mult=9_000_000, shift=23, **REQUANT),
-        "mean": Reduce(x=p((1, 4, 4, 5)), out=p((1, 5)), kind=ReduceKind.SUM, axes=(1, 2), keepdims=False, in_zp=2, **SCALAR),
-        "reduce_max": Reduce(x=p((3, 5)), out=p((1, 1)), kind=ReduceKind.MAX, axes=(0, 1), keepdims=True, in_zp=0, **SCALAR),
-        "reduce_min": Reduce(x=p((3, 5)), out=p((1,)), kind=ReduceKind.MIN, axes=(0, 1), keepdims=False, in_zp=0, **SCALAR),
-        "softmax": Softmax(x=p((3, 10)), lut=p((256,), "int32"), out=p((3, 10)), mult=2**23, shift=15, out_zp=-128, lo=-128, hi=127),
-        "resize": Resize(x=p((1, 3, 4, 5)), rows=p((6, 3), "int32"), cols=p((5, 3), "int32"), out=p((1, 6, 5, 5), wider=3)),
+        "max_pool": Pool(
+            x=p((1, 6, 7, 4)),
+            out=p((1, 3, 6, 4), wider=2),
+            kind=PoolKind.MAX,
+            pool=(3, 2),
+            strides=(2, 1),
+            padding=(1, 0, 1, 1),
+            dilation=(1, 2),
+            count_include_pad=False,
+            in_zp=0,
+            **SCALAR,
+        ),
+        "avg_pool": Pool(
+            x=p((1, 6, 7, 4)),
+            out=p((1, 3, 7, 4)),
+            kind=PoolKind.AVG,
+            pool=(3, 2),
+            strides=(2, 1),
+            padding=(1, 0, 1, 1),
+            dilation=(1, 1),
+            count_include_pad=False,
+            in_zp=-7,
+            mult=9_000_000,
+            shift=23,
+            **REQUANT,
+        ),
+        "mean": Reduce(
+            x=p((1, 4, 4, 5)), out=p((1, 5)), kind=ReduceKind.SUM, axes=(1, 2), keepdims=False, in_zp=2, **SCALAR
+        ),
+        "reduce_max": Reduce(
+            x=p((3, 5)), out=p((1, 1)), kind=ReduceKind.MAX, axes=(0, 1), keepdims=True, in_zp=0, **SCALAR
+        ),
+        "reduce_min": Reduce(
+            x=p((3, 5)), out=p((1,)), kind=ReduceKind.MIN, axes=(0, 1), keepdims=False, in_zp=0, **SCALAR
+        ),
+        "softmax": Softmax(
+            x=p((3, 10)), lut=p((256,), "int32"), out=p((3, 10)), mult=2**23, shift=15, out_zp=-128, lo=-128, hi=127
+        ),
+        "resize": Resize(
+            x=p((1, 3, 4, 5)), rows=p((6, 3), "int32"), cols=p((5, 3), "int32"), out=p((1, 6, 5, 5), wider=3)
+        ),
         "copy": Copy(src=_permuted(p((4, 6, 5), "int16")), out=p((5, 4, 6), "int16", wider=2)),
         "fill": Fill(out=p((3, 4), "int32", wider=1), value=-70000),
-        "encode": Encode(x=p((5, 3, 4), wider=2), out=p((3, 20), "uint8", wider=6), codec=Codec.BITPLANE, tile_rows=2, zero_point=-3),
-        "decode": Decode(x=p((2, 20), "uint8", wider=6), out=p((2, 3, 4), wider=2), codec=Codec.BITMASK, tile_rows=2, last_rows=1, skip=1,
-                         zero_point=-3),
-        "accumulate": Accumulate(x=p((2, 3, 4, 5), wider=2), acc=p((2, 1, 1, 5), "int32", wider=1), first=False, in_zp=-7),
+        "encode": Encode(
+            x=p((5, 3, 4), wider=2), out=p((3, 20), "uint8", wider=6), codec=Codec.BITPLANE, tile_rows=2, zero_point=-3
+        ),
+        "decode": Decode(
+            x=p((2, 20), "uint8", wider=6),
+            out=p((2, 3, 4), wider=2),
+            codec=Codec.BITMASK,
+            tile_rows=2,
+            last_rows=1,
+            skip=1,
+            zero_point=-3,
+        ),
+        "accumulate": Accumulate(
+            x=p((2, 3, 4, 5), wider=2), acc=p((2, 1, 1, 5), "int32", wider=1), first=False, in_zp=-7
+        ),
         "accumulate first": Accumulate(x=p((1, 3, 4, 5)), acc=p((1, 1, 1, 5), "int32"), first=True, in_zp=9),
-        "requantize": Requantize(x=p((3, 5), "int32", wider=1), out=p((3, 5), wider=2), mult=9_000_000, shift=53, **REQUANT),
-        "spmv": Spmv(x=p((2, 20), wider=3), w=p((SPARSE.size,), "uint8"), **per_channel(p, 70), out=p((2, 70), wider=5), in_zp=-5, entries=210, entry_bits=5,
-                     columns_per_word=0, expected=400, **REQUANT),
+        "requantize": Requantize(
+            x=p((3, 5), "int32", wider=1), out=p((3, 5), wider=2), mult=9_000_000, shift=53, **REQUANT
+        ),
+        "spmv": Spmv(
+            x=p((2, 20), wider=3),
+            w=p((SPARSE.size,), "uint8"),
+            **per_channel(p, 70),
+            out=p((2, 70), wider=5),
+            in_zp=-5,
+            entries=210,
+            entry_bits=5,
+            columns_per_word=0,
+            expected=400,
+            **REQUANT,
+        ),
         "receive": Receive(port=0, offset=5, steps=(300, 1, 100, 0, 0, 0), out=p((3, 4, 5), wider=2)),
         "argmax": CpuCall(function=CpuFunction.ARGMAX, inputs=[p((3, 10))], outputs=[p((3,), "int32")], params=()),
-        "gather_rows": CpuCall(function=CpuFunction.GATHER_ROWS, inputs=[p((7, 4)), p((2, 3), "int32")], outputs=[p((2, 3, 4))], params=()),
-        "add_wide": AddWide(a=p((1, 3, 4, 5), "int16", wider=2), b=p((5,)), out=p((1, 3, 4, 5), "int16"), a_zp=0, b_zp=-3, a_mult=1_000_000, b_mult=-2_000_000,
-                            shift=20),
-        "rescale": Rescale(x=p((3, 5), "int16", wider=1), out=p((3, 5), wider=2), in_zp=0, mult=9_000_000, shift=31, **REQUANT),
-        "norm": Norm(x=p((3, 5), "int16", wider=2), gamma=p((5,), "int16"), beta=p((5,), "int32"), out=p((3, 5), "int16", wider=1), centre=True, in_zp=0, eps=7,
-                     eps_shift=3, beta_shift=2, shift=16, **REQUANT),
-        "exp_rows": ExpRows(x=p((2, 3, 6), "int16", wider=1), lut=p((256,), "int32"), mask=[p((6,))], out=p((2, 3, 6), "uint8", wider=2), causal=True, offset=2),
-        "weighted_mean": WeightedMean(a=p((2, 1, 4, 5), "uint8"), b=p((3, 5, 6)), out=p((2, 3, 4, 6), "int16", wider=1), b_zp=-2, mult=9_000_000, shift=22,
-                                      **REQUANT),
-        "rotate": Rotate(x=p((3, 6), "int16"), cos=p((1, 6), "int16"), sin=p((6,), "int16"), out=p((3, 6), wider=2), interleaved=True, mult=9_000_000, shift=46,
-                         **REQUANT),
-        "gather": Gather(table=p((7, 4), wider=2), mult=p((7,), "int32"), ids=p((2, 3), "int32"), out=p((2, 3, 4), "int16", wider=2), shift=16),
+        "gather_rows": CpuCall(
+            function=CpuFunction.GATHER_ROWS, inputs=[p((7, 4)), p((2, 3), "int32")], outputs=[p((2, 3, 4))], params=()
+        ),
+        "add_wide": AddWide(
+            a=p((1, 3, 4, 5), "int16", wider=2),
+            b=p((5,)),
+            out=p((1, 3, 4, 5), "int16"),
+            a_zp=0,
+            b_zp=-3,
+            a_mult=1_000_000,
+            b_mult=-2_000_000,
+            shift=20,
+        ),
+        "rescale": Rescale(
+            x=p((3, 5), "int16", wider=1), out=p((3, 5), wider=2), in_zp=0, mult=9_000_000, shift=31, **REQUANT
+        ),
+        "norm": Norm(
+            x=p((3, 5), "int16", wider=2),
+            gamma=p((5,), "int16"),
+            beta=p((5,), "int32"),
+            out=p((3, 5), "int16", wider=1),
+            centre=True,
+            in_zp=0,
+            eps=7,
+            eps_shift=3,
+            beta_shift=2,
+            shift=16,
+            **REQUANT,
+        ),
+        "exp_rows": ExpRows(
+            x=p((2, 3, 6), "int16", wider=1),
+            lut=p((256,), "int32"),
+            mask=[p((6,))],
+            out=p((2, 3, 6), "uint8", wider=2),
+            causal=True,
+            offset=2,
+        ),
+        "weighted_mean": WeightedMean(
+            a=p((2, 1, 4, 5), "uint8"),
+            b=p((3, 5, 6)),
+            out=p((2, 3, 4, 6), "int16", wider=1),
+            b_zp=-2,
+            mult=9_000_000,
+            shift=22,
+            **REQUANT,
+        ),
+        "rotate": Rotate(
+            x=p((3, 6), "int16"),
+            cos=p((1, 6), "int16"),
+            sin=p((6,), "int16"),
+            out=p((3, 6), wider=2),
+            interleaved=True,
+            mult=9_000_000,
+            shift=46,
+            **REQUANT,
+        ),
+        "gather": Gather(
+            table=p((7, 4), wider=2),
+            mult=p((7,), "int32"),
+            ids=p((2, 3), "int32"),
+            out=p((2, 3, 4), "int16", wider=2),
+            shift=16,
+        ),
         "halt": Halt(),
     }
 
@@ -118,7 +292,9 @@ def samples() -> dict:
 def _permuted(operand):
     """Axes (0, 1, 2) seen as (2, 0, 1)."""
     order = (2, 0, 1)
-    return Operand(operand.addr, operand.dtype, tuple(operand.shape[a] for a in order), tuple(operand.strides[a] for a in order))
+    return Operand(
+        operand.addr, operand.dtype, tuple(operand.shape[a] for a in order), tuple(operand.strides[a] for a in order)
+    )
 
 
 def fill_parameters(ins, memory, seed=0):
@@ -132,14 +308,15 @@ def fill_parameters(ins, memory, seed=0):
         memory.view(ins.lut)[...] = (np.exp(-np.arange(256) / 16) * 2**22).astype(np.int32)
     if isinstance(ins, Resize):
         for taps, size in ((ins.rows, ins.x.shape[1]), (ins.cols, ins.x.shape[2])):
-            memory.view(taps)[...] = np.stack([rng.integers(0, size, taps.shape[0]) for _ in range(2)] + [rng.integers(0, 2049,
-                                                                                                                       taps.shape[0])], 1)
+            memory.view(taps)[...] = np.stack(
+                [rng.integers(0, size, taps.shape[0]) for _ in range(2)] + [rng.integers(0, 2049, taps.shape[0])], 1
+            )
     if isinstance(ins, ExpRows):
         memory.view(ins.lut)[...] = np.rint(2**15 * 2.0 ** (-np.arange(256) / 256))
         memory.view(ins.x)[...] = rng.integers(-900, 900, ins.x.shape)
         memory.view(ins.mask[0])[...] = [1, -1, 0, 5, 1, 1]
     if isinstance(ins, Norm):
-        memory.view(ins.beta)[...] = rng.integers(-2**22, 2**22, ins.beta.shape)
+        memory.view(ins.beta)[...] = rng.integers(-(2**22), 2**22, ins.beta.shape)
     if isinstance(ins, Gather):
         memory.view(ins.mult)[...] = rng.integers(2**23, 2**24, ins.mult.shape)
         memory.view(ins.ids)[...] = [[-1, 2, 6], [0, 99, -99]]

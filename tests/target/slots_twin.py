@@ -1,6 +1,7 @@
 """The slow, obvious twin of slots: one tile, value by value, bits as text."""
 
 import numpy as np
+
 from tvm_ergo.target.codecs.registry import CODECS
 
 
@@ -29,7 +30,10 @@ def tables(zero_point, dropped):
     """({x: code}, {code: value})"""
     groups = levels(zero_point, dropped)
     codes = {x: code_of(level, groups) for level, members in groups.items() for x in members}
-    values = {code_of(level, groups): zero_point if level == 0 else (min(members) + max(members) + 1) // 2 for level, members in groups.items()}
+    values = {
+        code_of(level, groups): zero_point if level == 0 else (min(members) + max(members) + 1) // 2
+        for level, members in groups.items()
+    }
     return codes, values
 
 
@@ -40,7 +44,7 @@ def encode(tile, codec, slot_bytes, zero_point):
         codes, _ = tables(zero_point, dropped)
         u = np.array([codes[int(x)] for x in tile.ravel()], np.uint8).reshape(tile.shape)
         bits = "".join(f"{c:08b}"[dropped:] for c in u.ravel().tolist())
-        packed = bytes(int(bits[i:i + 8].ljust(8, "0"), 2) for i in range(0, len(bits), 8))
+        packed = bytes(int(bits[i : i + 8].ljust(8, "0"), 2) for i in range(0, len(bits), 8))
         (coded,) = coder.encode_tiles([u]) if dropped < 8 else [None]
         is_packed = coded is None or len(coded) >= len(packed)
         payload = packed if is_packed else coded
@@ -54,11 +58,11 @@ def decode(slot, shape, codec, zero_point):
     """int8[shape]"""
     head = int.from_bytes(slot[:4].tobytes(), "little")
     length, dropped, is_packed = head % 2**27, head // 2**27 % 16, head // 2**31
-    payload = slot[4:4 + length].tobytes()
+    payload = slot[4 : 4 + length].tobytes()
     if is_packed:
         bits = "".join(f"{b:08b}" for b in payload)
         width = 8 - dropped
-        u = [int(bits[i * width:(i + 1) * width] or "0", 2) for i in range(int(np.prod(shape)))]
+        u = [int(bits[i * width : (i + 1) * width] or "0", 2) for i in range(int(np.prod(shape)))]
     else:
         (u,) = CODECS[codec](zero_point=zero_point, tile_rows=shape[0]).decode_tiles([payload], [shape])
         u = u.ravel().tolist()

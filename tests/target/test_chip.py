@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from tvm_ergo.target.chip import Chip, chip, chip_names, load_chip
 from tvm_ergo.target.errors import TargetError
 from tvm_ergo.target.isa import Event
@@ -18,11 +19,21 @@ shipped = pytest.mark.parametrize("name", NAMES)
 # Horowitz, ISSCC 2014, 45 nm, 0.9 V, pJ (the project's anchors); the derivations are those stated in the chip files
 ADD8, ADD32, MUL8, MUL32, SRAM_8K, SRAM_32K = 0.03, 0.1, 0.2, 3.1, 10.0, 20.0
 AT_45_NM_PJ = {
-    Event.MAC_8X8: MUL8, Event.MUL_8X8: MUL8, Event.ACC_ADD_32: ADD32, Event.ALU_8: ADD8, Event.DIVIDE: 32 * ADD32,
-    Event.REQUANT: MUL32 * (32 * 24) / (32 * 32) + 2 * ADD32, Event.RESCALE_9X22: MUL32 * (9 * 22) / (32 * 32),
-    Event.LUT_READ: SRAM_8K / 8 * math.sqrt(256 / 8192), Event.LOCAL_READ_BYTE: SRAM_8K / 8, Event.LOCAL_WRITE_BYTE: SRAM_8K / 8,
-    Event.SRAM_READ_BYTE: SRAM_32K / 8 * (1 + 2 / 6), Event.SRAM_WRITE_BYTE: SRAM_32K / 8 * (1 + 2 / 6),
-    Event.INSTRUCTION: 24 * SRAM_32K * (1 + 2 / 6), Event.CPU_CYCLE: 70.0}
+    Event.MAC_8X8: MUL8,
+    Event.MUL_8X8: MUL8,
+    Event.ACC_ADD_32: ADD32,
+    Event.ALU_8: ADD8,
+    Event.DIVIDE: 32 * ADD32,
+    Event.REQUANT: MUL32 * (32 * 24) / (32 * 32) + 2 * ADD32,
+    Event.RESCALE_9X22: MUL32 * (9 * 22) / (32 * 32),
+    Event.LUT_READ: SRAM_8K / 8 * math.sqrt(256 / 8192),
+    Event.LOCAL_READ_BYTE: SRAM_8K / 8,
+    Event.LOCAL_WRITE_BYTE: SRAM_8K / 8,
+    Event.SRAM_READ_BYTE: SRAM_32K / 8 * (1 + 2 / 6),
+    Event.SRAM_WRITE_BYTE: SRAM_32K / 8 * (1 + 2 / 6),
+    Event.INSTRUCTION: 24 * SRAM_32K * (1 + 2 / 6),
+    Event.CPU_CYCLE: 70.0,
+}
 
 
 def numbers(value, path=""):
@@ -47,8 +58,9 @@ def test_every_number_has_its_source(name):
     for path, around in leaves:
         text = around["source"]
         assert len(text) > 12, path
-        assert re.search(r"assumption|Horowitz|sram_read_byte|32 KB bank",
-                         text), f"{path}: neither a source nor marked as an assumption: {text}"
+        assert re.search(r"assumption|Horowitz|sram_read_byte|32 KB bank", text), (
+            f"{path}: neither a source nor marked as an assumption: {text}"
+        )
         if "pj" in around:
             assert "22/45" in around["scaling"], path
 
@@ -114,23 +126,37 @@ def broken(change):
     return data
 
 
-@pytest.mark.parametrize("key, change", [
-    ("memory_bytes", lambda d: d.pop("memory_bytes")), ("colour", lambda d: d.update(colour="red")),
-    ("process_nm", lambda d: d.update(process_nm="22")),
-    ("memory_bytes", lambda d: d.update(memory_bytes=-4)), ("memory_bytes", lambda d: d.update(memory_bytes=1.5)),
-    ("memory_bytes", lambda d: d.update(memory_bytes=2**33)),
-    ("leakage_mw", lambda d: d.update(leakage_mw=10**400)), ("idle_mw", lambda d: d.update(idle_mw=float("nan"))),
-    ("tensor.pixel_lanes", lambda d: d["tensor"].update(pixel_lanes=0)), ("tensor.pixel_lanes", lambda d: d["tensor"].pop("pixel_lanes")),
-    ("vector", lambda d: d.update(vector=7)), ("points", lambda d: d.update(points=[])),
-    ("points", lambda d: d["points"].append(d["points"][0])),
-    ("points[0].clock_hz", lambda d: d["points"][0].update(clock_hz=float("inf"))),
-    ("points[1].name", lambda d: d["points"][1].update(name=3)),
-    ("energy.mac_8x8", lambda d: d["energy"].pop("mac_8x8")), ("energy.mac_8x8.pj", lambda d: d["energy"]["mac_8x8"].update(pj=True)),
-    ("energy.alu_8.source", lambda d: d["energy"]["alu_8"].update(source=" ")), ("name", lambda d: d.update(name="")),
-    ("leakage_mw", lambda d: d.update(leakage_mw=0.1)), ("gating.bank_mw", lambda d: d["gating"].pop("bank_mw")),
-    ("gating.retention", lambda d: d["gating"].update(retention=1.5)), ("gating", lambda d: d.update(gating=[])),
-    ("tensor.zero_gating", lambda d: d["tensor"].update(zero_gating=2)),
-    ("leakage_mw.source", lambda d: d["leakage_mw"].pop("source")), ("energy.magic", lambda d: d["energy"].update(magic=1))])
+@pytest.mark.parametrize(
+    "key, change",
+    [
+        ("memory_bytes", lambda d: d.pop("memory_bytes")),
+        ("colour", lambda d: d.update(colour="red")),
+        ("process_nm", lambda d: d.update(process_nm="22")),
+        ("memory_bytes", lambda d: d.update(memory_bytes=-4)),
+        ("memory_bytes", lambda d: d.update(memory_bytes=1.5)),
+        ("memory_bytes", lambda d: d.update(memory_bytes=2**33)),
+        ("leakage_mw", lambda d: d.update(leakage_mw=10**400)),
+        ("idle_mw", lambda d: d.update(idle_mw=float("nan"))),
+        ("tensor.pixel_lanes", lambda d: d["tensor"].update(pixel_lanes=0)),
+        ("tensor.pixel_lanes", lambda d: d["tensor"].pop("pixel_lanes")),
+        ("vector", lambda d: d.update(vector=7)),
+        ("points", lambda d: d.update(points=[])),
+        ("points", lambda d: d["points"].append(d["points"][0])),
+        ("points[0].clock_hz", lambda d: d["points"][0].update(clock_hz=float("inf"))),
+        ("points[1].name", lambda d: d["points"][1].update(name=3)),
+        ("energy.mac_8x8", lambda d: d["energy"].pop("mac_8x8")),
+        ("energy.mac_8x8.pj", lambda d: d["energy"]["mac_8x8"].update(pj=True)),
+        ("energy.alu_8.source", lambda d: d["energy"]["alu_8"].update(source=" ")),
+        ("name", lambda d: d.update(name="")),
+        ("leakage_mw", lambda d: d.update(leakage_mw=0.1)),
+        ("gating.bank_mw", lambda d: d["gating"].pop("bank_mw")),
+        ("gating.retention", lambda d: d["gating"].update(retention=1.5)),
+        ("gating", lambda d: d.update(gating=[])),
+        ("tensor.zero_gating", lambda d: d["tensor"].update(zero_gating=2)),
+        ("leakage_mw.source", lambda d: d["leakage_mw"].pop("source")),
+        ("energy.magic", lambda d: d["energy"].update(magic=1)),
+    ],
+)
 def test_wrong_chip_files_name_the_key(key, change, tmp_path):
     path = tmp_path / "mine.json"
     path.write_text(json.dumps(broken(change)))
@@ -155,7 +181,10 @@ def test_the_parts_leakage_is_all_of_it(name):
     ergo = chip(name)
     banks = ergo.memory_bytes // ergo.bank_bytes
     assert ergo.gating.logic_mw + banks * ergo.gating.bank_mw == pytest.approx(ergo.leakage_mw, rel=1e-4)
-    assert ergo.gating.part_mw("tensor") == ergo.gating.tensor_mw and ergo.gating.wake_pj("bank") == ergo.gating.bank_wake_pj
+    assert (
+        ergo.gating.part_mw("tensor") == ergo.gating.tensor_mw
+        and ergo.gating.wake_pj("bank") == ergo.gating.bank_wake_pj
+    )
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe", b"[1, 2]", b"3"])

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from tvm_ergo.target.errors import ProgramError
 from tvm_ergo.target.isa import MNEMONICS, OPCODES, Add, Engine, Halt, contiguous, decode, parse
 from tvm_ergo.target.isa.fields import Choice, Flag, Int, Ints, Tensor, Tensors
@@ -74,7 +75,7 @@ def test_bytes_and_text_round_trip(cls):
 def test_truncated_instructions_are_refused(ins, data):
     encoded = ins.encode()
     with pytest.raises(ProgramError):
-        decode(encoded[:data.draw(st.integers(0, len(encoded) - 1))])
+        decode(encoded[: data.draw(st.integers(0, len(encoded) - 1))])
     longer = encoded[:2] + (len(encoded) + 1).to_bytes(2, "little") + encoded[4:] + b"\0"
     with pytest.raises(ProgramError, match="wrong length"):
         decode(longer)
@@ -110,9 +111,36 @@ def test_unknown_opcode_names_it():
 def test_opcodes_do_not_change():
     """Stored programs depend on these numbers."""
     assert {cls.MNEMONIC: code for code, cls in OPCODES.items()} == {
-        "CONV": 1, "DEPTHWISE": 2, "CONV_TRANSPOSE": 3, "MATMUL": 4, "ADD": 16, "MUL": 17, "MAXMIN": 18, "TABLE": 19, "POOL": 20,
-        "REDUCE": 21, "SOFTMAX": 22, "RESIZE": 23, "COPY": 32, "FILL": 33, "RECEIVE": 36, "ACCUMULATE": 24, "REQUANTIZE": 25, "ENCODE": 34, "DECODE": 35, "CPU_CALL": 48, "WEIGHTED_MEAN": 5, "ADD_WIDE": 26, "RESCALE": 27, "NORM": 28, "EXP_ROWS": 29,
-        "ROTATE": 30, "GATHER": 31, "SPMV": 64, "HALT": 63}
+        "CONV": 1,
+        "DEPTHWISE": 2,
+        "CONV_TRANSPOSE": 3,
+        "MATMUL": 4,
+        "ADD": 16,
+        "MUL": 17,
+        "MAXMIN": 18,
+        "TABLE": 19,
+        "POOL": 20,
+        "REDUCE": 21,
+        "SOFTMAX": 22,
+        "RESIZE": 23,
+        "COPY": 32,
+        "FILL": 33,
+        "RECEIVE": 36,
+        "ACCUMULATE": 24,
+        "REQUANTIZE": 25,
+        "ENCODE": 34,
+        "DECODE": 35,
+        "CPU_CALL": 48,
+        "WEIGHTED_MEAN": 5,
+        "ADD_WIDE": 26,
+        "RESCALE": 27,
+        "NORM": 28,
+        "EXP_ROWS": 29,
+        "ROTATE": 30,
+        "GATHER": 31,
+        "SPMV": 64,
+        "HALT": 63,
+    }
 
 
 def test_layout_of_one_instruction():
@@ -121,9 +149,20 @@ def test_layout_of_one_instruction():
     assert ins.encode() == bytes([0x3F, 0b101, 16, 0, 5, 0, 0, 0, 1, 0, 0, 0, 2, 0, 0, 0])
 
 
-@pytest.mark.parametrize("field, value", [("shift", 63), ("a_mult", 2**21), ("b_mult", -(2**21)), ("lo", -129), ("out_zp", 128),
-                                          ("a_zp", 0.5),
-                                          ("a", 3), ("node", 2**32), ("waits", {Engine.DMA: -1})])
+@pytest.mark.parametrize(
+    "field, value",
+    [
+        ("shift", 63),
+        ("a_mult", 2**21),
+        ("b_mult", -(2**21)),
+        ("lo", -129),
+        ("out_zp", 128),
+        ("a_zp", 0.5),
+        ("a", 3),
+        ("node", 2**32),
+        ("waits", {Engine.DMA: -1}),
+    ],
+)
 def test_values_out_of_range_are_refused_at_construction(field, value):
     x = contiguous(0, "int8", (4,))
     good = dict(a=x, b=x, out=x, a_zp=0, b_zp=0, a_mult=1, b_mult=1, shift=0, out_zp=0, lo=-128, hi=127)
@@ -132,9 +171,20 @@ def test_values_out_of_range_are_refused_at_construction(field, value):
         Add(**{**good, field: value})
 
 
-@pytest.mark.parametrize("bad", [dict(addr=-1), dict(addr=2**32), dict(shape=()), dict(shape=(1,) * 7), dict(shape=(0,)),
-                                 dict(strides=(1, 1)),
-                                 dict(dtype=9), dict(codec=7), dict(strides=(2**31,))])
+@pytest.mark.parametrize(
+    "bad",
+    [
+        dict(addr=-1),
+        dict(addr=2**32),
+        dict(shape=()),
+        dict(shape=(1,) * 7),
+        dict(shape=(0,)),
+        dict(strides=(1, 1)),
+        dict(dtype=9),
+        dict(codec=7),
+        dict(strides=(2**31,)),
+    ],
+)
 def test_operands_out_of_range_are_refused(bad):
     good = dict(addr=0, dtype=DType.I8, shape=(4,), strides=(1,), codec=0)
     Operand(**good)
@@ -153,8 +203,11 @@ def small_operands(draw):
 
 def slow_bytes(operand) -> list[int]:
     """Every byte address, one by one."""
-    return [operand.addr + sum(i * s for i, s in zip(index, operand.strides)) + byte
-            for index in np.ndindex(operand.shape) for byte in range(operand.dtype.itemsize)]
+    return [
+        operand.addr + sum(i * s for i, s in zip(index, operand.strides)) + byte
+        for index in np.ndindex(operand.shape)
+        for byte in range(operand.dtype.itemsize)
+    ]
 
 
 @settings(max_examples=300, deadline=None)
@@ -167,7 +220,11 @@ def test_operand_geometry_against_every_address(a, b):
     if a.is_injective:
         assert len(set(touched)) == len(touched)
     if a.is_contiguous:
-        assert touched == list(range(a.addr, a.addr + a.size_bytes)) and a.is_injective and a.inner_run_bytes == a.size_bytes
+        assert (
+            touched == list(range(a.addr, a.addr + a.size_bytes))
+            and a.is_injective
+            and a.inner_run_bytes == a.size_bytes
+        )
     assert a.size_bytes % a.inner_run_bytes == 0
     low, high = a.extent
     assert set(np.flatnonzero(a.touched(low, high)) + low) == set(touched)
@@ -179,6 +236,8 @@ def test_interleaved_concat_members_do_not_overlap():
 
 
 def test_reference_page_is_current():
-    assert PAGE.read_text(encoding="utf-8") == reference_page(), "run: python -m tvm_ergo.target.isa.reference > docs/isa.md"
+    assert PAGE.read_text(encoding="utf-8") == reference_page(), (
+        "run: python -m tvm_ergo.target.isa.reference > docs/isa.md"
+    )
     for mnemonic in MNEMONICS:
         assert f"### {mnemonic}\n" in reference_page()

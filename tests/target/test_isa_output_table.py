@@ -22,7 +22,15 @@ def with_table(ins, per_channel=False):
 
 
 def test_the_engines_that_have_one():
-    assert {cls.MNEMONIC for cls in OPCODES.values() if cls.OUTPUT_TABLE} == {"CONV", "DEPTHWISE", "CONV_TRANSPOSE", "MATMUL", "ADD", "MUL", "POOL"}
+    assert {cls.MNEMONIC for cls in OPCODES.values() if cls.OUTPUT_TABLE} == {
+        "CONV",
+        "DEPTHWISE",
+        "CONV_TRANSPOSE",
+        "MATMUL",
+        "ADD",
+        "MUL",
+        "POOL",
+    }
     assert {type(ins) for ins in WITH_TABLE.values()} == {cls for cls in OPCODES.values() if cls.OUTPUT_TABLE}
 
 
@@ -60,15 +68,27 @@ def test_cost(name):
     plain, ins = WITH_TABLE[name], with_table(WITH_TABLE[name])
     before, after = plain.cost(CHIP), ins.cost(CHIP)
     difference = {event: after.events.get(event, 0) - before.events.get(event, 0) for event in after.events}
-    assert {e: n for e, n in difference.items() if n} == {Event.LUT_READ: ins.out.elements, Event.SRAM_READ_BYTE: 256, Event.LOCAL_WRITE_BYTE: 256}
-    assert before.cycles <= after.cycles <= before.cycles + 256 // 128  # loading the table shares the port with the operands
+    assert {e: n for e, n in difference.items() if n} == {
+        Event.LUT_READ: ins.out.elements,
+        Event.SRAM_READ_BYTE: 256,
+        Event.LOCAL_WRITE_BYTE: 256,
+    }
+    assert (
+        before.cycles <= after.cycles <= before.cycles + 256 // 128
+    )  # loading the table shares the port with the operands
     slow = replace(CHIP, tensor=replace(CHIP.tensor, output_table_lanes=1), vector=replace(CHIP.vector, table_lanes=1))
     assert ins.cost(slow).cycles >= ins.out.elements
 
 
-@pytest.mark.parametrize("change, message", [
-    ({"table": (contiguous(PLACE, DType.U8, (256,)),)}, "int8"), ({"table": (contiguous(PLACE, DType.I8, (255,)),)}, "wrong form"),
-    ({"table": (contiguous(PLACE, DType.I8, (5, 256)),)}, "wrong form"), ({"table_zp": 4}, "not there")])
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"table": (contiguous(PLACE, DType.U8, (256,)),)}, "int8"),
+        ({"table": (contiguous(PLACE, DType.I8, (255,)),)}, "wrong form"),
+        ({"table": (contiguous(PLACE, DType.I8, (5, 256)),)}, "wrong form"),
+        ({"table_zp": 4}, "not there"),
+    ],
+)
 def test_wrong_tables_are_refused(change, message):
     with pytest.raises(ProgramError, match=message):
         replace(WITH_TABLE["conv"], **change).check()

@@ -29,7 +29,9 @@ def slow_conv(x, w, bias, mult, shift, strides, padding, dilation, groups, in_zp
                     if 0 <= p < h and 0 <= q < wd:
                         for g in range(groups):
                             part = slice(g * (o // groups), (g + 1) * (o // groups))
-                            acc[:, y, z, part] += np.einsum("nc,oc->no", xs[:, p, q, g * cg:(g + 1) * cg], ws[part, i, j])
+                            acc[:, y, z, part] += np.einsum(
+                                "nc,oc->no", xs[:, p, q, g * cg : (g + 1) * cg], ws[part, i, j]
+                            )
     return numerics.requantize(acc, mult, shift, out_zp, lo, hi)
 
 
@@ -60,7 +62,8 @@ def random_int8(rng, shape, kind):
 
 
 def quantization(rng, channels, depth):
-    """Multipliers, shifts and biases that bring sums of ``depth`` products into int8 range, a dead and a huge channel among them."""
+    """Multipliers, shifts and biases that bring sums of ``depth`` products into int8 range, a dead and a huge channel
+    among them."""
     shift = rng.integers(28, 38, channels).astype(np.int8) + np.int8(np.log2(depth) / 2)
     mult = rng.integers(1 << 23, 1 << 24, channels).astype(np.int32)
     if channels > 2:
@@ -86,8 +89,16 @@ def conv_cases(draw, transpose=False):
     w = random_int8(rng, (per_group * groups, *kernel, cg), draw(kinds))
     bias, mult, shift = quantization(rng, per_group * groups, kernel[0] * kernel[1] * cg)
     lo = draw(st.sampled_from([-128, -5]))
-    fields = dict(strides=strides, padding=padding, dilation=dilation, in_zp=draw(st.integers(-128, 127)),
-                  w_zp=draw(st.sampled_from([0, -128, 17])), out_zp=draw(st.integers(-128, 127)), lo=lo, hi=draw(st.sampled_from([127, 40])))
+    fields = dict(
+        strides=strides,
+        padding=padding,
+        dilation=dilation,
+        in_zp=draw(st.integers(-128, 127)),
+        w_zp=draw(st.sampled_from([0, -128, 17])),
+        out_zp=draw(st.integers(-128, 127)),
+        lo=lo,
+        hi=draw(st.sampled_from([127, 40])),
+    )
     return (x, w, bias, mult, shift), fields, groups
 
 
@@ -139,8 +150,10 @@ def test_conv2d_long_reduction_runs_in_chunks(kernel, channels, kind):
     bias, mult, shift = quantization(rng, 6, w[0].size)
     assert len(exact_chunks(w.reshape(6, -1).T.astype(np.int64))) > 1
     fields = dict(strides=(1, 1), padding=(0, 0, 1, 1), dilation=(1, 1), in_zp=-128, w_zp=0, out_zp=3, lo=-128, hi=127)
-    np.testing.assert_array_equal(kernels.conv2d(x, w, bias, mult, shift, groups=1, **fields),
-                                  slow_conv(x, w, bias, mult, shift, groups=1, **fields))
+    np.testing.assert_array_equal(
+        kernels.conv2d(x, w, bias, mult, shift, groups=1, **fields),
+        slow_conv(x, w, bias, mult, shift, groups=1, **fields),
+    )
 
 
 def test_depthwise_with_more_taps_than_float32_holds():
@@ -176,7 +189,9 @@ def test_patch_bands_cover_every_output_row_once_in_consecutive_pieces(nhw, dept
 def test_prepared_conv_is_reusable_and_large_bands_agree():
     rng = np.random.default_rng(3)
     w = random_int8(rng, (5, 3, 3, 40), "uniform")
-    fields = dict(strides=(1, 1), padding=(1, 1, 1, 1), dilation=(1, 1), groups=1, in_zp=7, w_zp=0, out_zp=-3, lo=-128, hi=127)
+    fields = dict(
+        strides=(1, 1), padding=(1, 1, 1, 1), dilation=(1, 1), groups=1, in_zp=7, w_zp=0, out_zp=-3, lo=-128, hi=127
+    )
     bias, mult, shift = quantization(rng, 5, 360)
     prepared = PreparedConv(w, bias, mult, shift, **fields)
     for side in (70, 9):  # 70 x 70 x 360 patches need several bands
@@ -186,14 +201,30 @@ def test_prepared_conv_is_reusable_and_large_bands_agree():
 
 def test_int32_output_is_the_raw_accumulator():
     rng = np.random.default_rng(4)
-    x, bias = random_int8(rng, (1, 5, 6, 4), "uniform"), rng.integers(-2**30, 2**30, 4)
+    x, bias = random_int8(rng, (1, 5, 6, 4), "uniform"), rng.integers(-(2**30), 2**30, 4)
     zeros, fields = np.zeros(4, np.int64), dict(in_zp=-7, w_zp=3)
     w, per_channel = random_int8(rng, (4, 3, 3, 4), "uniform"), random_int8(rng, (3, 3, 4), "uniform")
-    direct = sum((x[:, i:i + 3, j:j + 4].astype(np.int64) + 7) @ (w[:, i, j].astype(np.int64) - 3).T for i in range(3) for j in range(3)) + bias
+    direct = (
+        sum(
+            (x[:, i : i + 3, j : j + 4].astype(np.int64) + 7) @ (w[:, i, j].astype(np.int64) - 3).T
+            for i in range(3)
+            for j in range(3)
+        )
+        + bias
+    )
     out = np.empty((1, 3, 4, 8), np.int32)[..., ::2]
     np.testing.assert_array_equal(kernels.conv2d(x, w, bias, zeros, zeros, out=out, **fields), direct)
-    direct = sum((x[:, i:i + 3, j:j + 4].astype(np.int64) + 7) * (per_channel[i, j].astype(np.int64) - 3) for i in range(3) for j in range(3)) + bias
-    np.testing.assert_array_equal(kernels.depthwise_conv2d(x, per_channel, bias, zeros, zeros, out=out, **fields), direct)
+    direct = (
+        sum(
+            (x[:, i : i + 3, j : j + 4].astype(np.int64) + 7) * (per_channel[i, j].astype(np.int64) - 3)
+            for i in range(3)
+            for j in range(3)
+        )
+        + bias
+    )
+    np.testing.assert_array_equal(
+        kernels.depthwise_conv2d(x, per_channel, bias, zeros, zeros, out=out, **fields), direct
+    )
     a, b = random_int8(rng, (5, 900), "high"), random_int8(rng, (900, 3), "low")
     got = kernels.matmul(a, b, a_zp=-128, b_zp=127, out=np.empty((5, 3), np.int32))
     np.testing.assert_array_equal(got, np.full((5, 3), 900 * 255 * -255))
@@ -206,8 +237,16 @@ def test_window_larger_than_input_is_refused():
 
 
 @SETTINGS
-@given(st.integers(0, 2**32), kinds, kinds, st.booleans(), st.booleans(), st.sampled_from([1, 7, 258, 1500]),
-       st.integers(-128, 127), st.integers(-128, 127))
+@given(
+    st.integers(0, 2**32),
+    kinds,
+    kinds,
+    st.booleans(),
+    st.booleans(),
+    st.sampled_from([1, 7, 258, 1500]),
+    st.integers(-128, 127),
+    st.integers(-128, 127),
+)
 def test_matmul(seed, kind_a, kind_b, transpose_b, broadcast, depth, a_zp, b_zp):
     rng = np.random.default_rng(seed)
     m, n = rng.integers(1, 6, 2)
@@ -216,5 +255,16 @@ def test_matmul(seed, kind_a, kind_b, transpose_b, broadcast, depth, a_zp, b_zp)
     mult, shift, out_zp = int(rng.integers(1 << 23, 1 << 24)), int(rng.integers(20, 45)), int(rng.integers(-128, 128))
     acc = np.matmul(a.astype(np.int64) - a_zp, b.astype(np.int64) - b_zp)
     expected = numerics.requantize(acc, mult, shift, out_zp, -100, 127)
-    got = kernels.matmul(a, given_b, transpose_b=transpose_b, a_zp=a_zp, b_zp=b_zp, mult=mult, shift=shift, out_zp=out_zp, lo=-100, hi=127)
+    got = kernels.matmul(
+        a,
+        given_b,
+        transpose_b=transpose_b,
+        a_zp=a_zp,
+        b_zp=b_zp,
+        mult=mult,
+        shift=shift,
+        out_zp=out_zp,
+        lo=-100,
+        hi=127,
+    )
     np.testing.assert_array_equal(got, expected)

@@ -19,19 +19,35 @@ def int8(rng, shape):
 
 
 @SETTINGS
-@given(seeds, st.integers(1, 40), st.integers(0, 62), zero_points, st.sampled_from([2**10, 2**24, 2**29, 2**31 - 1]),
-       st.sampled_from([np.float32, np.float64, np.int32]), st.booleans())
+@given(
+    seeds,
+    st.integers(1, 40),
+    st.integers(0, 62),
+    zero_points,
+    st.sampled_from([2**10, 2**24, 2**29, 2**31 - 1]),
+    st.sampled_from([np.float32, np.float64, np.int32]),
+    st.booleans(),
+)
 def test_rescale_is_requantize(seed, channels, max_shift, zp, bound, dtype, per_channel):
     rng = np.random.default_rng(seed)
     bound = min(bound, 2**24) if dtype == np.float32 else bound
     count = channels if per_channel else 1
     mult, shift = rng.integers(0, 1 << 24, count), rng.integers(0, max_shift + 1, count)
-    bias = rng.integers(-2**31, 2**31, count) // (2 if bound > 2**29 else 2**8)
+    bias = rng.integers(-(2**31), 2**31, count) // (2 if bound > 2**29 else 2**8)
     rows = int(rng.integers(1, 60)) if seed % 5 else 70_000 // channels
     acc = rng.integers(-bound, bound + 1, (rows, channels))
     tie = rng.random(acc.shape) < 0.3  # accumulators next to a rounding tie
-    acc = np.where(tie, np.clip(((rng.integers(-300, 300, acc.shape) << np.minimum(shift, 40)) + (1 << np.minimum(shift, 40)) // 2)
-                                // np.maximum(mult, 1) - bias, -bound, bound), acc)
+    acc = np.where(
+        tie,
+        np.clip(
+            ((rng.integers(-300, 300, acc.shape) << np.minimum(shift, 40)) + (1 << np.minimum(shift, 40)) // 2)
+            // np.maximum(mult, 1)
+            - bias,
+            -bound,
+            bound,
+        ),
+        acc,
+    )
     got = np.empty(acc.shape, np.int8)
     Rescale(mult, shift, zp, -128, 100, acc_bound=bound, bias=bias, channels=count)(acc.astype(dtype), got)
     np.testing.assert_array_equal(got, numerics.requantize(acc + bias, mult, shift, zp, -128, 100))
@@ -44,7 +60,11 @@ def test_rescale_rounds_ties_up():
 
 
 @SETTINGS
-@given(st.lists(st.integers(-2**53, 2**53) | st.integers(-99, 99), min_size=1), st.integers(1, 2**52) | st.integers(1, 9), st.booleans())
+@given(
+    st.lists(st.integers(-(2**53), 2**53) | st.integers(-99, 99), min_size=1),
+    st.integers(1, 2**52) | st.integers(1, 9),
+    st.booleans(),
+)
 def test_divide_rounds_half_up(numerators, denominator, next_to_ties):
     if next_to_ties:  # (k + 1/2) * denominator, and its neighbours
         numerators = [(2 * (n % 256) + 1) * denominator // 2 + d for n in numerators for d in (-1, 0, 1)]
@@ -52,8 +72,16 @@ def test_divide_rounds_half_up(numerators, denominator, next_to_ties):
     assert got.tolist() == [(2 * n + denominator) // (2 * denominator) for n in numerators]
 
 
-SHAPES = st.sampled_from([((3, 4, 5), (3, 4, 5)), ((2, 1, 5), (2, 4, 1)), ((5,), (2, 3, 5)), ((1, 70, 70, 9), (1, 70, 70, 9)), ((2, 3), ()),
-                          ((1, 50, 900), (1, 1, 900))])
+SHAPES = st.sampled_from(
+    [
+        ((3, 4, 5), (3, 4, 5)),
+        ((2, 1, 5), (2, 4, 1)),
+        ((5,), (2, 3, 5)),
+        ((1, 70, 70, 9), (1, 70, 70, 9)),
+        ((2, 3), ()),
+        ((1, 50, 900), (1, 1, 900)),
+    ]
+)
 
 
 @SETTINGS
@@ -66,7 +94,9 @@ def test_add(seed, shapes, a_zp, b_zp, out_zp, shift, strided):
     acc = (a.astype(np.int64) - a_zp) * a_mult + (b.astype(np.int64) - b_zp) * b_mult
     expected = np.clip(out_zp + numerics.rounding_shift(acc, shift), -128, 90)
     out = np.zeros((*expected.shape, 2), np.int8)[..., 1] if strided else None
-    got = kernels.add(a, b, a_zp=a_zp, b_zp=b_zp, a_mult=a_mult, b_mult=b_mult, shift=shift, out_zp=out_zp, lo=-128, hi=90, out=out)
+    got = kernels.add(
+        a, b, a_zp=a_zp, b_zp=b_zp, a_mult=a_mult, b_mult=b_mult, shift=shift, out_zp=out_zp, lo=-128, hi=90, out=out
+    )
     np.testing.assert_array_equal(got, expected)
 
 
@@ -74,7 +104,9 @@ def test_add(seed, shapes, a_zp, b_zp, out_zp, shift, strided):
 def test_add_at_the_limits_of_its_multipliers(a, b, sign):
     limit, a_zp, b_zp = (1 << 21) - 1, 127 if a < 0 else -128, 127 if b < 0 else -128
     for shift in (0, 22, 30, 31, 40):
-        got = kernels.add(np.int8([a]), np.int8([b]), a_zp=a_zp, b_zp=b_zp, a_mult=limit, b_mult=sign * limit, shift=shift)
+        got = kernels.add(
+            np.int8([a]), np.int8([b]), a_zp=a_zp, b_zp=b_zp, a_mult=limit, b_mult=sign * limit, shift=shift
+        )
         acc = (a - a_zp) * limit + (b - b_zp) * sign * limit
         assert got[0] == np.clip(numerics.rounding_shift(np.int64(acc), shift), -128, 127)
 
@@ -84,7 +116,9 @@ def test_add_at_the_limits_of_its_multipliers(a, b, sign):
 def test_mul(seed, shapes, a_zp, b_zp, out_zp, shift, strided):
     rng = np.random.default_rng(seed)
     a, b, mult = int8(rng, shapes[0]), int8(rng, shapes[1]), int(rng.integers(1 << 23, 1 << 24))
-    expected = numerics.requantize((a.astype(np.int64) - a_zp) * (b.astype(np.int64) - b_zp), mult, shift, out_zp, -128, 127)
+    expected = numerics.requantize(
+        (a.astype(np.int64) - a_zp) * (b.astype(np.int64) - b_zp), mult, shift, out_zp, -128, 127
+    )
     out = np.zeros((*expected.shape, 2), np.int8)[..., 1] if strided else None
     got = kernels.mul(a, b, a_zp=a_zp, b_zp=b_zp, mult=mult, shift=shift, out_zp=out_zp, out=out)
     np.testing.assert_array_equal(got, expected)
@@ -95,8 +129,12 @@ def test_in_place_elementwise():
     a, b = int8(rng, (1, 60, 60, 24)), int8(rng, (1, 60, 60, 24))
     lut = rng.permutation(256).astype(np.uint8).view(np.int8)
     options = dict(a_mult=700, b_mult=-300, shift=10)
-    for function in (lambda x, out: kernels.add(x, b, out=out, **options), lambda x, out: kernels.mul(x, b, mult=1 << 23, shift=30, out=out),
-                     lambda x, out: kernels.table(x, lut, out=out), lambda x, out: kernels.maximum(x, b, out=out)):
+    for function in (
+        lambda x, out: kernels.add(x, b, out=out, **options),
+        lambda x, out: kernels.mul(x, b, mult=1 << 23, shift=30, out=out),
+        lambda x, out: kernels.table(x, lut, out=out),
+        lambda x, out: kernels.maximum(x, b, out=out),
+    ):
         expected, buffer = function(a, None), a.copy()
         function(buffer, buffer)
         np.testing.assert_array_equal(buffer, expected)
@@ -139,7 +177,11 @@ def slow_windows(x, pool, strides, padding, dilation=(1, 1)):
     ow = (w + left + right - (pool[1] - 1) * dilation[1] - 1) // strides[1] + 1
     for y in range(oh):
         for z in range(ow):
-            at = [(y * strides[0] - top + i * dilation[0], z * strides[1] - left + j * dilation[1]) for i in range(pool[0]) for j in range(pool[1])]
+            at = [
+                (y * strides[0] - top + i * dilation[0], z * strides[1] - left + j * dilation[1])
+                for i in range(pool[0])
+                for j in range(pool[1])
+            ]
             yield y, z, [x[:, p, q].astype(np.int64) for p, q in at if 0 <= p < h and 0 <= q < w]
 
 
@@ -159,12 +201,25 @@ def test_max_pool2d(case, dilation):
 def test_avg_pool2d(case, include_pad, in_zp, out_zp, shift):
     x, pool, strides, padding = case
     mult = (1 << 23) + 12345
-    got = kernels.avg_pool2d(x, pool=pool, strides=strides, padding=padding, count_include_pad=include_pad, in_zp=in_zp, mult=mult, shift=shift,
-                             out_zp=out_zp, lo=-128, hi=120)
+    got = kernels.avg_pool2d(
+        x,
+        pool=pool,
+        strides=strides,
+        padding=padding,
+        count_include_pad=include_pad,
+        in_zp=in_zp,
+        mult=mult,
+        shift=shift,
+        out_zp=out_zp,
+        lo=-128,
+        hi=120,
+    )
     for y, z, inside in slow_windows(x, pool, strides, padding):
         total = sum((e - in_zp for e in inside), np.zeros((2, 3), np.int64))
         count = pool[0] * pool[1] if include_pad else max(1, len(inside))
-        exact = [[(2 * int(v) * mult + (count << shift)) // (2 * (count << shift)) for v in row] for row in total]  # Python integers
+        exact = [
+            [(2 * int(v) * mult + (count << shift)) // (2 * (count << shift)) for v in row] for row in total
+        ]  # Python integers
         np.testing.assert_array_equal(got[:, y, z], np.clip(np.array(exact) + out_zp, -128, 120))
 
 
@@ -176,8 +231,12 @@ def test_reductions(seed, axes, keepdims, in_zp, out_zp):
     got = kernels.reduce_sum(x, axes=axes, keepdims=keepdims, in_zp=in_zp, mult=9_000_001, shift=26, out_zp=out_zp)
     np.testing.assert_array_equal(got, numerics.requantize(acc, 9_000_001, 26, out_zp, -128, 127))
     assert got.shape == acc.shape
-    np.testing.assert_array_equal(kernels.reduce_max(x, axes=axes, keepdims=keepdims), x.max(axis=axes, keepdims=keepdims))
-    np.testing.assert_array_equal(kernels.reduce_min(x, axes=axes, keepdims=keepdims), x.min(axis=axes, keepdims=keepdims))
+    np.testing.assert_array_equal(
+        kernels.reduce_max(x, axes=axes, keepdims=keepdims), x.max(axis=axes, keepdims=keepdims)
+    )
+    np.testing.assert_array_equal(
+        kernels.reduce_min(x, axes=axes, keepdims=keepdims), x.min(axis=axes, keepdims=keepdims)
+    )
 
 
 @SETTINGS
@@ -201,7 +260,9 @@ def test_resize2d(seed, oh, ow, nearest):
 
     def coordinates(size, count):
         low = rng.integers(0, size, count)
-        return np.stack([low, np.minimum(low + 1, size - 1), np.zeros(count) if nearest else rng.integers(0, 2049, count)], 1).astype(np.int32)
+        return np.stack(
+            [low, np.minimum(low + 1, size - 1), np.zeros(count) if nearest else rng.integers(0, 2049, count)], 1
+        ).astype(np.int32)
 
     rows, cols = coordinates(4, oh), coordinates(5, ow)
     got = kernels.resize2d(x, rows, cols)

@@ -15,16 +15,23 @@ pairs = st.tuples(st.integers(1, 3), st.integers(1, 3))
 def test_convolutions(seed, kernel, strides, dilation, padding, groups):
     rng = np.random.default_rng(seed)
     x = rng.integers(-9, 9, (2, 9, 8, 6)).astype(np.float32)
-    w, bias = rng.integers(-9, 9, (12, *kernel, 6 // groups)).astype(np.float32), rng.integers(-9, 9, 12).astype(np.float32)
+    w, bias = (
+        rng.integers(-9, 9, (12, *kernel, 6 // groups)).astype(np.float32),
+        rng.integers(-9, 9, 12).astype(np.float32),
+    )
     got = ref.conv2d_float(x, w, bias, strides=strides, padding=padding, dilation=dilation, groups=groups)
     t, l, b, r = padding
     padded = np.pad(x, ((0, 0), (t, b), (l, r), (0, 0)))
     for o in range(12):
         g = o // (12 // groups)
-        mine = padded[..., g * (6 // groups):(g + 1) * (6 // groups)]
+        mine = padded[..., g * (6 // groups) : (g + 1) * (6 // groups)]
         for y, z in np.ndindex(got.shape[1:3]):
             top, left = y * strides[0], z * strides[1]
-            patch = mine[:, top:top + (kernel[0] - 1) * dilation[0] + 1:dilation[0], left:left + (kernel[1] - 1) * dilation[1] + 1:dilation[1]]
+            patch = mine[
+                :,
+                top : top + (kernel[0] - 1) * dilation[0] + 1 : dilation[0],
+                left : left + (kernel[1] - 1) * dilation[1] + 1 : dilation[1],
+            ]
             np.testing.assert_array_equal(got[:, y, z, o], (patch * w[o]).sum(axis=(1, 2, 3)) + bias[o])
 
 

@@ -1,4 +1,5 @@
-"""Distributing bands over threads: every item once, errors arrive, and the results do not depend on the number of threads."""
+"""Distributing bands over threads: every item once, errors arrive, and the results do not depend on the number of
+threads."""
 
 import os
 import subprocess
@@ -28,7 +29,9 @@ for result in (k.conv2d(x, i8(64, 3, 3, 48), *q(64), padding=(1, 1, 1, 1)), k.co
 
 def run_with(threads):
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
-    output = subprocess.run([sys.executable, "-c", DIGESTS], env=environment, check=True, capture_output=True, text=True).stdout.split()
+    output = subprocess.run(
+        [sys.executable, "-c", DIGESTS], env=environment, check=True, capture_output=True, text=True
+    ).stdout.split()
     assert output[0] == str(threads)
     return output[1:]
 
@@ -94,7 +97,12 @@ if child == 0:
     os._exit(0 if len(seen) == 18 else 1)
 assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 """
-    subprocess.run([sys.executable, "-W", "ignore", "-c", code], env={**os.environ, "OMP_NUM_THREADS": "3"}, check=True, timeout=120)
+    subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code],
+        env={**os.environ, "OMP_NUM_THREADS": "3"},
+        check=True,
+        timeout=120,
+    )
 
 
 def test_runs_that_want_all_processors_keep_to_their_threads(three_threads):
@@ -113,7 +121,8 @@ def test_runs_that_want_all_processors_keep_to_their_threads(three_threads):
 
 
 def test_a_forked_process_counts_its_own_runs():
-    """Another thread is running, and holds the lock, when the process forks; the child can run, and counts its one run alone."""
+    """Another thread is running, and holds the lock, when the process forks; the child can run, and counts its one run
+    alone."""
     code = """
 import os, threading
 from tvm_ergo.target.machine.kernels import workers
@@ -130,5 +139,7 @@ if child == 0:
 leave.set()
 print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 """
-    result = subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True, capture_output=True, text=True, timeout=120)
+    result = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code], check=True, capture_output=True, text=True, timeout=120
+    )
     assert result.stdout.split() == ["1"]

@@ -25,8 +25,16 @@ def i8(addr, *shape):
 
 def program(instructions, inputs=(), outputs=(), data=(), memory_bytes=4096, **fields):
     """A Program with HALT appended."""
-    return Program(chip_name="ergo/1", instructions=[*instructions, Halt()], data=list(data), inputs=[Port(n, o) for n, o in inputs],
-                   outputs=[Port(n, o) for n, o in outputs], memory_bytes=memory_bytes, nodes=[Node("first", "op", "layer")], **fields)
+    return Program(
+        chip_name="ergo/1",
+        instructions=[*instructions, Halt()],
+        data=list(data),
+        inputs=[Port(n, o) for n, o in inputs],
+        outputs=[Port(n, o) for n, o in outputs],
+        memory_bytes=memory_bytes,
+        nodes=[Node("first", "op", "layer")],
+        **fields,
+    )
 
 
 def add(a, b, out, **fields):
@@ -38,17 +46,34 @@ def copy(src, out, **waits):
 
 
 def conv_program(seed=0):
-    """conv -> table in place -> strided copy; weights in data sections. Returns the program and its expected function."""
+    """conv -> table in place -> strided copy; weights in data sections. Returns the program and its expected
+    function."""
     rng = np.random.default_rng(seed)
     w, bias = rng.integers(-128, 128, (4, 3, 3, 2)).astype(np.int8), rng.integers(-99, 99, 4).astype(np.int32)
     mult, shift = rng.integers(1 << 23, 1 << 24, 4).astype(np.int32), np.full(4, 31, np.int8)
     lut = rng.integers(-128, 128, 256).astype(np.int8)
-    data = [(0, w.tobytes()), (128, bias.tobytes()), (160, mult.tobytes()), (192, shift.tobytes()), (256, lut.tobytes())]
+    data = [
+        (0, w.tobytes()),
+        (128, bias.tobytes()),
+        (160, mult.tobytes()),
+        (192, shift.tobytes()),
+        (256, lut.tobytes()),
+    ]
     x, y = i8(1024, 1, 6, 6, 2), i8(2048, 1, 6, 6, 4)
     z = i8(3072, 1, 6, 4, 6)
-    fields = dict(strides=(1, 1), padding=(1, 1, 1, 1), dilation=(1, 1), groups=1, in_zp=3, w_zp=0, out_zp=-5, lo=-128, hi=127)
+    fields = dict(
+        strides=(1, 1), padding=(1, 1, 1, 1), dilation=(1, 1), groups=1, in_zp=3, w_zp=0, out_zp=-5, lo=-128, hi=127
+    )
     instructions = [
-        Conv(x=x, w=i8(0, 4, 3, 3, 2), bias=contiguous(128, DType.I32, (4,)), mult=contiguous(160, DType.I32, (4,)), shift=i8(192, 4), out=y, **fields),
+        Conv(
+            x=x,
+            w=i8(0, 4, 3, 3, 2),
+            bias=contiguous(128, DType.I32, (4,)),
+            mult=contiguous(160, DType.I32, (4,)),
+            shift=i8(192, 4),
+            out=y,
+            **fields,
+        ),
         Table(x=y, lut=i8(256, 256), out=y, waits={Engine.TENSOR: 1}),
         Copy(src=Operand(2048, DType.I8, (1, 6, 4, 6), (144, 24, 1, 4)), out=z, waits={Engine.VECTOR: 1}),
     ]
@@ -81,8 +106,12 @@ def test_outputs_do_not_change_with_the_next_run():
 def test_watch_sees_every_intermediate_tensor():
     compiled, _ = conv_program()
     seen = []
-    Machine(compiled, CHIP, strict=True).run({"x": np.ones((1, 6, 6, 2), np.int8)}, watch=lambda i, instruction, memory: seen.append(
-        (i, instruction.MNEMONIC, [memory.view(o).copy() for o in instruction.writes()])))
+    Machine(compiled, CHIP, strict=True).run(
+        {"x": np.ones((1, 6, 6, 2), np.int8)},
+        watch=lambda i, instruction, memory: seen.append(
+            (i, instruction.MNEMONIC, [memory.view(o).copy() for o in instruction.writes()])
+        ),
+    )
     assert [(i, name) for i, name, _ in seen] == [(0, "CONV"), (1, "TABLE"), (2, "COPY"), (3, "HALT")]
     np.testing.assert_array_equal(seen[2][2][0], seen[1][2][0].transpose(0, 1, 3, 2))
     assert (seen[0][2][0] != seen[1][2][0]).any()
@@ -149,7 +178,11 @@ def test_unwritten_read_in_a_strided_operand():
     bad = program([Fill(out=strided, value=1), copy(Operand(0, DType.I8, (4, 3), (8, 1)), i8(64, 4, 3))])
     with pytest.raises(MachineError, match="first at 0x1$|first at 0x1\n"):
         Machine(bad, CHIP, strict=True)
-    Machine(program([Fill(out=strided, value=1), copy(Operand(0, DType.I8, (4, 3), (8, 2)), i8(64, 4, 3))]), CHIP, strict=True)
+    Machine(
+        program([Fill(out=strided, value=1), copy(Operand(0, DType.I8, (4, 3), (8, 2)), i8(64, 4, 3))]),
+        CHIP,
+        strict=True,
+    )
 
 
 def test_unwritten_output():
@@ -159,7 +192,9 @@ def test_unwritten_output():
 
 def test_write_write_race():
     instructions = [Fill(out=i8(0, 8), value=1), add(i8(16, 8), i8(16, 8), i8(4, 8))]
-    with pytest.raises(MachineError, match=r"(?s)not ordered.*instruction 1.*writes byte 0x4.*instruction 0.*writes.*1 DMA.*0 known"):
+    with pytest.raises(
+        MachineError, match=r"(?s)not ordered.*instruction 1.*writes byte 0x4.*instruction 0.*writes.*1 DMA.*0 known"
+    ):
         Machine(program(instructions, [("x", i8(16, 8))]), CHIP, strict=True)
 
 
@@ -176,8 +211,12 @@ def test_write_after_read_race():
 
 def test_waits_and_transitive_waits_order():
     x, y, z = i8(0, 8), i8(16, 8), i8(32, 8)
-    chain = [Fill(out=x, value=1), add(x, x, y, waits={Engine.DMA: 1}), Copy(src=y, out=z, waits={Engine.VECTOR: 1}),
-             add(z, z, x, waits={Engine.DMA: 2})]
+    chain = [
+        Fill(out=x, value=1),
+        add(x, x, y, waits={Engine.DMA: 1}),
+        Copy(src=y, out=z, waits={Engine.VECTOR: 1}),
+        add(z, z, x, waits={Engine.DMA: 2}),
+    ]
     outputs = Machine(program(chain, outputs=[("x", x)]), CHIP, strict=True).run({}).outputs
     np.testing.assert_array_equal(outputs["x"], np.full(8, 4))
     # DMA 2 waits for VECTOR 1, which waited for DMA 1: a TENSOR instruction that knows DMA 2 knows them all.
@@ -211,7 +250,12 @@ def test_in_place_only_where_elements_stay_in_place():
 
 def test_out_of_bounds_and_unaligned_views():
     memory = Memory(64)
-    for operand in (i8(60, 5), Operand(2, DType.I8, (4,), (-1,)), i8(1 << 31, 1), Operand(0, DType.I8, (2, 2), (63, 1))):
+    for operand in (
+        i8(60, 5),
+        Operand(2, DType.I8, (4,), (-1,)),
+        i8(1 << 31, 1),
+        Operand(0, DType.I8, (2, 2), (63, 1)),
+    ):
         with pytest.raises(MachineError, match="outside the unified memory"):
             memory.view(operand)
     for operand in (contiguous(2, DType.I32, (1,)), Operand(0, DType.I16, (3,), (3,))):
@@ -253,19 +297,24 @@ def test_strict_confines_instructions_to_their_operands():
 
 def test_a_wait_for_the_future_is_refused():
     with pytest.raises(ErgoError, match="wait"):
-        Machine(program([Fill(out=i8(0, 4), value=0, waits={Engine.VECTOR: 1}), add(i8(0, 4), i8(0, 4), i8(8, 4))]), CHIP)
+        Machine(
+            program([Fill(out=i8(0, 4), value=0, waits={Engine.VECTOR: 1}), add(i8(0, 4), i8(0, 4), i8(8, 4))]), CHIP
+        )
     with pytest.raises(MachineError, match="wait for ever"):
         HazardCheck(program([Fill(out=i8(0, 4), value=0, waits={Engine.DMA: 1})]))
 
 
-@pytest.mark.parametrize("inputs, message", [
-    ({}, "missing input 'x'"),
-    ({"x": np.zeros((1, 6, 6, 2), np.int8), "y": np.zeros(1)}, "unknown input 'y'"),
-    ({"x": np.zeros((1, 6, 6, 2), np.float32)}, r"(?s)where: x.*required: int8\[1, 6, 6, 2\].*available: float32"),
-    ({"x": np.zeros((6, 6, 2), np.int8)}, r"(?s)required: int8\[1, 6, 6, 2\].*available: int8\[6, 6, 2\]"),
-    ({"x": [[1]]}, "not a NumPy array"),
-    ([1], "not a dict"),
-])
+@pytest.mark.parametrize(
+    "inputs, message",
+    [
+        ({}, "missing input 'x'"),
+        ({"x": np.zeros((1, 6, 6, 2), np.int8), "y": np.zeros(1)}, "unknown input 'y'"),
+        ({"x": np.zeros((1, 6, 6, 2), np.float32)}, r"(?s)where: x.*required: int8\[1, 6, 6, 2\].*available: float32"),
+        ({"x": np.zeros((6, 6, 2), np.int8)}, r"(?s)required: int8\[1, 6, 6, 2\].*available: int8\[6, 6, 2\]"),
+        ({"x": [[1]]}, "not a NumPy array"),
+        ([1], "not a dict"),
+    ],
+)
 def test_wrong_inputs(inputs, message):
     with pytest.raises(InputError, match=message):
         Machine(conv_program()[0], CHIP).run(inputs)
@@ -284,7 +333,8 @@ def test_hostile_requantization_parameters_in_memory():
 
 
 def naive_hazard(compiled):
-    """The definition, pairwise: for every pair of accesses to one byte of which one writes, is there a path of orderings?"""
+    """The definition, pairwise: for every pair of accesses to one byte of which one writes, is there a path of
+    orderings?"""
     instructions = compiled.instructions
     count = len(instructions)
     before = np.zeros((count, count), bool)
@@ -298,7 +348,7 @@ def naive_hazard(compiled):
         if isinstance(later, Halt):
             before[:j, j] = True
     for k in range(count):
-        before |= before[:, k:k + 1] & before[k:k + 1, :]
+        before |= before[:, k : k + 1] & before[k : k + 1, :]
 
     def touched(operands):
         mark = np.zeros(compiled.memory_bytes, bool)
@@ -322,6 +372,7 @@ def naive_hazard(compiled):
 @given(st.data())
 def test_hazard_check_equals_the_pairwise_definition(data):
     """Random programs of fills, copies and adds on overlapping, strided and broadcast operands with random waits."""
+
     def operand(out):
         kind = data.draw(st.sampled_from(["dense", "strided"] if out else ["dense", "strided", "broadcast"]))
         addr = data.draw(st.integers(0, 24))
@@ -332,8 +383,11 @@ def test_hazard_check_equals_the_pairwise_definition(data):
         waits = {e: data.draw(st.integers(0, n)) for e, n in issued.items()}
         kind = data.draw(st.sampled_from(["fill", "copy", "add"]))
         out = operand(True)
-        made = {"fill": lambda: Fill(out=out, value=1, waits=waits), "copy": lambda: Copy(src=operand(False), out=out, waits=waits),
-                "add": lambda: add(operand(False), operand(False), out, waits=waits)}[kind]()
+        made = {
+            "fill": lambda: Fill(out=out, value=1, waits=waits),
+            "copy": lambda: Copy(src=operand(False), out=out, waits=waits),
+            "add": lambda: add(operand(False), operand(False), out, waits=waits),
+        }[kind]()
         try:
             made.check()
         except ProgramError:
@@ -355,9 +409,18 @@ def test_hazard_check_equals_the_pairwise_definition(data):
 
 def streamed_program(*offsets):
     """Receives two bytes at each offset of a stream of eight into the memory's start, one after another."""
-    receives = [Receive(port=0, offset=o, steps=(1, 0, 0, 0, 0, 0), out=contiguous(2 * i, "int8", (2,)), node=0) for i, o in enumerate(offsets)]
-    return Program("ergo/1", [*receives, Halt(waits={Engine.DMA: len(receives)})], [], [Port("x", contiguous(0, "int8", (8,)), streamed=True)],
-                   [Port("y", contiguous(0, "int8", (2 * len(offsets),)))], 64)
+    receives = [
+        Receive(port=0, offset=o, steps=(1, 0, 0, 0, 0, 0), out=contiguous(2 * i, "int8", (2,)), node=0)
+        for i, o in enumerate(offsets)
+    ]
+    return Program(
+        "ergo/1",
+        [*receives, Halt(waits={Engine.DMA: len(receives)})],
+        [],
+        [Port("x", contiguous(0, "int8", (8,)), streamed=True)],
+        [Port("y", contiguous(0, "int8", (2 * len(offsets),)))],
+        64,
+    )
 
 
 def test_a_stream_is_received_piece_by_piece_and_what_is_skipped_is_lost():

@@ -32,7 +32,11 @@ SPAN = st.tuples(st.integers(-8, 40), st.integers(1, 30), st.floats(0, 100))
 @settings(max_examples=150, deadline=None)
 @given(st.lists(SPAN, min_size=1, max_size=8), st.integers(1, 60), st.integers(1, 40))
 def test_most_in_a_window_equals_trying_every_begin(rows, window, period):
-    spans = Spans(np.array([r[0] for r in rows], float), np.array([r[0] + r[1] for r in rows], float), np.array([r[2] for r in rows]))
+    spans = Spans(
+        np.array([r[0] for r in rows], float),
+        np.array([r[0] + r[1] for r in rows], float),
+        np.array([r[2] for r in rows]),
+    )
     most, begin = most_in_window(spans, window, period)
     assert most == pytest.approx(slow_most(spans, window, period), abs=1e-6)
     energy = by_cycle(spans, period)
@@ -76,7 +80,9 @@ def test_programs_one_after_another():
     trace = Trace(small(), CHIP)
     both = peak_power([trace, trace], window_s=2 * trace.seconds)
     assert both.power_mw == pytest.approx(trace.energy_pj * 1e-9 / trace.seconds, rel=1e-4)
-    assert both.power_mw == pytest.approx(power.energy_pj(power.together([trace.work] * 2), CHIP) * 1e-9 / (2 * trace.seconds))
+    assert both.power_mw == pytest.approx(
+        power.energy_pj(power.together([trace.work] * 2), CHIP) * 1e-9 / (2 * trace.seconds)
+    )
 
 
 def test_windows_and_rates_that_are_refused():

@@ -1,4 +1,5 @@
-"""Energies are equal on every version of Python: nothing sums them with the built-in, which rounds otherwise from 3.12 on."""
+"""Energies are equal on every version of Python: nothing sums them with the built-in, which rounds otherwise from 3.12
+on."""
 
 import ast
 from pathlib import Path
@@ -11,7 +12,9 @@ FIGURES = ("_pj", "energy", "_mw", ".pj", "leak", "price")
 
 
 def test_values_are_added_one_after_another():
-    assert added([1e16, 1.0, -1e16]) == 0.0 and added([0.1] * 10) == 0.9999999999999999  # 1.0 if rounding were compensated
+    assert (
+        added([1e16, 1.0, -1e16]) == 0.0 and added([0.1] * 10) == 0.9999999999999999
+    )  # 1.0 if rounding were compensated
     assert added([]) == 0 and added([1, 2]) == 3 and isinstance(added([1, 2]), int)
 
 

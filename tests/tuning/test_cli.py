@@ -1,4 +1,5 @@
-"""``tvm-ergo tune``: what it writes and prints; wrong input is one message and exit code 2; Ctrl-C keeps what there is."""
+"""``tvm-ergo tune``: what it writes and prints; wrong input is one message and exit code 2; Ctrl-C keeps what there
+is."""
 
 import json
 import os
@@ -25,8 +26,27 @@ def calibration(tmp_path_factory):
 
 def test_tune_then_compile_with_its_results(calibration, tmp_path, capsys):
     arguments = [MODEL, "--calibration", calibration]
-    assert main(["tune", *arguments, "--trials", "20", "--power-budget", "75mW", "--fps", "30", "--out", str(tmp_path / "t"), "--json", str(tmp_path / "s.json"),
-                 "--plot", str(tmp_path / "p.html")]) == 0
+    assert (
+        main(
+            [
+                "tune",
+                *arguments,
+                "--trials",
+                "20",
+                "--power-budget",
+                "75mW",
+                "--fps",
+                "30",
+                "--out",
+                str(tmp_path / "t"),
+                "--json",
+                str(tmp_path / "s.json"),
+                "--plot",
+                str(tmp_path / "p.html"),
+            ]
+        )
+        == 0
+    )
     summary, printed = json.loads((tmp_path / "s.json").read_text()), capsys.readouterr().out
     assert summary["tuned"]["meets_budget"] and summary["tuned"]["power_mw"] <= 75 and "--database" in printed
     assert summary == json.loads((tmp_path / "t" / "summary.json").read_text())
@@ -38,7 +58,20 @@ def test_tune_then_compile_with_its_results(calibration, tmp_path, capsys):
 
 
 def test_a_budget_that_the_search_misses_is_an_error_and_keeps_the_results(calibration, tmp_path, capsys):
-    arguments = ["tune", MODEL, "--calibration", calibration, "--trials", "4", "--power-budget", "1.5111mW", "--fps", "30", "--out", str(tmp_path / "t")]
+    arguments = [
+        "tune",
+        MODEL,
+        "--calibration",
+        calibration,
+        "--trials",
+        "4",
+        "--power-budget",
+        "1.5111mW",
+        "--fps",
+        "30",
+        "--out",
+        str(tmp_path / "t"),
+    ]
     assert main([*arguments, "--json", str(tmp_path / "s.json")]) == 2
     assert "no schedule found meets the budgets" in capsys.readouterr().err
     assert json.loads((tmp_path / "s.json").read_text())["met"] is False and (tmp_path / "t" / "best.json").exists()
@@ -63,15 +96,35 @@ def test_ctrl_c_anywhere_is_one_line_also_where_an_import_makes_another_error_of
         signal.signal(signal.SIGINT, before)
 
 
-@pytest.mark.parametrize("wrong", [["--power-budget", "0.01mW", "--fps", "30"], ["--memory", "1KiB"], ["--calibration", "none.npz"], ["--json", "no/such/folder.json"],
-                                   ["--out", MODEL], ["--processes", "100000"]])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        ["--power-budget", "0.01mW", "--fps", "30"],
+        ["--memory", "1KiB"],
+        ["--calibration", "none.npz"],
+        ["--json", "no/such/folder.json"],
+        ["--out", MODEL],
+        ["--processes", "100000"],
+    ],
+)
 def test_errors_are_one_message_and_code_2(calibration, tmp_path, capsys, wrong):
-    assert main(["tune", MODEL, "--calibration", calibration, "--out", str(tmp_path / "t"), "--trials", "4", *wrong]) == 2
+    assert (
+        main(["tune", MODEL, "--calibration", calibration, "--out", str(tmp_path / "t"), "--trials", "4", *wrong]) == 2
+    )
     error = capsys.readouterr().err
     assert error.startswith("tvm-ergo: ") and "Traceback" not in error
 
 
-@pytest.mark.parametrize("wrong", [["--power-budget", "many"], ["--power-budget", "5kg"], ["--trials", "0"], ["--fps", "-1"], ["--objective", "beauty"]])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        ["--power-budget", "many"],
+        ["--power-budget", "5kg"],
+        ["--trials", "0"],
+        ["--fps", "-1"],
+        ["--objective", "beauty"],
+    ],
+)
 def test_values_that_are_none_are_refused_by_the_parser(tmp_path, capsys, wrong):
     with pytest.raises(SystemExit) as stopped:
         main(["tune", MODEL, "--out", str(tmp_path / "t"), *wrong])
@@ -85,13 +138,41 @@ def test_a_database_that_is_none_is_refused(calibration, tmp_path, capsys):
 
 def test_ctrl_c_ends_with_the_best_so_far(calibration, tmp_path):
     folder = tmp_path / "t"
-    process = subprocess.Popen([sys.executable, "-P", "-m", "tvm_ergo.cli", "tune", MODEL, "--calibration", calibration, "--memory", "24KiB", "--trials", "100000",
-                                "--out", str(folder)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    process = subprocess.Popen(
+        [
+            sys.executable,
+            "-P",
+            "-m",
+            "tvm_ergo.cli",
+            "tune",
+            MODEL,
+            "--calibration",
+            calibration,
+            "--memory",
+            "24KiB",
+            "--trials",
+            "100000",
+            "--out",
+            str(folder),
+        ],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
     log, deadline = folder / "trials.jsonl", time.monotonic() + 120
-    while process.poll() is None and time.monotonic() < deadline and not (log.exists() and len(log.read_bytes().splitlines()) > 4):
+    while (
+        process.poll() is None
+        and time.monotonic() < deadline
+        and not (log.exists() and len(log.read_bytes().splitlines()) > 4)
+    ):
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
     output, error = process.communicate(timeout=120)
     assert process.returncode == 0, error
     summary = json.loads((folder / "summary.json").read_text())
-    assert summary["stopped"] in ("interrupted", "nothing new to try") and "--database" in output and (folder / "best.json").exists()
+    assert (
+        summary["stopped"] in ("interrupted", "nothing new to try")
+        and "--database" in output
+        and (folder / "best.json").exists()
+    )

@@ -28,11 +28,22 @@ def test_selections_are_the_best_of_all(goal):
     for seed in range(25):
         random = Random(seed)
         options = random_options(random)
-        budget = Budget(random.randint(1500, 4000), random.choice([inf, random.uniform(20, 400)]), random.choice([0.0, 1000.0, 9000.0]))
+        budget = Budget(
+            random.randint(1500, 4000),
+            random.choice([inf, random.uniform(20, 400)]),
+            random.choice([0.0, 1000.0, 9000.0]),
+        )
         point = random.choice(CHIP.points)
         allowed = [together([r.figures for r in chosen]) for chosen in itertools.product(*options)]
         allowed = [f for f in allowed if budget.allows(f, CHIP, point)]
-        chosen = select(options, goal, budget, CHIP, point, about=allowed[0] if allowed else together([o[0].figures for o in options]))
+        chosen = select(
+            options,
+            goal,
+            budget,
+            CHIP,
+            point,
+            about=allowed[0] if allowed else together([o[0].figures for o in options]),
+        )
         assert (chosen is None) == (not allowed)
         if chosen is not None:
             found_some += 1

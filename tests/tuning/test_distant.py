@@ -1,4 +1,5 @@
-"""Tuning on workers: the same records as here, though one is killed in the middle; figures are believed only if they can be true."""
+"""Tuning on workers: the same records as here, though one is killed in the middle; figures are believed only if they
+can be true."""
 
 import json
 import os
@@ -12,6 +13,7 @@ from dataclasses import fields, replace
 import numpy as np
 import psutil
 import pytest
+
 import tvm_ergo
 from tvm_ergo import zoo
 from tvm_ergo.codegen.codes import takes_codes, with_codes
@@ -36,7 +38,9 @@ SECRET = b"s" * 64
 
 def tuned(folder, trials=TRIALS, **more):
     images = zoo.digits()[0][:16]
-    return tvm_ergo.tune(str(zoo.DIGITS_MODEL), out=folder, calibration={"image": images}, memory=26_000, trials=trials, seed=3, **more)
+    return tvm_ergo.tune(
+        str(zoo.DIGITS_MODEL), out=folder, calibration={"image": images}, memory=26_000, trials=trials, seed=3, **more
+    )
 
 
 def records(folder):
@@ -81,13 +85,17 @@ def test_a_search_whose_workers_are_gone_ends_with_an_error_and_goes_on_here(her
     workers = Workers([process], patience_s=1.0)
     try:
         with pytest.raises(RemoteError, match="--resume"):
-            tuned(tmp_path / "run", measure=Distant(workers), progress=lambda progress: os.kill(process.pid, signal.SIGKILL) if progress.trials >= 30 else None)
+            tuned(
+                tmp_path / "run",
+                measure=Distant(workers),
+                progress=lambda progress: os.kill(process.pid, signal.SIGKILL) if progress.trials >= 30 else None,
+            )
     finally:
         workers.close()
     left = records(tmp_path / "run")
     assert 0 < len(left) < TRIALS
     tuned(tmp_path / "run", resume=True)
-    assert records(tmp_path / "run") == records(here[0]) and records(tmp_path / "run")[:len(left)] == left
+    assert records(tmp_path / "run") == records(here[0]) and records(tmp_path / "run")[: len(left)] == left
 
 
 def test_a_task_is_measured_elsewhere_as_here_and_one_that_arrives_as_another_is_refused(here):
@@ -96,7 +104,11 @@ def test_a_task_is_measured_elsewhere_as_here_and_one_that_arrives_as_another_is
         measure = measurer(told)
         for key, figures in list(task.records.items())[:6]:
             found = measure(list(task.ways[key]))
-            assert found == {"figures": json.loads(json.dumps(figures.to_json()))} if figures is not None else set(found) == {"refused"}
+            assert (
+                found == {"figures": json.loads(json.dumps(figures.to_json()))}
+                if figures is not None
+                else set(found) == {"refused"}
+            )
         with pytest.raises(RemoteError, match="arrived as another"):
             measurer({**told, "digest": "another"})
         told["graph"]["nodes"][0][2][0] = 10**6
@@ -107,8 +119,14 @@ def test_a_task_is_measured_elsewhere_as_here_and_one_that_arrives_as_another_is
 def test_graphs_with_codecs_and_codings_go_over(make_bed, make_net):
     """Operators with coders fused into them, coded constants and slots: the same graph comes out."""
     graph = make_bed(make_net(), memory=64 * 1024).tasks[0].space.graph
-    graph = replace(graph, nodes=tuple(replace(node, op=replace(node.op, out_zp=3)) for node in graph.nodes),  # as the readers expect it
-                    tensors=tuple(replace(t, coding=Coding(Codec.HUFFMAN, 4)) if t.data is not None and t.data.ndim == 4 else t for t in graph.tensors))
+    graph = replace(
+        graph,
+        nodes=tuple(replace(node, op=replace(node.op, out_zp=3)) for node in graph.nodes),  # as the readers expect it
+        tensors=tuple(
+            replace(t, coding=Coding(Codec.HUFFMAN, 4)) if t.data is not None and t.data.ndim == 4 else t
+            for t in graph.tensors
+        ),
+    )
     layout = SlotLayout(Codec.CONTEXT, 1, 64, 3)
     name = next(t.name for t in graph.tensors if t.data is None and takes_codes(graph, t.id, layout))
     coded = with_codes(graph, {name: ["CONTEXT", 64, 3]})
@@ -120,9 +138,15 @@ def test_graphs_with_codecs_and_codings_go_over(make_bed, make_net):
 
 def test_every_field_of_a_graph_goes_over():
     """Whoever adds one adds it to `sent` as well."""
-    known = {Graph: {"tensors", "nodes", "inputs", "outputs", "name", "streams"}, Node: {"id", "name", "op", "inputs", "outputs", "again", "table"},
-             Tensor: {"id", "name", "shape", "dtype", "data", "coding"}, OutputTable: {"lut", "op"}, Coded: {"inner", "expands", "shrinks", "shape"}, Coding: {"codec", "lanes"},
-             SlotLayout: {"codec", "tile_rows", "slot_bytes", "zero_point"}}
+    known = {
+        Graph: {"tensors", "nodes", "inputs", "outputs", "name", "streams"},
+        Node: {"id", "name", "op", "inputs", "outputs", "again", "table"},
+        Tensor: {"id", "name", "shape", "dtype", "data", "coding"},
+        OutputTable: {"lut", "op"},
+        Coded: {"inner", "expands", "shrinks", "shape"},
+        Coding: {"codec", "lanes"},
+        SlotLayout: {"codec", "tile_rows", "slot_bytes", "zero_point"},
+    }
     for kind, names in known.items():
         assert {field.name for field in fields(kind)} == names, kind
 
@@ -155,12 +179,23 @@ class Lying(Endpoint):
             pass  # it is found out, and the session closed
 
 
-LIES = {"negative": lambda f: {"figures": {**f, "cycles": -5}}, "text": lambda f: {"figures": {**f, "cycles": "5"}}, "truth": lambda f: {"figures": {**f, "cycles": True}},
-        "fraction": lambda f: {"figures": {**f, "cycles": 5.5}}, "missing": lambda f: {"figures": {k: v for k, v in f.items() if k != "cycles"}},
-        "no point": lambda f: {"figures": {**f, "energy_pj": {}}}, "infinite": lambda f: {"figures": {**f, "energy_pj": {k: 10**400 for k in f["energy_pj"]}}},
-        "negative energy": lambda f: {"figures": {**f, "energy_pj": {k: -1.0 for k in f["energy_pj"]}}}, "peak": lambda f: {"figures": {**f, "peak_mw": {"slow": 1}}},
-        "null": lambda f: {"figures": None}, "list": lambda f: [f], "none": lambda f: None, "both": lambda f: {"figures": f, "refused": "no"},
-        "better than it is": lambda f: {"figures": {**f, "cycles": max(1, f["cycles"] // 2)}}, "refused": lambda f: {"refused": "I do not like it"}}
+LIES = {
+    "negative": lambda f: {"figures": {**f, "cycles": -5}},
+    "text": lambda f: {"figures": {**f, "cycles": "5"}},
+    "truth": lambda f: {"figures": {**f, "cycles": True}},
+    "fraction": lambda f: {"figures": {**f, "cycles": 5.5}},
+    "missing": lambda f: {"figures": {k: v for k, v in f.items() if k != "cycles"}},
+    "no point": lambda f: {"figures": {**f, "energy_pj": {}}},
+    "infinite": lambda f: {"figures": {**f, "energy_pj": {k: 10**400 for k in f["energy_pj"]}}},
+    "negative energy": lambda f: {"figures": {**f, "energy_pj": {k: -1.0 for k in f["energy_pj"]}}},
+    "peak": lambda f: {"figures": {**f, "peak_mw": {"slow": 1}}},
+    "null": lambda f: {"figures": None},
+    "list": lambda f: [f],
+    "none": lambda f: None,
+    "both": lambda f: {"figures": f, "refused": "no"},
+    "better than it is": lambda f: {"figures": {**f, "cycles": max(1, f["cycles"] // 2)}},
+    "refused": lambda f: {"refused": "I do not like it"},
+}
 
 
 @pytest.mark.parametrize("kind", LIES)
@@ -237,8 +272,33 @@ def calibration(tmp_path_factory):
 def start_tune(calibration, out, *more):
     """As a shell starts it: Ctrl-C goes to the whole process group."""
     code = "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); from tvm_ergo.cli import main; sys.exit(main())"
-    return subprocess.Popen([sys.executable, "-P", "-c", code, "tune", str(zoo.DIGITS_MODEL), "--calibration", calibration, "--memory", "26000", "--trials", "100000", "--seed", "3",
-                             "--out", str(out), "--processes", "2", *more], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    return subprocess.Popen(
+        [
+            sys.executable,
+            "-P",
+            "-c",
+            code,
+            "tune",
+            str(zoo.DIGITS_MODEL),
+            "--calibration",
+            calibration,
+            "--memory",
+            "26000",
+            "--trials",
+            "100000",
+            "--seed",
+            "3",
+            "--out",
+            str(out),
+            "--processes",
+            "2",
+            *more,
+        ],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
 
 
 def wait_for_trials(process, out, count):
@@ -253,7 +313,9 @@ def descendants(process):
 
 def gone(pids, seconds=30):
     until = time.monotonic() + seconds
-    while (left := [p for p in pids if psutil.pid_exists(p) and psutil.Process(p).status() != psutil.STATUS_ZOMBIE]) and time.monotonic() < until:
+    while (
+        left := [p for p in pids if psutil.pid_exists(p) and psutil.Process(p).status() != psutil.STATUS_ZOMBIE]
+    ) and time.monotonic() < until:
         time.sleep(0.05)
     return not left
 
@@ -278,4 +340,6 @@ def test_kill_leaves_no_process_and_a_folder_that_goes_on(here, calibration, tmp
     assert len(children) == 2 and gone(children) and len(left) >= 20
     tuned(tmp_path / "run", resume=True)
     count = max(len(left), TRIALS)
-    assert records(tmp_path / "run")[:TRIALS] == records(here[0])[:TRIALS] and len(records(tmp_path / "run")) >= min(count, TRIALS)
+    assert records(tmp_path / "run")[:TRIALS] == records(here[0])[:TRIALS] and len(records(tmp_path / "run")) >= min(
+        count, TRIALS
+    )

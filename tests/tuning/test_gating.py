@@ -1,4 +1,5 @@
-"""Budgets that count on power gating: the figures are those reports state with it, bounds are bounds, and what gating would meet is said."""
+"""Budgets that count on power gating: the figures are those reports state with it, bounds are bounds, and what gating
+would meet is said."""
 
 import itertools
 import json
@@ -47,7 +48,9 @@ def test_the_figures_are_those_the_report_states_with_gating(gated, make_net):
         traces = [Trace(program, compiled.chip, told.point) for program in compiled.programs.values()]
         parts = power_parts(traces, compiled.chip, [1000.0])
         (row,) = [point for point in parts.points if point.point == told.point]
-        assert told.power_mw == told.gated_mw == parts.power[0].gated_mw == row.power[0].gated_mw < parts.power[0].power_mw
+        assert (
+            told.power_mw == told.gated_mw == parts.power[0].gated_mw == row.power[0].gated_mw < parts.power[0].power_mw
+        )
         assert told.energy_pj / 1e6 == row.gated_energy_uj != row.energy_uj
         assert told.peak_mw == peak_power(traces, frames_per_s=1000.0, gating=True).power_mw
     assert result.met and result.gating and result.tuned.power_mw <= 1.0 and result.how == "tuned"
@@ -56,7 +59,11 @@ def test_the_figures_are_those_the_report_states_with_gating(gated, make_net):
 
 def test_without_gating_the_figure_with_it_is_told_beside(gated, make_net, tmp_path):
     plain = tvm_ergo.tune(make_net(), out=tmp_path / "a", **{**SETTINGS, "trials": 1})
-    assert not plain.gating and plain.default.point == gated[0].default.point and plain.default.gated_mw == gated[0].default.gated_mw
+    assert (
+        not plain.gating
+        and plain.default.point == gated[0].default.point
+        and plain.default.gated_mw == gated[0].default.gated_mw
+    )
     assert plain.default.power_mw > plain.default.gated_mw
 
 
@@ -79,18 +86,29 @@ def test_a_folder_made_with_gating_is_not_resumed_without_nor_the_reverse(gated,
 def test_a_budget_that_gating_meets_is_refused_with_it_as_the_remedy(make_net, tmp_path):
     with pytest.raises(BudgetError, match="idle") as told:
         tvm_ergo.tune(make_net(), out=tmp_path / "a", power_budget_mw=1.0, **SETTINGS)
-    assert told.value.remedy.startswith("--gating") and "at least 0." in told.value.remedy and not (tmp_path / "a").exists()
+    assert (
+        told.value.remedy.startswith("--gating")
+        and "at least 0." in told.value.remedy
+        and not (tmp_path / "a").exists()
+    )
     with pytest.raises(BudgetError) as told:
         tvm_ergo.tune(make_net(), out=tmp_path / "a", power_budget_mw=0.01, **SETTINGS)
     assert "--gating" not in told.value.remedy  # would not meet it either
     with pytest.raises(BudgetError, match="idle") as told:
         tvm_ergo.tune(make_net(), out=tmp_path / "a", power_budget_mw=0.01, gating=True, **SETTINGS)
-    assert "at least 0." in told.value.required and "idle" in told.value.required and "gating" not in told.value.remedy and not (tmp_path / "a").exists()
+    assert (
+        "at least 0." in told.value.required
+        and "idle" in told.value.required
+        and "gating" not in told.value.remedy
+        and not (tmp_path / "a").exists()
+    )
 
 
 def test_a_chip_file_without_gating_cannot_be_counted_on(make_net, tmp_path):
     with pytest.raises(InputError, match="power gating"):
-        tvm_ergo.tune(make_net(), out=tmp_path / "a", gating=True, target=replace(chip("ergo/1"), gating=None), **SETTINGS)
+        tvm_ergo.tune(
+            make_net(), out=tmp_path / "a", gating=True, target=replace(chip("ergo/1"), gating=None), **SETTINGS
+        )
     with pytest.raises(InputError):
         tvm_ergo.tune(make_net(), out=tmp_path / "a", gating="yes", **SETTINGS)
 
@@ -98,8 +116,15 @@ def test_a_chip_file_without_gating_cannot_be_counted_on(make_net, tmp_path):
 def gated_bed(make_bed, frames_per_s: float = 1000.0):
     """A bed whose tasks are measured with gating, with ways of every task: ``(bed, [(task, way)])``."""
     bed, random = make_bed(frames_per_s=frames_per_s), Random(5)
-    bed.tasks, bed.budget = tasks_of([(bed.function.name, part) for part in bed.function.parts], bed.chip, gating=True), replace(bed.budget, gating=True)
-    return bed, [(task, task.met([random.choice(c.candidates) for c in task.space.choices])) for task in bed.tasks for _ in range(25)]
+    bed.tasks, bed.budget = (
+        tasks_of([(bed.function.name, part) for part in bed.function.parts], bed.chip, gating=True),
+        replace(bed.budget, gating=True),
+    )
+    return bed, [
+        (task, task.met([random.choice(c.candidates) for c in task.space.choices]))
+        for task in bed.tasks
+        for _ in range(25)
+    ]
 
 
 def test_a_part_takes_what_its_own_program_takes(make_bed):
@@ -109,14 +134,32 @@ def test_a_part_takes_what_its_own_program_takes(make_bed):
             plan, figures = task.bench.plan(way), task.bench.measure(way)
         except UnsupportedError:
             continue
-        program = Program(chip_name=bed.chip.name, instructions=instructions_of(plan)[0], data=[], inputs=[], outputs=[], nodes=[], buffers=[], memory_bytes=1 << 32, meta={})
+        program = Program(
+            chip_name=bed.chip.name,
+            instructions=instructions_of(plan)[0],
+            data=[],
+            inputs=[],
+            outputs=[],
+            nodes=[],
+            buffers=[],
+            memory_bytes=1 << 32,
+            meta={},
+        )
         banks = banks_of(figures.memory_bytes, bed.chip)
         work = replace(work_of(program, bed.chip, simulate(program, bed.chip)), banks=banks, kept_banks=banks)
         for point in bed.chip.points:
-            assert figures.energy_pj[point.name] == pytest.approx(power.energy_pj(work, bed.chip, point, gating=True), rel=1e-12)
+            assert figures.energy_pj[point.name] == pytest.approx(
+                power.energy_pj(work, bed.chip, point, gating=True), rel=1e-12
+            )
             counts, more = task.bench.look(way).counts, waking_pj(bed.chip, point)
-            least = least_pj(figures.cycles, counts.events, counts.busy_cycles, task.bench.look(way).constant_bytes, bed.chip, point)
-            assert least <= figures.energy_pj[point.name] and counts.least_cycles <= figures.cycles <= counts.busy_cycles.sum() + 100 and more > 0
+            least = least_pj(
+                figures.cycles, counts.events, counts.busy_cycles, task.bench.look(way).constant_bytes, bed.chip, point
+            )
+            assert (
+                least <= figures.energy_pj[point.name]
+                and counts.least_cycles <= figures.cycles <= counts.busy_cycles.sum() + 100
+                and more > 0
+            )
 
 
 @pytest.mark.parametrize("frames_per_s", [0.0, 1000.0, 9000.0])
@@ -130,7 +173,10 @@ def test_what_the_gate_holds_a_way_to_is_below_what_its_network_takes(make_bed, 
         for position in range(len(task.parts)):
             chosen = []
             for other in bed.tasks:
-                chosen += [(part, other.space, way if other is task and i == position else first[other.digest]) for i, (_, part) in enumerate(other.parts)]
+                chosen += [
+                    (part, other.space, way if other is task and i == position else first[other.digest])
+                    for i, (_, part) in enumerate(other.parts)
+                ]
             try:
                 program = carried_out(bed.function, joined(bed.function, chosen), bed.chip)[1]
                 looked = task.bench.look(way)
@@ -138,7 +184,10 @@ def test_what_the_gate_holds_a_way_to_is_below_what_its_network_takes(make_bed, 
                 continue
             figures = of_network([program], bed.chip, bed.budget)
             for point in bed.chip.points:
-                bound, taken = search.gate._least_power(task, looked, point), bed.budget.power_of(figures, bed.chip, point)
+                bound, taken = (
+                    search.gate._least_power(task, looked, point),
+                    bed.budget.power_of(figures, bed.chip, point),
+                )
                 assert bound <= taken
                 compared, tight = compared + 1, tight + (taken < float("inf") and bound > 0.7 * taken)
     assert compared > 60 and tight > 20
@@ -165,11 +214,20 @@ def test_selections_are_the_best_of_all_with_gating(goal):
     on, found_some = chip("ergo/1"), 0
     for seed in range(25):
         random = Random(seed)
-        options = [[replace(r, figures=replace(r.figures, constant_bytes=97 * r.figures.constant_bytes)) for r in records] for records in random_options(random)]
+        options = [
+            [replace(r, figures=replace(r.figures, constant_bytes=97 * r.figures.constant_bytes)) for r in records]
+            for records in random_options(random)
+        ]
         budget = Budget(1 << 20, random.uniform(1, 400), random.choice([0.0, 1000.0, 9000.0]), gating=True)
         point = random.choice(on.points)
-        allowed = [f for chosen in itertools.product(*options) if budget.allows(f := together([r.figures for r in chosen]), on, point)]
-        chosen = select(options, goal, budget, on, point, about=allowed[0] if allowed else together([o[0].figures for o in options]))
+        allowed = [
+            f
+            for chosen in itertools.product(*options)
+            if budget.allows(f := together([r.figures for r in chosen]), on, point)
+        ]
+        chosen = select(
+            options, goal, budget, on, point, about=allowed[0] if allowed else together([o[0].figures for o in options])
+        )
         assert (chosen is None) == (not allowed)
         if chosen is not None:
             found_some += 1
@@ -182,7 +240,12 @@ def test_the_idle_power_is_that_of_the_machine():
     on = chip("ergo/1")
     for size in (0, 1, on.bank_bytes, 5 * on.bank_bytes + 1):
         kept = -(-size // on.bank_bytes)
-        assert Budget(1, gating=True).idle_mw(on, size) == power.idle_mw(Work(0, 0.0, kept_banks=kept), on, gating=True) < Budget(1).idle_mw(on, size) == on.idle_mw
+        assert (
+            Budget(1, gating=True).idle_mw(on, size)
+            == power.idle_mw(Work(0, 0.0, kept_banks=kept), on, gating=True)
+            < Budget(1).idle_mw(on, size)
+            == on.idle_mw
+        )
 
 
 def test_workers_measure_with_gating_too(make_bed):
@@ -199,7 +262,10 @@ def test_the_command_line_counts_on_it_and_names_it(tmp_path, capsys):
 
     np.savez(tmp_path / "cal.npz", image=zoo.digits()[0][:16])
     asked = ["tune", str(zoo.DIGITS_MODEL), "--calibration", str(tmp_path / "cal.npz"), "--trials", "4", "--fps", "30"]
-    assert main([*asked, "--out", str(tmp_path / "a"), "--power-budget", "0.5mW"]) == 2 and "--gating" in capsys.readouterr().err
+    assert (
+        main([*asked, "--out", str(tmp_path / "a"), "--power-budget", "0.5mW"]) == 2
+        and "--gating" in capsys.readouterr().err
+    )
     assert main([*asked, "--out", str(tmp_path / "a"), "--power-budget", "0.5mW", "--gating"]) == 0
     assert "power gated" in capsys.readouterr().out
     # a budget just below what the search finds: above what can be refused at once

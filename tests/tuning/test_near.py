@@ -1,4 +1,5 @@
-"""What lies where the model leads: within the budgets, new, the same for the same seed; and the score that leads there, which knows what the power allows."""
+"""What lies where the model leads: within the budgets, new, the same for the same seed; and the score that leads there,
+which knows what the power allows."""
 
 from dataclasses import replace
 from random import Random
@@ -54,7 +55,13 @@ def test_the_score_is_the_cost_at_the_best_point_the_budget_allows_and_more_wher
         rate, gating = random.choice([0.0, 1000.0, 9000.0]), random.random() < 0.5
         budget = Budget(1 << 20, random.uniform(2, 60), rate, gating=gating)
         cycles, energy = 2 * random.randint(500, 30000), random.uniform(1e6, 9e6)
-        figures = Figures(cycles, {p.name: energy * (p.voltage_v / 0.8) ** 2 + ON.leakage_pj(cycles, p) for p in ON.points}, 5000, 900, 900)
+        figures = Figures(
+            cycles,
+            {p.name: energy * (p.voltage_v / 0.8) ** 2 + ON.leakage_pj(cycles, p) for p in ON.points},
+            5000,
+            900,
+            900,
+        )
         score, point = Score.of(goal, ON, budget, figures), best_point(goal, figures, budget, ON)
         unit = 1.0 if goal is Goal.LATENCY else 1e-12
         if point is not None:

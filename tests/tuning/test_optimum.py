@@ -1,4 +1,5 @@
-"""Small subproblems of `benchmarks/tune_optimum.py`: in 5 % of its schedules the search finds one within 2 % of the best there is, within the budgets."""
+"""Small subproblems of `benchmarks/tune_optimum.py`: in 5 % of its schedules the search finds one within 2 % of the
+best there is, within the budgets."""
 
 import sys
 from pathlib import Path
@@ -12,10 +13,15 @@ sys.path.append(str(Path(__file__).resolve().parents[2]))  # benchmarks are no p
 
 from benchmarks.tune_optimum import ON, RESNET8, Problem, best, budget_of, enumerate_all, searched  # noqa: E402
 
-pytestmark = pytest.mark.skipif(not evaluation.has_shared(), reason="the shared models and data are absent (set ERGO_SHARED)")
+pytestmark = pytest.mark.skipif(
+    not evaluation.has_shared(), reason="the shared models and data are absent (set ERGO_SHARED)"
+)
 
 
-@pytest.mark.parametrize("problem", [Problem(RESNET8, 2, 3, {"rows": (0, 2), "tile": (1, 2), "inner": (0, 1)}, forms=False), Problem(RESNET8, 2, 2)])
+@pytest.mark.parametrize(
+    "problem",
+    [Problem(RESNET8, 2, 3, {"rows": (0, 2), "tile": (1, 2), "inner": (0, 1)}, forms=False), Problem(RESNET8, 2, 2)],
+)
 def test_within_two_percent_of_the_optimum_in_a_twentieth_of_the_space(problem):
     every = enumerate_all("small", problem)
     budget, trials = budget_of(every), len(every.figures) // 20

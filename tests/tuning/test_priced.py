@@ -5,8 +5,8 @@ from random import Random
 
 import numpy as np
 import pytest
-
 from tvm import relax
+
 from tvm_ergo.codegen.compile import instructions_of
 from tvm_ergo.codegen.tuning.figures import Figures
 from tvm_ergo.codegen.tuning.priced import Prices
@@ -23,27 +23,54 @@ from ..codegen.compression.nets import Waits
 
 def naive(plan, chip) -> Figures:
     """By the very instructions of the plan's Program."""
-    program = Program(chip_name=chip.name, instructions=instructions_of(plan)[0], data=[], inputs=[], outputs=[], nodes=[], buffers=[], memory_bytes=chip.memory_bytes, meta={})
+    program = Program(
+        chip_name=chip.name,
+        instructions=instructions_of(plan)[0],
+        data=[],
+        inputs=[],
+        outputs=[],
+        nodes=[],
+        buffers=[],
+        memory_bytes=chip.memory_bytes,
+        meta={},
+    )
     run, events = simulate(program, chip), Counter()
     for spent in run.costs:
         events.update(spent.events)
-    return Figures(run.cycles, {p.name: chip.energy_pj(events, p) + chip.leakage_pj(run.cycles, p) for p in chip.points}, plan.constant_bytes, plan.activation_bytes, plan.live_bytes)
+    return Figures(
+        run.cycles,
+        {p.name: chip.energy_pj(events, p) + chip.leakage_pj(run.cycles, p) for p in chip.points},
+        plan.constant_bytes,
+        plan.activation_bytes,
+        plan.live_bytes,
+    )
 
 
 def moving_net():
-    """[1, 16, 16, 4] -> two convolutions side by side, joined and padded, and another: what moves depends on addresses."""
+    """[1, 16, 16, 4] -> two convolutions side by side, joined and padded, and another: what moves depends on
+    addresses."""
     rng, builder = np.random.default_rng(0), relax.BlockBuilder()
 
     def convolution(x, inputs: int, outputs: int, kernel: int, name: str):
-        constants = [relax.const(rng.integers(-3, 4, (outputs, kernel, kernel, inputs)).astype("int8"), "int8"), relax.const(np.zeros(outputs, "int32"), "int32"),
-                     relax.const(np.full(outputs, 2**23, "int32"), "int32"), relax.const(np.full(outputs, 31, "int8"), "int8")]
-        return builder.emit(dialect.Conv2d((1, 1), (kernel // 2,) * 4, (1, 1), 1, 3, 0, -128, 127, name=name).call(x, *constants))
+        constants = [
+            relax.const(rng.integers(-3, 4, (outputs, kernel, kernel, inputs)).astype("int8"), "int8"),
+            relax.const(np.zeros(outputs, "int32"), "int32"),
+            relax.const(np.full(outputs, 2**23, "int32"), "int32"),
+            relax.const(np.full(outputs, 31, "int8"), "int8"),
+        ]
+        return builder.emit(
+            dialect.Conv2d((1, 1), (kernel // 2,) * 4, (1, 1), 1, 3, 0, -128, 127, name=name).call(x, *constants)
+        )
 
     x = relax.Var("x", relax.TensorType((1, 16, 16, 4), "int8"))
     with builder.function("main", [x]):
         with builder.dataflow():
             squeezed = convolution(x, 4, 8, 1, "squeeze")
-            wide = builder.emit(dialect.Concat(3, name="join").call(convolution(squeezed, 8, 16, 1, "left"), convolution(squeezed, 8, 16, 3, "right"), squeezed))
+            wide = builder.emit(
+                dialect.Concat(3, name="join").call(
+                    convolution(squeezed, 8, 16, 1, "left"), convolution(squeezed, 8, 16, 3, "right"), squeezed
+                )
+            )
             padded = builder.emit(dialect.Pad((0, 0, 2, 1, 1, 2, 0, 0), 3, name="pad").call(wide))
             out = builder.emit_output(convolution(padded, 40, 12, 3, "last"))
         builder.emit_func_output(out)
@@ -53,9 +80,14 @@ def moving_net():
 def slotted(bed) -> list[Task]:
     """The tasks of a bed, with every tensor free to wait in slots of half its rows' bytes."""
     graph = bed.function.plan.graph
-    layouts = {t.name: [SlotLayout(Codec.BITMASK, 1, HEADER_BYTES + t.size_bytes // (2 * t.shape[1]), -128)] for t in graph.tensors
-               if t.data is None and len(t.shape) == 4 and t.shape[1] > 1}
-    return tasks_of([(bed.function.name, part) for part in bed.function.parts], bed.chip, layouts={bed.function.name: layouts})
+    layouts = {
+        t.name: [SlotLayout(Codec.BITMASK, 1, HEADER_BYTES + t.size_bytes // (2 * t.shape[1]), -128)]
+        for t in graph.tensors
+        if t.data is None and len(t.shape) == 4 and t.shape[1] > 1
+    }
+    return tasks_of(
+        [(bed.function.name, part) for part in bed.function.parts], bed.chip, layouts={bed.function.name: layouts}
+    )
 
 
 @pytest.mark.parametrize("kind", ["plain", "moves", "slots"])

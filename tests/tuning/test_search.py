@@ -1,18 +1,22 @@
-"""The search: the same seed gives the same records, also when it was killed and resumed; budgets hold; the optimum of a small space is found."""
+"""The search: the same seed gives the same records, also when it was killed and resumed; budgets hold; the optimum of a
+small space is found."""
 
 import dataclasses
 import itertools
 import json
 
 import pytest
-
 from tvm.s_tir import meta_schedule as ms
+
 from tvm_ergo.codegen.tuning.figures import Goal, together
 from tvm_ergo.codegen.tuning.search import Settings
 
 
 def records(folder) -> list[tuple]:
-    return [(line["task"], line["way"], json.dumps(line["figures"])) for line in map(json.loads, (folder / "trials.jsonl").read_text().splitlines())]
+    return [
+        (line["task"], line["way"], json.dumps(line["figures"]))
+        for line in map(json.loads, (folder / "trials.jsonl").read_text().splitlines())
+    ]
 
 
 def test_the_same_seed_gives_the_same_trials_and_another_seed_others(make_bed, tmp_path):
@@ -44,7 +48,9 @@ def test_the_database_is_one_that_tvm_reads(make_bed, tmp_path):
     searched = make_bed()
     search = searched.search(tmp_path / "a")
     search.run()
-    database = ms.database.JSONDatabase(str(tmp_path / "a" / "database_workload.json"), str(tmp_path / "a" / "database_tuning_record.json"))
+    database = ms.database.JSONDatabase(
+        str(tmp_path / "a" / "database_workload.json"), str(tmp_path / "a" / "database_tuning_record.json")
+    )
     for task in searched.tasks:
         workload = database.commit_workload(task.module)
         top = database.get_top_k(workload, 1)
@@ -56,11 +62,17 @@ def test_nothing_over_the_memory_is_measured(make_bed, tmp_path):
     searched = make_bed()
     search = searched.search(tmp_path / "a", trials=96)
     search.run()
-    others = {t.digest: sum(o.weight * o.default.constant_bytes for o in searched.tasks) - t.default.constant_bytes for t in searched.tasks}
+    others = {
+        t.digest: sum(o.weight * o.default.constant_bytes for o in searched.tasks) - t.default.constant_bytes
+        for t in searched.tasks
+    }
     assert search.gate.rejected.get("memory", 0) > 0
     for task in searched.tasks:
         for figures in task.records.values():
-            assert figures.constant_bytes + others[task.digest] + figures.activation_bytes <= 1.1 * searched.budget.memory_bytes
+            assert (
+                figures.constant_bytes + others[task.digest] + figures.activation_bytes
+                <= 1.1 * searched.budget.memory_bytes
+            )
 
 
 def test_a_schedule_whose_addresses_have_no_room_is_not_what_the_search_looks_for(make_bed, tmp_path):
@@ -84,7 +96,9 @@ def test_the_optimum_of_a_space_small_enough_to_enumerate_is_found(make_bed, mak
     for values in itertools.product(*(c.candidates for c in task.space.choices)):
         way = task.space.way(values)
         if way.key not in every:
-            every[way.key] = search.model.score.measured(task.bench.measure(way)) if gate.passes(task, way) else float("inf")
+            every[way.key] = (
+                search.model.score.measured(task.bench.measure(way)) if gate.passes(task, way) else float("inf")
+            )
     search.settings = Settings(max(8, len(every) // 20))
     search.run()
     found = min(search.model.score.measured(f) for f in task.records.values())
@@ -93,15 +107,23 @@ def test_the_optimum_of_a_space_small_enough_to_enumerate_is_found(make_bed, mak
 
 
 def restrict(task, size: int) -> None:
-    """Leaves values of decisions out, of those with most first, until a space can be enumerated; the schedule it starts from stays."""
+    """Leaves values of decisions out, of those with most first, until a space can be enumerated; the schedule it starts
+    from stays."""
     space, seed = task.space, task.seeds[0]
     task.seeds = [seed]
     while space.size > size:
         widest = max(space.choices, key=lambda c: len(c.candidates))
         first = seed[space.choices.index(widest)]
-        kept = tuple(value for place, value in enumerate(widest.candidates) if value == first or place % 2 == widest.candidates.index(first) % 2)
+        kept = tuple(
+            value
+            for place, value in enumerate(widest.candidates)
+            if value == first or place % 2 == widest.candidates.index(first) % 2
+        )
         kept = kept if len(kept) > 1 or len(widest.candidates) == 2 else widest.candidates[:2]
-        space.choices = tuple(dataclasses.replace(c, candidates=kept if first in kept else (first, *kept)) if c is widest else c for c in space.choices)
+        space.choices = tuple(
+            dataclasses.replace(c, candidates=kept if first in kept else (first, *kept)) if c is widest else c
+            for c in space.choices
+        )
 
 
 def test_while_the_budget_is_missed_what_may_take_less_is_tried(make_bed, tmp_path):
@@ -109,7 +131,9 @@ def test_while_the_budget_is_missed_what_may_take_less_is_tried(make_bed, tmp_pa
     search = searched.search(tmp_path / "a", trials=1)
     search.run_seeds()
     figures = together([t.default for t in searched.tasks for _ in range(t.weight)])
-    least = min(searched.budget.power(figures.cycles, figures.energy_pj[p.name], searched.chip, p) for p in searched.chip.points)
+    least = min(
+        searched.budget.power(figures.cycles, figures.energy_pj[p.name], searched.chip, p) for p in searched.chip.points
+    )
     ways = [(task, task.space.way(task.seeds[0])) for task in searched.tasks]
     search.gate.budget = dataclasses.replace(searched.budget, power_mw=0.99 * least)
     assert all(search.gate.passes(task, way) for task, way in ways)  # no run is longer than its own bound

@@ -1,4 +1,5 @@
-"""Decisions and what they mean: the plan they were read from comes back, random ones can be carried out and give the same results."""
+"""Decisions and what they mean: the plan they were read from comes back, random ones can be carried out and give the
+same results."""
 
 from random import Random
 

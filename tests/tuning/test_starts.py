@@ -21,7 +21,9 @@ def test_every_start_is_a_path_of_parts_or_seeds_of_them(make_bed):
     bed = make_bed()
     starts = starts_of(bed)
     tasks = tasks_of_starts(starts, bed.chip)
-    assert {(n, p.first, p.last) for t in tasks if t.given for n, p in t.parts} == {(bed.function.name, p.first, p.last) for p in bed.function.parts}
+    assert {(n, p.first, p.last) for t in tasks if t.given for n, p in t.parts} == {
+        (bed.function.name, p.first, p.last) for p in bed.function.parts
+    }
     places = [(n, p.first, p.last) for t in tasks for n, p in t.parts]
     assert len(places) == len(set(places)) and len({t.digest for t in tasks}) == len(tasks)
     assert max(len(t.seeds) for t in tasks) > 1 and all(t.beside_bytes is not None for t in tasks)

@@ -1,4 +1,5 @@
-"""Traces: replayed in another process they mean the same; equal parts are structurally equal, and schedules that mean the same as well."""
+"""Traces: replayed in another process they mean the same; equal parts are structurally equal, and schedules that mean
+the same as well."""
 
 import json
 import subprocess
@@ -6,6 +7,7 @@ import sys
 from random import Random
 
 from tvm_ffi import structural_equal
+
 from tvm_ergo.codegen.tuning.rules import artifact, mutated
 from tvm_ergo.codegen.tuning.workload import canonical, prim_func, replayed, trace_json, way_of
 
@@ -33,7 +35,9 @@ def test_a_trace_replays_in_a_fresh_process(make_bed):
     task = make_bed().tasks[-1]
     values = [choice.candidates[-1] for choice in task.space.choices]
     code = REPLAY.format(tests=__file__.rsplit("/", 1)[0])
-    done = subprocess.run([sys.executable, "-P", "-c", code, json.dumps(trace_json(task.trace(values)))], capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", code, json.dumps(trace_json(task.trace(values)))], capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip().splitlines()[-1] == task.space.way(values).key
 
@@ -49,7 +53,9 @@ def test_parts_that_cost_the_same_are_equal_whatever_their_weights(make_bed, mak
 def test_schedules_that_mean_the_same_become_equal_modules_and_name_their_way(make_bed):
     task = make_bed().tasks[-1]
     whole = [0 if choice.name in ("fuse", "rows") else choice.candidates[0] for choice in task.space.choices]
-    idle = [choice.candidates[-1] if choice.name == "tile" else value for choice, value in zip(task.space.choices, whole)]  # tiles of no stage
+    idle = [
+        choice.candidates[-1] if choice.name == "tile" else value for choice, value in zip(task.space.choices, whole)
+    ]  # tiles of no stage
     modules = []
     for values in (whole, idle):
         sch = replayed(task.space, task.trace(values))

@@ -9,8 +9,21 @@ import tvm
 
 from tvm_ergo.chain.steps import DTYPES, FLOATS, INTEGERS, WHOLE
 from tvm_ergo.relay_passes.compile.partition import is_chip_function
-from tvm_ergo.relay_passes.relax_utils import (Call, Constant, Tuple, TupleGetItem, Var, array_of, bindings_of, body_of, dtype_of, ints, main_of, op_name,
-                                               shape_of)
+from tvm_ergo.relay_passes.relax_utils import (
+    Call,
+    Constant,
+    Tuple,
+    TupleGetItem,
+    Var,
+    array_of,
+    bindings_of,
+    body_of,
+    dtype_of,
+    ints,
+    main_of,
+    op_name,
+    shape_of,
+)
 from tvm_ergo.target.errors import ModelError
 
 FORMAT = 1
@@ -23,10 +36,11 @@ class _NeedsHost(Exception):
 
 
 def described(mod: tvm.IRModule) -> dict | None:
-    """JSON of the chain that main is: ``format``, ``constants`` (dtype, shape, base64), ``steps`` ([op, operands, params]) and ``outputs``.
+    """JSON of the chain that main is: ``format``, ``constants`` (dtype, shape, base64), ``steps`` ([op, operands,
+    params]) and ``outputs``.
 
-    Values are numbered: main's parameters, the constants, then what each step gives. mod : partitioned, its chip functions not yet compiled.
-    """
+    Values are numbered: main's parameters, the constants, then what each step gives. mod : partitioned, its chip
+    functions not yet compiled."""
     try:
         return _Describer(mod).chain()
     except (_NeedsHost, ModelError):  # ModelError: control flow, or shapes that are not known
@@ -54,8 +68,12 @@ class _Describer:
             return places[ref[0]] + ref[1]
 
         constants = [_stored(array_of(c)) for c in self.constants]
-        return {"format": FORMAT, "constants": constants, "outputs": [number(o) for o in outputs],
-                "steps": [[op, [number(a) for a in operands], params] for op, operands, params in self.steps]}
+        return {
+            "format": FORMAT,
+            "constants": constants,
+            "outputs": [number(o) for o in outputs],
+            "steps": [[op, [number(a) for a in operands], params] for op, operands, params in self.steps],
+        }
 
     def _bound(self, value) -> tuple:
         """References to the tensors that an expression gives."""
@@ -86,9 +104,17 @@ class _Describer:
             return self._step("call", call.args, {"symbol": str(call.op.name_hint), "shapes": shapes}, len(shapes))
         name, x = op_name(call), call.args[0] if call.args else None
         if name in ("relax.quantize", "relax.dequantize"):
-            if name == "relax.quantize" and dtype_of(x) != "float32" or name == "relax.dequantize" and (dtype_of(call) != "float32" or dtype_of(x) not in INTEGERS):
+            if (
+                name == "relax.quantize"
+                and dtype_of(x) != "float32"
+                or name == "relax.dequantize"
+                and (dtype_of(call) != "float32" or dtype_of(x) not in INTEGERS)
+            ):
                 raise _NeedsHost
-            params = {"axis": int(call.attrs.axis), **({"dtype": str(call.attrs.out_dtype)} if name == "relax.quantize" else {})}
+            params = {
+                "axis": int(call.attrs.axis),
+                **({"dtype": str(call.attrs.out_dtype)} if name == "relax.quantize" else {}),
+            }
             return self._step(name[6:], call.args, params)
         if name == "relax.astype" and _castable(dtype_of(x), dtype_of(call)):
             return self._step("cast", [x], {"dtype": dtype_of(call)})

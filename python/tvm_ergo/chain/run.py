@@ -1,4 +1,5 @@
-"""Running a chain: every step checked once when it is read, its shapes and their bytes known before anything is allocated."""
+"""Running a chain: every step checked once when it is read, its shapes and their bytes known before anything is
+allocated."""
 
 from __future__ import annotations
 
@@ -24,8 +25,8 @@ PORT_DTYPES = {"I8": "int8", "U8": "uint8", "I16": "int16", "I32": "int32"}
 class Chain:
     """A network's steps, ready to run.
 
-    data : what `described` gave, checked by `of`. programs : bytes by symbol. types : shape and dtype of every value. constants : arrays.
-    """
+    data : what `described` gave, checked by `of`. programs : bytes by symbol. types : shape and dtype of every value.
+    constants : arrays."""
 
     data: Mapping
     programs: Mapping[str, bytes]
@@ -34,12 +35,26 @@ class Chain:
     inputs: int
 
     @classmethod
-    def of(cls, data, inputs: Sequence[Type], outputs: Sequence[Type], programs: Mapping[str, bytes], decoded: Mapping[str, Program], source: str) -> Chain:
-        """inputs, outputs : the model's, as ``(shape, dtype)``. decoded : the Programs. Errors: ProgramError for what is no chain between them."""
+    def of(
+        cls,
+        data,
+        inputs: Sequence[Type],
+        outputs: Sequence[Type],
+        programs: Mapping[str, bytes],
+        decoded: Mapping[str, Program],
+        source: str,
+    ) -> Chain:
+        """inputs, outputs : the model's, as ``(shape, dtype)``. decoded : the Programs. Errors: ProgramError for what
+        is no chain between them."""
         try:
             return cls._of(data, inputs, outputs, programs, decoded, Declared(source, error=ProgramError))
         except (ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
-            raise ProgramError("the chain of the model's Programs is damaged", where=source, available=f"{error}"[:200], remedy="compile the model again") from None
+            raise ProgramError(
+                "the chain of the model's Programs is damaged",
+                where=source,
+                available=f"{error}"[:200],
+                remedy="compile the model again",
+            ) from None
 
     @classmethod
     def _of(cls, data, inputs, outputs, programs, decoded, declared: Declared) -> Chain:
@@ -74,7 +89,9 @@ class Chain:
         launcher = self._launchers[params["symbol"]]
         ports = launcher.program.inputs
         # a copy: a recorded call keeps its inputs
-        results = launcher.run({port.name: np.array(array, order="C").reshape(port.operand.shape) for port, array in zip(ports, given)})
+        results = launcher.run(
+            {port.name: np.array(array, order="C").reshape(port.operand.shape) for port, array in zip(ports, given)}
+        )
         return [results[port.name].reshape(shape) for port, shape in zip(launcher.program.outputs, params["shapes"])]
 
 
@@ -95,8 +112,14 @@ def _called(params: Mapping, given: Sequence[Type], decoded: Mapping[str, Progra
     program = decoded[params["symbol"]]
     shapes = [shape_of(s) for s in params["shapes"]]
     for ports, types in ((program.inputs, given), (program.outputs, [(s, None) for s in shapes])):
-        require(len(ports) == len(types), f"Program {params['symbol']!r} has {len(program.inputs)} inputs and {len(program.outputs)} outputs")
+        require(
+            len(ports) == len(types),
+            f"Program {params['symbol']!r} has {len(program.inputs)} inputs and {len(program.outputs)} outputs",
+        )
         for port, (shape, dtype) in zip(ports, types):
             fits = same_shape(shape, port.operand.shape) and dtype in (None, PORT_DTYPES[port.operand.dtype.name])
-            require(fits, f"port {port.name!r} takes {port.operand.dtype.name}{list(port.operand.shape)}, not {dtype}{list(shape)}")
+            require(
+                fits,
+                f"port {port.name!r} takes {port.operand.dtype.name}{list(port.operand.shape)}, not {dtype}{list(shape)}",
+            )
     return [(shape, PORT_DTYPES[port.operand.dtype.name]) for shape, port in zip(shapes, program.outputs)]

@@ -1,9 +1,9 @@
 """The steps around Programs: what each gives, and how NumPy computes it as TVM's code for the CPU does, to the bit.
 
-A step is ``(infer, compute)``: ``infer(params, *types) -> (shape, dtype)`` raises ValueError for what is not a valid step, ``compute(params, *arrays) -> array``.
-Types are ``(shape, dtype name)``. float32 is computed with one rounding an operation on both sides; casts of floats to integers are not among the steps but
-inside ``quantize``, which limits the value first.
-"""
+A step is ``(infer, compute)``: ``infer(params, *types) -> (shape, dtype)`` raises ValueError for what is not a valid
+step, ``compute(params, *arrays) -> array``. Types are ``(shape, dtype name)``. float32 is computed with one rounding an
+operation on both sides; casts of floats to integers are not among the steps but inside ``quantize``, which limits the
+value first."""
 
 from __future__ import annotations
 
@@ -62,7 +62,10 @@ def _along(array: np.ndarray, rank: int, axis: int) -> np.ndarray:
 
 def _infer_quantize(params, x, scale, zero_point) -> Type:
     _per_channel(params, x, scale, zero_point)
-    require(x[1] == scale[1] == "float32" and zero_point[1] in INTEGERS and params.get("dtype") in INTEGERS[:3], "quantize takes float32 and gives 8 or 16 bits")
+    require(
+        x[1] == scale[1] == "float32" and zero_point[1] in INTEGERS and params.get("dtype") in INTEGERS[:3],
+        "quantize takes float32 and gives 8 or 16 bits",
+    )
     return x[0], params["dtype"]
 
 
@@ -75,7 +78,10 @@ def _quantize(params, x, scale, zero_point):
 
 def _infer_dequantize(params, q, scale, zero_point) -> Type:
     _per_channel(params, q, scale, zero_point)
-    require(q[1] in INTEGERS and zero_point[1] in INTEGERS and scale[1] == "float32", "dequantize takes integers and gives float32")
+    require(
+        q[1] in INTEGERS and zero_point[1] in INTEGERS and scale[1] == "float32",
+        "dequantize takes integers and gives float32",
+    )
     return q[0], "float32"
 
 
@@ -88,7 +94,10 @@ def _dequantize(params, q, scale, zero_point):
 
 def _infer_cast(params, x) -> Type:
     whole = x[1] in WHOLE and params.get("dtype") in (*INTEGERS, "float32")
-    require(whole or x[1] in FLOATS and params.get("dtype") in FLOATS, "integers are cast to at most 32 bits, float16 and float32 to each other")
+    require(
+        whole or x[1] in FLOATS and params.get("dtype") in FLOATS,
+        "integers are cast to at most 32 bits, float16 and float32 to each other",
+    )
     return x[0], params["dtype"]
 
 

@@ -15,19 +15,35 @@ from contextlib import contextmanager, suppress
 
 from tvm_ergo.printed import printable
 
-COMMANDS = ("compile", "compress", "run", "eval", "report", "explore", "tune", "worker", "export-c", "disasm", "targets", "ops")
+COMMANDS = (
+    "compile",
+    "compress",
+    "run",
+    "eval",
+    "report",
+    "explore",
+    "tune",
+    "worker",
+    "export-c",
+    "disasm",
+    "targets",
+    "ops",
+)
 
 
 def build_parser() -> argparse.ArgumentParser:
     from importlib import import_module
 
-    parser = argparse.ArgumentParser(prog="tvm-ergo", description="Trained networks inside the memory and the power of an edge chip.")
+    parser = argparse.ArgumentParser(
+        prog="tvm-ergo", description="Trained networks inside the memory and the power of an edge chip."
+    )
     parser.add_argument("--version", action="version", version=_version())
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name in COMMANDS:
         module = import_module(f"tvm_ergo.cli.{name.replace('-', '_')}_command")
-        sub = subparsers.add_parser(name, help=module.HELP, description=module.__doc__,
-                                    formatter_class=argparse.RawDescriptionHelpFormatter)
+        sub = subparsers.add_parser(
+            name, help=module.HELP, description=module.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        )
         module.add_arguments(sub)
         sub.set_defaults(run=module.run)
     return parser
@@ -45,12 +61,16 @@ def main(argv: list[str] | None = None) -> int:
         except OSError as error:
             if pressed():
                 return _interrupted()
-            _say(f"tvm-ergo: OutputError: the system refused to read or write: {error.strerror or error}\n"
-                 f"  where: {error.filename or 'standard output'}\n  remedy: look for free space and for permissions")
+            _say(
+                f"tvm-ergo: OutputError: the system refused to read or write: {error.strerror or error}\n"
+                f"  where: {error.filename or 'standard output'}\n  remedy: look for free space and for permissions"
+            )
             _silence()
             return 2
         except (KeyboardInterrupt, Exception) as error:
-            if isinstance(error, KeyboardInterrupt) or pressed():  # modules that are being imported turn it into errors of their own
+            if (
+                isinstance(error, KeyboardInterrupt) or pressed()
+            ):  # modules that are being imported turn it into errors of their own
                 return _interrupted()
             raise
 
@@ -67,7 +87,8 @@ def _say(text: str) -> None:
 
 
 def _silence() -> None:
-    """What is left in standard output's buffer goes nowhere: the interpreter would try once more at its end, and say so in a traceback."""
+    """What is left in standard output's buffer goes nowhere: the interpreter would try once more at its end, and say so
+    in a traceback."""
     with suppress(OSError, ValueError):
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, sys.stdout.fileno())
@@ -91,7 +112,9 @@ def _run(argv: list[str] | None) -> int:
 def _check_model_file(arguments: argparse.Namespace) -> None:
     """A model file that is not there is said at once: what reads models takes seconds to import. Errors: ModelError."""
     model = getattr(arguments, "model", None)
-    is_file = isinstance(model, str) and (os.path.splitext(model)[1] or os.sep in model)  # else it may name a built-in task
+    is_file = isinstance(model, str) and (
+        os.path.splitext(model)[1] or os.sep in model
+    )  # else it may name a built-in task
     if is_file and not os.path.exists(model):
         from tvm_ergo.target.errors import ModelError
 
@@ -102,7 +125,10 @@ def _check_model_file(arguments: argparse.Namespace) -> None:
 def _ctrl_c() -> Iterator[Callable[[], bool]]:
     """Yields whether Ctrl-C was pressed; it raises KeyboardInterrupt as ever."""
     pressed = threading.Event()
-    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+    if (
+        threading.current_thread() is not threading.main_thread()
+        or signal.getsignal(signal.SIGINT) is not signal.default_int_handler
+    ):
         yield pressed.is_set
         return
 

@@ -17,7 +17,6 @@ from tvm_ergo.target.chip import bytes_of
 from tvm_ergo.target.errors import OutputError, TargetError
 from tvm_ergo.target.limits import DEFAULT_MODEL_BYTES, OPTION
 
-
 DEFAULT_TARGET = "ergo"
 
 
@@ -55,7 +54,11 @@ def parse_error(text: str) -> float:
 
 def parse_float_parts(text: str) -> float | str:
     """``"0.1"``, ``"auto"`` or ``"off"``."""
-    return text if text in ("auto", "off") else _positive(text, "a loss; write a positive number, for instance 0.1, or auto or off")
+    return (
+        text
+        if text in ("auto", "off")
+        else _positive(text, "a loss; write a positive number, for instance 0.1, or auto or off")
+    )
 
 
 def _positive(text: str, what: str) -> float:
@@ -69,60 +72,140 @@ def _positive(text: str, what: str) -> float:
 
 
 def add_model_arguments(parser: argparse.ArgumentParser, *, compiling: bool = False) -> None:
-    add_quantize_arguments(parser, "an ONNX (.onnx, .onnx.xz), TFLite or torch.export (.pt2) file" + ("" if compiling else ", or a compiled model (.ergo)"),
-                           "float models, and to measure what can wait compressed")
-    parser.add_argument("--memory", type=parse_size, metavar="SIZE", help="unified memory of the chip, e.g. 512KiB (default: the chip's own)")
-    parser.add_argument("--objective", choices=[objective.value for objective in Objective],
-                        help="what is made least within the memory: latency (default), energy, or memory: activation bytes, with at most 1.35 times the "
-                             "multiply-accumulates unless the limit needs more")
-    parser.add_argument("--stream", action="store_true",
-                        help="the input picture arrives row by row as the network needs it, and never lies in the memory as a whole")
-    parser.add_argument("--compression", choices=["auto", "off", "lossless"],
-                        help="auto: tensors that wait are compressed where the network does not fit otherwise (needs --calibration)")
-    parser.add_argument("--weights", choices=[form.value for form in Weights],
-                        help="auto (default): constant weights are coded where that costs no time or the memory needs it; coded: as few bytes as possible; "
-                             "dense: plain. Results are the same")
-    parser.add_argument("--lossless", action="store_true", help="as --compression lossless: room for the worst case, no data is ever reduced")
+    add_quantize_arguments(
+        parser,
+        "an ONNX (.onnx, .onnx.xz), TFLite or torch.export (.pt2) file"
+        + ("" if compiling else ", or a compiled model (.ergo)"),
+        "float models, and to measure what can wait compressed",
+    )
+    parser.add_argument(
+        "--memory",
+        type=parse_size,
+        metavar="SIZE",
+        help="unified memory of the chip, e.g. 512KiB (default: the chip's own)",
+    )
+    parser.add_argument(
+        "--objective",
+        choices=[objective.value for objective in Objective],
+        help="what is made least within the memory: latency (default), energy, or memory: activation bytes, with at most 1.35 times the "
+        "multiply-accumulates unless the limit needs more",
+    )
+    parser.add_argument(
+        "--stream",
+        action="store_true",
+        help="the input picture arrives row by row as the network needs it, and never lies in the memory as a whole",
+    )
+    parser.add_argument(
+        "--compression",
+        choices=["auto", "off", "lossless"],
+        help="auto: tensors that wait are compressed where the network does not fit otherwise (needs --calibration)",
+    )
+    parser.add_argument(
+        "--weights",
+        choices=[form.value for form in Weights],
+        help="auto (default): constant weights are coded where that costs no time or the memory needs it; coded: as few bytes as possible; "
+        "dense: plain. Results are the same",
+    )
+    parser.add_argument(
+        "--lossless",
+        action="store_true",
+        help="as --compression lossless: room for the worst case, no data is ever reduced",
+    )
     parser.add_argument("--strict", action="store_true", help="refuse operators that would run on the host CPU")
-    parser.add_argument("--strict-accuracy", type=parse_error, metavar="LOSS",
-                        help="refuse a float network of whose outputs compiling loses more than LOSS (rms, relative to their deviation, on calibration inputs)")
+    parser.add_argument(
+        "--strict-accuracy",
+        type=parse_error,
+        metavar="LOSS",
+        help="refuse a float network of whose outputs compiling loses more than LOSS (rms, relative to their deviation, on calibration inputs)",
+    )
 
 
 def add_quantize_arguments(parser: argparse.ArgumentParser, model: str, calibrated: str = "float models") -> None:
     """The model, the chip, and how a float model is quantized. calibrated : what calibration data are for."""
     parser.add_argument("model", help=model)
-    parser.add_argument("--target", default=DEFAULT_TARGET, help="ergo, ergo/1, ergo/2 or a chip file (.json); default ergo")
-    parser.add_argument("--calibration", metavar="DATA",
-                        help=f"{calibrated}: .npz/.npy of example inputs, or the name of an evaluation task (see 'eval --list')")
-    parser.add_argument("--method", default=None, choices=["minmax", "percentile", "mse"], help="how ranges are taken from the calibration data")
-    parser.add_argument("--percentile", type=float, metavar="P", help="for --method percentile: the share of values inside the range, in percent")
-    parser.add_argument("--equalize", choices=["auto", "on", "off"],
-                        help="equalize channels between layers (auto: whichever of the two forms is closer to the float network)")
-    parser.add_argument("--project-channels", type=parse_error, metavar="ERROR",
-                        help="keep tensors in fewer channels where that changes the outputs by at most ERROR of their deviation (rms, on calibration data)")
+    parser.add_argument(
+        "--target", default=DEFAULT_TARGET, help="ergo, ergo/1, ergo/2 or a chip file (.json); default ergo"
+    )
+    parser.add_argument(
+        "--calibration",
+        metavar="DATA",
+        help=f"{calibrated}: .npz/.npy of example inputs, or the name of an evaluation task (see 'eval --list')",
+    )
+    parser.add_argument(
+        "--method",
+        default=None,
+        choices=["minmax", "percentile", "mse"],
+        help="how ranges are taken from the calibration data",
+    )
+    parser.add_argument(
+        "--percentile",
+        type=float,
+        metavar="P",
+        help="for --method percentile: the share of values inside the range, in percent",
+    )
+    parser.add_argument(
+        "--equalize",
+        choices=["auto", "on", "off"],
+        help="equalize channels between layers (auto: whichever of the two forms is closer to the float network)",
+    )
+    parser.add_argument(
+        "--project-channels",
+        type=parse_error,
+        metavar="ERROR",
+        help="keep tensors in fewer channels where that changes the outputs by at most ERROR of their deviation (rms, on calibration data)",
+    )
     add_limit_argument(parser)
-    parser.add_argument("--float-parts", type=parse_float_parts, metavar="LOSS",
-                        help="tensors by which int8 loses more of the outputs than LOSS (rms, relative to their deviation) stay in float, on the host CPU; auto "
-                             "(default): only where int8 ruins the network; off: never")
-    parser.add_argument("--input-shape", type=parse_shape, action="append", default=[], metavar="NAME=DIMS", help="static shape of a dynamic input")
+    parser.add_argument(
+        "--float-parts",
+        type=parse_float_parts,
+        metavar="LOSS",
+        help="tensors by which int8 loses more of the outputs than LOSS (rms, relative to their deviation) stay in float, on the host CPU; auto "
+        "(default): only where int8 ruins the network; off: never",
+    )
+    parser.add_argument(
+        "--input-shape",
+        type=parse_shape,
+        action="append",
+        default=[],
+        metavar="NAME=DIMS",
+        help="static shape of a dynamic input",
+    )
 
 
 def add_programs_only(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--programs-only", action="store_true",
-                        help="never load a library out of a compiled model (.ergo), which is executable code: refuse a model that needs one. For files from others")
+    parser.add_argument(
+        "--programs-only",
+        action="store_true",
+        help="never load a library out of a compiled model (.ergo), which is executable code: refuse a model that needs one. For files from others",
+    )
 
 
 def add_limit_argument(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(OPTION, type=parse_size, metavar="SIZE", help="what a file may ask for: bytes of constants and computed tensors together, added up before any of it is allocated "
-                                                                      f"(default {DEFAULT_MODEL_BYTES >> 30}GiB)")
+    parser.add_argument(
+        OPTION,
+        type=parse_size,
+        metavar="SIZE",
+        help="what a file may ask for: bytes of constants and computed tensors together, added up before any of it is allocated "
+        f"(default {DEFAULT_MODEL_BYTES >> 30}GiB)",
+    )
 
 
 def add_result_arguments(parser: argparse.ArgumentParser, *, pictures: bool = True) -> None:
     parser.add_argument("--json", metavar="FILE", help="write the result as JSON ('-' for standard output)")
     if pictures:
-        parser.add_argument("--html", metavar="FILE", help="write the report as one self-contained HTML page ('-' for standard output)")
-        parser.add_argument("--trace", metavar="FILE", help="write a Chrome/Perfetto trace of the engines ('-' for standard output)")
-        parser.add_argument("--fps", type=parse_rate, action="append", metavar="N", help="a frame rate to state the power at; may be repeated (default 1 and 30)")
+        parser.add_argument(
+            "--html", metavar="FILE", help="write the report as one self-contained HTML page ('-' for standard output)"
+        )
+        parser.add_argument(
+            "--trace", metavar="FILE", help="write a Chrome/Perfetto trace of the engines ('-' for standard output)"
+        )
+        parser.add_argument(
+            "--fps",
+            type=parse_rate,
+            action="append",
+            metavar="N",
+            help="a frame rate to state the power at; may be repeated (default 1 and 30)",
+        )
 
 
 def check_result_paths(arguments: argparse.Namespace, *binary: str | None) -> None:
@@ -133,7 +216,11 @@ def check_result_paths(arguments: argparse.Namespace, *binary: str | None) -> No
     taken = {os.path.realpath(path): "an input of this command" for path in _files_read(arguments)}
     for path in (*binary, *_texts(arguments)):
         if path == "-" and path in binary:
-            raise OutputError("this result is no text: it is not written to standard output", available="-", remedy="give a file (./- for one of this name)")
+            raise OutputError(
+                "this result is no text: it is not written to standard output",
+                available="-",
+                remedy="give a file (./- for one of this name)",
+            )
         if path == "":
             raise OutputError("a result has no name", remedy="give a file, or - for standard output")
         if path:
@@ -142,8 +229,12 @@ def check_result_paths(arguments: argparse.Namespace, *binary: str | None) -> No
                 check_writable(path)
             if real in taken and (path == "-" or os.path.isfile(real) or not os.path.exists(real)):
                 name = "standard output" if path == "-" else path
-                raise OutputError(f"{name} would be overwritten" if path != "-" else "two results cannot both go to standard output", where=name,
-                                  available=f"it is {taken[real]}", remedy="give another path")
+                raise OutputError(
+                    f"{name} would be overwritten" if path != "-" else "two results cannot both go to standard output",
+                    where=name,
+                    available=f"it is {taken[real]}",
+                    remedy="give another path",
+                )
             taken[real] = "another result of this command"
 
 
@@ -167,7 +258,8 @@ def write_text(path: str | None, text: str) -> None:
 
 
 def write_results_together(binary: tuple[str | None, bytes], *texts: tuple[str | None, str]) -> None:
-    """All files or none, then what goes to standard output ("-"). Each is ``(path or None, what is written there)``. Errors: OutputError."""
+    """All files or none, then what goes to standard output ("-"). Each is ``(path or None, what is written there)``.
+    Errors: OutputError."""
     files = [binary, *((path, text + "\n") for path, text in texts)]
     write_together([(path, data) for path, data in files if path and path != "-"])
     for path, text in texts:

@@ -1,7 +1,7 @@
 """Compiles a trained network for the chip and says what it costs.
 
-  tvm-ergo compile net.onnx --calibration images.npz -o net.ergo
-  tvm-ergo compile net.tflite --target ergo/2 --memory 512KiB --strict --html report.html
+tvm-ergo compile net.onnx --calibration images.npz -o net.ergo
+tvm-ergo compile net.tflite --target ergo/2 --memory 512KiB --strict --html report.html
 """
 
 from __future__ import annotations
@@ -13,9 +13,13 @@ HELP = "compile a model for the chip"
 
 def add_arguments(parser) -> None:
     add_model_arguments(parser, compiling=True)
-    parser.add_argument("-o", "--output", metavar="FILE", help="the compiled model (.ergo), for 'run', 'eval', 'report' and 'disasm'")
+    parser.add_argument(
+        "-o", "--output", metavar="FILE", help="the compiled model (.ergo), for 'run', 'eval', 'report' and 'disasm'"
+    )
     parser.add_argument("--database", metavar="DIR", help="folder that 'tune --out' wrote: its plans are taken")
-    parser.add_argument("--verbose", action="store_true", help="the whole report on the terminal; without, one screen of it")
+    parser.add_argument(
+        "--verbose", action="store_true", help="the whole report on the terminal; without, one screen of it"
+    )
     add_result_arguments(parser)
 
 
@@ -28,9 +32,13 @@ def run(arguments) -> None:
 
     check_result_paths(arguments, arguments.output)
     if is_compiled(arguments.model):
-        raise InputError("this model is compiled already", where=arguments.model, remedy="use 'tvm-ergo report' or 'tvm-ergo run'")
+        raise InputError(
+            "this model is compiled already", where=arguments.model, remedy="use 'tvm-ergo report' or 'tvm-ergo run'"
+        )
     if arguments.output and not is_compiled(arguments.output):
-        raise OutputError("a compiled model's name ends in .ergo", where=arguments.output, remedy=f"write -o {arguments.output}.ergo")
+        raise OutputError(
+            "a compiled model's name ends in .ergo", where=arguments.output, remedy=f"write -o {arguments.output}.ergo"
+        )
     if arguments.database:
         Database.read(arguments.database).check_options(**asked_options(arguments))
     compiled = open_model(arguments)

@@ -12,7 +12,14 @@ from __future__ import annotations
 
 import argparse
 
-from tvm_ergo.cli.common import add_quantize_arguments, check_result_paths, console, parse_size, read_calibration, write_results_together
+from tvm_ergo.cli.common import (
+    add_quantize_arguments,
+    check_result_paths,
+    console,
+    parse_size,
+    read_calibration,
+    write_results_together,
+)
 from tvm_ergo.cli.progress import progress_bar
 from tvm_ergo.relay_passes.array_files import read_arrays
 from tvm_ergo.target.errors import InputError, OutputError
@@ -21,18 +28,42 @@ HELP = "make a network smaller, to a size or a largest drop of accuracy"
 
 
 def add_arguments(parser) -> None:
-    add_quantize_arguments(parser, "an ONNX (.onnx, .onnx.xz), TFLite or torch.export (.pt2) file, or a task's name (see 'eval --list')")
-    parser.add_argument("--data", metavar="FILE", help=".npz with arrays x and y of your own, to measure the accuracy on; default: the task's")
+    add_quantize_arguments(
+        parser, "an ONNX (.onnx, .onnx.xz), TFLite or torch.export (.pt2) file, or a task's name (see 'eval --list')"
+    )
+    parser.add_argument(
+        "--data",
+        metavar="FILE",
+        help=".npz with arrays x and y of your own, to measure the accuracy on; default: the task's",
+    )
     parser.add_argument("--test", metavar="NAME", help="the test of the task (default: its first)")
     parser.add_argument("--limit", type=int, metavar="N", help="measure on the first N samples only")
-    parser.add_argument("--holdout", type=_share, default=0.0, metavar="SHARE", help="keep this share of the samples apart: nothing is chosen by them, and the result is "
-                                                                                     "measured on them as well (default 0)")
-    parser.add_argument("--max-drop", type=_drop, metavar="POINTS", help="largest loss of the test's figure (points of top-1): the smallest file of those tried that stays within it. "
-                                                                              "Of a float network: a quantized one is only coded, its values stay")
-    parser.add_argument("--size", type=parse_size, metavar="SIZE", help="largest file, e.g. 500KB, as accurate as that allows; a quantized network is only coded, and fits or not")
+    parser.add_argument(
+        "--holdout",
+        type=_share,
+        default=0.0,
+        metavar="SHARE",
+        help="keep this share of the samples apart: nothing is chosen by them, and the result is "
+        "measured on them as well (default 0)",
+    )
+    parser.add_argument(
+        "--max-drop",
+        type=_drop,
+        metavar="POINTS",
+        help="largest loss of the test's figure (points of top-1): the smallest file of those tried that stays within it. "
+        "Of a float network: a quantized one is only coded, its values stay",
+    )
+    parser.add_argument(
+        "--size",
+        type=parse_size,
+        metavar="SIZE",
+        help="largest file, e.g. 500KB, as accurate as that allows; a quantized network is only coded, and fits or not",
+    )
     parser.add_argument("-o", "--output", metavar="FILE", help="the compressed network (.ergoz)")
     parser.add_argument("--json", metavar="FILE", help="write the report as JSON ('-' for standard output)")
-    parser.add_argument("--html", metavar="FILE", help="write the report as one self-contained HTML page ('-' for standard output)")
+    parser.add_argument(
+        "--html", metavar="FILE", help="write the report as one self-contained HTML page ('-' for standard output)"
+    )
 
 
 def _drop(text: str) -> float:
@@ -64,9 +95,17 @@ def run(arguments) -> None:
 
     check_result_paths(arguments, arguments.output)
     if is_compiled(arguments.model):
-        raise InputError("a compiled model does not change any more", where=arguments.model, remedy="give the model file (.onnx, .tflite)")
+        raise InputError(
+            "a compiled model does not change any more",
+            where=arguments.model,
+            remedy="give the model file (.onnx, .tflite)",
+        )
     if arguments.output and not arguments.output.endswith(SUFFIX):
-        raise OutputError(f"a compressed network's name ends in {SUFFIX}", where=arguments.output, remedy=f"write -o {arguments.output}{SUFFIX}")
+        raise OutputError(
+            f"a compressed network's name ends in {SUFFIX}",
+            where=arguments.output,
+            remedy=f"write -o {arguments.output}{SUFFIX}",
+        )
     task = evaluation.find_task(arguments.model)
     shapes = dict(arguments.input_shape)
     if task:
@@ -76,11 +115,23 @@ def run(arguments) -> None:
             arguments.calibration = arguments.calibration or task.stem
     test = _test(arguments, task, evaluation)
     with progress_bar(f"compressing {arguments.model}") as advance:
-        found = compress(arguments.model, read_calibration(arguments.calibration), evaluation=test, max_drop=arguments.max_drop, size=arguments.size,
-                         limit=arguments.limit, holdout=arguments.holdout, quantize=quantize_options(arguments), input_shapes=shapes or None,
-                         progress=lambda step, done, total: advance(done, total, description=step))
-    write_results_together((arguments.output, found.contents.data), (arguments.html, page(found.report) if arguments.html else ""),
-                           (arguments.json, found.report.model_dump_json(indent=1)))
+        found = compress(
+            arguments.model,
+            read_calibration(arguments.calibration),
+            evaluation=test,
+            max_drop=arguments.max_drop,
+            size=arguments.size,
+            limit=arguments.limit,
+            holdout=arguments.holdout,
+            quantize=quantize_options(arguments),
+            input_shapes=shapes or None,
+            progress=lambda step, done, total: advance(done, total, description=step),
+        )
+    write_results_together(
+        (arguments.output, found.contents.data),
+        (arguments.html, page(found.report) if arguments.html else ""),
+        (arguments.json, found.report.model_dump_json(indent=1)),
+    )
     if arguments.output:
         console(arguments).print(f"wrote {arguments.output}")
     for line in summary(found.report):
@@ -91,18 +142,32 @@ def run(arguments) -> None:
 def _test(arguments, task, evaluation):
     """What the accuracy is measured on; None where there is nothing."""
     if arguments.data and arguments.test:
-        raise InputError("--test names a test of a task, and --data is your own", available=arguments.test, remedy="give one of the two")
+        raise InputError(
+            "--test names a test of a task, and --data is your own",
+            available=arguments.test,
+            remedy="give one of the two",
+        )
     if not arguments.data and task is None and (arguments.limit is not None or arguments.holdout or arguments.test):
-        raise InputError("there is nothing to measure the accuracy on", where="--limit, --holdout, --test", remedy="--data FILE.npz with arrays x and y")
+        raise InputError(
+            "there is nothing to measure the accuracy on",
+            where="--limit, --holdout, --test",
+            remedy="--data FILE.npz with arrays x and y",
+        )
     if arguments.data:
         arrays = read_arrays(arguments.data, InputError)
         if not {"x", "y"} <= set(arrays):
-            raise InputError("evaluation data needs the arrays x (inputs) and y (labels)", where=arguments.data, available=", ".join(arrays) or "one unnamed array",
-                             remedy="numpy.savez(file, x=inputs, y=labels)")
+            raise InputError(
+                "evaluation data needs the arrays x (inputs) and y (labels)",
+                where=arguments.data,
+                available=", ".join(arrays) or "one unnamed array",
+                remedy="numpy.savez(file, x=inputs, y=labels)",
+            )
         return arrays["x"], arrays["y"]
     if task is None:
         return None
     tests = [t for t in task.tests if arguments.test in (None, t.name)]
     if not tests:
-        raise InputError(f"no test {arguments.test!r}", where=task.stem, available=", ".join(t.name for t in task.tests))
+        raise InputError(
+            f"no test {arguments.test!r}", where=task.stem, available=", ".join(t.name for t in task.tests)
+        )
     return tests[0]

@@ -1,9 +1,9 @@
 """Measures a network's accuracy on the emulated chip, over all images of an evaluation set.
 
-  tvm-ergo eval resnet20_cifar10                       a task of the shared folder (ERGO_SHARED): model, data and metric by name
-  tvm-ergo eval mobilenet_v2_1.0_224_fp32 --limit 100 --test imagenet_nips17
-  tvm-ergo eval net.onnx --calibration train.npz --data test.npz      your own data: arrays x (n, ...) and y (n labels), top-1 and top-5, beside the float network's
-  tvm-ergo eval --list                                 the tasks
+tvm-ergo eval resnet20_cifar10                       a task of the shared folder (ERGO_SHARED): model, data and metric by name
+tvm-ergo eval mobilenet_v2_1.0_224_fp32 --limit 100 --test imagenet_nips17
+tvm-ergo eval net.onnx --calibration train.npz --data test.npz      your own data: arrays x (n, ...) and y (n labels), top-1 and top-5, beside the float network's
+tvm-ergo eval --list                                 the tasks
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 from rich.table import Table
 
 from tvm_ergo.cli.common import add_model_arguments, add_programs_only, check_result_paths, console, write_text
@@ -34,8 +33,12 @@ def add_arguments(parser) -> None:
     parser.add_argument("--test", metavar="NAME", help="only this test of the task")
     parser.add_argument("--limit", type=int, metavar="N", help="only the first N samples")
     parser.add_argument("--list", action="store_true", help="list the tasks of the shared folder")
-    parser.add_argument("--float", action=argparse.BooleanOptionalAction, help="also run the float network on the same samples, which takes up to as long again as the chip "
-                                                                                "(default: with --data, where the model is in float)")
+    parser.add_argument(
+        "--float",
+        action=argparse.BooleanOptionalAction,
+        help="also run the float network on the same samples, which takes up to as long again as the chip "
+        "(default: with --data, where the model is in float)",
+    )
     parser.add_argument("--json", metavar="FILE", help="write the result as JSON ('-' for standard output)")
 
 
@@ -53,7 +56,11 @@ def run(arguments) -> None:
     task = evaluation.find_task(arguments.model)
     own = read_arrays(arguments.data, InputError) if arguments.data else None
     if own and arguments.test:
-        raise InputError("--test names a test of a task, and --data is your own", available=arguments.test, remedy="give one of the two")
+        raise InputError(
+            "--test names a test of a task, and --data is your own",
+            available=arguments.test,
+            remedy="give one of the two",
+        )
     if not task and not Path(arguments.model).exists():
         lookup.task(arguments.model)  # says that it is neither a file nor a task
     if own:
@@ -61,14 +68,22 @@ def run(arguments) -> None:
     elif task:
         tests = [t for t in task.tests if arguments.test in (None, t.name)]
         if not tests:
-            raise InputError(f"no test {arguments.test!r}", where=task.stem, available=", ".join(t.name for t in task.tests))
+            raise InputError(
+                f"no test {arguments.test!r}", where=task.stem, available=", ".join(t.name for t in task.tests)
+            )
     else:
-        raise InputError("no data to evaluate on", where=arguments.model,
-                         remedy="give --data FILE.npz with arrays x and y, or the name of a task (see 'tvm-ergo eval --list')")
+        raise InputError(
+            "no data to evaluate on",
+            where=arguments.model,
+            remedy="give --data FILE.npz with arrays x and y, or the name of a task (see 'tvm-ergo eval --list')",
+        )
     compiled = open_for_eval(arguments, task)
     if arguments.float and compiled.reference is None:
-        raise InputError("a compiled file does not hold the float network that --float would run", where=arguments.model,
-                         remedy="give the model file (.onnx, .tflite)")
+        raise InputError(
+            "a compiled file does not hold the float network that --float would run",
+            where=arguments.model,
+            remedy="give the model file (.onnx, .tflite)",
+        )
     if own:
         tests = [evaluation.own_test(own, arguments.data, compiled.inputs[0].name)]
     with_float, why_not = float_wanted(arguments.float, bool(own), compiled.reference)
@@ -84,16 +99,29 @@ def list_tasks(arguments) -> None:
     table = Table()
     for name in ("task", "tests", "float figures", "calibration"):
         table.add_column(name, overflow="fold")
-    rows = [{"task": stem, "tests": [t.name for t in task.tests], "float figures": {t.name: t.figures for t in task.tests},
-             "calibration": task.calibration.note if task.calibration else "none needed: quantized already"} for stem, task in TASKS.items()]
+    rows = [
+        {
+            "task": stem,
+            "tests": [t.name for t in task.tests],
+            "float figures": {t.name: t.figures for t in task.tests},
+            "calibration": task.calibration.note if task.calibration else "none needed: quantized already",
+        }
+        for stem, task in TASKS.items()
+    ]
     for row in rows:
-        table.add_row(row["task"], ", ".join(row["tests"]), "; ".join(_figures(f) for f in row["float figures"].values()), row["calibration"])
+        table.add_row(
+            row["task"],
+            ", ".join(row["tests"]),
+            "; ".join(_figures(f) for f in row["float figures"].values()),
+            row["calibration"],
+        )
     console(arguments).print(table)
     write_text(arguments.json, json.dumps(rows, indent=1))
 
 
 def open_for_eval(arguments: argparse.Namespace, task):
-    """The compiled model; a task's model brings its own calibration data, and, unless told otherwise, a memory it fits in."""
+    """The compiled model; a task's model brings its own calibration data, and, unless told otherwise, a memory it fits
+    in."""
     from tvm_ergo import evaluation
     from tvm_ergo.cli.models import is_compiled, open_model
 
@@ -104,13 +132,16 @@ def open_for_eval(arguments: argparse.Namespace, task):
         arguments.input_shape = arguments.input_shape or list(evaluation.input_shapes_of(task).items())
         if arguments.memory is None:
             arguments.memory = BIG_MEMORY_BYTES
-            console(arguments).print(f"planned for {BIG_MEMORY_BYTES >> 20} MiB, so that every net can be evaluated: accuracy does not depend on "
-                                     "it, and this says nothing about whether the net fits a chip ('tvm-ergo report' does)")
+            console(arguments).print(
+                f"planned for {BIG_MEMORY_BYTES >> 20} MiB, so that every net can be evaluated: accuracy does not depend on "
+                "it, and this says nothing about whether the net fits a chip ('tvm-ergo report' does)"
+            )
     return open_model(arguments)
 
 
 def float_wanted(asked: bool | None, own_data: bool, reference) -> tuple[bool, str]:
-    """``(whether the float network runs too, why not)``. A task's float figures are known; of a user's own data nobody has any.
+    """``(whether the float network runs too, why not)``. A task's float figures are known; of a user's own data nobody
+    has any.
 
     asked : --float, --no-float, or None. reference : the network before quantization, None in a compiled file.
     """
@@ -127,7 +158,8 @@ def float_wanted(asked: bool | None, own_data: bool, reference) -> tuple[bool, s
 
 
 def measure(arguments, compiled, test, with_float: bool = False) -> list[dict]:
-    """One row for the chip and, if wanted, one for the float network, which is what the chip's is compared with where nothing else is known."""
+    """One row for the chip and, if wanted, one for the float network, which is what the chip's is compared with where
+    nothing else is known."""
     from tvm_ergo import evaluation
 
     counted = Counted()
@@ -146,17 +178,29 @@ def measure(arguments, compiled, test, with_float: bool = False) -> list[dict]:
         with progress_bar(f"{test.name} ({kind})") as advance:
             outcome = evaluation.evaluate(test, call, limit=arguments.limit, progress=advance)
         chip = outcome if kind == "chip int8" else chip
-        whole = outcome.samples == len(test.source.indices())  # a part is not comparable with the figures over all samples
-        rows.append({"test": outcome.test, "network": kind, "samples": outcome.samples, "figures": outcome.figures,
-                     "float reference": outcome.reference, "loss": outcome.loss if whole else None, "primary": outcome.primary,
-                     "compressed": counted.rows() if kind == "chip int8" else []})
+        whole = outcome.samples == len(
+            test.source.indices()
+        )  # a part is not comparable with the figures over all samples
+        rows.append(
+            {
+                "test": outcome.test,
+                "network": kind,
+                "samples": outcome.samples,
+                "figures": outcome.figures,
+                "float reference": outcome.reference,
+                "loss": outcome.loss if whole else None,
+                "primary": outcome.primary,
+                "compressed": counted.rows() if kind == "chip int8" else [],
+            }
+        )
     if with_float and not test.figures:
         rows[0] |= {"float reference": outcome.figures, "loss": replace(chip, reference=outcome.figures).loss}
     return rows
 
 
 class Counted:
-    """The tensors that waited compressed, summed over runs: how many of their tiles lost low bits, as in `RunResult.compressed`, and in how many runs."""
+    """The tensors that waited compressed, summed over runs: how many of their tiles lost low bits, as in
+    `RunResult.compressed`, and in how many runs."""
 
     def __init__(self):
         self._runs, self._rows = 0, {}
@@ -164,8 +208,10 @@ class Counted:
     def add(self, compressed: list[dict]) -> None:
         self._runs += 1
         for row in compressed:
-            total = self._rows.setdefault((row["symbol"], row["node"], row["name"]), {**row, "tiles": 0, "reduced": 0, "by_dropped": [0] * len(row["by_dropped"]),
-                                                                         "runs_reduced": 0})
+            total = self._rows.setdefault(
+                (row["symbol"], row["node"], row["name"]),
+                {**row, "tiles": 0, "reduced": 0, "by_dropped": [0] * len(row["by_dropped"]), "runs_reduced": 0},
+            )
             total["tiles"] += row["tiles"]
             total["reduced"] += row["reduced"]
             total["runs_reduced"] += row["reduced"] > 0
@@ -178,13 +224,20 @@ class Counted:
 def show(arguments, rows: list[dict]) -> None:
     table = Table()
     known = any(row["float reference"] for row in rows)
-    reference = "float reference" if arguments.data else "float reference (all samples)"  # of own data measured now, of a task once
+    reference = (
+        "float reference" if arguments.data else "float reference (all samples)"
+    )  # of own data measured now, of a task once
     for name in ("test", "network", "samples", "figures", *((reference, "change") if known else ())):
         table.add_column(name, overflow="fold")
     for row in rows:
         change = "" if row["loss"] is None else f"{0 - row['loss']:+.2f} {row['primary']}"
-        table.add_row(row["test"], row["network"], str(row["samples"]), _figures(row["figures"]),
-                      *((_figures(row["float reference"]), change) if known else ()))
+        table.add_row(
+            row["test"],
+            row["network"],
+            str(row["samples"]),
+            _figures(row["figures"]),
+            *((_figures(row["float reference"]), change) if known else ()),
+        )
     out = console(arguments)
     out.print(table)
     if "no float reference" in rows[0]:

@@ -1,13 +1,14 @@
-"""What a network can be had for: the Pareto front of memory, cycles and energy, every point a plan that was lowered and priced.
+"""What a network can be had for: the Pareto front of memory, cycles and energy, every point a plan that was lowered and
+priced.
 
   tvm-ergo explore net.tflite --html front.html
   tvm-ergo explore net.onnx --calibration images.npz --stream --points 20 --json -
   tvm-ergo explore net.onnx --calibration images.npz --weights dense --compression off
 
-The memory of a point, constants and activations together, is what to give 'compile' as --memory. With calibration data a further series of each frame has
-the plans below that in which tensors wait compressed (--compression off: not looked for). 'compile --objective memory' computes at most 1.35 times the
-network's multiply-accumulates; a limit may need more, and the front shows what a limit reaches, with its multiply-accumulates.
-"""
+The memory of a point, constants and activations together, is what to give 'compile' as --memory. With calibration data
+a further series of each frame has the plans below that in which tensors wait compressed (--compression off: not looked
+for). 'compile --objective memory' computes at most 1.35 times the network's multiply-accumulates; a limit may need
+more, and the front shows what a limit reaches, with its multiply-accumulates."""
 
 from __future__ import annotations
 
@@ -22,17 +23,37 @@ HELP = "the memory, time and energy a network can be had for, as table, picture 
 def add_arguments(parser) -> None:
     from tvm_ergo.codegen.choices import POINTS, Weights
 
-    add_quantize_arguments(parser, "an ONNX (.onnx, .onnx.xz) or TFLite file", "float models, and to measure what can wait compressed")
-    parser.add_argument("--weights", choices=[form.value for form in Weights], default=Weights.AUTO.value,
-                        help="auto (default): plans with constant weights coded for free, at some loss of time, and in as few bytes as possible, whichever suits a limit; "
-                             "coded: as few bytes as possible; dense: plain")
-    parser.add_argument("--compression", choices=["auto", "off", "lossless"], default="auto",
-                        help="auto (default): also plans in which tensors wait compressed, measured on the calibration data; lossless: with room for the worst case")
-    parser.add_argument("--stream", action="store_true", help="also with the frame received row by row, as a second series")
-    parser.add_argument("--points", type=_count, default=POINTS, metavar="N", help=f"limits tried between least memory and whole layers (default {POINTS})")
+    add_quantize_arguments(
+        parser, "an ONNX (.onnx, .onnx.xz) or TFLite file", "float models, and to measure what can wait compressed"
+    )
+    parser.add_argument(
+        "--weights",
+        choices=[form.value for form in Weights],
+        default=Weights.AUTO.value,
+        help="auto (default): plans with constant weights coded for free, at some loss of time, and in as few bytes as possible, whichever suits a limit; "
+        "coded: as few bytes as possible; dense: plain",
+    )
+    parser.add_argument(
+        "--compression",
+        choices=["auto", "off", "lossless"],
+        default="auto",
+        help="auto (default): also plans in which tensors wait compressed, measured on the calibration data; lossless: with room for the worst case",
+    )
+    parser.add_argument(
+        "--stream", action="store_true", help="also with the frame received row by row, as a second series"
+    )
+    parser.add_argument(
+        "--points",
+        type=_count,
+        default=POINTS,
+        metavar="N",
+        help=f"limits tried between least memory and whole layers (default {POINTS})",
+    )
     parser.add_argument("--point", help="operating point of the chip (see 'targets'); default: the chip's first")
     parser.add_argument("--json", metavar="FILE", help="write the result as JSON ('-' for standard output)")
-    parser.add_argument("--html", metavar="FILE", help="write the picture as one self-contained HTML page ('-' for standard output)")
+    parser.add_argument(
+        "--html", metavar="FILE", help="write the picture as one self-contained HTML page ('-' for standard output)"
+    )
 
 
 def _count(text: str) -> int:
@@ -52,12 +73,25 @@ def run(arguments) -> None:
 
     check_result_paths(arguments)
     if is_compiled(arguments.model):
-        raise InputError("a compiled model's plan does not change any more", where=arguments.model, remedy="give the model file (.onnx, .tflite)")
+        raise InputError(
+            "a compiled model's plan does not change any more",
+            where=arguments.model,
+            remedy="give the model file (.onnx, .tflite)",
+        )
     calibration = read_calibration(arguments.calibration)
     with progress_bar(f"exploring {Path(arguments.model).name}") as advance:
-        front = tvm_ergo.explore(imported_model(arguments, calibration), target=arguments.target, calibration=calibration, stream=arguments.stream, points=arguments.points,
-                                 point=arguments.point, weights=arguments.weights, compression=arguments.compression, quantize=quantize_options(arguments),
-                                 progress=lambda step, done, total: advance(done, total, description=step))
+        front = tvm_ergo.explore(
+            imported_model(arguments, calibration),
+            target=arguments.target,
+            calibration=calibration,
+            stream=arguments.stream,
+            points=arguments.points,
+            point=arguments.point,
+            weights=arguments.weights,
+            compression=arguments.compression,
+            quantize=quantize_options(arguments),
+            progress=lambda step, done, total: advance(done, total, description=step),
+        )
     if arguments.html:
         write_text(arguments.html, front_page(front))
     write_text(arguments.json, front.model_dump_json(indent=1))

@@ -30,7 +30,9 @@ def run(arguments) -> None:
     import tvm_ergo
 
     check_result_paths(arguments)
-    model = tvm_ergo.load(arguments.model, programs_only=True)  # what needs a library cannot be exported: none is loaded
+    model = tvm_ergo.load(
+        arguments.model, programs_only=True
+    )  # what needs a library cannot be exported: none is loaded
     found = tvm_ergo.export_c(model, arguments.folder, name=arguments.name)
     needs = found.needs
     console(arguments).print(

@@ -19,12 +19,34 @@ def is_compiled(path: str) -> bool:
 
 def refuse_compile_options(arguments: argparse.Namespace) -> None:
     """Errors: InputError if an option is given that only compiling would heed."""
-    given = [f"--{name.replace('_', '-')}" for name in ("target", "memory", "objective", "calibration", "method", "percentile", "equalize",
-                                                        "project_channels", "float_parts", "strict_accuracy", "input_shape", "strict", "stream", "compression", "weights", "lossless")
-             if getattr(arguments, name) not in (None, [], False, DEFAULT_TARGET)]
+    given = [
+        f"--{name.replace('_', '-')}"
+        for name in (
+            "target",
+            "memory",
+            "objective",
+            "calibration",
+            "method",
+            "percentile",
+            "equalize",
+            "project_channels",
+            "float_parts",
+            "strict_accuracy",
+            "input_shape",
+            "strict",
+            "stream",
+            "compression",
+            "weights",
+            "lossless",
+        )
+        if getattr(arguments, name) not in (None, [], False, DEFAULT_TARGET)
+    ]
     if given:
-        raise InputError(f"a compiled model does not change any more: {', '.join(given)} would have no effect", where=arguments.model,
-                         remedy="give the model file (.onnx, .tflite) with these options, or leave them out")
+        raise InputError(
+            f"a compiled model does not change any more: {', '.join(given)} would have no effect",
+            where=arguments.model,
+            remedy="give the model file (.onnx, .tflite) with these options, or leave them out",
+        )
 
 
 def open_model(arguments: argparse.Namespace):
@@ -36,17 +58,33 @@ def open_model(arguments: argparse.Namespace):
         refuse_compile_options(arguments)
         return tvm_ergo.load(arguments.model, programs_only=getattr(arguments, "programs_only", False))
     if getattr(arguments, "programs_only", False) and not arguments.strict:
-        raise InputError("--programs-only is of compiled models (.ergo)", where=arguments.model, remedy="leave it out; --strict refuses models that need the host CPU")
+        raise InputError(
+            "--programs-only is of compiled models (.ergo)",
+            where=arguments.model,
+            remedy="leave it out; --strict refuses models that need the host CPU",
+        )
     calibration = read_calibration(arguments.calibration)
     start = time.perf_counter()
     with progress_bar(f"compiling {Path(arguments.model).name}") as advance, warnings.catch_warnings():
         warnings.simplefilter("ignore", AccuracyWarning)  # the report says it
         compiled = tvm_ergo.compile(
-            imported_model(arguments, calibration), target=arguments.target, memory=arguments.memory, objective=arguments.objective or "latency",
-            calibration=calibration, stream=arguments.stream, strict=arguments.strict, strict_accuracy=arguments.strict_accuracy,
-            progress=lambda stage, done, total: advance(done, total, description=stage), quantize=quantize_options(arguments),
-            compression=compression(arguments), weights=arguments.weights or "auto", database=getattr(arguments, "database", None))
-    console(arguments).print(f"compiled {arguments.model} for {compiled.chip.name} in {time.perf_counter() - start:.1f} s")
+            imported_model(arguments, calibration),
+            target=arguments.target,
+            memory=arguments.memory,
+            objective=arguments.objective or "latency",
+            calibration=calibration,
+            stream=arguments.stream,
+            strict=arguments.strict,
+            strict_accuracy=arguments.strict_accuracy,
+            progress=lambda stage, done, total: advance(done, total, description=stage),
+            quantize=quantize_options(arguments),
+            compression=compression(arguments),
+            weights=arguments.weights or "auto",
+            database=getattr(arguments, "database", None),
+        )
+    console(arguments).print(
+        f"compiled {arguments.model} for {compiled.chip.name} in {time.perf_counter() - start:.1f} s"
+    )
     if compiled.projection:
         console(arguments).print(str(compiled.projection))
     return compiled
@@ -54,54 +92,86 @@ def open_model(arguments: argparse.Namespace):
 
 def asked_options(arguments: argparse.Namespace) -> dict[str, str]:
     """Of weights, objective and compression those that were given, by name."""
-    asked = {"weights": arguments.weights, "objective": arguments.objective,
-             "compression": compression(arguments) if arguments.compression or arguments.lossless else None}
+    asked = {
+        "weights": arguments.weights,
+        "objective": arguments.objective,
+        "compression": compression(arguments) if arguments.compression or arguments.lossless else None,
+    }
     return {name: value for name, value in asked.items() if value is not None}
 
 
 def imported_model(arguments: argparse.Namespace, calibration=None):
-    """The model file, imported. Errors: those of `frontend.load`; InputError for options that a model which is quantized already could not heed."""
+    """The model file, imported. Errors: those of `frontend.load`; InputError for options that a model which is
+    quantized already could not heed."""
     from tvm_ergo import frontend
     from tvm_ergo.relay_passes.micro.quantize import is_quantized
 
     imported = frontend.load(arguments.model, input_shapes=dict(arguments.input_shape) or None, calibration=calibration)
-    given = [f"--{name.replace('_', '-')}" for name in ("method", "percentile", "equalize", "project_channels", "float_parts") if getattr(arguments, name) is not None]
+    given = [
+        f"--{name.replace('_', '-')}"
+        for name in ("method", "percentile", "equalize", "project_channels", "float_parts")
+        if getattr(arguments, name) is not None
+    ]
     if given and is_quantized(imported.mod):
-        raise InputError(f"the model is quantized already: {', '.join(given)} would have no effect", where=arguments.model,
-                         remedy="leave them out, or give the float model")
+        raise InputError(
+            f"the model is quantized already: {', '.join(given)} would have no effect",
+            where=arguments.model,
+            remedy="leave them out, or give the float model",
+        )
     return imported
 
 
 def compression(arguments: argparse.Namespace) -> str:
     """What ``--compression`` and ``--lossless`` ask for. Errors: InputError where they contradict each other."""
     if arguments.lossless and arguments.compression not in (None, "lossless"):
-        raise InputError("--lossless contradicts --compression", available=arguments.compression, remedy="give one of the two")
+        raise InputError(
+            "--lossless contradicts --compression", available=arguments.compression, remedy="give one of the two"
+        )
     return "lossless" if arguments.lossless else arguments.compression or "auto"
 
 
 def quantize_options(arguments: argparse.Namespace):
-    """The QuantizeOptions of ``--method``, ``--percentile``, ``--equalize``, ``--project-channels`` and ``--float-parts``; what is not given keeps its default."""
+    """The QuantizeOptions of ``--method``, ``--percentile``, ``--equalize``, ``--project-channels`` and
+    ``--float-parts``; what is not given keeps its default."""
     import tvm_ergo
 
     if arguments.percentile is not None and arguments.method != "percentile":
-        raise InputError("--percentile has an effect with --method percentile only", available=f"--method {arguments.method or 'not given'}",
-                         remedy="write --method percentile, or leave it out")
-    given = {"method": arguments.method, "percentile": arguments.percentile, "project_channels": arguments.project_channels,
-             "equalize": {"auto": "auto", "on": True, "off": False}.get(arguments.equalize)}
+        raise InputError(
+            "--percentile has an effect with --method percentile only",
+            available=f"--method {arguments.method or 'not given'}",
+            remedy="write --method percentile, or leave it out",
+        )
+    given = {
+        "method": arguments.method,
+        "percentile": arguments.percentile,
+        "project_channels": arguments.project_channels,
+        "equalize": {"auto": "auto", "on": True, "off": False}.get(arguments.equalize),
+    }
     options = replace(tvm_ergo.QuantizeOptions(), **{name: value for name, value in given.items() if value is not None})
-    return options if arguments.float_parts is None else replace(options, float_parts=None if arguments.float_parts == "off" else arguments.float_parts)
+    return (
+        options
+        if arguments.float_parts is None
+        else replace(options, float_parts=None if arguments.float_parts == "off" else arguments.float_parts)
+    )
 
 
 def write_results(arguments: argparse.Namespace, compiled, report, model: str | None = None) -> None:
-    """``--json``, ``--html`` and ``--trace`` of a report, and the compiled model where ``model`` names a file: all of them or none. Errors: OutputError."""
+    """``--json``, ``--html`` and ``--trace`` of a report, and the compiled model where ``model`` names a file: all of
+    them or none. Errors: OutputError."""
     import json
 
     from tvm_ergo.report.build import merged_chrome_trace
     from tvm_ergo.report.html import html_page
 
-    trace = arguments.trace and json.dumps(merged_chrome_trace(compiled.programs, compiled.chip, getattr(arguments, "point", None)))
-    write_results_together((model, compiled.to_bytes() if model else b""), (arguments.html, html_page(report) if arguments.html else ""), (arguments.trace, trace or ""),
-                           (arguments.json, report.model_dump_json(indent=1)))
+    trace = arguments.trace and json.dumps(
+        merged_chrome_trace(compiled.programs, compiled.chip, getattr(arguments, "point", None))
+    )
+    write_results_together(
+        (model, compiled.to_bytes() if model else b""),
+        (arguments.html, html_page(report) if arguments.html else ""),
+        (arguments.trace, trace or ""),
+        (arguments.json, report.model_dump_json(indent=1)),
+    )
 
 
 def model_name(compiled, path: str) -> str:
@@ -113,7 +183,18 @@ def report_of(arguments: argparse.Namespace, compiled):
     from tvm_ergo.report.build import DEFAULT_FPS, accuracy_row, build_report
     from tvm_ergo.target.machine.peak import WINDOW_S
 
-    report = build_report(model_name(compiled, arguments.model), compiled.programs, compiled.chip, point=getattr(arguments, "point", None),
-                        host=compiled.fallbacks, frames_per_s=arguments.fps or DEFAULT_FPS,
-                        window_s=getattr(arguments, "window", None) or WINDOW_S, inputs=compiled.inputs, outputs=compiled.outputs, states=compiled.states)
-    return report if compiled.accuracy is None else report.model_copy(update={"accuracy": accuracy_row(compiled.accuracy)})
+    report = build_report(
+        model_name(compiled, arguments.model),
+        compiled.programs,
+        compiled.chip,
+        point=getattr(arguments, "point", None),
+        host=compiled.fallbacks,
+        frames_per_s=arguments.fps or DEFAULT_FPS,
+        window_s=getattr(arguments, "window", None) or WINDOW_S,
+        inputs=compiled.inputs,
+        outputs=compiled.outputs,
+        states=compiled.states,
+    )
+    return (
+        report if compiled.accuracy is None else report.model_copy(update={"accuracy": accuracy_row(compiled.accuracy)})
+    )

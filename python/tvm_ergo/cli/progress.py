@@ -1,4 +1,5 @@
-"""How far long work has come, on standard error: a bar on a terminal, a plain line now and then elsewhere (into a log, a pipe)."""
+"""How far long work has come, on standard error: a bar on a terminal, a plain line now and then elsewhere (into a log,
+a pipe)."""
 
 from __future__ import annotations
 
@@ -25,14 +26,23 @@ def progress_bar(description: str, total: int | None = None):
         with plain_lines(description, Lines()) as advance:
             yield advance
         return
-    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
     with Progress(*columns, console=err, transient=True) as progress:
         task = progress.add_task(description, total=total)
-        yield lambda done, total=total, description=description: progress.update(task, completed=done, total=total, description=description)
+        yield lambda done, total=total, description=description: progress.update(
+            task, completed=done, total=total, description=description
+        )
 
 
 class Lines:
-    """Lines on standard error, few enough to read: a new step at least ``new_s`` seconds after the last line (or the start), the same one after ``same_s``."""
+    """Lines on standard error, few enough to read: a new step at least ``new_s`` seconds after the last line (or the
+    start), the same one after ``same_s``."""
 
     def __init__(self, new_s: float = NEW_STEP_S, same_s: float = SAME_STEP_S):
         self.new_s, self.same_s, self.step = new_s, same_s, ""
@@ -43,7 +53,11 @@ class Lines:
         if now - self.last >= (self.same_s if step == self.step else self.new_s):
             self.step, self.last = step, now
             with contextlib.suppress(OSError, ValueError):  # nobody reads any more: no reason to stop the work
-                print(printable(f"tvm-ergo: {' '.join(filter(None, (step, how_far)))} ({now - self.start:.0f} s)"), file=sys.stderr, flush=True)
+                print(
+                    printable(f"tvm-ergo: {' '.join(filter(None, (step, how_far)))} ({now - self.start:.0f} s)"),
+                    file=sys.stderr,
+                    flush=True,
+                )
 
 
 @contextmanager

@@ -1,6 +1,6 @@
 """Lists the chips: memory, engines, operating points. A chip file of your own can be checked here too.
 
-  tvm-ergo targets ergo/1 --json mine.json       a chip file to start from: change it, then give it as --target mine.json
+tvm-ergo targets ergo/1 --json mine.json       a chip file to start from: change it, then give it as --target mine.json
 """
 
 from __future__ import annotations
@@ -32,14 +32,18 @@ def run(arguments) -> None:
         table.add_column(name, overflow="fold")
     for chip in found:
         points = ", ".join(f"{p.name}: {p.clock_hz / 1e6:.0f} MHz at {p.voltage_v} V" for p in chip.points)
-        table.add_row(chip.name, size(chip.memory_bytes), f"{chip.process_nm} nm", points, f"{chip.leakage_mw} mW", _gating(chip))
+        table.add_row(
+            chip.name, size(chip.memory_bytes), f"{chip.process_nm} nm", points, f"{chip.leakage_mw} mW", _gating(chip)
+        )
     out.print(table)
     described = [chip.to_json() for chip in found]
-    write_text(arguments.json, json.dumps(described[0] if len(arguments.chip) == 1 else described, indent=1))  # one: a chip file
+    write_text(
+        arguments.json, json.dumps(described[0] if len(arguments.chip) == 1 else described, indent=1)
+    )  # one: a chip file
 
 
 def _gating(chip) -> str:
-    """"engines 0.544 mW, banks of 32 KiB 0.00236 mW each"."""
+    """ "engines 0.544 mW, banks of 32 KiB 0.00236 mW each"."""
     if chip.gating is None:
         return "nothing"
     engines = chip.gating.logic_mw - chip.gating.always_on_mw

@@ -1,9 +1,10 @@
-"""What a compressed network may be made of. Its structure is TVM's own JSON, in which a file could name any function of the process, or say that a tensor is larger than it is.
+"""What a compressed network may be made of. Its structure is TVM's own JSON, in which a file could name any function of
+the process, or say that a tensor is larger than it is.
 
-`check_nodes` looks at the JSON before TVM does: types of nodes that are tensors, operators and their attributes, and no others: no functions but main, no external or packed
-calls, no loops (PrimFuncs), no modules. `check_module` looks at what TVM made of it: one straight-line main of operators from a list, each with attributes of its own kind,
-whose types are what TVM infers anew, within the limit on what a model may declare.
-"""
+`check_nodes` looks at the JSON before TVM does: types of nodes that are tensors, operators and their attributes, and no
+others: no functions but main, no external or packed calls, no loops (PrimFuncs), no modules. `check_module` looks at
+what TVM made of it: one straight-line main of operators from a list, each with attributes of its own kind, whose types
+are what TVM infers anew, within the limit on what a model may declare."""
 
 from __future__ import annotations
 
@@ -13,17 +14,61 @@ import tvm
 from tvm import relax
 from tvm_ffi import structural_equal
 
-from tvm_ergo.relay_passes.relax_utils import CALIBRATED_ATTR, KEPT_ATTR, PARTS_ATTR, Call, Constant, Tuple, TupleGetItem, Var
+from tvm_ergo.relay_passes.relax_utils import (
+    CALIBRATED_ATTR,
+    KEPT_ATTR,
+    PARTS_ATTR,
+    Call,
+    Constant,
+    Tuple,
+    TupleGetItem,
+    Var,
+)
 from tvm_ergo.target.limits import Declared, parsed_json
 
 MAX_NODES = 1 << 20
 MAX_FIELDS = 4096  # of a tuple, tensors of a concat
-NODE_TYPES = frozenset({
-    "None", "int", "bool", "float", "DataType", "ffi.String", "ffi.Array", "ffi.Map", "ffi.Tensor", "ir.Type", "ir.PrimType", "ir.TupleType", "ir.IntImm", "ir.FloatImm",
-    "ir.Op", "ir.GlobalVar", "ir.Var", "ir.Call", "ir.Tuple", "ir.TupleGetItem", "ir.GenericConst", "ir.DictAttrs", "ir.SourceMap", "ir.IRModule", "relax.TensorType",
-    "relax.ShapeType", "relax.FuncType", "relax.expr.ShapeExpr", "relax.expr.DataflowVar", "relax.expr.VarBinding", "relax.expr.BindingBlock", "relax.expr.DataflowBlock",
-    "relax.expr.SeqExpr", "relax.expr.Function"})
-OPERATORS = frozenset(f"relax.{name}" for name in """
+NODE_TYPES = frozenset(
+    {
+        "None",
+        "int",
+        "bool",
+        "float",
+        "DataType",
+        "ffi.String",
+        "ffi.Array",
+        "ffi.Map",
+        "ffi.Tensor",
+        "ir.Type",
+        "ir.PrimType",
+        "ir.TupleType",
+        "ir.IntImm",
+        "ir.FloatImm",
+        "ir.Op",
+        "ir.GlobalVar",
+        "ir.Var",
+        "ir.Call",
+        "ir.Tuple",
+        "ir.TupleGetItem",
+        "ir.GenericConst",
+        "ir.DictAttrs",
+        "ir.SourceMap",
+        "ir.IRModule",
+        "relax.TensorType",
+        "relax.ShapeType",
+        "relax.FuncType",
+        "relax.expr.ShapeExpr",
+        "relax.expr.DataflowVar",
+        "relax.expr.VarBinding",
+        "relax.expr.BindingBlock",
+        "relax.expr.DataflowBlock",
+        "relax.expr.SeqExpr",
+        "relax.expr.Function",
+    }
+)
+OPERATORS = frozenset(
+    f"relax.{name}"
+    for name in """
     abs acos acosh add arange argmax argmin argsort asin asinh astype atan atanh bitwise_and bitwise_not bitwise_or bitwise_xor broadcast_to ceil clip concat cos cosh cumprod
     cumsum dequantize divide einsum equal erf exp expand_dims eye eye_like flatten flip floor floor_divide floor_mod full full_like greater greater_equal image.resize2d isfinite
     isinf isnan left_shift less less_equal log logical_and logical_not logical_or logical_xor matmul max maximum mean min minimum mod multiply negative
@@ -31,12 +76,23 @@ OPERATORS = frozenset(f"relax.{name}" for name in """
     nn.dropout nn.gelu nn.gelu_tanh nn.group_norm nn.instance_norm nn.layer_norm nn.leakyrelu nn.log_softmax nn.max_pool1d nn.max_pool2d nn.pad nn.pixel_shuffle nn.prelu nn.relu
     nn.rms_norm nn.selu nn.silu nn.softmax nn.softplus not_equal one_hot ones ones_like permute_dims power prod quantize repeat reshape right_shift round rsqrt shape_of
     shape_to_tensor sigmoid sign sin sinh sort split sqrt square squeeze stack std strided_slice subtract sum take tan tanh tile topk tril triu trunc variance where zeros
-    zeros_like""".split())
-"""Of tensors alone. Those that take places out of a tensor of places and do not look whether these exist (gather, scatter) are not among them, but for ``take``."""
-_UNSAID = {**{f"relax.{name}": "relax.attrs.StatisticalAttrs" for name in ("max", "mean", "min", "prod", "std", "sum", "variance")},
-           "relax.argmax": "relax.attrs.ArgmaxArgminAttrs", "relax.argmin": "relax.attrs.ArgmaxArgminAttrs", "relax.matmul": "relax.attrs.MatmulAttrs"}
+    zeros_like""".split()
+)
+"""Of tensors alone. Those that take places out of a tensor of places and do not look whether these exist (gather,
+scatter) are not among them, but for ``take``."""
+_UNSAID = {
+    **{
+        f"relax.{name}": "relax.attrs.StatisticalAttrs"
+        for name in ("max", "mean", "min", "prod", "std", "sum", "variance")
+    },
+    "relax.argmax": "relax.attrs.ArgmaxArgminAttrs",
+    "relax.argmin": "relax.attrs.ArgmaxArgminAttrs",
+    "relax.matmul": "relax.attrs.MatmulAttrs",
+}
 """The type of attributes of those operators for which TVM does not register it."""
-DTYPES = frozenset(("float32", "float16", "float64", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "bool"))
+DTYPES = frozenset(
+    ("float32", "float16", "float64", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "bool")
+)
 FUNCTION_ATTRS = {"global_symbol": str, "num_input": int, KEPT_ATTR: str, CALIBRATED_ATTR: str, PARTS_ATTR: str}
 TOLD = {CALIBRATED_ATTR: {"tail"}, PARTS_ATTR: {"tensors", "before", "after"}}
 """Attributes of main that are JSON: the keys of each."""
@@ -46,7 +102,9 @@ TOLD = {CALIBRATED_ATTR: {"tail"}, PARTS_ATTR: {"tensors", "before", "after"}}
 def _attribute_types() -> dict[str, str]:
     """By operator; those without attributes are left out."""
     registered = OPERATORS & set(tvm.ir.Op.list_op_names())
-    return {name: key for name in registered if (key := str(tvm.ir.Op.get(name).attrs_type_key or _UNSAID.get(name, "")))}
+    return {
+        name: key for name in registered if (key := str(tvm.ir.Op.get(name).attrs_type_key or _UNSAID.get(name, "")))
+    }
 
 
 def check_nodes(graph: dict) -> None:
@@ -54,19 +112,31 @@ def check_nodes(graph: dict) -> None:
     nodes = graph.get("nodes")
     _require(isinstance(nodes, list) and len(nodes) <= MAX_NODES, f"it has no list of at most {MAX_NODES:,} nodes")
     root = graph.get("root_index")
-    _require(type(root) is int and 0 <= root < len(nodes) and nodes[root].get("type") == "ir.IRModule", "its root is no module")
+    _require(
+        type(root) is int and 0 <= root < len(nodes) and nodes[root].get("type") == "ir.IRModule",
+        "its root is no module",
+    )
     known = NODE_TYPES | set(_attribute_types().values())
     for number, node in enumerate(nodes):
         kind = node.get("type")
-        _require(isinstance(kind, str) and kind in known, f"node {number} is of the type {str(kind)[:80]!r}, which no network holds")
+        _require(
+            isinstance(kind, str) and kind in known,
+            f"node {number} is of the type {str(kind)[:80]!r}, which no network holds",
+        )
         if kind == "ir.Op":
-            _require(node.get("data") in OPERATORS, f"the operator {str(node.get('data'))[:80]!r} is not among those of a file")
+            _require(
+                node.get("data") in OPERATORS,
+                f"the operator {str(node.get('data'))[:80]!r} is not among those of a file",
+            )
 
 
 def check_module(mod: tvm.IRModule, declared: Declared) -> None:
     """Errors: ValueError for a module that is not as `compress` writes it; ModelError above the limit."""
     functions = {gv.name_hint: f for gv, f in mod.functions_items()}
-    _require(list(functions) == ["main"] and isinstance(functions["main"], relax.Function), "it holds other functions than main")
+    _require(
+        list(functions) == ["main"] and isinstance(functions["main"], relax.Function),
+        "it holds other functions than main",
+    )
     _require(not mod.attrs and not mod.global_infos, "it has attributes of its own")
     _Checked(functions["main"], declared).check()
 
@@ -78,9 +148,18 @@ def _is_told(text: str, keys: set[str]) -> bool:
     except ValueError:
         return False
     number = (int, float)
-    return isinstance(told, dict) and set(told) == keys and all(
-        isinstance(value, number) or isinstance(value, list) and all(isinstance(v, str) for v in value)
-        or isinstance(value, dict) and all(isinstance(v, number) for v in value.values()) for value in told.values())
+    return (
+        isinstance(told, dict)
+        and set(told) == keys
+        and all(
+            isinstance(value, number)
+            or isinstance(value, list)
+            and all(isinstance(v, str) for v in value)
+            or isinstance(value, dict)
+            and all(isinstance(v, number) for v in value.values())
+            for value in told.values()
+        )
+    )
 
 
 class _Checked:
@@ -91,8 +170,14 @@ class _Checked:
     def check(self) -> None:
         func = self.func
         for key, value in (func.attrs or {}).items():
-            _require(key in FUNCTION_ATTRS and isinstance(value, FUNCTION_ATTRS[key]), f"main has the attribute {str(key)[:80]!r}")
-            _require(key not in TOLD or _is_told(str(value), TOLD[key]), f"main's attribute {key!r} is not what quantizing writes")
+            _require(
+                key in FUNCTION_ATTRS and isinstance(value, FUNCTION_ATTRS[key]),
+                f"main has the attribute {str(key)[:80]!r}",
+            )
+            _require(
+                key not in TOLD or _is_told(str(value), TOLD[key]),
+                f"main's attribute {key!r} is not what quantizing writes",
+            )
         for param in func.params:
             self._tensor(param.ty, f"input {param.name!r}")
             self._define(param)
@@ -138,7 +223,10 @@ class _Checked:
             return ty
         if isinstance(value, TupleGetItem):
             ty = self._leaf(value.tuple_value)
-            _require(isinstance(ty, tvm.ir.TupleType) and 0 <= int(value.index) < len(ty.fields), "a part of what is no tuple")
+            _require(
+                isinstance(ty, tvm.ir.TupleType) and 0 <= int(value.index) < len(ty.fields),
+                "a part of what is no tuple",
+            )
             return ty.fields[int(value.index)]
         _require(top and isinstance(value, Call), f"an expression of the kind {type(value).__name__}")
         return self._call(value)
@@ -148,7 +236,10 @@ class _Checked:
         return self._value(value)
 
     def _call(self, call: Call):
-        _require(isinstance(call.op, tvm.ir.Op) and str(call.op.name) in OPERATORS, f"a call of {str(getattr(call.op, 'name', type(call.op).__name__))[:80]!r}")
+        _require(
+            isinstance(call.op, tvm.ir.Op) and str(call.op.name) in OPERATORS,
+            f"a call of {str(getattr(call.op, 'name', type(call.op).__name__))[:80]!r}",
+        )
         name = str(call.op.name)
         found = None if call.attrs is None else type(call.attrs).__tvm_ffi_type_info__.type_key
         _require(found == _attribute_types().get(name), f"{name} has attributes of the type {found}")
@@ -168,8 +259,12 @@ class _Checked:
                 self._tensor(part, where)
 
     def _tensor(self, ty, where: str) -> None:
-        _require(isinstance(ty, relax.TensorType) and isinstance(ty.shape, relax.ShapeExpr) and all(isinstance(d, tvm.tirx.IntImm) for d in ty.shape.values),
-                 f"{where} is no tensor of a known shape")
+        _require(
+            isinstance(ty, relax.TensorType)
+            and isinstance(ty.shape, relax.ShapeExpr)
+            and all(isinstance(d, tvm.tirx.IntImm) for d in ty.shape.values),
+            f"{where} is no tensor of a known shape",
+        )
         _require(str(ty.dtype) in DTYPES and ty.vdevice is None, f"{where} is of a type that no network has")
         shape = [int(d) for d in ty.shape.values]
         _require(min(shape, default=0) >= 0, f"{where} has a negative dimension")

@@ -1,9 +1,9 @@
-"""Product codebooks in int8 weights: every block of a row is one of few. What "kill the bits" (Stock et al., ICLR 2020) and PQF (Martinez et al., CVPR 2021) leave of a
-network once it is quantized along its codebooks (`micro.structured_scales`).
+"""Product codebooks in int8 weights: every block of a row is one of few. What "kill the bits" (Stock et al., ICLR 2020)
+and PQF (Martinez et al., CVPR 2021) leave of a network once it is quantized along its codebooks
+(`micro.structured_scales`).
 
-A block is the whole kernel of some consecutive input channels, or consecutive inputs of a dense layer. Stored: the blocks as an int8 array, the number of each block as one or two
-weight streams of bytes.
-"""
+A block is the whole kernel of some consecutive input channels, or consecutive inputs of a dense layer. Stored: the
+blocks as an int8 array, the number of each block as one or two weight streams of bytes."""
 
 from __future__ import annotations
 
@@ -25,7 +25,8 @@ SAMPLE = 4096  # blocks that are looked at before all are
 
 @dataclass(frozen=True, eq=False)
 class Blocks:
-    """``centroids[index]`` are the blocks int8[rows * blocks of a row, length]. channels : input channels of a block."""
+    """``centroids[index]`` are the blocks int8[rows * blocks of a row, length]. channels : input channels of a
+    block."""
 
     channels: int
     centroids: np.ndarray
@@ -34,7 +35,8 @@ class Blocks:
 
 
 def find(array: np.ndarray) -> Blocks | None:
-    """The product codebook of int8 weights OHWI, or [inputs, outputs] of a dense layer, that takes the fewest bits; None where there is none."""
+    """The product codebook of int8 weights OHWI, or [inputs, outputs] of a dense layer, that takes the fewest bits;
+    None where there is none."""
     if array.dtype != np.int8 or array.ndim not in (2, 4) or not array.size:
         return None
     shape, found = _ohwi(array.shape), []
@@ -65,7 +67,7 @@ def _blocks(array: np.ndarray, channels: int) -> np.ndarray:
 
 def to_bytes(found: Blocks, store: Callable) -> bytes:
     """store : as `tensors.store`, for the codebook."""
-    planes = [found.index & 255, found.index >> 8][:1 + (len(found.centroids) > 256)]
+    planes = [found.index & 255, found.index >> 8][: 1 + (len(found.centroids) > 256)]
     data = bytes([CHANNELS.index(found.channels)]) + store(found.centroids).data
     for plane in planes:
         stream = best_codec(WeightCodes.of((plane - 128).astype(np.int8).reshape(found.rows, -1))).data
@@ -81,10 +83,17 @@ def from_bytes(reader: Reader, shape: tuple[int, ...], restore: Callable) -> np.
     number = reader.byte()
     channels = CHANNELS[number] if number < len(CHANNELS) else 0
     centroids = restore(reader)
-    if not channels or c % channels or centroids.dtype != np.int8 or centroids.ndim != 2 or centroids.shape[1] != h * w * channels or not o * c:
+    if (
+        not channels
+        or c % channels
+        or centroids.dtype != np.int8
+        or centroids.ndim != 2
+        or centroids.shape[1] != h * w * channels
+        or not o * c
+    ):
         raise _broken("its blocks do not fit its shape")
     index = np.zeros((o, c // channels), np.int64)
-    for shift in (0, 8)[:1 + (len(centroids) > 256)]:
+    for shift in (0, 8)[: 1 + (len(centroids) > 256)]:
         codes, _ = decode(reader.take(reader.varint()), index.shape)
         if codes.table.dtype != np.int8:
             raise _broken("its numbers are no bytes")

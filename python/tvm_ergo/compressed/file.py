@@ -1,8 +1,9 @@
-"""The file of a compressed network (``.ergoz``): what `tvm-ergo compress` writes and every command reads in place of the network.
+"""The file of a compressed network (``.ergoz``): what `tvm-ergo compress` writes and every command reads in place of
+the network.
 
-Bytes: magic ``ERGOZ`` and version u8, 8 bytes of SHA-256 over all that follows, varint length of the header, the header (JSON: names of inputs and outputs,
-what the network was made of), varint length of the structure (`module_bytes`), the structure, then every constant (`tensors`).
-"""
+Bytes: magic ``ERGOZ`` and version u8, 8 bytes of SHA-256 over all that follows, varint length of the header, the header
+(JSON: names of inputs and outputs, what the network was made of), varint length of the structure (`module_bytes`), the
+structure, then every constant (`tensors`)."""
 
 from __future__ import annotations
 
@@ -29,7 +30,8 @@ SUFFIX = ".ergoz"
 
 @dataclass(frozen=True)
 class Contents:
-    """A network's file in parts. constants : each array and how it is stored, in the file's order. graph_bytes : structure and header. data : the file."""
+    """A network's file in parts. constants : each array and how it is stored, in the file's order. graph_bytes :
+    structure and header. data : the file."""
 
     data: bytes
     constants: tuple[tuple[np.ndarray, Stored], ...]
@@ -37,7 +39,8 @@ class Contents:
 
 
 def pack(mod: tvm.IRModule, inputs: list[str], outputs: list[str]) -> Contents:
-    """The file's bytes for a module whose main takes ``inputs`` and gives ``outputs`` (names of the source). Errors: InputError."""
+    """The file's bytes for a module whose main takes ``inputs`` and gives ``outputs`` (names of the source). Errors:
+    InputError."""
     structure, arrays = to_bytes(mod)
     stored = [store(array) for array in arrays]
     header = json.dumps([inputs, outputs], separators=(",", ":")).encode()
@@ -57,15 +60,27 @@ def is_compressed(data: bytes) -> bool:
 
 
 def unpack(data: bytes, source: str = "bytes in memory") -> tuple[tvm.IRModule, list[str], list[str]]:
-    """``(module, input names, output names)``. Errors: ModelError for another kind of file, a truncated or changed one."""
+    """``(module, input names, output names)``. Errors: ModelError for another kind of file, a truncated or changed
+    one."""
     start = len(MAGIC) + 1 + DIGEST_BYTES
     if not data.startswith(MAGIC) or len(data) < start:
-        raise ModelError("this is not a compressed network", where=source, required=f"a file that begins with {MAGIC.decode()}")
+        raise ModelError(
+            "this is not a compressed network", where=source, required=f"a file that begins with {MAGIC.decode()}"
+        )
     if data[len(MAGIC)] != VERSION:
-        raise ModelError(f"the compressed network has version {data[len(MAGIC)]}", where=source, required=f"version {VERSION}", remedy="compress it again")
+        raise ModelError(
+            f"the compressed network has version {data[len(MAGIC)]}",
+            where=source,
+            required=f"version {VERSION}",
+            remedy="compress it again",
+        )
     body = data[start:]
-    if hashlib.sha256(body).digest()[:DIGEST_BYTES] != data[start - DIGEST_BYTES:start]:
-        raise ModelError("the compressed network is truncated or its bytes were changed", where=source, remedy="copy or compress it again")
+    if hashlib.sha256(body).digest()[:DIGEST_BYTES] != data[start - DIGEST_BYTES : start]:
+        raise ModelError(
+            "the compressed network is truncated or its bytes were changed",
+            where=source,
+            remedy="copy or compress it again",
+        )
     try:
         reader, declared = Reader(body), Declared(source)
         inputs, outputs = parsed_json(reader.take(reader.varint()))
@@ -78,7 +93,9 @@ def unpack(data: bytes, source: str = "bytes in memory") -> tuple[tvm.IRModule, 
     except ModelError:
         raise
     except (ErgoError, ValueError, TypeError) as error:
-        raise ModelError("the compressed network is damaged", where=source, available=str(error).splitlines()[0][:200]) from None
+        raise ModelError(
+            "the compressed network is damaged", where=source, available=str(error).splitlines()[0][:200]
+        ) from None
 
 
 def _check_names(mod: tvm.IRModule, inputs, outputs) -> None:
@@ -86,5 +103,10 @@ def _check_names(mod: tvm.IRModule, inputs, outputs) -> None:
     func = mod["main"]
     results = len(func.ret_ty.fields) if isinstance(func.ret_ty, tvm.ir.TupleType) else 1
     for names, count, what in ((inputs, len(func.params), "inputs"), (outputs, results, "outputs")):
-        if not isinstance(names, list) or not all(isinstance(name, str) for name in names) or len(names) != count or len(set(names)) != count:
+        if (
+            not isinstance(names, list)
+            or not all(isinstance(name, str) for name in names)
+            or len(names) != count
+            or len(set(names)) != count
+        ):
             raise ValueError(f"its {what} are not named")

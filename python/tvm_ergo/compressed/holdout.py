@@ -1,4 +1,5 @@
-"""Samples kept apart: what a network is chosen by says too much good of it, as the luckiest of several tries is taken."""
+"""Samples kept apart: what a network is chosen by says too much good of it, as the luckiest of several tries is
+taken."""
 
 from __future__ import annotations
 
@@ -19,7 +20,8 @@ class Part(Source):
 
 
 def apart(test: Test, share: float, limit: int | None = None) -> tuple[Test, Test | None]:
-    """``(samples to choose by, samples kept apart)``, the latter evenly spread among the first ``limit``; None for a share of 0.
+    """``(samples to choose by, samples kept apart)``, the latter evenly spread among the first ``limit``; None for a
+    share of 0.
 
     Errors: InputError for a share outside 0 to 0.9, or where a part would be empty.
     """
@@ -31,6 +33,10 @@ def apart(test: Test, share: float, limit: int | None = None) -> tuple[Test, Tes
     held = {int(n / share) for n in range(int(round(share * len(every))))}
     parts = [tuple(index for place, index in enumerate(every) if (place in held) == kept) for kept in (False, True)]
     if not all(parts):
-        raise InputError("too few samples to keep some apart", available=f"{len(every)} samples, of which {len(parts[1])} would be apart", remedy="more samples, or no holdout")
+        raise InputError(
+            "too few samples to keep some apart",
+            available=f"{len(every)} samples, of which {len(parts[1])} would be apart",
+            remedy="more samples, or no holdout",
+        )
     given = {f.name: getattr(test.source, f.name) for f in fields(Source)}
     return tuple(replace(test, source=Part(**given, kept=part)) for part in parts)

@@ -1,4 +1,5 @@
-"""What each layer of a compressed network takes: the rows of Deep Compression's tables (Han et al., ICLR 2016, tables 2 to 5)."""
+"""What each layer of a compressed network takes: the rows of Deep Compression's tables (Han et al., ICLR 2016, tables 2
+to 5)."""
 
 from __future__ import annotations
 
@@ -20,10 +21,12 @@ LINEAR = ("relax.nn.conv2d", "relax.nn.conv1d", "relax.matmul", "relax.nn.conv2d
 
 
 class LayerRow(Row):
-    """One layer's weights. weights : their number. density : share not zero. values : different ones, zero not counted. weight_bits, index_bits : of a weight
-    that is not zero and of its distance to the last one (zeros that fill too long distances counted), at fixed width; *_coded : after Huffman coding.
-    bits : of the real stream per weight, zeros among them. stored_bytes : the real stream, everything in it. codec : its codec. error : this layer's
-    share of the outputs' squared error, as the allocation expects it; None where it was not asked."""
+    """One layer's weights. weights : their number. density : share not zero. values : different ones, zero not counted.
+    weight_bits, index_bits : of a weight that is not zero and of its distance to the last one (zeros that fill too long
+    distances counted), at fixed width; *_coded : after Huffman coding.
+    bits : of the real stream per weight, zeros among them. stored_bytes : the real stream, everything in it. codec :
+    its codec. error : this layer's share of the outputs' squared error, as the allocation expects it; None where it was
+    not asked."""
 
     name: str
     op: str
@@ -57,7 +60,15 @@ def layer_rows(mod: tvm.IRModule, contents: Contents, errors: Mapping[str, float
             continue
         array = array_of(weight)
         one = stored[array.shape, array.dtype.name, array.tobytes()]
-        rows.append(_row(var.name, op_name(value).removeprefix("relax.nn.").removeprefix("relax."), array, one, (errors or {}).get(var.name)))
+        rows.append(
+            _row(
+                var.name,
+                op_name(value).removeprefix("relax.nn.").removeprefix("relax."),
+                array,
+                one,
+                (errors or {}).get(var.name),
+            )
+        )
     return rows
 
 
@@ -72,10 +83,21 @@ def _row(name: str, op: str, array: np.ndarray, one, error: float | None) -> Lay
     values = int(table.size - has_zero)
     per = max(nonzero, 1)
     return LayerRow(
-        name=name, op=op, shape=list(array.shape), weights=array.size, density=nonzero / array.size, values=values,
-        weight_bits=max(1, math.ceil(math.log2(max(values, 1)))) * entries.size / per, index_bits=run_bits * runs.size / per,
-        weight_bits_coded=_huffman_bits(entries) / per, index_bits_coded=_huffman_bits(runs) / per, bits=8 * len(one.data) / array.size,
-        stored_bytes=len(one.data), codec=one.codec.lower() or one.form.name.lower(), error=error)
+        name=name,
+        op=op,
+        shape=list(array.shape),
+        weights=array.size,
+        density=nonzero / array.size,
+        values=values,
+        weight_bits=max(1, math.ceil(math.log2(max(values, 1)))) * entries.size / per,
+        index_bits=run_bits * runs.size / per,
+        weight_bits_coded=_huffman_bits(entries) / per,
+        index_bits_coded=_huffman_bits(runs) / per,
+        bits=8 * len(one.data) / array.size,
+        stored_bytes=len(one.data),
+        codec=one.codec.lower() or one.form.name.lower(),
+        error=error,
+    )
 
 
 def _huffman_bits(symbols: np.ndarray) -> int:

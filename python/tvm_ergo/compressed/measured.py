@@ -1,8 +1,10 @@
-"""What a network is worth on labelled data: in float by the interpreter, as `eval --float` does; a file by the integers that the chip computes.
+"""What a network is worth on labelled data: in float by the interpreter, as `eval --float` does; a file by the integers
+that the chip computes.
 
-A file is measured as `eval` measures it: read back, lowered to the integer dialect, and built with TVM for the CPU as `compile` builds the share of the host, which gives the emulator's outputs to the bit
-(``benchmarks/exactness.py``). The quantized (QDQ) module in the interpreter is no substitute, as it rounds otherwise: ResNet-8 had 87.6 there and 87.5 on the chip.
-"""
+A file is measured as `eval` measures it: read back, lowered to the integer dialect, and built with TVM for the CPU as
+`compile` builds the share of the host, which gives the emulator's outputs to the bit (``benchmarks/exactness.py``). The
+quantized (QDQ) module in the interpreter is no substitute, as it rounds otherwise: ResNet-8 had 87.6 there and 87.5 on
+the chip."""
 
 from __future__ import annotations
 
@@ -26,13 +28,22 @@ Say = Callable[[str, int, int], None]
 
 
 def as_on_chip(data: bytes) -> Run:
-    """A compressed network's file as a function from feeds to the outputs that the chip gives. Errors: ModelError, UnsupportedError."""
-    imported, options = frontend.load(data), PipelineOptions(chip_of_target(DEFAULT_CHIP))  # lowering is the same for every chip
+    """A compressed network's file as a function from feeds to the outputs that the chip gives. Errors: ModelError,
+    UnsupportedError."""
+    imported, options = (
+        frontend.load(data),
+        PipelineOptions(chip_of_target(DEFAULT_CHIP)),
+    )  # lowering is the same for every chip
     lowered = run_stages(imported.mod, options, until="lower_quantized")
-    ready = run_stages(lowered, options, start="host")  # as `compile` does: what is left to the host in float sums up in the same order
+    ready = run_stages(
+        lowered, options, start="host"
+    )  # as `compile` does: what is left to the host in float sums up in the same order
     with host_build():
         executable = tvm.relax.build(ready, options.target, relax_pipeline=None)
-    built = CompiledOnCPU(executable, tuple((name, tuple(i.shape), i.dtype) for name, i in zip(imported.parameters, imported.inputs, strict=True)))
+    built = CompiledOnCPU(
+        executable,
+        tuple((name, tuple(i.shape), i.dtype) for name, i in zip(imported.parameters, imported.inputs, strict=True)),
+    )
     return lambda feeds: built(*(feeds[i.name] for i in imported.inputs))
 
 
@@ -44,7 +55,8 @@ def in_float(mod: tvm.IRModule, inputs: list[str]) -> Run:
 
 @dataclass
 class Measure:
-    """Runs tests. inputs : names of the source. limit : at most so many samples. say : ``say(step, done, total)``. What was built last is kept."""
+    """Runs tests. inputs : names of the source. limit : at most so many samples. say : ``say(step, done, total)``. What
+    was built last is kept."""
 
     inputs: list[str]
     limit: int | None

@@ -1,8 +1,8 @@
 """A Relax module as few bytes, and its constants apart.
 
-TVM's JSON of a module is a list of nodes whose fields are numbers of other nodes. Here each number becomes the distance to the node that has it, so that
-equal layers read equal, and the keys of a type are said once; what is left goes through LZMA. A LeNet's graph takes about 700 bytes, as JSON 17,000.
-"""
+TVM's JSON of a module is a list of nodes whose fields are numbers of other nodes. Here each number becomes the distance
+to the node that has it, so that equal layers read equal, and the keys of a type are said once; what is left goes
+through LZMA. A LeNet's graph takes about 700 bytes, as JSON 17,000."""
 
 from __future__ import annotations
 
@@ -27,14 +27,18 @@ NONE, ESCAPE, FIRST_DISTANCE = 0, 1, 2
 
 
 def to_bytes(mod: tvm.IRModule) -> tuple[bytes, list[np.ndarray]]:
-    """``(structure, constants)``: `from_bytes` makes an equal module of them. Errors: InputError for a module that no file may hold (`allowed`)."""
+    """``(structure, constants)``: `from_bytes` makes an equal module of them. Errors: InputError for a module that no
+    file may hold (`allowed`)."""
     graph = json.loads(tvm.ir.save_json(mod))
     try:
         check_nodes(graph)
         check_module(mod, Declared("the network", limit_bytes=1 << 62))
     except ValueError as error:
-        raise InputError("a network with this part cannot be kept as a compressed network", available=str(error)[:200],
-                         remedy="compile the model itself; files of compressed networks hold tensors and plain operators only") from None
+        raise InputError(
+            "a network with this part cannot be kept as a compressed network",
+            available=str(error)[:200],
+            remedy="compile the model itself; files of compressed networks hold tensors and plain operators only",
+        ) from None
     tensors = [number for number, node in enumerate(graph["nodes"]) if node["type"] == TENSOR]
     arrays = [_array(graph["nodes"][number]["data"]) for number in tensors]
     for number in tensors:
@@ -43,7 +47,8 @@ def to_bytes(mod: tvm.IRModule) -> tuple[bytes, list[np.ndarray]]:
 
 
 def from_bytes(structure: bytes, constants: list[np.ndarray], declared: Declared | None = None) -> tvm.IRModule:
-    """declared : what the file has asked for so far. Errors: ModelError for bytes that `to_bytes` did not write, or another number of constants."""
+    """declared : what the file has asked for so far. Errors: ModelError for bytes that `to_bytes` did not write, or
+    another number of constants."""
     declared = declared or Declared("a compressed network")
     try:
         decompressor = lzma.LZMADecompressor(lzma.FORMAT_RAW, filters=FILTERS)
@@ -51,11 +56,26 @@ def from_bytes(structure: bytes, constants: list[np.ndarray], declared: Declared
         graph = _unpacked(packed)
         check_nodes(graph)
         _check_order(graph["nodes"])
-    except (lzma.LZMAError, EOFError, ValueError, KeyError, IndexError, TypeError, StopIteration, AttributeError, OverflowError, RuntimeError) as error:
+    except (
+        lzma.LZMAError,
+        EOFError,
+        ValueError,
+        KeyError,
+        IndexError,
+        TypeError,
+        StopIteration,
+        AttributeError,
+        OverflowError,
+        RuntimeError,
+    ) as error:
         raise ModelError("the structure of a compressed network is damaged", available=str(error)[:200]) from None
     tensors = [node for node in graph["nodes"] if node["type"] == TENSOR]
     if len(tensors) != len(constants):
-        raise ModelError("a compressed network has another number of constants than its structure", required=str(len(tensors)), available=str(len(constants)))
+        raise ModelError(
+            "a compressed network has another number of constants than its structure",
+            required=str(len(tensors)),
+            available=str(len(constants)),
+        )
     for node, array in zip(tensors, constants, strict=True):
         node["data"] = _text(array)
     try:
@@ -64,19 +84,38 @@ def from_bytes(structure: bytes, constants: list[np.ndarray], declared: Declared
         return mod
     except ErgoError:
         raise
-    except (RuntimeError, ValueError, TypeError, KeyError, IndexError, AttributeError, AssertionError, OverflowError) as error:
-        raise ModelError("TVM does not take the structure of a compressed network", available=(str(error).splitlines() or [""])[-1][:200],
-                         remedy="it was written with another version of TVM; compress the network again") from None
+    except (
+        RuntimeError,
+        ValueError,
+        TypeError,
+        KeyError,
+        IndexError,
+        AttributeError,
+        AssertionError,
+        OverflowError,
+    ) as error:
+        raise ModelError(
+            "TVM does not take the structure of a compressed network",
+            available=(str(error).splitlines() or [""])[-1][:200],
+            remedy="it was written with another version of TVM; compress the network again",
+        ) from None
 
 
 def _check_order(nodes: list[dict]) -> None:
-    """Whether every node is made of nodes before it, as `tvm.ir.save_json` writes them: TVM's reader would follow a circle until its stack ends.
+    """Whether every node is made of nodes before it, as `tvm.ir.save_json` writes them: TVM's reader would follow a
+    circle until its stack ends.
 
     Errors: ValueError.
     """
     for number, node in enumerate(nodes):
         data = node.get("data")
-        parts = data if isinstance(data, list) else [v for k, v in data.items() if k not in _plain_fields(node["type"])] if isinstance(data, dict) else []
+        parts = (
+            data
+            if isinstance(data, list)
+            else [v for k, v in data.items() if k not in _plain_fields(node["type"])]
+            if isinstance(data, dict)
+            else []
+        )
         if any(type(part) is int and not 0 <= part < number for part in parts):
             raise ValueError(f"node {number} is made of one that does not come before it")
 
@@ -86,7 +125,9 @@ def _plain_fields(kind: str) -> frozenset[str]:
     """The fields of one of TVM's types that hold numbers, and no nodes."""
     found, info = set(), core._lookup_or_register_type_info_from_type_key(kind)
     while info is not None:
-        schemas = {field.name: json.loads((field.metadata or {}).get("type_schema", "{}")) for field in info.fields or ()}
+        schemas = {
+            field.name: json.loads((field.metadata or {}).get("type_schema", "{}")) for field in info.fields or ()
+        }
         found |= {name for name, schema in schemas.items() if schema.get("type") in PLAIN}
         info = info.parent_type_info
     return frozenset(found)
@@ -131,7 +172,9 @@ def _packed(graph: dict) -> bytes:
         if keys == "value":
             values.append(data)
     rest = {k: v for k, v in graph.items() if k != "nodes"}
-    head = json.dumps([[json.loads(kind) for kind in kinds], values, rest, len(graph["nodes"])], separators=(",", ":")).encode()
+    head = json.dumps(
+        [[json.loads(kind) for kind in kinds], values, rest, len(graph["nodes"])], separators=(",", ":")
+    ).encode()
     return varint(len(head)) + head + bytes(body)
 
 
@@ -161,6 +204,12 @@ def _unpacked(packed: bytes) -> dict:
             code -= FIRST_DISTANCE
             return number - (-(code + 1) // 2 if code % 2 else code // 2)
 
-        data = next(values) if keys == "value" else [item() for _ in range(_length(reader))] if keys == "list" else {key: item() for key in keys}
+        data = (
+            next(values)
+            if keys == "value"
+            else [item() for _ in range(_length(reader))]
+            if keys == "list"
+            else {key: item() for key in keys}
+        )
         nodes.append({"type": kind, **extra, **({"data": data} if has_data else {})})
     return {**rest, "nodes": nodes}

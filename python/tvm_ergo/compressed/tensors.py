@@ -1,4 +1,5 @@
-"""Constants of a compressed network: weights as streams of a weight codec where that is smaller, everything else in as few bytes as hold it exactly."""
+"""Constants of a compressed network: weights as streams of a weight codec where that is smaller, everything else in as
+few bytes as hold it exactly."""
 
 from __future__ import annotations
 
@@ -15,7 +16,20 @@ from tvm_ergo.target.codecs.weights_choice import best_codec
 from tvm_ergo.target.errors import InputError, ProgramError
 from tvm_ergo.target.limits import Declared
 
-DTYPES = ("float32", "int8", "int32", "uint8", "int64", "float64", "int16", "float16", "bool", "uint16", "uint32", "uint64")
+DTYPES = (
+    "float32",
+    "int8",
+    "int32",
+    "uint8",
+    "int64",
+    "float64",
+    "int16",
+    "float16",
+    "bool",
+    "uint16",
+    "uint32",
+    "uint64",
+)
 MAX_AXES = 8
 MAX_ELEMENTS = 1 << 28
 
@@ -49,7 +63,11 @@ def store(array: np.ndarray) -> Stored:
         raise InputError("a constant's dtype cannot be stored", required=", ".join(DTYPES), available=array.dtype.name)
     head = bytes([DTYPES.index(array.dtype.name), array.ndim]) + b"".join(varint(n) for n in array.shape)
     found = [(Form.PLAIN, _little(array, array.dtype).tobytes(), "")]
-    found += [(form, _little(array, np.dtype(dtype)).tobytes(), "") for form, dtype in _STORED.items() if _holds(array, np.dtype(dtype))]
+    found += [
+        (form, _little(array, np.dtype(dtype)).tobytes(), "")
+        for form, dtype in _STORED.items()
+        if _holds(array, np.dtype(dtype))
+    ]
     found += _coded(array)
     if found_blocks := blocks.find(array):
         found.append((Form.BLOCKS, blocks.to_bytes(found_blocks, store), "product codebook"))
@@ -73,7 +91,12 @@ def _holds(array: np.ndarray, dtype: np.dtype) -> bool:
 
 
 def _coded(array: np.ndarray) -> list[tuple[Form, bytes, str]]:
-    if array.dtype.name not in ("float32", "int8", "int16") or array.size < 32 or array.dtype == np.float32 and not np.isfinite(array).all():
+    if (
+        array.dtype.name not in ("float32", "int8", "int16")
+        or array.size < 32
+        or array.dtype == np.float32
+        and not np.isfinite(array).all()
+    ):
         return []
     if array.dtype == np.float32 and (len(np.unique(array)) > 256 or np.signbit(array[array == 0]).any()):
         return []
@@ -91,7 +114,8 @@ def _coded(array: np.ndarray) -> list[tuple[Form, bytes, str]]:
 
 
 def restore(reader: Reader, declared: Declared | None = None) -> np.ndarray:
-    """The next array off a reader. declared : what the file has asked for so far. Errors: ProgramError for bytes that `store` did not write, ModelError above the limit."""
+    """The next array off a reader. declared : what the file has asked for so far. Errors: ProgramError for bytes that
+    `store` did not write, ModelError above the limit."""
     declared = declared or Declared("a compressed network")
     number, axes = reader.byte(), reader.byte()
     if number >= len(DTYPES) or axes > MAX_AXES:

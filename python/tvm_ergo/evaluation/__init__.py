@@ -8,5 +8,18 @@ from tvm_ergo.evaluation.lookup import calibration_inputs, find_task, input_shap
 from tvm_ergo.evaluation.runner import Outcome, evaluate
 from tvm_ergo.evaluation.tasks import TASKS, Source, Task, Test
 
-__all__ = ["TASKS", "Outcome", "Source", "Task", "Test", "calibration_inputs", "evaluate", "find_task", "has_shared", "input_shapes_of",
-           "model_bytes", "own_test", "shared_root"]
+__all__ = [
+    "TASKS",
+    "Outcome",
+    "Source",
+    "Task",
+    "Test",
+    "calibration_inputs",
+    "evaluate",
+    "find_task",
+    "has_shared",
+    "input_shapes_of",
+    "model_bytes",
+    "own_test",
+    "shared_root",
+]

@@ -46,8 +46,11 @@ def shared_root() -> Path:
     beside = Path(__file__).resolve().parents[3].parent / "shared"
     root = Path(os.environ.get("ERGO_SHARED", beside))
     if not (root / "models").is_dir():
-        raise InputError("the shared models and data are not here", where=str(root),
-                         remedy="set the environment variable ERGO_SHARED to the folder that holds models/ and data/")
+        raise InputError(
+            "the shared models and data are not here",
+            where=str(root),
+            remedy="set the environment variable ERGO_SHARED to the folder that holds models/ and data/",
+        )
     return root
 
 
@@ -61,7 +64,8 @@ def has_shared() -> bool:
 
 
 def model_bytes(path: str) -> bytes:
-    """Bytes of ``models/<path>``, unpacked if it ends in .xz. Errors: ModelError, if it is missing or does not unpack."""
+    """Bytes of ``models/<path>``, unpacked if it ends in .xz. Errors: ModelError, if it is missing or does not
+    unpack."""
     file = shared_root() / "models" / path
     try:
         data = file.read_bytes()
@@ -94,7 +98,10 @@ def _jpeg(archive: dict, index: int) -> np.ndarray:
 def _jpeg_set(name: str) -> Callable[[], Samples]:
     def load() -> Samples:
         archive = _archive(name)
-        return Samples(Path(name).stem, len(archive["labels"]), lambda i: (_jpeg(archive, i), int(archive["labels"][i])))
+        return Samples(
+            Path(name).stem, len(archive["labels"]), lambda i: (_jpeg(archive, i), int(archive["labels"][i]))
+        )
+
     return load
 
 
@@ -102,6 +109,7 @@ def _array_set(name: str, raw: str) -> Callable[[], Samples]:
     def load() -> Samples:
         archive = _archive(name)
         return Samples(Path(name).stem, len(archive["labels"]), lambda i: (archive[raw][i], int(archive["labels"][i])))
+
     return load
 
 
@@ -117,7 +125,8 @@ vww = _array_set("vww_coco128_96.npz", "images")
 
 @dataclass(frozen=True)
 class Boxes:
-    """Ground truth of one image: ``boxes`` f32 [n, 4] as x1, y1, x2, y2 in pixels, ``classes`` int [n], ``crowd`` bool [n]."""
+    """Ground truth of one image: ``boxes`` f32 [n, 4] as x1, y1, x2, y2 in pixels, ``classes`` int [n], ``crowd`` bool
+    [n]."""
 
     boxes: np.ndarray
     classes: np.ndarray
@@ -145,13 +154,15 @@ def superres() -> Samples:
 def text(kind: str) -> Samples:
     """MiniLM token ids int16 [64] with ``token_id_original`` beside them: raw is ``(rows [r, 64], original_ids)``.
 
-    ``kind``: "stsb" (two rows, label = gold score), "sst2_test", "trec_test" (one row, label = class), "calibration" (no label).
-    """
+    ``kind``: "stsb" (two rows, label = gold score), "sst2_test", "trec_test" (one row, label = class), "calibration"
+    (no label)."""
     archive = _archive("text_minilm_tokens.npz")
     original = archive["token_id_original"]
     if kind == "stsb":
+
         def get(i):
             return (np.stack([archive["stsb_a"][i], archive["stsb_b"][i]]), original), float(archive["stsb_score"][i])
+
         return Samples("stsb_test", len(archive["stsb_a"]), get)
     if kind == "calibration":
         rows = archive["calib_sst2_train256"]
@@ -161,7 +172,8 @@ def text(kind: str) -> Samples:
 
 
 def text_head(kind: str) -> tuple[np.ndarray, np.ndarray]:
-    """Weights [classes, 384] and bias [classes] of the linear heads on MiniLM embeddings; ``kind`` is "sst2" or "trec"."""
+    """Weights [classes, 384] and bias [classes] of the linear heads on MiniLM embeddings; ``kind`` is "sst2" or
+    "trec"."""
     archive = _archive("text_minilm_tokens.npz")
     return archive[f"{kind}_head_W"], archive[f"{kind}_head_b"]
 
@@ -174,7 +186,9 @@ def tinystories() -> Samples:
 
 def gaussian(shape: tuple[int, ...], mean: float, deviation: float, count: int = 64) -> Samples:
     """Seeded synthetic data for nets without any real data here: normally distributed float32 ``shape``."""
+
     def get(index: int):
         draw = np.random.default_rng(index).standard_normal(shape)
         return (mean + deviation * draw).astype(np.float32), None
+
     return Samples("synthetic_gaussian", count, get)

@@ -21,7 +21,8 @@ class Detections:
 
 
 def grid_cells(size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Cell origins [cells, 2] (x, y, in cells) and stride of each cell in pixels [cells, 1], for a ``size`` x ``size`` image."""
+    """Cell origins [cells, 2] (x, y, in cells) and stride of each cell in pixels [cells, 1], for a ``size`` x ``size``
+    image."""
     origins, strides = [], []
     for stride in STRIDES:
         side = size // stride
@@ -32,7 +33,8 @@ def grid_cells(size: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def decode(output: np.ndarray, size: int = 416) -> tuple[np.ndarray, np.ndarray]:
-    """YOLOX head output [cells, 5 + classes] to boxes [cells, 4] (x1, y1, x2, y2) and scores [cells, classes] (objectness * class)."""
+    """YOLOX head output [cells, 5 + classes] to boxes [cells, 4] (x1, y1, x2, y2) and scores [cells, classes]
+    (objectness * class)."""
     origins, strides = grid_cells(size)
     output = output.astype(np.float64)
     centre = (output[:, :2] + origins) * strides
@@ -63,8 +65,9 @@ def suppress(boxes: np.ndarray, scores: np.ndarray, threshold: float) -> np.ndar
     return np.array(kept, int)
 
 
-def detect(output: np.ndarray, *, size: int = 416, score_threshold: float = 0.001, nms_threshold: float = 0.65,
-           most: int = 100) -> Detections:
+def detect(
+    output: np.ndarray, *, size: int = 416, score_threshold: float = 0.001, nms_threshold: float = 0.65, most: int = 100
+) -> Detections:
     """One image's YOLOX output [cells, 5 + classes] to at most ``most`` detections (NMS within each class)."""
     boxes, scores = decode(output, size)
     found = []
@@ -78,7 +81,9 @@ def detect(output: np.ndarray, *, size: int = 416, score_threshold: float = 0.00
     return Detections(boxes[index], np.array([f[0] for f in found]), np.array([f[1] for f in found], int))
 
 
-def match(detections: np.ndarray, truth: np.ndarray, crowd: np.ndarray, threshold: float) -> tuple[np.ndarray, np.ndarray]:
+def match(
+    detections: np.ndarray, truth: np.ndarray, crowd: np.ndarray, threshold: float
+) -> tuple[np.ndarray, np.ndarray]:
     """COCO matching of one image and class: ``(true positive, ignored)`` per detection (boxes, best first)."""
     hit, ignored = np.zeros(len(detections), bool), np.zeros(len(detections), bool)
     if not len(truth) or not len(detections):
@@ -94,7 +99,8 @@ def match(detections: np.ndarray, truth: np.ndarray, crowd: np.ndarray, threshol
 
 
 def average_precision(scores: np.ndarray, hits: np.ndarray, positives: int) -> float:
-    """101-point interpolated average precision (COCO) of detections with a ``hits`` flag each; ``positives`` truths > 0."""
+    """101-point interpolated average precision (COCO) of detections with a ``hits`` flag each; ``positives`` truths >
+    0."""
     order = np.argsort(-scores, kind="stable")
     true = np.cumsum(hits[order])
     if not len(true):

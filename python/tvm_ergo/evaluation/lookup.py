@@ -13,8 +13,8 @@ from tvm_ergo.target.errors import InputError
 
 
 def find_task(name: str) -> Task | None:
-    """The task called ``name``, or whose model file that is; None where there is none. Another file is taken for what it is, whatever its name; a compiled
-    one (.ergo) named after a task brings the task's data."""
+    """The task called ``name``, or whose model file that is; None where there is none. Another file is taken for what
+    it is, whatever its name; a compiled one (.ergo) named after a task brings the task's data."""
     path, stem = Path(name), Path(name).name
     for suffix in (".xz", ".onnx", ".tflite", ".ergo"):
         stem = stem.removesuffix(suffix)
@@ -56,12 +56,20 @@ def own_test(arrays: dict[str, np.ndarray], path: str, input_name: str) -> Test:
     Errors: InputError for missing arrays, different lengths, labels that are not integers.
     """
     if not {"x", "y"} <= set(arrays):
-        raise InputError("evaluation data needs the arrays x (inputs) and y (labels)", where=path, available=", ".join(arrays) or "one unnamed array",
-                         remedy="numpy.savez(file, x=inputs, y=labels)")
+        raise InputError(
+            "evaluation data needs the arrays x (inputs) and y (labels)",
+            where=path,
+            available=", ".join(arrays) or "one unnamed array",
+            remedy="numpy.savez(file, x=inputs, y=labels)",
+        )
     x, y = arrays["x"], arrays["y"]
     if y.ndim != 1 or not x.ndim or len(x) != len(y) or not len(y) or y.dtype.kind not in "iu":
-        raise InputError("evaluation data does not fit together", where=path, required="x [n, ...] and integer y [n], n >= 1",
-                         available=f"x {list(x.shape)}, y {y.dtype} {list(y.shape)}")
+        raise InputError(
+            "evaluation data does not fit together",
+            where=path,
+            required="x [n, ...] and integer y [n], n >= 1",
+            available=f"x {list(x.shape)}, y {y.dtype} {list(y.shape)}",
+        )
     if x.dtype.kind == "f" and not np.isfinite(x).all():
         raise InputError("evaluation data holds NaN or infinity", where=f"{path}, array x", required="finite values")
     samples = Samples(Path(path).stem, len(y), lambda i: (x[i], int(y[i])))

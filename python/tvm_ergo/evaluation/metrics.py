@@ -31,8 +31,8 @@ class Metric:
 
 
 class TopK(Metric):
-    """Top-1 and (of more than five classes) top-5 accuracy, %. Output [1, classes]; ``class_offset`` is subtracted from the class index (1 for 1001 classes).
-    Errors: InputError for a label that is no class."""
+    """Top-1 and (of more than five classes) top-5 accuracy, %. Output [1, classes]; ``class_offset`` is subtracted from
+    the class index (1 for 1001 classes). Errors: InputError for a label that is no class."""
 
     def __init__(self, class_offset: int = 0, head: tuple[np.ndarray, np.ndarray] | None = None):
         super().__init__()
@@ -44,8 +44,12 @@ class TopK(Metric):
             scores = self.head[0] @ scores + self.head[1]
             scores = np.array([0.0, scores[0]]) if len(scores) == 1 else scores
         if not -self.class_offset <= label < len(scores) - self.class_offset:
-            raise InputError("a label is not one of the network's classes", where=f"sample {self.count}", available=str(label),
-                             required=f"{-self.class_offset} to {len(scores) - self.class_offset - 1}, as the network has {len(scores)} outputs")
+            raise InputError(
+                "a label is not one of the network's classes",
+                where=f"sample {self.count}",
+                available=str(label),
+                required=f"{-self.class_offset} to {len(scores) - self.class_offset - 1}, as the network has {len(scores)} outputs",
+            )
         self.classes = len(scores) - self.class_offset
         order = np.argsort(-scores, kind="stable") - self.class_offset
         self.hits += (order[0] == label, label in order[:5])
@@ -85,7 +89,8 @@ class Spearman(Metric):
 
 
 class Psnr(Metric):
-    """Mean over images of the peak signal-to-noise ratio, dB: peak 255, output clipped, not rounded, ``crop`` border pixels left out."""
+    """Mean over images of the peak signal-to-noise ratio, dB: peak 255, output clipped, not rounded, ``crop`` border
+    pixels left out."""
 
     primary = "psnr"
 
@@ -105,7 +110,8 @@ class Psnr(Metric):
 
 
 class NextToken(Metric):
-    """Mean cross-entropy per token (nats) and top-1 accuracy (%) of predicting the next token; output [1, length, vocabulary]."""
+    """Mean cross-entropy per token (nats) and top-1 accuracy (%) of predicting the next token; output [1, length,
+    vocabulary]."""
 
     primary, higher_is_better = "nll", False
 

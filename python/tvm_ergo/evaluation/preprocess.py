@@ -78,22 +78,28 @@ def luma(image: np.ndarray) -> list[dict[str, np.ndarray]]:
 
 
 def luma_of_photo(image: np.ndarray) -> list[dict[str, np.ndarray]]:
-    """uint8 RGB photograph to a 99 x 99 luma input like espcn's (calibration from photographs that are not in its test)."""
+    """uint8 RGB photograph to a 99 x 99 luma input like espcn's (calibration from photographs that are not in its
+    test)."""
     grey = np.asarray(Image.fromarray(image).convert("L"))
     return luma(resize(grey, (99, 99), Image.Resampling.BICUBIC))
 
 
 def letterbox_photo(image: np.ndarray) -> list[dict[str, np.ndarray]]:
-    """uint8 RGB photograph to YOLOX's 416 x 416 BGR letterbox: the upper three quarters, grey 114 below (as for a 4:3 camera)."""
+    """uint8 RGB photograph to YOLOX's 416 x 416 BGR letterbox: the upper three quarters, grey 114 below (as for a 4:3
+    camera)."""
     canvas = np.full((416, 416, 3), 114, np.uint8)
     canvas[:312] = resize(image[: image.shape[0] * 3 // 4], (312, 416))
     return Affine("images", bgr=True)(canvas)
 
 
 def minilm(raw: tuple[np.ndarray, np.ndarray]) -> list[dict[str, np.ndarray]]:
-    """``(rows int16 [r, 64], original ids)`` to r feeds of ids int64 [1, 64] and mask float [1, 64] (padding is original id 0)."""
+    """``(rows int16 [r, 64], original ids)`` to r feeds of ids int64 [1, 64] and mask float [1, 64] (padding is
+    original id 0)."""
     rows, original = raw
-    return [{"input_ids": row[None].astype(np.int64), "attention_mask": (original[row] != 0)[None].astype(np.float32)} for row in rows]
+    return [
+        {"input_ids": row[None].astype(np.int64), "attention_mask": (original[row] != 0)[None].astype(np.float32)}
+        for row in rows
+    ]
 
 
 def stories(tokens: np.ndarray) -> list[dict[str, np.ndarray]]:

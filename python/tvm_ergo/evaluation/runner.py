@@ -14,7 +14,8 @@ Run = Callable[[dict[str, np.ndarray]], list[np.ndarray]]
 
 @dataclass(frozen=True)
 class Outcome:
-    """Figures of one test over ``samples`` samples; ``reference`` are the manifest's float figures (over all samples)."""
+    """Figures of one test over ``samples`` samples; ``reference`` are the manifest's float figures (over all
+    samples)."""
 
     test: str
     samples: int
@@ -25,7 +26,8 @@ class Outcome:
 
     @property
     def loss(self) -> float | None:
-        """How much worse than the reference (positive = worse), in the primary figure's unit; None without a reference."""
+        """How much worse than the reference (positive = worse), in the primary figure's unit; None without a
+        reference."""
         if self.primary not in self.reference:
             return None
         drop = self.reference[self.primary] - self.figures[self.primary]
@@ -44,15 +46,22 @@ def _chunks(items: Iterator, size: int) -> Iterator[list]:
 
 
 def _run_batch(run: Run, feeds: list[dict[str, np.ndarray]], batched: bool) -> list[list[np.ndarray]]:
-    """Runs all feeds as one batch along axis 0 (or one by one: a sentence pair is two runs), and hands the outputs back per feed."""
+    """Runs all feeds as one batch along axis 0 (or one by one: a sentence pair is two runs), and hands the outputs back
+    per feed."""
     if not batched or len(feeds) == 1:
         return [list(run(f)) for f in feeds]
     outputs = run({name: np.concatenate([f[name] for f in feeds]) for name in feeds[0]})
     return [[np.asarray(o)[i : i + 1] for o in outputs] for i in range(len(feeds))]
 
 
-def evaluate(test: Test, run: Run, *, limit: int | None = None, batch: int = 1,
-             progress: Callable[[int, int], None] | None = None) -> Outcome:
+def evaluate(
+    test: Test,
+    run: Run,
+    *,
+    limit: int | None = None,
+    batch: int = 1,
+    progress: Callable[[int, int], None] | None = None,
+) -> Outcome:
     """Measures ``test`` with ``run``.
 
     Parameters: run(feeds) -> outputs, with a leading batch axis; limit: at most so many samples (None = all);

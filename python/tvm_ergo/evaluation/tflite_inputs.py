@@ -1,9 +1,8 @@
 """Real inputs for the manifest's TFLite files: the evaluation data of the ONNX nets, as the numbers those files take.
 
-A quantized input is ``round(real / scale) + zero point`` with the scale and zero point that the file itself carries; a float input is the
-real values. Two files have no data in the shared folder: the anomaly detector gets the seeded noise its ONNX twins get, the wake word
-nothing (`REAL_INPUTS` lacks it).
-"""
+A quantized input is ``round(real / scale) + zero point`` with the scale and zero point that the file itself carries; a
+float input is the real values. Two files have no data in the shared folder: the anomaly detector gets the seeded noise
+its ONNX twins get, the wake word nothing (`REAL_INPUTS` lacks it)."""
 
 from __future__ import annotations
 
@@ -24,7 +23,8 @@ Quantization = tuple[float, int]
 
 @dataclass(frozen=True)
 class TfliteInput:
-    """Where a file's inputs come from; ``source`` gives one feed of one real-valued array, NCHW where it is a picture."""
+    """Where a file's inputs come from; ``source`` gives one feed of one real-valued array, NCHW where it is a
+    picture."""
 
     source: Source
 
@@ -62,7 +62,8 @@ def quantization_of(data: bytes) -> Quantization | None:
 
 
 def quantize(real: np.ndarray, quantization: Quantization | None, dtype: str) -> np.ndarray:
-    """Real values as ``dtype``: rounded half away from zero as TFLite does, kept within the type; unchanged without quantization."""
+    """Real values as ``dtype``: rounded half away from zero as TFLite does, kept within the type; unchanged without
+    quantization."""
     if quantization is None:
         return real.astype(dtype)
     scale, zero_point = quantization

@@ -23,18 +23,27 @@ from tvm_ergo.target.limits import model_bytes_limit
 _SUFFIXES = (".onnx", ".onnx.xz", ".tflite", PYTORCH_SUFFIX, compressed.SUFFIX)
 
 
-def load(model, *, input_shapes: dict | None = None, batch: int = 1, max_model_bytes: int | str | None = None, example_inputs=None,
-         calibration=None) -> Imported:
+def load(
+    model,
+    *,
+    input_shapes: dict | None = None,
+    batch: int = 1,
+    max_model_bytes: int | str | None = None,
+    example_inputs=None,
+    calibration=None,
+) -> Imported:
     """Read a model.
 
     Parameters
     ----------
-    model : path (``.onnx``, ``.onnx.xz``, ``.tflite``, ``.pt2``, ``.ergoz``), bytes of such a file (but ``.pt2``), ``onnx.ModelProto``, ``torch.nn.Module``,
-    ``torch.export.ExportedProgram``, or a Relax ``IRModule``.
+    model : path (``.onnx``, ``.onnx.xz``, ``.tflite``, ``.pt2``, ``.ergoz``), bytes of such a file (but ``.pt2``),
+    ``onnx.ModelProto``, ``torch.nn.Module``, ``torch.export.ExportedProgram``, or a Relax ``IRModule``.
     input_shapes : {input name: shape} for models with dynamic dimensions (symbolic ones of a Relax module too).
-    batch : size of a first dimension that is unknown, or 0 in an ONNX file. max_model_bytes : what constants and computed tensors may take together, as the file
-    declares them (an int, or "8GiB"; None: 4 GiB, or what `target.limits.model_bytes_limit` says); a file that asks for more is refused before any of it is allocated.
-    example_inputs : of a ``torch.nn.Module``: what it is called with, a tensor (or array), a tuple of them, or a dict by argument name.
+    batch : size of a first dimension that is unknown, or 0 in an ONNX file. max_model_bytes : what constants and
+    computed tensors may take together, as the file declares them (an int, or "8GiB"; None: 4 GiB, or what
+    `target.limits.model_bytes_limit` says); a file that asks for more is refused before any of it is allocated.
+    example_inputs : of a ``torch.nn.Module``: what it is called with, a tensor (or array), a tuple of them, or a dict
+    by argument name.
     calibration : typical inputs, from which dimensions that are left open take their sizes.
 
     Errors: ModelError (missing, truncated, not a model, dynamic, NaN weights), UnsupportedError (operator).
@@ -59,22 +68,35 @@ def _loaded(model, input_shapes: dict | None, batch: int, example_inputs) -> Imp
     if isinstance(model, (bytes, bytearray, memoryview)):
         return _from_bytes(bytes(model), "bytes in memory", input_shapes, batch)
     if not isinstance(model, (str, Path)):
-        raise ModelError("this kind of object is not a model", available=type(model).__name__,
-                         required="a path, bytes, onnx.ModelProto or a Relax IRModule")
+        raise ModelError(
+            "this kind of object is not a model",
+            available=type(model).__name__,
+            required="a path, bytes, onnx.ModelProto or a Relax IRModule",
+        )
     path = Path(model)
     refuse_other_formats(path)
     if path.suffix == PYTORCH_SUFFIX:
         return _from_archive(path, input_shapes, batch)
     if not path.name.endswith(_SUFFIXES):
-        raise ModelError("the file name does not say what it is", where=str(path), required=f"a suffix of {', '.join(_SUFFIXES)}",
-                         remedy="a compiled model (.ergo) is opened by tvm_ergo.load, or by the commands run, eval, report and disasm")
+        raise ModelError(
+            "the file name does not say what it is",
+            where=str(path),
+            required=f"a suffix of {', '.join(_SUFFIXES)}",
+            remedy="a compiled model (.ergo) is opened by tvm_ergo.load, or by the commands run, eval, report and disasm",
+        )
     data = read_file(path)
     if path.name.endswith(compressed.SUFFIX) != compressed.is_compressed(data):
-        raise ModelError("the file's content is not what its name says", where=str(path),
-                         available="a compressed network" if compressed.is_compressed(data) else "no compressed network")
+        raise ModelError(
+            "the file's content is not what its name says",
+            where=str(path),
+            available="a compressed network" if compressed.is_compressed(data) else "no compressed network",
+        )
     if path.name.endswith(".tflite") != (data[4:8] == b"TFL3"):
-        raise ModelError("the file's content is not what its name says", where=str(path),
-                         available="a TFLite file" if data[4:8] == b"TFL3" else "no TFLite mark inside")
+        raise ModelError(
+            "the file's content is not what its name says",
+            where=str(path),
+            available="a TFLite file" if data[4:8] == b"TFL3" else "no TFLite mark inside",
+        )
     return _from_bytes(data, str(path), input_shapes, batch, path.parent)
 
 
@@ -84,8 +106,12 @@ def _from_archive(path: Path, input_shapes: dict | None, batch: int) -> Imported
         from tvm_ergo.frontend.torch_archive import read  # PyTorch is an extra, and takes seconds to import
         from tvm_ergo.frontend.torch_import import import_exported
     except ModuleNotFoundError as error:
-        raise ModelError("this file needs PyTorch to be read, which is not installed", where=str(path), required="torch 2.13",
-                         remedy="pip install 'tvm-ergo[torch]', or give the model as ONNX") from error
+        raise ModelError(
+            "this file needs PyTorch to be read, which is not installed",
+            where=str(path),
+            required="torch 2.13",
+            remedy="pip install 'tvm-ergo[torch]', or give the model as ONNX",
+        ) from error
     return import_exported(read(path), input_shapes, batch, str(path))
 
 
@@ -94,10 +120,14 @@ def _check_constants(mod: tvm.IRModule) -> None:
     for var, value in bindings_of(main_of(mod)):
         for operand in children(value):
             if isinstance(operand, Constant):
-                require_finite(array_of(operand), f"constant of {var.name}", infinity_allowed=op_name(value) not in LINEAR_OPS)
+                require_finite(
+                    array_of(operand), f"constant of {var.name}", infinity_allowed=op_name(value) not in LINEAR_OPS
+                )
 
 
-def _from_bytes(data: bytes, source: str, input_shapes: dict | None, batch: int, folder: Path | None = None) -> Imported:
+def _from_bytes(
+    data: bytes, source: str, input_shapes: dict | None, batch: int, folder: Path | None = None
+) -> Imported:
     if data[:6] == XZ_MAGIC:
         data = unpacked(data, source)
     if compressed.is_compressed(data):
@@ -113,10 +143,16 @@ def _from_bytes(data: bytes, source: str, input_shapes: dict | None, batch: int,
     try:
         proto.ParseFromString(data)
     except DecodeError as error:
-        raise ModelError("this is not an ONNX file, or it is truncated", where=source, available=str(error)[:200],
-                         remedy="copy the file again; it ends in the middle of a record or is another format") from error
+        raise ModelError(
+            "this is not an ONNX file, or it is truncated",
+            where=source,
+            available=str(error)[:200],
+            remedy="copy the file again; it ends in the middle of a record or is another format",
+        ) from error
     if not _texts_are_text(proto):
-        raise ModelError("the ONNX file is damaged: a name in it is not UTF-8", where=source, remedy="copy or export the file again")
+        raise ModelError(
+            "the ONNX file is damaged: a name in it is not UTF-8", where=source, remedy="copy or export the file again"
+        )
     if folder is not None:
         load_external(proto, source, folder)
     return import_onnx(proto, source, input_shapes, batch)
@@ -128,7 +164,14 @@ def _texts_are_text(proto: onnx.ModelProto) -> bool:
     try:
         texts = [v.name for v in (*graph.input, *graph.output, *graph.initializer, *graph.value_info)]
         for node in graph.node:
-            texts += [node.name, node.op_type, node.domain, *node.input, *node.output, *(a.name for a in node.attribute)]
+            texts += [
+                node.name,
+                node.op_type,
+                node.domain,
+                *node.input,
+                *node.output,
+                *(a.name for a in node.attribute),
+            ]
         texts += [opset.domain for opset in proto.opset_import]
     except UnicodeDecodeError:
         return False

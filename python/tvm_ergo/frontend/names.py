@@ -1,4 +1,5 @@
-"""Names of variables after an import: parameters become identifiers, nameless helpers take the name of what they help."""
+"""Names of variables after an import: parameters become identifiers, nameless helpers take the name of what they
+help."""
 
 from __future__ import annotations
 
@@ -7,20 +8,34 @@ import re
 import tvm
 from tvm import relax
 
-from tvm_ergo.relay_passes.relax_utils import Var, assemble, bindings_of, body_of, main_of, op_name, safe_name, with_operands
+from tvm_ergo.relay_passes.relax_utils import (
+    Var,
+    assemble,
+    bindings_of,
+    body_of,
+    main_of,
+    op_name,
+    safe_name,
+    with_operands,
+)
 
 _AUTOMATIC = re.compile(r"^(lv|gv)\d*$")
 
 
 def name_helpers(mod: tvm.IRModule) -> tvm.IRModule:
-    """``mod`` with parameters renamed by :func:`safe_name` and TVM's ``lv12`` renamed to ``<next named value>_<operator>``.
+    """``mod`` with parameters renamed by :func:`safe_name` and TVM's ``lv12`` renamed to ``<next named
+    value>_<operator>``.
 
     A node the importer splits (a convolution with bias: conv2d, add) keeps its name on the last part.
     """
     func = main_of(mod)
     renamed, taken = {}, set()
     for p in func.params:
-        name = next(n for n in (safe_name(p.name), *(f"{safe_name(p.name)}_{i}" for i in range(2, 2 + len(func.params)))) if n not in taken)
+        name = next(
+            n
+            for n in (safe_name(p.name), *(f"{safe_name(p.name)}_{i}" for i in range(2, 2 + len(func.params))))
+            if n not in taken
+        )
         taken.add(name)
         renamed[p] = relax.Var(name, p.ty)
     pairs, owner, names = bindings_of(func), "output", {}

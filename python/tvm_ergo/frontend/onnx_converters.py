@@ -1,7 +1,7 @@
 """Converters in place of TVM's, where those ignore an attribute or differ from ONNX's definition.
 
-Each takes ``(inputs, attrs, opset)``; None leaves the node to TVM's converter, with ``attrs`` and ``inputs`` as they are by then.
-"""
+Each takes ``(inputs, attrs, opset)``; None leaves the node to TVM's converter, with ``attrs`` and ``inputs`` as they
+are by then."""
 
 from __future__ import annotations
 
@@ -29,8 +29,10 @@ def space_to_depth(inputs, attrs, opset: int):
         return None
     block, (batch, channels, height, width) = int(attrs["blocksize"]), shape_of(inputs[0])
     blocks = relax.op.reshape(inputs[0], (batch, channels, height // block, block, width // block, block))
-    return relax.op.reshape(relax.op.permute_dims(blocks, [0, 1, 3, 5, 2, 4]),
-                            (batch, channels * block * block, height // block, width // block))
+    return relax.op.reshape(
+        relax.op.permute_dims(blocks, [0, 1, 3, 5, 2, 4]),
+        (batch, channels * block * block, height // block, width // block),
+    )
 
 
 def conv_transpose(inputs, attrs, opset: int):
@@ -44,7 +46,7 @@ def conv_transpose(inputs, attrs, opset: int):
     extra = list(attrs.get("output_padding", (0,) * len(kernel)))
     upper = attrs.pop("auto_pad", b"NOTSET") == b"SAME_UPPER"
     begins, ends = [], []
-    for i, size in enumerate(wanted[-len(kernel):]):
+    for i, size in enumerate(wanted[-len(kernel) :]):
         total = strides[i] * (spatial[i] - 1) + extra[i] + (kernel[i] - 1) * dilation[i] + 1 - size
         if total < 0:  # more than there is: rows of zeros at the end
             extra[i] -= total
@@ -53,7 +55,9 @@ def conv_transpose(inputs, attrs, opset: int):
         ends.append(total - begins[-1])
     attrs["pads"], attrs["output_padding"] = (*begins, *ends), tuple(extra)
     if any(e >= s for e, s in zip(extra, strides)):
-        raise ValueError(f"output_shape {tuple(wanted)} needs an output padding of {tuple(extra)}, not below the strides {tuple(strides)}")
+        raise ValueError(
+            f"output_shape {tuple(wanted)} needs an output padding of {tuple(extra)}, not below the strides {tuple(strides)}"
+        )
     return None
 
 
@@ -70,8 +74,11 @@ def power(inputs, attrs, opset: int):
 def batch_normalization(inputs, attrs, opset: int):
     """Errors: UnsupportedError for updated statistics (TVM's weigh old and new the other way round)."""
     if attrs.get("training_mode", 0) and attrs["tvm_custom"]["num_outputs"] > 1:
-        raise UnsupportedError("batch normalization in training mode is not supported", where=attrs["tvm_custom"]["name"],
-                               remedy="export the model for inference")
+        raise UnsupportedError(
+            "batch normalization in training mode is not supported",
+            where=attrs["tvm_custom"]["name"],
+            remedy="export the model for inference",
+        )
     return None
 
 
@@ -81,8 +88,11 @@ def dropout(inputs, attrs, opset: int):
     ratio = inputs[1] if len(inputs) > 1 else None
     drops = training is not None and not (isinstance(training, Constant) and not array_of(training).any())
     if drops and not (isinstance(ratio, Constant) and not array_of(ratio).any()):
-        raise UnsupportedError("dropout in training mode is not supported", where=attrs["tvm_custom"]["name"],
-                               remedy="export the model for inference")
+        raise UnsupportedError(
+            "dropout in training mode is not supported",
+            where=attrs["tvm_custom"]["name"],
+            remedy="export the model for inference",
+        )
     if attrs["tvm_custom"]["num_outputs"] == 1:
         return inputs[0]
     return relax.Tuple([inputs[0], const(np.ones(shape_of(inputs[0]), bool))])
@@ -97,13 +107,16 @@ def non_max_suppression(inputs, attrs, opset: int):
 
 
 def bit_shift(inputs, attrs, opset: int):
-    """Shifts below zero or beyond the width, which are undefined on a CPU: all bits leave (the sign stays when shifting right)."""
+    """Shifts below zero or beyond the width, which are undefined on a CPU: all bits leave (the sign stays when shifting
+    right)."""
     kind = dtype_of(inputs[0])
     if not kind.startswith("int"):
         return None
     width = np.dtype(kind).itemsize * 8
     x, s = inputs[0], inputs[1]
-    bad = relax.op.logical_or(relax.op.less(s, relax.const(0, kind)), relax.op.greater_equal(s, relax.const(width, kind)))
+    bad = relax.op.logical_or(
+        relax.op.less(s, relax.const(0, kind)), relax.op.greater_equal(s, relax.const(width, kind))
+    )
     safe = relax.op.where(bad, relax.const(0, kind), s)
     if attrs["direction"] == b"LEFT":
         return relax.op.where(bad, relax.const(0, kind), relax.op.left_shift(x, safe))
@@ -128,7 +141,15 @@ def top_k(inputs, attrs, opset: int):
     return None
 
 
-CONVERTERS = {"Split": split, "SpaceToDepth": space_to_depth, "ConvTranspose": conv_transpose, "Pow": power,
-              "BatchNormalization": batch_normalization, "Dropout": dropout, "NonMaxSuppression": non_max_suppression,
-              "BitShift": bit_shift, "IsInf": is_inf,
-              "TopK": top_k}
+CONVERTERS = {
+    "Split": split,
+    "SpaceToDepth": space_to_depth,
+    "ConvTranspose": conv_transpose,
+    "Pow": power,
+    "BatchNormalization": batch_normalization,
+    "Dropout": dropout,
+    "NonMaxSuppression": non_max_suppression,
+    "BitShift": bit_shift,
+    "IsInf": is_inf,
+    "TopK": top_k,
+}

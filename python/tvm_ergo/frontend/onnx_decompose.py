@@ -1,20 +1,25 @@
-"""Rewrites of ONNX nodes TVM's importer lacks, done on the protobuf: LpNormalization and QOperators become plain operators."""
+"""Rewrites of ONNX nodes TVM's importer lacks, done on the protobuf: LpNormalization and QOperators become plain
+operators."""
 
 from __future__ import annotations
 
 import numpy as np
 import onnx
+
 from tvm_ergo.frontend import onnx_qoperator
 from tvm_ergo.frontend.onnx_emitter import Emitter, attributes_of
 
 
 def decompose(model: onnx.ModelProto) -> None:
-    """Replace LpNormalization and QOperator nodes in place. Errors: ModelError, UnsupportedError for variants that are not covered."""
+    """Replace LpNormalization and QOperator nodes in place. Errors: ModelError, UnsupportedError for variants that are
+    not covered."""
     graph = model.graph
     if not any(_rule(node) for node in graph.node):
         return
     constants = {t.name: t for t in graph.initializer}
-    constants |= {n.output[0]: a.t for n in graph.node if n.op_type == "Constant" for a in n.attribute if a.name == "value"}
+    constants |= {
+        n.output[0]: a.t for n in graph.node if n.op_type == "Constant" for a in n.attribute if a.name == "value"
+    }
     opset = max((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), default=13)
     nodes = []
     for node in graph.node:

@@ -8,7 +8,8 @@ from onnx import helper, numpy_helper
 
 
 class Emitter:
-    """Collects the nodes and initializers that take the place of one node; names derive from ``prefix``, by default the node's name."""
+    """Collects the nodes and initializers that take the place of one node; names derive from ``prefix``, by default the
+    node's name."""
 
     def __init__(self, node: onnx.NodeProto, prefix: str = ""):
         self.prefix = prefix or node.name or node.output[0]

@@ -1,8 +1,9 @@
-"""Networks in float16 or bfloat16 as networks in float32: tensors inside are widened, inputs and outputs of float16 keep their type.
+"""Networks in float16 or bfloat16 as networks in float32: tensors inside are widened, inputs and outputs of float16
+keep their type.
 
-The chip computes in integers, and calibration and the host in float32, which holds every value of both types. What a float16 runtime rounds in between is not
-rounded here, and what overflows there does not. NumPy has no bfloat16: inputs and outputs of it are float32.
-"""
+The chip computes in integers, and calibration and the host in float32, which holds every value of both types. What a
+float16 runtime rounds in between is not rounded here, and what overflows there does not. NumPy has no bfloat16: inputs
+and outputs of it are float32."""
 
 from __future__ import annotations
 
@@ -18,7 +19,11 @@ _SUFFIX = "_float32"
 def widen_halves(model: onnx.ModelProto) -> None:
     """In place; nothing happens to models without such tensors."""
     graph = model.graph
-    inputs = [i for i in graph.input if i.type.tensor_type.elem_type == TensorProto.FLOAT16 and i.name not in {t.name for t in graph.initializer}]
+    inputs = [
+        i
+        for i in graph.input
+        if i.type.tensor_type.elem_type == TensorProto.FLOAT16 and i.name not in {t.name for t in graph.initializer}
+    ]
     outputs = [o for o in graph.output if o.type.tensor_type.elem_type == TensorProto.FLOAT16]
     renamed = {i.name: i.name + _SUFFIX for i in inputs} | {o.name: o.name + _SUFFIX for o in outputs}
     if not _widen_graph(graph, renamed) and not renamed:
@@ -27,7 +32,10 @@ def widen_halves(model: onnx.ModelProto) -> None:
         _widen_nodes(function.node, {})
     for value in (*inputs, *outputs):
         value.type.tensor_type.elem_type = TensorProto.FLOAT16
-    into = [helper.make_node("Cast", [i.name], [renamed[i.name]], name=renamed[i.name], to=TensorProto.FLOAT) for i in inputs]
+    into = [
+        helper.make_node("Cast", [i.name], [renamed[i.name]], name=renamed[i.name], to=TensorProto.FLOAT)
+        for i in inputs
+    ]
     back = [helper.make_node("Cast", [renamed[o.name]], [o.name], name=o.name, to=TensorProto.FLOAT16) for o in outputs]
     nodes = [*into, *graph.node, *back]
     del graph.node[:]
@@ -58,9 +66,15 @@ def _widen_nodes(nodes, renamed: dict[str, str]) -> bool:
                 names[i] = renamed.get(name, name)
         for attribute in node.attribute:
             if attribute.type == onnx.AttributeProto.TENSOR and attribute.t.data_type in _HALVES:
-                attribute.t.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(attribute.t).astype(np.float32), attribute.t.name))
+                attribute.t.CopyFrom(
+                    numpy_helper.from_array(numpy_helper.to_array(attribute.t).astype(np.float32), attribute.t.name)
+                )
                 changed = True
-            elif attribute.type == onnx.AttributeProto.INT and attribute.name in _TYPE_ATTRIBUTES and attribute.i in _HALVES:
+            elif (
+                attribute.type == onnx.AttributeProto.INT
+                and attribute.name in _TYPE_ATTRIBUTES
+                and attribute.i in _HALVES
+            ):
                 attribute.i = TensorProto.FLOAT
                 changed = True
             elif attribute.type == onnx.AttributeProto.GRAPH:

@@ -10,42 +10,94 @@ from tvm import relax
 from tvm.relax.frontend.onnx import onnx_frontend
 
 from tvm_ergo.frontend import onnx_converters as converters
-from tvm_ergo.frontend.imported import Imported, SourceFormat, describe, require_finite, resolve_shapes
+from tvm_ergo.frontend.imported import Imported, SourceFormat, describe, require_finite
 from tvm_ergo.frontend.names import name_helpers
 from tvm_ergo.frontend.onnx_decompose import decompose
-from tvm_ergo.frontend.onnx_sizes import check_functions, check_inputs, check_sizes, hidden_zeros, without_negative
 from tvm_ergo.frontend.onnx_halves import widen_halves
 from tvm_ergo.frontend.onnx_recurrent import unroll_recurrent
-from tvm_ergo.frontend.onnx_spectral import decompose_spectral
 from tvm_ergo.frontend.onnx_rules.checked import checkable, sort_nodes
 from tvm_ergo.frontend.onnx_rules.four_bits import widen
 from tvm_ergo.frontend.onnx_rules.upgrade import upgrade
+from tvm_ergo.frontend.onnx_sizes import check_functions, check_inputs, check_sizes, hidden_zeros, without_negative
+from tvm_ergo.frontend.onnx_spectral import decompose_spectral
 from tvm_ergo.frontend.onnx_static import has_body, make_static
 from tvm_ergo.frontend.quiet import quiet
+from tvm_ergo.frontend.shapes import resolve_shapes
 from tvm_ergo.relay_passes.relax_utils import Call, Constant, array_of, dtype_of, safe_name, shape_of
 from tvm_ergo.target.errors import ErgoError, ModelError, UnsupportedError
 
-DAMAGE = (ValueError, TypeError, KeyError, IndexError, AttributeError, AssertionError, ArithmeticError, RuntimeError, NotImplementedError, StopIteration)
-_MASK_CONSUMERS = {"Add", "Where", "Clip", "Min", "Max", "Sub", "ConstantOfShape", "Pad", "Concat", "Expand", "Trilu", "Unsqueeze", "Reshape", "Cast"}
+DAMAGE = (
+    ValueError,
+    TypeError,
+    KeyError,
+    IndexError,
+    AttributeError,
+    AssertionError,
+    ArithmeticError,
+    RuntimeError,
+    NotImplementedError,
+    StopIteration,
+)
+_MASK_CONSUMERS = {
+    "Add",
+    "Where",
+    "Clip",
+    "Min",
+    "Max",
+    "Sub",
+    "ConstantOfShape",
+    "Pad",
+    "Concat",
+    "Expand",
+    "Trilu",
+    "Unsqueeze",
+    "Reshape",
+    "Cast",
+}
 _HANDLED = {"Constant"}
-_ELEMENT_TYPES = tuple(getattr(onnx.TensorProto, name) for name in (
-    "FLOAT", "FLOAT16", "BFLOAT16", "DOUBLE", "INT8", "INT16", "INT32", "INT64", "UINT8", "UINT16", "UINT32", "UINT64", "BOOL"))
+_ELEMENT_TYPES = tuple(
+    getattr(onnx.TensorProto, name)
+    for name in (
+        "FLOAT",
+        "FLOAT16",
+        "BFLOAT16",
+        "DOUBLE",
+        "INT8",
+        "INT16",
+        "INT32",
+        "INT64",
+        "UINT8",
+        "UINT16",
+        "UINT32",
+        "UINT64",
+        "BOOL",
+    )
+)
 
 
 def import_onnx(model: onnx.ModelProto, source: str, input_shapes: dict | None = None, batch: int = 1) -> Imported:
     """Import an ONNX model with static shapes.
 
-    Errors: ModelError (invalid graph, unknown dimensions, NaN weights), UnsupportedError (operators TVM's importer lacks).
-    """
+    Errors: ModelError (invalid graph, unknown dimensions, NaN weights), UnsupportedError (operators TVM's importer
+    lacks)."""
     try:
         return _import_onnx(model, source, input_shapes, batch)
     except ErgoError:
         raise
     except MemoryError as error:
-        raise ModelError("there is not the memory that the model asks for", where=source, available=str(error)[:200] or None, remedy="give a smaller model, or a machine with more") from error
+        raise ModelError(
+            "there is not the memory that the model asks for",
+            where=source,
+            available=str(error)[:200] or None,
+            remedy="give a smaller model, or a machine with more",
+        ) from error
     except DAMAGE as error:  # each of many rules reads inputs and attributes as the standard has them
-        raise ModelError("the ONNX graph is not valid: an operator is told what it cannot be", where=source, available=f"{type(error).__name__}: {error}"[:300],
-                         remedy="export the model again, or replace the operator") from error
+        raise ModelError(
+            "the ONNX graph is not valid: an operator is told what it cannot be",
+            where=source,
+            available=f"{type(error).__name__}: {error}"[:300],
+            remedy="export the model again, or replace the operator",
+        ) from error
 
 
 def _import_onnx(model: onnx.ModelProto, source: str, input_shapes: dict | None, batch: int) -> Imported:
@@ -62,7 +114,9 @@ def _import_onnx(model: onnx.ModelProto, source: str, input_shapes: dict | None,
         dim.dim_value = 0
     widen(own)
     _check_types(own.graph)
-    declared = {i.name: _dimensions(i) for i in own.graph.input if i.name not in {t.name for t in own.graph.initializer}}
+    declared = {
+        i.name: _dimensions(i) for i in own.graph.input if i.name not in {t.name for t in own.graph.initializer}
+    }
     shapes = resolve_shapes(declared, input_shapes, batch)
     check_sizes(own, shapes, source)
     widen_halves(own)
@@ -80,7 +134,10 @@ def _imported(model: onnx.ModelProto, shapes: dict, source: str) -> tvm.IRModule
         own = onnx.ModelProto()
         own.CopyFrom(model)
         own = make_static(own, shapes, importable)
-        unrolled, spectral = unroll_recurrent(own, shapes), decompose_spectral(own, shapes)  # now that shapes and weights are known
+        unrolled, spectral = (
+            unroll_recurrent(own, shapes),
+            decompose_spectral(own, shapes),
+        )  # now that shapes and weights are known
         if unrolled or spectral:
             own = make_static(own, shapes, importable)
         _check_operators(own)
@@ -90,7 +147,9 @@ def _imported(model: onnx.ModelProto, shapes: dict, source: str) -> tvm.IRModule
             return _convert(own, shapes, source)
         except _NotImported as error:
             if error.operator not in importable or not has_body(error.operator):
-                raise ModelError(error.what, where=error.where, available=error.available, remedy=error.remedy) from error
+                raise ModelError(
+                    error.what, where=error.where, available=error.available, remedy=error.remedy
+                ) from error
             importable -= {error.operator}
 
 
@@ -103,40 +162,64 @@ class _NotImported(ModelError):
 def _dimensions(value: onnx.ValueInfoProto) -> list:
     tensor = value.type.tensor_type
     if not tensor.HasField("shape"):
-        raise ModelError("an input has no shape at all", where=f"input {value.name!r}", remedy="export the model with input shapes")
-    return [d.dim_value if d.HasField("dim_value") and d.dim_value >= 0 else d.dim_param or None for d in tensor.shape.dim]
+        raise ModelError(
+            "an input has no shape at all", where=f"input {value.name!r}", remedy="export the model with input shapes"
+        )
+    return [
+        d.dim_value if d.HasField("dim_value") and d.dim_value >= 0 else d.dim_param or None for d in tensor.shape.dim
+    ]
 
 
 def _check(model: onnx.ModelProto, source: str) -> None:
     if not model.graph.node and not model.graph.output:
-        raise ModelError("the file holds no ONNX graph", where=source, remedy="check that it is an ONNX model and complete")
+        raise ModelError(
+            "the file holds no ONNX graph", where=source, remedy="check that it is an ONNX model and complete"
+        )
     try:
-        if any(not o.type.tensor_type.HasField("shape") for o in model.graph.output):  # legal in practice, but not for the checker
+        if any(
+            not o.type.tensor_type.HasField("shape") for o in model.graph.output
+        ):  # legal in practice, but not for the checker
             model = onnx.shape_inference.infer_shapes(model)
             for output in model.graph.output:  # a copy; ONNX cannot infer behind operators of other domains
                 if output.type.HasField("tensor_type"):
                     output.type.tensor_type.shape.SetInParent()
         onnx.checker.check_model(checkable(model))
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError, ValueError) as error:
-        raise ModelError("the ONNX graph is not valid", where=source, available=str(error).split("\n")[0][:300]) from error
+        raise ModelError(
+            "the ONNX graph is not valid", where=source, available=str(error).split("\n")[0][:300]
+        ) from error
 
 
 def _check_types(graph: onnx.GraphProto) -> None:
-    """Errors: UnsupportedError for tensors of element types NumPy or TVM's runtime does not hold (some end the process inside TVM)."""
+    """Errors: UnsupportedError for tensors of element types NumPy or TVM's runtime does not hold (some end the process
+    inside TVM)."""
     listed = [(t.name, t.data_type) for t in graph.initializer]
-    listed += [(v.name, v.type.tensor_type.elem_type) for v in (*graph.input, *graph.output) if v.type.HasField("tensor_type")]
+    listed += [
+        (v.name, v.type.tensor_type.elem_type) for v in (*graph.input, *graph.output) if v.type.HasField("tensor_type")
+    ]
     for node in graph.node:
         listed += [(node.output[0], a.t.data_type) for a in node.attribute if a.type == onnx.AttributeProto.TENSOR]
-        listed += [(node.output[0], a.i) for a in node.attribute if node.op_type in ("Cast", "QuantizeLinear") and a.name in ("to", "output_dtype")]
+        listed += [
+            (node.output[0], a.i)
+            for a in node.attribute
+            if node.op_type in ("Cast", "QuantizeLinear") and a.name in ("to", "output_dtype")
+        ]
     for value in (*graph.input, *graph.output):
         if value.type.WhichOneof("value") not in ("tensor_type", None):
-            raise UnsupportedError("an input or output is not a tensor", where=repr(value.name), available=value.type.WhichOneof("value"),
-                                   required="tensors: the chip's memory is planned before the first run")
+            raise UnsupportedError(
+                "an input or output is not a tensor",
+                where=repr(value.name),
+                available=value.type.WhichOneof("value"),
+                required="tensors: the chip's memory is planned before the first run",
+            )
     for name, code in listed:
         if code and code not in _ELEMENT_TYPES:
-            raise UnsupportedError(f"tensors of element type {onnx.TensorProto.DataType.Name(code)} are not supported", where=f"tensor {name!r}",
-                                   required=", ".join(onnx.TensorProto.DataType.Name(t) for t in _ELEMENT_TYPES),
-                                   remedy="export the model in one of these types")
+            raise UnsupportedError(
+                f"tensors of element type {onnx.TensorProto.DataType.Name(code)} are not supported",
+                where=f"tensor {name!r}",
+                required=", ".join(onnx.TensorProto.DataType.Name(t) for t in _ELEMENT_TYPES),
+                remedy="export the model in one of these types",
+            )
 
 
 def _check_weights(graph: onnx.GraphProto) -> None:
@@ -146,8 +229,11 @@ def _check_weights(graph: onnx.GraphProto) -> None:
             consumers.setdefault(name, set()).add(node.op_type)
     for tensor in graph.initializer:
         if tensor.data_location == onnx.TensorProto.EXTERNAL:
-            raise ModelError("a weight is stored outside the file", where=f"tensor {tensor.name!r}",
-                             remedy="load the model from its path, beside its data files")
+            raise ModelError(
+                "a weight is stored outside the file",
+                where=f"tensor {tensor.name!r}",
+                remedy="load the model from its path, beside its data files",
+            )
         masks = consumers.get(tensor.name, set()) <= _MASK_CONSUMERS
         if tensor.data_type in (onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE, onnx.TensorProto.FLOAT16):
             require_finite(numpy_helper.to_array(tensor), tensor.name, infinity_allowed=masks)
@@ -162,13 +248,19 @@ def _check_operators(model: onnx.ModelProto) -> None:
     supported = onnx_frontend._get_convert_map()
     for node in model.graph.node:
         if node.op_type in ("If", "Loop", "Scan"):
-            raise UnsupportedError(f"control flow (ONNX operator {node.op_type}) is not supported",
-                                   where=f"node {node.name or node.output[0]!r}",
-                                   remedy="export the model without control flow")
-        if node.domain not in ("", "ai.onnx", "com.microsoft") or (node.op_type not in supported and node.op_type not in _HANDLED):
-            raise UnsupportedError(f"ONNX operator {node.domain + '.' if node.domain else ''}{node.op_type} cannot be imported",
-                                   where=f"node {node.name or node.output[0]!r}",
-                                   remedy="replace it by standard operators before exporting")
+            raise UnsupportedError(
+                f"control flow (ONNX operator {node.op_type}) is not supported",
+                where=f"node {node.name or node.output[0]!r}",
+                remedy="export the model without control flow",
+            )
+        if node.domain not in ("", "ai.onnx", "com.microsoft") or (
+            node.op_type not in supported and node.op_type not in _HANDLED
+        ):
+            raise UnsupportedError(
+                f"ONNX operator {node.domain + '.' if node.domain else ''}{node.op_type} cannot be imported",
+                where=f"node {node.name or node.output[0]!r}",
+                remedy="replace it by standard operators before exporting",
+            )
 
 
 def _convert(model: onnx.ModelProto, shapes: dict, source: str) -> tvm.IRModule:
@@ -179,11 +271,23 @@ def _convert(model: onnx.ModelProto, shapes: dict, source: str) -> tvm.IRModule:
     try:
         with quiet():
             return importer.from_onnx(model.graph, opset)
-    except (ValueError, TypeError, KeyError, AttributeError, AssertionError, NotImplementedError, IndexError, RuntimeError) as error:
+    except (
+        ValueError,
+        TypeError,
+        KeyError,
+        AttributeError,
+        AssertionError,
+        NotImplementedError,
+        IndexError,
+        RuntimeError,
+    ) as error:
         first = next((line.strip() for line in str(error).splitlines()[::-1] if line.strip()), type(error).__name__)
-        problem = _NotImported(f"ONNX operator {importer.current_op or '?'} cannot be imported",
-                               where=f"{source}, node {importer.current_node!r}", available=first[:400],
-                               remedy="see the reason above; static shapes and constant attributes are needed")
+        problem = _NotImported(
+            f"ONNX operator {importer.current_op or '?'} cannot be imported",
+            where=f"{source}, node {importer.current_node!r}",
+            available=first[:400],
+            remedy="see the reason above; static shapes and constant attributes are needed",
+        )
         problem.operator = importer.current_op
         raise problem from error
 

@@ -1,4 +1,5 @@
-"""What an ONNX graph computes from constants alone, of any size, and the shapes that follow from those of its inputs."""
+"""What an ONNX graph computes from constants alone, of any size, and the shapes that follow from those of its
+inputs."""
 
 from __future__ import annotations
 
@@ -7,7 +8,16 @@ import onnx
 from onnx import helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
-_ERRORS = (ValueError, TypeError, RuntimeError, IndexError, KeyError, AttributeError, NotImplementedError, AssertionError)
+_ERRORS = (
+    ValueError,
+    TypeError,
+    RuntimeError,
+    IndexError,
+    KeyError,
+    AttributeError,
+    NotImplementedError,
+    AssertionError,
+)
 _RANDOM = ("RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Bernoulli", "Multinomial")
 
 
@@ -40,10 +50,18 @@ class Known:
         if not nodes:
             return None
         read = {i for node in nodes for i in node.input}
-        graph = helper.make_graph(nodes, "constant", [], [onnx.ValueInfoProto(name=name)], [t for n, t in self._constants.items() if n in read])
+        graph = helper.make_graph(
+            nodes,
+            "constant",
+            [],
+            [onnx.ValueInfoProto(name=name)],
+            [t for n, t in self._constants.items() if n in read],
+        )
         try:
             with np.errstate(all="ignore"):
-                return np.asarray(ReferenceEvaluator(helper.make_model(graph, opset_imports=self._opsets)).run(None, {})[0])
+                return np.asarray(
+                    ReferenceEvaluator(helper.make_model(graph, opset_imports=self._opsets)).run(None, {})[0]
+                )
         except _ERRORS:
             return None
 
@@ -57,7 +75,11 @@ class Known:
                 continue
             seen.add(current)
             node = self._producers.get(current)
-            if node is None or node.op_type in _RANDOM or any(a.type == onnx.AttributeProto.GRAPH for a in node.attribute):
+            if (
+                node is None
+                or node.op_type in _RANDOM
+                or any(a.type == onnx.AttributeProto.GRAPH for a in node.attribute)
+            ):
                 return None
             found[id(node)] = node
             waiting.extend(node.input)
@@ -76,5 +98,8 @@ def _inferred(model: onnx.ModelProto, shapes: dict[str, list[int]]) -> dict[str,
         graph = onnx.shape_inference.infer_shapes(fixed, data_prop=True).graph
     except (RuntimeError, onnx.shape_inference.InferenceError):
         graph = fixed.graph
-    return {v.name: [d.dim_value for d in v.type.tensor_type.shape.dim] for v in (*graph.value_info, *graph.input, *graph.output)
-            if v.type.HasField("tensor_type") and v.type.tensor_type.HasField("shape")}
+    return {
+        v.name: [d.dim_value for d in v.type.tensor_type.shape.dim]
+        for v in (*graph.value_info, *graph.input, *graph.output)
+        if v.type.HasField("tensor_type") and v.type.tensor_type.HasField("shape")
+    }

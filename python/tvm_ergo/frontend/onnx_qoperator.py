@@ -1,10 +1,10 @@
-"""ONNX's QOperator format: operators on stored integers become float operators between DequantizeLinear and QuantizeLinear.
+"""ONNX's QOperator format: operators on stored integers become float operators between DequantizeLinear and
+QuantizeLinear.
 
-``QLinearConv`` and ``QLinearMatMul`` are ONNX's own; the others are ONNX Runtime's (domain com.microsoft), written by its quantizer with
-``quant_format=QOperator`` and by its optimizer. A rule takes ``(node, emitter, constants, opset)``; ``constants`` holds the initializers
-and constants of the graph by name. What each operator means, with the order of its inputs: ONNX's operator list, and ContribOperators.md
-of ONNX Runtime.
-"""
+``QLinearConv`` and ``QLinearMatMul`` are ONNX's own; the others are ONNX Runtime's (domain com.microsoft), written by
+its quantizer with ``quant_format=QOperator`` and by its optimizer. A rule takes ``(node, emitter, constants, opset)``;
+``constants`` holds the initializers and constants of the graph by name. What each operator means, with the order of its
+inputs: ONNX's operator list, and ContribOperators.md of ONNX Runtime."""
 
 from __future__ import annotations
 
@@ -23,15 +23,22 @@ def _inputs(node: onnx.NodeProto, count: int) -> list[str]:
 
 def _array(node: onnx.NodeProto, constants, name: str) -> np.ndarray:
     if name not in constants:
-        raise ModelError("a quantization scale is not a constant", where=f"node {node.name or node.output[0]!r}, input {name!r}",
-                         remedy="export the model with constant scales (static quantization)")
+        raise ModelError(
+            "a quantization scale is not a constant",
+            where=f"node {node.name or node.output[0]!r}, input {name!r}",
+            remedy="export the model with constant scales (static quantization)",
+        )
     return numpy_helper.to_array(constants[name])
 
 
 def _parameters(node, e: Emitter, constants, names, key: str, factor: float = 1.0) -> list[str]:
     """Scale and zero point, arrays of one element as scalars; the scale times ``factor``."""
     scale = _array(node, constants, names[0])
-    made = [e.constant(f"{key}_scale", np.asarray(scale * np.float32(factor), np.float32).reshape(() if scale.size == 1 else -1))]
+    made = [
+        e.constant(
+            f"{key}_scale", np.asarray(scale * np.float32(factor), np.float32).reshape(() if scale.size == 1 else -1)
+        )
+    ]
     if names[1]:
         zero = _array(node, constants, names[1])
         made.append(e.constant(f"{key}_zero_point", zero.reshape(() if zero.size == 1 else -1)))
@@ -41,15 +48,21 @@ def _parameters(node, e: Emitter, constants, names, key: str, factor: float = 1.
 def _real(node, e: Emitter, constants, triple, key: str) -> str:
     """An activation as a real tensor. Errors: UnsupportedError for scales that vary inside it."""
     if _array(node, constants, triple[1]).size != 1:
-        raise UnsupportedError("an activation has several scales", where=f"node {node.name or node.output[0]!r}, input {triple[0]!r}",
-                               required="one scale and zero point per tensor", remedy="quantize activations per tensor")
+        raise UnsupportedError(
+            "an activation has several scales",
+            where=f"node {node.name or node.output[0]!r}, input {triple[0]!r}",
+            required="one scale and zero point per tensor",
+            remedy="quantize activations per tensor",
+        )
     return e.op("DequantizeLinear", [triple[0], *_parameters(node, e, constants, triple[1:], key)], key)
 
 
 def _real_weight(node, e: Emitter, constants, triple, axis: int, key: str, factor: float = 1.0) -> str:
     """A weight as a real tensor; several scales lie along ``axis``."""
     several = {"axis": axis} if _array(node, constants, triple[1]).size > 1 else {}
-    return e.op("DequantizeLinear", [triple[0], *_parameters(node, e, constants, triple[1:], key, factor)], key, **several)
+    return e.op(
+        "DequantizeLinear", [triple[0], *_parameters(node, e, constants, triple[1:], key, factor)], key, **several
+    )
 
 
 def _real_bias(node, e: Emitter, constants, bias: str, scale: np.ndarray) -> str:
@@ -72,8 +85,11 @@ def _finish(node, e: Emitter, constants, kind: str, operands: list[str], paramet
 def _channels_first(node, attributes: dict) -> dict:
     """Attributes without ``channels_last``. Errors: UnsupportedError if it is set."""
     if attributes.pop("channels_last", 0):
-        raise UnsupportedError(f"{node.op_type} with channels last is not supported", where=f"node {node.name or node.output[0]!r}",
-                               remedy="give the model as the quantizer wrote it, before ONNX Runtime's layout optimization")
+        raise UnsupportedError(
+            f"{node.op_type} with channels last is not supported",
+            where=f"node {node.name or node.output[0]!r}",
+            remedy="give the model as the quantizer wrote it, before ONNX Runtime's layout optimization",
+        )
     return attributes
 
 
@@ -90,8 +106,12 @@ def _matmul(node, e: Emitter, constants, opset: int) -> None:
     a, b, y = node.input[0:3], node.input[3:6], node.input[6:8]
     scales = _array(node, constants, b[1])
     if scales.size > 1 and scales.shape[-1] != scales.size:
-        raise UnsupportedError("QLinearMatMul with scales per matrix is not supported", where=f"node {node.name or node.output[0]!r}",
-                               available=f"scales of shape {scales.shape}", required="one scale, or one per output column")
+        raise UnsupportedError(
+            "QLinearMatMul with scales per matrix is not supported",
+            where=f"node {node.name or node.output[0]!r}",
+            available=f"scales of shape {scales.shape}",
+            required="one scale, or one per output column",
+        )
     axis = len(constants[b[0]].dims) - 1 if b[0] in constants else -1
     operands = [_real(node, e, constants, a, "a"), _real_weight(node, e, constants, b, axis, "b")]
     _finish(node, e, constants, "MatMul", operands, y)
@@ -102,10 +122,14 @@ def _gemm(node, e: Emitter, constants, opset: int) -> None:
     names, attributes = _inputs(node, 9), attributes_of(node)
     a, b, bias, y = names[0:3], names[3:6], names[6], names[7:9]
     alpha = attributes.pop("alpha", 1.0)
-    operands = [_real(node, e, constants, a, "a"),
-                _real_weight(node, e, constants, b, 0 if attributes.get("transB", 0) else 1, "b", alpha)]
+    operands = [
+        _real(node, e, constants, a, "a"),
+        _real_weight(node, e, constants, b, 0 if attributes.get("transB", 0) else 1, "b", alpha),
+    ]
     if bias:
-        scale = np.float32(alpha) * _array(node, constants, a[1]).reshape(-1) * _array(node, constants, b[1]).reshape(-1)
+        scale = (
+            np.float32(alpha) * _array(node, constants, a[1]).reshape(-1) * _array(node, constants, b[1]).reshape(-1)
+        )
         operands.append(_real_bias(node, e, constants, bias, scale))
     _finish(node, e, constants, "Gemm", operands, y, **attributes)
 
@@ -121,10 +145,18 @@ def _binary(kind: str):
 
 def _unary(kind: str):
     """One data input, then its parameters, then the output's; attributes pass on."""
+
     def rule(node, e: Emitter, constants, opset: int) -> None:
         names = _inputs(node, 5)
-        _finish(node, e, constants, kind, [_real(node, e, constants, names[0:3], "x")], names[3:5],
-                **_channels_first(node, attributes_of(node)))
+        _finish(
+            node,
+            e,
+            constants,
+            kind,
+            [_real(node, e, constants, names[0:3], "x")],
+            names[3:5],
+            **_channels_first(node, attributes_of(node)),
+        )
 
     return rule
 
@@ -134,23 +166,40 @@ def _softmax(node, e: Emitter, constants, opset: int) -> None:
     names, attributes = _inputs(node, 5), attributes_of(node)
     axis, meant = attributes.get("axis", -1), attributes.get("opset", opset)
     if (meant < 13) != (opset < 13) and axis != -1:
-        raise UnsupportedError(f"QLinearSoftmax of opset {meant} in a model of opset {opset} is not supported",
-                               where=f"node {node.name or node.output[0]!r}, axis {axis}", remedy="use axis -1, or convert the model's opset")
+        raise UnsupportedError(
+            f"QLinearSoftmax of opset {meant} in a model of opset {opset} is not supported",
+            where=f"node {node.name or node.output[0]!r}, axis {axis}",
+            remedy="use axis -1, or convert the model's opset",
+        )
     _finish(node, e, constants, "Softmax", [_real(node, e, constants, names[0:3], "x")], names[3:5], axis=axis)
 
 
 def _concat(node, e: Emitter, constants, opset: int) -> None:
-    triples = [list(node.input[i:i + 3]) for i in range(2, len(node.input), 3)]
+    triples = [list(node.input[i : i + 3]) for i in range(2, len(node.input), 3)]
     operands = [_real(node, e, constants, triple, f"x{i}") for i, triple in enumerate(triples)]
     _finish(node, e, constants, "Concat", operands, node.input[0:2], **attributes_of(node))
 
 
 def _where(node, e: Emitter, constants, opset: int) -> None:
-    operands = [node.input[0], _real(node, e, constants, node.input[1:4], "x"), _real(node, e, constants, node.input[4:7], "y_operand")]
+    operands = [
+        node.input[0],
+        _real(node, e, constants, node.input[1:4], "x"),
+        _real(node, e, constants, node.input[4:7], "y_operand"),
+    ]
     _finish(node, e, constants, "Where", operands, node.input[7:9])
 
 
-RULES = {"QLinearConv": _conv, "QLinearMatMul": _matmul, "QGemm": _gemm, "QLinearAdd": _binary("Add"), "QLinearMul": _binary("Mul"),
-         "QLinearAveragePool": _unary("AveragePool"), "QLinearGlobalAveragePool": _unary("GlobalAveragePool"),
-         "QLinearSigmoid": _unary("Sigmoid"), "QLinearLeakyRelu": _unary("LeakyRelu"), "QLinearSoftmax": _softmax,
-         "QLinearConcat": _concat, "QLinearWhere": _where}
+RULES = {
+    "QLinearConv": _conv,
+    "QLinearMatMul": _matmul,
+    "QGemm": _gemm,
+    "QLinearAdd": _binary("Add"),
+    "QLinearMul": _binary("Mul"),
+    "QLinearAveragePool": _unary("AveragePool"),
+    "QLinearGlobalAveragePool": _unary("GlobalAveragePool"),
+    "QLinearSigmoid": _unary("Sigmoid"),
+    "QLinearLeakyRelu": _unary("LeakyRelu"),
+    "QLinearSoftmax": _softmax,
+    "QLinearConcat": _concat,
+    "QLinearWhere": _where,
+}

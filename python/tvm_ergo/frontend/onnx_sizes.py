@@ -1,9 +1,10 @@
 """What an ONNX file asks for, found node by node before anything of it is made.
 
-Sizes arise from attributes (kernel, pads, output shapes) and from values (ConstantOfShape, Expand, Range, Tile, Pad, Resize, OneHot, ...), and a few bytes can name any number. Each
-node's results are sized by ONNX's own inference on that node alone, with the small values it reads, worked out in the same way; then they are added up. What is folded and
-imported afterwards is no larger than what was added up here, so this walk is the only place that has to know about sizes.
-"""
+Sizes arise from attributes (kernel, pads, output shapes) and from values (ConstantOfShape, Expand, Range, Tile, Pad,
+Resize, OneHot, ...), and a few bytes can name any number. Each node's results are sized by ONNX's own inference on that
+node alone, with the small values it reads, worked out in the same way; then they are added up. What is folded and
+imported afterwards is no larger than what was added up here, so this walk is the only place that has to know about
+sizes."""
 
 from __future__ import annotations
 
@@ -24,28 +25,59 @@ NODE_BYTES = 1 << 12
 """What a node takes once it is imported, about."""
 STEP_BYTES = 1 << 16
 """What a step of a recurrent layer takes beside its tensors: its gates are nodes of their own."""
-_GROWING = frozenset(("ConstantOfShape", "Expand", "Range", "Tile", "Pad", "Resize", "Upsample", "OneHot", "EyeLike", "CenterCropPad", "AffineGrid", "HannWindow", "HammingWindow",
-                      "BlackmanWindow", "MelWeightMatrix", "Col2Im", "MaxUnpool", "Reshape"))
+_GROWING = frozenset(
+    (
+        "ConstantOfShape",
+        "Expand",
+        "Range",
+        "Tile",
+        "Pad",
+        "Resize",
+        "Upsample",
+        "OneHot",
+        "EyeLike",
+        "CenterCropPad",
+        "AffineGrid",
+        "HannWindow",
+        "HammingWindow",
+        "BlackmanWindow",
+        "MelWeightMatrix",
+        "Col2Im",
+        "MaxUnpool",
+        "Reshape",
+    )
+)
 """Operators that make what their inputs' values say."""
 VALUE_BYTES = 160
 """What ONNX's inference takes for each integer of a list that it carries along."""
 _PROPAGATED = frozenset(("Range", "Cast", "Add", "Sub", "Mul", "Concat", "Gather", "Slice", "Squeeze", "Unsqueeze"))
 _RECURRENT = ("LSTM", "GRU", "RNN")
-_ERRORS = (ValueError, TypeError, RuntimeError, IndexError, KeyError, AttributeError, NotImplementedError, AssertionError, ArithmeticError, onnx.shape_inference.InferenceError)
+_ERRORS = (
+    ValueError,
+    TypeError,
+    RuntimeError,
+    IndexError,
+    KeyError,
+    AttributeError,
+    NotImplementedError,
+    AssertionError,
+    ArithmeticError,
+    onnx.shape_inference.InferenceError,
+)
 _RANDOM = ("RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Bernoulli", "Multinomial")
 
 
 def check_sizes(model: onnx.ModelProto, shapes: dict[str, list[int]], source: str) -> None:
-    """``shapes`` : of the inputs. Errors: ModelError where the sum is above the limit of the context (`target.limits`), or a tensor would have less than no elements:
-    ONNX's inference is not made to go on from there.
-    """
+    """``shapes`` : of the inputs. Errors: ModelError where the sum is above the limit of the context (`target.limits`),
+    or a tensor would have less than no elements: ONNX's inference is not made to go on from there."""
     declared = Declared(source)
     declared.add(NODE_BYTES * check_functions(model, source), "its nodes")
     _Walk(model, shapes, declared).graph(model.graph)
 
 
 def check_functions(model: onnx.ModelProto, source: str) -> int:
-    """Nodes once functions are inlined: few functions that call each other make any number of them, and ONNX's checker walks through them all.
+    """Nodes once functions are inlined: few functions that call each other make any number of them, and ONNX's checker
+    walks through them all.
 
     Errors: ModelError for too many, or a circle.
     """
@@ -57,13 +89,24 @@ def check_functions(model: onnx.ModelProto, source: str) -> int:
         for node in nodes:
             key = node.domain, node.op_type
             if key in inside or len(inside) > 100:
-                raise ModelError("functions of the ONNX model call each other in a circle", where=f"{source}, function {node.op_type!r}")
+                raise ModelError(
+                    "functions of the ONNX model call each other in a circle",
+                    where=f"{source}, function {node.op_type!r}",
+                )
             if key in bodies and key not in counts:
                 counts[key] = count(bodies[key], (*inside, key))
-            total += 1 + counts.get(key, 0) + sum(count(a.g.node, inside) for a in node.attribute if a.type == onnx.AttributeProto.GRAPH)
+            total += (
+                1
+                + counts.get(key, 0)
+                + sum(count(a.g.node, inside) for a in node.attribute if a.type == onnx.AttributeProto.GRAPH)
+            )
             if total > MAX_NODES:
-                raise ModelError("the ONNX model has too many nodes once its functions are inlined", where=source, required=f"at most {MAX_NODES:,}",
-                                 remedy="export it without functions that call each other over and over")
+                raise ModelError(
+                    "the ONNX model has too many nodes once its functions are inlined",
+                    where=source,
+                    required=f"at most {MAX_NODES:,}",
+                    remedy="export it without functions that call each other over and over",
+                )
         return total
 
     return count(model.graph.node)
@@ -84,7 +127,8 @@ def without_negative(model: onnx.ModelProto) -> None:
 
 
 def check_inputs(model: onnx.ModelProto, source: str) -> None:
-    """Errors: ModelError for an operator without an input that it needs: importers take the empty name for something."""
+    """Errors: ModelError for an operator without an input that it needs: importers take the empty name for
+    something."""
     opset = max((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), default=1)
     for node in model.graph.node:
         if node.domain not in ("", "ai.onnx") or all(node.input) or not onnx.defs.has(node.op_type):
@@ -94,14 +138,27 @@ def check_inputs(model: onnx.ModelProto, source: str) -> None:
         except onnx.defs.SchemaError:
             continue
         for at, name in enumerate(node.input):
-            if not name and formal and formal[min(at, len(formal) - 1)].option != onnx.defs.OpSchema.FormalParameterOption.Optional:
-                raise ModelError("the ONNX graph is not valid: an input that an operator needs is left out", available=f"input {at} is empty",
-                                 where=f"{source}, node {node.name or (node.output[0] if node.output else node.op_type)!r} ({node.op_type})")
+            if (
+                not name
+                and formal
+                and formal[min(at, len(formal) - 1)].option != onnx.defs.OpSchema.FormalParameterOption.Optional
+            ):
+                raise ModelError(
+                    "the ONNX graph is not valid: an input that an operator needs is left out",
+                    available=f"input {at} is empty",
+                    where=f"{source}, node {node.name or (node.output[0] if node.output else node.op_type)!r} ({node.op_type})",
+                )
 
 
 def hidden_zeros(model: onnx.ModelProto) -> list:
-    """The dimensions of inputs that are 0, as exporters write unknown ones, made unknown; whoever hides them sets them again."""
-    zeros = [dim for value in model.graph.input for dim in value.type.tensor_type.shape.dim if dim.HasField("dim_value") and dim.dim_value == 0]
+    """The dimensions of inputs that are 0, as exporters write unknown ones, made unknown; whoever hides them sets them
+    again."""
+    zeros = [
+        dim
+        for value in model.graph.input
+        for dim in value.type.tensor_type.shape.dim
+        if dim.HasField("dim_value") and dim.dim_value == 0
+    ]
     for dim in zeros:
         dim.Clear()
     return zeros
@@ -111,7 +168,12 @@ class _Walk:
     """Types and small values of the tensors met so far."""
 
     def __init__(self, model: onnx.ModelProto, shapes: dict[str, list[int]], declared: Declared):
-        self.opsets, self.functions, self.shapes, self.declared = model.opset_import, {(f.domain, f.name) for f in model.functions}, shapes, declared
+        self.opsets, self.functions, self.shapes, self.declared = (
+            model.opset_import,
+            {(f.domain, f.name) for f in model.functions},
+            shapes,
+            declared,
+        )
         self.types: dict[str, onnx.TypeProto] = {}
         self.values: dict[str, onnx.TensorProto] = {}
         self.known = {v.name: v.type for v in (*model.graph.value_info, *model.graph.output)}
@@ -153,28 +215,40 @@ class _Walk:
             return self._constant(node)
         if node.op_type == "Shape" and (dims := self._dims(node.input[0])) is not None:
             attributes = {a.name: a.i for a in node.attribute}
-            self._value(node.output[0], np.array(dims[attributes.get("start", 0):attributes.get("end", len(dims))], np.int64))
+            self._value(
+                node.output[0], np.array(dims[attributes.get("start", 0) : attributes.get("end", len(dims))], np.int64)
+            )
             return None
         outputs = self._inferred(node)
         for name in (n for n in node.output if n):
             if name in outputs:
                 self.types[name] = outputs[name]
                 if any(d < 0 for d in self._dims(name) or ()):
-                    raise ModelError("a window is larger than its padded input" if "kernel_shape" in {a.name for a in node.attribute} or node.op_type == "Conv"
-                                     else "an operator gives a tensor with a negative dimension", where=where, available=str(self._dims(name)),
-                                     remedy="give larger inputs, or more padding")
+                    raise ModelError(
+                        "a window is larger than its padded input"
+                        if "kernel_shape" in {a.name for a in node.attribute} or node.op_type == "Conv"
+                        else "an operator gives a tensor with a negative dimension",
+                        where=where,
+                        available=str(self._dims(name)),
+                        remedy="give larger inputs, or more padding",
+                    )
             elif name in self.known:  # said by the file, of what ONNX cannot infer
                 self.types[name] = self.known[name]
             self._declare(name, where)
         if node.op_type in _GROWING and any(n and self._dims(n) is None for n in node.output):
-            self.declared.add(4 * self._said(node), where)  # ONNX cannot say: the sizes do not fit each other, and yet somebody may make them
+            self.declared.add(
+                4 * self._said(node), where
+            )  # ONNX cannot say: the sizes do not fit each other, and yet somebody may make them
         self._beside(node, where)
         self._evaluate(node)
         return None
 
     def _attribute(self, attribute: onnx.AttributeProto, where: str) -> None:
         tensors = [*([attribute.t] if attribute.type == onnx.AttributeProto.TENSOR else []), *attribute.tensors]
-        sparse = [*([attribute.sparse_tensor] if attribute.type == onnx.AttributeProto.SPARSE_TENSOR else []), *attribute.sparse_tensors]
+        sparse = [
+            *([attribute.sparse_tensor] if attribute.type == onnx.AttributeProto.SPARSE_TENSOR else []),
+            *attribute.sparse_tensors,
+        ]
         for tensor in tensors:
             self.declared.add_tensor(tensor.dims, _itemsize(tensor.data_type), where)
         for tensor in sparse:
@@ -187,8 +261,13 @@ class _Walk:
         attribute = next(iter(node.attribute), None)
         if attribute is None:
             return
-        value = {"value": lambda: attribute.t, "value_int": lambda: np.int64(attribute.i), "value_ints": lambda: np.array(attribute.ints, np.int64),
-                 "value_float": lambda: np.float32(attribute.f), "value_floats": lambda: np.array(attribute.floats, np.float32)}.get(attribute.name)
+        value = {
+            "value": lambda: attribute.t,
+            "value_int": lambda: np.int64(attribute.i),
+            "value_ints": lambda: np.array(attribute.ints, np.int64),
+            "value_float": lambda: np.float32(attribute.f),
+            "value_floats": lambda: np.array(attribute.floats, np.float32),
+        }.get(attribute.name)
         if value is None:
             return
         found = value()
@@ -214,7 +293,9 @@ class _Walk:
     def _one_node(self, node: onnx.NodeProto) -> onnx.ModelProto:
         """The node alone, small values as initializers."""
         names = [n for n in dict.fromkeys(node.input) if n]
-        inputs = [onnx.ValueInfoProto(name=n, type=self.types[n]) for n in names if n in self.types and n not in self.values]
+        inputs = [
+            onnx.ValueInfoProto(name=n, type=self.types[n]) for n in names if n in self.types and n not in self.values
+        ]
         constants = []
         for name in names:
             if name in self.values:
@@ -222,7 +303,9 @@ class _Walk:
                 tensor.CopyFrom(self.values[name])
                 tensor.name = name
                 constants.append(tensor)
-        graph = helper.make_graph([node], "one", inputs, [onnx.ValueInfoProto(name=n) for n in node.output if n], constants)
+        graph = helper.make_graph(
+            [node], "one", inputs, [onnx.ValueInfoProto(name=n) for n in node.output if n], constants
+        )
         return helper.make_model(graph, opset_imports=self.opsets)
 
     def _inferred(self, node: onnx.NodeProto) -> dict[str, onnx.TypeProto]:
@@ -252,27 +335,42 @@ class _Walk:
         return most
 
     def _beside(self, node: onnx.NodeProto, where: str) -> None:
-        """What an operator takes beside its results: steps of recurrent layers, matrices of resizings, scores of attention."""
+        """What an operator takes beside its results: steps of recurrent layers, matrices of resizings, scores of
+        attention."""
         dims = [self._dims(name) or [] for name in node.input]
         results = [self._dims(name) or [] for name in node.output]
         if node.op_type in _PROPAGATED:
             for name, result in zip(node.output, results):
-                if len(result) == 1 and self.types[name].tensor_type.elem_type in (onnx.TensorProto.INT32, onnx.TensorProto.INT64):
+                if len(result) == 1 and self.types[name].tensor_type.elem_type in (
+                    onnx.TensorProto.INT32,
+                    onnx.TensorProto.INT64,
+                ):
                     self.declared.add(VALUE_BYTES * result[0], where)
         if node.op_type in _RECURRENT and dims and len(dims[0]) == 3:
             layout = next((a.i for a in node.attribute if a.name == "layout"), 0)
             self.declared.add(dims[0][layout] * STEP_BYTES + 16 * sum(_elements(r) for r in results) * 4, where)
         if node.op_type in ("Resize", "Upsample") and dims and len(dims[0]) == len(results[0]):
             self.declared.add(sum(a * b * 4 for a, b in zip(dims[0], results[0]) if a != b), where)
-        if node.op_type in ("Attention", "MultiHeadAttention", "GroupQueryAttention") and len(dims) > 1 and len(dims[0]) >= 3 and len(dims[1]) >= 3:
+        if (
+            node.op_type in ("Attention", "MultiHeadAttention", "GroupQueryAttention")
+            and len(dims) > 1
+            and len(dims[0]) >= 3
+            and len(dims[1]) >= 3
+        ):
             self.declared.add(_elements(dims[0][:-1]) * dims[1][-2] * 4, where)
 
     def _evaluate(self, node: onnx.NodeProto) -> None:
         """The node's values, where those it reads are known and those it gives are known to be few."""
-        if node.op_type in _RANDOM or (node.domain, node.op_type) in self.functions or any(a.type == onnx.AttributeProto.GRAPH for a in node.attribute):
+        if (
+            node.op_type in _RANDOM
+            or (node.domain, node.op_type) in self.functions
+            or any(a.type == onnx.AttributeProto.GRAPH for a in node.attribute)
+        ):
             return
         names = [n for n in node.output if n]
-        if not all(n in self.values for n in node.input if n) or not all((dims := self._dims(n)) is not None and _elements(dims) <= SMALL for n in names):
+        if not all(n in self.values for n in node.input if n) or not all(
+            (dims := self._dims(n)) is not None and _elements(dims) <= SMALL for n in names
+        ):
             return
         try:
             with np.errstate(all="ignore"):

@@ -1,8 +1,8 @@
-"""TVM's ONNX importer without its talk, in the thread that imports alone: it prints operands on errors and warns of what is dealt with here.
+"""TVM's ONNX importer without its talk, in the thread that imports alone: it prints operands on errors and warns of
+what is dealt with here.
 
-Redirecting the standard output or changing warning filters would be felt by all threads of the process. Instead the importer's module is given a ``print`` and a
-``warnings`` of its own, which are the usual ones but within `quiet`.
-"""
+Redirecting the standard output or changing warning filters would be felt by all threads of the process. Instead the
+importer's module is given a ``print`` and a ``warnings`` of its own, which are the usual ones but within `quiet`."""
 
 from __future__ import annotations
 

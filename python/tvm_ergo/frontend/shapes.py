@@ -1,4 +1,5 @@
-"""Numbers for the dimensions of inputs that a model leaves open: given, taken from another input or from calibration data, or asked for."""
+"""Numbers for the dimensions of inputs that a model leaves open: given, taken from another input or from calibration
+data, or asked for."""
 
 from __future__ import annotations
 
@@ -18,7 +19,8 @@ _calibration: ContextVar[object] = ContextVar("tvm_ergo_calibration", default=No
 
 @contextmanager
 def typical_inputs(calibration) -> Iterator[None]:
-    """Within it, open dimensions take the sizes of calibration data where nothing else gives them. None and iterators say nothing."""
+    """Within it, open dimensions take the sizes of calibration data where nothing else gives them. None and iterators
+    say nothing."""
     token = _calibration.set(None if hasattr(calibration, "__next__") else calibration)
     try:
         yield
@@ -29,23 +31,36 @@ def typical_inputs(calibration) -> Iterator[None]:
 def resolve_shapes(declared: dict[str, list], given: dict | None, batch: int) -> dict[str, list[int]]:
     """Static input shapes. ``declared``: name -> dimensions, an int or a str/None where unknown; ``given`` overrides.
 
-    An unknown first dimension is the batch, and so is one of 0, which exporters write for an unknown one, and one with the name of a batch. A name that got a
-    size in one input has it in all. What is left open takes the sizes of calibration data (`typical_inputs`). Errors: ModelError naming any other dimension
-    that is unknown or 0, with a line that gives it, or a wrong override.
-    """
+    An unknown first dimension is the batch, and so is one of 0, which exporters write for an unknown one, and one with
+    the name of a batch. A name that got a size in one input has it in all. What is left open takes the sizes of
+    calibration data (`typical_inputs`). Errors: ModelError naming any other dimension that is unknown or 0, with a line
+    that gives it, or a wrong override."""
     if given is not None and not hasattr(given, "keys"):
         raise ModelError("input_shapes is not a dict", required="{input name: shape}", available=type(given).__name__)
     given = dict(given or {})
     unknown = set(given) - set(declared)
     if unknown:
-        raise ModelError("input_shapes names an input the model does not have", where=", ".join(sorted(unknown)), available=", ".join(declared))
-    named = {dim: size for name, shape in given.items() for dim, size in zip(declared[name], shape) if isinstance(dim, str)}
+        raise ModelError(
+            "input_shapes names an input the model does not have",
+            where=", ".join(sorted(unknown)),
+            available=", ".join(declared),
+        )
+    named = {
+        dim: size for name, shape in given.items() for dim, size in zip(declared[name], shape) if isinstance(dim, str)
+    }
     shapes = {}
     for name, dims in declared.items():
         chosen = list(given.get(name, dims))
-        fits = len(chosen) == len(dims) and all(not isinstance(d, int) or c == d or i == 0 or d == 0 for i, (c, d) in enumerate(zip(chosen, dims)))
+        fits = len(chosen) == len(dims) and all(
+            not isinstance(d, int) or c == d or i == 0 or d == 0 for i, (c, d) in enumerate(zip(chosen, dims))
+        )
         if not fits:
-            raise ModelError("the shape given does not fit the model's input", where=f"input {name!r}", required=str(list(dims)), available=str(chosen))
+            raise ModelError(
+                "the shape given does not fit the model's input",
+                where=f"input {name!r}",
+                required=str(list(dims)),
+                available=str(chosen),
+            )
         if name not in given:
             chosen = _filled(name, dims, named, batch, len(declared) == 1)
         for axis, dim in enumerate(chosen):
@@ -70,7 +85,8 @@ def _filled(name: str, dims: list, named: dict[str, int], batch: int, only: bool
 
 
 def _typical(name: str, rank: int, only: bool) -> list[int | None] | None:
-    """What calibration data say about the dimensions of an input: all of a single sample, all but the first of stacked ones."""
+    """What calibration data say about the dimensions of an input: all of a single sample, all but the first of stacked
+    ones."""
     data = _calibration.get()
     single = isinstance(data, (list, tuple)) and len(data) > 0
     sample = data[0] if single else data
@@ -92,8 +108,15 @@ def _asked(name: str, dims: list, chosen: list, axis: int, batch: int) -> ModelE
     example = [d if isinstance(d, int) and d > 0 else batch if i == 0 else other for i, d in enumerate(chosen)]
     line = f"--input-shape '{name}={','.join(map(str, example))}' on the command line, input_shapes={{{name!r}: {example}}} in Python"
     if chosen[axis] == 0:
-        return ModelError(f"an input without elements cannot be compiled: its dimension {axis} is 0", where=f"input {name!r}, shape {chosen}",
-                          required="dimensions of at least 1", remedy=f"give the size it is to have, for instance {line}")
-    return ModelError(f"dimension {dims[axis] or '?'!r} (axis {axis}) of an input is not known", where=f"input {name!r}, shape {list(dims)}",
-                      required="static shapes: the chip's memory is planned before the first run",
-                      remedy=f"give the sizes it is to have, for instance {line}; calibration data give them too")
+        return ModelError(
+            f"an input without elements cannot be compiled: its dimension {axis} is 0",
+            where=f"input {name!r}, shape {chosen}",
+            required="dimensions of at least 1",
+            remedy=f"give the size it is to have, for instance {line}",
+        )
+    return ModelError(
+        f"dimension {dims[axis] or '?'!r} (axis {axis}) of an input is not known",
+        where=f"input {name!r}, shape {list(dims)}",
+        required="static shapes: the chip's memory is planned before the first run",
+        remedy=f"give the sizes it is to have, for instance {line}; calibration data give them too",
+    )

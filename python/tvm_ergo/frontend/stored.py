@@ -1,4 +1,5 @@
-"""Bytes of model files: read, unpacked and completed with the data files beside them, never beyond the limit on what a model may declare."""
+"""Bytes of model files: read, unpacked and completed with the data files beside them, never beyond the limit on what a
+model may declare."""
 
 from __future__ import annotations
 
@@ -26,13 +27,16 @@ def read_file(path: Path) -> bytes:
             Declared(str(path)).add(os.fstat(file.fileno()).st_size, "the file itself")
             data = file.read(max_model_bytes() + 1)  # a pipe or device has no size
     except (OSError, ValueError) as error:  # ValueError: a name no file can have
-        raise ModelError("the model file cannot be read", where=str(path), available=getattr(error, "strerror", None) or str(error)) from error
+        raise ModelError(
+            "the model file cannot be read", where=str(path), available=getattr(error, "strerror", None) or str(error)
+        ) from error
     Declared(str(path)).add(len(data), "the file itself")
     return data
 
 
 def unpacked(data: bytes, source: str) -> bytes:
-    """What an .xz holds, opened piece by piece. Errors: ModelError where it is damaged, or opens to more than the limit."""
+    """What an .xz holds, opened piece by piece. Errors: ModelError where it is damaged, or opens to more than the
+    limit."""
     declared, parts = Declared(source), []
     try:
         while data:
@@ -51,10 +55,11 @@ def unpacked(data: bytes, source: str) -> bytes:
 
 
 def load_external(model: onnx.ModelProto, source: str, folder: Path) -> None:
-    """Puts the data of tensors that are stored beside the model into it: initializers, constants of nodes, those of subgraphs and functions.
+    """Puts the data of tensors that are stored beside the model into it: initializers, constants of nodes, those of
+    subgraphs and functions.
 
-    Only regular files below the model's folder are read, and no links. Errors: ModelError where one is missing, short, or elsewhere, or asks for more than the limit.
-    """
+    Only regular files below the model's folder are read, and no links. Errors: ModelError where one is missing, short,
+    or elsewhere, or asks for more than the limit."""
     declared = Declared(source)
     for tensor in _tensors(model):
         if tensor.data_location == onnx.TensorProto.EXTERNAL:
@@ -86,8 +91,12 @@ def _external_data(tensor: onnx.TensorProto, source: str, folder: Path, declared
     location, where = said.get("location", ""), f"{source}, tensor {tensor.name!r}"
 
     def refuse(reason: str):
-        return ModelError("a weight file beside the model cannot be read", where=where, available=f"{location[:200]!r}: {reason}",
-                          remedy="keep the data files the model names beside it, as plain files")
+        return ModelError(
+            "a weight file beside the model cannot be read",
+            where=where,
+            available=f"{location[:200]!r}: {reason}",
+            remedy="keep the data files the model names beside it, as plain files",
+        )
 
     try:
         offset, length = (int(said.get(key) or 0) for key in ("offset", "length"))

@@ -1,10 +1,10 @@
 """``torch.export`` archives (.pt2), read without running anything in them.
 
-``torch.export.load`` unpickles sample inputs, and weights and constants marked so, loads compiled code, evaluates expressions of sizes as Python, and
-resolves operators by attribute names anywhere below ``torch``. So the archive is taken apart first: only raw weights and the graph's JSON go on, and of the
-JSON only operators of ATen and of quantization, plain expressions of sizes, and plain containers. What a normal export needs beyond that (sample inputs,
-metadata, guards) is left out. Anything else is refused by name.
-"""
+``torch.export.load`` unpickles sample inputs, and weights and constants marked so, loads compiled code, evaluates
+expressions of sizes as Python, and resolves operators by attribute names anywhere below ``torch``. So the archive is
+taken apart first: only raw weights and the graph's JSON go on, and of the JSON only operators of ATen and of
+quantization, plain expressions of sizes, and plain containers. What a normal export needs beyond that (sample inputs,
+metadata, guards) is left out. Anything else is refused by name."""
 
 from __future__ import annotations
 
@@ -22,12 +22,31 @@ from tvm_ergo.frontend.stored import read_file
 from tvm_ergo.target.errors import ModelError
 from tvm_ergo.target.limits import Declared, parsed_json
 
-_OPERATOR = re.compile(r"torch\.ops\.(aten|quantized_decomposed)\.\w+\.\w+|_operator\.(getitem|add|sub|mul|floordiv|mod|neg|truediv|pow|le|lt|ge|gt|eq|ne)|"
-                       r"torch\.sym_(max|min|float|int|not|sum)|math\.(ceil|floor|trunc)")
-_TEXT_ARGUMENTS = frozenset({"approximate", "rounding_mode", "mode", "padding_mode", "reduce", "indexing", "equation", "norm", "ord", "side", "reduction",
-                             "driver", "pad_mode"})
+_OPERATOR = re.compile(
+    r"torch\.ops\.(aten|quantized_decomposed)\.\w+\.\w+|_operator\.(getitem|add|sub|mul|floordiv|mod|neg|truediv|pow|le|lt|ge|gt|eq|ne)|"
+    r"torch\.sym_(max|min|float|int|not|sum)|math\.(ceil|floor|trunc)"
+)
+_TEXT_ARGUMENTS = frozenset(
+    {
+        "approximate",
+        "rounding_mode",
+        "mode",
+        "padding_mode",
+        "reduce",
+        "indexing",
+        "equation",
+        "norm",
+        "ord",
+        "side",
+        "reduction",
+        "driver",
+        "pad_mode",
+    }
+)
 """Texts that operators may take; others are names of files."""
-_SIZE = re.compile(r"(?:\s|[-+*/(),0-9]|\b[suz]\d+\b|\b(?:Max|Min|Mod|PythonMod|FloorDiv|CeilDiv|CleanDiv|IntTrueDiv|PowByNatural|TruncToInt)\b|==|<=|>=|<|>)*")
+_SIZE = re.compile(
+    r"(?:\s|[-+*/(),0-9]|\b[suz]\d+\b|\b(?:Max|Min|Mod|PythonMod|FloorDiv|CeilDiv|CleanDiv|IntTrueDiv|PowByNatural|TruncToInt)\b|==|<=|>=|<|>)*"
+)
 _CONTAINERS = frozenset({"builtins.tuple", "builtins.list", "builtins.dict", "collections.OrderedDict", None})
 _LARGEST_JSON_BYTES = 1 << 28
 
@@ -39,22 +58,45 @@ def read(path: Path) -> torch.export.ExportedProgram:
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             clean = _cleaned(archive, where)
-    except (zipfile.BadZipFile, ValueError, KeyError, AttributeError, TypeError, RecursionError, NotImplementedError, RuntimeError) as error:
-        raise ModelError("this is not a torch.export archive, or it is damaged", where=where, available=str(error)[:200],
-                         required="a file of torch.export.save", remedy="torch.export.save(torch.export.export(module.eval(), (x,)), 'net.pt2')") from error
+    except (
+        zipfile.BadZipFile,
+        ValueError,
+        KeyError,
+        AttributeError,
+        TypeError,
+        RecursionError,
+        NotImplementedError,
+        RuntimeError,
+    ) as error:
+        raise ModelError(
+            "this is not a torch.export archive, or it is damaged",
+            where=where,
+            available=str(error)[:200],
+            required="a file of torch.export.save",
+            remedy="torch.export.save(torch.export.export(module.eval(), (x,)), 'net.pt2')",
+        ) from error
     try:
         program = torch.export.load(io.BytesIO(clean))
     except Exception as error:  # PyTorch raises whatever its reader meets
-        raise ModelError("PyTorch cannot read the archive", where=where, available=(str(error).strip().splitlines() or [type(error).__name__])[0][:300],
-                         required=f"an archive that torch {torch.__version__} reads", remedy="export it again with this version of PyTorch") from error
+        raise ModelError(
+            "PyTorch cannot read the archive",
+            where=where,
+            available=(str(error).strip().splitlines() or [type(error).__name__])[0][:300],
+            required=f"an archive that torch {torch.__version__} reads",
+            remedy="export it again with this version of PyTorch",
+        ) from error
     _check_texts(program, where)
     return program
 
 
 def _refuse(what: str, where: str, available: str) -> ModelError:
-    return ModelError(f"the archive holds {what}, which is not read: it could run code", where=where, available=available[:200],
-                      remedy="export the module again with torch.export.export and torch.export.save, or load it yourself if you trust it: "
-                             "tvm_ergo.compile(torch.export.load(FILE), ...)")
+    return ModelError(
+        f"the archive holds {what}, which is not read: it could run code",
+        where=where,
+        available=available[:200],
+        remedy="export the module again with torch.export.export and torch.export.save, or load it yourself if you trust it: "
+        "tvm_ergo.compile(torch.export.load(FILE), ...)",
+    )
 
 
 def _cleaned(archive: zipfile.ZipFile, where: str) -> bytes:
@@ -63,7 +105,12 @@ def _cleaned(archive: zipfile.ZipFile, where: str) -> bytes:
     with zipfile.ZipFile(made, "w", zipfile.ZIP_STORED) as target:
         for info in archive.infolist():
             if info.compress_type != zipfile.ZIP_STORED:
-                raise ModelError("the archive is packed, which torch.export does not do", where=where, available=info.filename, remedy="export the model again")
+                raise ModelError(
+                    "the archive is packed, which torch.export does not do",
+                    where=where,
+                    available=info.filename,
+                    remedy="export the model again",
+                )
             name = info.filename.partition("/")[2]
             target.writestr(info.filename, _member(archive, info, name, where))
     return made.getvalue()
@@ -73,16 +120,27 @@ def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, name: str, where: s
     """What goes on of one file of the archive."""
     if name.startswith("data/sample_inputs/"):
         return b""  # a pickle, and not needed
-    if name.startswith("data/aotinductor") or name.startswith(("data/weights/", "data/constants/")) and name.endswith(".pt"):
+    if (
+        name.startswith("data/aotinductor")
+        or name.startswith(("data/weights/", "data/constants/"))
+        and name.endswith(".pt")
+    ):
         raise _refuse("compiled code or a pickle", where, name)
     if name.startswith("extra/"):
         return b""
     data = archive.read(info)
     if name.endswith(".json"):
         if len(data) > _LARGEST_JSON_BYTES:
-            raise ModelError("the graph of the archive is too large", where=where, available=f"{len(data):,} bytes", required=f"{_LARGEST_JSON_BYTES:,} at most")
+            raise ModelError(
+                "the graph of the archive is too large",
+                where=where,
+                available=f"{len(data):,} bytes",
+                required=f"{_LARGEST_JSON_BYTES:,} at most",
+            )
         content = parsed_json(data)
-        return json.dumps(_checked_graph(content, where) if name.startswith("models/") else _checked_payload(content, where)).encode()
+        return json.dumps(
+            _checked_graph(content, where) if name.startswith("models/") else _checked_payload(content, where)
+        ).encode()
     if name.startswith("data/constants/") and not name.rpartition("/")[2].startswith("tensor_"):
         raise _refuse("an object of a class of its own", where, name)
     return data
@@ -91,9 +149,15 @@ def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, name: str, where: s
 def _checked_payload(content: dict, where: str) -> dict:
     declared = Declared(where)
     for name, entry in content.get("config", {}).items():
-        if entry.get("use_pickle") or entry.get("tensor_meta") is None or not re.fullmatch(r"(weight|tensor)_\d+", entry.get("path_name", "")):
+        if (
+            entry.get("use_pickle")
+            or entry.get("tensor_meta") is None
+            or not re.fullmatch(r"(weight|tensor)_\d+", entry.get("path_name", ""))
+        ):
             raise _refuse("a pickled tensor or object", where, f"{name}: {entry.get('path_name')}")
-        declared.add(math.prod(int(size["as_int"]) for size in entry["tensor_meta"]["sizes"]), name)  # strides of 0 may claim more than is stored
+        declared.add(
+            math.prod(int(size["as_int"]) for size in entry["tensor_meta"]["sizes"]), name
+        )  # strides of 0 may claim more than is stored
     return content
 
 
@@ -107,7 +171,8 @@ def _checked_graph(content: dict, where: str) -> dict:
 
 
 def _walk(content, where: str) -> None:
-    """Checks operators, expressions and containers of a graph in place, and drops metadata but for the names of layers."""
+    """Checks operators, expressions and containers of a graph in place, and drops metadata but for the names of
+    layers."""
     if isinstance(content, list):
         for item in content:
             _walk(item, where)
@@ -116,7 +181,9 @@ def _walk(content, where: str) -> None:
         return
     if isinstance(content.get("target"), str) and "inputs" in content:
         kept = (content.get("metadata") or {}).get("nn_module_stack")
-        content["metadata"] = {"nn_module_stack": kept} if isinstance(kept, str) and re.fullmatch(r"[\w.,;'\[\]@-]*", kept) else {}
+        content["metadata"] = (
+            {"nn_module_stack": kept} if isinstance(kept, str) and re.fullmatch(r"[\w.,;'\[\]@-]*", kept) else {}
+        )
     for key, value in content.items():
         if (key == "target" and "inputs" in content or key == "as_operator") and not _OPERATOR.fullmatch(str(value)):
             raise _refuse("an operator that is not one of ATen", where, str(value))

@@ -1,4 +1,5 @@
-"""PyTorch programs in float16 or bfloat16 as programs in float32; inputs and outputs of float16 keep their type (NumPy has no bfloat16: those are float32)."""
+"""PyTorch programs in float16 or bfloat16 as programs in float32; inputs and outputs of float16 keep their type (NumPy
+has no bfloat16: those are float32)."""
 
 from __future__ import annotations
 
@@ -12,7 +13,9 @@ _HALVES = (torch.float16, torch.bfloat16)
 
 
 def widen_program(program: torch.export.ExportedProgram) -> tuple[list[bool], list[bool]]:
-    """In place (a program of our own): tensors, and the types that operators name. Which inputs and outputs were float16."""
+    """In place (a program of our own): tensors, and the types that operators name. Which inputs and outputs were
+    float16."""
+
     def wide(value):
         return value.float() if isinstance(value, torch.Tensor) and value.dtype in _HALVES else value
 
@@ -20,12 +23,16 @@ def widen_program(program: torch.export.ExportedProgram) -> tuple[list[bool], li
         return torch.float32 if isinstance(value, torch.dtype) and value in _HALVES else value
 
     def is_half(node) -> bool:
-        return isinstance(node, torch.fx.Node) and isinstance(node.meta.get("val"), torch.Tensor) and node.meta["val"].dtype == torch.float16
+        return (
+            isinstance(node, torch.fx.Node)
+            and isinstance(node.meta.get("val"), torch.Tensor)
+            and node.meta["val"].dtype == torch.float16
+        )
 
     users = set(program.graph_signature.user_inputs)
     inputs = [is_half(n) for n in program.graph.nodes if n.op == "placeholder" and n.name in users]
     results = next(n for n in program.graph.nodes if n.op == "output").args[0]
-    outputs = [is_half(n) for n in results[len(results) - len(program.graph_signature.user_outputs):]]
+    outputs = [is_half(n) for n in results[len(results) - len(program.graph_signature.user_outputs) :]]
     for node in program.graph.nodes:
         node.args, node.kwargs = (torch.fx.node.map_aggregate(a, named) for a in (node.args, node.kwargs))
         node.meta.pop("tensor_meta", None)  # read before val, and of the old type

@@ -1,4 +1,5 @@
-"""PyTorch models, as modules or as ``torch.export`` gives them, through TVM's importer. Needs the extra ``torch`` (PyTorch)."""
+"""PyTorch models, as modules or as ``torch.export`` gives them, through TVM's importer. Needs the extra ``torch``
+(PyTorch)."""
 
 from __future__ import annotations
 
@@ -17,11 +18,30 @@ from tvm_ergo.frontend.names import name_helpers
 from tvm_ergo.frontend.static import with_static_inputs
 from tvm_ergo.frontend.torch_halves import widen_program, with_half_edges
 from tvm_ergo.frontend.torch_quantized import converters
-from tvm_ergo.relay_passes.relax_utils import (Constant, Var, array_of, assemble, bindings_of, body_of, children, main_of, safe_name,
-                                               with_operands)
+from tvm_ergo.relay_passes.relax_utils import (
+    Constant,
+    Var,
+    array_of,
+    assemble,
+    bindings_of,
+    body_of,
+    children,
+    main_of,
+    safe_name,
+    with_operands,
+)
 from tvm_ergo.target.errors import ModelError, UnsupportedError
 
-_FAILURES = (AssertionError, AttributeError, IndexError, KeyError, NotImplementedError, RuntimeError, TypeError, ValueError)
+_FAILURES = (
+    AssertionError,
+    AttributeError,
+    IndexError,
+    KeyError,
+    NotImplementedError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
 _EXPORT = "torch.export.export(module.eval(), (example,))"
 
 
@@ -30,39 +50,57 @@ def is_torch(model: object) -> bool:
     return isinstance(model, (torch.nn.Module, torch.export.ExportedProgram))
 
 
-def import_torch(model, example_inputs=None, input_shapes: dict | None = None, batch: int = 1, source: str = "PyTorch model") -> Imported:
-    """A ``torch.nn.Module`` (with example inputs) or an ``ExportedProgram``; inputs are named as ``torch.export`` names them.
+def import_torch(
+    model, example_inputs=None, input_shapes: dict | None = None, batch: int = 1, source: str = "PyTorch model"
+) -> Imported:
+    """A ``torch.nn.Module`` (with example inputs) or an ``ExportedProgram``; inputs are named as ``torch.export`` names
+    them.
 
-    Errors: ModelError (no example inputs, torch cannot export it, NaN weights), UnsupportedError (an operator TVM has no import for).
-    """
+    Errors: ModelError (no example inputs, torch cannot export it, NaN weights), UnsupportedError (an operator TVM has
+    no import for)."""
     if isinstance(model, torch.export.ExportedProgram):
         return import_exported(model, input_shapes, batch, source)
     return import_exported(export(model, example_inputs), input_shapes, batch, source)
 
 
 def export(module: torch.nn.Module, example_inputs) -> torch.export.ExportedProgram:
-    """The module for inference, as ``torch.export`` sees it; the module itself stays as it is. Errors: ModelError where torch cannot export it."""
+    """The module for inference, as ``torch.export`` sees it; the module itself stays as it is. Errors: ModelError where
+    torch cannot export it."""
     where = type(module).__name__
     if isinstance(module, torch.jit.ScriptModule):
-        raise ModelError("a TorchScript module cannot be compiled", where=where, required="the torch.nn.Module it was made from, or what torch.export gives",
-                         remedy=_EXPORT)
+        raise ModelError(
+            "a TorchScript module cannot be compiled",
+            where=where,
+            required="the torch.nn.Module it was made from, or what torch.export gives",
+            remedy=_EXPORT,
+        )
     if example_inputs is None:
-        raise ModelError("a PyTorch module needs an example of its inputs: torch.export follows them through it", where=where,
-                         remedy="tvm_ergo.compile(module, example_inputs=(torch.zeros(1, 3, 224, 224),), calibration=images)")
+        raise ModelError(
+            "a PyTorch module needs an example of its inputs: torch.export follows them through it",
+            where=where,
+            remedy="tvm_ergo.compile(module, example_inputs=(torch.zeros(1, 3, 224, 224),), calibration=images)",
+        )
     arguments, named = _example(example_inputs)
-    if module.training and any(m.training for m in module.modules()) and not isinstance(module, torch.fx.GraphModule):  # graphs of torch.export have one mode
+    if (
+        module.training and any(m.training for m in module.modules()) and not isinstance(module, torch.fx.GraphModule)
+    ):  # graphs of torch.export have one mode
         module = copy.deepcopy(module).eval()
     try:
         with torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return torch.export.export(module, arguments, named)
     except Exception as error:  # torch.export raises whatever the module's Python raises
-        raise ModelError("torch cannot export the module", where=where, available=(str(error).strip().splitlines() or [type(error).__name__])[0][:300],
-                         remedy="torch.export needs a module without data-dependent control flow, and example inputs that it takes") from error
+        raise ModelError(
+            "torch cannot export the module",
+            where=where,
+            available=(str(error).strip().splitlines() or [type(error).__name__])[0][:300],
+            remedy="torch.export needs a module without data-dependent control flow, and example inputs that it takes",
+        ) from error
 
 
 def _example(given) -> tuple[tuple, dict]:
     """Arguments and named arguments; arrays become tensors."""
+
     def tensor(value):
         return torch.from_numpy(np.ascontiguousarray(value)) if isinstance(value, np.ndarray) else value
 
@@ -71,11 +109,16 @@ def _example(given) -> tuple[tuple, dict]:
     return tuple(tensor(v) for v in given) if isinstance(given, (tuple, list)) else (tensor(given),), {}
 
 
-def import_exported(program: torch.export.ExportedProgram, input_shapes: dict | None = None, batch: int = 1, source: str = "PyTorch model") -> Imported:
+def import_exported(
+    program: torch.export.ExportedProgram,
+    input_shapes: dict | None = None,
+    batch: int = 1,
+    source: str = "PyTorch model",
+) -> Imported:
     """The model with its parameters as constants.
 
-    Errors: ModelError (not an exported program, state that is written, dynamic shapes, NaN weights), UnsupportedError (an operator TVM has no import for).
-    """
+    Errors: ModelError (not an exported program, state that is written, dynamic shapes, NaN weights), UnsupportedError
+    (an operator TVM has no import for)."""
     if not isinstance(program, torch.export.ExportedProgram):
         raise ModelError("this kind of object is not a model", available=type(program).__name__, required=_EXPORT)
     names: dict[str, str] = {}
@@ -85,8 +128,12 @@ def import_exported(program: torch.export.ExportedProgram, input_shapes: dict | 
             mod, outputs, halves = _converted(program, names, source)
     except _FAILURES as error:
         reason = next((line.strip() for line in str(error).strip().splitlines() if line.strip()), type(error).__name__)
-        raise UnsupportedError("TVM cannot import an operator of the PyTorch model", where=source, available=reason[:300],
-                               remedy="export it to ONNX (torch.onnx.export) and give that file, or replace the operator") from error
+        raise UnsupportedError(
+            "TVM cannot import an operator of the PyTorch model",
+            where=source,
+            available=reason[:300],
+            remedy="export it to ONNX (torch.onnx.export) and give that file, or replace the operator",
+        ) from error
     mod = with_half_edges(name_helpers(_named(mod, names)), *halves)
     mod = with_static_inputs(mod, input_shapes, batch)
     for var, value in bindings_of(main_of(mod)):
@@ -101,12 +148,17 @@ def _check_state(program, source: str) -> None:
     signature = program.graph_signature
     changed = [*signature.buffers_to_mutate.values(), *signature.user_inputs_to_mutate.values()]
     if changed:
-        raise UnsupportedError("the PyTorch model changes its own state or an input when it runs", where=source, available=", ".join(sorted(map(str, changed))[:5]),
-                               remedy="make the state an input and an output of the module (forward(x, state) -> y, state)")
+        raise UnsupportedError(
+            "the PyTorch model changes its own state or an input when it runs",
+            where=source,
+            available=", ".join(sorted(map(str, changed))[:5]),
+            remedy="make the state an input and an output of the module (forward(x, state) -> y, state)",
+        )
 
 
 def _converted(program, names: dict[str, str], source: str) -> tuple[tvm.IRModule, list[str] | None, tuple]:
-    """The module, the names of its outputs where the program names them, and which edges are float16; ``names`` gets the layer of each variable."""
+    """The module, the names of its outputs where the program names them, and which edges are float16; ``names`` gets
+    the layer of each variable."""
     table = torch.export.default_decompositions()
     table[torch.ops.aten.scaled_dot_product_attention.default] = _attention
     decomposed = program.run_decompositions(table)
@@ -118,7 +170,8 @@ def _converted(program, names: dict[str, str], source: str) -> tuple[tvm.IRModul
 
 
 def _attention(query, key, value, attn_mask=None, dropout_p=0.0, is_causal=False, *, scale=None, enable_gqa=False):
-    """Attention in plain operators. PyTorch's own decomposition also looks for rows of a mask that hide everything, which no network means."""
+    """Attention in plain operators. PyTorch's own decomposition also looks for rows of a mask that hide everything,
+    which no network means."""
     if enable_gqa:
         key, value = (t.repeat_interleave(query.size(-3) // t.size(-3), -3) for t in (key, value))
     scores = torch.matmul(query * (query.size(-1) ** -0.5 if scale is None else scale), key.transpose(-2, -1))
@@ -137,7 +190,9 @@ class _Importer(ExportedProgramImporter):
         self._names = names
 
     def update_convert_map(self, custom_convert_map):
-        super().update_convert_map({name: lambda node, _, convert=convert: convert(node, self) for name, convert in custom_convert_map.items()})
+        super().update_convert_map(
+            {name: lambda node, _, convert=convert: convert(node, self) for name, convert in custom_convert_map.items()}
+        )
 
     def _translate_fx_graph(self, graph_module, nodes, inputs_vars, custom_ops=None):
         result = super()._translate_fx_graph(graph_module, nodes, inputs_vars, custom_ops)
@@ -148,10 +203,15 @@ class _Importer(ExportedProgramImporter):
 
 
 def _layer(node) -> str:
-    """The path of the module a node stands in, with the node's own name where that module has several or is the root."""
+    """The path of the module a node stands in, with the node's own name where that module has several or is the
+    root."""
     stack = list((node.meta.get("nn_module_stack") or {}).values())
     path = re.sub(r"^L\['self'\]\.?|^L__self__\.?", "", stack[-1][0] if stack else "")
-    leaf = stack and "torch.nn.modules" in str(stack[-1][1]) and not re.search("container|rnn|activation.MultiheadAttention|transformer", str(stack[-1][1]))
+    leaf = (
+        stack
+        and "torch.nn.modules" in str(stack[-1][1])
+        and not re.search("container|rnn|activation.MultiheadAttention|transformer", str(stack[-1][1]))
+    )
     return safe_name(path if path and leaf else f"{path}.{node.name}" if path else node.name)
 
 
@@ -170,7 +230,9 @@ def _output_names(program) -> list[str] | None:
     spec = program.call_spec.out_spec
     if spec is None or spec.num_leaves < 2:
         return None
-    paths = torch.utils._pytree.tree_flatten_with_path(torch.utils._pytree.tree_unflatten(list(range(spec.num_leaves)), spec))[0]
+    paths = torch.utils._pytree.tree_flatten_with_path(
+        torch.utils._pytree.tree_unflatten(list(range(spec.num_leaves)), spec)
+    )[0]
     if not any(hasattr(key, "key") for path, _ in paths for key in path):
         return None
     names = ["_".join(str(getattr(key, "key", getattr(key, "idx", key))) for key in path) for path, _ in paths]

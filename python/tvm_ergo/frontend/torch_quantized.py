@@ -1,8 +1,9 @@
-"""Operators of PyTorch's quantized exports (pt2e), which TVM's importer lacks: ``quantized_decomposed.*`` as quantize and dequantize.
+"""Operators of PyTorch's quantized exports (pt2e), which TVM's importer lacks: ``quantized_decomposed.*`` as quantize
+and dequantize.
 
-A converter takes ``(node, importer)``. Scales and zero points are numbers of the graph or tensors of the program; quantization that is chosen while
-the model runs (``choose_qparams``) is refused. Definitions: torch/ao/quantization/fx/_decomposed.py of PyTorch.
-"""
+A converter takes ``(node, importer)``. Scales and zero points are numbers of the graph or tensors of the program;
+quantization that is chosen while the model runs (``choose_qparams``) is refused. Definitions:
+torch/ao/quantization/fx/_decomposed.py of PyTorch."""
 
 from __future__ import annotations
 
@@ -24,7 +25,11 @@ def converters(program: torch.export.ExportedProgram) -> dict:
         """A number, or the content of a tensor of the program."""
         if isinstance(argument, torch.fx.Node):
             if argument.name not in tensors:
-                raise UnsupportedError("a scale or zero point is not a constant", where=argument.name, remedy="quantize the model statically, with calibration data")
+                raise UnsupportedError(
+                    "a scale or zero point is not a constant",
+                    where=argument.name,
+                    remedy="quantize the model statically, with calibration data",
+                )
             return tensors[argument.name].detach().cpu().numpy()
         return 0 if argument is None else argument
 
@@ -37,7 +42,12 @@ def converters(program: torch.export.ExportedProgram) -> dict:
 
     def stored(node, dtype) -> str:
         if dtype not in _STORED:
-            raise UnsupportedError("tensors of this element type are not supported", where=node.name, available=str(dtype), required=", ".join(map(str, _STORED)))
+            raise UnsupportedError(
+                "tensors of this element type are not supported",
+                where=node.name,
+                available=str(dtype),
+                required=", ".join(map(str, _STORED)),
+            )
         return _STORED[dtype]
 
     def quantize(node, importer, axis: int | None, low, high, dtype):
@@ -53,13 +63,19 @@ def converters(program: torch.export.ExportedProgram) -> dict:
         if array_of(scale).size > 1:
             return emit(relax.op.clip(made, low, high))
         ends = [float(np.float32(end - int(array_of(zero))) * array_of(scale)) for end in (low, high)]
-        real = emit(relax.op.clip(emit(relax.op.dequantize(made, scale, zero, axis=axis)), *ends))  # an input arrives quantized: it is bounded on the chip
+        real = emit(
+            relax.op.clip(emit(relax.op.dequantize(made, scale, zero, axis=axis)), *ends)
+        )  # an input arrives quantized: it is bounded on the chip
         return emit(relax.op.quantize(real, scale, zero, axis=axis, out_dtype=kind))
 
     def dequantize(node, importer, axis: int | None, dtype):
         x, kind = importer.env[node.args[0]], stored(node, dtype)
         if node.kwargs.get("out_dtype") not in (None, torch.float32):
-            raise UnsupportedError("a quantized tensor becomes another type than float32", where=node.name, available=str(node.kwargs["out_dtype"]))
+            raise UnsupportedError(
+                "a quantized tensor becomes another type than float32",
+                where=node.name,
+                available=str(node.kwargs["out_dtype"]),
+            )
         scale, zero = parameters(node.args[1], node.args[2])
         return importer.block_builder.emit(relax.op.dequantize(x, scale, const(zero.astype(kind)), axis=_axis(x, axis)))
 
@@ -75,9 +91,12 @@ def converters(program: torch.export.ExportedProgram) -> dict:
     def channel_dequantize(node, importer):
         return dequantize(node, importer, node.args[3], node.args[6])
 
-    return {**{f"quantize_per_tensor.{o}": tensor_quantize for o in ("default", "tensor", "tensor2")},
-            **{f"dequantize_per_tensor.{o}": tensor_dequantize for o in ("default", "tensor", "tensor2")},
-            "quantize_per_channel.default": channel_quantize, "dequantize_per_channel.default": channel_dequantize}
+    return {
+        **{f"quantize_per_tensor.{o}": tensor_quantize for o in ("default", "tensor", "tensor2")},
+        **{f"dequantize_per_tensor.{o}": tensor_dequantize for o in ("default", "tensor", "tensor2")},
+        "quantize_per_channel.default": channel_quantize,
+        "dequantize_per_channel.default": channel_dequantize,
+    }
 
 
 def _axis(x, axis: int | None) -> int:
@@ -89,7 +108,9 @@ def _tensors(program: torch.export.ExportedProgram) -> dict[str, torch.Tensor]:
     """Parameters, buffers and constants by the name of their node."""
     signature, found = program.graph_signature, {}
     for names in (signature.inputs_to_parameters, signature.inputs_to_buffers):
-        found.update({node: program.state_dict[target] for node, target in names.items() if target in program.state_dict})
+        found.update(
+            {node: program.state_dict[target] for node, target in names.items() if target in program.state_dict}
+        )
     for spec in signature.input_specs:
         if spec.target in program.constants and isinstance(program.constants[spec.target], torch.Tensor):
             found[spec.arg.name] = program.constants[spec.target]

@@ -1,7 +1,8 @@
-"""JSON messages over a socket, each of limited size and time: a length (u32, little-endian), with a session key a MAC (32 bytes), then the text.
+"""JSON messages over a socket, each of limited size and time: a length (u32, little-endian), with a session key a MAC
+(32 bytes), then the text.
 
-The MAC is HMAC-SHA256 over the direction, the number of the message and its text, so that nobody on the way can alter, leave out or repeat one. Nothing is encrypted.
-"""
+The MAC is HMAC-SHA256 over the direction, the number of the message and its text, so that nobody on the way can alter,
+leave out or repeat one. Nothing is encrypted."""
 
 from __future__ import annotations
 
@@ -33,7 +34,8 @@ class Late(Exception):
 
 
 class Channel:
-    """One side of a connection. key : of the session (None: no MAC, for a socket that nobody else can have). speaks, hears : names of the two directions."""
+    """One side of a connection. key : of the session (None: no MAC, for a socket that nobody else can have). speaks,
+    hears : names of the two directions."""
 
     def __init__(self, sock: socket.socket, speaks: bytes = b"", hears: bytes = b""):
         self.sock, self.key = sock, b""
@@ -53,7 +55,8 @@ class Channel:
         return text
 
     def receive(self, most_bytes: int, seconds: float = inf) -> dict:
-        """The next message. Errors: Gone, Late (it is not all there in time), Misbehaved (too long, not of this session, no JSON object)."""
+        """The next message. Errors: Gone, Late (it is not all there in time), Misbehaved (too long, not of this
+        session, no JSON object)."""
         return parsed(self.receive_text(most_bytes, seconds))
 
     def receive_text(self, most_bytes: int, seconds: float = inf) -> bytes:
@@ -82,7 +85,9 @@ class Channel:
         if not self.key:
             return b""
         self._counts[direction] += 1
-        return hmac.digest(self.key, self._directions[direction] + struct.pack("<Q", self._counts[direction]) + text, hashlib.sha256)
+        return hmac.digest(
+            self.key, self._directions[direction] + struct.pack("<Q", self._counts[direction]) + text, hashlib.sha256
+        )
 
     def _read(self, size: int, until: float) -> bytes:
         data = bytearray()  # grows with what arrives: a length alone costs no memory
@@ -105,6 +110,7 @@ class Channel:
 
 def parsed(text: bytes) -> dict:
     """A JSON object without NaN and infinities. Errors: Misbehaved."""
+
     def refuse(constant: str):
         raise ValueError(f"{constant} is no JSON")
 
@@ -119,6 +125,6 @@ def parsed(text: bytes) -> dict:
 
 def shown(value: object, most: int) -> str:
     """What somebody else wrote, for the terminal: cut, control characters escaped."""
-    text = str(value)[:4 * most]
+    text = str(value)[: 4 * most]
     text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-    return text if len(text) <= most else text[:most - 3] + "..."
+    return text if len(text) <= most else text[: most - 3] + "..."

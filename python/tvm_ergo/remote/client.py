@@ -1,8 +1,8 @@
 """Jobs handed to workers.
 
-Every endpoint that has room gets a session and a thread, at any time: workers may come and go. A job whose session breaks goes back to the front of the queue; a result is
-taken from whoever gives it, and as a job is in one place at a time, exactly once. Who does not answer in time, or answers what cannot be, is given up.
-"""
+Every endpoint that has room gets a session and a thread, at any time: workers may come and go. A job whose session
+breaks goes back to the front of the queue; a result is taken from whoever gives it, and as a job is in one place at a
+time, exactly once. Who does not answer in time, or answers what cannot be, is given up."""
 
 from __future__ import annotations
 
@@ -77,8 +77,8 @@ class Session:
 class Workers:
     """The workers that there are.
 
-    endpoints : where they are. patience_s : how long to wait while none answers at all. job_s : how long one may take over a job.
-    """
+    endpoints : where they are. patience_s : how long to wait while none answers at all. job_s : how long one may take
+    over a job."""
 
     def __init__(self, endpoints: Sequence[Endpoint], *, patience_s: float = PATIENCE_S, job_s: float = JOB_S):
         self.endpoints, self.patience_s, self.job_s = list(endpoints), patience_s, job_s
@@ -86,14 +86,19 @@ class Workers:
         self.broken = 0
         """Sessions lost so far."""
 
-    def run(self, tasks: Mapping[str, Task], jobs: Sequence[Job], check: Callable[[int, object, bool], object] | None = None,
-            done: Callable[[int, object], None] | None = None) -> list:
+    def run(
+        self,
+        tasks: Mapping[str, Task],
+        jobs: Sequence[Job],
+        check: Callable[[int, object, bool], object] | None = None,
+        done: Callable[[int, object], None] | None = None,
+    ) -> list:
         """The results of ``jobs``, in order. tasks : by name.
 
-        check : ``check(index, result, first)`` gives what is taken as the result, or raises Misbehaved, for a result that cannot be; first : of that task in that session.
-        Called from the session's thread. done : ``done(index, result)``, from this thread, as results come.
-        Errors: RemoteError where a job fails, breaks every worker it is given to, or no worker is left.
-        """
+        check : ``check(index, result, first)`` gives what is taken as the result, or raises Misbehaved, for a result
+        that cannot be; first : of that task in that session. Called from the session's thread. done : ``done(index,
+        result)``, from this thread, as results come. Errors: RemoteError where a job fails, breaks every worker it is
+        given to, or no worker is left."""
         return _Round(self, tasks, jobs, check).run(done)
 
     def close(self) -> None:
@@ -122,7 +127,12 @@ class _Round:
                 with self.changed:
                     if not self.reported and self.error is None and len(self.results) < len(self.jobs):
                         self.changed.wait(LOOK_AGAIN_S if self.working else 0.05)
-                    news, error, finished, working = list(self.reported), self.error, len(self.results) == len(self.jobs), self.working
+                    news, error, finished, working = (
+                        list(self.reported),
+                        self.error,
+                        len(self.results) == len(self.jobs),
+                        self.working,
+                    )
                     self.reported.clear()
                 for index in news:
                     if done:
@@ -202,7 +212,11 @@ class _Round:
         except Exception as error:  # of this side: no thread ends without a word
             self._lost(session, index, error)
             with self.changed:
-                self.error = self.error or (error if isinstance(error, RemoteError) else RemoteError(f"a job could not be handed over: {type(error).__name__}: {error}"))
+                self.error = self.error or (
+                    error
+                    if isinstance(error, RemoteError)
+                    else RemoteError(f"a job could not be handed over: {type(error).__name__}: {error}")
+                )
         finally:
             with self.changed:
                 self.working -= 1
@@ -224,8 +238,12 @@ class _Round:
                 endpoint.given_up = str(error)
             self.breaks[index].append(f"{endpoint.name}: {error}")
             if len(self.breaks[index]) >= MOST_BREAKS and self.error is None:
-                self.error = RemoteError(f"a job broke {MOST_BREAKS} workers", where=f"task {job.task}, {shown(job.content, 200)}", available="; ".join(self.breaks[index]),
-                                         remedy="measure here, without workers, to see why; what was measured is kept, --resume goes on")
+                self.error = RemoteError(
+                    f"a job broke {MOST_BREAKS} workers",
+                    where=f"task {job.task}, {shown(job.content, 200)}",
+                    available="; ".join(self.breaks[index]),
+                    remedy="measure here, without workers, to see why; what was measured is kept, --resume goes on",
+                )
             self.waiting.appendleft(index)
 
     def _end(self, session: Session, why: str) -> None:
@@ -242,10 +260,17 @@ class _Round:
 
     def _failed(self, index: int, session: Session, error: JobFailed) -> None:
         with self.changed:
-            self.error = self.error or RemoteError("a worker could not do a job", where=f"task {self.jobs[index].task}, {session.endpoint.name}", available=str(error))
+            self.error = self.error or RemoteError(
+                "a worker could not do a job",
+                where=f"task {self.jobs[index].task}, {session.endpoint.name}",
+                available=str(error),
+            )
 
     def _no_one(self) -> None:
         told = "; ".join(f"{e.name}: {e.given_up or e.trouble or 'no answer yet'}" for e in self.workers.endpoints)
         every = all(endpoint.given_up for endpoint in self.workers.endpoints)
-        raise RemoteError("no worker is left" if every else f"no worker answers, for {self.workers.patience_s:g} s", available=told or "no workers",
-                          remedy="start some with `tvm-ergo worker`, of this very version and with this key; what was measured is kept, --resume goes on")
+        raise RemoteError(
+            "no worker is left" if every else f"no worker answers, for {self.workers.patience_s:g} s",
+            available=told or "no workers",
+            remedy="start some with `tvm-ergo worker`, of this very version and with this key; what was measured is kept, --resume goes on",
+        )

@@ -16,12 +16,13 @@ from tvm_ergo.target.errors import InputError
 PORT = 9190
 CONNECT_S = 5.0
 AGAIN_S = 2.0
-"""Between two attempts at an address that does not answer: its worker may be busy with another tuner, or start later."""
+"""Between two attempts at an address that does not answer: its worker may be busy with another tuner, or start
+later."""
 
 
 class Endpoint:
-    """name : for messages. most : sessions it has room for. sessions : open ones, and attempts. trouble : why the last attempt failed. given_up : why it is not asked any
-    more."""
+    """name : for messages. most : sessions it has room for. sessions : open ones, and attempts. trouble : why the last
+    attempt failed. given_up : why it is not asked any more."""
 
     def __init__(self, name: str):
         self.name, self.most, self.sessions = name, 1, 0
@@ -96,8 +97,16 @@ def address_of(text: str) -> tuple[str, int]:
     text = str(text)
     host, _, port = text.rpartition(":") if ":" in text and not text.endswith("]") else (text, "", str(PORT))
     host = host.removeprefix("[").removesuffix("]")
-    if not host or any(c.isspace() for c in host) or not port.isdecimal() or not port.isascii() or not 0 < int(port) < 1 << 16:
-        raise InputError(f"{text!r:.100} is no address of a worker", required="HOST:PORT", remedy=f"for instance 127.0.0.1:{PORT}")
+    if (
+        not host
+        or any(c.isspace() for c in host)
+        or not port.isdecimal()
+        or not port.isascii()
+        or not 0 < int(port) < 1 << 16
+    ):
+        raise InputError(
+            f"{text!r:.100} is no address of a worker", required="HOST:PORT", remedy=f"for instance 127.0.0.1:{PORT}"
+        )
     return host, int(port)
 
 

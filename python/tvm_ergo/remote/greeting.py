@@ -1,8 +1,9 @@
-"""Both sides of a connection prove that they have the same key, before anything else is taken; the key itself never goes over the wire.
+"""Both sides of a connection prove that they have the same key, before anything else is taken; the key itself never
+goes over the wire.
 
-Worker: ``{protocol, compiler, processes, nonce}``. Tuner: ``{nonce, proof}``. Worker: ``{proof}`` or ``{refused}``. Each proof is HMAC-SHA256 with the key over the
-worker's first message and the tuner's nonce, with another word for each side and for the key of the session.
-"""
+Worker: ``{protocol, compiler, processes, nonce}``. Tuner: ``{nonce, proof}``. Worker: ``{proof}`` or ``{refused}``.
+Each proof is HMAC-SHA256 with the key over the worker's first message and the tuner's nonce, with another word for each
+side and for the key of the session."""
 
 from __future__ import annotations
 
@@ -35,10 +36,21 @@ def _is(proof: object, expected: bytes) -> bool:
 def greet(sock: socket.socket, secret: bytes, processes: int) -> Channel:
     """As a worker. Errors: Refused (wrong key), Gone, Late, Misbehaved."""
     channel = Channel(sock, b"worker", b"tuner")
-    said = channel.send({"protocol": PROTOCOL, "compiler": compiler_key(), "processes": processes, "nonce": secrets.token_hex(NONCE_BYTES)})
+    said = channel.send(
+        {
+            "protocol": PROTOCOL,
+            "compiler": compiler_key(),
+            "processes": processes,
+            "nonce": secrets.token_hex(NONCE_BYTES),
+        }
+    )
     answer = channel.receive(MOST_BYTES, GREETING_S)
     nonce = answer.get("nonce")
-    if not isinstance(nonce, str) or not nonce.isascii() or not _is(answer.get("proof"), _proof(secret, b"tuner", said, nonce)):
+    if (
+        not isinstance(nonce, str)
+        or not nonce.isascii()
+        or not _is(answer.get("proof"), _proof(secret, b"tuner", said, nonce))
+    ):
         channel.send({"refused": "the keys differ"})
         raise Refused("the keys differ")
     channel.send({"proof": _proof(secret, b"worker", said, nonce).hex()})

@@ -14,7 +14,8 @@ SUFFIXES = (".py", ".json")
 
 @lru_cache(maxsize=1)
 def compiler_key() -> str:
-    """``ergo-VERSION-DIGEST``: the version, and the contents of what plans, lowers and prices. A tree that was edited has another key."""
+    """``ergo-VERSION-DIGEST``: the version, and the contents of what plans, lowers and prices. A tree that was edited
+    has another key."""
     from tvm_ergo import __version__
 
     digest = hashlib.sha256()

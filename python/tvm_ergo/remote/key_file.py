@@ -1,4 +1,5 @@
-"""The key that tuners and workers share: a file that its owner alone can read, made when first needed, copied by hand to other machines."""
+"""The key that tuners and workers share: a file that its owner alone can read, made when first needed, copied by hand
+to other machines."""
 
 from __future__ import annotations
 
@@ -32,9 +33,20 @@ def read(path: str | Path | None, make: bool = False) -> bytes:
             _check_owner(path, os.fstat(file.fileno()))
             key = file.read(MOST_CHARACTERS + 1).strip()
     except OSError as error:
-        raise InputError("the key for workers cannot be read", where=str(path), available=str(error.strerror or error), remedy=f"{COPY}, and give it with --key") from None
+        raise InputError(
+            "the key for workers cannot be read",
+            where=str(path),
+            available=str(error.strerror or error),
+            remedy=f"{COPY}, and give it with --key",
+        ) from None
     if not LEAST_CHARACTERS <= len(key) <= MOST_CHARACTERS:
-        raise InputError("this is no key for workers", where=str(path), required=f"{LEAST_CHARACTERS} to {MOST_CHARACTERS} characters", available=f"{len(key)}", remedy=COPY)
+        raise InputError(
+            "this is no key for workers",
+            where=str(path),
+            required=f"{LEAST_CHARACTERS} to {MOST_CHARACTERS} characters",
+            available=f"{len(key)}",
+            remedy=COPY,
+        )
     return key
 
 
@@ -42,10 +54,17 @@ def _check_owner(path: Path, status: os.stat_result) -> None:
     if not stat.S_ISREG(status.st_mode):
         raise InputError("the key for workers is not a file", where=str(path), remedy=COPY)
     if status.st_uid not in (os.getuid(), 0):
-        raise InputError("the key for workers belongs to another user", where=str(path), remedy="make a copy of your own, chmod 600")
+        raise InputError(
+            "the key for workers belongs to another user", where=str(path), remedy="make a copy of your own, chmod 600"
+        )
     if status.st_mode & 0o077:
-        raise InputError("other users can read or write the key for workers", where=str(path), required="mode 0600", available=f"mode {stat.S_IMODE(status.st_mode):04o}",
-                         remedy=f"chmod 600 {path}; if others may have read it, remove it: a worker makes a new one")
+        raise InputError(
+            "other users can read or write the key for workers",
+            where=str(path),
+            required="mode 0600",
+            available=f"mode {stat.S_IMODE(status.st_mode):04o}",
+            remedy=f"chmod 600 {path}; if others may have read it, remove it: a worker makes a new one",
+        )
 
 
 def _make(path: Path) -> None:
@@ -55,6 +74,11 @@ def _make(path: Path) -> None:
     except FileExistsError:
         return
     except OSError as error:
-        raise OutputError("the key for workers cannot be made", where=str(path), available=str(error.strerror or error), remedy="give another file with --key") from None
+        raise OutputError(
+            "the key for workers cannot be made",
+            where=str(path),
+            available=str(error.strerror or error),
+            remedy="give another file with --key",
+        ) from None
     with os.fdopen(handle, "w") as file:
         file.write(secrets.token_hex(KEY_BYTES) + "\n")

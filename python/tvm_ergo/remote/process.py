@@ -1,8 +1,8 @@
 """A process that measures, started by `start` and ended with whoever started it, even if that was killed.
 
-Its first line of standard input, JSON, says what it is: ``{"parent": pid, "channel": fd}`` serves the other end of a socket pair, which nobody else can reach; ``{"parent": pid,
-"listener": fd, "secret": hex, "processes": n}`` takes connections, one after another. When its standard input ends, so does it.
-"""
+Its first line of standard input, JSON, says what it is: ``{"parent": pid, "channel": fd}`` serves the other end of a
+socket pair, which nobody else can reach; ``{"parent": pid, "listener": fd, "secret": hex, "processes": n}`` takes
+connections, one after another. When its standard input ends, so does it."""
 
 from __future__ import annotations
 
@@ -21,10 +21,22 @@ COMMAND = ("-c", "from tvm_ergo.remote.process import main; main()")
 
 
 def start(inherited: socket.socket, role: str, command: Sequence[str] = COMMAND, **settings) -> subprocess.Popen:
-    """The process. role : "channel" or "listener": what the socket is to it. command : what Python is given. It hears no Ctrl-C of the terminal: its parent ends it."""
+    """The process. role : "channel" or "listener": what the socket is to it. command : what Python is given. It hears
+    no Ctrl-C of the terminal: its parent ends it."""
     inherited.set_inheritable(True)
-    process = subprocess.Popen([sys.executable, "-P", *command], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, pass_fds=[inherited.fileno()], start_new_session=True)
-    told = {"parent": os.getpid(), "main": threading.current_thread() is threading.main_thread(), role: inherited.fileno(), **settings}
+    process = subprocess.Popen(
+        [sys.executable, "-P", *command],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        pass_fds=[inherited.fileno()],
+        start_new_session=True,
+    )
+    told = {
+        "parent": os.getpid(),
+        "main": threading.current_thread() is threading.main_thread(),
+        role: inherited.fileno(),
+        **settings,
+    }
     try:
         process.stdin.write(json.dumps(told).encode() + b"\n")
         process.stdin.flush()  # and stays open
@@ -60,6 +72,7 @@ def _loaded() -> None:
 
 def _end_with_parent(told: dict) -> None:
     """By a pipe that ends, and, where it can be had, by the kernel: that ends a process which is stopped, too."""
+
     def wait() -> None:
         while os.read(0, 1):  # not through sys.stdin, whose lock the end of the interpreter waits for
             pass

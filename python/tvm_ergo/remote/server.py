@@ -1,4 +1,5 @@
-"""What a worker's process does with a connection: takes tasks, does their jobs, answers each message with one. Only such processes have this; importing tvm registers nothing.
+"""What a worker's process does with a connection: takes tasks, does their jobs, answers each message with one. Only
+such processes have this; importing tvm registers nothing.
 
 Errors of a job come back as text: what breaks a session is the connection alone, and then the job is done elsewhere.
 """
@@ -16,7 +17,8 @@ from tvm_ergo.remote.channel import Channel, Gone, Late, Misbehaved
 from tvm_ergo.target.errors import ErgoError
 
 MEASURERS: dict[str, str | Callable] = {"schedule": "tvm_ergo.tuning.distant:measurer"}
-"""Kind of work -> a function that makes a Measurer of what describes a task, or ``module:function``. A worker does these and nothing else."""
+"""Kind of work -> a function that makes a Measurer of what describes a task, or ``module:function``. A worker does
+these and nothing else."""
 MOST_TASK_BYTES = 1 << 29
 """Of a message to a worker, which may hold a network's weights."""
 MOST_ANSWER_BYTES = 1 << 20
@@ -25,7 +27,8 @@ GRACE_S = 10.0
 
 
 class Measurer(Protocol):
-    """Does the jobs of one task, alone or one after another, each with the same result whenever it is done. Takes and gives what JSON holds."""
+    """Does the jobs of one task, alone or one after another, each with the same result whenever it is done. Takes and
+    gives what JSON holds."""
 
     def __call__(self, job: object) -> object: ...
 
@@ -64,7 +67,8 @@ def _end_with(channel: Channel, done: threading.Event) -> None:
 
 
 def answer(tasks: dict[str, Measurer], message: dict) -> dict:
-    """To ``{"task": name, "kind": ..., "about": ...}``: ``{"taken": name}``; to ``{"task": name, "job": ...}``: ``{"result": ...}``; ``{"error": text}`` to both."""
+    """To ``{"task": name, "kind": ..., "about": ...}``: ``{"taken": name}``; to ``{"task": name, "job": ...}``:
+    ``{"result": ...}``; ``{"error": text}`` to both."""
     try:
         name = message["task"]
         if "job" in message:

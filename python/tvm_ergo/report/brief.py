@@ -1,4 +1,5 @@
-"""What `compile` says when it is done: one screen. Does it fit, what does it cost, what fell back, what to do; the rest is in the report."""
+"""What `compile` says when it is done: one screen. Does it fit, what does it cost, what fell back, what to do; the rest
+is in the report."""
 
 from __future__ import annotations
 
@@ -23,7 +24,9 @@ def print_brief(report: Report, console: Console, output: str | None = None) -> 
     table.add_column(overflow="fold")
     for name, text in brief_lines(report, output):
         table.add_row(name, plain(text))
-    console.print(Text.assemble((printable(report.model), "bold"), f" on {printable(report.chip)}, an assumed chip, emulated"))
+    console.print(
+        Text.assemble((printable(report.model), "bold"), f" on {printable(report.chip)}, an assumed chip, emulated")
+    )
     console.print(table)
 
 
@@ -35,17 +38,31 @@ def brief_lines(report: Report, output: str | None = None) -> list[tuple[str, st
 def _memory(report: Report) -> list[tuple[str, str]]:
     fits = "fits in" if report.memory_bytes <= report.chip_memory_bytes else "DOES NOT FIT in"
     frame = "rows of the streamed frame" if report.streamed else "the frame"
-    return [("memory", f"{_kib(report.memory_bytes)}, {fits} {_kib(report.chip_memory_bytes)}: constants {_kib(report.constant_bytes)}, "
-                       f"activations {_kib(report.placed_activation_bytes)} with {frame}")]
+    return [
+        (
+            "memory",
+            f"{_kib(report.memory_bytes)}, {fits} {_kib(report.chip_memory_bytes)}: constants {_kib(report.constant_bytes)}, "
+            f"activations {_kib(report.placed_activation_bytes)} with {frame}",
+        )
+    ]
 
 
 def _cost(report: Report) -> list[tuple[str, str]]:
-    found = [("time", f"{report.cycles:,} cycles, {latency(report)} at {report.clock_hz / 1e6:,.0f} MHz, up to {rate(report.inferences_per_s)} inferences/s"),
-             ("energy", f"{energy(report.energy_uj)} an inference")]
+    found = [
+        (
+            "time",
+            f"{report.cycles:,} cycles, {latency(report)} at {report.clock_hz / 1e6:,.0f} MHz, up to {rate(report.inferences_per_s)} inferences/s",
+        ),
+        ("energy", f"{energy(report.energy_uj)} an inference"),
+    ]
     if report.power:
         row = report.power[-1]
-        text = "not reachable at this clock" if row.power_mw is None else f"{row.power_mw:,.3g} mW" + (
-            "" if row.gated_mw is None else f", {row.gated_mw:,.3g} mW with idle parts switched off")
+        text = (
+            "not reachable at this clock"
+            if row.power_mw is None
+            else f"{row.power_mw:,.3g} mW"
+            + ("" if row.gated_mw is None else f", {row.gated_mw:,.3g} mW with idle parts switched off")
+        )
         found.append(("power", f"at {row.frames_per_s:,g} fps {text}"))
     return found
 
@@ -55,7 +72,13 @@ def accuracy_lines(report: Report) -> list[tuple[str, str]]:
     row = report.accuracy
     if row is None:
         return []
-    kept = [("", f"{len(row.in_float)} tensors stay in float, 8 bits cannot carry them: {', '.join(row.in_float[:LISTED])}" + (" ..." if len(row.in_float) > LISTED else ""))]
+    kept = [
+        (
+            "",
+            f"{len(row.in_float)} tensors stay in float, 8 bits cannot carry them: {', '.join(row.in_float[:LISTED])}"
+            + (" ..." if len(row.in_float) > LISTED else ""),
+        )
+    ]
     found = [("accuracy" if row.loss <= row.warn_above else "WARNING", row.text)] + (kept if row.in_float else [])
     return found + ([("", f"what helps: {'; or '.join(row.remedies)}")] if row.loss > row.warn_above else [])
 
@@ -65,7 +88,10 @@ def _fallbacks(report: Report) -> list[tuple[str, str]]:
         return [("host CPU", "nothing: the whole network runs on the chip")]
     rows = host_rows(report)
     found = [("host CPU", f"{len(report.host)} operators, whose time and energy are not counted")]
-    found += [("", f"{op} ({nodes}): {reason}" + (f"; {remedy}" if remedy else "")) for nodes, op, reason, remedy in rows[:LISTED]]
+    found += [
+        ("", f"{op} ({nodes}): {reason}" + (f"; {remedy}" if remedy else ""))
+        for nodes, op, reason, remedy in rows[:LISTED]
+    ]
     return found + ([("", f"and {len(rows) - LISTED} more kinds, in the report")] if len(rows) > LISTED else [])
 
 
@@ -73,14 +99,18 @@ def _advice(report: Report, output: str | None) -> list[tuple[str, str]]:
     found = []
     costly = _costly_layers(report)
     if costly:
-        found.append(("time goes to", ", ".join(f"{row.name} {100 * row.cycles / report.cycles:.0f} %" for row in costly)))
+        found.append(
+            ("time goes to", ", ".join(f"{row.name} {100 * row.cycles / report.cycles:.0f} %" for row in costly))
+        )
     asked = f"tvm-ergo report {output}" if output else "-o NET.ergo, then tvm-ergo report NET.ergo"
     found.append(("more", f"{asked} (layers, power, memory map), or --verbose"))
     return found
 
 
 def _costly_layers(report: Report) -> list[LayerRow]:
-    rows = [row for program in report.programs for row in program.layers if row.cycles >= COSTLY * max(report.cycles, 1)]
+    rows = [
+        row for program in report.programs for row in program.layers if row.cycles >= COSTLY * max(report.cycles, 1)
+    ]
     return sorted(rows, key=lambda row: -row.cycles)[:LISTED]
 
 

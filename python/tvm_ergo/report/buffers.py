@@ -1,4 +1,5 @@
-"""The memory map as rows: who holds which bytes when, what is the frame's, what waits compressed and what it would take otherwise."""
+"""The memory map as rows: who holds which bytes when, what is the frame's, what waits compressed and what it would take
+otherwise."""
 
 from __future__ import annotations
 
@@ -22,29 +23,56 @@ def buffer_rows(program: Program, frames: set[str], time_us: Callable[[int], flo
         if b.kind == BufferKind.ACTIVATION and (found or b.name in frames):
             kind = "compressed" if found else "input"
         raw = b.size_bytes * found["raw_bytes"] // max(found["stored_bytes"], 1) if found else b.size_bytes
-        rows.append(BufferRow(name=b.name, kind=kind, address_bytes=b.addr, size_bytes=b.size_bytes, raw_bytes=raw, first=b.first, last=b.last,
-                              start_us=time_us(b.first), end_us=time_us(b.last)))
+        rows.append(
+            BufferRow(
+                name=b.name,
+                kind=kind,
+                address_bytes=b.addr,
+                size_bytes=b.size_bytes,
+                raw_bytes=raw,
+                first=b.first,
+                last=b.last,
+                start_us=time_us(b.first),
+                end_us=time_us(b.last),
+            )
+        )
     return rows
 
 
 def compressed_rows(program: Program) -> list[dict]:
-    """What the compiler left of compressed tensors (``Program.meta["compression"]``); none where nothing is compressed."""
+    """What the compiler left of compressed tensors (``Program.meta["compression"]``); none where nothing is
+    compressed."""
     return list(program.meta.get("compression") or ())
 
 
 def _coded(name: str, coded: Sequence[dict]) -> dict | None:
     """The compressed tensor whose slots a buffer holds."""
-    return next((row for row in coded if name == row["name"] + "_slots" or name.startswith(row["name"] + "_slots")
-                 and name[len(row["name"]) + len("_slots"):].isdecimal()), None)
+    return next(
+        (
+            row
+            for row in coded
+            if name == row["name"] + "_slots"
+            or name.startswith(row["name"] + "_slots")
+            and name[len(row["name"]) + len("_slots") :].isdecimal()
+        ),
+        None,
+    )
 
 
 def kind_rows(buffers: Sequence[BufferRow], count: int) -> list[KindRow]:
-    """The most bytes of each kind at one time, in a program of ``count`` instructions; kinds without buffers are left out, but for scratch."""
+    """The most bytes of each kind at one time, in a program of ``count`` instructions; kinds without buffers are left
+    out, but for scratch."""
     rows = []
     for kind in KINDS:
         mine = [b for b in buffers if b.kind == kind]
         if mine or kind == "scratch":
-            rows.append(KindRow(kind=kind, peak_bytes=int(bytes_over_time(mine, count).max(initial=0)), buffers=len({b.name for b in mine})))
+            rows.append(
+                KindRow(
+                    kind=kind,
+                    peak_bytes=int(bytes_over_time(mine, count).max(initial=0)),
+                    buffers=len({b.name for b in mine}),
+                )
+            )
     return rows
 
 
@@ -67,9 +95,18 @@ def tensor_rows(program: Program, buffers: Sequence[BufferRow]) -> list[TensorRo
     for name in names:
         mine = [b for b in buffers if b.name == name and b.kind != "constant"]
         held, found = int(bytes_over_time(mine, count).max(initial=0)), _coded(name, coded)
-        rows.append(TensorRow(
-            name=found["name"] if found else name, kind=mine[0].kind, held_bytes=held, whole_bytes=found["raw_bytes"] if found else max(sizes.get(name, held), held),
-            first=min(b.first for b in mine), last=max(b.last for b in mine), codec=found["codec"] if found else None,
-            bits_mean=found["bits_mean"] if found else None, bits_worst=found["bits_worst"] if found else None,
-            max_error=found["max_error"] if found else None))
+        rows.append(
+            TensorRow(
+                name=found["name"] if found else name,
+                kind=mine[0].kind,
+                held_bytes=held,
+                whole_bytes=found["raw_bytes"] if found else max(sizes.get(name, held), held),
+                first=min(b.first for b in mine),
+                last=max(b.last for b in mine),
+                codec=found["codec"] if found else None,
+                bits_mean=found["bits_mean"] if found else None,
+                bits_worst=found["bits_worst"] if found else None,
+                max_error=found["max_error"] if found else None,
+            )
+        )
     return sorted(rows, key=lambda row: (row.first, row.last))

@@ -1,4 +1,5 @@
-"""What a network can be had for, as plain values: the Pareto front of memory, time and energy, one series for each way the frame comes in."""
+"""What a network can be had for, as plain values: the Pareto front of memory, time and energy, one series for each way
+the frame comes in."""
 
 from __future__ import annotations
 
@@ -32,7 +33,9 @@ class Series(Row):
     """The points of one way the frame comes in, by rising bytes."""
 
     name: str  # resident | streamed, with ", compressed" where tensors wait compressed
-    bound_bytes: int | None  # activation bytes that no order in time or space goes below; None where tensors wait compressed
+    bound_bytes: (
+        int | None
+    )  # activation bytes that no order in time or space goes below; None where tensors wait compressed
     bound_reason: str
     points: list[FrontPoint]
 
@@ -46,22 +49,50 @@ class Front(Row):
     clock_hz: float
     chip_memory_bytes: int
     weights: str  # auto | dense | coded
-    mac_overhead_of_least_memory: float  # what the objective memory allows itself, times the network's multiply-accumulates; a limit may need more
+    # what the objective memory allows itself, times the network's multiply-accumulates; a limit may need more
+    mac_overhead_of_least_memory: float
     series: list[Series]
     notes: list[str] = []  # what was looked for and not found
 
 
 def series_of(name: str, points: Sequence[Point], bound: Bound | None, clock_hz: float) -> Series:
-    return Series(name=name, bound_bytes=bound.size_bytes if bound else None, bound_reason=bound.reason if bound else "", points=[
-        FrontPoint(how=p.how, memory_bytes=p.memory_bytes, constant_bytes=p.constant_bytes, activation_bytes=p.activation_bytes, cycles=p.cycles, latency_ms=p.cycles / clock_hz * 1e3,
-                   energy_uj=p.energy_pj / PJ_PER_UJ, mac_overhead=p.mac_overhead,
-                   weights=p.weights, compressed=p.compressed) for p in points])
+    return Series(
+        name=name,
+        bound_bytes=bound.size_bytes if bound else None,
+        bound_reason=bound.reason if bound else "",
+        points=[
+            FrontPoint(
+                how=p.how,
+                memory_bytes=p.memory_bytes,
+                constant_bytes=p.constant_bytes,
+                activation_bytes=p.activation_bytes,
+                cycles=p.cycles,
+                latency_ms=p.cycles / clock_hz * 1e3,
+                energy_uj=p.energy_pj / PJ_PER_UJ,
+                mac_overhead=p.mac_overhead,
+                weights=p.weights,
+                compressed=p.compressed,
+            )
+            for p in points
+        ],
+    )
 
 
-def front_of(model: str, chip: Chip, point: str | None, weights: str, series: list[Series], notes: list[str] | None = None) -> Front:
+def front_of(
+    model: str, chip: Chip, point: str | None, weights: str, series: list[Series], notes: list[str] | None = None
+) -> Front:
     at = chip.point(point)
-    return Front(model=model, chip=chip.name, point=at.name, clock_hz=at.clock_hz, chip_memory_bytes=chip.memory_bytes, weights=weights,
-                 mac_overhead_of_least_memory=Options().mac_overhead, series=series, notes=notes or [])
+    return Front(
+        model=model,
+        chip=chip.name,
+        point=at.name,
+        clock_hz=at.clock_hz,
+        chip_memory_bytes=chip.memory_bytes,
+        weights=weights,
+        mac_overhead_of_least_memory=Options().mac_overhead,
+        series=series,
+        notes=notes or [],
+    )
 
 
 FRONT_HEADER = ("memory, bytes", "constants", "activations", "cycles", "ms", "uJ", "MACs", "chosen for", "weights")
@@ -70,15 +101,28 @@ FRONT_HEADER = ("memory, bytes", "constants", "activations", "cycles", "ms", "uJ
 def front_cells(point: FrontPoint) -> tuple[str, ...]:
     """A point's cells under `FRONT_HEADER`."""
     waiting = f", {point.compressed} tensors wait compressed" if point.compressed else ""
-    return (f"{point.memory_bytes:,}", f"{point.constant_bytes:,}", f"{point.activation_bytes:,}", f"{point.cycles:,}", f"{point.latency_ms:,.3f}",
-            f"{point.energy_uj:,.2f}", f"{point.mac_overhead:.2f}x", point.how + waiting, point.weights)
+    return (
+        f"{point.memory_bytes:,}",
+        f"{point.constant_bytes:,}",
+        f"{point.activation_bytes:,}",
+        f"{point.cycles:,}",
+        f"{point.latency_ms:,.3f}",
+        f"{point.energy_uj:,.2f}",
+        f"{point.mac_overhead:.2f}x",
+        point.how + waiting,
+        point.weights,
+    )
 
 
 def front_caption(front: Front, series: Series) -> str:
     """What to know of one series, in a sentence or two."""
     said = ["memory: what to give 'compile' as --memory"]
     if series.points and max(p.mac_overhead for p in series.points) > front.mac_overhead_of_least_memory:
-        said.append(f"--objective memory computes at most {front.mac_overhead_of_least_memory:g} times the multiply-accumulates: points above that are reached by --memory alone")
+        said.append(
+            f"--objective memory computes at most {front.mac_overhead_of_least_memory:g} times the multiply-accumulates: points above that are reached by --memory alone"
+        )
     if series.bound_bytes is not None:
-        said.append(f"no order in time or space goes below {series.bound_bytes:,} activation bytes: {series.bound_reason}")
+        said.append(
+            f"no order in time or space goes below {series.bound_bytes:,} activation bytes: {series.bound_reason}"
+        )
     return "; ".join(said)

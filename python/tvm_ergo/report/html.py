@@ -2,14 +2,32 @@
 
 from __future__ import annotations
 
-
 import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 
 from tvm_ergo.printed import html_text
-from tvm_ergo.report.figures import (COMPRESSED_HEADER, DYNAMIC, HOST_NOTE, SUBPROBLEM_HEADER, activation_text, compressed_rows, energy, host_rows, idle_mw, input_text,
-                                     kind_texts, latency, memory_text, peak_text, plan_texts, port_text, rate, size, subproblem_rows)
-from tvm_ergo.report.figures import PORTS
+from tvm_ergo.report.figures import (
+    COMPRESSED_HEADER,
+    DYNAMIC,
+    HOST_NOTE,
+    PORTS,
+    SUBPROBLEM_HEADER,
+    activation_text,
+    compressed_rows,
+    energy,
+    host_rows,
+    idle_mw,
+    input_text,
+    kind_texts,
+    latency,
+    memory_text,
+    peak_text,
+    plan_texts,
+    port_text,
+    rate,
+    size,
+    subproblem_rows,
+)
 from tvm_ergo.report.model import ProgramReport, Report
 from tvm_ergo.report.pictures import energy_bars, error_bars, live_bytes, memory_map, tensor_lives
 from tvm_ergo.report.power import PART_HEADER, part_table, point_table
@@ -32,36 +50,88 @@ def html_page(report: Report) -> str:
     body += [f"<p>{PORTS[row.direction].capitalize()} {html_text(port_text(row))}.</p>" for row in report.ports]
     if report.points:
         body += [f"<p>Zeros: {html_text(zeros_text(report))}.</p>"] if report.zeros else []
-        body += ["<h2>Every operating point</h2>", table(*point_table(report)), f"<h2>Energy by part at {html_text(report.point)}, uJ</h2>",
-                 table(PART_HEADER, part_table(report))]
+        body += [
+            "<h2>Every operating point</h2>",
+            table(*point_table(report)),
+            f"<h2>Energy by part at {html_text(report.point)}, uJ</h2>",
+            table(PART_HEADER, part_table(report)),
+        ]
     for program in report.programs:
         label = html_text(program.symbol)
-        body += [f"<h2>Memory map over time: {label}</h2>", _kinds(program), plot(memory_map(program)),
-                 f"<p>At the peak: {html_text(peak_text(program, most=8))}.</p>", "<h2>Live bytes over time</h2>", plot(live_bytes(program)),
-                 *_decisions(program), "<h2>Lives of the tensors</h2>", plot(tensor_lives(program)), *_compressed(program),
-                 *_weights(program), "<h2>Energy by layer</h2>", plot(energy_bars(program)), "<h2>Layers</h2>", _layers(program)]
-    body.append("<h2>Energy by event</h2>" + table(("event", "uJ"), [
-        (name, f"{value:,.3f}") for name, value in sorted(report.energy_by_event_uj.items(), key=lambda item: -item[1])]))
+        body += [
+            f"<h2>Memory map over time: {label}</h2>",
+            _kinds(program),
+            plot(memory_map(program)),
+            f"<p>At the peak: {html_text(peak_text(program, most=8))}.</p>",
+            "<h2>Live bytes over time</h2>",
+            plot(live_bytes(program)),
+            *_decisions(program),
+            "<h2>Lives of the tensors</h2>",
+            plot(tensor_lives(program)),
+            *_compressed(program),
+            *_weights(program),
+            "<h2>Energy by layer</h2>",
+            plot(energy_bars(program)),
+            "<h2>Layers</h2>",
+            _layers(program),
+        ]
+    body.append(
+        "<h2>Energy by event</h2>"
+        + table(
+            ("event", "uJ"),
+            [
+                (name, f"{value:,.3f}")
+                for name, value in sorted(report.energy_by_event_uj.items(), key=lambda item: -item[1])
+            ],
+        )
+    )
     if report.host:
-        body.append("<h2>On the host CPU</h2>" + table(
-            ("node", "op", "reason", "remedy"), host_rows(report, most=20), text_columns=4))
+        body.append(
+            "<h2>On the host CPU</h2>"
+            + table(("node", "op", "reason", "remedy"), host_rows(report, most=20), text_columns=4)
+        )
     if report.errors:
         body += ["<h2>Where quantization error enters</h2>", plot(error_bars(report))]
-    return (f"<!doctype html><html><head><meta charset='utf-8'><title>{html_text(report.model)}</title><style>{STYLE}</style>"
-            f"<script>{get_plotlyjs()}</script></head><body>{''.join(body)}</body></html>")
+    return (
+        f"<!doctype html><html><head><meta charset='utf-8'><title>{html_text(report.model)}</title><style>{STYLE}</style>"
+        f"<script>{get_plotlyjs()}</script></head><body>{''.join(body)}</body></html>"
+    )
 
 
 def _headline(report: Report) -> str:
-    cells = [("unified memory", *memory_text(report)), ("constants", size(report.constant_bytes), "weights, biases, tables"),
-             ("activations", *activation_text(report)),
-             ("latency", latency(report), f"{rate(report.inferences_per_s)} inferences/s at {report.clock_hz / 1e6:,.0f} MHz"),
-             ("energy per inference", energy(report.energy_uj), f"at {report.voltage_v} V, {energy(report.leakage_uj)} leakage")]
-    cells += [(f"power at {row.frames_per_s:,g} fps", "too slow", "at this operating point") if row.power_mw is None else
-              (f"power at {row.frames_per_s:,g} fps", f"{row.power_mw:,.3f} mW", f"{idle_mw(report, row):,.3f} mW of it idle" + (f"; {row.gated_mw:,.3f} mW with gating" if row.gated_mw is not None else ""))
-              for row in report.power]
+    cells = [
+        ("unified memory", *memory_text(report)),
+        ("constants", size(report.constant_bytes), "weights, biases, tables"),
+        ("activations", *activation_text(report)),
+        (
+            "latency",
+            latency(report),
+            f"{rate(report.inferences_per_s)} inferences/s at {report.clock_hz / 1e6:,.0f} MHz",
+        ),
+        (
+            "energy per inference",
+            energy(report.energy_uj),
+            f"at {report.voltage_v} V, {energy(report.leakage_uj)} leakage",
+        ),
+    ]
+    cells += [
+        (f"power at {row.frames_per_s:,g} fps", "too slow", "at this operating point")
+        if row.power_mw is None
+        else (
+            f"power at {row.frames_per_s:,g} fps",
+            f"{row.power_mw:,.3f} mW",
+            f"{idle_mw(report, row):,.3f} mW of it idle"
+            + (f"; {row.gated_mw:,.3f} mW with gating" if row.gated_mw is not None else ""),
+        )
+        for row in report.power
+    ]
     if report.peak is not None:
         cells.append(("peak power", *(html_text(text) for text in peak_power_text(report.peak))))
-    return "<div class='big'>" + "".join(f"<div>{name}<b>{value}</b>{note}</div>" for name, value, note in cells) + "</div>"
+    return (
+        "<div class='big'>"
+        + "".join(f"<div>{name}<b>{value}</b>{note}</div>" for name, value, note in cells)
+        + "</div>"
+    )
 
 
 def _kinds(program: ProgramReport) -> str:
@@ -86,21 +156,50 @@ def _compressed(program: ProgramReport) -> list[str]:
 
 def _weights(program: ProgramReport) -> list[str]:
     rows = weights_table(program)
-    return [f"<h2>Weights</h2><p>{html_text(weights_text(program))}.</p>", table(WEIGHTS_HEADER, rows, text_columns=3)] if rows else []
+    return (
+        [f"<h2>Weights</h2><p>{html_text(weights_text(program))}.</p>", table(WEIGHTS_HEADER, rows, text_columns=3)]
+        if rows
+        else []
+    )
 
 
 def _layers(program: ProgramReport) -> str:
-    return table(("layer", "op", "engine", "cycles", "MACs", "utilisation", DYNAMIC, "read bytes", "written bytes"), [
-        (r.name, r.op, r.engine, f"{r.cycles:,}", f"{r.macs:,}", f"{100 * r.utilisation:.1f} %" if r.macs else "",
-         f"{r.energy_uj:,.3f}", f"{r.read_bytes:,}", f"{r.write_bytes:,}") for r in program.layers], text_columns=3)
+    return table(
+        ("layer", "op", "engine", "cycles", "MACs", "utilisation", DYNAMIC, "read bytes", "written bytes"),
+        [
+            (
+                r.name,
+                r.op,
+                r.engine,
+                f"{r.cycles:,}",
+                f"{r.macs:,}",
+                f"{100 * r.utilisation:.1f} %" if r.macs else "",
+                f"{r.energy_uj:,.3f}",
+                f"{r.read_bytes:,}",
+                f"{r.write_bytes:,}",
+            )
+            for r in program.layers
+        ],
+        text_columns=3,
+    )
 
 
 def table(header, rows, text_columns: int = 1) -> str:
-    head = "".join(f"<th{' class=t' if i < text_columns else ''}>{html_text(name)}</th>" for i, name in enumerate(header))
-    body = "".join("<tr>" + "".join(f"<td{' class=t' if i < text_columns else ''}>{html_text(str(cell))}</td>"
-                                    for i, cell in enumerate(row)) + "</tr>" for row in rows)
+    head = "".join(
+        f"<th{' class=t' if i < text_columns else ''}>{html_text(name)}</th>" for i, name in enumerate(header)
+    )
+    body = "".join(
+        "<tr>"
+        + "".join(
+            f"<td{' class=t' if i < text_columns else ''}>{html_text(str(cell))}</td>" for i, cell in enumerate(row)
+        )
+        + "</tr>"
+        for row in rows
+    )
     return f"<table><tr>{head}</tr>{body}</table>"
 
 
 def plot(figure: go.Figure) -> str:
-    return figure.to_html(full_html=False, include_plotlyjs=False, config={"displaylogo": False, "displayModeBar": "hover"})
+    return figure.to_html(
+        full_html=False, include_plotlyjs=False, config={"displaylogo": False, "displayModeBar": "hover"}
+    )

@@ -18,11 +18,21 @@ def input_rows(program: Program, time_us: Callable[[int], float]) -> list[InputR
 
 def _row(program: Program, number: int, port: Port, time_us: Callable[[int], float]) -> InputRow:
     taken = _taken(program, number) if port.streamed else [(0, port.operand)]
-    held = held_bytes(program, frame_buffers(program, *taken[0])) if taken else np.zeros(len(program.instructions), np.int64)
+    held = (
+        held_bytes(program, frame_buffers(program, *taken[0]))
+        if taken
+        else np.zeros(len(program.instructions), np.int64)
+    )
     alive = np.flatnonzero(held)
     first, last = (int(alive[0]), int(alive[-1]) + 1) if len(alive) else (0, 0)
-    return InputRow(name=port.name, size_bytes=port.operand.size_bytes, streamed=port.streamed, held_bytes=int(held.max(initial=0)),
-                    start_us=time_us(first), end_us=time_us(last))
+    return InputRow(
+        name=port.name,
+        size_bytes=port.operand.size_bytes,
+        streamed=port.streamed,
+        held_bytes=int(held.max(initial=0)),
+        start_us=time_us(first),
+        end_us=time_us(last),
+    )
 
 
 def streamed_buffers(program: Program) -> set[str]:
@@ -33,13 +43,17 @@ def streamed_buffers(program: Program) -> set[str]:
 
 def _taken(program: Program, number: int) -> list[tuple[int, Operand]]:
     """Instructions that receive from a port, by index, with what they write."""
-    return [(i, ins.out) for i, ins in enumerate(program.instructions) if isinstance(ins, Receive) and ins.port == number]
+    return [
+        (i, ins.out) for i, ins in enumerate(program.instructions) if isinstance(ins, Receive) and ins.port == number
+    ]
 
 
 def frame_buffers(program: Program, index: int, operand: Operand) -> set[str]:
     """Names of the buffers that hold an operand at one instruction."""
     low, high = operand.extent
-    return {b.name for b in program.buffers if b.first <= index < b.last and b.addr < high and low < b.addr + b.size_bytes}
+    return {
+        b.name for b in program.buffers if b.first <= index < b.last and b.addr < high and low < b.addr + b.size_bytes
+    }
 
 
 def held_bytes(program: Program, names: set[str]) -> np.ndarray:

@@ -47,7 +47,8 @@ class KindRow(Row):
 
 
 class TensorRow(Row):
-    """A tensor's life in the memory: at most ``held_bytes`` of its ``whole_bytes``, from instruction ``first`` until before ``last``."""
+    """A tensor's life in the memory: at most ``held_bytes`` of its ``whole_bytes``, from instruction ``first`` until
+    before ``last``."""
 
     name: str
     kind: str  # as in BufferRow
@@ -110,8 +111,8 @@ class PlanReport(Row):
 
 
 class InputRow(Row):
-    """What becomes of an input: a resident one is in the memory as a whole when the chip starts and released as it is read; a streamed one is
-    received row by row."""
+    """What becomes of an input: a resident one is in the memory as a whole when the chip starts and released as it is
+    read; a streamed one is received row by row."""
 
     name: str
     size_bytes: int  # of the whole input
@@ -165,7 +166,8 @@ class HostRow(Row):
 
 
 class PortRow(Row):
-    """An input or output of the network as its user gives and gets it, or a state that it keeps from one run to the next."""
+    """An input or output of the network as its user gives and gets it, or a state that it keeps from one run to the
+    next."""
 
     name: str
     direction: str  # input | output | state
@@ -180,11 +182,14 @@ class PowerRow(Row):
 
     frames_per_s: float
     power_mw: float | None  # None: the chip is too slow for this rate at this operating point
-    gated_mw: float | None = None  # with what the chip can switch off switched off; None too where its file names nothing
+    gated_mw: float | None = (
+        None  # with what the chip can switch off switched off; None too where its file names nothing
+    )
 
 
 class PartRow(Row):
-    """Energy of one inference in one part of the chip: an engine, the unified memory (its leakage: its accesses stand with the engines), what is always on."""
+    """Energy of one inference in one part of the chip: an engine, the unified memory (its leakage: its accesses stand
+    with the engines), what is always on."""
 
     part: str
     arithmetic_uj: float
@@ -206,7 +211,8 @@ class PeakRow(Row):
 
 
 class ZeroRow(Row):
-    """Products with a zero operand in one run, and what an array that isolates its multipliers from zeros saves; every other figure counts all products in full."""
+    """Products with a zero operand in one run, and what an array that isolates its multipliers from zeros saves; every
+    other figure counts all products in full."""
 
     share: float  # of the tensor engine's products, 0..1
     saved_uj: float  # at the report's operating point
@@ -242,7 +248,8 @@ class LayerError(Row):
 
 
 class AccuracyRow(Row):
-    """What compiling a float network lost: ``outputs`` and ``tensors`` are losses by name (`tvm_ergo.accuracy`), tensors each alone in 8 bits."""
+    """What compiling a float network lost: ``outputs`` and ``tensors`` are losses by name (`tvm_ergo.accuracy`),
+    tensors each alone in 8 bits."""
 
     outputs: dict[str, float]
     samples: int

@@ -7,9 +7,28 @@ from rich.table import Table
 
 from tvm_ergo.printed import SafeConsole, plain
 from tvm_ergo.report.brief import accuracy_lines
-from tvm_ergo.report.figures import (COMPRESSED_HEADER, DYNAMIC, HOST_NOTE, SUBPROBLEM_HEADER, activation_text, compressed_rows, energy, host_rows, idle_mw, input_text,
-                                     kind_texts, latency, memory_text, peak_text, plan_texts, port_text, rate, size, subproblem_rows)
-from tvm_ergo.report.figures import PORTS
+from tvm_ergo.report.figures import (
+    COMPRESSED_HEADER,
+    DYNAMIC,
+    HOST_NOTE,
+    PORTS,
+    SUBPROBLEM_HEADER,
+    activation_text,
+    compressed_rows,
+    energy,
+    host_rows,
+    idle_mw,
+    input_text,
+    kind_texts,
+    latency,
+    memory_text,
+    peak_text,
+    plan_texts,
+    port_text,
+    rate,
+    size,
+    subproblem_rows,
+)
 from tvm_ergo.report.front import FRONT_HEADER, Front, Series, front_caption, front_cells
 from tvm_ergo.report.model import ProgramReport, Report
 from tvm_ergo.report.power import PART_HEADER, part_table, point_table, power_text
@@ -47,9 +66,15 @@ def _summary(report: Report) -> Table:
         table.add_row("  input", plain(input_text(row)))
     for row in report.ports:
         table.add_row(PORTS[row.direction], plain(port_text(row)))
-    table.add_row("time", f"{report.cycles:,} cycles, {latency(report)} at {report.clock_hz / 1e6:,.0f} MHz, "
-                          f"{rate(report.inferences_per_s)} inferences/s")
-    table.add_row("energy", f"{energy(report.energy_uj)} per inference at {report.voltage_v} V (leakage {energy(report.leakage_uj)})")
+    table.add_row(
+        "time",
+        f"{report.cycles:,} cycles, {latency(report)} at {report.clock_hz / 1e6:,.0f} MHz, "
+        f"{rate(report.inferences_per_s)} inferences/s",
+    )
+    table.add_row(
+        "energy",
+        f"{energy(report.energy_uj)} per inference at {report.voltage_v} V (leakage {energy(report.leakage_uj)})",
+    )
     for row in report.power:
         power = "not reachable at this operating point"
         if row.power_mw is not None:
@@ -93,29 +118,58 @@ def _layer_table(program: ProgramReport, wide: bool) -> Table:
             table.add_column(name, justify="left" if name in ("op", "engine") else "right", no_wrap=True)
 
     def add(name, op, engine, cycles, macs, use, energy_uj, read, written):
-        table.add_row(*([name, op, engine, cycles, macs, use, energy_uj, read, written] if wide else [name, op, cycles, macs, use, energy_uj]))
+        table.add_row(
+            *(
+                [name, op, engine, cycles, macs, use, energy_uj, read, written]
+                if wide
+                else [name, op, cycles, macs, use, energy_uj]
+            )
+        )
 
     for row in program.layers:
         use = f"{100 * row.utilisation:.1f} %" if row.macs else ""
         macs = f"{row.macs / 1e3:,.1f}" if row.macs else ""
-        add(row.name, row.op, row.engine, f"{row.cycles:,}", macs, use, f"{row.energy_uj:,.3f}",
-            f"{row.read_bytes:,}", f"{row.write_bytes:,}")
+        add(
+            row.name,
+            row.op,
+            row.engine,
+            f"{row.cycles:,}",
+            macs,
+            use,
+            f"{row.energy_uj:,.3f}",
+            f"{row.read_bytes:,}",
+            f"{row.write_bytes:,}",
+        )
     table.add_section()
-    add("all", "", "", f"{program.cycles:,}", f"{sum(r.macs for r in program.layers) / 1e3:,.1f}", "",
-        f"{program.energy_uj:,.3f}", f"{sum(r.read_bytes for r in program.layers):,}", f"{sum(r.write_bytes for r in program.layers):,}")
+    add(
+        "all",
+        "",
+        "",
+        f"{program.cycles:,}",
+        f"{sum(r.macs for r in program.layers) / 1e3:,.1f}",
+        "",
+        f"{program.energy_uj:,.3f}",
+        f"{sum(r.read_bytes for r in program.layers):,}",
+        f"{sum(r.write_bytes for r in program.layers):,}",
+    )
     return table
 
 
 def _memory_line(program: ProgramReport, width: int) -> str:
-    """Live activation bytes over time as one line of blocks; each column is the worst instant of its share of the time."""
+    """Live activation bytes over time as one line of blocks; each column is the worst instant of its share of the
+    time."""
     samples = [row.activation_bytes for row in program.memory_over_time] or [0]
     width = max(10, min(width, len(samples)))
     peak = max(max(samples), 1)
-    columns = [max(samples[i * len(samples) // width:max((i + 1) * len(samples) // width, i * len(samples) // width + 1)])
-               for i in range(width)]
+    columns = [
+        max(samples[i * len(samples) // width : max((i + 1) * len(samples) // width, i * len(samples) // width + 1)])
+        for i in range(width)
+    ]
     line = "".join(BLOCKS[round(8 * value / peak)] for value in columns)
     made = peak_text(program)
-    return f"live activations over time, peak {size(program.peak_activation_bytes)}{': ' + made if made else ''}\n{line}"
+    return (
+        f"live activations over time, peak {size(program.peak_activation_bytes)}{': ' + made if made else ''}\n{line}"
+    )
 
 
 def _print_plan(program: ProgramReport, console: Console, subproblems: bool) -> None:
@@ -126,9 +180,11 @@ def _print_plan(program: ProgramReport, console: Console, subproblems: bool) -> 
         console.print(f"{name}: {text}", markup=False)
     if (text := weights_text(program)) is not None:
         console.print(f"weights: {text}", markup=False)
-    for title, header, rows in (("subproblems", SUBPROBLEM_HEADER, subproblem_rows(program.plan) if subproblems else []),
-                                ("weights", WEIGHTS_HEADER, weights_table(program) if subproblems else []),
-                                ("compressed while they wait", COMPRESSED_HEADER, compressed_rows(program))):
+    for title, header, rows in (
+        ("subproblems", SUBPROBLEM_HEADER, subproblem_rows(program.plan) if subproblems else []),
+        ("weights", WEIGHTS_HEADER, weights_table(program) if subproblems else []),
+        ("compressed while they wait", COMPRESSED_HEADER, compressed_rows(program)),
+    ):
         if rows:
             table = Table(title=title, title_justify="left")
             for i, name in enumerate(header):
@@ -140,7 +196,12 @@ def _print_plan(program: ProgramReport, console: Console, subproblems: bool) -> 
 
 def front_table(front: Front, series: Series) -> Table:
     """The points of one Pareto front."""
-    table = Table(title=f"{front.model} on {front.chip}, frame {series.name}", title_justify="left", caption=front_caption(front, series), caption_justify="left")
+    table = Table(
+        title=f"{front.model} on {front.chip}, frame {series.name}",
+        title_justify="left",
+        caption=front_caption(front, series),
+        caption_justify="left",
+    )
     for name in FRONT_HEADER[:-2]:
         table.add_column(name, justify="right", no_wrap=True)
     for name in FRONT_HEADER[-2:]:
@@ -167,5 +228,7 @@ def _error_table(report: Report) -> Table:
     for row in report.errors:
         sqnr = "exact" if row.sqnr_db is None else f"{row.sqnr_db:.1f}"
         style = "bold red" if row.sqnr_db is not None and row.sqnr_db == worst else None
-        table.add_row(row.name, row.op, sqnr, f"{row.rmse:.4g}", f"{row.max_error:.4g}", f"{row.scale:.4g}", style=style)
+        table.add_row(
+            row.name, row.op, sqnr, f"{row.rmse:.4g}", f"{row.max_error:.4g}", f"{row.scale:.4g}", style=style
+        )
     return table

@@ -20,19 +20,32 @@ def count_zeros(compiled, sample: dict[str, np.ndarray] | np.ndarray) -> ZeroPro
     return counted
 
 
-def with_zeros(report: Report, compiled, sample: dict[str, np.ndarray] | np.ndarray | None = None, name: str = "the first calibration sample") -> Report:
-    """sample : one input of the network; None takes the first calibration sample. name : of it, for the reader. Errors: InputError without an input."""
+def with_zeros(
+    report: Report,
+    compiled,
+    sample: dict[str, np.ndarray] | np.ndarray | None = None,
+    name: str = "the first calibration sample",
+) -> Report:
+    """sample : one input of the network; None takes the first calibration sample. name : of it, for the reader. Errors:
+    InputError without an input."""
     sample = compiled.sample if sample is None else sample
     if sample is None:
-        raise InputError("no input to count zeros on", remedy="give one: --zeros FILE, or with_zeros(report, compiled, inputs)")
+        raise InputError(
+            "no input to count zeros on", remedy="give one: --zeros FILE, or with_zeros(report, compiled, inputs)"
+        )
     counted, chip = count_zeros(compiled, sample), compiled.chip
-    points = [row.model_copy(update={"zeros_saved_uj": counted.saved_pj(chip, row.point) / PJ_PER_UJ}) for row in report.points]
+    points = [
+        row.model_copy(update={"zeros_saved_uj": counted.saved_pj(chip, row.point) / PJ_PER_UJ})
+        for row in report.points
+    ]
     zeros = ZeroRow(share=counted.share, saved_uj=counted.saved_pj(chip, report.point) / PJ_PER_UJ, sample=name)
     return report.model_copy(update={"zeros": zeros, "points": points})
 
 
 def zeros_text(report: Report) -> str:
-    """"43.2 % of the products on image.npy have a zero operand: 2.81 of 3.14 uJ where the array isolates them"."""
+    """ "43.2 % of the products on image.npy have a zero operand: 2.81 of 3.14 uJ where the array isolates them"."""
     row = report.zeros
-    return (f"{100 * row.share:.1f} % of the products on {row.sample} have a zero operand: {report.energy_uj - row.saved_uj:,.4g} of {report.energy_uj:,.4g} uJ "
-            "where the array isolates them; all other figures count every product in full")
+    return (
+        f"{100 * row.share:.1f} % of the products on {row.sample} have a zero operand: {report.energy_uj - row.saved_uj:,.4g} of {report.energy_uj:,.4g} uJ "
+        "where the array isolates them; all other figures count every product in full"
+    )

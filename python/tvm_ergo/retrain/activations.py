@@ -1,4 +1,5 @@
-"""Activations rounded while a network trains (quantization-aware training: Jacob et al., CVPR 2018): the input of a layer as the chip will see it."""
+"""Activations rounded while a network trains (quantization-aware training: Jacob et al., CVPR 2018): the input of a
+layer as the chip will see it."""
 
 from __future__ import annotations
 
@@ -11,7 +12,8 @@ NAME = "input_range"
 
 
 class InputRange(nn.Module):
-    """``forward(x)``: x rounded to ``2**bits`` levels over a running range that holds zero; its gradient passes where x lies in the range.
+    """``forward(x)``: x rounded to ``2**bits`` levels over a running range that holds zero; its gradient passes where x
+    lies in the range.
 
     low, high : the range, of the batches seen while training; none before the first.
     """

@@ -14,7 +14,8 @@ from tvm_ergo.target.errors import ModelError
 
 
 def exported(module: nn.Module, example: tuple) -> torch.export.ExportedProgram:
-    """The module as ``torch.export`` sees it, for `tvm_ergo.compile`; its weights plain (the module itself stays as it is). example : a tuple of inputs.
+    """The module as ``torch.export`` sees it, for `tvm_ergo.compile`; its weights plain (the module itself stays as it
+    is). example : a tuple of inputs.
 
     Errors: ModelError where torch cannot export it.
     """
@@ -23,8 +24,12 @@ def exported(module: nn.Module, example: tuple) -> torch.export.ExportedProgram:
         with torch.no_grad():
             return torch.export.export(plain, tuple(example))
     except Exception as error:  # torch.export raises whatever the module's Python raises
-        raise ModelError("torch cannot export the module", where=type(module).__name__, available=(str(error).splitlines() or [""])[0][:300],
-                         remedy="torch.export needs a module without data-dependent control flow") from error
+        raise ModelError(
+            "torch cannot export the module",
+            where=type(module).__name__,
+            available=(str(error).splitlines() or [""])[0][:300],
+            remedy="torch.export needs a module without data-dependent control flow",
+        ) from error
 
 
 def to_relax(module: nn.Module, example: tuple) -> tvm.IRModule:

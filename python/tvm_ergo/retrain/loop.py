@@ -23,22 +23,38 @@ MASK_EVERY = 16
 
 @dataclass
 class History:
-    """One row an epoch: phase, epoch, loss, density, seconds left out on purpose; ``score`` where ``evaluate`` was given."""
+    """One row an epoch: phase, epoch, loss, density, seconds left out on purpose; ``score`` where ``evaluate`` was
+    given."""
 
     rows: list[dict] = field(default_factory=list)
 
 
-def retrain(module: nn.Module, loader: Iterable, phases: Sequence[Phase], *, loss: Callable = functional.cross_entropy, teacher: nn.Module | None = None,
-            temperature: float = 3.0, taught: float = 0.7, evaluate: Callable[[nn.Module], float] | None = None, checkpoint: str | Path | None = None,
-            progress: Callable[[str, int, int], None] | None = None, seed: int = 0, optimizer: Callable = torch.optim.Adam) -> History:
-    """Trains ``module`` in place through ``phases``; afterwards its weights are still parametrized (`structured.finish` makes them plain).
+def retrain(
+    module: nn.Module,
+    loader: Iterable,
+    phases: Sequence[Phase],
+    *,
+    loss: Callable = functional.cross_entropy,
+    teacher: nn.Module | None = None,
+    temperature: float = 3.0,
+    taught: float = 0.7,
+    evaluate: Callable[[nn.Module], float] | None = None,
+    checkpoint: str | Path | None = None,
+    progress: Callable[[str, int, int], None] | None = None,
+    seed: int = 0,
+    optimizer: Callable = torch.optim.Adam,
+) -> History:
+    """Trains ``module`` in place through ``phases``; afterwards its weights are still parametrized (`structured.finish`
+    makes them plain).
 
     Parameters
     ----------
-    loader : gives ``(inputs, targets)`` batches, iterated once an epoch. loss : ``loss(outputs, targets)``, a scalar. teacher : a network whose outputs
-    the module learns too (Hinton et al. 2015): ``taught`` of the loss is the divergence from its softened outputs, at ``temperature``. evaluate : a
-    score after every epoch, for the history. checkpoint : folder; a run that was stopped goes on from its last whole epoch, to the same result as
-    one that was not. seed : of everything random in an epoch that uses torch's generator (shuffling too). progress : ``progress(step, done, total)``.
+    loader : gives ``(inputs, targets)`` batches, iterated once an epoch. loss : ``loss(outputs, targets)``, a scalar.
+    teacher : a network whose outputs the module learns too (Hinton et al. 2015): ``taught`` of the loss is the
+    divergence from its softened outputs, at ``temperature``. evaluate : a score after every epoch, for the history.
+    checkpoint : folder; a run that was stopped goes on from its last whole epoch, to the same result as one that was
+    not. seed : of everything random in an epoch that uses torch's generator (shuffling too). progress :
+    ``progress(step, done, total)``.
 
     Errors: InputError (no phases, no layers, an empty loader, a checkpoint of another run, a loss that is no number).
     """
@@ -55,7 +71,9 @@ def retrain(module: nn.Module, loader: Iterable, phases: Sequence[Phase], *, los
             checkpoints.save(folder, run.state())
         if progress:
             row = run.history.rows[-1]
-            text = f"phase {row['phase'] + 1}, loss {row['loss']:.4f}, density {row['density']:.3f}" + (f", score {row['score']:.4g}" if "score" in row else "")
+            text = f"phase {row['phase'] + 1}, loss {row['loss']:.4f}, density {row['density']:.3f}" + (
+                f", score {row['score']:.4g}" if "score" in row else ""
+            )
             progress(text, run.done, total)
     return run.history
 
@@ -67,7 +85,11 @@ class _Run:
         self.temperature, self.taught, self.make, self.seed = temperature, taught, optimizer, seed
         self.done, self.history = 0, History()
         self.before: dict[str, float] = {}
-        self.key = {"phases": [repr(p) for p in phases], "layers": [f"{n} {tuple(w.shape)}" for n, (_, w) in structures(module).items()], "seed": seed}
+        self.key = {
+            "phases": [repr(p) for p in phases],
+            "layers": [f"{n} {tuple(w.shape)}" for n, (_, w) in structures(module).items()],
+            "seed": seed,
+        }
         self.optimizer: torch.optim.Optimizer | None = None
 
     def place(self) -> tuple[int, int]:
@@ -80,8 +102,14 @@ class _Run:
         return len(self.phases), 0
 
     def state(self) -> dict:
-        return {"key": self.key, "done": self.done, "module": self.module.state_dict(), "before": self.before, "rows": self.history.rows,
-                "optimizer": self.optimizer.state_dict()}
+        return {
+            "key": self.key,
+            "done": self.done,
+            "module": self.module.state_dict(),
+            "before": self.before,
+            "rows": self.history.rows,
+            "optimizer": self.optimizer.state_dict(),
+        }
 
     def restore(self, state: dict | None) -> None:
         if state is None:
@@ -100,8 +128,13 @@ class _Run:
         """Weights decay, codebooks do not."""
         books = {id(structure.codebook) for structure, _ in structures(self.module).values()}
         own = [p for p in self.module.parameters() if id(p) not in books and p.requires_grad]
-        return self.make([{"params": own, "weight_decay": phase.weight_decay},
-                          {"params": [p for p in self.module.parameters() if id(p) in books], "weight_decay": 0.0}], lr=phase.lr)
+        return self.make(
+            [
+                {"params": own, "weight_decay": phase.weight_decay},
+                {"params": [p for p in self.module.parameters() if id(p) in books], "weight_decay": 0.0},
+            ],
+            lr=phase.lr,
+        )
 
     def _begin(self, phase: Phase) -> None:
         """The structures of a phase, then its optimizer, as codebooks are parameters."""
@@ -153,10 +186,16 @@ class _Run:
         if self.teacher is not None:
             with torch.no_grad():
                 wanted = functional.softmax(self.teacher(inputs) / self.temperature, -1)
-            divergence = functional.kl_div(functional.log_softmax(outputs / self.temperature, -1), wanted, reduction="batchmean")
+            divergence = functional.kl_div(
+                functional.log_softmax(outputs / self.temperature, -1), wanted, reduction="batchmean"
+            )
             loss = (1 - self.taught) * loss + self.taught * self.temperature**2 * divergence
         if not torch.isfinite(loss):
-            raise InputError("the loss is not a number any more", where=f"epoch {self.done}", remedy="a lower learning rate, or a slower ramp")
+            raise InputError(
+                "the loss is not a number any more",
+                where=f"epoch {self.done}",
+                remedy="a lower learning rate, or a slower ramp",
+            )
         self.optimizer.zero_grad()
         loss.backward()
         self.optimizer.step()
@@ -167,7 +206,10 @@ def _length(loader) -> int:
     try:
         count = len(loader)
     except TypeError:
-        raise InputError("the loader has no length", required="something like a torch DataLoader, which knows how many batches an epoch has") from None
+        raise InputError(
+            "the loader has no length",
+            required="something like a torch DataLoader, which knows how many batches an epoch has",
+        ) from None
     if not count:
         raise InputError("the loader is empty", required="at least one batch")
     return count

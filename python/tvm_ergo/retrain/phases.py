@@ -15,11 +15,12 @@ PerLayer = float | int | dict[str, float | int] | None
 class Phase:
     """A number of epochs and what the weights become meanwhile.
 
-    epochs, lr : the learning rate falls from ``lr`` to nothing by a cosine. density : share of weights that stay, reached gradually by a cubic
-    (Zhu & Gupta 2017) over the first ``ramp`` of the phase; a number for all layers, or by layer name (patterns; the first that fits). values : size
-    of the codebook of each layer, zero not counted, started at the phase's beginning. bits : of the grid weights are rounded to (or the codebook's values).
-    activation_bits : of the inputs of layers (quantization-aware training). block : output channels that share a mask. What a phase does not name stays as the last one left it. weight_decay : of the latent weights.
-    """
+    epochs, lr : the learning rate falls from ``lr`` to nothing by a cosine. density : share of weights that stay,
+    reached gradually by a cubic (Zhu & Gupta 2017) over the first ``ramp`` of the phase; a number for all layers, or by
+    layer name (patterns; the first that fits). values : size of the codebook of each layer, zero not counted, started
+    at the phase's beginning. bits : of the grid weights are rounded to (or the codebook's values).
+    activation_bits : of the inputs of layers (quantization-aware training). block : output channels that share a mask.
+    What a phase does not name stays as the last one left it. weight_decay : of the latent weights."""
 
     epochs: int
     lr: float = 1e-3
@@ -38,7 +39,11 @@ class Phase:
             given = getattr(self, name)
             for value in given.values() if isinstance(given, dict) else () if given is None else (given,):
                 if not isinstance(value, Real) or not low <= value <= high or value == 0:
-                    raise InputError(f"{name} of a phase is out of range", required=f"above 0, {low} to {high}, or a dict of such by layer name", available=repr(value))
+                    raise InputError(
+                        f"{name} of a phase is out of range",
+                        required=f"above 0, {low} to {high}, or a dict of such by layer name",
+                        available=repr(value),
+                    )
 
     def of(self, name: str, layer: str):
         """This phase's ``density``, ``values``, ``bits`` or ``activation_bits`` of a layer; None where it has none."""

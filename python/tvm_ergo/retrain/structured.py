@@ -1,8 +1,8 @@
-"""A weight that is pruned, clustered or rounded while it trains, as a parametrization (`torch.nn.utils.parametrize`) of the weight itself.
+"""A weight that is pruned, clustered or rounded while it trains, as a parametrization (`torch.nn.utils.parametrize`) of
+the weight itself.
 
-The latent weight stays dense and is trained through the structure by the straight-through estimator (Bengio et al. 2013), so that what a mask removed can
-come back (dynamic network surgery: Guo et al., NeurIPS 2016).
-"""
+The latent weight stays dense and is trained through the structure by the straight-through estimator (Bengio et al.
+2013), so that what a mask removed can come back (dynamic network surgery: Guo et al., NeurIPS 2016)."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ WEIGHTED = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.ConvTranspose1d, nn.ConvTranspos
 class Structured(nn.Module):
     """``forward(w)``: the weight as the network sees it, same shape and dtype.
 
-    mask : bool, False where it is zero. codebook : float[values], trained, or empty; every weight left by the mask is the nearest of its values. bits : of
-    the signed grid (per tensor, symmetric) that weights or the codebook's values are rounded to; 0: none.
-    """
+    mask : bool, False where it is zero. codebook : float[values], trained, or empty; every weight left by the mask is
+    the nearest of its values. bits : of the signed grid (per tensor, symmetric) that weights or the codebook's values
+    are rounded to; 0: none."""
 
     def __init__(self, weight: torch.Tensor):
         super().__init__()
@@ -60,12 +60,12 @@ class Structured(nn.Module):
 
     @torch.no_grad()
     def keep_largest(self, weight: torch.Tensor, density: float, block: int = 1) -> None:
-        """The mask keeps the share ``density`` of largest magnitude; of ``block`` neighbouring output channels together by their mean (Cambricon-S,
-        Zhou et al., MICRO 2018)."""
+        """The mask keeps the share ``density`` of largest magnitude; of ``block`` neighbouring output channels together
+        by their mean (Cambricon-S, Zhou et al., MICRO 2018)."""
         score = weight.abs()
         if block > 1:
             padded = torch.cat([score, score.new_zeros((-len(score) % block, *score.shape[1:]))])
-            score = padded.view(-1, block, *score.shape[1:]).mean(1).repeat_interleave(block, 0)[:len(score)]
+            score = padded.view(-1, block, *score.shape[1:]).mean(1).repeat_interleave(block, 0)[: len(score)]
         kept = max(1, round(density * score.numel()))
         if kept >= score.numel():
             self.mask.fill_(True)
@@ -74,8 +74,8 @@ class Structured(nn.Module):
 
     @torch.no_grad()
     def cluster(self, weight: torch.Tensor, values: int, rounds: int = 30) -> None:
-        """The codebook: k-means of what the mask left, started linearly over its range (Han et al., ICLR 2016, section 3.2); sorted. A value that no
-        weight is nearest to goes to the weight that is farthest from its own."""
+        """The codebook: k-means of what the mask left, started linearly over its range (Han et al., ICLR 2016, section
+        3.2); sorted. A value that no weight is nearest to goes to the weight that is farthest from its own."""
         left = weight[self.mask]
         book = torch.linspace(float(left.min()), float(left.max()), values, dtype=weight.dtype)
         for _ in range(rounds):
@@ -100,13 +100,22 @@ def nearest(weight: torch.Tensor, book: torch.Tensor) -> torch.Tensor:
 
 
 def attach(module: nn.Module) -> dict[str, nn.Module]:
-    """Every linear and convolution weight of a module made `Structured`; the layers by name. Once is enough. Errors: InputError if there are none."""
+    """Every linear and convolution weight of a module made `Structured`; the layers by name. Once is enough. Errors:
+    InputError if there are none."""
     layers = {name: layer for name, layer in module.named_modules() if isinstance(layer, WEIGHTED)}
     if not layers:
-        raise InputError("the module has no weights that can be compressed", required="layers of nn.Linear or nn.Conv", available=type(module).__name__)
+        raise InputError(
+            "the module has no weights that can be compressed",
+            required="layers of nn.Linear or nn.Conv",
+            available=type(module).__name__,
+        )
     for name, layer in layers.items():
         if not torch.isfinite(layer.weight).all():
-            raise InputError("a weight is not a finite number", where=f"{name}.weight", remedy="training diverged: start again with a lower learning rate")
+            raise InputError(
+                "a weight is not a finite number",
+                where=f"{name}.weight",
+                remedy="training diverged: start again with a lower learning rate",
+            )
         if not parametrize.is_parametrized(layer, "weight"):
             parametrize.register_parametrization(layer, "weight", Structured(layer.weight.detach()), unsafe=True)
     return layers
@@ -122,8 +131,9 @@ def structures(module: nn.Module) -> dict[str, tuple[Structured, torch.Tensor]]:
 
 
 def finish(module: nn.Module) -> nn.Module:
-    """The same module with plain dense weights, which have the structure as values, and inputs as they come. (A copy of a module shares the class that torch made for the
-    parametrized layer, so `parametrize.remove_parametrizations` on one would break the other.)"""
+    """The same module with plain dense weights, which have the structure as values, and inputs as they come. (A copy of
+    a module shares the class that torch made for the parametrized layer, so `parametrize.remove_parametrizations` on
+    one would break the other.)"""
     for layer in module.modules():
         stop_rounding(layer)
         if isinstance(layer, WEIGHTED) and parametrize.is_parametrized(layer, "weight"):

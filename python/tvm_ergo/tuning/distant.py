@@ -1,9 +1,9 @@
 """Schedules measured elsewhere: by workers of other machines (`tvm_ergo.remote`), or in processes of this one.
 
-A task goes over once a session, as JSON (`sent`); a job is a list of decisions, the answer the figures. All workers run the very same compiler (`remote.key`), so the
-figures are those that would have been measured here. They are not taken on trust: figures that no Program can have are refused, and the first of each task in each session
-are measured here as well.
-"""
+A task goes over once a session, as JSON (`sent`); a job is a list of decisions, the answer the figures. All workers run
+the very same compiler (`remote.key`), so the figures are those that would have been measured here. They are not taken
+on trust: figures that no Program can have are refused, and the first of each task in each session are measured here as
+well."""
 
 from __future__ import annotations
 
@@ -105,9 +105,18 @@ def believed(result: object, task: Task) -> Answer:
 
 
 @contextmanager
-def measuring(workers: str | None, processes: int, trials: int | None = None, *, key: str | Path | None = None, job_s: float = JOB_S) -> Iterator[Distant | None]:
-    """What measures: workers at addresses (``HOST:PORT,HOST:PORT``), as many processes here, or (None) this process. trials : no more processes are started than that.
-    key : file of the key shared with the workers (None: `remote.key_file.default_path`). job_s : how long a worker may take over a schedule.
+def measuring(
+    workers: str | None,
+    processes: int,
+    trials: int | None = None,
+    *,
+    key: str | Path | None = None,
+    job_s: float = JOB_S,
+) -> Iterator[Distant | None]:
+    """What measures: workers at addresses (``HOST:PORT,HOST:PORT``), as many processes here, or (None) this process.
+    trials : no more processes are started than that.
+    key : file of the key shared with the workers (None: `remote.key_file.default_path`). job_s : how long a worker may
+    take over a schedule.
 
     Errors: InputError (an address, the key; more processes than the machine could make use of).
     """
@@ -130,7 +139,11 @@ def _count(processes: int, trials: int | None) -> int:
     """Processes to start; 0 where this one does the work."""
     cores = len(os.sched_getaffinity(0))
     if processes > MOST_PER_CORE * cores:
-        raise InputError(f"{processes:,} processes are more than this machine can make use of", required=f"at most {MOST_PER_CORE * cores}, {MOST_PER_CORE} a core",
-                         available=f"{cores} cores", remedy=f"--processes {cores}, or --workers on other machines (see 'worker')")
+        raise InputError(
+            f"{processes:,} processes are more than this machine can make use of",
+            required=f"at most {MOST_PER_CORE * cores}, {MOST_PER_CORE} a core",
+            available=f"{cores} cores",
+            remedy=f"--processes {cores}, or --workers on other machines (see 'worker')",
+        )
     processes = processes if trials is None else min(processes, trials)
     return processes if processes > 1 else 0

@@ -6,8 +6,9 @@ from pydantic import BaseModel
 
 
 class Cost(BaseModel):
-    """One inference of the whole network at an operating point. power_mw : average, at the frame rate; None where the rate is not reached. peak_mw :
-    in the worst window. gated_mw : the average with power gating, as reports state it; None also where the chip file has no gating. With gating as an option all figures are with it."""
+    """One inference of the whole network at an operating point. power_mw : average, at the frame rate; None where the
+    rate is not reached. peak_mw : in the worst window. gated_mw : the average with power gating, as reports state it;
+    None also where the chip file has no gating. With gating as an option all figures are with it."""
 
     cycles: int
     seconds: float
@@ -23,8 +24,8 @@ class Cost(BaseModel):
 
 
 class TaskRow(BaseModel):
-    """One task. weight : how often it occurs. choices, space_size : decisions and their combinations. best, first : scores (what is made least) of the best
-    schedule and of the one compilation would choose."""
+    """One task. weight : how often it occurs. choices, space_size : decisions and their combinations. best, first :
+    scores (what is made least) of the best schedule and of the one compilation would choose."""
 
     task: str
     layers: list[str]
@@ -46,9 +47,10 @@ class SampleRow(BaseModel):
 
 
 class TuningResult(BaseModel):
-    """A run of the tuner. rejected : different schedules that were over a budget, by cause, which cost no trial. rank_correlation : Spearman's, of predictions
-    with what was measured afterwards; counts_correlation : of the estimates from counts alone, without trees, for the same schedules. how : "tuned", or "default" where nothing
-    better was found. met : whether the tuned network meets the budgets. stopped : why the search ended."""
+    """A run of the tuner. rejected : different schedules that were over a budget, by cause, which cost no trial.
+    rank_correlation : Spearman's, of predictions with what was measured afterwards; counts_correlation : of the
+    estimates from counts alone, without trees, for the same schedules. how : "tuned", or "default" where nothing better
+    was found. met : whether the tuned network meets the budgets. stopped : why the search ended."""
 
     name: str
     chip: str
@@ -79,7 +81,13 @@ class TuningResult(BaseModel):
     @property
     def gain(self) -> float:
         """What the tuned network takes, as a share of what the default takes, of the objective."""
+
         def value(cost: Cost) -> float:
-            return {"latency": cost.seconds, "energy": cost.energy_pj, "edp": cost.energy_pj * cost.seconds, "memory": float(cost.memory_bytes)}[self.objective]
+            return {
+                "latency": cost.seconds,
+                "energy": cost.energy_pj,
+                "edp": cost.energy_pj * cost.seconds,
+                "memory": float(cost.memory_bytes),
+            }[self.objective]
 
         return value(self.tuned) / value(self.default) if value(self.default) else 1.0

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import tvm
 from tvm import relax
+
 from tvm_ergo.codegen.compile import COMPRESSION, PLAN
 from tvm_ergo.codegen.stream import graph_of
 from tvm_ergo.codegen.weights.apply import annotated
@@ -62,45 +63,76 @@ def undecided(mod: tvm.IRModule) -> dict[str, relax.Function]:
 def check_folder(folder: Path, manifest: dict, resume: bool) -> None:
     """Whether a run may begin in the folder, or go on there. Nothing is made yet: a run that is refused leaves nothing.
 
-    Errors: OutputError where another run is at work in it, it cannot be written, holds something else, another run and ``resume`` was not asked for, or none though it was; DatabaseError for resuming what
-    was begun with other settings.
+    Errors: OutputError where another run is at work in it, it cannot be written, holds something else, another run and
+    ``resume`` was not asked for, or none though it was; DatabaseError for resuming what was begun with other settings.
     """
     existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     if folder.is_dir():
         with held(folder):
             pass
     if not existing.is_dir() or not os.access(existing, os.W_OK):
-        raise OutputError(f"cannot make the folder {folder}", where=str(existing), available="not a folder" if not existing.is_dir() else "it may not be written to",
-                          remedy="give another folder")
+        raise OutputError(
+            f"cannot make the folder {folder}",
+            where=str(existing),
+            available="not a folder" if not existing.is_dir() else "it may not be written to",
+            remedy="give another folder",
+        )
     for path in (folder / name for name in FILES):
         if path.exists() and not path.is_file():
-            raise OutputError("a record of the tuning run is not a file", where=str(path), remedy="remove it, or give another folder")
+            raise OutputError(
+                "a record of the tuning run is not a file", where=str(path), remedy="remove it, or give another folder"
+            )
     path = folder / MANIFEST
     if not path.exists():
         if folder.exists() and any(folder.iterdir()):
-            raise OutputError("the folder for the tuning results holds something else", where=str(folder), remedy="give an empty or a new folder")
+            raise OutputError(
+                "the folder for the tuning results holds something else",
+                where=str(folder),
+                remedy="give an empty or a new folder",
+            )
         if resume:
-            raise OutputError("there is no tuning run to go on with", where=str(folder), remedy="leave --resume out to begin one, or give the folder of the run")
+            raise OutputError(
+                "there is no tuning run to go on with",
+                where=str(folder),
+                remedy="leave --resume out to begin one, or give the folder of the run",
+            )
         return
     if not (folder / TRIALS).exists():  # begun, and no trial finished
         return
     old = {"gating": False, **read_json(path)}  # folders from before there was the option do not say
-    differing = [f"{key}: {old.get(key)} there, {manifest.get(key)} asked" for key in sorted({*old, *manifest}) if old.get(key) != manifest.get(key)]
+    differing = [
+        f"{key}: {old.get(key)} there, {manifest.get(key)} asked"
+        for key in sorted({*old, *manifest})
+        if old.get(key) != manifest.get(key)
+    ]
     if differing:
-        raise DatabaseError("the folder holds a tuning run of something else", where=str(folder), available="; ".join(differing),
-                            remedy="give another folder, or the settings it was begun with")
+        raise DatabaseError(
+            "the folder holds a tuning run of something else",
+            where=str(folder),
+            available="; ".join(differing),
+            remedy="give another folder, or the settings it was begun with",
+        )
     if not resume:
-        raise OutputError("the folder holds a tuning run already", where=str(folder), remedy="--resume to go on with it, or another folder")
+        raise OutputError(
+            "the folder holds a tuning run already",
+            where=str(folder),
+            remedy="--resume to go on with it, or another folder",
+        )
 
 
 @contextlib.contextmanager
 def begun(folder: Path, manifest: dict, resume: bool) -> Iterator[None]:
-    """Makes the folder of a run, which it has to itself within the block. Errors: OutputError, DatabaseError: as `check_folder`, which is asked once more: another run may have
-    begun there, and ended, since it was."""
+    """Makes the folder of a run, which it has to itself within the block. Errors: OutputError, DatabaseError: as
+    `check_folder`, which is asked once more: another run may have begun there, and ended, since it was."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise OutputError(f"cannot make the folder {folder}", where=str(folder), available=str(error.strerror or error), remedy="give another folder") from error
+        raise OutputError(
+            f"cannot make the folder {folder}",
+            where=str(folder),
+            available=str(error.strerror or error),
+            remedy="give another folder",
+        ) from error
     check_folder(folder, manifest, resume)
     with held(folder):
         write_atomically(folder / MANIFEST, json.dumps(manifest, indent=1))
@@ -109,20 +141,29 @@ def begun(folder: Path, manifest: dict, resume: bool) -> Iterator[None]:
 
 @contextlib.contextmanager
 def held(folder: Path) -> Iterator[None]:
-    """A lock on the folder itself, so that nothing has to be cleared away: the kernel lets it go with the process, however that ends.
+    """A lock on the folder itself, so that nothing has to be cleared away: the kernel lets it go with the process,
+    however that ends.
 
     Errors: OutputError where another run has it. File systems without locks do not tell.
     """
     try:
         handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     except OSError as error:
-        raise OutputError(f"cannot read the folder {folder}", where=str(folder), available=str(error.strerror or error), remedy="give another folder") from error
+        raise OutputError(
+            f"cannot read the folder {folder}",
+            where=str(folder),
+            available=str(error.strerror or error),
+            remedy="give another folder",
+        ) from error
     try:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise OutputError("another tuning run is at work in the folder", where=str(folder),
-                              remedy="give another folder, or wait for its end (Ctrl-C there keeps what it has found) and go on with --resume") from None
+            raise OutputError(
+                "another tuning run is at work in the folder",
+                where=str(folder),
+                remedy="give another folder, or wait for its end (Ctrl-C there keeps what it has found) and go on with --resume",
+            ) from None
         except OSError:
             pass
         yield
@@ -141,11 +182,17 @@ def read_json(path: Path) -> dict:
         reason = "there is no such file"
     except (OSError, ValueError) as error:
         reason = str(error)[:200]
-    raise DatabaseError(f"{path} cannot be read as part of tuning results", where=str(path), available=reason, remedy="give the folder that `tvm-ergo tune --out` wrote")
+    raise DatabaseError(
+        f"{path} cannot be read as part of tuning results",
+        where=str(path),
+        available=reason,
+        remedy="give the folder that `tvm-ergo tune --out` wrote",
+    )
 
 
 def digest_of(functions) -> str:
-    """Of the plans in ``best.json``, which are carried out as they stand: an altered one would be another plan, or none."""
+    """Of the plans in ``best.json``, which are carried out as they stand: an altered one would be another plan, or
+    none."""
     return hashlib.sha256(json.dumps(functions, sort_keys=True).encode()).hexdigest()
 
 
@@ -164,55 +211,115 @@ class Database:
         folder = Path(folder)
         manifest, best = read_json(folder / MANIFEST), read_json(folder / BEST)
         if manifest.get("format") != FORMAT:
-            raise DatabaseError("tuning results of another format", where=str(folder), required=f"format {FORMAT}", available=str(manifest.get("format")),
-                                remedy="tune again")
+            raise DatabaseError(
+                "tuning results of another format",
+                where=str(folder),
+                required=f"format {FORMAT}",
+                available=str(manifest.get("format")),
+                remedy="tune again",
+            )
         if best.get("digest") != digest_of(best.get("functions")):
-            raise DatabaseError("the best plans are not as the tuner wrote them", where=str(folder / BEST), remedy="tune again with --resume, which writes them anew")
-        wrong = [key for key, kind in _TOLD.items() if not isinstance(manifest.get(key), kind) or isinstance(manifest.get(key), bool)]
+            raise DatabaseError(
+                "the best plans are not as the tuner wrote them",
+                where=str(folder / BEST),
+                remedy="tune again with --resume, which writes them anew",
+            )
+        wrong = [
+            key
+            for key, kind in _TOLD.items()
+            if not isinstance(manifest.get(key), kind) or isinstance(manifest.get(key), bool)
+        ]
         if wrong:
-            raise DatabaseError("the manifest of the tuning results lacks a part", where=str(folder / MANIFEST), required=", ".join(wrong), remedy="tune again")
+            raise DatabaseError(
+                "the manifest of the tuning results lacks a part",
+                where=str(folder / MANIFEST),
+                required=", ".join(wrong),
+                remedy="tune again",
+            )
         functions, point = best.get("functions"), best.get("point")
-        if not isinstance(functions, dict) or not all(isinstance(record, dict) for record in functions.values()) or not isinstance(point, (str, type(None))):
-            raise DatabaseError("the best plans are not as the tuner wrote them", where=str(folder / BEST), remedy="tune again")
+        if (
+            not isinstance(functions, dict)
+            or not all(isinstance(record, dict) for record in functions.values())
+            or not isinstance(point, (str, type(None)))
+        ):
+            raise DatabaseError(
+                "the best plans are not as the tuner wrote them", where=str(folder / BEST), remedy="tune again"
+            )
         return cls(str(folder), manifest, functions, point)
 
     def check(self, chip: Chip) -> None:
         """Errors: DatabaseError where it was made by another compiler, for another chip or for more memory."""
+
         def refuse(what: str, required, available, remedy: str) -> None:
-            raise DatabaseError(f"the tuning results are for another {what}", where=self.folder, required=str(required), available=str(available), remedy=remedy)
+            raise DatabaseError(
+                f"the tuning results are for another {what}",
+                where=self.folder,
+                required=str(required),
+                available=str(available),
+                remedy=remedy,
+            )
 
         if self.manifest["version"] != version():
             refuse("version of the compiler", version(), self.manifest["version"], "tune again with this version")
         if self.manifest["chip"] != chip.name or self.manifest["chip_digest"] != chip_digest(chip):
-            refuse("chip", chip.name, f"{self.manifest['chip']} (its figures differ)" if self.manifest["chip"] == chip.name else self.manifest["chip"],
-                   "tune for this chip, or give the one of the results as target")
+            refuse(
+                "chip",
+                chip.name,
+                f"{self.manifest['chip']} (its figures differ)"
+                if self.manifest["chip"] == chip.name
+                else self.manifest["chip"],
+                "tune for this chip, or give the one of the results as target",
+            )
         if self.manifest["memory_bytes"] > chip.memory_bytes:
-            refuse("memory", f"at most {chip.memory_bytes} bytes", f"{self.manifest['memory_bytes']} bytes", "tune again with this memory limit")
+            refuse(
+                "memory",
+                f"at most {chip.memory_bytes} bytes",
+                f"{self.manifest['memory_bytes']} bytes",
+                "tune again with this memory limit",
+            )
 
     def check_options(self, **options: str) -> None:
-        """options : ``weights``, ``objective`` and ``compression`` as asked for. Errors: DatabaseError where it was tuned with others, which its plans carry out."""
+        """options : ``weights``, ``objective`` and ``compression`` as asked for. Errors: DatabaseError where it was
+        tuned with others, which its plans carry out."""
         differing = {name: value for name, value in options.items() if self.manifest.get(name) != value}
         if differing:
-            raise DatabaseError("the tuning results were made with other options", where=self.folder,
-                                required=", ".join(f"{name} {self.manifest.get(name)}" for name in differing), available=", ".join(f"{n} {v}" for n, v in differing.items()),
-                                remedy="leave these options out: the results hold the plans; or tune again with them")
+            raise DatabaseError(
+                "the tuning results were made with other options",
+                where=self.folder,
+                required=", ".join(f"{name} {self.manifest.get(name)}" for name in differing),
+                available=", ".join(f"{n} {v}" for n, v in differing.items()),
+                remedy="leave these options out: the results hold the plans; or tune again with them",
+            )
 
     def applied(self, mod: tvm.IRModule, chip: Chip) -> tvm.IRModule:
-        """A partitioned module whose chip functions carry the plans there are of them. Errors: DatabaseError, also where there is none of any."""
+        """A partitioned module whose chip functions carry the plans there are of them. Errors: DatabaseError, also
+        where there is none of any."""
         self.check(chip)
         functions = dict(chip_functions(mod))
-        found = {name: self.functions[key] for name, func in functions.items() if (key := fingerprint(func)) in self.functions}
+        found = {
+            name: self.functions[key]
+            for name, func in functions.items()
+            if (key := fingerprint(func)) in self.functions
+        }
         if functions and not found:
-            raise DatabaseError("the tuning results are of another model", where=self.folder, required="results for a chip function of this model",
-                                available=f"results for {len(self.functions)} others",
-                                remedy="give the same model, calibration data and options (stream among them) as in tuning")
+            raise DatabaseError(
+                "the tuning results are of another model",
+                where=self.folder,
+                required="results for a chip function of this model",
+                available=f"results for {len(self.functions)} others",
+                remedy="give the same model, calibration data and options (stream among them) as in tuning",
+            )
         mod = mod.clone()
         for name, record in found.items():
             try:
                 mod[mod.get_global_var(name)] = _planned(functions[name], record)
             except _DAMAGE as error:  # a record is a plan in many parts, any of which may be wrong
-                raise DatabaseError("a plan of the tuning results cannot be carried out", where=f"{self.folder}, function {name}", available=f"{type(error).__name__}: {error}"[:200],
-                                    remedy="tune again") from error
+                raise DatabaseError(
+                    "a plan of the tuning results cannot be carried out",
+                    where=f"{self.folder}, function {name}",
+                    available=f"{type(error).__name__}: {error}"[:200],
+                    remedy="tune again",
+                ) from error
         return relax.transform.Normalize()(mod)
 
 
@@ -228,7 +335,8 @@ def _planned(func: relax.Function, record: Mapping) -> relax.Function:
 
 @contextlib.contextmanager
 def database(folder: str | Path) -> Iterator[Database]:
-    """Within it ``tvm.compile`` (and `tvm_ergo.compile` without a database of its own) takes plans from these tuning results. Errors: DatabaseError."""
+    """Within it ``tvm.compile`` (and `tvm_ergo.compile` without a database of its own) takes plans from these tuning
+    results. Errors: DatabaseError."""
     found = Database.read(folder)
     token = _scope.set(found)
     try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+
 from tvm_ergo.target.errors import InputError
 
 DIGITS_MODEL = Path(__file__).with_name("digits_cnn.onnx")
@@ -19,8 +20,10 @@ def digits() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     try:
         from sklearn.datasets import load_digits
     except ModuleNotFoundError as error:
-        raise InputError("the digits data set comes with scikit-learn, which is not installed",
-                         remedy="pip install scikit-learn, or pip install '.[test]'") from error
+        raise InputError(
+            "the digits data set comes with scikit-learn, which is not installed",
+            remedy="pip install scikit-learn, or pip install '.[test]'",
+        ) from error
 
     data = load_digits()
     order = np.random.default_rng(0).permutation(len(data.target))

@@ -21,9 +21,15 @@ class Residual(nn.Module):
         super().__init__()
         wide = channels * expand
         self.body = nn.Sequential(
-            nn.Conv2d(channels, wide, 1, bias=False), nn.BatchNorm2d(wide), nn.ReLU6(),
-            nn.Conv2d(wide, wide, 3, padding=1, groups=wide, bias=False), nn.BatchNorm2d(wide), nn.ReLU6(),
-            nn.Conv2d(wide, channels, 1, bias=False), nn.BatchNorm2d(channels))
+            nn.Conv2d(channels, wide, 1, bias=False),
+            nn.BatchNorm2d(wide),
+            nn.ReLU6(),
+            nn.Conv2d(wide, wide, 3, padding=1, groups=wide, bias=False),
+            nn.BatchNorm2d(wide),
+            nn.ReLU6(),
+            nn.Conv2d(wide, channels, 1, bias=False),
+            nn.BatchNorm2d(channels),
+        )
 
     def forward(self, x):
         return x + self.body(x)
@@ -31,10 +37,20 @@ class Residual(nn.Module):
 
 def network() -> nn.Module:
     return nn.Sequential(
-        nn.Conv2d(1, 16, 3, padding=1, bias=False), nn.BatchNorm2d(16), nn.ReLU(),
-        Residual(16, 4), nn.Conv2d(16, 32, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(32), nn.ReLU(),
-        Residual(32, 3), nn.Conv2d(32, 48, 1), nn.SiLU(),
-        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(48, 10))
+        nn.Conv2d(1, 16, 3, padding=1, bias=False),
+        nn.BatchNorm2d(16),
+        nn.ReLU(),
+        Residual(16, 4),
+        nn.Conv2d(16, 32, 3, stride=2, padding=1, bias=False),
+        nn.BatchNorm2d(32),
+        nn.ReLU(),
+        Residual(32, 3),
+        nn.Conv2d(32, 48, 1),
+        nn.SiLU(),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(48, 10),
+    )
 
 
 def main(path: str) -> None:
@@ -59,7 +75,9 @@ def main(path: str) -> None:
     model.eval()
     with torch.no_grad():
         print(f"test accuracy {(model(test_x).argmax(1) == test_y).float().mean():.4f} on {len(test_y)} images")
-    torch.onnx.export(model, (test_x[:1],), path, opset_version=17, input_names=["image"], output_names=["logits"], dynamo=False)
+    torch.onnx.export(
+        model, (test_x[:1],), path, opset_version=17, input_names=["image"], output_names=["logits"], dynamo=False
+    )
 
 
 if __name__ == "__main__":

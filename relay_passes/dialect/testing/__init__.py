@@ -17,15 +17,27 @@ from tvm_ergo.relay_passes.dialect.base import OPS, Shape
 from tvm_ergo.relay_passes.dialect.testing import linear, simple, wide
 from tvm_ergo.relay_passes.dialect.testing.source import MAKERS, RandomCall, Source, random_array
 
-__all__ = ["RandomCall", "Source", "any_op_names", "linear", "module_of", "random_array", "random_call", "simple", "wide"]
+__all__ = [
+    "RandomCall",
+    "Source",
+    "any_op_names",
+    "linear",
+    "module_of",
+    "random_array",
+    "random_call",
+    "simple",
+    "wide",
+]
 
 
-def random_call(op_name: str, origin: np.random.Generator | Callable | Source, *, input_shape: Shape | None = None) -> RandomCall:
+def random_call(
+    op_name: str, origin: np.random.Generator | Callable | Source, *, input_shape: Shape | None = None
+) -> RandomCall:
     """A valid random instance of ``op_name``.
 
-    origin: NumPy generator or hypothesis ``draw``. input_shape: shape of the first argument where the caller has one (of rank 4
-    for the spatial ops, of rank >= 2 for matmul, >= 1 else); random by default. Errors: KeyError for an unknown op.
-    """
+    origin: NumPy generator or hypothesis ``draw``. input_shape: shape of the first argument where the caller has one
+    (of rank 4 for the spatial ops, of rank >= 2 for matmul, >= 1 else); random by default. Errors: KeyError for an
+    unknown op."""
     source = origin if isinstance(origin, Source) else Source(origin)
     case = MAKERS[op_name](source, None if input_shape is None else tuple(input_shape))
     case.op.infer(case.shapes, case.dtypes)

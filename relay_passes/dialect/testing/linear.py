@@ -15,8 +15,11 @@ def _window_fields(source: Source, x: Shape, kernel: tuple[int, int]) -> dict:
     reach = [(kernel[a] - 1) * dilation[a] + 1 for a in (0, 1)]
     before = [source.integer(0, kernel[a] - 1) for a in (0, 1)]
     after = [max(source.integer(0, kernel[a] - 1), reach[a] - x[1 + a] - before[a]) for a in (0, 1)]
-    return {"strides": tuple(source.integer(1, 3) for _ in range(2)), "dilation": dilation,
-            "padding": (before[0], before[1], after[0], after[1])}
+    return {
+        "strides": tuple(source.integer(1, 3) for _ in range(2)),
+        "dilation": dilation,
+        "padding": (before[0], before[1], after[0], after[1]),
+    }
 
 
 def _conv_tail(source: Source, w_shape: Shape, taps: int, channels: int) -> dict[int, np.ndarray]:
@@ -27,12 +30,23 @@ def _conv_tail(source: Source, w_shape: Shape, taps: int, channels: int) -> dict
 
 
 def _conv_call(op: ErgoOp, x: Shape, constants: dict[int, np.ndarray]) -> RandomCall:
-    return RandomCall(op, (x, *(c.shape for c in constants.values())), ("int8", *(str(c.dtype) for c in constants.values())), constants)
+    return RandomCall(
+        op,
+        (x, *(c.shape for c in constants.values())),
+        ("int8", *(str(c.dtype) for c in constants.values())),
+        constants,
+    )
 
 
 def _conv_fields(source: Source) -> dict:
     lo, hi = source.clip()
-    return {"in_zp": source.zero_point(), "w_zp": source.choice((0, 0, 0, -128, 127, 5)), "out_zp": source.zero_point(), "lo": lo, "hi": hi}
+    return {
+        "in_zp": source.zero_point(),
+        "w_zp": source.choice((0, 0, 0, -128, 127, 5)),
+        "out_zp": source.zero_point(),
+        "lo": lo,
+        "hi": hi,
+    }
 
 
 @maker("conv2d")
@@ -66,19 +80,35 @@ def _transpose_conv(source: Source, shape: Shape | None) -> RandomCall:
     after = [source.integer(0, min(kernel[a] - 1, full[a] - 1 - before[a])) for a in (0, 1)]
     out_channels = source.integer(1, 20)
     constants = _conv_tail(source, (out_channels, *kernel, x[3]), kernel[0] * kernel[1] * x[3], out_channels)
-    op = Conv2dTranspose(strides=strides, dilation=dilation, padding=(*before, *after), **_conv_fields(source),
-                         output_padding=tuple(source.integer(0, strides[a] - 1) for a in (0, 1)))
+    op = Conv2dTranspose(
+        strides=strides,
+        dilation=dilation,
+        padding=(*before, *after),
+        **_conv_fields(source),
+        output_padding=tuple(source.integer(0, strides[a] - 1) for a in (0, 1)),
+    )
     return _conv_call(op, x, constants)
 
 
 @maker("matmul")
 def _matmul(source: Source, shape: Shape | None) -> RandomCall:
-    a = shape or tuple(source.integer(1, 3) for _ in range(source.integer(0, 2))) + (source.integer(1, 9), source.integer(1, 20))
+    a = shape or tuple(source.integer(1, 3) for _ in range(source.integer(0, 2))) + (
+        source.integer(1, 9),
+        source.integer(1, 20),
+    )
     batch = tuple(source.choice((1, dim)) for dim in a[:-2])
     columns, turned = source.integer(1, 40), source.chance(50)
     b = batch + ((columns, a[-1]) if turned else (a[-1], columns))
     mult, shift = source.multiplier(50.0 / (INT8_STD * INT8_STD * a[-1] ** 0.5))
     lo, hi = source.clip()
-    op = MatMul(transpose_b=turned, a_zp=source.zero_point(), b_zp=source.zero_point(), mult=mult, shift=shift, lo=lo, hi=hi,
-                out_zp=source.zero_point())
+    op = MatMul(
+        transpose_b=turned,
+        a_zp=source.zero_point(),
+        b_zp=source.zero_point(),
+        mult=mult,
+        shift=shift,
+        lo=lo,
+        hi=hi,
+        out_zp=source.zero_point(),
+    )
     return RandomCall(op, (a, b), ("int8", "int8"))

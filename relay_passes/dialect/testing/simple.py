@@ -8,14 +8,22 @@ from tvm_ergo.relay_passes.dialect.base import Shape
 from tvm_ergo.relay_passes.dialect.elementwise import Add, Maximum, Minimum, Mul, Table
 from tvm_ergo.relay_passes.dialect.movement import Concat, Pad, Receive, Reshape, Resize2d, Slice, Transpose
 from tvm_ergo.relay_passes.dialect.pooling import AvgPool2d, MaxPool2d, ReduceMax, ReduceMin, ReduceSum, Softmax
-from tvm_ergo.relay_passes.dialect.testing.source import INT8_STD, RandomCall, Source, any_shape, image_shape, maker, random_array
+from tvm_ergo.relay_passes.dialect.testing.source import (
+    INT8_STD,
+    RandomCall,
+    Source,
+    any_shape,
+    image_shape,
+    maker,
+    random_array,
+)
 
 
 def _pair(source: Source, shape: Shape | None) -> tuple[Shape, Shape]:
     """Two broadcastable shapes; the first is ``shape`` where that is given, and the result then has it too."""
     a = any_shape(source, shape)
     b = tuple(dim if source.chance(70) else 1 for dim in a)
-    b = b[source.integer(0, len(b)) if source.chance(20) else 0:]
+    b = b[source.integer(0, len(b)) if source.chance(20) else 0 :]
     if shape is None and source.chance(30):
         a, b = b, a
     if shape is None and source.chance(15):
@@ -33,13 +41,27 @@ def _scalar_tail(source: Source, scale: float) -> dict:
 def _add(source: Source, shape: Shape | None) -> RandomCall:
     a, b = _pair(source, shape)
     lo, hi = source.clip()
-    fields = {"a_zp": source.zero_point(), "b_zp": source.zero_point(), "out_zp": source.zero_point(), "lo": lo, "hi": hi}
+    fields = {
+        "a_zp": source.zero_point(),
+        "b_zp": source.zero_point(),
+        "out_zp": source.zero_point(),
+        "lo": lo,
+        "hi": hi,
+    }
     if source.chance(10):
         limit = 2**21 - 1
-        mults = {"a_mult": source.choice((limit, -limit)), "b_mult": source.choice((limit, -limit, 0)), "shift": source.choice((0, 20, 62))}
+        mults = {
+            "a_mult": source.choice((limit, -limit)),
+            "b_mult": source.choice((limit, -limit, 0)),
+            "shift": source.choice((0, 20, 62)),
+        }
     else:
         sign = source.choice((1, 1, -1))
-        mults = {"a_mult": source.integer(2**18, 2**21 - 1), "b_mult": sign * source.integer(2**18, 2**21 - 1), "shift": 21}
+        mults = {
+            "a_mult": source.integer(2**18, 2**21 - 1),
+            "b_mult": sign * source.integer(2**18, 2**21 - 1),
+            "shift": 21,
+        }
     return RandomCall(Add(**mults, **fields), (a, b), ("int8", "int8"))
 
 
@@ -88,7 +110,9 @@ def _max_pool(source: Source, shape: Shape | None) -> RandomCall:
 def _avg_pool(source: Source, shape: Shape | None) -> RandomCall:
     x = image_shape(source, shape)
     window = _pool_fields(source, x, False)
-    op = AvgPool2d(count_include_pad=source.chance(50), in_zp=source.zero_point(), **window, **_scalar_tail(source, 1.0))
+    op = AvgPool2d(
+        count_include_pad=source.chance(50), in_zp=source.zero_point(), **window, **_scalar_tail(source, 1.0)
+    )
     return RandomCall(op, (x,), ("int8",))
 
 
@@ -102,20 +126,26 @@ def _reduce_sum(source: Source, shape: Shape | None) -> RandomCall:
     x = any_shape(source, shape)
     axes = _axes(source, x)
     count = int(np.prod([x[axis] for axis in axes]))
-    op = ReduceSum(axes=axes, keepdims=source.chance(50), in_zp=source.zero_point(), **_scalar_tail(source, 1.0 / count))
+    op = ReduceSum(
+        axes=axes, keepdims=source.chance(50), in_zp=source.zero_point(), **_scalar_tail(source, 1.0 / count)
+    )
     return RandomCall(op, (x,), ("int8",))
 
 
 @maker("reduce_max")
 def _reduce_max(source: Source, shape: Shape | None) -> RandomCall:
     x = any_shape(source, shape)
-    return RandomCall(ReduceMax(axes=_axes(source, x), keepdims=source.chance(50), out_zp=source.zero_point()), (x,), ("int8",))
+    return RandomCall(
+        ReduceMax(axes=_axes(source, x), keepdims=source.chance(50), out_zp=source.zero_point()), (x,), ("int8",)
+    )
 
 
 @maker("reduce_min")
 def _reduce_min(source: Source, shape: Shape | None) -> RandomCall:
     x = any_shape(source, shape)
-    return RandomCall(ReduceMin(axes=_axes(source, x), keepdims=source.chance(50), out_zp=source.zero_point()), (x,), ("int8",))
+    return RandomCall(
+        ReduceMin(axes=_axes(source, x), keepdims=source.chance(50), out_zp=source.zero_point()), (x,), ("int8",)
+    )
 
 
 @maker("softmax")
@@ -143,7 +173,12 @@ def _resize(source: Source, shape: Shape | None) -> RandomCall:
     nearest = source.chance(40)
     rows = _resize_table(source, x[1], source.integer(1, 13), nearest)
     cols = _resize_table(source, x[2], source.integer(1, 13), nearest)
-    return RandomCall(Resize2d(out_zp=source.zero_point()), (x, rows.shape, cols.shape), ("int8", "int32", "int32"), {1: rows, 2: cols})
+    return RandomCall(
+        Resize2d(out_zp=source.zero_point()),
+        (x, rows.shape, cols.shape),
+        ("int8", "int32", "int32"),
+        {1: rows, 2: cols},
+    )
 
 
 @maker("pad")
@@ -157,7 +192,13 @@ def _pad(source: Source, shape: Shape | None) -> RandomCall:
 def _concat(source: Source, shape: Shape | None) -> RandomCall:
     x = any_shape(source, shape)
     axis = source.integer(0, len(x) - 1)
-    shapes = (x, *(x[:axis] + (source.integer(1, 6),) + x[axis + 1:] for _ in range(source.integer(0 if shape is None else 1, 3))))
+    shapes = (
+        x,
+        *(
+            x[:axis] + (source.integer(1, 6),) + x[axis + 1 :]
+            for _ in range(source.integer(0 if shape is None else 1, 3))
+        ),
+    )
     return RandomCall(Concat(axis=axis, out_zp=source.zero_point()), shapes, ("int8",) * len(shapes))
 
 
@@ -166,7 +207,9 @@ def _slice(source: Source, shape: Shape | None) -> RandomCall:
     x = any_shape(source, shape)
     begin = tuple(source.integer(0, dim - 1) for dim in x)
     end = tuple(source.integer(b + 1, dim) for b, dim in zip(begin, x, strict=True))
-    return RandomCall(Slice(begin=begin, end=end, strides=tuple(source.choice((1, 1, 2, 3)) for _ in x)), (x,), ("int8",))
+    return RandomCall(
+        Slice(begin=begin, end=end, strides=tuple(source.choice((1, 1, 2, 3)) for _ in x)), (x,), ("int8",)
+    )
 
 
 @maker("receive")

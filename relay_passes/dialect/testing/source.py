@@ -6,11 +6,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+
 from tvm_ergo.relay_passes.dialect.base import ErgoOp, Shape
 from tvm_ergo.target import numerics
 
 INT8_STD = 74.0
-"""Standard deviation of uniform int8 values: what scales are chosen against, so that results neither vanish nor saturate."""
+"""Standard deviation of uniform int8 values: what scales are chosen against, so that results neither vanish nor
+saturate."""
 
 
 @dataclass(frozen=True)
@@ -23,9 +25,13 @@ class RandomCall:
     constants: dict[int, np.ndarray] = field(default_factory=dict)
 
     def activations(self, rng: np.random.Generator, extreme: bool = False) -> list[np.ndarray]:
-        """Arrays for the arguments that are not constant, in order; ``extreme``: only the dtype's least and largest value."""
-        return [random_array(rng, shape, dtype, extreme) for i, (shape, dtype) in enumerate(zip(self.shapes, self.dtypes, strict=True))
-                if i not in self.constants]
+        """Arrays for the arguments that are not constant, in order; ``extreme``: only the dtype's least and largest
+        value."""
+        return [
+            random_array(rng, shape, dtype, extreme)
+            for i, (shape, dtype) in enumerate(zip(self.shapes, self.dtypes, strict=True))
+            if i not in self.constants
+        ]
 
     def arguments(self, activations: Sequence[np.ndarray]) -> list[np.ndarray]:
         """All arguments in order, constants filled in."""
@@ -95,7 +101,8 @@ MAKERS: dict[str, Callable[[Source, Shape | None], RandomCall]] = {}
 
 
 def maker(name: str):
-    """Decorator: the function makes random instances of the op ``name`` for a given input shape or, given None, one of its own choice."""
+    """Decorator: the function makes random instances of the op ``name`` for a given input shape or, given None, one of
+    its own choice."""
 
     def enter(function):
         MAKERS[name] = function
@@ -106,7 +113,12 @@ def maker(name: str):
 
 def image_shape(source: Source, shape: Shape | None, low: int = 1, high: int = 9, channels: int = 20) -> Shape:
     """[N,H,W,C], sides ``low..high``, unless ``shape`` is given."""
-    return shape or (source.integer(1, 2), source.integer(low, high), source.integer(low, high), source.integer(1, channels))
+    return shape or (
+        source.integer(1, 2),
+        source.integer(low, high),
+        source.integer(low, high),
+        source.integer(1, channels),
+    )
 
 
 def any_shape(source: Source, shape: Shape | None, low: int = 1, high: int = 4) -> Shape:

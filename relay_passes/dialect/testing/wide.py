@@ -9,7 +9,15 @@ import numpy as np
 from tvm_ergo.relay_passes.dialect.base import Shape
 from tvm_ergo.relay_passes.dialect.rows import ExpRows, GatherRows, Norm, Rotate, WeightedMean
 from tvm_ergo.relay_passes.dialect.testing import simple
-from tvm_ergo.relay_passes.dialect.testing.source import INT8_STD, MAKERS, RandomCall, Source, any_shape, maker, random_array
+from tvm_ergo.relay_passes.dialect.testing.source import (
+    INT8_STD,
+    MAKERS,
+    RandomCall,
+    Source,
+    any_shape,
+    maker,
+    random_array,
+)
 from tvm_ergo.relay_passes.dialect.wide import AddWide, Conv2dWide, MatMulWide, Rescale
 
 INT16_STD = INT8_STD * 256
@@ -51,7 +59,9 @@ def _add_wide(source: Source, shape: Shape | None) -> RandomCall:
 @maker("rescale")
 def _rescale(source: Source, shape: Shape | None) -> RandomCall:
     dtype = source.choice(("int8", "int16")) if shape is None else "int8"
-    op = Rescale(in_zp=source.zero_point() if dtype == "int8" else 0, **_tail(source, 1.0 if dtype == "int8" else 1 / 256))
+    op = Rescale(
+        in_zp=source.zero_point() if dtype == "int8" else 0, **_tail(source, 1.0 if dtype == "int8" else 1 / 256)
+    )
     return RandomCall(op, (any_shape(source, shape),), (dtype,))
 
 
@@ -62,10 +72,23 @@ def _norm(source: Source, shape: Shape | None) -> RandomCall:
     wide = source.chance(50)
     lo, hi = source.clip()
     eps = source.choice((0, 1, 2**32 - 1, source.integer(0, 2**20)))
-    beta = random_array(source.rng, x[-1:], "int32") if source.chance(20) else source.rng.integers(-2**20, 2**20, x[-1:]).astype(np.int32)
-    op = Norm(wide=wide, centre=source.chance(50), in_zp=source.zero_point() if dtype == "int8" else 0, eps=eps, eps_shift=source.choice((0, 0, 28, 9)),
-              beta_shift=source.choice((0, 8, 24)), shift=source.choice((source.integer(16, 26), 0, 62)), lo=lo, hi=hi,
-              out_zp=0 if wide else source.zero_point())
+    beta = (
+        random_array(source.rng, x[-1:], "int32")
+        if source.chance(20)
+        else source.rng.integers(-(2**20), 2**20, x[-1:]).astype(np.int32)
+    )
+    op = Norm(
+        wide=wide,
+        centre=source.chance(50),
+        in_zp=source.zero_point() if dtype == "int8" else 0,
+        eps=eps,
+        eps_shift=source.choice((0, 0, 28, 9)),
+        beta_shift=source.choice((0, 8, 24)),
+        shift=source.choice((source.integer(16, 26), 0, 62)),
+        lo=lo,
+        hi=hi,
+        out_zp=0 if wide else source.zero_point(),
+    )
     gamma, beta = random_array(source.rng, x[-1:], "int16"), beta[:1] if source.chance(20) else beta
     gamma = gamma[:1] if source.chance(20) else gamma
     return RandomCall(op, (x, gamma.shape, beta.shape), (dtype, "int16", "int32"), {1: gamma, 2: beta})
@@ -81,11 +104,13 @@ def _exp_rows(source: Source, shape: Shape | None) -> RandomCall:
     shapes, dtypes = (x, (256,)), ("int16", "int32")
     constants = {1: EXPONENTIALS}
     if source.chance(60):
-        mask = tuple(dim if source.chance(60) else 1 for dim in x)[source.integer(0, len(x) - 1):]
+        mask = tuple(dim if source.chance(60) else 1 for dim in x)[source.integer(0, len(x) - 1) :]
         shapes, dtypes = (*shapes, mask), (*dtypes, "int8")
         if source.chance(50):
             constants[2] = source.rng.integers(0, 2, mask).astype(np.int8)
-    return RandomCall(ExpRows(causal=source.chance(50), offset=source.choice((0, 0, 1, -1, 5, -20))), shapes, dtypes, constants)
+    return RandomCall(
+        ExpRows(causal=source.chance(50), offset=source.choice((0, 0, 1, -1, 5, -20))), shapes, dtypes, constants
+    )
 
 
 @maker("weighted_mean")
@@ -115,5 +140,9 @@ def _gather_rows(source: Source, shape: Shape | None) -> RandomCall:
     constants = {0: values, 1: mult}
     if source.chance(50):
         constants[2] = source.rng.integers(-table[0] - 2, table[0] + 2, ids).astype(np.int32)
-    return RandomCall(GatherRows(shift=source.choice((16, 20, 0, 40))), (table, mult.shape, ids), ("int8", "int32", "int32"), constants)
-
+    return RandomCall(
+        GatherRows(shift=source.choice((16, 20, 0, 40))),
+        (table, mult.shape, ids),
+        ("int8", "int32", "int32"),
+        constants,
+    )

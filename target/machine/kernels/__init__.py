@@ -1,8 +1,8 @@
 """The meaning of the instructions: pure NumPy functions on ndarray views, bit-exact, usable on their own.
 
-Arithmetic is that of ``numerics.requantize`` and docs/architecture.md section 2. Every function takes ``out=``, which may be a strided view.
-The ``Prepared...`` classes hold what depends on constant weights only, so that repeated calls do not pay for it again.
-"""
+Arithmetic is that of ``numerics.requantize`` and docs/architecture.md section 2. Every function takes ``out=``, which
+may be a strided view. The ``Prepared...`` classes hold what depends on constant weights only, so that repeated calls do
+not pay for it again."""
 
 from tvm_ergo.target.machine.kernels.conv import PreparedConv, PreparedConvTranspose, conv2d, conv2d_transpose
 from tvm_ergo.target.machine.kernels.depthwise import PreparedDepthwise, depthwise_conv2d
@@ -13,6 +13,34 @@ from tvm_ergo.target.machine.kernels.rows import exp_rows, gather_rows, norm, ro
 from tvm_ergo.target.machine.kernels.sparse import PreparedSparse
 from tvm_ergo.target.machine.kernels.wide import add_wide, conv2d_wide, matmul_wide, rescale
 
-__all__ = ["PreparedConv", "PreparedConvTranspose", "PreparedDepthwise", "PreparedSparse", "add", "avg_pool2d", "conv2d", "conv2d_transpose", "depthwise_conv2d",
-           "matmul", "max_pool2d", "maximum", "minimum", "mul", "reduce_max", "reduce_min", "reduce_sum", "resize2d", "softmax", "table",
-           "add_wide", "conv2d_wide", "exp_rows", "gather_rows", "matmul_wide", "norm", "rescale", "rotate", "weighted_mean"]
+__all__ = [
+    "PreparedConv",
+    "PreparedConvTranspose",
+    "PreparedDepthwise",
+    "PreparedSparse",
+    "add",
+    "avg_pool2d",
+    "conv2d",
+    "conv2d_transpose",
+    "depthwise_conv2d",
+    "matmul",
+    "max_pool2d",
+    "maximum",
+    "minimum",
+    "mul",
+    "reduce_max",
+    "reduce_min",
+    "reduce_sum",
+    "resize2d",
+    "softmax",
+    "table",
+    "add_wide",
+    "conv2d_wide",
+    "exp_rows",
+    "gather_rows",
+    "matmul_wide",
+    "norm",
+    "rescale",
+    "rotate",
+    "weighted_mean",
+]

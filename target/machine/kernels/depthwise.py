@@ -1,8 +1,9 @@
-"""Depthwise convolution: one multiply-add of whole rows per tap, in float32 (exact: 128 * sum |w| <= 2**24, else float64).
+"""Depthwise convolution: one multiply-add of whole rows per tap, in float32 (exact: 128 * sum |w| <= 2**24, else
+float64).
 
-Columns are split by phase (column modulo stride) while they are converted from int8, so that every tap of every stride reads
-contiguous rows of ``OW * C`` floats; the weights are tiled to such rows. A band of rows stays in the cache over all taps.
-"""
+Columns are split by phase (column modulo stride) while they are converted from int8, so that every tap of every stride
+reads contiguous rows of ``OW * C`` floats; the weights are tiled to such rows. A band of rows stays in the cache over
+all taps."""
 
 from __future__ import annotations
 
@@ -18,10 +19,16 @@ SPLIT_ELEMENTS = 1 << 16  # fewer outputs are not worth distributing over thread
 
 
 class DepthwiseTaps:
-    """The multiply-add loop: ``x [H, W, C]`` padded, of any number type -> accumulators, for weights ``[kh, kw, C]`` in dtype ``real``."""
+    """The multiply-add loop: ``x [H, W, C]`` padded, of any number type -> accumulators, for weights ``[kh, kw, C]`` in
+    dtype ``real``."""
 
     def __init__(self, weights: np.ndarray, strides, dilation, real):
-        self.weights, self.strides, self.dilation, self.real = np.asarray(weights, real), tuple(strides), tuple(dilation), real
+        self.weights, self.strides, self.dilation, self.real = (
+            np.asarray(weights, real),
+            tuple(strides),
+            tuple(dilation),
+            real,
+        )
         self._tiles: dict[int, np.ndarray] = {}
 
     def _tile(self, out_width: int) -> np.ndarray:
@@ -30,7 +37,8 @@ class DepthwiseTaps:
         return self._tiles[out_width]
 
     def apply(self, x: np.ndarray, sink) -> None:
-        """Calls ``sink(first output row, acc [rows, OW * C])`` for every band of one padded image, on several threads."""
+        """Calls ``sink(first output row, acc [rows, OW * C])`` for every band of one padded image, on several
+        threads."""
         (kh, kw, c), (sh, sw), (dh, dw) = self.weights.shape, self.strides, self.dilation
         oh, ow = output_size(x.shape[0], kh, sh, 0, 0, dh), output_size(x.shape[1], kw, sw, 0, 0, dw)
         step = max(1, BAND_ELEMENTS // (ow * c))
@@ -40,13 +48,13 @@ class DepthwiseTaps:
 
         def run(row: int) -> None:
             count = min(step, oh - row)
-            phases = self._phases(x[row * sh:row * sh + (count - 1) * sh + (kh - 1) * dh + 1])
+            phases = self._phases(x[row * sh : row * sh + (count - 1) * sh + (kh - 1) * dh + 1])
             acc = scratch("depthwise_acc", (count, ow * c), self.real)
             product = scratch("depthwise_product", (count, ow * c), self.real)
             for i in range(kh):
                 for j in range(kw):
                     begin = j * dw // sw * c
-                    rows = phases[j * dw % sw][i * dh:i * dh + (count - 1) * sh + 1:sh, begin:begin + ow * c]
+                    rows = phases[j * dw % sw][i * dh : i * dh + (count - 1) * sh + 1 : sh, begin : begin + ow * c]
                     np.multiply(rows, tile[i, j], out=product if i or j else acc)
                     if i or j:
                         acc += product
@@ -57,7 +65,7 @@ class DepthwiseTaps:
     def _phases(self, x: np.ndarray) -> list[np.ndarray]:
         result = []
         for phase in range(self.strides[1]):
-            part = x[:, phase::self.strides[1]]
+            part = x[:, phase :: self.strides[1]]
             buffer = scratch(f"depthwise_phase{phase}", part.shape, self.real)
             np.copyto(buffer, part, casting="unsafe")
             result.append(buffer.reshape(len(part), -1))
@@ -71,7 +79,9 @@ class PreparedDepthwise:
         weights = w.astype(np.int64) - int(w_zp)
         bound = 128 * np.abs(weights).sum(axis=(0, 1))
         self.padding, self.in_zp = tuple(padding), in_zp
-        self.taps = DepthwiseTaps(weights, strides, dilation, np.float32 if bound.max(initial=0) <= 1 << 24 else np.float64)
+        self.taps = DepthwiseTaps(
+            weights, strides, dilation, np.float32 if bound.max(initial=0) <= 1 << 24 else np.float64
+        )
         folded = np.asarray(bias, np.int64) - int(in_zp) * weights.sum(axis=(0, 1))
         self.rescale = Rescale(mult, shift, out_zp, lo, hi, acc_bound=bound, bias=folded, channels=w.shape[2])
 
@@ -88,14 +98,42 @@ class PreparedDepthwise:
         target = out if out.flags.c_contiguous else scratch("conv_out", shape, out.dtype)
         padded = pad_nhwc(x, self.padding, self.in_zp)
         for image, result in zip(padded, target):
-            self.taps.apply(image, lambda row, acc, result=result: self.rescale(acc, result[row:row + len(acc)]))
+            self.taps.apply(image, lambda row, acc, result=result: self.rescale(acc, result[row : row + len(acc)]))
         if target is not out:
             out[...] = target
         return out
 
 
-def depthwise_conv2d(x, w, bias, mult, shift, *, strides=(1, 1), padding=(0, 0, 0, 0), dilation=(1, 1), in_zp=0, w_zp=0, out_zp=0,
-                     lo=-128, hi=127, out=None) -> np.ndarray:
-    """``x i8[N,H,W,C], w i8[kh,kw,C], bias i32[C], mult i32[C], shift i8[C] -> i8[N,OH,OW,C]``: ``conv2d`` per channel."""
-    return PreparedDepthwise(w, bias, mult, shift, strides=strides, padding=padding, dilation=dilation, in_zp=in_zp, w_zp=w_zp,
-                             out_zp=out_zp, lo=lo, hi=hi)(x, out)
+def depthwise_conv2d(
+    x,
+    w,
+    bias,
+    mult,
+    shift,
+    *,
+    strides=(1, 1),
+    padding=(0, 0, 0, 0),
+    dilation=(1, 1),
+    in_zp=0,
+    w_zp=0,
+    out_zp=0,
+    lo=-128,
+    hi=127,
+    out=None,
+) -> np.ndarray:
+    """``x i8[N,H,W,C], w i8[kh,kw,C], bias i32[C], mult i32[C], shift i8[C] -> i8[N,OH,OW,C]``: ``conv2d`` per
+    channel."""
+    return PreparedDepthwise(
+        w,
+        bias,
+        mult,
+        shift,
+        strides=strides,
+        padding=padding,
+        dilation=dilation,
+        in_zp=in_zp,
+        w_zp=w_zp,
+        out_zp=out_zp,
+        lo=lo,
+        hi=hi,
+    )(x, out)

@@ -21,7 +21,8 @@ def _operands(a, b, out, dtype=np.int8):
 
 
 def add(a, b, *, a_zp=0, b_zp=0, a_mult=1, b_mult=1, shift=0, out_zp=0, lo=-128, hi=127, out=None) -> np.ndarray:
-    """``a, b i8 -> i8``: ``clip(out_zp + floor(((a-a_zp)*a_mult + (b-b_zp)*b_mult) / 2**shift + 1/2), lo, hi)``, scalars throughout.
+    """``a, b i8 -> i8``: ``clip(out_zp + floor(((a-a_zp)*a_mult + (b-b_zp)*b_mult) / 2**shift + 1/2), lo, hi)``,
+    scalars throughout.
 
     int32 arithmetic when it cannot overflow (|mult| < 2**21 and shift <= 30 always qualify), else int64.
     """
@@ -57,7 +58,9 @@ def mul(a, b, *, a_zp=0, b_zp=0, mult=1, shift=0, out_zp=0, lo=-128, hi=127, out
 
     def run(part) -> None:
         p, q, r = x[part], y[part], z[part]
-        acc, other, result = (scratch(name, r.shape, t) for name, t in (("mul_a", np.float32), ("mul_b", np.float32), ("mul_c", np.int8)))
+        acc, other, result = (
+            scratch(name, r.shape, t) for name, t in (("mul_a", np.float32), ("mul_b", np.float32), ("mul_c", np.int8))
+        )
         np.subtract(p, np.float32(a_zp), out=acc, dtype=np.float32)
         np.subtract(q, np.float32(b_zp), out=other, dtype=np.float32)
         acc *= other
@@ -79,7 +82,8 @@ def minimum(a, b, *, out=None) -> np.ndarray:
 
 
 def table(x, lut, *, out=None) -> np.ndarray:
-    """``lut[x + 128]`` (i8) or ``lut[x]`` (u8) for ``lut[256]``; for ``lut[C,256]`` the row is the last axis' index. Result: lut's dtype."""
+    """``lut[x + 128]`` (i8) or ``lut[x]`` (u8) for ``lut[256]``; for ``lut[C,256]`` the row is the last axis' index.
+    Result: lut's dtype."""
     if out is None:
         out = np.empty(x.shape, lut.dtype)
     by_byte = np.ascontiguousarray(np.roll(lut, 128, axis=-1) if x.dtype == np.int8 else lut)
@@ -102,10 +106,11 @@ def table(x, lut, *, out=None) -> np.ndarray:
 
 
 def softmax(x, lut, *, mult, shift, out_zp=0, lo=-128, hi=127, out=None) -> np.ndarray:
-    """``x i8[...,K], lut i32[256] -> i8``: ``e = lut[max - x]``, ``clip(out_zp + rounding_divide(e*mult, sum(e) << shift))``, last axis.
+    """``x i8[...,K], lut i32[256] -> i8``: ``e = lut[max - x]``, ``clip(out_zp + rounding_divide(e*mult, sum(e) <<
+    shift))``, last axis.
 
-    Preconditions: 0 <= lut < 2**23, 0 <= mult < 2**24, K < 2**14 (int64 holds every product). A row whose entries are all 0 gives out_zp.
-    """
+    Preconditions: 0 <= lut < 2**23, 0 <= mult < 2**24, K < 2**14 (int64 holds every product). A row whose entries are
+    all 0 gives out_zp."""
     top = x.max(axis=-1, keepdims=True).astype(np.int16)
     e = np.take(np.asarray(lut, np.int64), top - x)
     total = np.maximum(e.sum(axis=-1, keepdims=True), 1)

@@ -1,4 +1,5 @@
-"""Float32 forms of the kernels, on the same window code: for interpreting float models (calibration, comparison), not for the chip."""
+"""Float32 forms of the kernels, on the same window code: for interpreting float models (calibration, comparison), not
+for the chip."""
 
 from __future__ import annotations
 
@@ -11,24 +12,31 @@ from tvm_ergo.target.machine.kernels.windows import output_size, pad_nhwc, stuff
 
 
 def conv2d_float(x, w, bias=None, *, strides=(1, 1), padding=(0, 0, 0, 0), dilation=(1, 1), groups=1) -> np.ndarray:
-    """``x f32[N,H,W,C], w f32[O,kh,kw,C/groups], bias f32[O] or None -> f32[N,OH,OW,O]``; padding is (top, left, bottom, right)."""
+    """``x f32[N,H,W,C], w f32[O,kh,kw,C/groups], bias f32[O] or None -> f32[N,OH,OW,O]``; padding is (top, left,
+    bottom, right)."""
     o, kh, kw, cg = w.shape
     n, height, width, channels = x.shape
     if groups > 1 and cg == 1:
         repeated = x if o == channels else np.repeat(x, o // channels, axis=3)
-        return depthwise_float(repeated, w[..., 0].transpose(1, 2, 0), bias, strides=strides, padding=padding, dilation=dilation)
-    shape = (n, output_size(height, kh, strides[0], padding[0], padding[2], dilation[0]),
-             output_size(width, kw, strides[1], padding[1], padding[3], dilation[1]), o)
+        return depthwise_float(
+            repeated, w[..., 0].transpose(1, 2, 0), bias, strides=strides, padding=padding, dilation=dilation
+        )
+    shape = (
+        n,
+        output_size(height, kh, strides[0], padding[0], padding[2], dilation[0]),
+        output_size(width, kw, strides[1], padding[1], padding[3], dilation[1]),
+        o,
+    )
     out = np.empty(shape, np.float32)
     rows, per_group, padded = out.reshape(-1, o), o // groups, pad_nhwc(x, padding, 0.0)
     matrix = np.ascontiguousarray(np.asarray(w, np.float32).reshape(o, -1).T)
     for g in range(groups):
         columns = slice(g * per_group, (g + 1) * per_group)
-        view = windows(padded[..., g * cg:(g + 1) * cg], (kh, kw), strides, dilation)
+        view = windows(padded[..., g * cg : (g + 1) * cg], (kh, kw), strides, dilation)
 
         def run(band, view=view, columns=columns) -> None:
             patches, begin = im2col(view, band)
-            rows[begin:begin + len(patches), columns] = patches @ matrix[:, columns]
+            rows[begin : begin + len(patches), columns] = patches @ matrix[:, columns]
 
         for_bands(view.shape, per_group, run)
     if bias is not None:
@@ -41,11 +49,19 @@ def depthwise_float(x, w, bias=None, *, strides=(1, 1), padding=(0, 0, 0, 0), di
     taps = DepthwiseTaps(w, strides, dilation, np.float32)
     padded = pad_nhwc(x, padding, 0.0)
     n, height, width, c = padded.shape
-    out = np.empty((n, output_size(height, w.shape[0], strides[0], 0, 0, dilation[0]),
-                    output_size(width, w.shape[1], strides[1], 0, 0, dilation[1]), c), np.float32)
+    out = np.empty(
+        (
+            n,
+            output_size(height, w.shape[0], strides[0], 0, 0, dilation[0]),
+            output_size(width, w.shape[1], strides[1], 0, 0, dilation[1]),
+            c,
+        ),
+        np.float32,
+    )
     for image, result in zip(padded, out):
+
         def store(row: int, acc: np.ndarray, result=result) -> None:
-            result[row:row + len(acc)] = acc.reshape(len(acc), -1, c)
+            result[row : row + len(acc)] = acc.reshape(len(acc), -1, c)
 
         taps.apply(image, store)
     if bias is not None:
@@ -53,7 +69,9 @@ def depthwise_float(x, w, bias=None, *, strides=(1, 1), padding=(0, 0, 0, 0), di
     return out
 
 
-def conv2d_transpose_float(x, w, bias=None, *, strides=(1, 1), padding=(0, 0, 0, 0), output_padding=(0, 0), dilation=(1, 1)) -> np.ndarray:
+def conv2d_transpose_float(
+    x, w, bias=None, *, strides=(1, 1), padding=(0, 0, 0, 0), output_padding=(0, 0), dilation=(1, 1)
+) -> np.ndarray:
     """``x f32[N,H,W,C], w f32[O,kh,kw,C] -> f32[N,OH,OW,O]``, geometry of ``conv2d_transpose``."""
     around = transpose_padding(w.shape[1:3], dilation, padding, output_padding)
     return conv2d_float(stuff_zeros(x, strides, 0.0), w[:, ::-1, ::-1], bias, padding=around, dilation=dilation)

@@ -13,7 +13,9 @@ def magnitude(zero_point: int) -> int:
     return max(127 - int(zero_point), int(zero_point) + 128)
 
 
-def matmul(a, b, *, transpose_b=False, a_zp=0, b_zp=0, mult=0, shift=0, out_zp=0, lo=-128, hi=127, out=None) -> np.ndarray:
+def matmul(
+    a, b, *, transpose_b=False, a_zp=0, b_zp=0, mult=0, shift=0, out_zp=0, lo=-128, hi=127, out=None
+) -> np.ndarray:
     """``a i8[...,M,K], b i8[...,K,N]`` (``[...,N,K]`` with transpose_b) ``-> i8[...,M,N]``, batch axes equal or 1.
 
     ``acc = sum (a - a_zp) * (b - b_zp)``, then ``numerics.requantize`` with mult and shift, scalars or [N].
@@ -29,9 +31,13 @@ def matmul(a, b, *, transpose_b=False, a_zp=0, b_zp=0, mult=0, shift=0, out_zp=0
     else:
         acc = 0
         for k in range(0, depth, step):
-            acc = np.matmul(left[..., k:k + step], right[..., k:k + step, :]).astype(np.float64) + acc
+            acc = np.matmul(left[..., k : k + step], right[..., k : k + step, :]).astype(np.float64) + acc
     channels = acc.shape[-1] if np.size(mult) > 1 or np.size(shift) > 1 else 1
-    result = out if out is not None and out.flags.c_contiguous else np.empty(acc.shape, np.int8 if out is None else out.dtype)
+    result = (
+        out
+        if out is not None and out.flags.c_contiguous
+        else np.empty(acc.shape, np.int8 if out is None else out.dtype)
+    )
     Rescale(mult, shift, out_zp, lo, hi, acc_bound=depth * product_bound, channels=channels)(acc, result)
     if out is None or result is out:
         return result

@@ -12,8 +12,10 @@ from tvm_ergo.target.machine.kernels.windows import output_size, pad_nhwc
 def pooled_size(shape, pool, strides, padding, dilation=(1, 1)) -> tuple[int, int]:
     """(OH, OW) of a pooling window on ``shape [N,H,W,C]``."""
     top, left, bottom, right = padding
-    return (output_size(shape[1], pool[0], strides[0], top, bottom, dilation[0]),
-            output_size(shape[2], pool[1], strides[1], left, right, dilation[1]))
+    return (
+        output_size(shape[1], pool[0], strides[0], top, bottom, dilation[0]),
+        output_size(shape[2], pool[1], strides[1], left, right, dilation[1]),
+    )
 
 
 def max_pool2d(x, *, pool, strides, padding=(0, 0, 0, 0), dilation=(1, 1), out=None) -> np.ndarray:
@@ -28,7 +30,8 @@ def max_pool2d(x, *, pool, strides, padding=(0, 0, 0, 0), dilation=(1, 1), out=N
 
 
 def _slide(ufunc, x, taps, count, stride, dilation, axis, dtype) -> np.ndarray:
-    """A sliding window along one axis, combined by ``ufunc``. Windows are separable: two of these take kh + kw passes, not kh * kw."""
+    """A sliding window along one axis, combined by ``ufunc``. Windows are separable: two of these take kh + kw passes,
+    not kh * kw."""
     lead = (slice(None),) * axis
     parts = [x[(*lead, slice(i * dilation, i * dilation + (count - 1) * stride + 1, stride))] for i in range(taps)]
     if taps == 1:
@@ -40,7 +43,8 @@ def _slide(ufunc, x, taps, count, stride, dilation, axis, dtype) -> np.ndarray:
 
 
 def window_counts(shape, pool, strides, padding) -> np.ndarray:
-    """int64 [OH, OW, 1]: how many of each window's elements lie inside the input (at least 1, so that it can divide)."""
+    """int64 [OH, OW, 1]: how many of each window's elements lie inside the input (at least 1, so that it can
+    divide)."""
     out_hw = pooled_size(shape, pool, strides, padding)
     spans = []
     for axis in (0, 1):
@@ -54,14 +58,28 @@ def window_sum(x, pool, strides, padding, pad_value, dtype) -> np.ndarray:
     out_hw = pooled_size(x.shape, pool, strides, padding)
     padded = pad_nhwc(x, padding, pad_value)
     if out_hw == (1, 1):  # global pooling
-        return padded[:, :pool[0], :pool[1]].sum(axis=(1, 2), keepdims=True, dtype=dtype)
+        return padded[:, : pool[0], : pool[1]].sum(axis=(1, 2), keepdims=True, dtype=dtype)
     rows = _slide(np.add, padded, pool[0], out_hw[0], strides[0], 1, 1, dtype)
     return _slide(np.add, rows, pool[1], out_hw[1], strides[1], 1, 2, dtype)
 
 
-def avg_pool2d(x, *, pool, strides, padding=(0, 0, 0, 0), count_include_pad=False, in_zp=0, mult, shift, out_zp=0, lo=-128, hi=127,
-               out=None) -> np.ndarray:
-    """``x i8[N,H,W,C] -> i8[N,OH,OW,C]``: ``clip(out_zp + rounding_divide(sum(x - in_zp) * mult, count << shift))``, 0 <= mult < 2**24.
+def avg_pool2d(
+    x,
+    *,
+    pool,
+    strides,
+    padding=(0, 0, 0, 0),
+    count_include_pad=False,
+    in_zp=0,
+    mult,
+    shift,
+    out_zp=0,
+    lo=-128,
+    hi=127,
+    out=None,
+) -> np.ndarray:
+    """``x i8[N,H,W,C] -> i8[N,OH,OW,C]``: ``clip(out_zp + rounding_divide(sum(x - in_zp) * mult, count << shift))``, 0
+    <= mult < 2**24.
 
     count: the window's elements inside the input, or kh*kw with count_include_pad.
     """
@@ -78,7 +96,8 @@ def avg_pool2d(x, *, pool, strides, padding=(0, 0, 0, 0), count_include_pad=Fals
 
 
 def reduce_sum(x, *, axes, keepdims=False, in_zp=0, mult, shift, out_zp=0, lo=-128, hi=127, out=None) -> np.ndarray:
-    """``numerics.requantize(sum(x - in_zp))`` over ``axes`` with scalar mult and shift; a mean has 1/count folded into mult."""
+    """``numerics.requantize(sum(x - in_zp))`` over ``axes`` with scalar mult and shift; a mean has 1/count folded into
+    mult."""
     axes = tuple(axes)
     count = int(np.prod([x.shape[a] for a in axes]))
     acc = np.asarray(x.sum(axis=axes, keepdims=keepdims, dtype=np.int32 if count < 1 << 23 else np.int64))
@@ -101,15 +120,18 @@ def reduce_min(x, *, axes, keepdims=False, out=None) -> np.ndarray:
 
 
 def resize2d(x, rows, cols, *, out=None) -> np.ndarray:
-    """``x i8[N,H,W,C], rows i32[OH,3], cols i32[OW,3] -> i8[N,OH,OW,C]``; rows/cols = (low index, high index, weight of high, 0..2048).
+    """``x i8[N,H,W,C], rows i32[OH,3], cols i32[OW,3] -> i8[N,OH,OW,C]``; rows/cols = (low index, high index, weight of
+    high, 0..2048).
 
-    ``(sum of the four weighted neighbours + 2**21) >> 22``, in int32 (at most 2**29). All weights 0 is nearest neighbour: a gather.
-    Errors: MachineError for an index or weight out of range (they come from memory).
-    """
+    ``(sum of the four weighted neighbours + 2**21) >> 22``, in int32 (at most 2**29). All weights 0 is nearest
+    neighbour: a gather. Errors: MachineError for an index or weight out of range (they come from memory)."""
     for taps, size in ((rows, x.shape[1]), (cols, x.shape[2])):
         if taps.min() < 0 or taps[:, :2].max() >= size or taps[:, 2].max() > 2048:
-            raise MachineError("a resize tap is out of range", required=f"indices 0..{size - 1}, weights 0..2048",
-                               available=f"indices up to {taps[:, :2].max()}, weights up to {taps[:, 2].max()}, least {taps.min()}")
+            raise MachineError(
+                "a resize tap is out of range",
+                required=f"indices 0..{size - 1}, weights 0..2048",
+                available=f"indices up to {taps[:, :2].max()}, weights up to {taps[:, 2].max()}, least {taps.min()}",
+            )
     if not rows[:, 2].any() and not cols[:, 2].any():
         result = x[:, rows[:, 0]][:, :, cols[:, 0]]
     else:

@@ -1,4 +1,5 @@
-"""Instructions on rows: normalization, exponentials under a mask, weighted means, rotation, gathering. Formulas: `target.isa.rows`."""
+"""Instructions on rows: normalization, exponentials under a mask, weighted means, rotation, gathering. Formulas:
+`target.isa.rows`."""
 
 from __future__ import annotations
 
@@ -12,23 +13,47 @@ FLOAT32_EXACT = 1 << 24
 RECIPROCAL_BITS, MEAN_BITS = 30, 22
 
 
-def norm(x, gamma, beta, *, wide=False, centre, in_zp=0, eps=0, eps_shift=0, beta_shift=0, shift=0, out_zp=0, lo=-128, hi=127, out=None) -> np.ndarray:
+def norm(
+    x,
+    gamma,
+    beta,
+    *,
+    wide=False,
+    centre,
+    in_zp=0,
+    eps=0,
+    eps_shift=0,
+    beta_shift=0,
+    shift=0,
+    out_zp=0,
+    lo=-128,
+    hi=127,
+    out=None,
+) -> np.ndarray:
     """``x i8 or i16[..., C], gamma i16[C], beta i32[C] -> i8 or i16[..., C]``, rows over their deviation."""
     out = result(out, x.shape, wide)
     values, length = x.astype(np.int64) - in_zp, x.shape[-1]
     total = values.sum(-1, keepdims=True) if centre else np.int64(0)
-    spread = np.maximum(1, length * np.einsum("...c,...c->...", values, values)[..., None] - total * total + (int(eps) << int(eps_shift)))
-    exponent = (np.frexp(spread.astype(np.float64))[1].astype(np.int64) - 31)  # of 2**30 it is 0; rounding to 53 bits may carry: corrected below
+    spread = np.maximum(
+        1,
+        length * np.einsum("...c,...c->...", values, values)[..., None] - total * total + (int(eps) << int(eps_shift)),
+    )
+    exponent = (
+        np.frexp(spread.astype(np.float64))[1].astype(np.int64) - 31
+    )  # of 2**30 it is 0; rounding to 53 bits may carry: corrected below
     exponent -= spread < np.int64(1) << np.clip(exponent + 30, 0, 62)
     k = exponent >> 1
     v = (spread << (2 * np.maximum(-k, 0))) >> (2 * np.maximum(k, 0))
     root = np.floor(np.sqrt(((1 << 62) // v).astype(np.float64))).astype(np.int64)  # exact: the numbers are below 2**53
     t = rounding_shift((length * values - total) * root, 17 + k)
-    return finish(rounding_shift(t * gamma.astype(np.int64) + (beta.astype(np.int64) << beta_shift), shift), out, out_zp, lo, hi)
+    return finish(
+        rounding_shift(t * gamma.astype(np.int64) + (beta.astype(np.int64) << beta_shift), shift), out, out_zp, lo, hi
+    )
 
 
 def exp_rows(x, lut, *mask, causal=False, offset=0, out_zp=0, out=None) -> np.ndarray:
-    """``x i16[..., M, K], lut i32[256], mask i8 -> u8[..., M, K]``: exponentials relative to the row's largest valid element."""
+    """``x i16[..., M, K], lut i32[256], mask i8 -> u8[..., M, K]``: exponentials relative to the row's largest valid
+    element."""
     out = np.empty(x.shape, np.uint8) if out is None else out
     valid = None
     if causal:
@@ -52,7 +77,7 @@ def weighted_mean(a, b, *, wide=False, b_zp=0, mult=0, shift=0, out_zp=0, lo=-12
     step = max(1, FLOAT32_EXACT // (255 * magnitude(b_zp)))
     acc = np.int64(0)
     for k in range(0, depth, step):
-        acc = acc + np.matmul(left[..., k:k + step], right[..., k:k + step, :]).astype(np.int64)
+        acc = acc + np.matmul(left[..., k : k + step], right[..., k : k + step, :]).astype(np.int64)
     weight = np.maximum(1, a.sum(-1, keepdims=True, dtype=np.int64))
     mean = rounding_shift(acc * ((1 << RECIPROCAL_BITS) // weight), MEAN_BITS)
     return finish(rounding_shift(mean * mult, shift), result(out, mean.shape, wide), out_zp, lo, hi)
@@ -60,7 +85,11 @@ def weighted_mean(a, b, *, wide=False, b_zp=0, mult=0, shift=0, out_zp=0, lo=-12
 
 def rotate(x, cos, sin, *, wide=False, interleaved, mult=0, shift=0, out_zp=0, lo=-128, hi=127, out=None) -> np.ndarray:
     """``x, cos, sin i16[..., D] -> i8 or i16[..., D]``: x times cosines and its partners times sines."""
-    partner = x.reshape(*x.shape[:-1], -1, 2)[..., ::-1].reshape(x.shape) if interleaved else np.roll(x, x.shape[-1] // 2, axis=-1)
+    partner = (
+        x.reshape(*x.shape[:-1], -1, 2)[..., ::-1].reshape(x.shape)
+        if interleaved
+        else np.roll(x, x.shape[-1] // 2, axis=-1)
+    )
     total = x.astype(np.int64) * cos + partner.astype(np.int64) * sin
     return finish(rounding_shift(total * mult, shift), result(out, x.shape, wide), out_zp, lo, hi)
 
@@ -70,4 +99,6 @@ def gather_rows(table, mult, ids, *, shift=0, out_zp=0, out=None) -> np.ndarray:
     index = ids.astype(np.int64)
     index = np.clip(np.where(index < 0, index + len(table), index), 0, len(table) - 1)
     out = np.empty((*ids.shape, table.shape[-1]), np.int16) if out is None else out
-    return finish(rounding_shift(table[index].astype(np.int64) * mult[index].astype(np.int64)[..., None], shift), out, 0, 0, 0)
+    return finish(
+        rounding_shift(table[index].astype(np.int64) * mult[index].astype(np.int64)[..., None], shift), out, 0, 0, 0
+    )

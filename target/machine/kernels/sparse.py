@@ -1,4 +1,5 @@
-"""Sparse matrix times vectors: entries of the columns whose input is not zero, summed in float64, where every sum of integers below 2**53 is exact."""
+"""Sparse matrix times vectors: entries of the columns whose input is not zero, summed in float64, where every sum of
+integers below 2**53 is exact."""
 
 from __future__ import annotations
 
@@ -17,9 +18,8 @@ INPUT_BOUND = 255  # of an int8 input less its zero point
 class PreparedSparse:
     """A stored matrix [O, C] (`codecs.eie`), ready for ``x int8[M, C] -> int8[M, O]``.
 
-    Parameters: data: the stored bytes; shape: (O, C); bias, mult, shift: [O]; in_zp, out_zp, lo, hi. Errors: ProgramError for bytes that no encoder wrote,
-    MachineError for multipliers or shifts out of range.
-    """
+    Parameters: data: the stored bytes; shape: (O, C); bias, mult, shift: [O]; in_zp, out_zp, lo, hi. Errors:
+    ProgramError for bytes that no encoder wrote, MachineError for multipliers or shifts out of range."""
 
     def __init__(self, data: bytes, shape: tuple[int, int], bias, mult, shift, *, in_zp, out_zp, lo, hi):
         self.matrix, self.in_zp, outputs = decode(data, shape), in_zp, shape[0]
@@ -34,7 +34,9 @@ class PreparedSparse:
         self.column, self.row = column[order], row_at[slot[order] * form.pes + pe[order]]
         self.value = self.matrix.values[self.matrix.codes[order]].astype(np.float64)
         magnitude = np.bincount(self.row, np.abs(self.value), outputs).astype(np.int64)
-        self.rescale = Rescale(mult, shift, out_zp, lo, hi, acc_bound=magnitude * INPUT_BOUND, bias=bias, channels=outputs)
+        self.rescale = Rescale(
+            mult, shift, out_zp, lo, hi, acc_bound=magnitude * INPUT_BOUND, bias=bias, channels=outputs
+        )
 
     @cached_property
     def work(self) -> Work:

@@ -1,10 +1,10 @@
 """A few threads that share a layer's row bands (NumPy and BLAS release the interpreter lock while they compute).
 
-BLAS libraries bring their own threads, which wait for each other by spinning: on a busy machine that costs far more than it gains, and
-they leave all the work around the matrix products (im2col, rescale) to one core. So the bands are distributed here, and BLAS is held
-to one thread meanwhile, where it is the OpenBLAS that NumPy's wheels carry; with any other BLAS convolutions run band by band.
-Where the caller's own threads run as many Programs at a time as there are processors, every run keeps to its thread: each has a core then.
-"""
+BLAS libraries bring their own threads, which wait for each other by spinning: on a busy machine that costs far more
+than it gains, and they leave all the work around the matrix products (im2col, rescale) to one core. So the bands are
+distributed here, and BLAS is held to one thread meanwhile, where it is the OpenBLAS that NumPy's wheels carry; with any
+other BLAS convolutions run band by band. Where the caller's own threads run as many Programs at a time as there are
+processors, every run keeps to its thread: each has a core then."""
 
 from __future__ import annotations
 
@@ -42,7 +42,8 @@ def _pool() -> ThreadPoolExecutor:
 
 
 def _forked() -> None:
-    """In a forked process, which has the thread alone that forked: no pool, a lock that nobody holds, and the runs of this thread."""
+    """In a forked process, which has the thread alone that forked: no pool, a lock that nobody holds, and the runs of
+    this thread."""
     global _blas_lock, _blas_users, _runs
     _pool.cache_clear()
     _blas_lock, _blas_users, _runs = threading.Lock(), getattr(_state, "blas", 0), getattr(_state, "runs", 0)
@@ -56,7 +57,9 @@ if hasattr(os, "register_at_fork"):
 def _openblas():
     """``(set_num_threads, get_num_threads)`` of NumPy's own OpenBLAS, or None."""
     package = Path(np.__file__).parent
-    for path in sorted([*(package.parent / "numpy.libs").glob("*openblas*"), *(package / ".dylibs").glob("*openblas*")]):
+    for path in sorted(
+        [*(package.parent / "numpy.libs").glob("*openblas*"), *(package / ".dylibs").glob("*openblas*")]
+    ):
         try:
             library = ctypes.CDLL(str(path))
         except OSError:
@@ -68,7 +71,8 @@ def _openblas():
 
 
 def alone() -> bool:
-    """Whether layers stay on the thread that they are run by: inside of a band, with one processor, and where other runs want all of them."""
+    """Whether layers stay on the thread that they are run by: inside of a band, with one processor, and where other
+    runs want all of them."""
     return thread_count() == 1 or _runs >= thread_count() or getattr(_state, "inside", False)
 
 
@@ -119,7 +123,8 @@ def single_threaded_blas():
 
 
 def run_all(function: Callable, items: Iterable, parallel: bool = True) -> None:
-    """``function(item)`` for every item, in any order, on all threads when ``parallel``; the first exception is raised."""
+    """``function(item)`` for every item, in any order, on all threads when ``parallel``; the first exception is
+    raised."""
     items = list(items)
     if not parallel or len(items) < 2 or alone():
         for item in items:
@@ -144,7 +149,9 @@ def run_all(function: Callable, items: Iterable, parallel: bool = True) -> None:
         drain()
     finally:
         queue.clear()
-        started = [future for future in futures if not future.cancel()]  # a thread that never got a processor is not waited for
+        started = [
+            future for future in futures if not future.cancel()
+        ]  # a thread that never got a processor is not waited for
         for future in started:
             future.exception()  # wait: the bands work on this call's arrays
     for future in started:

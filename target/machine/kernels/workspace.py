@@ -11,13 +11,16 @@ import threading
 
 import numpy as np
 
-BAND_ELEMENTS = 1 << 15  # elements per band of an elementwise pipeline: its float64 buffer (256 KiB) stays in a core's L2
+BAND_ELEMENTS = (
+    1 << 15
+)  # elements per band of an elementwise pipeline: its float64 buffer (256 KiB) stays in a core's L2
 
 _local = threading.local()
 
 
 def scratch(name: str, shape: tuple[int, ...], dtype) -> np.ndarray:
-    """An uninitialised C-contiguous array of ``shape`` and ``dtype``, valid until the same name is asked for again by this thread."""
+    """An uninitialised C-contiguous array of ``shape`` and ``dtype``, valid until the same name is asked for again by
+    this thread."""
     buffers = _local.__dict__.setdefault("buffers", {})
     dtype = np.dtype(dtype)
     count = math.prod(shape)
@@ -29,12 +32,13 @@ def scratch(name: str, shape: tuple[int, ...], dtype) -> np.ndarray:
 
 
 def bands(shape: tuple[int, ...], elements: int = BAND_ELEMENTS):
-    """Index tuples that cut an array of ``shape`` into slabs of about ``elements`` elements along its first axis longer than 1."""
+    """Index tuples that cut an array of ``shape`` into slabs of about ``elements`` elements along its first axis longer
+    than 1."""
     axis = next((i for i, n in enumerate(shape) if n > 1), len(shape) - 1)
     if axis < 0:
         yield ()
         return
-    inner = math.prod(shape[axis + 1:])
+    inner = math.prod(shape[axis + 1 :])
     step = max(1, elements // max(1, inner))
     lead = (slice(None),) * axis
     for begin in range(0, shape[axis], step):
@@ -42,7 +46,8 @@ def bands(shape: tuple[int, ...], elements: int = BAND_ELEMENTS):
 
 
 def flat(*arrays: np.ndarray) -> tuple[np.ndarray, ...]:
-    """The arrays as 1-D views when all are C-contiguous and of one shape, else unchanged: long inner loops, even bands."""
+    """The arrays as 1-D views when all are C-contiguous and of one shape, else unchanged: long inner loops, even
+    bands."""
     if all(a.shape == arrays[0].shape and a.flags.c_contiguous for a in arrays):
         return tuple(a.reshape(-1) for a in arrays)
     return arrays

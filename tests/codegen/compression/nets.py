@@ -5,8 +5,8 @@ from __future__ import annotations
 from random import Random
 
 import numpy as np
-
 from tvm import relax
+
 from tvm_ergo.codegen.compile import compile_function
 from tvm_ergo.codegen.compression import Collector
 from tvm_ergo.codegen.graph import from_function
@@ -22,7 +22,8 @@ ZERO = -128
 
 
 class Waits(RandomFunction):
-    """x -> a -> wide -> wide -> narrow -> added to a: ``a`` waits while the wide tensors are made. ReLUs everywhere: half of the values are zero."""
+    """x -> a -> wide -> wide -> narrow -> added to a: ``a`` waits while the wide tensors are made. ReLUs everywhere:
+    half of the values are zero."""
 
     def __init__(self, rows: int = 16, columns: int = 6, seed: int = 5):
         super().__init__(Random(seed))
@@ -30,14 +31,21 @@ class Waits(RandomFunction):
         self.values = list(self.params)
         a = self.conv(self.params[0], 8)
         narrow = self.conv(self.conv(self.conv(a, 24), 24), 8)
-        total = self.emit(dialect.Add(a_zp=ZERO, b_zp=ZERO, a_mult=2**20, b_mult=2**20, shift=20, out_zp=ZERO, lo=-128, hi=127), narrow, a)
+        total = self.emit(
+            dialect.Add(a_zp=ZERO, b_zp=ZERO, a_mult=2**20, b_mult=2**20, shift=20, out_zp=ZERO, lo=-128, hi=127),
+            narrow,
+            a,
+        )
         self.conv(total, 4)
 
     def conv(self, x, channels: int):
         taps = 9 * shape_of(x)[3]
         op = dialect.Conv2d(strides=(1, 1), padding=(1, 1, 1, 1), in_zp=ZERO, out_zp=ZERO, lo=-128, hi=127)
-        vectors = (self.constant((channels,), "int32", -400, 400), self.constant((channels,), "int32", 2**23, 2**24 - 1),
-                   relax.const(np.full(channels, round(23.5 + np.log2(taps) / 2 + 4), "int8"), "int8"))
+        vectors = (
+            self.constant((channels,), "int32", -400, 400),
+            self.constant((channels,), "int32", 2**23, 2**24 - 1),
+            relax.const(np.full(channels, round(23.5 + np.log2(taps) / 2 + 4), "int8"), "int8"),
+        )
         return self.emit(op, x, self.constant((channels, 3, 3, shape_of(x)[3])), *vectors)
 
     def pictures(self, count: int, seed: int = 0) -> list[dict[str, np.ndarray]]:
@@ -45,8 +53,12 @@ class Waits(RandomFunction):
         rng, shape = np.random.default_rng(seed), shape_of(self.params[0])
         found = []
         for _ in range(count):
-            smooth = np.add.outer(np.sin(np.arange(shape[1]) / rng.uniform(3, 9)), np.cos(np.arange(shape[2]) / rng.uniform(3, 9)))
-            found.append({"x": np.clip(30 * smooth[None, ..., None] + rng.normal(0, 6, shape) - 60, -128, 127).astype(np.int8)})
+            smooth = np.add.outer(
+                np.sin(np.arange(shape[1]) / rng.uniform(3, 9)), np.cos(np.arange(shape[2]) / rng.uniform(3, 9))
+            )
+            found.append(
+                {"x": np.clip(30 * smooth[None, ..., None] + rng.normal(0, 6, shape) - 60, -128, 127).astype(np.int8)}
+            )
         return found
 
 

@@ -1,4 +1,5 @@
-"""Choosing what waits compressed: limits are met, values are those of the CPU, data beyond the slots are counted, nothing is promised in vain."""
+"""Choosing what waits compressed: limits are met, values are those of the CPU, data beyond the slots are counted,
+nothing is promised in vain."""
 
 from __future__ import annotations
 
@@ -9,13 +10,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from .nets import CHIP, Waits, statistics
 from tvm_ergo.codegen.compile import compile_function
 from tvm_ergo.codegen.compression import compress, needs_compression, rows_of
 from tvm_ergo.codegen.compression.choose import NO_LIMIT
+from tvm_ergo.codegen.compression.solve import solve
 from tvm_ergo.codegen.compression.statistics import MARGIN, Spec, candidates, specs_of
 from tvm_ergo.codegen.compression.waiting import problem_of
-from tvm_ergo.codegen.compression.solve import solve
 from tvm_ergo.codegen.fuse import fuse
 from tvm_ergo.codegen.graph import from_function
 from tvm_ergo.codegen.plan import make_plan
@@ -26,6 +26,8 @@ from tvm_ergo.relay_passes.compile.insert_compression import insert
 from tvm_ergo.relay_passes.cpu import build_cpu
 from tvm_ergo.target.codecs import Codec
 from tvm_ergo.target.machine import Machine
+
+from .nets import CHIP, Waits, statistics
 
 
 @pytest.fixture(scope="module")
@@ -88,12 +90,17 @@ def test_the_least_memory_is_less_than_without(net):
     program = compile_function(annotated, CHIP, objective=Objective.MEMORY)
     assert program.meta["activation_bytes"] == found.plan.activation_bytes
     parts = program.meta["space"]["subproblems"]
-    assert [layer for part in parts for layer in part["layers"]] == [node.op.name or node.name for node in found.plan.graph.nodes]
-    assert max(part["peak_bytes"] for part in parts) >= found.plan.live_bytes > 0 and all(part["cycles"] > 0 for part in parts)
+    assert [layer for part in parts for layer in part["layers"]] == [
+        node.op.name or node.name for node in found.plan.graph.nodes
+    ]
+    assert max(part["peak_bytes"] for part in parts) >= found.plan.live_bytes > 0 and all(
+        part["cycles"] > 0 for part in parts
+    )
 
 
 def test_data_unlike_the_calibration_data_are_reduced_and_counted(net):
-    """Slots made for constant pictures, fed with others and with noise: the CPU computes the same, and the run says what was lost."""
+    """Slots made for constant pictures, fed with others and with noise: the CPU computes the same, and the run says
+    what was lost."""
     function, mod, func, _ = net
     measured = statistics(func, [{"x": np.full((1, 16, 6, 4), value, np.int8)} for value in (-128, -127)])
     found = compress(func, CHIP, NO_LIMIT, Objective.MEMORY, measured)[0]
@@ -107,7 +114,9 @@ def test_data_unlike_the_calibration_data_are_reduced_and_counted(net):
         result = machine.run(values)
         np.testing.assert_array_equal(next(iter(result.outputs.values())), cpu(*values.values())[0])
         reduced.append(sum(c.reduced for c in result.compressed))
-    assert reduced[2] > 0 and [c.to_json() for c in machine.run(noise).compressed] == [c.to_json() for c in machine.run(noise).compressed]
+    assert reduced[2] > 0 and [c.to_json() for c in machine.run(noise).compressed] == [
+        c.to_json() for c in machine.run(noise).compressed
+    ]
 
 
 def test_rows_for_reports(net):
@@ -116,8 +125,15 @@ def test_rows_for_reports(net):
     rows = rows_of(found.decisions, measured)
     assert json.loads(json.dumps(rows)) == rows and {r["name"] for r in rows} == set(found.decisions)
     for row in rows:
-        assert row["stored_bytes"] == row["tiles"] * row["slot_bytes"] < row["raw_bytes"] and row["tiles_reduced"] == 0 and row["samples"] == 6
-        assert 0 < row["bits_mean"] <= row["bits_worst"] <= 8 * row["stored_bytes"] / row["raw_bytes"] and row["max_error"] > 0
+        assert (
+            row["stored_bytes"] == row["tiles"] * row["slot_bytes"] < row["raw_bytes"]
+            and row["tiles_reduced"] == 0
+            and row["samples"] == 6
+        )
+        assert (
+            0 < row["bits_mean"] <= row["bits_worst"] <= 8 * row["stored_bytes"] / row["raw_bytes"]
+            and row["max_error"] > 0
+        )
 
 
 def test_lossless_reserves_the_worst_case_and_so_gains_nothing(net):
@@ -130,7 +146,9 @@ def test_it_is_only_needed_where_nothing_else_fits(net):
     small = choose(from_function(func), CHIP, NO_LIMIT, objective=Objective.MEMORY)
     assert not needs_compression(func, CHIP, CHIP.memory_bytes, Objective.LATENCY)
     tiny = small.constant_bytes + small.activation_bytes // 2
-    assert needs_compression(func, CHIP, tiny, Objective.LATENCY) and needs_compression(func, CHIP, NO_LIMIT, Objective.MEMORY)
+    assert needs_compression(func, CHIP, tiny, Objective.LATENCY) and needs_compression(
+        func, CHIP, NO_LIMIT, Objective.MEMORY
+    )
 
 
 def test_plans_are_handed_over(net):
@@ -145,7 +163,11 @@ def test_plans_are_handed_over(net):
     layout = known.layout(spec)
     from tvm_ergo.relay_passes.compile.insert_compression import Decision
 
-    coded = fuse(from_function(insert(func, {name: Decision("BITPLANE", 1, layout.slot_bytes, -128, keep_plain=False, one_copy=True)})))
+    coded = fuse(
+        from_function(
+            insert(func, {name: Decision("BITPLANE", 1, layout.slot_bytes, -128, keep_plain=False, one_copy=True)})
+        )
+    )
     assert same_plan(plan, coded).bands == plan.bands
 
 
@@ -162,8 +184,11 @@ class OneZeroPoint(RandomFunction):
 @settings(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.randoms(use_true_random=False), st.sampled_from(list(Objective)), st.floats(0.5, 1.2))
 def test_random_functions_under_random_limits(random, objective, share):
-    """Measured on one input and run on another: the strict machine equals the CPU to the bit, reduced tiles included."""
-    function = OneZeroPoint(random).grow(random.randint(3, 9), ("conv2d", "overpadded", "depthwise", "pool", "add", "mul", "table", "concat", "reduce"))
+    """Measured on one input and run on another: the strict machine equals the CPU to the bit, reduced tiles
+    included."""
+    function = OneZeroPoint(random).grow(
+        random.randint(3, 9), ("conv2d", "overpadded", "depthwise", "pool", "add", "mul", "table", "concat", "reduce")
+    )
     mod, inputs = function.finish(random.randint(1, 2)), function.arrays_for_inputs()
     func = mod["main"]
     measured = statistics(func, [{name: np.full_like(value, -9) for name, value in inputs.items()}])
@@ -173,8 +198,14 @@ def test_random_functions_under_random_limits(random, objective, share):
     if found is None:
         return
     assert found.plan.memory_bytes <= limit
-    program = compile_function(found.annotated(rows_of(found.decisions, measured)), CHIP, memory_bytes=limit, objective=objective)
+    program = compile_function(
+        found.annotated(rows_of(found.decisions, measured)), CHIP, memory_bytes=limit, objective=objective
+    )
     changed = mod.clone()
     changed[changed.get_global_var("main")] = found.function
-    for actual, expected in zip(Machine(program, CHIP, strict=True).run(inputs).outputs.values(), build_cpu(changed)(*inputs.values()), strict=True):
+    for actual, expected in zip(
+        Machine(program, CHIP, strict=True).run(inputs).outputs.values(),
+        build_cpu(changed)(*inputs.values()),
+        strict=True,
+    ):
         np.testing.assert_array_equal(actual.reshape(expected.shape), expected)

@@ -13,10 +13,20 @@ from tvm_ergo.codegen.compression.solve import Choice, Problem, Selection, solve
 
 def problems():
     times = st.integers(1, 6)
-    return times.flatmap(lambda n: st.builds(
-        lambda base, choices: Problem(np.array(base), tuple(Choice(t, np.array(delta), cost) for t, delta, cost in choices)),
-        st.lists(st.integers(0, 60), min_size=n, max_size=n),
-        st.lists(st.tuples(st.integers(0, 3), st.lists(st.integers(-30, 15), min_size=n, max_size=n), st.integers(0, 20)), max_size=7)))
+    return times.flatmap(
+        lambda n: st.builds(
+            lambda base, choices: Problem(
+                np.array(base), tuple(Choice(t, np.array(delta), cost) for t, delta, cost in choices)
+            ),
+            st.lists(st.integers(0, 60), min_size=n, max_size=n),
+            st.lists(
+                st.tuples(
+                    st.integers(0, 3), st.lists(st.integers(-30, 15), min_size=n, max_size=n), st.integers(0, 20)
+                ),
+                max_size=7,
+            ),
+        )
+    )
 
 
 def every_selection(problem: Problem):
@@ -60,6 +70,8 @@ def test_least_cost_below_a_limit(problem, limit):
 @given(problems())
 def test_times_left_out_are_never_the_peak(problem):
     kept = problem.relevant()
-    for chosen in itertools.chain.from_iterable(itertools.combinations(range(len(problem.choices)), n) for n in range(4)):
+    for chosen in itertools.chain.from_iterable(
+        itertools.combinations(range(len(problem.choices)), n) for n in range(4)
+    ):
         live = problem.live_bytes(chosen)
         assert live[kept].max() == live.max()

@@ -1,4 +1,5 @@
-"""Which codec a constant takes: free ones cost no cycle, the smallest ones fewest bytes, and only weight operands are coded."""
+"""Which codec a constant takes: free ones cost no cycle, the smallest ones fewest bytes, and only weight operands are
+coded."""
 
 from __future__ import annotations
 
@@ -10,7 +11,7 @@ import pytest
 
 from tvm_ergo.codegen.compile import compile_graph
 from tvm_ergo.codegen.graph import from_function
-from tvm_ergo.codegen.weights.apply import coded, codable
+from tvm_ergo.codegen.weights.apply import codable, coded
 from tvm_ergo.codegen.weights.choose import PYTHON_BYTES, Candidates
 from tvm_ergo.codegen.weights.coding import Coding, stream
 from tvm_ergo.relay_passes import dialect
@@ -47,12 +48,27 @@ def test_free_costs_no_cycle_and_least_no_byte(channels, values):
     plain = cycles(graph)
     assert cycles(decided(graph, free)) <= plain
     for f, b, l in zip(free, bounded, least, strict=True):
-        assert l.chosen.size_bytes <= b.chosen.size_bytes <= f.chosen.size_bytes <= f.plain.size_bytes == 9 * channels**2
+        assert (
+            l.chosen.size_bytes <= b.chosen.size_bytes <= f.chosen.size_bytes <= f.plain.size_bytes == 9 * channels**2
+        )
         assert f.chosen.cycles <= f.plain.cycles and b.chosen.cycles <= 4 * b.plain.cycles
     assert cycles(decided(graph, bounded)) <= 4 * plain
-    smallest = min(len(stream(t, t.region, Coding(codec, 16)).data) for t in graph.tensors if t.name == "conv.w"
-                   for codec in (Codec.PACKED, Codec.HUFFMAN, Codec.HUFFMAN_RUNS, Codec.RUNS, *((Codec.CABAC,) if library() or t.size_bytes <= PYTHON_BYTES else ())))
-    assert least[0].chosen.size_bytes == min(smallest, least[0].plain.size_bytes) or smallest > 0.95 * least[0].plain.size_bytes
+    smallest = min(
+        len(stream(t, t.region, Coding(codec, 16)).data)
+        for t in graph.tensors
+        if t.name == "conv.w"
+        for codec in (
+            Codec.PACKED,
+            Codec.HUFFMAN,
+            Codec.HUFFMAN_RUNS,
+            Codec.RUNS,
+            *((Codec.CABAC,) if library() or t.size_bytes <= PYTHON_BYTES else ()),
+        )
+    )
+    assert (
+        least[0].chosen.size_bytes == min(smallest, least[0].plain.size_bytes)
+        or smallest > 0.95 * least[0].plain.size_bytes
+    )
 
 
 def test_figures_are_those_of_the_instructions():
@@ -60,7 +76,11 @@ def test_figures_are_those_of_the_instructions():
     (least,) = Candidates(graph, CHIP).least()
     program = compile_graph(decided(graph, [least]), CHIP)
     conv = program.instructions[0]
-    assert conv.w.codec == least.chosen.coding.codec and conv.cost(CHIP).cycles == least.chosen.cycles and conv.w.strides[0] == least.chosen.size_bytes
+    assert (
+        conv.w.codec == least.chosen.coding.codec
+        and conv.cost(CHIP).cycles == least.chosen.cycles
+        and conv.w.strides[0] == least.chosen.size_bytes
+    )
     assert least.chosen.energy_pj == pytest.approx(CHIP.energy_pj(conv.cost(CHIP).events))
 
 
@@ -68,7 +88,9 @@ def test_by_energy():
     graph = conv_graph(128, None)
     (choice,) = Candidates(graph, CHIP).free(by_energy=True)
     leaked = CHIP.leakage_pj
-    assert choice.chosen.energy_pj + leaked(choice.chosen.cycles) <= choice.plain.energy_pj + leaked(choice.plain.cycles)
+    assert choice.chosen.energy_pj + leaked(choice.chosen.cycles) <= choice.plain.energy_pj + leaked(
+        choice.plain.cycles
+    )
 
 
 def test_a_chip_without_decoders_codes_nothing():

@@ -33,8 +33,16 @@ def test_boxes():
     np.testing.assert_array_equal(decode(stream(a, box).data)[0].values().reshape(6, 3, 3, 24), a.data[4:10, :, :, 8:])
 
 
-@pytest.mark.parametrize("shape, codec, lanes", [((4, 64), Codec.HUFFMAN, 1), ((8, 512), Codec.HUFFMAN, 8), ((64, 1024), Codec.RUNS, 16), ((64, 1024), Codec.CABAC, 4),
-                                                 ((64, 128), Codec.CABAC, 1)])
+@pytest.mark.parametrize(
+    "shape, codec, lanes",
+    [
+        ((4, 64), Codec.HUFFMAN, 1),
+        ((8, 512), Codec.HUFFMAN, 8),
+        ((64, 1024), Codec.RUNS, 16),
+        ((64, 1024), Codec.CABAC, 4),
+        ((64, 128), Codec.CABAC, 1),
+    ],
+)
 def test_lanes_only_where_they_pay(shape, codec, lanes):
     a = tensor(shape, Coding(codec, 16))
     assert stream(a, a.region).lanes == lanes
@@ -48,7 +56,10 @@ def test_neighbours(shape, inner):
 def test_figures_and_the_limit_of_what_is_kept(monkeypatch):
     a = tensor((16, 64))
     coded = stream(a, a.region)
-    assert figures(a) == (a.coding, len(coded.data), coded.steps, coded.lanes) and figures(Tensor(0, "x", (2, 2), "int8")) is None
+    assert (
+        figures(a) == (a.coding, len(coded.data), coded.steps, coded.lanes)
+        and figures(Tensor(0, "x", (2, 2), "int8")) is None
+    )
     monkeypatch.setattr(coding, "MOST_KNOWN", 2)
     monkeypatch.setattr(coding, "_known", type(coding._known)())
     for number in range(5):

@@ -1,18 +1,19 @@
 """Forms of the weights: equal ones once, the smallest last, and the cheapest choice within a limit."""
 
+from random import Random
+
 import numpy as np
 import pytest
-
 from tvm import relax
+
+from tvm_ergo.codegen.choices import Weights
 from tvm_ergo.codegen.plan import make_plan
 from tvm_ergo.codegen.stream import graph_of
 from tvm_ergo.codegen.testing import RandomFunction
 from tvm_ergo.codegen.weights.apply import codings_of
-from tvm_ergo.codegen.choices import Weights
 from tvm_ergo.codegen.weights.forms import CODED, PLAIN, Forms, codings, stored_bytes
 from tvm_ergo.relay_passes import dialect
 from tvm_ergo.target.chip import chip
-from random import Random
 
 CHIP = chip("ergo/1")
 
@@ -40,7 +41,13 @@ def test_each_form_once_and_the_smallest_last(functions):
     forms = Forms(functions, CHIP)
     levels = forms.levels(Weights.AUTO)
     sizes = {form: constant_bytes(forms.of(chosen)) for form, chosen in levels.items()}
-    assert list(sizes.values())[-1] == min(sizes.values()) < sizes[PLAIN] == constant_bytes(functions) == max(sizes.values())
+    assert (
+        list(sizes.values())[-1]
+        == min(sizes.values())
+        < sizes[PLAIN]
+        == constant_bytes(functions)
+        == max(sizes.values())
+    )
     assert len({str(codings(chosen["main"])) for chosen in levels.values()}) == len(levels) > 1
     ((form, dense),) = forms.levels(Weights.DENSE).items()
     assert form == PLAIN and not codings_of(forms.of(dense)["main"])
@@ -51,14 +58,18 @@ def test_each_form_once_and_the_smallest_last(functions):
 def test_free_costs_no_more_than_constants_that_are_coded_for_free(functions):
     forms = Forms(functions, CHIP)
     every = {name: c.free() for name, c in forms.candidates.items()}
-    assert forms.priced(forms.free) <= forms.priced(every) <= forms.priced(forms.plain) and stored_bytes(forms.free) <= stored_bytes(every)
+    assert forms.priced(forms.free) <= forms.priced(every) <= forms.priced(forms.plain) and stored_bytes(
+        forms.free
+    ) <= stored_bytes(every)
 
 
 def test_within_a_limit(functions):
     """What constants really take is what was counted, and a larger limit never costs more."""
     forms, others = Forms(functions, CHIP), None
     low, high = stored_bytes(forms.least), stored_bytes(forms.plain)
-    assert forms.within(low - 1) is None and constant_bytes(forms.of(forms.within(low))) == constant_bytes(forms.of(forms.least))
+    assert forms.within(low - 1) is None and constant_bytes(forms.of(forms.within(low))) == constant_bytes(
+        forms.of(forms.least)
+    )
     last = float("inf")
     for limit in range(low, high + 64, max(1, (high - low) // 40)):
         chosen = forms.within(limit)

@@ -23,7 +23,10 @@ def by_cycles(candidate):
 def test_every_combination_is_beaten_or_there(seed):
     rng = rnd.Random(seed)
     ways = [random_ways(rng) for _ in range(rng.randint(1, 5))]
-    every = [(sum(aligned(w.size_bytes) for w in combination), sum(w.cycles for w in combination)) for combination in itertools.product(*ways)]
+    every = [
+        (sum(aligned(w.size_bytes) for w in combination), sum(w.cycles for w in combination))
+        for combination in itertools.product(*ways)
+    ]
     front = Frontier.of(ways, by_cycles)
     assert (np.diff(front.size_bytes) > 0).all() and (np.diff(front.prices) < 0).all()
     for limit in range(0, max(size for size, _ in every) + 2, 3):
@@ -34,7 +37,9 @@ def test_every_combination_is_beaten_or_there(seed):
             assert sum(aligned(w.size_bytes) for w in found) <= limit and sum(w.cycles for w in found) == cheapest
             assert all(w in some for w, some in zip(found, ways, strict=True))
     for price in {price for _, price in every}:
-        assert sum(aligned(w.size_bytes) for w in front.at_most(price)) == min(size for size, other in every if other <= price)
+        assert sum(aligned(w.size_bytes) for w in front.at_most(price)) == min(
+            size for size, other in every if other <= price
+        )
 
 
 def test_a_price_below_all():

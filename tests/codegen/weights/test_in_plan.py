@@ -1,4 +1,5 @@
-"""The price of a form of the weights is what happens in the plan: a constant read for every band is decoded as often."""
+"""The price of a form of the weights is what happens in the plan: a constant read for every band is decoded as
+often."""
 
 from __future__ import annotations
 
@@ -7,8 +8,8 @@ from random import Random
 
 import numpy as np
 import pytest
-
 from tvm import relax
+
 from tvm_ergo.codegen.choices import Weights
 from tvm_ergo.codegen.compile import emit_program
 from tvm_ergo.codegen.space import Objective, choose
@@ -25,8 +26,8 @@ NO_LIMIT = 1 << 40
 
 
 def bottlenecks(blocks: int = 2):
-    """Pointwise layers between 32 and 128 channels with depthwise ones between them, 24 x 24: the least memory computes them in bands of rows. Weights of
-    few bits of entropy, which take long to decode."""
+    """Pointwise layers between 32 and 128 channels with depthwise ones between them, 24 x 24: the least memory computes
+    them in bands of rows. Weights of few bits of entropy, which take long to decode."""
     function = RandomFunction(Random(0))
     rng = np.random.default_rng(0)
     x = relax.Var("x", relax.TensorType((1, 24, 24, 32), "int8"))
@@ -35,9 +36,16 @@ def bottlenecks(blocks: int = 2):
     def conv(out, taps, **fields):
         last, channels = function.values[-1], int(function.values[-1].ty.shape.values[-1])
         depthwise = taps == 3
-        weights = np.clip(np.rint(rng.normal(0, 3, (3, 3, channels) if depthwise else (out, 1, 1, channels))), -128, 127).astype(np.int8)
-        vectors = [relax.const(np.full(out, value, dtype), dtype) for value, dtype in ((0, "int32"), (2**23, "int32"), (30, "int8"))]
-        op = (dialect.DepthwiseConv2d if depthwise else dialect.Conv2d)(padding=(1, 1, 1, 1) if depthwise else (0, 0, 0, 0), lo=-100, **fields)
+        weights = np.clip(
+            np.rint(rng.normal(0, 3, (3, 3, channels) if depthwise else (out, 1, 1, channels))), -128, 127
+        ).astype(np.int8)
+        vectors = [
+            relax.const(np.full(out, value, dtype), dtype)
+            for value, dtype in ((0, "int32"), (2**23, "int32"), (30, "int8"))
+        ]
+        op = (dialect.DepthwiseConv2d if depthwise else dialect.Conv2d)(
+            padding=(1, 1, 1, 1) if depthwise else (0, 0, 0, 0), lo=-100, **fields
+        )
         call = op.call(last, relax.const(weights, "int8"), *vectors)
         function.values.append(relax.DataflowVar(f"y{len(function.bindings)}", call.ty))
         function.bindings.append(relax.VarBinding(function.values[-1], call))

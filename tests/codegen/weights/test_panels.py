@@ -1,4 +1,5 @@
-"""Coded weights in plans: random nets, codecs, lanes, tiles, bands and stages give what plain weights give, on the strict machine."""
+"""Coded weights in plans: random nets, codecs, lanes, tiles, bands and stages give what plain weights give, on the
+strict machine."""
 
 from __future__ import annotations
 
@@ -21,8 +22,8 @@ from tvm_ergo.target.codecs.weights import decode
 from tvm_ergo.target.machine import Machine
 from tvm_ergo.target.program import BufferKind, Program
 
-from ..test_programs import OFF, tiles
 from ..tall import SPATIAL, TallFunction, random_plan
+from ..test_programs import OFF, tiles
 from .nets import SparseFunction, conv_graph, randomly_coded
 
 CHIP = chip("ergo/1")
@@ -86,13 +87,21 @@ def test_each_slice_is_a_panel_of_its_own():
     graph = conv_graph(channels=24, coding=Coding(Codec.HUFFMAN, 4))
     node, (w,) = graph.nodes[0], [t for t in graph.tensors if t.name == "conv.w"]
     full = graph.tensors[node.outputs[0]].region
-    steps = [Step(node, (*full[:1], rows, full[2], channels)) for channels in ((0, 10), (10, 24)) for rows in ((0, 2), (2, full[1][1]))]
+    steps = [
+        Step(node, (*full[:1], rows, full[2], channels))
+        for channels in ((0, 10), (10, 24))
+        for rows in ((0, 2), (2, full[1][1]))
+    ]
     panels = Panels(graph, steps).of[w.id]
     assert [box[0] for box in panels] == [(0, 10), (10, 24)]
     for box, panel in panels.items():
         rows = slice(*box[0])
-        np.testing.assert_array_equal(decode(panel.coded.data)[0].values(), w.data[rows].reshape(rows.stop - rows.start, -1))
-        assert Panels(graph, steps).content(w.id)[panel.offset:panel.offset + len(panel.coded.data)] == panel.coded.data
+        np.testing.assert_array_equal(
+            decode(panel.coded.data)[0].values(), w.data[rows].reshape(rows.stop - rows.start, -1)
+        )
+        assert (
+            Panels(graph, steps).content(w.id)[panel.offset : panel.offset + len(panel.coded.data)] == panel.coded.data
+        )
     assert list(Panels(graph).of[w.id]) == [w.region]
 
 
@@ -112,12 +121,21 @@ def test_the_planner_counts_coded_bytes():
 
 def test_panels_that_are_not_smaller_stay_plain():
     with mock.patch.object(Panels, "worthwhile", staticmethod(lambda coded, plain: coded < plain)):
-        graph = conv_graph(channels=16, coding=Coding(Codec.HUFFMAN, 1), values=lambda rng, shape: rng.integers(-128, 128, shape))
-        assert not Panels(graph).of and make_plan(graph, 1 << 22).constant_bytes == make_plan(conv_graph(16, None), 1 << 22).constant_bytes
+        graph = conv_graph(
+            channels=16, coding=Coding(Codec.HUFFMAN, 1), values=lambda rng, shape: rng.integers(-128, 128, shape)
+        )
+        assert (
+            not Panels(graph).of
+            and make_plan(graph, 1 << 22).constant_bytes == make_plan(conv_graph(16, None), 1 << 22).constant_bytes
+        )
         few = conv_graph(channels=16, coding=Coding(Codec.HUFFMAN, 1))
         node = few.nodes[0]
         ones = [Step(node, (*few.tensors[node.outputs[0]].region[:3], (c, c + 1))) for c in range(16)]
-        assert Panels(few).of and place_constants(few, make_plan(few, 1 << 22).views, 4, ones)[1] <= place_constants(conv_graph(16, None), make_plan(few, 1 << 22).views, 4)[1]
+        assert (
+            Panels(few).of
+            and place_constants(few, make_plan(few, 1 << 22).views, 4, ones)[1]
+            <= place_constants(conv_graph(16, None), make_plan(few, 1 << 22).views, 4)[1]
+        )
 
 
 def test_equal_streams_share_a_place():
@@ -127,7 +145,10 @@ def test_equal_streams_share_a_place():
     assert len({plan.constants[t.id] for t in graph.tensors if t.name.endswith(".w")}) == 1
 
 
-@pytest.mark.parametrize("run_, per_group, pieces", [((0, 8), 4, [(0, 8)]), ((1, 3), 4, [(1, 3)]), ((1, 11), 4, [(1, 4), (4, 8), (8, 11)]), ((4, 6), 4, [(4, 6)])])
+@pytest.mark.parametrize(
+    "run_, per_group, pieces",
+    [((0, 8), 4, [(0, 8)]), ((1, 3), 4, [(1, 3)]), ((1, 11), 4, [(1, 4), (4, 8), (8, 11)]), ((4, 6), 4, [(4, 6)])],
+)
 def test_runs_of_groups(run_, per_group, pieces):
     assert group_runs(*run_, per_group) == pieces
 

@@ -32,21 +32,55 @@ def dense_layers(sizes, density=0.1, vectors=1, seed=0, values=15, out_dtype="in
     table = np.setdiff1d(rng.permutation(np.arange(-128, 128)), 0)[:values]
     tensors, nodes = [Tensor(0, "x", (1, 1, vectors, sizes[0]), "int8")], []
     for layer, (inputs, outputs) in enumerate(zip(sizes, sizes[1:])):
-        w = np.where(rng.random((outputs, 1, 1, inputs)) < density, rng.choice(table, (outputs, 1, 1, inputs)), 0).astype(np.int8)
+        w = np.where(
+            rng.random((outputs, 1, 1, inputs)) < density, rng.choice(table, (outputs, 1, 1, inputs)), 0
+        ).astype(np.int8)
         shift = np.full(outputs, 30 + int(np.log2(1 + inputs * density)), np.int8)
-        constants = w, rng.integers(-999, 999, outputs).astype(np.int32), rng.integers(2**23, 2**24, outputs).astype(np.int32), shift
+        constants = (
+            w,
+            rng.integers(-999, 999, outputs).astype(np.int32),
+            rng.integers(2**23, 2**24, outputs).astype(np.int32),
+            shift,
+        )
         last = layer == len(sizes) - 2
         op = (dialect.Conv2dAccumulate if last and out_dtype == "int32" else dialect.Conv2d)(
-            **{**dict(name=f"dense{layer}", strides=(1, 1), padding=(0, 0, 0, 0), dilation=(1, 1), groups=1, in_zp=-128 if layer else 3, out_zp=-128, lo=-128, hi=127), **fields})
+            **{
+                **dict(
+                    name=f"dense{layer}",
+                    strides=(1, 1),
+                    padding=(0, 0, 0, 0),
+                    dilation=(1, 1),
+                    groups=1,
+                    in_zp=-128 if layer else 3,
+                    out_zp=-128,
+                    lo=-128,
+                    hi=127,
+                ),
+                **fields,
+            }
+        )
         first = len(tensors)
-        tensors += [Tensor(first + i, f"{role}{layer}", a.shape, a.dtype.name, a) for i, (role, a) in enumerate(zip(("w", "bias", "mult", "shift"), constants))]
+        tensors += [
+            Tensor(first + i, f"{role}{layer}", a.shape, a.dtype.name, a)
+            for i, (role, a) in enumerate(zip(("w", "bias", "mult", "shift"), constants))
+        ]
         tensors.append(Tensor(first + 4, f"y{layer}", (1, 1, vectors, outputs), out_dtype if last else "int8"))
-        nodes.append(Node(layer, f"dense{layer}", op, (first - 1 if layer else 0, first, first + 1, first + 2, first + 3), (first + 4,)))
+        nodes.append(
+            Node(
+                layer,
+                f"dense{layer}",
+                op,
+                (first - 1 if layer else 0, first, first + 1, first + 2, first + 3),
+                (first + 4,),
+            )
+        )
     return Graph(tuple(tensors), tuple(nodes), (0,), (len(tensors) - 1,))
 
 
 def on_sparse_engine(graph: Graph) -> Graph:
-    return replace(graph, tensors=tuple(replace(t, coding=SPARSE) if t.name.startswith("w") else t for t in graph.tensors))
+    return replace(
+        graph, tensors=tuple(replace(t, coding=SPARSE) if t.name.startswith("w") else t for t in graph.tensors)
+    )
 
 
 def decided(graph: Graph, choices) -> Graph:
@@ -73,13 +107,17 @@ def test_same_results_in_less_memory_and_time(seed, vectors, out_dtype):
     assert [i.MNEMONIC for i in sparse.instructions] == ["SPMV"] * 3 + ["HALT"]
     sparse = type(sparse).from_text(type(sparse).from_bytes(sparse.to_bytes()).to_text())
     for _ in range(3):
-        x = np.where(rng.random((1, 1, vectors, sizes[0])) < 0.4, rng.integers(-128, 128, (1, 1, vectors, sizes[0])), 3).astype(np.int8)
+        x = np.where(
+            rng.random((1, 1, vectors, sizes[0])) < 0.4, rng.integers(-128, 128, (1, 1, vectors, sizes[0])), 3
+        ).astype(np.int8)
         ours, theirs = run(sparse, x), run(plain, x)
         np.testing.assert_array_equal(ours.outputs["y2"], theirs.outputs["y2"])
         if vectors == 1:
             assert ours.trace.cycles < theirs.trace.cycles
     assert sparse.meta["constant_bytes"] < plain.meta["constant_bytes"]
-    assert sum(row["coded_bytes"] for row in sparse.meta["weights"]) == sum(len(sparse_weights(t.data, 64).data) for t in weights_of(graph))
+    assert sum(row["coded_bytes"] for row in sparse.meta["weights"]) == sum(
+        len(sparse_weights(t.data, 64).data) for t in weights_of(graph)
+    )
     assert {row["codec"] for row in sparse.meta["weights"]} == {"EIE"}
 
 
@@ -88,19 +126,36 @@ def test_stream_is_the_matrix():
     stream = sparse_weights(tensor.data, 64)
     matrix = decode(stream.data, (100, 200))
     assert (matrix.dense() == tensor.data[:, 0, 0]).all()
-    assert (stream.entries, stream.entry_bits, stream.columns_per_word) == (matrix.entries, matrix.format.entry_bits, matrix.columns_per_word)
+    assert (stream.entries, stream.entry_bits, stream.columns_per_word) == (
+        matrix.entries,
+        matrix.format.entry_bits,
+        matrix.columns_per_word,
+    )
 
 
 @pytest.mark.parametrize("objective", ["cycles", "energy", "bytes"])
 def test_chosen_where_it_is_better(objective):
-    """Beside every other form of the weights: fewer cycles, less energy; by bytes alone the smallest stream wins, whatever it is."""
+    """Beside every other form of the weights: fewer cycles, less energy; by bytes alone the smallest stream wins,
+    whatever it is."""
     graph = dense_layers([784, 300, 100], 0.1)
     candidates = Candidates(graph, CHIP)
-    choices = {"cycles": candidates.free(), "energy": candidates.free(by_energy=True), "bytes": candidates.least()}[objective]
-    every = [[candidates.plain(t.id), *candidates._coded(t.id, [Codec.PACKED, Codec.HUFFMAN, Codec.HUFFMAN_RUNS, Codec.RUNS, Codec.CABAC]), *candidates._sparse(t.id)]
-             for t in weights_of(graph)]
+    choices = {"cycles": candidates.free(), "energy": candidates.free(by_energy=True), "bytes": candidates.least()}[
+        objective
+    ]
+    every = [
+        [
+            candidates.plain(t.id),
+            *candidates._coded(t.id, [Codec.PACKED, Codec.HUFFMAN, Codec.HUFFMAN_RUNS, Codec.RUNS, Codec.CABAC]),
+            *candidates._sparse(t.id),
+        ]
+        for t in weights_of(graph)
+    ]
     for choice, ways in zip(choices, every, strict=True):
-        key = {"cycles": lambda c: c.cycles, "energy": lambda c: c.energy_pj + CHIP.leakage_pj(c.cycles), "bytes": lambda c: c.size_bytes}[objective]
+        key = {
+            "cycles": lambda c: c.cycles,
+            "energy": lambda c: c.energy_pj + CHIP.leakage_pj(c.cycles),
+            "bytes": lambda c: c.size_bytes,
+        }[objective]
         assert key(choice.chosen) == min(map(key, ways))
         assert objective == "bytes" or choice.chosen.coding == SPARSE
     chosen = compile_graph(decided(graph, choices), CHIP)
@@ -112,12 +167,22 @@ def test_prices_are_those_of_the_program():
     graph = dense_layers([500, 200], 0.1)
     (choice,) = Candidates(graph, CHIP).free()
     trace = Trace(compile_graph(decided(graph, [choice]), CHIP), CHIP)
-    assert trace.entries[0].cycles == choice.chosen.cycles and trace.entries[0].energy_pj == pytest.approx(choice.chosen.energy_pj)
+    assert trace.entries[0].cycles == choice.chosen.cycles and trace.entries[0].energy_pj == pytest.approx(
+        choice.chosen.energy_pj
+    )
 
 
-@pytest.mark.parametrize("why, graph", [
-    ("pixels", dense_layers([64, 64], vectors=64)), ("values", dense_layers([300, 100], 0.3, values=16)), ("dense", dense_layers([300, 100], 0.9)),
-    ("zero point", dense_layers([300, 100], w_zp=1)), ("sums", dense_layers([20, 5000], 0.05))], ids=lambda v: v if isinstance(v, str) else "")
+@pytest.mark.parametrize(
+    "why, graph",
+    [
+        ("pixels", dense_layers([64, 64], vectors=64)),
+        ("values", dense_layers([300, 100], 0.3, values=16)),
+        ("dense", dense_layers([300, 100], 0.9)),
+        ("zero point", dense_layers([300, 100], w_zp=1)),
+        ("sums", dense_layers([20, 5000], 0.05)),
+    ],
+    ids=lambda v: v if isinstance(v, str) else "",
+)
 def test_where_it_is_not_taken(why, graph):
     candidates = Candidates(graph, CHIP)
     for choices in (candidates.free(), candidates.free(by_energy=True)):
@@ -129,7 +194,9 @@ def test_where_it_is_not_taken(why, graph):
 def test_only_one_row_of_pixels_is_a_dense_layer():
     graph = dense_layers([30, 20], vectors=4)
     assert is_dense_layer(graph, graph.nodes[0])
-    square = replace(graph, tensors=tuple(replace(t, shape=(1, 2, 2, t.shape[3])) if t.data is None else t for t in graph.tensors))
+    square = replace(
+        graph, tensors=tuple(replace(t, shape=(1, 2, 2, t.shape[3])) if t.data is None else t for t in graph.tensors)
+    )
     assert not is_dense_layer(square, square.nodes[0])
 
 

@@ -1,4 +1,5 @@
-"""Random networks of two to six operators, float and int8, against LiteRT; more by ``python -m tvm_ergo.evaluation.tflite.graphs``."""
+"""Random networks of two to six operators, float and int8, against LiteRT; more by ``python -m
+tvm_ergo.evaluation.tflite.graphs``."""
 
 import pytest
 
@@ -15,4 +16,15 @@ def test_random_networks_are_litert_s(first):
 
 def test_the_networks_hold_what_they_should():
     codes = {op.code for seed in range(100) for op in network(seed).ops}
-    assert {"CONV_2D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV", "FULLY_CONNECTED", "PRELU", "SPLIT", "TILE", "SOFTMAX", "CONCATENATION", "RESIZE_BILINEAR"} <= codes
+    assert {
+        "CONV_2D",
+        "DEPTHWISE_CONV_2D",
+        "TRANSPOSE_CONV",
+        "FULLY_CONNECTED",
+        "PRELU",
+        "SPLIT",
+        "TILE",
+        "SOFTMAX",
+        "CONCATENATION",
+        "RESIZE_BILINEAR",
+    } <= codes

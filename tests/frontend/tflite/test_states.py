@@ -1,9 +1,11 @@
-"""Values that live from one run to the next: resource variables, variable tensors of recurrent layers, step by step against LiteRT."""
+"""Values that live from one run to the next: resource variables, variable tensors of recurrent layers, step by step
+against LiteRT."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
+
 import tvm_ergo
 from tvm_ergo.evaluation.tflite.builder import Graph, file_of
 from tvm_ergo.evaluation.tflite.reference import LiteRT, steps_apart
@@ -11,11 +13,12 @@ from tvm_ergo.target.errors import InputError, UnsupportedError
 
 pytest.importorskip("ai_edge_litert", reason="LiteRT is the reference of TFLite files")
 RNG = np.random.default_rng(20)
-Q = (.03, -5)
+Q = (0.03, -5)
 
 
 def ring(first=None, dtype="int8") -> bytes:
-    """A convolution over the last four frames, the older three of which are kept in a variable (first: its value before the first run)."""
+    """A convolution over the last four frames, the older three of which are kept in a variable (first: its value before
+    the first run)."""
     q = Q if dtype == "int8" else ()
     g, once = Graph(), Graph("once")
     if first is not None:
@@ -33,16 +36,24 @@ def ring(first=None, dtype="int8") -> bytes:
     g.constant("end", [0, 0, 0, 0], "int32")
     g.constant("one", [1, 1, 1, 1], "int32")
     if dtype == "int8":
-        g.constant("w", RNG.integers(-127, 128, (5, 4, 1, 6)), "int8", np.linspace(.004, .01, 5))
-        g.constant("b", RNG.integers(-500, 500, 5), "int32", .03 * np.linspace(.004, .01, 5))
+        g.constant("w", RNG.integers(-127, 128, (5, 4, 1, 6)), "int8", np.linspace(0.004, 0.01, 5))
+        g.constant("b", RNG.integers(-500, 500, 5), "int32", 0.03 * np.linspace(0.004, 0.01, 5))
     else:
-        g.constant("w", RNG.normal(size=(5, 4, 1, 6)) * .3, dtype)
+        g.constant("w", RNG.normal(size=(5, 4, 1, 6)) * 0.3, dtype)
         g.constant("b", RNG.normal(size=5), dtype)
-    g.tensor("y", (1, 1, 1, 5), dtype, *((.1, 4) if dtype == "int8" else ()))
+    g.tensor("y", (1, 1, 1, 5), dtype, *((0.1, 4) if dtype == "int8" else ()))
     g.op("VAR_HANDLE", [], ["h"], "VarHandleOptions", container="", shared_name="ring")
     g.op("READ_VARIABLE", ["h"], ["old"], "ReadVariableOptions")
     g.op("CONCATENATION", ["old", "x"], ["all"], "ConcatenationOptions", version=2, axis=1)
-    g.op("STRIDED_SLICE", ["all", "begin", "end", "one"], ["new"], "StridedSliceOptions", version=2, begin_mask=13, end_mask=15)
+    g.op(
+        "STRIDED_SLICE",
+        ["all", "begin", "end", "one"],
+        ["new"],
+        "StridedSliceOptions",
+        version=2,
+        begin_mask=13,
+        end_mask=15,
+    )
     g.op("ASSIGN_VARIABLE", ["h", "new"], [], "AssignVariableOptions")
     g.op("CONV_2D", ["all", "w", "b"], ["y"], "Conv2DOptions", version=3, padding=1, stride_w=1, stride_h=1)
     return file_of(*([g.ends(["x"], ["y"])] if first is None else [g.ends(["x"], ["y"]), once]))
@@ -55,7 +66,9 @@ def int8(shape=(1, 1, 1, 6)):
 def test_a_variable_is_kept_from_run_to_run(tmp_path):
     data = ring(RNG.integers(-128, 128, (1, 3, 1, 6)))
     model, reference, frames = tvm_ergo.compile(data), LiteRT(data), [int8() for _ in range(60)]
-    assert [i.name for i in model.inputs] == ["x"] and [s.name for s in model.states] == ["ring"] and not model.fallbacks
+    assert (
+        [i.name for i in model.inputs] == ["x"] and [s.name for s in model.states] == ["ring"] and not model.fallbacks
+    )
     right = [reference.run({"x": x}) for x in frames]
     for x, want in zip(frames, right):
         assert steps_apart(model.run(x).outputs, want) <= 1
@@ -92,7 +105,7 @@ def test_an_unset_variable_is_zero_and_a_float_network_is_calibrated_on_a_sequen
         want = model.run_float(x)[0]
         got = model.run(x).outputs["y"]
         kept = np.concatenate([kept, x], 1)[:, 1:]
-        assert np.abs(got - want).max() < .15 and np.abs(model.state["ring"] - kept).max() < .05
+        assert np.abs(got - want).max() < 0.15 and np.abs(model.state["ring"] - kept).max() < 0.05
     with pytest.raises(UnsupportedError, match="from one run to the next"):
         tvm_ergo.compress(data, frames)
 
@@ -100,26 +113,39 @@ def test_an_unset_variable_is_zero_and_a_float_network_is_calibrated_on_a_sequen
 UNITS, INPUTS, STEPS = 5, 4, 6
 
 
-def lstm(dtype="float32", *, time_major=False, cell_clip=0., activation=4, coupled=False, peephole=False, projection=False, proj_clip=0., normalized=False,
-         hybrid=False) -> bytes:
+def lstm(
+    dtype="float32",
+    *,
+    time_major=False,
+    cell_clip=0.0,
+    activation=4,
+    coupled=False,
+    peephole=False,
+    projection=False,
+    proj_clip=0.0,
+    normalized=False,
+    hybrid=False,
+) -> bytes:
     g, quantized, out = Graph(), dtype == "int8", 3 if projection else UNITS
     shape, result = ((STEPS, 2, INPUTS), (STEPS, 2, out)) if time_major else ((2, STEPS, INPUTS), (2, STEPS, out))
     g.tensor("x", shape, dtype, *((1 / 64, 3) if quantized else ()))
 
     def weights(name, rows, columns):
         if quantized or hybrid:
-            return g.constant(name, RNG.integers(-127, 128, (rows, columns)), "int8", .006)
-        return g.constant(name, RNG.normal(size=(rows, columns)) * .6, "float32")
+            return g.constant(name, RNG.integers(-127, 128, (rows, columns)), "int8", 0.006)
+        return g.constant(name, RNG.normal(size=(rows, columns)) * 0.6, "float32")
 
     def vector(name):
-        return g.constant(name, RNG.normal(size=UNITS) * .3, "float32")
+        return g.constant(name, RNG.normal(size=UNITS) * 0.3, "float32")
 
     gates, names = ("i", "f", "c", "o"), ["x"]
     names += [None if coupled and n == "i" else weights(f"w{n}", UNITS, INPUTS) for n in gates]
     names += [None if coupled and n == "i" else weights(f"r{n}", UNITS, out) for n in gates]
     names += [vector(f"p{n}") if peephole and not (coupled and n == "i") else None for n in "ifo"]
     for n in gates:
-        bias = g.constant(f"b{n}", RNG.integers(-4000, 4000, UNITS), "int32", .006 / 64) if quantized else vector(f"b{n}")
+        bias = (
+            g.constant(f"b{n}", RNG.integers(-4000, 4000, UNITS), "int32", 0.006 / 64) if quantized else vector(f"b{n}")
+        )
         names.append(None if coupled and n == "i" else bias)
     names += [weights("proj", out, UNITS), None] if projection else [None, None]
     g.tensor("h", (2, out), dtype, *((1 / 128, 0) if quantized else ()), variable=True)
@@ -129,15 +155,35 @@ def lstm(dtype="float32", *, time_major=False, cell_clip=0., activation=4, coupl
         names += [None if coupled and n == "i" else vector(f"n{n}") for n in gates]
     inner = []
     if quantized:
-        inner = [g.tensor(f"inner{k}", (), "int16", 2**-12) for k in range(4)] + [g.tensor("inner4", (), "int8", 1 / 128, 0)]
+        inner = [g.tensor(f"inner{k}", (), "int16", 2**-12) for k in range(4)] + [
+            g.tensor("inner4", (), "int8", 1 / 128, 0)
+        ]
     g.tensor("y", result, dtype, *((1 / 128, 0) if quantized else ()))
-    g.op("UNIDIRECTIONAL_SEQUENCE_LSTM", names, ["y"], "UnidirectionalSequenceLSTMOptions", version=3, fused_activation_function=activation, cell_clip=cell_clip,
-         proj_clip=proj_clip, time_major=time_major, intermediates=inner)
+    g.op(
+        "UNIDIRECTIONAL_SEQUENCE_LSTM",
+        names,
+        ["y"],
+        "UnidirectionalSequenceLSTMOptions",
+        version=3,
+        fused_activation_function=activation,
+        cell_clip=cell_clip,
+        proj_clip=proj_clip,
+        time_major=time_major,
+        intermediates=inner,
+    )
     return file_of(g.ends(["x"], ["y"]))
 
 
-VARIANTS = [{}, {"time_major": True}, {"cell_clip": .3}, {"coupled": True}, {"peephole": True}, {"projection": True, "proj_clip": .2}, {"normalized": True},
-            {"activation": 1, "cell_clip": 2.}]
+VARIANTS = [
+    {},
+    {"time_major": True},
+    {"cell_clip": 0.3},
+    {"coupled": True},
+    {"peephole": True},
+    {"projection": True, "proj_clip": 0.2},
+    {"normalized": True},
+    {"activation": 1, "cell_clip": 2.0},
+]
 
 
 @pytest.mark.parametrize("options", VARIANTS, ids=str)
@@ -150,7 +196,7 @@ def test_a_float_lstm_is_litert_s(options):
     for x in samples[:3]:
         want, real = reference.run({"x": x})["y"], model.run_float({"x": x})[0]
         got = model.run({"x": x})
-        assert np.abs(got.outputs["y"] - want).max() < .08
+        assert np.abs(got.outputs["y"] - want).max() < 0.08
         if x is samples[0]:
             assert np.abs(real - want).max() < 1e-5
 
@@ -168,15 +214,18 @@ def test_an_lstm_with_eight_bit_weights_and_float_inputs():
     data = lstm(hybrid=True)
     samples, reference = RNG.normal(size=(8, 2, STEPS, INPUTS)).astype(np.float32), LiteRT(data)
     model = tvm_ergo.compile(data, calibration=list(samples))
-    assert np.abs(model.run({"x": samples[0]}).outputs["y"] - reference.run({"x": samples[0]})["y"]).max() < .08
+    assert np.abs(model.run({"x": samples[0]}).outputs["y"] - reference.run({"x": samples[0]})["y"]).max() < 0.08
 
 
-@pytest.mark.parametrize("code, rank, activation", [("SVDF", 1, 0), ("SVDF", 2, 1), ("RNN", 0, 4), ("RNN", 0, 1), ("UNIDIRECTIONAL_SEQUENCE_RNN", 0, 4)])
+@pytest.mark.parametrize(
+    "code, rank, activation",
+    [("SVDF", 1, 0), ("SVDF", 2, 1), ("RNN", 0, 4), ("RNN", 0, 1), ("UNIDIRECTIONAL_SEQUENCE_RNN", 0, 4)],
+)
 def test_other_recurrent_layers_go_on_as_litert_s(code, rank, activation):
     g, units = Graph(), 6
     shape = (2, STEPS, INPUTS) if "SEQUENCE" in code else (2, INPUTS)
     g.tensor("x", shape, "float32")
-    g.constant("w", RNG.normal(size=(units, INPUTS)) * .5, "float32")
+    g.constant("w", RNG.normal(size=(units, INPUTS)) * 0.5, "float32")
     if code == "SVDF":
         g.constant("t", RNG.normal(size=(units, 3)), "float32")
         g.constant("b", RNG.normal(size=units // rank), "float32")
@@ -184,13 +233,19 @@ def test_other_recurrent_layers_go_on_as_litert_s(code, rank, activation):
         g.tensor("y", (2, units // rank), "float32")
         g.op("SVDF", ["x", "w", "t", "b", "s"], ["y"], "SVDFOptions", rank=rank, fused_activation_function=activation)
     else:
-        g.constant("r", RNG.normal(size=(units, units)) * .3, "float32")
+        g.constant("r", RNG.normal(size=(units, units)) * 0.3, "float32")
         g.constant("b", RNG.normal(size=units), "float32")
         g.tensor("s", (2, units), "float32", variable=True)
         g.tensor("y", (*shape[:-1], units), "float32")
-        g.op(code, ["x", "w", "r", "b", "s"], ["y"], "SequenceRNNOptions" if "SEQUENCE" in code else "RNNOptions", fused_activation_function=activation)
+        g.op(
+            code,
+            ["x", "w", "r", "b", "s"],
+            ["y"],
+            "SequenceRNNOptions" if "SEQUENCE" in code else "RNNOptions",
+            fused_activation_function=activation,
+        )
     data = file_of(g.ends(["x"], ["y"]))
     samples, reference = RNG.normal(size=(12, *shape)).astype(np.float32), LiteRT(data)
     model = tvm_ergo.compile(data, calibration=list(samples))
     for x in samples[:5]:
-        assert steps_apart(model.run({"x": x}).outputs, reference.run({"x": x})) < .06
+        assert steps_apart(model.run({"x": x}).outputs, reference.run({"x": x})) < 0.06

@@ -1,4 +1,5 @@
-"""The context coder of weights: compiled and Python give the same bytes and the same codes, whatever the bytes; contexts gain; the state is bounded."""
+"""The context coder of weights: compiled and Python give the same bytes and the same codes, whatever the bytes;
+contexts gain; the state is bounded."""
 
 from __future__ import annotations
 
@@ -7,10 +8,11 @@ import random
 import numpy as np
 import pytest
 
-from ..weight_samples import KINDS, codes
 from tvm_ergo.target.codecs import Codec, cabac, weights_native
 from tvm_ergo.target.codecs.cabac import decode_matrix, encode_matrix
 from tvm_ergo.target.codecs.weights import Frame, WeightCodes, encode
+
+from ..weight_samples import KINDS, codes
 
 
 def in_python(run):
@@ -39,10 +41,15 @@ def test_compiled_is_the_same():
         draw, weights, frame = case(seed)
         payload, decisions = encode_matrix(weights.folded, frame)
         assert (payload, decisions) == in_python(lambda: encode_matrix(weights.folded, frame))
-        damaged = draw.choice([payload, draw.randbytes(len(payload) + 1), payload[:len(payload) // 2], b""])
-        native, python = decode_matrix(damaged, frame, weights.folded.shape), in_python(lambda: decode_matrix(damaged, frame, weights.folded.shape))
+        damaged = draw.choice([payload, draw.randbytes(len(payload) + 1), payload[: len(payload) // 2], b""])
+        native, python = (
+            decode_matrix(damaged, frame, weights.folded.shape),
+            in_python(lambda: decode_matrix(damaged, frame, weights.folded.shape)),
+        )
         assert np.array_equal(native[0], python[0]) and native[1] == python[1]
-        assert native[0].max() < max(2, weights.table.size)  # of a constant matrix a hostile flag may claim another value: `decode` refuses it
+        assert native[0].max() < max(
+            2, weights.table.size
+        )  # of a constant matrix a hostile flag may claim another value: `decode` refuses it
 
 
 @pytest.mark.skipif(weights_native.library() is None, reason="needs libweights.so, compiled by `pip install -e .`")

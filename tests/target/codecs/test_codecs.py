@@ -26,14 +26,24 @@ def sparse(rng, shape, zero_point: int) -> np.ndarray:
 
 def hostile(shape) -> dict[str, np.ndarray]:
     rng, flat = np.random.default_rng(5), np.arange(np.prod(shape)).reshape(shape)
-    return {"noise": rng.integers(-128, 128, shape).astype(np.int8), "zeros": np.full(shape, -128, np.int8), "top": np.full(shape, 127, np.int8),
-            "alternating": np.where(flat % 2, 127, -128).astype(np.int8), "ramp": (flat % 256 - 128).astype(np.int8),
-            "spike": np.where(flat == flat.size // 2, 127, -128).astype(np.int8)}
+    return {
+        "noise": rng.integers(-128, 128, shape).astype(np.int8),
+        "zeros": np.full(shape, -128, np.int8),
+        "top": np.full(shape, 127, np.int8),
+        "alternating": np.where(flat % 2, 127, -128).astype(np.int8),
+        "ramp": (flat % 256 - 128).astype(np.int8),
+        "spike": np.where(flat == flat.size // 2, 127, -128).astype(np.int8),
+    }
 
 
 @codecs
 @settings(max_examples=25, deadline=None)
-@given(shape=st.tuples(st.integers(1, 7), st.integers(1, 6), st.integers(1, 9)), zero_point=st.integers(-128, 127), rows=st.integers(1, 4), seed=st.integers(0, 99))
+@given(
+    shape=st.tuples(st.integers(1, 7), st.integers(1, 6), st.integers(1, 9)),
+    zero_point=st.integers(-128, 127),
+    rows=st.integers(1, 4),
+    seed=st.integers(0, 99),
+)
 def test_round_trip_and_bound(cls, shape, zero_point, rows, seed):
     codec, x = cls(zero_point=zero_point, tile_rows=rows), sparse(np.random.default_rng(seed), shape, zero_point)
     data = codec.encode(x)
@@ -101,7 +111,11 @@ def test_cost_is_priced_by_the_chip(cls):
 
 
 def test_registry():
-    assert set(CODECS) == set(Codec) - {Codec.RAW, Codec.EIE, *WEIGHT_CODECS}  # EIE: of the sparse engine (`target.sparse`)
+    assert set(CODECS) == set(Codec) - {
+        Codec.RAW,
+        Codec.EIE,
+        *WEIGHT_CODECS,
+    }  # EIE: of the sparse engine (`target.sparse`)
     with pytest.raises(ProgramError):
         codec_class(Codec.RAW)
 
@@ -110,6 +124,8 @@ def test_registry():
 def test_fold_is_a_bijection_that_starts_at_the_zero_point(zero_point):
     x = np.arange(-128, 128).astype(np.int8)
     u = fold(x, zero_point)
-    assert sorted(u.tolist()) == list(range(256)) and u[zero_point + 128] == 0 and np.array_equal(unfold(u, zero_point), x)
+    assert (
+        sorted(u.tolist()) == list(range(256)) and u[zero_point + 128] == 0 and np.array_equal(unfold(u, zero_point), x)
+    )
     order = np.argsort(u)
     assert (np.diff(np.abs(x.astype(int) - zero_point)[order]) >= 0).all()

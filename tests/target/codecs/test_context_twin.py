@@ -52,7 +52,8 @@ class Arithmetic:
 
 
 def decisions(value: int):
-    """(what all contexts call the decision, what the third one calls it, bit) of every binary decision that spells the value."""
+    """(what all contexts call the decision, what the third one calls it, bit) of every binary decision that spells the
+    value."""
     length = value.bit_length()
     for k in range(length):
         yield ("longer", k), ("longer", k), 1
@@ -61,7 +62,7 @@ def decisions(value: int):
     spelled = bin(value)[3:]  # after the leading one
     for depth, bit in enumerate(spelled):
         above = spelled[0] if depth == 1 else ""
-        yield ("below", length, depth, above), ("below", length, depth, spelled[:min(depth, 2)]), int(bit)
+        yield ("below", length, depth, above), ("below", length, depth, spelled[: min(depth, 2)]), int(bit)
 
 
 def side(d: int, signed: bool):
@@ -77,17 +78,22 @@ def place(d: int, signed: bool):
 
 def contexts(u: np.ndarray, y: int, x: int, c: int, zero_point: int):
     signed = zero_point > -128
+
     def at(dy, dx, otherwise):
         inside = y + dy >= 0 and 0 <= x + dx < u.shape[1]
         return int(unfold(u[y + dy, x + dx, c], zero_point)) - zero_point if inside else otherwise
+
     left = at(0, -1, at(-1, 0, 0))
     up = at(-1, 0, left)
     up_left, up_right, left2, up2 = at(-1, -1, up) if y and x else up, at(-1, 1, up), at(0, -2, left), at(-2, 0, up)
     gradient = clamp(left + up - up_left, min(left, up), max(left, up))
     varies = (1 + signed) * (abs(left - up_left) + abs(up - up_left) + abs(up - up_right))
     local = level((1 + signed) * (2 * (abs(left) + abs(up)) + abs(up_left) + abs(up_right) + abs(left2) + abs(up2)))
-    return [("neighbours", side(left, signed), side(up, signed)), ("channel", c),
-            ("place", place((2 * gradient + left + up) >> 2, signed), sum(varies >= bound for bound in (6, 20, 48)))], min(local >> 1, 8)
+    return [
+        ("neighbours", side(left, signed), side(up, signed)),
+        ("channel", c),
+        ("place", place((2 * gradient + left + up) >> 2, signed), sum(varies >= bound for bound in (6, 20, 48))),
+    ], min(local >> 1, 8)
 
 
 def encode_tile(u: np.ndarray, zero_point: int) -> bytes:
@@ -112,10 +118,15 @@ def encode_tile(u: np.ndarray, zero_point: int) -> bytes:
                             mixed = clamp(sum(a * b for a, b in zip(w, inputs)) >> 16, -2047, 2047)
                             p1 = round(65536 / (1 + math.exp(-mixed / 256)))
                             coders[c - first].code(p1, bit)
-                            learned_weights[weight_set, node] = [a + ((b * ((bit << 16) - p1) * 5 + 32768) >> 16) for a, b in zip(w, inputs)]
+                            learned_weights[weight_set, node] = [
+                                a + ((b * ((bit << 16) - p1) * 5 + 32768) >> 16) for a, b in zip(w, inputs)
+                            ]
                             for key, (p, n) in zip(keys, seen):
                                 rate = math.floor(65536 / (n + 1.6))
-                                learned_state[key] = (clamp(p + (((bit << 16) - p) * rate >> 16), 32, 65503), min(n + 1, 60))
+                                learned_state[key] = (
+                                    clamp(p + (((bit << 16) - p) * rate >> 16), 32, 65503),
+                                    min(n + 1, 60),
+                                )
                 state.update(learned_state)
                 weights.update(learned_weights)
     streams = [coder.finish() for coder in coders]

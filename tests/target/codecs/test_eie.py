@@ -1,4 +1,5 @@
-"""Sparse matrices stored as EIE stores them and as we do: against a writer and reader of one entry at a time, and hostile bytes."""
+"""Sparse matrices stored as EIE stores them and as we do: against a writer and reader of one entry at a time, and
+hostile bytes."""
 
 import random
 
@@ -6,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from tvm_ergo.target.codecs.eie import EieFormat, Pointers, decode, encode, worst_case_bytes
 from tvm_ergo.target.errors import InputError, ProgramError
 
@@ -15,9 +17,13 @@ def random_case(seed):
     rng = np.random.default_rng(seed)
     rows, columns, pes = (int(n) for n in rng.integers(1, (50, 30, 9)))
     code_bits = int(rng.integers(1, 6))
-    values = np.setdiff1d(rng.integers(-128, 128, (1 << code_bits) - 1), 0).astype(np.int8 if rng.random() < 0.7 else np.int16)
+    values = np.setdiff1d(rng.integers(-128, 128, (1 << code_bits) - 1), 0).astype(
+        np.int8 if rng.random() < 0.7 else np.int16
+    )
     values = values if values.size else np.array([5], np.int8)
-    matrix = np.where(rng.random((rows, columns)) < rng.random(), values[rng.integers(0, values.size, (rows, columns))], 0).astype(values.dtype)
+    matrix = np.where(
+        rng.random((rows, columns)) < rng.random(), values[rng.integers(0, values.size, (rows, columns))], 0
+    ).astype(values.dtype)
     form = EieFormat(pes, code_bits, int(rng.integers(0, 6)), list(Pointers)[int(rng.integers(0, 2))])
     return matrix, form, rng.permutation(form.slots(rows) * pes)[:rows] if rng.random() < 0.5 else None
 
@@ -66,7 +72,12 @@ def test_round_trip(seed):
     stored = encode(matrix, form, place)
     back = decode(stored.data, matrix.shape)
     assert back.dense().dtype == matrix.dtype and (back.dense() == matrix).all()
-    assert back.format == form and (back.counts == stored.counts).all() and (back.place == stored.place).all() and back.data == stored.data
+    assert (
+        back.format == form
+        and (back.counts == stored.counts).all()
+        and (back.place == stored.place).all()
+        and back.data == stored.data
+    )
     assert len(stored.data) <= worst_case_bytes(matrix.shape, form, matrix.itemsize)
 
 
@@ -74,7 +85,11 @@ def test_bytes_of_a_known_matrix():
     """Worked out by hand: two PEs, three columns, codes of 2 bits, runs of 1 bit."""
     matrix = np.array([[0, 7, 0], [3, 0, 0], [7, 0, 0], [0, 0, 0], [3, 0, 0], [0, 0, 3]], np.int8)
     stored = encode(matrix, EieFormat(2, 2, 1))
-    head = bytes([2, 0, 2, 1, 0, 2, 0, 0, 6, 0, 0, 0, 3, 0, 0, 0]) + bytes([0, 3, 7, 127, 0, 0, 0, 0]) + bytes([3, 0, 0, 0, 3, 0, 0, 0])
+    head = (
+        bytes([2, 0, 2, 1, 0, 2, 0, 0, 6, 0, 0, 0, 3, 0, 0, 0])
+        + bytes([0, 3, 7, 127, 0, 0, 0, 0])
+        + bytes([3, 0, 0, 0, 3, 0, 0, 0])
+    )
     pointers = bytes([0, 0, 3, 0, 2, 0, 3, 0]), bytes([0, 0, 1, 0, 1, 0, 3, 0])  # banks: columns 0, 2 and 1, end
     pe0 = (2 | 1 << 2) | (1 | 0 << 2) << 3 | (2 | 0 << 2) << 6  # column 0: a zero and 7, 3; column 1: 7
     pe1 = (1 | 0 << 2) | (0 | 1 << 2) << 3 | (1 | 0 << 2) << 6  # column 0: 3; column 2: padding for two zeros, 3

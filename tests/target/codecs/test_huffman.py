@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ..weight_samples import KINDS, codes
 from tvm_ergo.target.codecs import Codec, weights_native
 from tvm_ergo.target.codecs.prefix_code import PrefixCode
 from tvm_ergo.target.codecs.weights import decode, encode
+
+from ..weight_samples import KINDS, codes
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -7,10 +7,11 @@ import random
 import numpy as np
 import pytest
 
-from ..weight_samples import KINDS, codes
 from tvm_ergo.target.codecs import Codec, weights_native
 from tvm_ergo.target.codecs.huffman_runs import LONGEST_RUN, entries_of
 from tvm_ergo.target.codecs.weights import WeightCodes, decode, encode
+
+from ..weight_samples import KINDS, codes
 
 
 def entries_one_by_one(folded, longest):

@@ -1,4 +1,5 @@
-"""The projecting codec with arbitrary coordinates: size and error bound hold for every input; a scalar twin decodes the same."""
+"""The projecting codec with arbitrary coordinates: size and error bound hold for every input; a scalar twin decodes the
+same."""
 
 from __future__ import annotations
 
@@ -23,8 +24,21 @@ def codecs(draw):
     coordinates = []
     for _ in range(draw(st.integers(1, channels))):
         rows = rng.integers(-128, 128, (2, channels)).tolist()
-        coordinates.append(Coordinate(draw(st.integers(1, 7)), tuple(rows[0]), draw(st.integers(0, 12)), tuple(rows[1]), draw(st.integers(0, 12))))
-    return KltCodec(draw(st.integers(-128, 127)), draw(st.integers(1, 3)), tuple(coordinates), draw(st.sampled_from([0, 1, 9, 40, 255])))
+        coordinates.append(
+            Coordinate(
+                draw(st.integers(1, 7)),
+                tuple(rows[0]),
+                draw(st.integers(0, 12)),
+                tuple(rows[1]),
+                draw(st.integers(0, 12)),
+            )
+        )
+    return KltCodec(
+        draw(st.integers(-128, 127)),
+        draw(st.integers(1, 3)),
+        tuple(coordinates),
+        draw(st.sampled_from([0, 1, 9, 40, 255])),
+    )
 
 
 def tensor(rng, kind, shape, codec):
@@ -36,7 +50,13 @@ def tensor(rng, kind, shape, codec):
 
 
 @settings(max_examples=120, deadline=None)
-@given(codec=codecs(), kind=st.sampled_from(["noise", "near", "extremes"]), height=st.integers(1, 5), width=st.integers(1, 5), seed=st.integers(0, 99))
+@given(
+    codec=codecs(),
+    kind=st.sampled_from(["noise", "near", "extremes"]),
+    height=st.integers(1, 5),
+    width=st.integers(1, 5),
+    seed=st.integers(0, 99),
+)
 def test_size_and_error_bound_hold(codec, kind, height, width, seed):
     shape = (height, width, codec.channels)
     x = tensor(np.random.default_rng(seed), kind, shape, codec)
@@ -47,14 +67,17 @@ def test_size_and_error_bound_hold(codec, kind, height, width, seed):
     report = codec.error_of(x)
     assert report.largest == np.abs(back.astype(int) - x).max()
     assert report.mean_squared == pytest.approx(np.mean((back.astype(float) - x) ** 2)) and 0 <= report.projected <= 1
-    assert np.array_equal(codec.decode_rows(data, shape, seed % height, height), back[seed % height:])
+    assert np.array_equal(codec.decode_rows(data, shape, seed % height, height), back[seed % height :])
 
 
 def scalar_decode(codec, x):
     """One pixel through both forms in plain integers; the better admissible one."""
     z = []
     for c in codec.coordinates:
-        value = math.floor(Fraction(sum(p * (int(v) - codec.zero_point) for p, v in zip(c.analysis, x)), 2**c.analysis_shift) + Fraction(1, 2))
+        value = math.floor(
+            Fraction(sum(p * (int(v) - codec.zero_point) for p, v in zip(c.analysis, x)), 2**c.analysis_shift)
+            + Fraction(1, 2)
+        )
         z.append(min(max(value, -(2 ** (c.width - 1))), 2 ** (c.width - 1) - 1))
     projected = []
     for i in range(codec.channels):
@@ -73,7 +96,9 @@ def scalar_decode(codec, x):
 def test_the_scalar_twin(codec, kind, seed):
     shape = (2, 3, codec.channels)
     x = tensor(np.random.default_rng(seed), kind, shape, codec)
-    assert codec.decode(codec.encode(x), shape).tolist() == [[scalar_decode(codec, pixel) for pixel in row] for row in x]
+    assert codec.decode(codec.encode(x), shape).tolist() == [
+        [scalar_decode(codec, pixel) for pixel in row] for row in x
+    ]
 
 
 def learned(tolerance=20, bits=24):
@@ -84,7 +109,8 @@ def learned(tolerance=20, bits=24):
 
 
 def test_inputs_made_to_be_lost():
-    """What lies in the null space of the projection, and what overflows it, is caught by the encoder's trial and stays within the bound."""
+    """What lies in the null space of the projection, and what overflows it, is caught by the encoder's trial and stays
+    within the bound."""
     codec = learned()
     analysis = np.array([c.analysis for c in codec.coordinates], float)
     null = np.linalg.svd(analysis)[2][-1]
@@ -94,7 +120,11 @@ def test_inputs_made_to_be_lost():
         x = np.tile(pixel, (2, 3, 1))
         lost = np.abs(codec.expand(codec.project(x.reshape(-1, 8))) - x.reshape(-1, 8)).max()
         report = codec.error_of(x)
-        assert lost > codec.max_error(x.shape) and report.projected == 0 and report.largest <= codec.rounding_error <= codec.max_error(x.shape) == 20
+        assert (
+            lost > codec.max_error(x.shape)
+            and report.projected == 0
+            and report.largest <= codec.rounding_error <= codec.max_error(x.shape) == 20
+        )
 
 
 def test_the_stated_bound_is_reached():
@@ -120,12 +150,24 @@ def test_damaged_streams_raise_or_give_the_shape():
 
 def test_what_is_refused():
     row = (1, 2, 3)
-    for wrong in (dict(width=0), dict(width=9), dict(analysis=(1, 2)), dict(analysis=(1, 2, 300)), dict(analysis_shift=-1), dict(synthesis_shift=25)):
+    for wrong in (
+        dict(width=0),
+        dict(width=9),
+        dict(analysis=(1, 2)),
+        dict(analysis=(1, 2, 300)),
+        dict(analysis_shift=-1),
+        dict(synthesis_shift=25),
+    ):
         with pytest.raises(InputError):
             Coordinate(**{**dict(width=4, analysis=row, analysis_shift=0, synthesis=row, synthesis_shift=0), **wrong})
     one = Coordinate(8, row, 0, row, 0)
-    for fields in (dict(), dict(coordinates=(one, Coordinate(8, (1, 2), 0, (1, 2), 0))), dict(coordinates=(one,) * 3),
-                   dict(coordinates=(one,), tolerance=256), dict(coordinates=(one,), zero_point=300)):
+    for fields in (
+        dict(),
+        dict(coordinates=(one, Coordinate(8, (1, 2), 0, (1, 2), 0))),
+        dict(coordinates=(one,) * 3),
+        dict(coordinates=(one,), tolerance=256),
+        dict(coordinates=(one,), zero_point=300),
+    ):
         with pytest.raises(InputError):
             KltCodec(**fields)
     with pytest.raises(InputError):

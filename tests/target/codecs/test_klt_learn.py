@@ -17,7 +17,9 @@ from tvm_ergo.target.errors import InputError
 def pixels(count, channels=16, sources=4, seed=0, noise=1.0):
     rng = np.random.default_rng(seed)
     mixing = np.random.default_rng(99).normal(size=(sources, channels))
-    return np.clip(np.rint(rng.normal(size=(count, sources)) @ mixing * 18 + rng.normal(size=(count, channels)) * noise), -128, 127).astype(np.int8)
+    return np.clip(
+        np.rint(rng.normal(size=(count, sources)) @ mixing * 18 + rng.normal(size=(count, channels)) * noise), -128, 127
+    ).astype(np.int8)
 
 
 @settings(max_examples=40, deadline=None)
@@ -55,7 +57,9 @@ def test_allocation_against_all_allocations(seed, bits):
     peaks = np.sqrt(power) * rng.uniform(2, 4, 3)
     found = allocate(power, peaks, bits)
     assert found.sum() <= bits and set(found) <= {0, 2, 3, 4, 5, 6, 7, 8}
-    best = min(distortion(power, peaks, w) for w in itertools.product((0, 2, 3, 4, 5, 6, 7, 8), repeat=3) if sum(w) <= bits)
+    best = min(
+        distortion(power, peaks, w) for w in itertools.product((0, 2, 3, 4, 5, 6, 7, 8), repeat=3) if sum(w) <= bits
+    )
     assert distortion(power, peaks, found) <= 2 * best + 1e-9  # greedy: the last bit or two can lie badly
 
 

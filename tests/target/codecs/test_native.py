@@ -1,4 +1,5 @@
-"""The compiled context coder against its definition in NumPy: the same bytes out, the same values back, whatever the bytes."""
+"""The compiled context coder against its definition in NumPy: the same bytes out, the same values back, whatever the
+bytes."""
 
 from __future__ import annotations
 
@@ -27,9 +28,14 @@ def many_lanes():
 
 def tile(kind: str, shape, seed: int) -> np.ndarray:
     rng, flat = np.random.default_rng(seed), np.arange(np.prod(shape)).reshape(shape)
-    made = {"activations": lambda: (rng.geometric(0.08, shape) * (rng.random(shape) < 0.6)).clip(0, 255), "noise": lambda: rng.integers(0, 256, shape),
-            "zeros": lambda: np.zeros(shape), "top": lambda: np.full(shape, 255), "alternating": lambda: flat % 2 * 255,
-            "spikes": lambda: (rng.random(shape) < 0.01) * 255}
+    made = {
+        "activations": lambda: (rng.geometric(0.08, shape) * (rng.random(shape) < 0.6)).clip(0, 255),
+        "noise": lambda: rng.integers(0, 256, shape),
+        "zeros": lambda: np.zeros(shape),
+        "top": lambda: np.full(shape, 255),
+        "alternating": lambda: flat % 2 * 255,
+        "spikes": lambda: (rng.random(shape) < 0.01) * 255,
+    }
     return made[kind]().astype(np.uint8)
 
 
@@ -40,7 +46,9 @@ def in_numpy(run):
 
 
 @settings(max_examples=25, deadline=None)
-@given(shape=SHAPES, kind=st.sampled_from(KINDS), seed=st.integers(0, 99), zero_point=st.sampled_from([-128, -100, 0, 127]))
+@given(
+    shape=SHAPES, kind=st.sampled_from(KINDS), seed=st.integers(0, 99), zero_point=st.sampled_from([-128, -100, 0, 127])
+)
 def test_same_bytes_and_back(shape, kind, seed, zero_point):
     codec, u = ContextCodec(zero_point=zero_point), tile(kind, shape, seed)
     payloads = codec.encode_tiles([u, u[:1]])
@@ -60,7 +68,7 @@ def test_hostile_streams_give_what_numpy_gives(shape, seed, zero_point, data):
         for place in data.draw(st.lists(st.integers(0, 8 * len(payload) - 1), min_size=1, max_size=8)):
             payload[place >> 3] ^= 1 << (place & 7)
     elif damage == "cut":
-        del payload[data.draw(st.integers(0, len(payload) - 1)):]
+        del payload[data.draw(st.integers(0, len(payload) - 1)) :]
     elif damage == "lengthen":
         payload += b"\1"
     else:
@@ -81,7 +89,10 @@ def outcome(codec, payload, shape):
 def test_a_tile_whose_lane_would_be_too_long_is_none_in_both():
     u = tile("noise", (70000, 1, 1), 0)  # one channel: one lane
     assert ContextCodec().encode_tiles([u]) == [None]
-    assert _Coder._payload([b"\1" * (LONGEST_STREAM + 1)]) is None and _Coder._payload([b"\1" * LONGEST_STREAM]) is not None
+    assert (
+        _Coder._payload([b"\1" * (LONGEST_STREAM + 1)]) is None
+        and _Coder._payload([b"\1" * LONGEST_STREAM]) is not None
+    )
 
 
 def test_switched_off_it_is_not_loaded(monkeypatch):

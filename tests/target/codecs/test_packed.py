@@ -21,13 +21,17 @@ def test_bits(entries, bits, lanes):
     weights = drawn(entries)
     coded = encode(weights, Codec.PACKED, lanes)
     payload = sum(-(-rows * 100 * bits // 8) for rows in ([8] if lanes == 1 else [2, 3, 3]))
-    assert 0 < len(coded.data) - payload - 2 * entries < 16 and coded.total_steps == sum(-(-rows * 100 // 16) for rows in ([8] if lanes == 1 else [2, 3, 3]))
+    assert 0 < len(coded.data) - payload - 2 * entries < 16 and coded.total_steps == sum(
+        -(-rows * 100 // 16) for rows in ([8] if lanes == 1 else [2, 3, 3])
+    )
     np.testing.assert_array_equal(decode(coded.data)[0].codes, weights.codes)
 
 
 def test_fields_as_written_by_hand():
     weights = WeightCodes(np.array([[0, 1, 2, 1, 1]], np.uint8), np.array([-3, 0, 3], np.int8))
-    assert encode(weights, Codec.PACKED).data[-2:] == bytes([0b01_00_10_00, 0b00_000000])  # the default, code 1, is 0; the others are 1 and 2
+    assert encode(weights, Codec.PACKED).data[-2:] == bytes(
+        [0b01_00_10_00, 0b00_000000]
+    )  # the default, code 1, is 0; the others are 1 and 2
 
 
 @pytest.mark.parametrize("change", [-1, 1])

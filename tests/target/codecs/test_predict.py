@@ -1,4 +1,5 @@
-"""Prediction in space and time: exact against a slow twin, in every mode, and shorter where there is something to predict."""
+"""Prediction in space and time: exact against a slow twin, in every mode, and shorter where there is something to
+predict."""
 
 from __future__ import annotations
 
@@ -18,7 +19,7 @@ MODES = [mode + joint for mode in (SPACE, TIME, BOTH) for joint in (0, JOINT)]
 def frame(seed: int, shape=(24, 20, 3)) -> np.ndarray:
     """A smooth picture whose colours change together, with some noise."""
     rng = np.random.default_rng(seed)
-    y, x = np.mgrid[:shape[0], :shape[1]]
+    y, x = np.mgrid[: shape[0], : shape[1]]
     light = 60 * np.sin(x / 7.3) * np.cos(y / 9.1) + 30 * (x > 9)
     return np.clip(light[..., None] * np.array([1, 0.9, 0.8]) + rng.normal(0, 1, shape), -128, 127).astype(np.int8)
 
@@ -34,8 +35,10 @@ def residuals_of_twin(x: np.ndarray, mode: int, before: np.ndarray) -> np.ndarra
                 expected = int(before[y, column, c])
             else:
                 offset = base[mode & ~JOINT]
+
                 def at(r, k):
                     return int(x[r, k, c]) - offset(r, k, c)
+
                 left = at(y, column - 1) if column else at(y - 1, column) if y else 0
                 up = at(y - 1, column) if y else left
                 corner = at(y - 1, column - 1) if y and column else up
@@ -46,7 +49,11 @@ def residuals_of_twin(x: np.ndarray, mode: int, before: np.ndarray) -> np.ndarra
 
 
 @settings(max_examples=50, deadline=None)
-@given(shape=st.tuples(st.integers(1, 4), st.integers(1, 4), st.integers(1, 4)), mode=st.sampled_from(MODES), seed=st.integers(0, 999))
+@given(
+    shape=st.tuples(st.integers(1, 4), st.integers(1, 4), st.integers(1, 4)),
+    mode=st.sampled_from(MODES),
+    seed=st.integers(0, 999),
+)
 def test_residuals_are_the_twins_and_give_the_values_back(shape, mode, seed):
     x, before = np.random.default_rng(seed).integers(0, 256, (2, 1, *shape))
     residuals = (x - predicted(x, mode, before) + 128) % 256 - 128
@@ -59,8 +66,13 @@ def test_folding_of_residuals():
 
 
 @settings(max_examples=25, deadline=None)
-@given(shape=st.tuples(st.integers(1, 7), st.integers(1, 6), st.integers(1, 5)), zero_point=st.integers(-128, 127), rows=st.integers(1, 4), noise=st.integers(0, 255),
-       seed=st.integers(0, 99))
+@given(
+    shape=st.tuples(st.integers(1, 7), st.integers(1, 6), st.integers(1, 5)),
+    zero_point=st.integers(-128, 127),
+    rows=st.integers(1, 4),
+    noise=st.integers(0, 255),
+    seed=st.integers(0, 99),
+)
 def test_with_a_previous_tensor(shape, zero_point, rows, noise, seed):
     rng = np.random.default_rng(seed)
     before = rng.integers(-128, 128, shape).astype(np.int8)
@@ -69,12 +81,14 @@ def test_with_a_previous_tensor(shape, zero_point, rows, noise, seed):
     data = codec.encode(x, before)
     assert np.array_equal(codec.decode(data, shape, before), x) and len(data) <= codec.worst_case_bytes(shape)
     begin = seed % shape[0]
-    assert np.array_equal(codec.decode_rows(data, shape, begin, begin + 1, before), x[begin:begin + 1])
+    assert np.array_equal(codec.decode_rows(data, shape, begin, begin + 1, before), x[begin : begin + 1])
 
 
 def test_pictures_shrink_most_by_prediction():
     x, codec = frame(0), PredictCodec()
-    assert len(codec.encode(x)) < 0.8 * min(len(BitmaskCodec(zero_point=0).encode(x)), len(StaticCodec(zero_point=0).encode(x)))
+    assert len(codec.encode(x)) < 0.8 * min(
+        len(BitmaskCodec(zero_point=0).encode(x)), len(StaticCodec(zero_point=0).encode(x))
+    )
     assert len(codec.encode(x, frame(1))) < len(codec.encode(x))  # the same scene with other noise
     assert len(codec.encode(x, x)) < 0.12 * x.size
 

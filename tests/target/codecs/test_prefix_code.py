@@ -20,8 +20,14 @@ def least_bits(counts: list[int], longest: int) -> int:
     used = [c for c in counts if c]
     if len(used) == 1:
         return used[0]
-    return min((sum(c * n for c, n in zip(used, lengths)) for lengths in itertools.product(range(1, longest + 1), repeat=len(used))
-                if sum(2.0**-n for n in lengths) <= 1), default=0)
+    return min(
+        (
+            sum(c * n for c, n in zip(used, lengths))
+            for lengths in itertools.product(range(1, longest + 1), repeat=len(used))
+            if sum(2.0**-n for n in lengths) <= 1
+        ),
+        default=0,
+    )
 
 
 def huffman_bits(counts: list[int]) -> int:
@@ -99,7 +105,9 @@ def test_tables_come_back():
 
 def test_broken_tables_are_refused():
     def read(lengths, longest=12):
-        return PrefixCode.read(Reader(b"\0" + bits.pack(np.array(lengths), np.full(len(lengths), 4))), len(lengths), longest)
+        return PrefixCode.read(
+            Reader(b"\0" + bits.pack(np.array(lengths), np.full(len(lengths), 4))), len(lengths), longest
+        )
 
     for lengths in ([1, 1, 1], [1, 2], [2], [0, 0], [13] * 2):
         with pytest.raises(ProgramError, match="no code"):
@@ -113,6 +121,8 @@ def test_broken_tables_are_refused():
     draw = random.Random(5)
     for _ in range(300):
         try:
-            PrefixCode.read(Reader(bytes([draw.randrange(2)]) + draw.randbytes(draw.randint(0, 60))), draw.choice([1, 5, 40])).check()
+            PrefixCode.read(
+                Reader(bytes([draw.randrange(2)]) + draw.randbytes(draw.randint(0, 60))), draw.choice([1, 5, 40])
+            ).check()
         except ProgramError:
             pass

@@ -31,7 +31,9 @@ def steps(u: np.ndarray, lanes: int):
                 up = int(u[y - 1, x, c]) if y else None
                 left = int(u[y, x - 1, c]) if x else None
                 known = [v for v in (left, up) if v is not None]
-                step.append((c - first, c, int(u[y, x, c]), 0 if not known else sum(known) if len(known) == 2 else 2 * known[0]))
+                step.append(
+                    (c - first, c, int(u[y, x, c]), 0 if not known else sum(known) if len(known) == 2 else 2 * known[0])
+                )
             yield step
 
 
@@ -43,6 +45,7 @@ def encode(u: np.ndarray, tables: rans.Tables) -> bytes:
         if state[lane] >= limit:
             words.append(state[lane] & 0xFFFF)
             state[lane] >>= 16
+
     for step in reversed(list(steps(u, lanes))):
         for lane, _, code, _ in reversed(step):
             _, count, raw = symbol(code)
@@ -58,12 +61,22 @@ def encode(u: np.ndarray, tables: rans.Tables) -> bytes:
 
 def tables_for(channels: int, seed: int) -> rans.Tables:
     rng = np.random.default_rng(seed)
-    rows = np.array([np.bincount(rng.choice(16, 4096 - 16, p=rng.dirichlet(np.ones(16))), minlength=16) + 1 for _ in range(3 * rans.LEVELS)])
+    rows = np.array(
+        [
+            np.bincount(rng.choice(16, 4096 - 16, p=rng.dirichlet(np.ones(16))), minlength=16) + 1
+            for _ in range(3 * rans.LEVELS)
+        ]
+    )
     return rans.Tables(rows.reshape(3, rans.LEVELS, 16), rng.integers(0, 3, channels))
 
 
 @settings(max_examples=40, deadline=None)
-@given(shape=st.tuples(st.integers(1, 4), st.integers(1, 5), st.integers(1, 30)), seed=st.integers(0, 999), learned=st.booleans(), mean=st.floats(0.01, 0.9))
+@given(
+    shape=st.tuples(st.integers(1, 4), st.integers(1, 5), st.integers(1, 30)),
+    seed=st.integers(0, 999),
+    learned=st.booleans(),
+    mean=st.floats(0.01, 0.9),
+)
 def test_same_bytes_as_the_twin(shape, seed, learned, mean):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(rans, "LANE_VALUES", 16)
@@ -78,7 +91,12 @@ def test_same_bytes_as_the_twin(shape, seed, learned, mean):
 
 
 @settings(max_examples=80, deadline=None)
-@given(content=st.binary(max_size=120), shape=st.tuples(st.integers(1, 3), st.integers(1, 4), st.integers(1, 20)), keep=st.integers(0, 200), lanes=st.booleans())
+@given(
+    content=st.binary(max_size=120),
+    shape=st.tuples(st.integers(1, 3), st.integers(1, 4), st.integers(1, 20)),
+    keep=st.integers(0, 200),
+    lanes=st.booleans(),
+)
 def test_any_bytes_are_refused_or_give_codes(content, shape, keep, lanes):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(rans, "LANE_VALUES", 16 if lanes else 2048)
@@ -99,7 +117,10 @@ def outcome(payload: bytes, shape):
     return decoded.tobytes()
 
 
-@pytest.mark.parametrize("frequencies, group", [(np.ones((1, 18, 16), int), None), (FEATURES.frequencies[:, 1:], None), (FEATURES.frequencies, np.array([0, 1]))])
+@pytest.mark.parametrize(
+    "frequencies, group",
+    [(np.ones((1, 18, 16), int), None), (FEATURES.frequencies[:, 1:], None), (FEATURES.frequencies, np.array([0, 1]))],
+)
 def test_tables_are_checked(frequencies, group):
     with pytest.raises(InputError):
         rans.Tables(frequencies, group)

@@ -12,8 +12,13 @@ from tvm_ergo.target.errors import InputError, ProgramError
 
 
 @settings(max_examples=60, deadline=None)
-@given(shape=st.tuples(st.integers(1, 6), st.integers(1, 6), st.integers(1, 9)), zero_point=st.integers(-128, 127), budget=st.floats(0.05, 10),
-       zeros=st.floats(0, 1), seed=st.integers(0, 99))
+@given(
+    shape=st.tuples(st.integers(1, 6), st.integers(1, 6), st.integers(1, 9)),
+    zero_point=st.integers(-128, 127),
+    budget=st.floats(0.05, 10),
+    zeros=st.floats(0, 1),
+    seed=st.integers(0, 99),
+)
 def test_budget_and_error_bound(shape, zero_point, budget, zeros, seed):
     rng = np.random.default_rng(seed)
     x = np.where(rng.random(shape) < zeros, zero_point, rng.integers(-128, 128, shape)).astype(np.int8)

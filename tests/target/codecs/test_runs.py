@@ -7,10 +7,11 @@ import random
 import numpy as np
 import pytest
 
-from ..weight_samples import codes
 from tvm_ergo.target.codecs import Codec
 from tvm_ergo.target.codecs.runs import RUN_BITS, code_bits, padded
 from tvm_ergo.target.codecs.weights import encode
+
+from ..weight_samples import codes
 
 
 def entries_one_by_one(folded, longest):
@@ -28,7 +29,9 @@ def test_entries():
     draw = random.Random(0)
     for run_bits in (1, 2, *RUN_BITS):
         for _ in range(60):
-            folded = np.array([draw.choice([0] * draw.choice([1, 9, 60]) + [1, 7]) for _ in range(draw.randint(1, 200))], np.uint8)
+            folded = np.array(
+                [draw.choice([0] * draw.choice([1, 9, 60]) + [1, 7]) for _ in range(draw.randint(1, 200))], np.uint8
+            )
             runs, values = padded(folded, run_bits)
             assert list(zip(runs.tolist(), values.tolist())) == entries_one_by_one(folded, (1 << run_bits) - 1)
 

@@ -17,7 +17,9 @@ def maps(seed: int, channels: int = 12) -> np.ndarray:
     """The first half of the channels is mostly zero, the other is not."""
     rng = np.random.default_rng(seed)
     share = np.where(np.arange(channels) < channels // 2, 0.05, 0.9)
-    return np.clip(rng.geometric(0.06, (16, 16, channels)) * (rng.random((16, 16, channels)) < share) - 128, -128, 127).astype(np.int8)
+    return np.clip(
+        rng.geometric(0.06, (16, 16, channels)) * (rng.random((16, 16, channels)) < share) - 128, -128, 127
+    ).astype(np.int8)
 
 
 @settings(max_examples=60, deadline=None)
@@ -44,7 +46,11 @@ def test_learned_tables_are_shorter_and_exact():
     assert tables[0].frequencies is tables[1].frequencies and tables[1].group.shape == (5,)
     groups = tables[0].group
     assert set(groups[:6]).isdisjoint(groups[6:])  # the two kinds of channels are told apart
-    assert table_bytes(tables[0]) == 3 * 18 * 16 * 12 // 8 and group_bytes(tables[0]) == 12 * 2 // 8 and group_bytes(FEATURES) == 0
+    assert (
+        table_bytes(tables[0]) == 3 * 18 * 16 * 12 // 8
+        and group_bytes(tables[0]) == 12 * 2 // 8
+        and group_bytes(FEATURES) == 0
+    )
 
 
 def test_what_was_never_seen_is_exact_too():

@@ -10,25 +10,40 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ..weight_samples import KINDS, codes, sample
 from tvm_ergo.target.codecs import Codec
 from tvm_ergo.target.codecs.weights import MAX_LANES, Reader, TableForm, WeightCodes, decode, encode, unfolded, varint
 from tvm_ergo.target.codecs.weights_registry import WEIGHT_CODECS, weight_codec
 from tvm_ergo.target.errors import InputError, ProgramError
 
+from ..weight_samples import KINDS, codes, sample
+
 CODECS = st.sampled_from(list(WEIGHT_CODECS))
 
 
 @settings(max_examples=80, deadline=None)
-@given(codec=CODECS, kind=st.sampled_from(KINDS), rows=st.integers(1, 20), columns=st.integers(1, 60), lanes=st.integers(1, MAX_LANES), inner=st.integers(1, 9),
-       seed=st.integers(0, 99))
+@given(
+    codec=CODECS,
+    kind=st.sampled_from(KINDS),
+    rows=st.integers(1, 20),
+    columns=st.integers(1, 60),
+    lanes=st.integers(1, MAX_LANES),
+    inner=st.integers(1, 9),
+    seed=st.integers(0, 99),
+)
 def test_round_trip(codec, kind, rows, columns, lanes, inner, seed):
     weights = codes(kind, rows, columns, seed, inner)
     coded = encode(weights, codec, lanes)
     back, info = decode(coded.data, (rows, columns))
-    assert np.array_equal(back.codes, weights.codes) and np.array_equal(back.table, weights.table) and back.inner == inner
+    assert (
+        np.array_equal(back.codes, weights.codes) and np.array_equal(back.table, weights.table) and back.inner == inner
+    )
     assert np.array_equal(back.values(), sample(kind, rows, columns, seed)) and back.values().dtype == np.int8
-    assert (info.steps, info.total_steps, info.lanes, info.codec) == (coded.steps, coded.total_steps, min(lanes, rows), codec)
+    assert (info.steps, info.total_steps, info.lanes, info.codec) == (
+        coded.steps,
+        coded.total_steps,
+        min(lanes, rows),
+        codec,
+    )
     assert np.array_equal(decode(coded.data)[0].codes, weights.codes)
 
 
@@ -47,13 +62,15 @@ def test_hostile_streams_are_refused_or_give_the_shape(codec):
     def attack(seed):
         draw = random.Random(seed)
         rows, columns = draw.randint(1, 12), draw.randint(1, 40)
-        data = bytearray(encode(codes(draw.choice(KINDS), rows, columns, seed, draw.randint(1, 5)), codec, draw.randint(1, 4)).data)
+        data = bytearray(
+            encode(codes(draw.choice(KINDS), rows, columns, seed, draw.randint(1, 5)), codec, draw.randint(1, 4)).data
+        )
         damage = draw.randrange(4)
         if damage == 0:
             for _ in range(draw.randint(1, 4)):
                 data[draw.randrange(len(data))] ^= 1 << draw.randrange(8)
         elif damage == 1:
-            del data[draw.randrange(len(data)):]
+            del data[draw.randrange(len(data)) :]
         elif damage == 2:
             data += draw.randbytes(draw.randint(1, 20))
         else:
@@ -82,15 +99,29 @@ def test_few_bytes_cannot_ask_for_much_memory(codec):
         decode(header(codec, 1 << 10, 1 << 20) + bytes(40), max_symbols=1 << 60)
 
 
-@pytest.mark.parametrize("data, message", [
-    (b"", "too early"), (bytes([Codec.RAW, 16]), "no codec"), (bytes([Codec.KLT, 16]), "no codec"), (bytes([99, 16]), "no codec"), (bytes([Codec.RUNS, 0]), "no codec"),
-    (bytes([Codec.RUNS, 16 + 9]), "no codec"), (header(Codec.RUNS, 0, 4), "wrong size"), (header(Codec.RUNS, 1, 4, inner=0), "wrong size"),
-    (header(Codec.RUNS, 1, 4, b"\x01\x05\x05"), "not ascending"), (header(Codec.RUNS, 1, 4, b"\x00" + b"\x00\x00\xc0\x7f", form=TableForm.F32_LIST), "not finite"),
-    (header(Codec.RUNS, 1, 4, b"\x05\x01", form=TableForm.I8_RANGE), "empty"), (header(Codec.RUNS, 1, 4, bytes(32), form=TableForm.I8_BITMAP), "empty"),
-    (header(Codec.RUNS, 1, 4, default=3), "default"), (header(Codec.RUNS, 1, 4)[:3], "too early"), (header(Codec.RUNS, 1, 4) + b"\x06\0\0", "width of runs"),
-    (header(Codec.RUNS, 1, 4) + b"\x04\x01\0", "more lanes"), (header(Codec.RUNS, 1, 4) + b"\x04\0", "without an entry"),
-    (bytes([Codec.RUNS, 16, 255, 255, 255, 255, 255, 1]), "too long"),
-])
+@pytest.mark.parametrize(
+    "data, message",
+    [
+        (b"", "too early"),
+        (bytes([Codec.RAW, 16]), "no codec"),
+        (bytes([Codec.KLT, 16]), "no codec"),
+        (bytes([99, 16]), "no codec"),
+        (bytes([Codec.RUNS, 0]), "no codec"),
+        (bytes([Codec.RUNS, 16 + 9]), "no codec"),
+        (header(Codec.RUNS, 0, 4), "wrong size"),
+        (header(Codec.RUNS, 1, 4, inner=0), "wrong size"),
+        (header(Codec.RUNS, 1, 4, b"\x01\x05\x05"), "not ascending"),
+        (header(Codec.RUNS, 1, 4, b"\x00" + b"\x00\x00\xc0\x7f", form=TableForm.F32_LIST), "not finite"),
+        (header(Codec.RUNS, 1, 4, b"\x05\x01", form=TableForm.I8_RANGE), "empty"),
+        (header(Codec.RUNS, 1, 4, bytes(32), form=TableForm.I8_BITMAP), "empty"),
+        (header(Codec.RUNS, 1, 4, default=3), "default"),
+        (header(Codec.RUNS, 1, 4)[:3], "too early"),
+        (header(Codec.RUNS, 1, 4) + b"\x06\0\0", "width of runs"),
+        (header(Codec.RUNS, 1, 4) + b"\x04\x01\0", "more lanes"),
+        (header(Codec.RUNS, 1, 4) + b"\x04\0", "without an entry"),
+        (bytes([Codec.RUNS, 16, 255, 255, 255, 255, 255, 1]), "too long"),
+    ],
+)
 def test_named_damage(data, message):
     with pytest.raises(ProgramError, match=message):
         decode(data)
@@ -120,7 +151,11 @@ def test_tables_take_the_smallest_form(kind):
 
 def test_entropy_bounds_codes_without_contexts():
     weights = codes("clustered", 64, 64)
-    assert len(encode(weights, Codec.HUFFMAN).data) * 8 > weights.entropy_bits > 0.9 * 8 * len(encode(weights, Codec.HUFFMAN).data) - 400
+    assert (
+        len(encode(weights, Codec.HUFFMAN).data) * 8
+        > weights.entropy_bits
+        > 0.9 * 8 * len(encode(weights, Codec.HUFFMAN).data) - 400
+    )
 
 
 @given(st.integers(0, 2**32 - 1))
@@ -135,13 +170,22 @@ def test_unfolding_inverts_folding():
         assert weights.default == default and np.array_equal(unfolded(weights.folded, default), drawn)
 
 
-@pytest.mark.parametrize("make", [
-    lambda: WeightCodes.of(np.zeros((0, 3), np.int8)), lambda: WeightCodes.of(np.arange(300.0)[None]), lambda: WeightCodes(np.zeros((1, 1), np.int8), np.zeros(1, np.int8)),
-    lambda: WeightCodes(np.ones((1, 1), np.uint8), np.zeros(1, np.int8)), lambda: WeightCodes(np.zeros((1, 1), np.uint8), np.array([2, 1], np.int8)),
-    lambda: WeightCodes(np.zeros((1, 1), np.uint8), np.array([np.nan], np.float32)), lambda: WeightCodes(np.zeros((1, 1), np.uint8), np.zeros(1, np.float64)),
-    lambda: WeightCodes(np.zeros((1, 1), np.uint8), np.zeros(1, np.int8), 0), lambda: WeightCodes.with_codebook(np.array([[3]], np.uint8), np.zeros(3)),
-    lambda: encode(codes("dense", 2, 2), Codec.RUNS, 17), lambda: varint(-1),
-])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: WeightCodes.of(np.zeros((0, 3), np.int8)),
+        lambda: WeightCodes.of(np.arange(300.0)[None]),
+        lambda: WeightCodes(np.zeros((1, 1), np.int8), np.zeros(1, np.int8)),
+        lambda: WeightCodes(np.ones((1, 1), np.uint8), np.zeros(1, np.int8)),
+        lambda: WeightCodes(np.zeros((1, 1), np.uint8), np.array([2, 1], np.int8)),
+        lambda: WeightCodes(np.zeros((1, 1), np.uint8), np.array([np.nan], np.float32)),
+        lambda: WeightCodes(np.zeros((1, 1), np.uint8), np.zeros(1, np.float64)),
+        lambda: WeightCodes(np.zeros((1, 1), np.uint8), np.zeros(1, np.int8), 0),
+        lambda: WeightCodes.with_codebook(np.array([[3]], np.uint8), np.zeros(3)),
+        lambda: encode(codes("dense", 2, 2), Codec.RUNS, 17),
+        lambda: varint(-1),
+    ],
+)
 def test_odd_values_are_refused(make):
     with pytest.raises(InputError):
         make()

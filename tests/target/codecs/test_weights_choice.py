@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from ..weight_samples import KINDS, codes
 from tvm_ergo.target.codecs import Codec
 from tvm_ergo.target.codecs.weights import encode
 from tvm_ergo.target.codecs.weights_choice import best_codec
 from tvm_ergo.target.codecs.weights_registry import WEIGHT_CODECS
+
+from ..weight_samples import KINDS, codes
 
 
 @pytest.mark.parametrize("kind", KINDS)

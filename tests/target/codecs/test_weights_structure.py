@@ -14,7 +14,12 @@ RNG = np.random.default_rng(0)
 def test_zeros_and_shared_values():
     w = RNG.choice([-3.0, 0.0, 1.5, 9.0], (8, 24))
     found = structure_of(w)
-    assert found.zeros == np.mean(w == 0) and found.density == pytest.approx(1 - found.zeros) and found.distinct == 4 and not found.ternary
+    assert (
+        found.zeros == np.mean(w == 0)
+        and found.density == pytest.approx(1 - found.zeros)
+        and found.distinct == 4
+        and not found.ternary
+    )
     share = np.array([np.mean(w == v) for v in np.unique(w)])
     assert found.entropy_bits == pytest.approx(-(share * np.log2(share)).sum())
     assert structure_of(RNG.normal(size=(20, 20))).distinct is None
@@ -45,12 +50,19 @@ def test_blocks(height, width):
     w = np.kron(kept, np.ones((height, width), int)) * RNG.integers(1, 9, (16 * height, 16 * width))
     found = structure_of(w)
     assert found.block is not None and found.block[0] * found.block[1] >= height * width
-    blocks = [not w[i:i + found.block[0], j:j + found.block[1]].any() for i in range(0, len(w), found.block[0]) for j in range(0, w.shape[1], found.block[1])]
+    blocks = [
+        not w[i : i + found.block[0], j : j + found.block[1]].any()
+        for i in range(0, len(w), found.block[0])
+        for j in range(0, w.shape[1], found.block[1])
+    ]
     assert found.block_zeros == pytest.approx(np.mean(blocks))
 
 
 def test_scattered_zeros_are_no_blocks():
-    assert block_sparsity(RNG.random((64, 64)) < 0.5) == (None, 0.0) and block_sparsity(np.zeros((4, 4), bool)) == (None, 0.0)
+    assert block_sparsity(RNG.random((64, 64)) < 0.5) == (None, 0.0) and block_sparsity(np.zeros((4, 4), bool)) == (
+        None,
+        0.0,
+    )
 
 
 @pytest.mark.parametrize("weights", [np.zeros((0, 4)), np.array(3.0), np.array([np.nan])])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 
 import numpy as np
+
 from tvm_ergo.target.isa.coded import coded_operands
 from tvm_ergo.target.machine.memory import Memory
 from tvm_ergo.target.native.library import Stream, library, path_number
@@ -22,7 +23,8 @@ def by_numpy(memory: Memory, instruction) -> tuple[np.ndarray, np.ndarray]:
 
 
 def by_native(memory: Memory, instruction, path: str | None = None) -> tuple[np.ndarray, np.ndarray, bool]:
-    """The same by the runtime, and whether a fast kernel did it; path: a code path of the fast kernels, None for the plain ones."""
+    """The same by the runtime, and whether a fast kernel did it; path: a code path of the fast kernels, None for the
+    plain ones."""
     loaded, status, data, after = library(), ctypes.c_int(), instruction.encode(), memory.bytes.copy()
     handle = loaded.ergo_host_new(data, len(data), after.size, ctypes.byref(status))
     assert handle is not None, f"{instruction}: refused with status {status.value}"

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 from hypothesis import strategies as st
+
 from tvm_ergo.target.codecs.slots import SlotLayout
 from tvm_ergo.target.isa import (
     Accumulate,

@@ -10,6 +10,7 @@ from pathlib import Path
 from tempfile import mkdtemp
 
 import numpy as np
+
 from tvm_ergo.target.program import Program
 
 SOURCES = Path(__file__).resolve().parents[3] / "target" / "native"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from hypothesis import strategies as st
+
 from tvm_ergo.target.codecs import Codec
 from tvm_ergo.target.codecs.slots import SlotLayout
 from tvm_ergo.target.codecs.weights import WeightCodes, encode

@@ -10,6 +10,7 @@ import struct
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
+
 from tvm_ergo.target.errors import ErgoError
 from tvm_ergo.target.isa import DType, Halt, contiguous
 from tvm_ergo.target.machine import Machine
@@ -17,8 +18,8 @@ from tvm_ergo.target.program import HEAD, MAGIC, Port, Program
 
 from .executed import by_numpy
 from .instructions import BUILDERS, scenes
-from .scene import MEMORY_BYTES
 from .sanitized import compiler, hashed, results, samples
+from .scene import MEMORY_BYTES
 
 pytestmark = pytest.mark.skipif(compiler() is None, reason="no C compiler: apt-get install gcc")
 WORK = 1 << 22  # elements of the largest operand of a mutated Program that is still run

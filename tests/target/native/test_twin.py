@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
+
 from tvm_ergo.target.native.library import library, path_names
 
 from .executed import by_native, by_numpy

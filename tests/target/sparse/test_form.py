@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+
 from tvm_ergo.target.codecs.eie import EieFormat, decode, encode
 from tvm_ergo.target.sparse.form import MOST_PADDING, stored
 

@@ -1,9 +1,11 @@
-"""Rows dealt to processing elements: a valid dealing, even in total and column by column, and no exchange left that gains."""
+"""Rows dealt to processing elements: a valid dealing, even in total and column by column, and no exchange left that
+gains."""
 
 import itertools
 
 import numpy as np
 import pytest
+
 from tvm_ergo.target.sparse.rows import even_places
 
 
@@ -25,7 +27,10 @@ def test_places_are_different_positions(rows, pes):
     place = even_places(uneven(rows, rows), pes)
     assert np.unique(place).size == rows and place.min() >= 0 and place.max() < -(-rows // pes) * pes
     slots = -(-rows // pes)
-    assert all((np.diff(np.flatnonzero(place % pes == pe)) > 0).all() and (place % pes == pe).sum() <= slots for pe in range(pes))
+    assert all(
+        (np.diff(np.flatnonzero(place % pes == pe)) > 0).all() and (place % pes == pe).sum() <= slots
+        for pe in range(pes)
+    )
 
 
 @pytest.mark.parametrize("density", [0.35, np.linspace(0, 1, 40)])

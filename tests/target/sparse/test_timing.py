@@ -5,12 +5,14 @@ import collections
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from tvm_ergo.target.codecs.eie import EieFormat, Pointers, encode
 from tvm_ergo.target.sparse.timing import EIE, LATENCY_CYCLES, Timing, Work
 
 
 class Pe:
-    """One processing element: queue of lengths of columns, lengths looked up ahead, entries left of the column at the multiplier."""
+    """One processing element: queue of lengths of columns, lengths looked up ahead, entries left of the column at the
+    multiplier."""
 
     def __init__(self):
         self.queue, self.ahead, self.left, self.idle_since = collections.deque(), collections.deque(), 0, 0
@@ -39,10 +41,11 @@ class Pe:
 
 
 def finds(active, pes, row_gap):
-    """What the search for nonzeros does each cycle: a column found, or None where a row of activations is loaded or left."""
+    """What the search for nonzeros does each cycle: a column found, or None where a row of activations is loaded or
+    left."""
     found = []
     for row in range(0, active.size, pes):
-        here = [row + int(c) for c in np.flatnonzero(active[row:row + pes])]
+        here = [row + int(c) for c in np.flatnonzero(active[row : row + pes])]
         found += here + [None] * (not here or row_gap and here[-1] != row + pes - 1)
     return [None] + found if row_gap else found
 
@@ -98,15 +101,24 @@ def test_counts_are_those_of_a_walk(seed):
                 lines, line = lines + (entry // per_line != line), entry // per_line
                 entries, macs = entries + 1, macs + bool(matrix.codes[first[pe] + entry])
     found = Work(matrix, line_bits).run(active, timing)
-    assert (found.columns, found.entries, found.macs, found.line_reads, found.pointer_reads) == (active.sum(), entries, macs, lines, words)
+    assert (found.columns, found.entries, found.macs, found.line_reads, found.pointer_reads) == (
+        active.sum(),
+        entries,
+        macs,
+        lines,
+        words,
+    )
     assert found.pointer_bytes == words * (8 if matrix.format.pointers is Pointers.WORDS else 4)
 
 
 def test_columns_without_entries():
-    """EIE spends a cycle on each, ours none while there is other work. One PE: every activation is a full row, so there are no gaps."""
+    """EIE spends a cycle on each, ours none while there is other work. One PE: every activation is a full row, so there
+    are no gaps."""
     matrix = encode(np.repeat([[1, 0, 0, 1, 1, 1]], 3, 0).astype(np.int8), EieFormat(1, 1, 2))
     active = np.ones(6, bool)
-    assert Work(matrix).run(active, Timing(8, 2, False)).cycles == LATENCY_CYCLES + 2 + 12  # broadcast, look-up, four columns of three
+    assert (
+        Work(matrix).run(active, Timing(8, 2, False)).cycles == LATENCY_CYCLES + 2 + 12
+    )  # broadcast, look-up, four columns of three
     assert Work(matrix).run(active, Timing(64)).cycles == LATENCY_CYCLES + 2 + 12 + 2  # first row loaded, broadcast
 
 

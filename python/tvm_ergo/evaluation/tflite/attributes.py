@@ -1,4 +1,5 @@
-"""Every option of every TFLite operator that is read, at other values than its default, against LiteRT: the page docs/tflite_attributes.md.
+"""Every option of every TFLite operator that is read, at other values than its default, against LiteRT: the page
+docs/tflite_attributes.md.
 
 ``python -m tvm_ergo.evaluation.tflite.attributes`` writes it.
 """
@@ -45,7 +46,7 @@ def cases() -> Iterator[tuple[Row, str, object]]:
 
 
 def judged(row: Row, attribute: str, value, kind: str) -> str:
-    """"right", "within one step", "host: ...", "refused: ...", "LiteRT has none", or what is wrong."""
+    """ "right", "within one step", "host: ...", "refused: ...", "LiteRT has none", or what is wrong."""
     network = Network([row.operator({attribute: value} if attribute else {})], seed=len(attribute))
     feeds = network.feeds(kind)
     try:
@@ -85,8 +86,12 @@ def _compared(data: bytes, feeds: dict, want: dict, kind: str) -> str:
 
 def results(only: Callable[[Row], bool] = lambda row: True) -> list[Result]:
     """All results, in the order of the table."""
-    return [Result(row.code, attribute, "" if value is None else str(value), kind, judged(row, attribute, value, kind))
-            for row, attribute, value in cases() if only(row) for kind in row.kinds]
+    return [
+        Result(row.code, attribute, "" if value is None else str(value), kind, judged(row, attribute, value, kind))
+        for row, attribute, value in cases()
+        if only(row)
+        for kind in row.kinds
+    ]
 
 
 ELSEWHERE = ("VAR_HANDLE", "CALL_ONCE", "CALL", "IF")
@@ -95,8 +100,12 @@ ELSEWHERE = ("VAR_HANDLE", "CALL_ONCE", "CALL", "IF")
 
 def unlisted() -> list[str]:
     """Options that a rule handles and no row tries."""
-    tried = {(row.code, attribute) for row in ROWS for attribute in row.tries} | {(code, option) for code in ELSEWHERE for option in RULES[code].handled}
-    return [f"{code}.{option}" for code, rule in RULES.items() for option in rule.handled if (code, option) not in tried]
+    tried = {(row.code, attribute) for row in ROWS for attribute in row.tries} | {
+        (code, option) for code in ELSEWHERE for option in RULES[code].handled
+    }
+    return [
+        f"{code}.{option}" for code, rule in RULES.items() for option in rule.handled if (code, option) not in tried
+    ]
 
 
 _HEAD = """# TFLite operators and their options
@@ -120,10 +129,22 @@ def page(found: list[Result]) -> str:
         cells = [by_kind.get(kind, "-").replace("|", "/") for kind in ("float32", "int8")]
         lines.append(f"| {code} | {attribute} | {value.replace('|', '/')} | {cells[0]} | {cells[1]} |")
     lines += ["", "## Options that change no result here", "", "| operator | option | why |", "|---|---|---|"]
-    lines += [f"| {code} | {option} | {why} |" for code, rule in RULES.items() for option, why in rule.without_meaning.items()]
+    lines += [
+        f"| {code} | {option} | {why} |" for code, rule in RULES.items() for option, why in rule.without_meaning.items()
+    ]
     refused = [(code, option) for code, rule in RULES.items() for option in rule.refused]
-    lines += ["", "## Options refused at any other value than their default", "", *(f"- {code}: {option}" for code, option in refused)]
-    lines += ["", "## Operators without options", "", ", ".join(c for c, r in RULES.items() if not r.options or not flat.default_options(r.options)) + "."]
+    lines += [
+        "",
+        "## Options refused at any other value than their default",
+        "",
+        *(f"- {code}: {option}" for code, option in refused),
+    ]
+    lines += [
+        "",
+        "## Operators without options",
+        "",
+        ", ".join(c for c, r in RULES.items() if not r.options or not flat.default_options(r.options)) + ".",
+    ]
     return "\n".join(lines) + "\n"
 
 

@@ -8,8 +8,18 @@ import flatbuffers
 import numpy as np
 import tflite
 
-_TYPES = {"float32": "FLOAT32", "float16": "FLOAT16", "int32": "INT32", "uint8": "UINT8", "int64": "INT64", "bool": "BOOL", "int16": "INT16", "int8": "INT8",
-          "int4": "INT4", "resource": "RESOURCE"}
+_TYPES = {
+    "float32": "FLOAT32",
+    "float16": "FLOAT16",
+    "int32": "INT32",
+    "uint8": "UINT8",
+    "int64": "INT64",
+    "bool": "BOOL",
+    "int16": "INT16",
+    "int8": "INT8",
+    "int4": "INT4",
+    "resource": "RESOURCE",
+}
 
 
 def camel(name: str) -> str:
@@ -51,7 +61,9 @@ class Graph:
     inputs: list[int] = field(default_factory=list)
     outputs: list[int] = field(default_factory=list)
 
-    def tensor(self, name: str, shape, dtype: str, scale=None, zero=0, axis: int = 0, data=None, variable: bool = False) -> str:
+    def tensor(
+        self, name: str, shape, dtype: str, scale=None, zero=0, axis: int = 0, data=None, variable: bool = False
+    ) -> str:
         """A tensor; ``data`` makes it a constant (of int4: the values, packed when written)."""
         scale = None if scale is None else np.atleast_1d(np.asarray(scale, np.float32))
         zero = np.broadcast_to(np.asarray(zero, np.int64), scale.shape) if scale is not None else np.zeros(0, np.int64)
@@ -63,10 +75,31 @@ class Graph:
     def constant(self, name: str, data, dtype: str, scale=None, zero=0, axis: int = 0) -> str:
         return self.tensor(name, np.shape(data), dtype, scale, zero, axis, data)
 
-    def op(self, code: str, inputs, outputs, options: str | None = None, *, custom: str | None = None, version: int = 1, intermediates=(), **values) -> None:
+    def op(
+        self,
+        code: str,
+        inputs,
+        outputs,
+        options: str | None = None,
+        *,
+        custom: str | None = None,
+        version: int = 1,
+        intermediates=(),
+        **values,
+    ) -> None:
         """An operator; ``values``: its options in snake case."""
-        self.operators.append(_Operator(code, [self._index(i) for i in inputs], [self._index(o) for o in outputs], options, values, custom, version,
-                                        [self._index(i) for i in intermediates]))
+        self.operators.append(
+            _Operator(
+                code,
+                [self._index(i) for i in inputs],
+                [self._index(o) for o in outputs],
+                options,
+                values,
+                custom,
+                version,
+                [self._index(i) for i in intermediates],
+            )
+        )
 
     def _index(self, name: str | None) -> int:
         return -1 if name is None else next(i for i, t in enumerate(self.tensors) if t.name == name)
@@ -128,7 +161,11 @@ class _Writer:
     def _subgraph(self, graph: Graph) -> int:
         tensors = self._offsets([self._tensor(t) for t in graph.tensors])
         operators = self._offsets([self._operator(op) for op in graph.operators])
-        inputs, outputs, name = self._vector(graph.inputs, np.int32), self._vector(graph.outputs, np.int32), self.b.CreateString(graph.name)
+        inputs, outputs, name = (
+            self._vector(graph.inputs, np.int32),
+            self._vector(graph.outputs, np.int32),
+            self.b.CreateString(graph.name),
+        )
         tflite.SubGraphStart(self.b)
         tflite.SubGraphAddTensors(self.b, tensors)
         tflite.SubGraphAddInputs(self.b, inputs)
@@ -179,7 +216,13 @@ class _Writer:
     def _options(self, kind: str, values: dict) -> int:
         made = {}
         for name, value in values.items():
-            made[name] = self.b.CreateString(value) if isinstance(value, str) else self._vector(value, np.int32) if isinstance(value, (list, tuple)) else value
+            made[name] = (
+                self.b.CreateString(value)
+                if isinstance(value, str)
+                else self._vector(value, np.int32)
+                if isinstance(value, (list, tuple))
+                else value
+            )
         getattr(tflite, f"{kind}Start")(self.b)
         for name, value in made.items():
             getattr(tflite, f"{kind}Add{camel(name)}")(self.b, value)

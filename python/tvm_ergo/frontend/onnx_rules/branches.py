@@ -1,4 +1,5 @@
-"""``If`` whose condition is known only at run time: both branches are computed and the condition chooses, value by value."""
+"""``If`` whose condition is known only at run time: both branches are computed and the condition chooses, value by
+value."""
 
 from __future__ import annotations
 
@@ -14,9 +15,12 @@ def both(node, e: Emitter, view: View) -> None:
     """Errors: UnsupportedError where the branches' results differ in shape or type."""
     for name in node.output:
         if view.shape(name) is None:
-            raise UnsupportedError("the branches of an If give results of different or unknown shapes", where=place(node),
-                                   required="one static shape for both: the chip's memory is planned before the first run",
-                                   remedy="export the model with the condition fixed")
+            raise UnsupportedError(
+                "the branches of an If give results of different or unknown shapes",
+                where=place(node),
+                required="one static shape for both: the chip's memory is planned before the first run",
+                remedy="export the model with the condition fixed",
+            )
     condition = e.op("Reshape", [node.input[0], e.constant("scalar", np.zeros(0, np.int64))], "condition")
     results = []
     for branch in ("then_branch", "else_branch"):

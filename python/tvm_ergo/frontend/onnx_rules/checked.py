@@ -14,7 +14,8 @@ _UNKNOWN_TO_IT = frozenset({"SimplifiedLayerNormalization"})
 
 
 def sort_nodes(graph: onnx.GraphProto) -> None:
-    """Nodes after those whose results they read, in place; the file's order stays where it allows that. Cycles are left to the checker."""
+    """Nodes after those whose results they read, in place; the file's order stays where it allows that. Cycles are left
+    to the checker."""
     produced = {name: i for i, node in enumerate(graph.node) for name in node.output if name}
     if _in_order(graph, produced):
         return
@@ -48,15 +49,18 @@ def _in_order(graph: onnx.GraphProto, produced) -> bool:
 
 
 def checkable(model: onnx.ModelProto) -> onnx.ModelProto:
-    """``model``, or a copy with stand-ins for GroupNormalization of opset 18 (which ONNX withdrew after exporters wrote it) and operators of ONNX
-    Runtime's optimizer without a domain."""
+    """``model``, or a copy with stand-ins for GroupNormalization of opset 18 (which ONNX withdrew after exporters wrote
+    it) and operators of ONNX Runtime's optimizer without a domain."""
     opset = max((o.version for o in model.opset_import if o.domain in ONNX_DOMAINS), default=1)
     withdrawn = _UNKNOWN_TO_IT | ({"GroupNormalization"} if 18 <= opset < 21 else set())
     if not any(n.op_type in withdrawn and n.domain in ONNX_DOMAINS for n in model.graph.node):
         return model
     shown = onnx.ModelProto()
     shown.CopyFrom(model)
-    nodes = [helper.make_node("Identity", n.input[:1], n.output[:1]) if n.op_type in withdrawn else n for n in shown.graph.node]
+    nodes = [
+        helper.make_node("Identity", n.input[:1], n.output[:1]) if n.op_type in withdrawn else n
+        for n in shown.graph.node
+    ]
     kept = [onnx.NodeProto.FromString(n.SerializeToString()) for n in nodes]
     del shown.graph.node[:]
     shown.graph.node.extend(kept)

@@ -15,13 +15,41 @@ from tvm_ergo.target.errors import UnsupportedError
 DOMAIN = "com.microsoft"
 SAME_AS_ONNX = ("QuantizeLinear", "DequantizeLinear", "Pad", "GridSample", "Trilu")
 """Operators with ONNX's own meaning, in both domains since older opsets lack a type or the operator."""
-KNOWN = {"Gelu": (), "BiasGelu": (), "FastGelu": (), "QuickGelu": ("alpha",), "FusedMatMul": ("alpha", "transA", "transB", "transBatchA", "transBatchB"),
-         "TransposeMatMul": ("alpha", "transA", "transB", "transBatchA", "transBatchB"),
-         "FusedGemm": ("alpha", "beta", "transA", "transB", "activation", "activation_alpha", "activation_beta", "activation_gamma"),
-         "FusedConv": ("auto_pad", "dilations", "group", "kernel_shape", "pads", "strides", "activation", "activation_params"),
-         "SkipLayerNormalization": ("epsilon",), "SkipSimplifiedLayerNormalization": ("epsilon",),
-         "SimplifiedLayerNormalization": ("axis", "epsilon", "stash_type"), "EmbedLayerNormalization": ("epsilon", "mask_index_type"),
-         "MatMulNBits": ("K", "N", "bits", "block_size", "accuracy_level", "weight_prepacked"), "DynamicQuantizeMatMul": (), "MatMulIntegerToFloat": ()}
+KNOWN = {
+    "Gelu": (),
+    "BiasGelu": (),
+    "FastGelu": (),
+    "QuickGelu": ("alpha",),
+    "FusedMatMul": ("alpha", "transA", "transB", "transBatchA", "transBatchB"),
+    "TransposeMatMul": ("alpha", "transA", "transB", "transBatchA", "transBatchB"),
+    "FusedGemm": (
+        "alpha",
+        "beta",
+        "transA",
+        "transB",
+        "activation",
+        "activation_alpha",
+        "activation_beta",
+        "activation_gamma",
+    ),
+    "FusedConv": (
+        "auto_pad",
+        "dilations",
+        "group",
+        "kernel_shape",
+        "pads",
+        "strides",
+        "activation",
+        "activation_params",
+    ),
+    "SkipLayerNormalization": ("epsilon",),
+    "SkipSimplifiedLayerNormalization": ("epsilon",),
+    "SimplifiedLayerNormalization": ("axis", "epsilon", "stash_type"),
+    "EmbedLayerNormalization": ("epsilon", "mask_index_type"),
+    "MatMulNBits": ("K", "N", "bits", "block_size", "accuracy_level", "weight_prepacked"),
+    "DynamicQuantizeMatMul": (),
+    "MatMulIntegerToFloat": (),
+}
 """Operator -> the attributes known to us; ONNX has no schema that would refuse others."""
 
 
@@ -36,7 +64,11 @@ def _activation(e: Emitter, x: str, kind: str, parameters: list[float], y: str, 
         bounds = [e.constant(n, np.array(v, np.float32)) for n, v in zip(("low", "high"), parameters)]
         e.op("Clip", [x, *bounds], "activation", y)
     else:
-        raise UnsupportedError(f"the fused activation {kind!r} is not known", where=where, required="Relu, LeakyRelu, Clip, Tanh, Sigmoid, HardSigmoid")
+        raise UnsupportedError(
+            f"the fused activation {kind!r} is not known",
+            where=where,
+            required="Relu, LeakyRelu, Clip, Tanh, Sigmoid, HardSigmoid",
+        )
 
 
 def fused_conv(node, e: Emitter, view: View) -> None:
@@ -71,23 +103,37 @@ def fused_matmul(node, e: Emitter, view: View) -> None:
             order = [*range(1, rank - 1), 0, rank - 1]
         if matrix:
             order[-2], order[-1] = order[-1], order[-2]
-        operands.append(x if order == list(range(rank or 0)) else e.op("Transpose", [x], f"{name}_transposed", perm=order))
+        operands.append(
+            x if order == list(range(rank or 0)) else e.op("Transpose", [x], f"{name}_transposed", perm=order)
+        )
     alpha = a.get("alpha", 1.0)
     x = e.named("MatMul", operands, node.name, node.output[0] if alpha == 1.0 else None)
     if alpha != 1.0:
-        e.op("Mul", [x, e.constant("alpha", np.array(alpha, view.dtype(node.input[0]) or np.float32))], "scaled", node.output[0])
+        e.op(
+            "Mul",
+            [x, e.constant("alpha", np.array(alpha, view.dtype(node.input[0]) or np.float32))],
+            "scaled",
+            node.output[0],
+        )
 
 
 def quick_gelu(node, e: Emitter, view: View) -> None:
     """x * sigmoid(alpha * x)."""
-    x, alpha = node.input[0], e.constant("alpha", np.array(texts(node).get("alpha", 1.702), view.dtype(node.input[0]) or np.float32))
+    x, alpha = (
+        node.input[0],
+        e.constant("alpha", np.array(texts(node).get("alpha", 1.702), view.dtype(node.input[0]) or np.float32)),
+    )
     e.op("Mul", [x, e.op("Sigmoid", [e.op("Mul", [x, alpha], "scaled")], "gate")], "gated", node.output[0])
 
 
 def _norm_outputs(node, view: View, allowed: tuple[int, ...]) -> None:
     read = [i for i, name in enumerate(node.output) if i and name and (name in view.readers or name in view.outputs)]
     if any(i not in allowed for i in read):
-        raise UnsupportedError(f"{node.op_type} with its mean or deviation as outputs is not supported", where=place(node), remedy="use the first output")
+        raise UnsupportedError(
+            f"{node.op_type} with its mean or deviation as outputs is not supported",
+            where=place(node),
+            remedy="use the first output",
+        )
 
 
 def skip_layer_normalization(node, e: Emitter, view: View) -> None:
@@ -104,7 +150,14 @@ def skip_layer_normalization(node, e: Emitter, view: View) -> None:
         _root_mean_square(node, e, view, x, node.input[2], -1, epsilon)
         return
     gamma, beta = node.input[2], given(node, 3)
-    e.named("LayerNormalization", [x, gamma, beta] if beta else [x, gamma], node.name, node.output[0], axis=-1, epsilon=epsilon)
+    e.named(
+        "LayerNormalization",
+        [x, gamma, beta] if beta else [x, gamma],
+        node.name,
+        node.output[0],
+        axis=-1,
+        epsilon=epsilon,
+    )
 
 
 def simplified_layer_normalization(node, e: Emitter, view: View) -> None:
@@ -123,8 +176,11 @@ def _root_mean_square(node, e: Emitter, view: View, x: str, gamma: str, axis: in
         raise UnsupportedError(f"the rank of the input of {node.op_type} is not known", where=place(node))
     axes = [-1] if axis == -1 else list(range(axis % rank, rank))
     square = e.op("Mul", [x, x], "square")
-    mean = e.op("ReduceMean", [square, e.constant("axes", np.array(axes, np.int64))], "mean", keepdims=1) if view.opset >= 18 else \
-        e.op("ReduceMean", [square], "mean", axes=axes, keepdims=1)
+    mean = (
+        e.op("ReduceMean", [square, e.constant("axes", np.array(axes, np.int64))], "mean", keepdims=1)
+        if view.opset >= 18
+        else e.op("ReduceMean", [square], "mean", axes=axes, keepdims=1)
+    )
     root = e.op("Sqrt", [e.op("Add", [mean, e.constant("epsilon", np.array(epsilon, kind))], "mean_epsilon")], "root")
     e.op("Mul", [e.op("Div", [x, root], "normalized"), gamma], "scaled", node.output[0])
 
@@ -139,10 +195,22 @@ def check_attributes(node) -> None:
         return
     unknown = [a.name for a in node.attribute if a.name not in KNOWN[node.op_type]]
     if unknown:
-        raise UnsupportedError(f"attribute {unknown[0]!r} of {node.op_type} is not known", where=place(node),
-                               required=", ".join(KNOWN[node.op_type]) or "no attributes", remedy="write the model with standard ONNX operators")
+        raise UnsupportedError(
+            f"attribute {unknown[0]!r} of {node.op_type} is not known",
+            where=place(node),
+            required=", ".join(KNOWN[node.op_type]) or "no attributes",
+            remedy="write the model with standard ONNX operators",
+        )
 
 
-RULES = {"FusedConv": fused_conv, "FusedGemm": fused_gemm, "FusedMatMul": fused_matmul, "TransposeMatMul": fused_matmul, "QuickGelu": quick_gelu,
-         "SkipLayerNormalization": skip_layer_normalization, "SkipSimplifiedLayerNormalization": skip_layer_normalization,
-         "SimplifiedLayerNormalization": simplified_layer_normalization, **dict.fromkeys(SAME_AS_ONNX, same)}
+RULES = {
+    "FusedConv": fused_conv,
+    "FusedGemm": fused_gemm,
+    "FusedMatMul": fused_matmul,
+    "TransposeMatMul": fused_matmul,
+    "QuickGelu": quick_gelu,
+    "SkipLayerNormalization": skip_layer_normalization,
+    "SkipSimplifiedLayerNormalization": skip_layer_normalization,
+    "SimplifiedLayerNormalization": simplified_layer_normalization,
+    **dict.fromkeys(SAME_AS_ONNX, same),
+}

@@ -1,10 +1,10 @@
 """Operators on integers that ONNX Runtime's dynamic quantization writes.
 
-``DynamicQuantizeLinear`` measures a tensor's range at every run; the chip's scales are fixed when the network is compiled. Where its result
-goes into a product with constant weights and back to real numbers by the same scale, the product is written in real numbers, with the weights
-as the file stores them: what the dynamic form approximates. It then needs calibration data, as any float network. Other uses stay integers,
-computed in float64, which is exact up to 2**53, on the host.
-"""
+``DynamicQuantizeLinear`` measures a tensor's range at every run; the chip's scales are fixed when the network is
+compiled. Where its result goes into a product with constant weights and back to real numbers by the same scale, the
+product is written in real numbers, with the weights as the file stores them: what the dynamic form approximates. It
+then needs calibration data, as any float network. Other uses stay integers, computed in float64, which is exact up to
+2**53, on the host."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ _KINDS = {"ConvInteger": "Conv", "MatMulInteger": "MatMul"}
 
 
 def scaled(node, e: Emitter, view: View):
-    """``Mul(Cast(ConvInteger(q, w, z)), s * ws)`` with ``q, s, z`` of one DynamicQuantizeLinear: the float operator, as this Mul's result."""
+    """``Mul(Cast(ConvInteger(q, w, z)), s * ws)`` with ``q, s, z`` of one DynamicQuantizeLinear: the float operator, as
+    this Mul's result."""
     found = _dynamic_product(node, view)
     if found is None:
         return False
@@ -68,11 +69,16 @@ def _float_product(product, e: Emitter, view: View, source: str, scale: np.ndarr
 def _stored(e: Emitter, w: np.ndarray, zero: np.ndarray, scale: np.ndarray, channel: int) -> str:
     """Weights as DequantizeLinear of int8 with zero point 0 where they fit, else as real numbers."""
     shape = [-1 if i == channel else 1 for i in range(w.ndim)]
-    wide = w.astype(np.int32) - (zero.astype(np.int32).reshape(shape) if zero.size > 1 else zero.astype(np.int32).reshape(()))
+    wide = w.astype(np.int32) - (
+        zero.astype(np.int32).reshape(shape) if zero.size > 1 else zero.astype(np.int32).reshape(())
+    )
     scale = np.asarray(scale, np.float32).reshape(-1)
     if np.abs(wide).max(initial=0) <= 127:
         several = {"axis": channel} if scale.size > 1 else {}
-        made = [e.constant("w", wide.astype(np.int8)), e.constant("w_scale", scale if scale.size > 1 else scale.reshape(()))]
+        made = [
+            e.constant("w", wide.astype(np.int8)),
+            e.constant("w_scale", scale if scale.size > 1 else scale.reshape(())),
+        ]
         return e.op("DequantizeLinear", made, "w_real", **several)
     return e.constant("w_real", (wide * (scale.reshape(shape) if scale.size > 1 else scale)).astype(np.float32))
 
@@ -86,7 +92,9 @@ def product(node, e: Emitter, view: View) -> None:
         if zero:
             wide = e.op("Cast", [zero], f"zero{i}", to=TensorProto.DOUBLE)
             rank, values = view.rank(zero), view.rank(name)
-            if rank == 1 and (view.shape(zero) or (0,))[0] > 1 and values is not None:  # per output channel of the weights, per row of A
+            if (
+                rank == 1 and (view.shape(zero) or (0,))[0] > 1 and values is not None
+            ):  # per output channel of the weights, per row of A
                 axis = {("ConvInteger", 1): 0, ("MatMulInteger", 1): values - 1}.get((node.op_type, i), values - 2)
                 shape = np.array([-1 if a == axis else 1 for a in range(values)], np.int64)
                 wide = e.op("Reshape", [wide, e.constant(f"zero{i}_shape", shape)], f"zero{i}_aligned")
@@ -102,14 +110,20 @@ def dynamic_matmul(node, e: Emitter, view: View):
     zero = view.array(given(node, 3)) if given(node, 3) else np.zeros((), np.int8)
     if w is None or scale is None or zero is None:
         return False
-    x = e.named("MatMul", [node.input[0], _stored(e, w, zero, scale, w.ndim - 1)], node.name, None if given(node, 4) else node.output[0])
+    x = e.named(
+        "MatMul",
+        [node.input[0], _stored(e, w, zero, scale, w.ndim - 1)],
+        node.name,
+        None if given(node, 4) else node.output[0],
+    )
     if given(node, 4):
         e.op("Add", [x, node.input[4]], "biased", node.output[0])
     return None
 
 
 def to_float(node, e: Emitter, view: View):
-    """MatMulIntegerToFloat(A, B, a_scale, b_scale, a_zero_point, b_zero_point, bias) behind a DynamicQuantizeLinear, or of stored scales."""
+    """MatMulIntegerToFloat(A, B, a_scale, b_scale, a_zero_point, b_zero_point, bias) behind a DynamicQuantizeLinear, or
+    of stored scales."""
     a, b, a_scale, b_scale, a_zero, b_zero, bias = [*node.input, *[""] * 7][:7]
     w, scale = view.array(b), view.array(b_scale)
     zero = view.array(b_zero) if b_zero else np.zeros((), np.int8)
@@ -145,7 +159,12 @@ def matmul_n_bits(node, e: Emitter, view: View):
         groups = view.need_array(node, 4, "group indices")[:k]
         order = groups.astype(np.int64)
     real = (codes[:, :k].astype(np.float32) - zero[:, order]) * scales[:, order].astype(np.float32)
-    x = e.named("MatMul", [node.input[0], e.constant("weights", np.ascontiguousarray(real.T))], node.name, None if given(node, 5) else node.output[0])
+    x = e.named(
+        "MatMul",
+        [node.input[0], e.constant("weights", np.ascontiguousarray(real.T))],
+        node.name,
+        None if given(node, 5) else node.output[0],
+    )
     if given(node, 5):
         e.op("Add", [x, node.input[5]], "biased", node.output[0])
 

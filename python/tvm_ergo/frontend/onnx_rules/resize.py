@@ -1,9 +1,9 @@
 """Resize in the forms that TVM's importer and the chip read as ONNX means them.
 
-Any Resize is, axis by axis, a matrix product (``resize_weights``). Where Relax's ``image.resize2d`` has a spelling of the same matrix for
-two axes, that spelling stays, on the last two axes of a tensor of rank 4; other nearest neighbours become Gather with constant indices,
-other interpolations MatMul with the constant matrix. Resizing a constant gives a constant.
-"""
+Any Resize is, axis by axis, a matrix product (``resize_weights``). Where Relax's ``image.resize2d`` has a spelling of
+the same matrix for two axes, that spelling stays, on the last two axes of a tensor of rank 4; other nearest neighbours
+become Gather with constant indices, other interpolations MatMul with the constant matrix. Resizing a constant gives a
+constant."""
 
 from __future__ import annotations
 
@@ -54,8 +54,12 @@ def _check_sizes(node, pairs) -> None:
     """Errors: UnsupportedError before a matrix is made that no machine holds, and for sizes without elements."""
     for size, length in pairs:
         if not 0 < length <= _MOST // max(size, 1):
-            raise UnsupportedError("Resize to a size that is empty or too large", where=place(node), available=f"{size} to {length} elements along an axis",
-                                   required=f"at least 1, and a product of both of at most {_MOST}")
+            raise UnsupportedError(
+                "Resize to a size that is empty or too large",
+                where=place(node),
+                available=f"{size} to {length} elements along an axis",
+                required=f"at least 1, and a product of both of at most {_MOST}",
+            )
 
 
 def _method(node, view: View, attributes: dict, index: int, count: int) -> Method:
@@ -64,15 +68,24 @@ def _method(node, view: View, attributes: dict, index: int, count: int) -> Metho
     if name == "tf_crop_and_resize":
         roi = view.need_array(node, 1, "regions")
         region = float(roi[index]), float(roi[count + index])
-    return Method(attributes.get("mode", "nearest"), name, attributes.get("nearest_mode", "round_prefer_floor"),
-                  attributes.get("cubic_coeff_a", -0.75), bool(attributes.get("exclude_outside", 0)), bool(attributes.get("antialias", 0)), region)
+    return Method(
+        attributes.get("mode", "nearest"),
+        name,
+        attributes.get("nearest_mode", "round_prefer_floor"),
+        attributes.get("cubic_coeff_a", -0.75),
+        bool(attributes.get("exclude_outside", 0)),
+        bool(attributes.get("antialias", 0)),
+        region,
+    )
 
 
 def _geometry(node, view: View, shape, axes, attributes) -> tuple[list[float], list[int]]:
     """Scale and size of every axis in ``axes``."""
     scales = view.need_array(node, 2, "scales") if given(node, 2) else np.zeros(0)
     if scales.size:
-        return [float(s) for s in scales], [int(math.floor(np.float32(s) * np.float32(shape[a]))) for s, a in zip(scales, axes)]
+        return [float(s) for s in scales], [
+            int(math.floor(np.float32(s) * np.float32(shape[a]))) for s, a in zip(scales, axes)
+        ]
     if not given(node, 3):
         raise UnsupportedError("Resize has neither scales nor sizes", where=place(node))
     sizes = [int(s) for s in view.need_array(node, 3, "sizes")]
@@ -101,7 +114,7 @@ def _emit(node, e: Emitter, view: View, shape, plan: dict, fill: float, mode: st
         return
     for axis, (matrix, _) in left.items():
         x = _along(e, x, shape, axis, matrix, mode, view.dtype(node.input[0]))
-        shape = (*shape[:axis], len(matrix), *shape[axis + 1:])
+        shape = (*shape[:axis], len(matrix), *shape[axis + 1 :])
     if filled:
         x = _fill(e, x, shape, plan, fill, view.dtype(node.input[0]))
     e.named("Identity", [x], f"{node.name or y}_end", y)
@@ -110,20 +123,32 @@ def _emit(node, e: Emitter, view: View, shape, plan: dict, fill: float, mode: st
 def _along(e: Emitter, x: str, shape, axis: int, matrix: np.ndarray, mode: str, dtype) -> str:
     """One axis through Gather or MatMul."""
     if mode == "nearest":
-        return e.op("Gather", [x, e.constant(f"index{axis}", matrix.argmax(axis=1).astype(np.int64))], f"axis{axis}", axis=axis)
+        return e.op(
+            "Gather", [x, e.constant(f"index{axis}", matrix.argmax(axis=1).astype(np.int64))], f"axis{axis}", axis=axis
+        )
     last = len(shape) - 1
     order = [*(a for a in range(len(shape)) if a != axis), axis]
     if axis != last:
         x = e.op("Transpose", [x], f"axis{axis}_last", perm=order)
-    x = e.op("MatMul", [x, e.constant(f"matrix{axis}", np.ascontiguousarray(matrix.T).astype(dtype or np.float32))], f"axis{axis}")
-    return x if axis == last else e.op("Transpose", [x], f"axis{axis}_back", perm=[order.index(a) for a in range(len(shape))])
+    x = e.op(
+        "MatMul",
+        [x, e.constant(f"matrix{axis}", np.ascontiguousarray(matrix.T).astype(dtype or np.float32))],
+        f"axis{axis}",
+    )
+    return (
+        x
+        if axis == last
+        else e.op("Transpose", [x], f"axis{axis}_back", perm=[order.index(a) for a in range(len(shape))])
+    )
 
 
 def _fill(e: Emitter, x: str, shape, plan: dict, fill: float, dtype) -> str:
     keep = np.ones(shape, bool)
     for axis, (_, outside) in plan.items():
         np.moveaxis(keep, axis, 0)[outside] = False
-    return e.op("Where", [e.constant("inside", keep), x, e.constant("fill", np.array(fill, dtype or np.float32))], "filled")
+    return e.op(
+        "Where", [e.constant("inside", keep), x, e.constant("fill", np.array(fill, dtype or np.float32))], "filled"
+    )
 
 
 def spelling(plan: dict, shape, mode: str) -> tuple[str, str] | None:
@@ -133,7 +158,10 @@ def spelling(plan: dict, shape, mode: str) -> tuple[str, str] | None:
     method = "nearest_neighbor" if mode == "nearest" else "linear"
     for name in _SPELLINGS:
         for rounding in _ROUNDINGS if mode == "nearest" else ("",):
-            if all(np.abs(_taps(shape[axis], len(m), method, name, rounding) - m).max() < _SAME for axis, (m, _) in plan.items()):
+            if all(
+                np.abs(_taps(shape[axis], len(m), method, name, rounding) - m).max() < _SAME
+                for axis, (m, _) in plan.items()
+            ):
                 return name, rounding
     return None
 
@@ -155,7 +183,9 @@ def _spelled(e: Emitter, node, x: str, shape, plan: dict, mode: str) -> bool:
     rank, name = len(shape), node.name or node.output[0]
     pair = sorted(plan)
     if len(pair) == 1:
-        pair = [pair[0] - 1, pair[0]] if pair[0] == rank - 1 and rank > 1 else [pair[0], pair[0] + 1] if rank > 1 else pair
+        pair = (
+            [pair[0] - 1, pair[0]] if pair[0] == rank - 1 and rank > 1 else [pair[0], pair[0] + 1] if rank > 1 else pair
+        )
     others = [a for a in range(rank) if a not in pair]
     order = [*others, *pair]
     if order != list(range(rank)):
@@ -170,8 +200,16 @@ def _spelled(e: Emitter, node, x: str, shape, plan: dict, mode: str) -> bool:
     sizes = e.constant("sizes", np.array([*lead, *([1] * (2 - len(pair))), *(after[a] for a in pair)], np.int64))
     last = direct and order == list(range(rank))
     rounding = {"nearest_mode": found[1]} if found[1] else {}
-    x = e.named("Resize", [x, "", "", sizes], name, node.output[0] if last else f"{e.prefix}_picture_resized", mode=mode,
-                coordinate_transformation_mode=found[0], **rounding, **{DONE: 1})
+    x = e.named(
+        "Resize",
+        [x, "", "", sizes],
+        name,
+        node.output[0] if last else f"{e.prefix}_picture_resized",
+        mode=mode,
+        coordinate_transformation_mode=found[0],
+        **rounding,
+        **{DONE: 1},
+    )
     if not direct:
         shape_after = e.constant("shape_after", np.array([after[a] for a in order], np.int64))
         x = e.op("Reshape", [x, shape_after], "unflattened", node.output[0] if order == list(range(rank)) else None)

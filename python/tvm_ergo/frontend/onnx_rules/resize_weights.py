@@ -1,8 +1,7 @@
 """What ONNX's Resize computes along one axis, as a matrix: every output element is a weighted sum of input elements.
 
-Definitions: ONNX Operators.md, Resize (opset 11 to 19). Coordinates are computed in float32, as ONNX Runtime does, so that nearest
-neighbours agree at ties.
-"""
+Definitions: ONNX Operators.md, Resize (opset 11 to 19). Coordinates are computed in float32, as ONNX Runtime does, so
+that nearest neighbours agree at ties."""
 
 from __future__ import annotations
 
@@ -50,7 +49,9 @@ def coordinates(size: int, length: int, scale: float, method: Method) -> np.ndar
     if name == "half_pixel_symmetric":
         adjustment = F(length) / (scale * F(size))
         centre = F(size) / F(2)
-        return (float(centre * (F(1) - adjustment)) + (x + 0.5).astype(np.float64) / float(scale) - 0.5).astype(F)  # its halves are doubles
+        return (float(centre * (F(1) - adjustment)) + (x + 0.5).astype(np.float64) / float(scale) - 0.5).astype(
+            F
+        )  # its halves are doubles
     if name in ("half_pixel", "pytorch_half_pixel"):
         return (x + F(0.5)) / scale - F(0.5)
     raise ValueError(f"coordinate_transformation_mode {name!r}")
@@ -58,13 +59,18 @@ def coordinates(size: int, length: int, scale: float, method: Method) -> np.ndar
 
 def nearest_index(at: np.ndarray, size: int, rounding: str) -> np.ndarray:
     """The input element nearest to each coordinate, int64."""
-    rounded = {"round_prefer_floor": lambda v: np.ceil(v - F(0.5)), "round_prefer_ceil": lambda v: np.floor(v + F(0.5)),
-               "floor": np.floor, "ceil": np.ceil}[rounding](at)
+    rounded = {
+        "round_prefer_floor": lambda v: np.ceil(v - F(0.5)),
+        "round_prefer_ceil": lambda v: np.floor(v + F(0.5)),
+        "floor": np.floor,
+        "ceil": np.ceil,
+    }[rounding](at)
     return np.clip(rounded, 0, size - 1).astype(np.int64)
 
 
 def weights(size: int, length: int, scale: float, method: Method) -> tuple[np.ndarray, np.ndarray]:
-    """``(matrix float64[length, size], outside bool[length])``; ``outside``: the element lies beyond the region's image."""
+    """``(matrix float64[length, size], outside bool[length])``; ``outside``: the element lies beyond the region's
+    image."""
     at = coordinates(size, length, scale, method)
     outside = (at < 0) | (at > size - 1) if method.coordinates == "tf_crop_and_resize" else np.zeros(length, bool)
     if method.mode == "nearest":
@@ -110,8 +116,8 @@ def _cubic(size: int, at: np.ndarray, method: Method) -> np.ndarray:
 
 
 def _filtered(size: int, length: int, scale: float, at: np.ndarray, method: Method) -> np.ndarray:
-    """Antialiasing: when shrinking, the kernel is stretched by 1 / scale and its weights sum to one; those beyond the edge count for the
-    edge, or, with exclude_outside, not at all."""
+    """Antialiasing: when shrinking, the kernel is stretched by 1 / scale and its weights sum to one; those beyond the
+    edge count for the edge, or, with exclude_outside, not at all."""
     stretch = max(1.0, 1.0 / scale)
     support = (1.0 if method.mode == "linear" else 2.0) * stretch
     matrix = np.zeros((length, size))

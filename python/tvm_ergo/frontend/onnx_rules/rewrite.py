@@ -7,11 +7,27 @@ import onnx
 from tvm_ergo.frontend.onnx_rules import branches, contrib, four_bits, integers, qonnx, resize, spelling, windows
 from tvm_ergo.frontend.onnx_rules.view import ONNX_DOMAINS, apply_rules, drop_unused
 
-RULES = {**spelling.RULES, **dict.fromkeys(windows.WINDOWED, windows.auto_pad), "MaxPool": windows.max_pool, "LpPool": windows.lp_pool, "Pad": windows.pad,
-         "Resize": resize.rule, "If": branches.both, "DequantizeLinear": four_bits.dequantize, "QuantizeLinear": four_bits.quantize,
-         "SimplifiedLayerNormalization": contrib.simplified_layer_normalization, **integers.RULES}
-_ONLY_WITH = {"Conv": "auto_pad", "ConvTranspose": "auto_pad", "AveragePool": "auto_pad", "QLinearConv": "auto_pad", "TopK": "sorted",
-              **dict.fromkeys((n for n in spelling.RULES if n.startswith("Reduce")), "noop_with_empty_axes")}
+RULES = {
+    **spelling.RULES,
+    **dict.fromkeys(windows.WINDOWED, windows.auto_pad),
+    "MaxPool": windows.max_pool,
+    "LpPool": windows.lp_pool,
+    "Pad": windows.pad,
+    "Resize": resize.rule,
+    "If": branches.both,
+    "DequantizeLinear": four_bits.dequantize,
+    "QuantizeLinear": four_bits.quantize,
+    "SimplifiedLayerNormalization": contrib.simplified_layer_normalization,
+    **integers.RULES,
+}
+_ONLY_WITH = {
+    "Conv": "auto_pad",
+    "ConvTranspose": "auto_pad",
+    "AveragePool": "auto_pad",
+    "QLinearConv": "auto_pad",
+    "TopK": "sorted",
+    **dict.fromkeys((n for n in spelling.RULES if n.startswith("Reduce")), "noop_with_empty_axes"),
+}
 """Operators of which only nodes with an attribute need a rule: the view of the graph is not taken for the others."""
 
 

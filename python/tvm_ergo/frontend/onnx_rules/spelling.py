@@ -11,8 +11,16 @@ from tvm_ergo.target.errors import UnsupportedError
 
 
 def _again(node, e: Emitter, inputs=None, attributes: dict | None = None):
-    e.nodes.append(helper.make_node(node.op_type, inputs or node.input, node.output, name=node.name, domain=node.domain,
-                                    **(texts(node) if attributes is None else attributes)))
+    e.nodes.append(
+        helper.make_node(
+            node.op_type,
+            inputs or node.input,
+            node.output,
+            name=node.name,
+            domain=node.domain,
+            **(texts(node) if attributes is None else attributes),
+        )
+    )
 
 
 def _refuse(node, what: str, remedy: str):
@@ -26,7 +34,11 @@ def _wants_indices(node, view: View) -> bool:
 def no_indices(node, e: Emitter, view: View) -> None:
     """MaxPool's second output. Errors: UnsupportedError where somebody reads it."""
     if _wants_indices(node, view):
-        _refuse(node, "MaxPool with a second output (indices) is not supported", "use the maxima only; unpooling has to be written as a resize")
+        _refuse(
+            node,
+            "MaxPool with a second output (indices) is not supported",
+            "use the maxima only; unpooling has to be written as a resize",
+        )
 
 
 def lp_pool(node, e: Emitter, view: View):
@@ -36,7 +48,11 @@ def lp_pool(node, e: Emitter, view: View):
         return False
     shape, kernel = view.need_shape(node), a["kernel_shape"]
     spatial = shape[2:]
-    strides, dilations, pads = a.get("strides", [1] * len(kernel)), a.get("dilations", [1] * len(kernel)), a.get("pads", [0] * (2 * len(kernel)))
+    strides, dilations, pads = (
+        a.get("strides", [1] * len(kernel)),
+        a.get("dilations", [1] * len(kernel)),
+        a.get("pads", [0] * (2 * len(kernel))),
+    )
     half, ends = len(kernel), []
     for i, size in enumerate(spatial):
         window, padded = (kernel[i] - 1) * dilations[i] + 1, size + pads[i] + pads[half + i]
@@ -59,7 +75,11 @@ def roi_align(node, e: Emitter, view: View):
     scale = a.get("spatial_scale", 1.0)
     if scale == 1.0:
         return False
-    rois = e.op("Mul", [node.input[1], e.constant("scale", np.array(scale, view.dtype(node.input[1]) or np.float32))], "scaled_regions")
+    rois = e.op(
+        "Mul",
+        [node.input[1], e.constant("scale", np.array(scale, view.dtype(node.input[1]) or np.float32))],
+        "scaled_regions",
+    )
     _again(node, e, [node.input[0], rois, *node.input[2:]], {**a, "spatial_scale": 1.0})
     return None
 
@@ -108,7 +128,13 @@ def compress(node, e: Emitter, view: View):
     x, axis = node.input[0], texts(node).get("axis")
     if axis is None:
         x = e.op("Reshape", [x, e.constant("flat", np.array([-1], np.int64))], "flattened")
-    e.named("Gather", [x, e.constant("chosen", np.flatnonzero(condition).astype(np.int64))], node.name, node.output[0], axis=axis or 0)
+    e.named(
+        "Gather",
+        [x, e.constant("chosen", np.flatnonzero(condition).astype(np.int64))],
+        node.name,
+        node.output[0],
+        axis=axis or 0,
+    )
     return None
 
 
@@ -117,18 +143,51 @@ def affine_grid(node, e: Emitter, view: View):
     size = [int(s) for s in view.need_array(node, 1, "sizes")]
     corners, spatial = texts(node).get("align_corners", 0), size[2:]
     lines = [np.linspace(-1, 1, n) if corners and n > 1 else (2 * np.arange(n) + 1) / n - 1 for n in spatial]
-    points = np.stack([*reversed(np.meshgrid(*lines, indexing="ij")), np.ones(spatial)], axis=-1).reshape(1, -1, len(spatial) + 1)
+    points = np.stack([*reversed(np.meshgrid(*lines, indexing="ij")), np.ones(spatial)], axis=-1).reshape(
+        1, -1, len(spatial) + 1
+    )
     theta = e.op("Transpose", [node.input[0]], "theta", perm=[0, 2, 1])
-    moved = e.op("MatMul", [e.constant("points", points.astype(view.dtype(node.input[0]) or np.float32)), theta], "moved")
-    e.named("Reshape", [moved, e.constant("shape", np.array([size[0], *spatial, len(spatial)], np.int64))], node.name, node.output[0])
+    moved = e.op(
+        "MatMul", [e.constant("points", points.astype(view.dtype(node.input[0]) or np.float32)), theta], "moved"
+    )
+    e.named(
+        "Reshape",
+        [moved, e.constant("shape", np.array([size[0], *spatial, len(spatial)], np.int64))],
+        node.name,
+        node.output[0],
+    )
 
 
 def data_dependent(node, e: Emitter, view: View):
-    _refuse(node, f"the shape of {node.op_type}'s result depends on values computed at run time",
-            "the chip's memory is planned before the first run: end the network before this operator, and do it in the application")
+    _refuse(
+        node,
+        f"the shape of {node.op_type}'s result depends on values computed at run time",
+        "the chip's memory is planned before the first run: end the network before this operator, and do it in the application",
+    )
 
 
-RULES = {"RoiAlign": roi_align, "TopK": top_k, "EyeLike": eye_like, "LRN": lrn, "Compress": compress, "AffineGrid": affine_grid,
-         "Unique": data_dependent, "NonZero": data_dependent,
-         **dict.fromkeys(("ReduceL1", "ReduceL2", "ReduceLogSum", "ReduceLogSumExp", "ReduceMax", "ReduceMean", "ReduceMin", "ReduceProd",
-                          "ReduceSum", "ReduceSumSquare"), reduce)}
+RULES = {
+    "RoiAlign": roi_align,
+    "TopK": top_k,
+    "EyeLike": eye_like,
+    "LRN": lrn,
+    "Compress": compress,
+    "AffineGrid": affine_grid,
+    "Unique": data_dependent,
+    "NonZero": data_dependent,
+    **dict.fromkeys(
+        (
+            "ReduceL1",
+            "ReduceL2",
+            "ReduceLogSum",
+            "ReduceLogSumExp",
+            "ReduceMax",
+            "ReduceMean",
+            "ReduceMin",
+            "ReduceProd",
+            "ReduceSum",
+            "ReduceSumSquare",
+        ),
+        reduce,
+    ),
+}

@@ -1,8 +1,7 @@
 """Operators of opsets before 13 in the spelling of opset 13, so that everything behind knows one spelling.
 
-What each old operator means: ONNX's Changelog.md. Where the old text leaves a choice (nearest of Resize-10 when shrinking) ONNX Runtime's
-is taken.
-"""
+What each old operator means: ONNX's Changelog.md. Where the old text leaves a choice (nearest of Resize-10 when
+shrinking) ONNX Runtime's is taken."""
 
 from __future__ import annotations
 
@@ -19,7 +18,8 @@ _BROADCASTING = ("Add", "Sub", "Mul", "Div", "And", "Or", "Xor", "Greater", "Les
 
 
 def upgrade(model: onnx.ModelProto) -> None:
-    """Bring ``model`` to opset 13 in place; newer models stay. Errors: UnsupportedError naming a node with no counterpart."""
+    """Bring ``model`` to opset 13 in place; newer models stay. Errors: UnsupportedError naming a node with no
+    counterpart."""
     if opset_of(model) >= OPSET:
         return
     _upgrade_graph(model, opset_of(model))
@@ -34,7 +34,9 @@ def _upgrade_graph(model: onnx.ModelProto, opset: int) -> None:
     for node in model.graph.node:
         _plain(node, opset)
         for attribute in node.attribute:
-            if attribute.type == onnx.AttributeProto.GRAPH:  # a branch: ranks inside it are looked up in what ONNX infers for it
+            if (
+                attribute.type == onnx.AttributeProto.GRAPH
+            ):  # a branch: ranks inside it are looked up in what ONNX infers for it
                 inner = onnx.ModelProto(ir_version=model.ir_version, opset_import=model.opset_import)
                 inner.graph.CopyFrom(attribute.g)
                 _upgrade_graph(inner, opset)
@@ -53,7 +55,9 @@ def _plain(node: onnx.NodeProto, opset: int) -> None:
     if opset < 4 and node.op_type == "Concat" and "axis" not in names:
         node.attribute.append(helper.make_attribute("axis", 1))
     if opset < 6 and node.op_type == "Selu":
-        node.attribute.extend(helper.make_attribute(n, v) for n, v in (("alpha", 1.6732), ("gamma", 1.0507)) if n not in names)
+        node.attribute.extend(
+            helper.make_attribute(n, v) for n, v in (("alpha", 1.6732), ("gamma", 1.0507)) if n not in names
+        )
     if opset < 6 and node.op_type == "Cast":
         to = next(a for a in node.attribute if a.name == "to")
         if to.type == onnx.AttributeProto.STRING:
@@ -88,7 +92,11 @@ def _again(node: onnx.NodeProto, e: Emitter, inputs, kind: str = "", **attribute
 def _slice(node, e, view, opset):
     a = texts(node)
     axes = a.get("axes", range(len(a["starts"])))
-    _again(node, e, [node.input[0], _ints(e, "starts", a["starts"]), _ints(e, "ends", a["ends"]), _ints(e, "axes", list(axes))])
+    _again(
+        node,
+        e,
+        [node.input[0], _ints(e, "starts", a["starts"]), _ints(e, "ends", a["ends"]), _ints(e, "axes", list(axes))],
+    )
 
 
 def _scalar(e: Emitter, view: View, node, name: str, value: float) -> str:
@@ -104,7 +112,12 @@ def _clip(node, e, view, opset):
 def _pad(node, e, view, opset):
     a = texts(node)
     pads = a.get("pads", a.get("paddings"))
-    _again(node, e, [node.input[0], _ints(e, "pads", pads), _scalar(e, view, node, "value", a.get("value", 0.0))], mode=a.get("mode", "constant"))
+    _again(
+        node,
+        e,
+        [node.input[0], _ints(e, "pads", pads), _scalar(e, view, node, "value", a.get("value", 0.0))],
+        mode=a.get("mode", "constant"),
+    )
 
 
 def _top_k(node, e, view, opset):
@@ -183,11 +196,18 @@ def _dropout(node, e, view, opset):
 def _batch_normalization(node, e, view, opset):
     a = texts(node)
     if a.pop("spatial", 1) == 0:
-        raise UnsupportedError("BatchNormalization with statistics per element (spatial=0) is not supported", where=place(node),
-                               remedy="write it as a multiplication and an addition, or normalize per channel")
+        raise UnsupportedError(
+            "BatchNormalization with statistics per element (spatial=0) is not supported",
+            where=place(node),
+            remedy="write it as a multiplication and an addition, or normalize per channel",
+        )
     if opset < 7 and not a.pop("is_test", 0):
-        raise UnsupportedError("batch normalization in training mode is not supported", where=place(node), available="is_test=0",
-                               remedy="export the model for inference (is_test=1)")
+        raise UnsupportedError(
+            "batch normalization in training mode is not supported",
+            where=place(node),
+            available="is_test=0",
+            remedy="export the model for inference (is_test=1)",
+        )
     _again(node, e, node.input, epsilon=a.get("epsilon", 1e-5), momentum=a.get("momentum", 0.9))
 
 
@@ -198,8 +218,11 @@ def _broadcast(node, e: Emitter, view: View) -> None:
     if a.get("broadcast", 0) and "axis" in a:
         ranks = view.rank(x), view.rank(y)
         if None in ranks:
-            raise UnsupportedError(f"the ranks of the operands of {node.op_type} are not known", where=place(node),
-                                   remedy="convert the model to opset 7 or newer")
+            raise UnsupportedError(
+                f"the ranks of the operands of {node.op_type} are not known",
+                where=place(node),
+                remedy="convert the model to opset 7 or newer",
+            )
         missing = ranks[0] - a["axis"] % ranks[0] - ranks[1]
         if missing > 0:
             y = e.op("Unsqueeze", [y, _ints(e, "axes", list(range(ranks[1], ranks[1] + missing)))], "aligned")
@@ -224,7 +247,11 @@ def _reshape(node, e, view, opset):
 def _tile(node, e, view, opset):
     tiles, axis, rank = view.array(given(node, 1)), view.array(given(node, 2)), view.rank(node.input[0])
     if tiles is None or axis is None or rank is None:
-        raise UnsupportedError("Tile of opset 1 with computed counts is not supported", where=place(node), remedy="convert the model to opset 6 or newer")
+        raise UnsupportedError(
+            "Tile of opset 1 with computed counts is not supported",
+            where=place(node),
+            remedy="convert the model to opset 6 or newer",
+        )
     repeats = [1] * rank
     repeats[int(axis.reshape(-1)[0])] = int(tiles.reshape(-1)[0])
     _again(node, e, [node.input[0], _ints(e, "repeats", repeats)])
@@ -234,9 +261,25 @@ def _scatter(node, e, view, opset):
     _again(node, e, node.input, "ScatterElements", **texts(node))
 
 
-_RULES = {"Slice": (10, _slice), "Clip": (11, _clip), "Pad": (11, _pad), "TopK": (11, _top_k), "Squeeze": (13, _axes_to_input),
-          "Unsqueeze": (13, _axes_to_input), "ReduceSum": (13, _axes_to_input), "Split": (13, _split), "Softmax": (13, _flat_softmax),
-          "LogSoftmax": (13, _flat_softmax), "Hardmax": (13, _flat_softmax), "Upsample": (10, _upsample), "Resize": (11, _resize),
-          "Dropout": (12, _dropout), "BatchNormalization": (9, _batch_normalization), "PRelu": (7, _prelu), "Reshape": (5, _reshape),
-          "Tile": (6, _tile), "Scatter": (11, _scatter)}
+_RULES = {
+    "Slice": (10, _slice),
+    "Clip": (11, _clip),
+    "Pad": (11, _pad),
+    "TopK": (11, _top_k),
+    "Squeeze": (13, _axes_to_input),
+    "Unsqueeze": (13, _axes_to_input),
+    "ReduceSum": (13, _axes_to_input),
+    "Split": (13, _split),
+    "Softmax": (13, _flat_softmax),
+    "LogSoftmax": (13, _flat_softmax),
+    "Hardmax": (13, _flat_softmax),
+    "Upsample": (10, _upsample),
+    "Resize": (11, _resize),
+    "Dropout": (12, _dropout),
+    "BatchNormalization": (9, _batch_normalization),
+    "PRelu": (7, _prelu),
+    "Reshape": (5, _reshape),
+    "Tile": (6, _tile),
+    "Scatter": (11, _scatter),
+}
 """Operator -> the first opset in which it has today's form, and what brings an older one there."""

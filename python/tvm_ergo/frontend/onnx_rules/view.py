@@ -29,7 +29,13 @@ class View:
         self.opset = opset_of(model)
         self._types = inferred_types(model)
         self._stored = {t.name: t for t in model.graph.initializer}
-        self._stored |= {n.output[0]: a.t for n in model.graph.node if n.op_type == "Constant" for a in n.attribute if a.name == "value"}
+        self._stored |= {
+            n.output[0]: a.t
+            for n in model.graph.node
+            if n.op_type == "Constant"
+            for a in n.attribute
+            if a.name == "value"
+        }
         self._arrays: dict[str, np.ndarray] = {}
         self.producer = {name: n for n in model.graph.node for name in n.output if name}
         self.readers: dict[str, list[onnx.NodeProto]] = {}
@@ -52,7 +58,11 @@ class View:
     def dtype(self, name: str) -> np.dtype | None:
         """NumPy's element type of a tensor, None where ONNX cannot infer it."""
         found = self._types.get(name)
-        return np.dtype(helper.tensor_dtype_to_np_dtype(found.elem_type)) if found is not None and found.elem_type else None
+        return (
+            np.dtype(helper.tensor_dtype_to_np_dtype(found.elem_type))
+            if found is not None and found.elem_type
+            else None
+        )
 
     def array(self, name: str) -> np.ndarray | None:
         """The value of a constant, None for a tensor computed at run time."""
@@ -76,16 +86,24 @@ class View:
         """Errors: UnsupportedError where the shape of an input is not known at compile time."""
         shape = self.shape(node.input[index])
         if shape is None:
-            raise UnsupportedError(f"the shape of an input of {node.op_type} is not known at compile time", where=place(node),
-                                   available=f"input {node.input[index]!r}", remedy="export the model with static shapes, or give input shapes")
+            raise UnsupportedError(
+                f"the shape of an input of {node.op_type} is not known at compile time",
+                where=place(node),
+                available=f"input {node.input[index]!r}",
+                remedy="export the model with static shapes, or give input shapes",
+            )
         return shape
 
     def need_array(self, node: onnx.NodeProto, index: int, what: str) -> np.ndarray:
         """Errors: UnsupportedError where an input that must be constant is computed at run time."""
         array = self.array(node.input[index])
         if array is None:
-            raise UnsupportedError(f"the {what} of {node.op_type} are computed at run time", where=place(node),
-                                   available=f"input {node.input[index]!r}", required="a constant, or what follows from static shapes")
+            raise UnsupportedError(
+                f"the {what} of {node.op_type} are computed at run time",
+                where=place(node),
+                available=f"input {node.input[index]!r}",
+                required="a constant, or what follows from static shapes",
+            )
         return array
 
 
@@ -96,7 +114,11 @@ def inferred_types(model: onnx.ModelProto) -> dict[str, onnx.TypeProto.Tensor]:
         graph = onnx.shape_inference.infer_shapes(light, data_prop=True).graph
     except (RuntimeError, ValueError, onnx.shape_inference.InferenceError):
         graph = light.graph
-    types = {v.name: v.type.tensor_type for v in (*graph.value_info, *graph.input, *graph.output) if v.type.HasField("tensor_type")}
+    types = {
+        v.name: v.type.tensor_type
+        for v in (*graph.value_info, *graph.input, *graph.output)
+        if v.type.HasField("tensor_type")
+    }
     for tensor in graph.initializer:
         types[tensor.name] = helper.make_tensor_type_proto(tensor.data_type, list(tensor.dims)).tensor_type
     return types
@@ -106,8 +128,11 @@ _LARGE_BYTES = 1 << 16
 
 
 def _without_data(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The model with large weights as inputs: they are no shapes, and the inference copies the whole file several times."""
-    light = onnx.ModelProto(ir_version=max(model.ir_version, 4), opset_import=model.opset_import, functions=model.functions)
+    """The model with large weights as inputs: they are no shapes, and the inference copies the whole file several
+    times."""
+    light = onnx.ModelProto(
+        ir_version=max(model.ir_version, 4), opset_import=model.opset_import, functions=model.functions
+    )
     graph = light.graph
     graph.name = model.graph.name
     graph.node.extend(_typed_as_input(n) for n in model.graph.node)
@@ -123,9 +148,23 @@ def _without_data(model: onnx.ModelProto) -> onnx.ModelProto:
     return light
 
 
-_LIKE_THEIR_INPUT = frozenset({"Gelu", "BiasGelu", "FastGelu", "QuickGelu", "Quant", "IntQuant", "BipolarQuant", "Trunc", "SimplifiedLayerNormalization",
-                               "SkipLayerNormalization", "SkipSimplifiedLayerNormalization"})
-"""Operators of other domains whose first output has the type and shape of their first input: ONNX infers nothing behind them."""
+_LIKE_THEIR_INPUT = frozenset(
+    {
+        "Gelu",
+        "BiasGelu",
+        "FastGelu",
+        "QuickGelu",
+        "Quant",
+        "IntQuant",
+        "BipolarQuant",
+        "Trunc",
+        "SimplifiedLayerNormalization",
+        "SkipLayerNormalization",
+        "SkipSimplifiedLayerNormalization",
+    }
+)
+"""Operators of other domains whose first output has the type and shape of their first input: ONNX infers nothing behind
+them."""
 
 
 def _typed_as_input(node: onnx.NodeProto) -> onnx.NodeProto:

@@ -1,4 +1,5 @@
-"""Windows in one spelling: automatic padding as numbers, a padding with minus infinity in front of a maximum as the pooling's own."""
+"""Windows in one spelling: automatic padding as numbers, a padding with minus infinity in front of a maximum as the
+pooling's own."""
 
 from __future__ import annotations
 
@@ -22,7 +23,9 @@ def auto_pad(node, e: Emitter, view: View):
     if mode == "NOTSET":
         return False
     if mode not in ("SAME_UPPER", "SAME_LOWER", "VALID"):
-        raise UnsupportedError(f"auto_pad {mode!r} is not known", where=place(node), required="NOTSET, SAME_UPPER, SAME_LOWER or VALID")
+        raise UnsupportedError(
+            f"auto_pad {mode!r} is not known", where=place(node), required="NOTSET, SAME_UPPER, SAME_LOWER or VALID"
+        )
     shape = view.need_shape(node)
     weight = {"QLinearConv": 3}.get(node.op_type, 1)
     kernel = a.get("kernel_shape") or view.need_shape(node, weight)[2:]
@@ -43,7 +46,8 @@ def auto_pad(node, e: Emitter, view: View):
 
 
 def same_pads(spatial, kernel, strides, dilations, mode: str) -> list[int]:
-    """Begin and end padding per axis so that the output is the input over the stride, rounded up; an odd row goes to the named side."""
+    """Begin and end padding per axis so that the output is the input over the stride, rounded up; an odd row goes to
+    the named side."""
     begins, ends = [], []
     for size, k, stride, d in zip(spatial, kernel, strides, dilations):
         total = max((-(-size // stride) - 1) * stride + (k - 1) * d + 1 - size, 0)
@@ -53,7 +57,9 @@ def same_pads(spatial, kernel, strides, dilations, mode: str) -> list[int]:
 
 
 def _again(node, e: Emitter, attributes: dict):
-    e.nodes.append(helper.make_node(node.op_type, node.input, node.output, name=node.name, domain=node.domain, **attributes))
+    e.nodes.append(
+        helper.make_node(node.op_type, node.input, node.output, name=node.name, domain=node.domain, **attributes)
+    )
 
 
 def lp_pool(node, e: Emitter, view: View):
@@ -71,7 +77,14 @@ def max_pool(node, e: Emitter, view: View):
         return False
     value, pads = view.array(pad.input[2]), view.array(pad.input[1])
     rank = view.rank(pad.input[0])
-    if value is None or pads is None or rank is None or given(pad, 3) or len(pads) != 2 * rank or not value.reshape(-1)[0] <= _NOTHING_BELOW:
+    if (
+        value is None
+        or pads is None
+        or rank is None
+        or given(pad, 3)
+        or len(pads) != 2 * rank
+        or not value.reshape(-1)[0] <= _NOTHING_BELOW
+    ):
         return False
     a = texts(node)
     kernel, own = a["kernel_shape"], a.get("pads", [0] * (2 * (rank - 2)))
@@ -105,11 +118,28 @@ def pad(node, e: Emitter, view: View):
     x, inputs = node.input[0], list(node.input[:3])
     if min(pads) < 0:
         if texts(node).get("mode", "constant") != "constant" or shape is None:
-            raise UnsupportedError("Pad that crops in a mode other than constant is not supported", where=place(node), remedy="slice before padding")
+            raise UnsupportedError(
+                "Pad that crops in a mode other than constant is not supported",
+                where=place(node),
+                remedy="slice before padding",
+            )
         rank = len(shape)
         bounds = [(max(-pads[i], 0), shape[i] - max(-pads[rank + i], 0)) for i in range(rank)]
-        x = e.op("Slice", [x, *(e.constant(f"crop_{n}", np.array(v, np.int64)) for n, v in
-                                (("begin", [b for b, _ in bounds]), ("end", [max(b, t) for b, t in bounds]), ("axes", list(range(rank)))))], "cropped")
+        x = e.op(
+            "Slice",
+            [
+                x,
+                *(
+                    e.constant(f"crop_{n}", np.array(v, np.int64))
+                    for n, v in (
+                        ("begin", [b for b, _ in bounds]),
+                        ("end", [max(b, t) for b, t in bounds]),
+                        ("axes", list(range(rank))),
+                    )
+                ),
+            ],
+            "cropped",
+        )
     inputs[0], inputs[1] = x, e.constant("pads_of_all_axes", np.array([max(p, 0) for p in pads], np.int64))
     e.nodes.append(helper.make_node("Pad", inputs, node.output, name=node.name, **texts(node)))
     return None

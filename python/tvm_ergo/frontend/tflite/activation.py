@@ -16,8 +16,8 @@ BOUNDS = {1: (0.0, None), 2: (-1.0, 1.0), 3: (0.0, 6.0)}
 
 
 def clamped(c: Converter, node: Node, x: Expr, low: float, high: float | None) -> Expr:
-    """``x`` between bounds, in its own element type; ``high`` None: open. Bounds of a quantized output are those of its steps that LiteRT takes, which
-    rounds halves away from zero."""
+    """``x`` between bounds, in its own element type; ``high`` None: open. Bounds of a quantized output are those of its
+    steps that LiteRT takes, which rounds halves away from zero."""
     dtype = dtype_of(x)
     if dtype == "float32":
         low, high = (None if bound is None else _on_a_step(bound, node.output()) for bound in (low, high))
@@ -31,16 +31,19 @@ def _on_a_step(bound: float, out: Tensor) -> float:
     if not is_quantized(out) or not q.per_tensor:
         return bound
     steps = np.float32(bound) / q.scale[0]
-    return float(np.trunc(steps + np.copysign(np.float32(.5), steps)) * np.float64(q.scale[0]))
+    return float(np.trunc(steps + np.copysign(np.float32(0.5), steps)) * np.float64(q.scale[0]))
 
 
 def fused(c: Converter, node: Node, x: Expr) -> Expr:
-    """``x`` after the node's fused activation. Errors: UnsupportedError for those that LiteRT's kernels do not carry out either."""
+    """``x`` after the node's fused activation. Errors: UnsupportedError for those that LiteRT's kernels do not carry
+    out either."""
     number = int(node.opt.get(FUSED, 0))
     if number == 0:
         return x
     if number not in BOUNDS:
-        raise node.refuse(f"has the fused activation {NAMES.get(number, number)}", required="NONE, RELU, RELU6 or RELU_N1_TO_1")
+        raise node.refuse(
+            f"has the fused activation {NAMES.get(number, number)}", required="NONE, RELU, RELU6 or RELU_N1_TO_1"
+        )
     return clamped(c, node, x, *BOUNDS[number])
 
 
@@ -56,15 +59,40 @@ def _simple(*codes: str):
         operator(code, options=_OPTIONS.get(code, ""))(convert)
 
 
-_OPTIONS = {"ABS": "AbsOptions", "COS": "CosOptions", "EXP": "ExpOptions", "NEG": "NegOptions", "SQUARE": "SquareOptions",
-            "LOGICAL_NOT": "LogicalNotOptions", "SIGN": "SignOptions"}
-_simple("ABS:abs", "CEIL:ceil", "COS:cos", "EXP:exp", "FLOOR:floor", "LOG:log", "NEG:negative", "ROUND:round", "RSQRT:rsqrt", "SIGN:sign", "SIN:sin",
-        "SQRT:sqrt", "SQUARE:square", "TANH:tanh", "LOGISTIC:sigmoid", "LOGICAL_NOT:logical_not")
+_OPTIONS = {
+    "ABS": "AbsOptions",
+    "COS": "CosOptions",
+    "EXP": "ExpOptions",
+    "NEG": "NegOptions",
+    "SQUARE": "SquareOptions",
+    "LOGICAL_NOT": "LogicalNotOptions",
+    "SIGN": "SignOptions",
+}
+_simple(
+    "ABS:abs",
+    "CEIL:ceil",
+    "COS:cos",
+    "EXP:exp",
+    "FLOOR:floor",
+    "LOG:log",
+    "NEG:negative",
+    "ROUND:round",
+    "RSQRT:rsqrt",
+    "SIGN:sign",
+    "SIN:sin",
+    "SQRT:sqrt",
+    "SQUARE:square",
+    "TANH:tanh",
+    "LOGISTIC:sigmoid",
+    "LOGICAL_NOT:logical_not",
+)
 
 
 @operator("RELU", "RELU6", "RELU_N1_TO_1", "RELU_0_TO_1")
 def relu(c: Converter, node: Node) -> None:
-    bounds = {"RELU": (0.0, None), "RELU6": (0.0, 6.0), "RELU_N1_TO_1": (-1.0, 1.0), "RELU_0_TO_1": (0.0, 1.0)}[node.code]
+    bounds = {"RELU": (0.0, None), "RELU6": (0.0, 6.0), "RELU_N1_TO_1": (-1.0, 1.0), "RELU_0_TO_1": (0.0, 1.0)}[
+        node.code
+    ]
     c.store(node, clamped(c, node, c.real(node, 0), *bounds))
 
 
@@ -82,7 +110,9 @@ def gelu(c: Converter, node: Node) -> None:
 @operator("ELU")
 def elu(c: Converter, node: Node) -> None:
     x = c.real(node, 0)
-    below = c.emit(relax.op.subtract(c.emit(relax.op.exp(c.emit(relax.op.minimum(x, const(np.float32(0)))))), const(np.float32(1))))
+    below = c.emit(
+        relax.op.subtract(c.emit(relax.op.exp(c.emit(relax.op.minimum(x, const(np.float32(0)))))), const(np.float32(1)))
+    )
     c.store(node, c.emit(relax.op.where(c.emit(relax.op.greater(x, const(np.float32(0)))), x, below)))
 
 
@@ -113,7 +143,8 @@ def log_softmax(c: Converter, node: Node) -> None:
 
 @operator("PRELU")
 def prelu(c: Converter, node: Node) -> None:
-    """A slope for the whole tensor or per channel is Relax's prelu; one per element is a choice between x and its product."""
+    """A slope for the whole tensor or per channel is Relax's prelu; one per element is a choice between x and its
+    product."""
     x, stored = c.real(node, 0), c.stored(node, 1)
     alpha, channels = c.real(node, 1), shape_of(x)[-1]
     if isinstance(stored, Constant):

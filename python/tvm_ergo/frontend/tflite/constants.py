@@ -15,19 +15,26 @@ MOST_POSITIONS = 1 << 22
 
 
 def array_of(tensor: Tensor) -> np.ndarray:
-    """The stored values of a constant: integers as they are (INT4 widened to int8), float16 as float32, sparse ones made dense.
+    """The stored values of a constant: integers as they are (INT4 widened to int8), float16 as float32, sparse ones
+    made dense.
 
     Errors: ModelError (bytes missing, sparse indices beyond the shape), UnsupportedError (texts, resources).
     """
     dtype = NUMPY.get(tensor.type)
     if dtype is None:
-        raise UnsupportedError(f"a constant holds {tensor.type.lower()} values", where=f"tensor {tensor.name!r}", required=", ".join(NUMPY))
+        raise UnsupportedError(
+            f"a constant holds {tensor.type.lower()} values", where=f"tensor {tensor.name!r}", required=", ".join(NUMPY)
+        )
     if any(d < 0 for d in tensor.shape):
         raise ModelError("a constant has an unknown dimension", where=f"tensor {tensor.name!r}", available=str(tensor))
     count = math.prod(tensor.shape)
     if count * np.dtype(dtype).itemsize > MAX_TENSOR_BYTES:
-        raise ModelError("a constant is larger than any chip's memory", where=f"tensor {tensor.name!r}", available=str(tensor),
-                         required=f"at most {MAX_TENSOR_BYTES:,} bytes")
+        raise ModelError(
+            "a constant is larger than any chip's memory",
+            where=f"tensor {tensor.name!r}",
+            available=str(tensor),
+            required=f"at most {MAX_TENSOR_BYTES:,} bytes",
+        )
     if tensor.sparsity is not None:
         try:
             values = _dense(tensor, _unpacked(tensor, dtype, None))
@@ -54,35 +61,49 @@ def _unpacked(tensor: Tensor, dtype: str, count: int | None) -> np.ndarray:
 
 
 def _short(tensor: Tensor, wanted: int) -> ModelError:
-    return ModelError("a constant does not hold as many bytes as its shape says", where=f"tensor {tensor.name!r}, {tensor}",
-                      required=f"{wanted:,} bytes" if wanted >= 0 else "whole elements", available=f"{len(tensor.data):,} bytes",
-                      remedy="the file is damaged; copy or convert it again")
+    return ModelError(
+        "a constant does not hold as many bytes as its shape says",
+        where=f"tensor {tensor.name!r}, {tensor}",
+        required=f"{wanted:,} bytes" if wanted >= 0 else "whole elements",
+        available=f"{len(tensor.data):,} bytes",
+        remedy="the file is damaged; copy or convert it again",
+    )
 
 
 def _damaged(tensor: Tensor) -> ModelError:
-    return ModelError("a sparse constant is damaged", where=f"tensor {tensor.name!r}, {tensor}", remedy="convert the model again")
+    return ModelError(
+        "a sparse constant is damaged", where=f"tensor {tensor.name!r}, {tensor}", remedy="convert the model again"
+    )
 
 
 def _vector(kind: int, table) -> list[int]:
     """The indices of one dimension, in the width the file chose."""
     import tflite
 
-    vectors = {tflite.SparseIndexVector.Int32Vector: tflite.Int32Vector, tflite.SparseIndexVector.Uint16Vector: tflite.Uint16Vector,
-               tflite.SparseIndexVector.Uint8Vector: tflite.Uint8Vector}
+    vectors = {
+        tflite.SparseIndexVector.Int32Vector: tflite.Int32Vector,
+        tflite.SparseIndexVector.Uint16Vector: tflite.Uint16Vector,
+        tflite.SparseIndexVector.Uint8Vector: tflite.Uint8Vector,
+    }
     typed = vectors[kind]()
     typed.Init(table.Bytes, table.Pos)
     return [int(typed.Values(i)) for i in range(typed.ValuesLength())]
 
 
 def _dense(tensor: Tensor, values: np.ndarray) -> np.ndarray:
-    """A sparse constant made dense: every dimension in the traversal order is dense or a list of segments and indices (TACO's format);
-    block dimensions stand behind those they divide. Errors: ModelError where an index lies beyond the shape or values run out."""
+    """A sparse constant made dense: every dimension in the traversal order is dense or a list of segments and indices
+    (TACO's format); block dimensions stand behind those they divide. Errors: ModelError where an index lies beyond the
+    shape or values run out."""
     shape, table = tensor.shape, tensor.sparsity
     order = [int(table.TraversalOrder(i)) for i in range(table.TraversalOrderLength())]
     blocks = [int(table.BlockMap(i)) for i in range(table.BlockMapLength())]
     levels = [table.DimMetadata(i) for i in range(table.DimMetadataLength())]
     damaged = _damaged(tensor)
-    if sorted(order) != list(range(len(levels))) or len(levels) != len(shape) + len(blocks) or any(not 0 <= b < len(shape) for b in blocks):
+    if (
+        sorted(order) != list(range(len(levels)))
+        or len(levels) != len(shape) + len(blocks)
+        or any(not 0 <= b < len(shape) for b in blocks)
+    ):
         raise damaged
     block_size = [1] * len(shape)
     for level, dimension in zip(levels, order):
@@ -106,7 +127,7 @@ def _dense(tensor: Tensor, values: np.ndarray) -> np.ndarray:
         raise damaged
     zero = int(tensor.quantization.zero_point[0]) if tensor.quantization is not None else 0
     result = np.full(shape, zero, values.dtype)
-    result[tuple(index)] = values[:len(positions)]
+    result[tuple(index)] = values[: len(positions)]
     return result
 
 
@@ -122,12 +143,17 @@ def _expanded(level, positions: list[tuple[int, ...]], damaged: ModelError, most
         return
     if level.Format() != _CSR:
         raise damaged
-    segments, indices = (_vector(kind, body) for kind, body in ((level.ArraySegmentsType(), level.ArraySegments()),
-                                                               (level.ArrayIndicesType(), level.ArrayIndices())))
+    segments, indices = (
+        _vector(kind, body)
+        for kind, body in (
+            (level.ArraySegmentsType(), level.ArraySegments()),
+            (level.ArrayIndicesType(), level.ArrayIndices()),
+        )
+    )
     if len(segments) < len(positions) + 1:
         raise damaged
     for number, position in enumerate(positions):
         if not 0 <= segments[number] <= segments[number + 1] <= len(indices):
             raise damaged
-        for i in indices[segments[number]:segments[number + 1]]:
+        for i in indices[segments[number] : segments[number + 1]]:
             yield (*position, i)

@@ -14,7 +14,8 @@ from tvm_ergo.relay_passes.relax_utils import Constant, Expr, array_of, const, d
 @operator("DEQUANTIZE", options="DequantizeOptions")
 @operator("DENSIFY", options="DensifyOptions")
 def as_real(c: Converter, node: Node) -> None:
-    """The same real numbers in the output's form; sparse and float16 constants were made dense and float32 when they were read."""
+    """The same real numbers in the output's form; sparse and float16 constants were made dense and float32 when they
+    were read."""
     x = c.real(node, 0)
     if isinstance(x, Constant) or node.code != "DENSIFY":
         c.store(node, x)
@@ -32,12 +33,21 @@ def fake_quant(c: Converter, node: Node) -> None:
     scale = np.float32((high - low) / (last - first))
     zero = np.float32(np.clip(np.floor(first - low / scale + 0.5), first, last))
     bottom, top = float((first - zero) * scale), float((last - zero) * scale)
-    steps = c.emit(relax.op.divide(c.emit(relax.op.subtract(c.emit(relax.op.clip(c.real(node, 0), bottom, top)), const(np.float32(bottom)))), const(scale)))
+    steps = c.emit(
+        relax.op.divide(
+            c.emit(relax.op.subtract(c.emit(relax.op.clip(c.real(node, 0), bottom, top)), const(np.float32(bottom)))),
+            const(scale),
+        )
+    )
     whole = c.emit(relax.op.floor(c.emit(relax.op.add(steps, const(np.float32(0.5))))))
     c.store(node, c.emit(relax.op.add(c.emit(relax.op.multiply(whole, const(scale))), const(np.float32(bottom)))))
 
 
-@operator("CAST", options="CastOptions", without_meaning={"in_data_type": "the input tensor says it", "out_data_type": "the output tensor says it"})
+@operator(
+    "CAST",
+    options="CastOptions",
+    without_meaning={"in_data_type": "the input tensor says it", "out_data_type": "the output tensor says it"},
+)
 def cast(c: Converter, node: Node) -> None:
     """Of the stored numbers: a scale does not count. Real numbers are truncated to integers."""
     x, dtype = c.stored(node, 0), dtype_of_output(node.output(), node)
@@ -65,12 +75,21 @@ def fill(c: Converter, node: Node) -> None:
 @operator("ZEROS_LIKE", options="ZerosLikeOptions")
 def zeros_like(c: Converter, node: Node) -> None:
     dims = shape_of(c.stored(node, 0))
-    c.bind(node.output(), c.emit(relax.op.full(dims, const(np.zeros((), dtype_of_output(node.output(), node))), dtype_of_output(node.output(), node))))
+    c.bind(
+        node.output(),
+        c.emit(
+            relax.op.full(
+                dims, const(np.zeros((), dtype_of_output(node.output(), node))), dtype_of_output(node.output(), node)
+            )
+        ),
+    )
 
 
 @operator("RANGE", options="RangeOptions")
 def range_(c: Converter, node: Node) -> None:
-    start, limit, step = (c.array(node, i, what).reshape(-1)[0] for i, what in enumerate(("a start", "a limit", "a step")))
+    start, limit, step = (
+        c.array(node, i, what).reshape(-1)[0] for i, what in enumerate(("a start", "a limit", "a step"))
+    )
     if step == 0 or abs((float(limit) - float(start)) / float(step)) > 2**28:
         raise node.refuse(f"counts from {start} to {limit} by {step}", remedy="the file is damaged; convert it again")
     c.declared.add(8 * abs((float(limit) - float(start)) / float(step)), node.where)
@@ -85,7 +104,9 @@ def one_hot(c: Converter, node: Node) -> None:
     axis = int(node.opt["axis"]) % (rank_ + 1)
     c.declared.add(8 * depth, node.where)
     spread = c.emit(relax.op.expand_dims(indices, axis))
-    levels = const(np.arange(depth, dtype=dtype_of(indices)).reshape([-1 if i == axis else 1 for i in range(rank_ + 1)]))
+    levels = const(
+        np.arange(depth, dtype=dtype_of(indices)).reshape([-1 if i == axis else 1 for i in range(rank_ + 1)])
+    )
     hit = c.emit(relax.op.equal(spread, levels))
     c.bind(node.output(), c.emit(relax.op.where(hit, const(np.asarray(on, dtype)), const(np.asarray(off, dtype)))))
 
@@ -103,8 +124,17 @@ def scatter_nd(c: Converter, node: Node) -> None:
     places, dims = c.array(node, 0, "places"), c.ints(node, 2, "a shape")
     updates, depth = c.real(node, 1), places.shape[-1]
     sizes = np.array(dims[:depth])
-    if not 0 < depth <= len(dims) or min(dims) < 1 or places.size and ((places < 0) | (places >= sizes)).any() or dtype_of(updates) != "float32":
-        raise node.refuse(f"writes {dtype_of(updates)} at {places.shape} places of {dims}", required="real numbers at places inside the shape")
+    if (
+        not 0 < depth <= len(dims)
+        or min(dims) < 1
+        or places.size
+        and ((places < 0) | (places >= sizes)).any()
+        or dtype_of(updates) != "float32"
+    ):
+        raise node.refuse(
+            f"writes {dtype_of(updates)} at {places.shape} places of {dims}",
+            required="real numbers at places inside the shape",
+        )
     flat = np.ravel_multi_index(tuple(places.reshape(-1, depth).T), tuple(sizes))
     c.declared.add(4 * int(np.prod(sizes)) * flat.size, node.where)
     ones = np.zeros((int(np.prod(sizes)), flat.size), np.float32)
@@ -120,7 +150,10 @@ def checked_indices(c: Converter, node: Node, i: int, size: int) -> Expr:
     if isinstance(indices, Constant):
         values = np.asarray(array_of(indices))
         if values.size and not (0 <= values.min() and values.max() < size):
-            raise node.refuse(f"looks up {int(values.min())}..{int(values.max())} of {size} elements", remedy="the file is damaged; convert it again")
+            raise node.refuse(
+                f"looks up {int(values.min())}..{int(values.max())} of {size} elements",
+                remedy="the file is damaged; convert it again",
+            )
     return indices
 
 
@@ -141,7 +174,10 @@ def _taken(c: Converter, x: Expr, indices: Expr, axis: int, batch: int) -> Expr:
         return c.emit(relax.op.take(x, indices, axis, "clip"))
     parts = []
     for i in range(shape_of(x)[0]):
-        row, at = (c.emit(relax.op.reshape(c.emit(relax.op.strided_slice(v, [0], [i], [i + 1])), list(shape_of(v)[1:]))) for v in (x, indices))
+        row, at = (
+            c.emit(relax.op.reshape(c.emit(relax.op.strided_slice(v, [0], [i], [i + 1])), list(shape_of(v)[1:])))
+            for v in (x, indices)
+        )
         part = _taken(c, row, at, axis - 1, batch - 1)
         parts.append(c.emit(relax.op.reshape(part, [1, *shape_of(part)])))
     return parts[0] if len(parts) == 1 else c.emit(relax.op.concat(parts, 0))
@@ -149,21 +185,31 @@ def _taken(c: Converter, x: Expr, indices: Expr, axis: int, batch: int) -> Expr:
 
 @operator("GATHER_ND", options="GatherNdOptions")
 def gather_nd(c: Converter, node: Node) -> None:
-    """The last axis of the indices names an element or a slice; it becomes one look-up in the flattened leading axes."""
+    """The last axis of the indices names an element or a slice; it becomes one look-up in the flattened leading
+    axes."""
     data, indices = c.stored(node, 0), c.stored(node, 1)
     shape_, depth = shape_of(data), shape_of(indices)[-1]
     if not 0 < depth <= len(shape_):
-        raise node.refuse(f"has indices of {depth} numbers into {list(shape_)}", remedy="the file is damaged; convert it again")
-    sizes, steps = np.array(shape_[:depth]), np.array([int(np.prod(shape_[i + 1:depth])) for i in range(depth)])
+        raise node.refuse(
+            f"has indices of {depth} numbers into {list(shape_)}", remedy="the file is damaged; convert it again"
+        )
+    sizes, steps = np.array(shape_[:depth]), np.array([int(np.prod(shape_[i + 1 : depth])) for i in range(depth)])
     if isinstance(indices, Constant):
         values = np.asarray(array_of(indices))
         if values.size and ((values < 0) | (values >= sizes)).any():
             raise node.refuse("looks up what is beyond its input", remedy="the file is damaged; convert it again")
     kind = np.dtype(dtype_of(indices)).type
-    inside = c.emit(relax.op.maximum(c.emit(relax.op.minimum(indices, const((sizes - 1).astype(kind)))), const(kind(0))))
-    flat = c.emit(relax.op.sum(c.emit(relax.op.multiply(inside, const(steps.astype(kind)))), [len(shape_of(indices)) - 1]))
+    inside = c.emit(
+        relax.op.maximum(c.emit(relax.op.minimum(indices, const((sizes - 1).astype(kind)))), const(kind(0)))
+    )
+    flat = c.emit(
+        relax.op.sum(c.emit(relax.op.multiply(inside, const(steps.astype(kind)))), [len(shape_of(indices)) - 1])
+    )
     rest = [int(np.prod(sizes)), *shape_[depth:]]
-    c.bind(node.output(), c.moved(node, data, node.input(0), lambda x: _taken(c, c.emit(relax.op.reshape(x, rest)), flat, 0, 0)))
+    c.bind(
+        node.output(),
+        c.moved(node, data, node.input(0), lambda x: _taken(c, c.emit(relax.op.reshape(x, rest)), flat, 0, 0)),
+    )
 
 
 @operator("EMBEDDING_LOOKUP")
@@ -179,9 +225,16 @@ def reverse_sequence(c: Converter, node: Node) -> None:
     x, lengths = c.real(node, 0), c.ints(node, 1, "lengths")
     along, batch = int(node.opt["seq_dim"]), int(node.opt["batch_dim"])
     shape_ = shape_of(x)
-    if along == batch or not 0 <= along < len(shape_) or not 0 <= batch < len(shape_) or len(lengths) != shape_[batch] \
-            or not all(0 <= n <= shape_[along] for n in lengths):
-        raise node.refuse(f"turns {lengths} elements of {list(shape_)} around", remedy="the file is damaged; convert it again")
+    if (
+        along == batch
+        or not 0 <= along < len(shape_)
+        or not 0 <= batch < len(shape_)
+        or len(lengths) != shape_[batch]
+        or not all(0 <= n <= shape_[along] for n in lengths)
+    ):
+        raise node.refuse(
+            f"turns {lengths} elements of {list(shape_)} around", remedy="the file is damaged; convert it again"
+        )
     parts = []
     for i, n in enumerate(lengths):
         row = c.emit(relax.op.strided_slice(x, [batch], [i], [i + 1]))

@@ -12,10 +12,28 @@ from tvm_ergo.frontend.tflite.registry import operator
 from tvm_ergo.relay_passes.relax_utils import Constant, Expr, array_of, const, dtype_of, shape_of
 
 POT = {"pot_scale_int16": "whether scales of int16 are powers of two; the scales say it themselves"}
-_RELAX = {"ADD": "add", "SUB": "subtract", "MUL": "multiply", "DIV": "divide", "MAXIMUM": "maximum", "MINIMUM": "minimum", "POW": "power",
-          "FLOOR_DIV": "floor_divide", "FLOOR_MOD": "floor_mod", "EQUAL": "equal", "NOT_EQUAL": "not_equal", "LESS": "less", "LESS_EQUAL": "less_equal",
-          "GREATER": "greater", "GREATER_EQUAL": "greater_equal", "LOGICAL_AND": "logical_and", "LOGICAL_OR": "logical_or",
-          "RIGHT_SHIFT": "right_shift", "BITWISE_XOR": "bitwise_xor", "ATAN2": "atan2"}
+_RELAX = {
+    "ADD": "add",
+    "SUB": "subtract",
+    "MUL": "multiply",
+    "DIV": "divide",
+    "MAXIMUM": "maximum",
+    "MINIMUM": "minimum",
+    "POW": "power",
+    "FLOOR_DIV": "floor_divide",
+    "FLOOR_MOD": "floor_mod",
+    "EQUAL": "equal",
+    "NOT_EQUAL": "not_equal",
+    "LESS": "less",
+    "LESS_EQUAL": "less_equal",
+    "GREATER": "greater",
+    "GREATER_EQUAL": "greater_equal",
+    "LOGICAL_AND": "logical_and",
+    "LOGICAL_OR": "logical_or",
+    "RIGHT_SHIFT": "right_shift",
+    "BITWISE_XOR": "bitwise_xor",
+    "ATAN2": "atan2",
+}
 
 
 def operands(c: Converter, node: Node) -> list[Expr]:
@@ -39,10 +57,22 @@ _plain("AddOptions", "ADD", activation=True, without_meaning=POT)
 _plain("SubOptions", "SUB", activation=True, without_meaning=POT)
 _plain("MulOptions", "MUL", activation=True)
 _plain("DivOptions", "DIV", activation=True)
-for _code, _options in {"POW": "PowOptions", "FLOOR_DIV": "FloorDivOptions", "FLOOR_MOD": "FloorModOptions", "EQUAL": "EqualOptions",
-                        "NOT_EQUAL": "NotEqualOptions", "LESS": "LessOptions", "LESS_EQUAL": "LessEqualOptions", "GREATER": "GreaterOptions",
-                        "GREATER_EQUAL": "GreaterEqualOptions", "LOGICAL_AND": "LogicalAndOptions", "LOGICAL_OR": "LogicalOrOptions",
-                        "RIGHT_SHIFT": "RightShiftOptions", "BITWISE_XOR": "BitwiseXorOptions", "ATAN2": "ATan2Options"}.items():
+for _code, _options in {
+    "POW": "PowOptions",
+    "FLOOR_DIV": "FloorDivOptions",
+    "FLOOR_MOD": "FloorModOptions",
+    "EQUAL": "EqualOptions",
+    "NOT_EQUAL": "NotEqualOptions",
+    "LESS": "LessOptions",
+    "LESS_EQUAL": "LessEqualOptions",
+    "GREATER": "GreaterOptions",
+    "GREATER_EQUAL": "GreaterEqualOptions",
+    "LOGICAL_AND": "LogicalAndOptions",
+    "LOGICAL_OR": "LogicalOrOptions",
+    "RIGHT_SHIFT": "RightShiftOptions",
+    "BITWISE_XOR": "BitwiseXorOptions",
+    "ATAN2": "ATan2Options",
+}.items():
     _plain(_options, _code)
 
 
@@ -53,7 +83,12 @@ def extremum(c: Converter, node: Node) -> None:
     open_end = np.inf if node.code == "MINIMUM" else -np.inf
     shape = np.broadcast_shapes(shape_of(a), shape_of(b))
     for bound, other in ((b, a), (a, b)):
-        if isinstance(bound, Constant) and dtype_of(bound) == "float32" and (np.asarray(array_of(bound)) == open_end).all() and shape_of(other) == shape:
+        if (
+            isinstance(bound, Constant)
+            and dtype_of(bound) == "float32"
+            and (np.asarray(array_of(bound)) == open_end).all()
+            and shape_of(other) == shape
+        ):
             c.store(node, other)
             return
     c.store(node, c.emit(getattr(relax.op, _RELAX[node.code])(_bounded(a), _bounded(b))))

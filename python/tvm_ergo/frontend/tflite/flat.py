@@ -1,4 +1,5 @@
-"""A TFLite flatbuffer as plain values: subgraphs of tensors and operators, options by name. Nothing here knows Relax."""
+"""A TFLite flatbuffer as plain values: subgraphs of tensors and operators, options by name. Nothing here knows
+Relax."""
 
 from __future__ import annotations
 
@@ -22,19 +23,35 @@ MAX_TENSOR_BYTES = 2**31
 
 def names_of(enumeration) -> dict[int, str]:
     """value -> name of one of the schema's enumerations."""
-    return {value: name for name, value in vars(enumeration).items() if isinstance(value, int) and not name.startswith("_")}
+    return {
+        value: name for name, value in vars(enumeration).items() if isinstance(value, int) and not name.startswith("_")
+    }
 
 
 _CODES, _TYPES = names_of(tflite.BuiltinOperator), names_of(tflite.TensorType)
 _OPTIONS, _OPTIONS2 = names_of(tflite.BuiltinOptions), names_of(getattr(tflite, "BuiltinOptions2", object))
-NUMPY = {"FLOAT32": "float32", "FLOAT16": "float16", "INT32": "int32", "UINT8": "uint8", "INT64": "int64", "BOOL": "bool", "INT16": "int16", "INT8": "int8",
-         "FLOAT64": "float64", "UINT64": "uint64", "UINT32": "uint32", "UINT16": "uint16", "INT4": "int8"}
+NUMPY = {
+    "FLOAT32": "float32",
+    "FLOAT16": "float16",
+    "INT32": "int32",
+    "UINT8": "uint8",
+    "INT64": "int64",
+    "BOOL": "bool",
+    "INT16": "int16",
+    "INT8": "int8",
+    "FLOAT64": "float64",
+    "UINT64": "uint64",
+    "UINT32": "uint32",
+    "UINT16": "uint16",
+    "INT4": "int8",
+}
 """Element types that hold numbers, as NumPy reads them (INT4: two values a byte, widened)."""
 
 
 @dataclass(frozen=True)
 class Quantization:
-    """``real = scale * (stored - zero_point)``; scale float32[n], zero_point int64[n], n = 1 or the size of ``axis``."""
+    """``real = scale * (stored - zero_point)``; scale float32[n], zero_point int64[n], n = 1 or the size of
+    ``axis``."""
 
     scale: np.ndarray
     zero_point: np.ndarray
@@ -47,7 +64,8 @@ class Quantization:
 
 @dataclass(frozen=True, eq=False)
 class Tensor:
-    """A tensor of a subgraph. shape: -1 where unknown. type: the schema's name of the element type. data: bytes of a constant, else None.
+    """A tensor of a subgraph. shape: -1 where unknown. type: the schema's name of the element type. data: bytes of a
+    constant, else None.
 
     sparsity: the schema's table of a sparse constant, else None. variable: keeps its value from one run to the next.
     """
@@ -67,7 +85,8 @@ class Tensor:
 
 @dataclass(frozen=True, eq=False)
 class Operator:
-    """An operator. code: the schema's name ("CUSTOM" for others, whose name is ``custom``). inputs, outputs: indices of tensors, -1 where left out.
+    """An operator. code: the schema's name ("CUSTOM" for others, whose name is ``custom``). inputs, outputs: indices of
+    tensors, -1 where left out.
 
     options: values by name in snake case, the schema's defaults where the file gives none; empty where it has no table.
     """
@@ -94,15 +113,20 @@ class Subgraph:
 def read(data: bytes, source: str) -> tuple[Subgraph, ...]:
     """The subgraphs of a file, main first. Errors: ModelError (not TFLite, truncated, damaged)."""
     if len(data) < 8 or data[4:8] != b"TFL3":
-        raise ModelError("this is not a TFLite file", where=source, required="the mark TFL3 at byte 4", available=repr(data[4:8]))
+        raise ModelError(
+            "this is not a TFLite file", where=source, required="the mark TFL3 at byte 4", available=repr(data[4:8])
+        )
     try:
         model = tflite.Model.GetRootAs(data, 0)
         if model.SubgraphsLength() < 1:
             raise ModelError("the TFLite file has no subgraph", where=source)
         return tuple(_subgraph(model, model.Subgraphs(i), data) for i in range(model.SubgraphsLength()))
     except DAMAGE as error:
-        raise ModelError("the TFLite file is truncated or damaged", where=source,
-                         available=f"{len(data):,} bytes, with references to what is not among them") from error
+        raise ModelError(
+            "the TFLite file is truncated or damaged",
+            where=source,
+            available=f"{len(data):,} bytes, with references to what is not among them",
+        ) from error
 
 
 def _subgraph(model, graph, data: bytes) -> Subgraph:
@@ -130,14 +154,25 @@ def _tensor(model, table, index: int, data: bytes) -> Tensor:
     if len(signature) == len(shape):
         shape = tuple(-1 if s < 0 and d in (0, -1) else d for d, s in zip(shape, signature))
     kind = _TYPES.get(table.Type(), f"element type {table.Type()}")
-    return Tensor(index, _text(table.Name()) or f"tensor_{index}", shape, kind, _quantization(table.Quantization()), _bytes(model, table.Buffer(), data),
-                  bool(table.IsVariable()), table.Sparsity() if hasattr(table, "Sparsity") else None)
+    return Tensor(
+        index,
+        _text(table.Name()) or f"tensor_{index}",
+        shape,
+        kind,
+        _quantization(table.Quantization()),
+        _bytes(model, table.Buffer(), data),
+        bool(table.IsVariable()),
+        table.Sparsity() if hasattr(table, "Sparsity") else None,
+    )
 
 
 def _quantization(table) -> Quantization | None:
     if table is None or not table.ScaleLength():
         return None
-    scale = np.array([table.Scale(i) for i in range(table.ScaleLength())] if table.ScaleLength() < 4 else table.ScaleAsNumpy(), np.float32)
+    scale = np.array(
+        [table.Scale(i) for i in range(table.ScaleLength())] if table.ScaleLength() < 4 else table.ScaleAsNumpy(),
+        np.float32,
+    )
     points = np.array(_ints(table, "ZeroPoint") if table.ZeroPointLength() < 4 else table.ZeroPointAsNumpy(), np.int64)
     points = points if points.size else np.zeros(1, np.int64)
     if points.size not in (1, scale.size):
@@ -176,7 +211,16 @@ def _operator(model, table, position: int) -> Operator:
         options = _fields(typed)
     else:
         kind = "NONE"
-    return Operator(position, name, _text(code.CustomCode()), _ints(table, "Inputs"), _ints(table, "Outputs"), kind, options, _ints(table, "Intermediates"))
+    return Operator(
+        position,
+        name,
+        _text(code.CustomCode()),
+        _ints(table, "Inputs"),
+        _ints(table, "Outputs"),
+        kind,
+        options,
+        _ints(table, "Intermediates"),
+    )
 
 
 def _snake(name: str) -> str:
@@ -186,8 +230,16 @@ def _snake(name: str) -> str:
 @functools.cache
 def _getters(kind: type) -> tuple[tuple[str, str, bool], ...]:
     """(snake name, accessor, whether a vector) of the fields of an options table."""
-    methods = [n for n in vars(kind) if not n.startswith(("_", "GetRootAs")) and n != "Init" and not n.endswith("BufferHasIdentifier")]
-    vectors = {n.removesuffix("Length") for n in methods if n.endswith("Length") and f"{n.removesuffix('Length')}AsNumpy" in methods}
+    methods = [
+        n
+        for n in vars(kind)
+        if not n.startswith(("_", "GetRootAs")) and n != "Init" and not n.endswith("BufferHasIdentifier")
+    ]
+    vectors = {
+        n.removesuffix("Length")
+        for n in methods
+        if n.endswith("Length") and f"{n.removesuffix('Length')}AsNumpy" in methods
+    }
     helpers = {f"{v}{end}" for v in vectors for end in ("Length", "AsNumpy", "IsNone")}
     return tuple((_snake(n), n, n in vectors) for n in methods if n not in helpers)
 

@@ -18,13 +18,16 @@ MOST_COPIES = 64
 
 def _axis(node: Node, axis: int, rank: int) -> int:
     if not -rank <= axis < rank:
-        raise node.refuse(f"has the axis {axis} where a tensor has {rank} dimensions", remedy="the file is damaged; convert it again")
+        raise node.refuse(
+            f"has the axis {axis} where a tensor has {rank} dimensions", remedy="the file is damaged; convert it again"
+        )
     return axis % rank
 
 
 @operator("RESHAPE", options="ReshapeOptions", handled="new_shape")
 def reshape(c: Converter, node: Node) -> None:
-    """The shape is that of input 1, else of the option; one computed at run time is taken from the output tensor where that gives it."""
+    """The shape is that of input 1, else of the option; one computed at run time is taken from the output tensor where
+    that gives it."""
     shape = shape_of(c.stored(node, 0))
     if node.has(1) and isinstance(c.stored(node, 1), Constant):
         wanted = c.ints(node, 1, "a shape")
@@ -38,16 +41,26 @@ def reshape(c: Converter, node: Node) -> None:
         rest = math.prod(d for d in wanted if d != -1)
         wanted[wanted.index(-1)] = math.prod(shape) // rest if rest else 0
     if any(d < 0 for d in wanted) or math.prod(wanted) != math.prod(shape):
-        raise node.refuse(f"makes {wanted} of {list(shape)}", required="as many elements", remedy="the file is damaged; convert it again")
+        raise node.refuse(
+            f"makes {wanted} of {list(shape)}",
+            required="as many elements",
+            remedy="the file is damaged; convert it again",
+        )
     c.move(node, lambda x: relax.op.reshape(x, wanted))
 
 
 @operator("SQUEEZE", options="SqueezeOptions", handled="squeeze_dims")
 def squeeze(c: Converter, node: Node) -> None:
     shape = shape_of(c.stored(node, 0))
-    dims = {_axis(node, int(d), len(shape)) for d in node.opt["squeeze_dims"]} or {i for i, d in enumerate(shape) if d == 1}
+    dims = {_axis(node, int(d), len(shape)) for d in node.opt["squeeze_dims"]} or {
+        i for i, d in enumerate(shape) if d == 1
+    }
     if any(shape[d] != 1 for d in dims):
-        raise node.refuse(f"drops dimensions {sorted(dims)} of {list(shape)}", required="dimensions of 1", remedy="the file is damaged; convert it again")
+        raise node.refuse(
+            f"drops dimensions {sorted(dims)} of {list(shape)}",
+            required="dimensions of 1",
+            remedy="the file is damaged; convert it again",
+        )
     c.move(node, lambda x: relax.op.reshape(x, [d for i, d in enumerate(shape) if i not in dims]))
 
 
@@ -63,7 +76,9 @@ def transpose(c: Converter, node: Node) -> None:
     rank, perm = len(shape_of(c.stored(node, 0))), c.ints(node, 1, "an order of axes")
     perm = [_axis(node, p, rank) for p in perm]
     if sorted(perm) != list(range(rank)):
-        raise node.refuse(f"has the order of axes {perm}", required="each once", remedy="the file is damaged; convert it again")
+        raise node.refuse(
+            f"has the order of axes {perm}", required="each once", remedy="the file is damaged; convert it again"
+        )
     c.move(node, lambda x: relax.op.permute_dims(x, perm))
 
 
@@ -74,16 +89,24 @@ def sliced(c: Converter, x: Expr, ranges: list[range]) -> Expr:
     for axis in [a for a, r in enumerate(ranges) if r.step < 0 and len(r) > 1]:
         x = c.emit(relax.op.flip(x, axis))
         r = ranges[axis]
-        ranges = [*ranges[:axis], range(shape[axis] - 1 - r.start, shape[axis] - 1 - r[-1] + 1, -r.step), *ranges[axis + 1:]]
+        ranges = [
+            *ranges[:axis],
+            range(shape[axis] - 1 - r.start, shape[axis] - 1 - r[-1] + 1, -r.step),
+            *ranges[axis + 1 :],
+        ]
     axes = [a for a, r in enumerate(ranges) if r != range(shape[a])]
     if not axes:
         return x
-    begin, end = [ranges[a].start for a in axes], [ranges[a][-1] + 1 if len(ranges[a]) else ranges[a].start for a in axes]
+    begin, end = (
+        [ranges[a].start for a in axes],
+        [ranges[a][-1] + 1 if len(ranges[a]) else ranges[a].start for a in axes],
+    )
     return c.emit(relax.op.strided_slice(x, axes, begin, end, [max(ranges[a].step, 1) for a in axes]))
 
 
 def _part(c: Converter, node: Node, axis: int, first: int, size: int, k: int, i: int = 0, shape=None) -> None:
     """Output ``k``: ``size`` elements from ``first`` along an axis, in ``shape`` if that is given."""
+
     def function(x):
         ranges = [range(d) for d in shape_of(x)]
         ranges[axis] = range(first, first + size)
@@ -102,18 +125,31 @@ def slice_(c: Converter, node: Node) -> None:
     c.bind(node.output(), c.moved(node, c.stored(node, 0), node.input(0), lambda x: sliced(c, x, ranges)))
 
 
-@operator("STRIDED_SLICE", options="StridedSliceOptions", handled="begin_mask end_mask ellipsis_mask new_axis_mask shrink_axis_mask offset")
+@operator(
+    "STRIDED_SLICE",
+    options="StridedSliceOptions",
+    handled="begin_mask end_mask ellipsis_mask new_axis_mask shrink_axis_mask offset",
+)
 def strided_slice(c: Converter, node: Node) -> None:
     shape = shape_of(c.stored(node, 0))
     begin, end, steps = (c.ints(node, i, what) for i, what in ((1, "a start"), (2, "an end"), (3, "strides")))
     if 0 in steps or not len(begin) == len(end) == len(steps):
-        raise node.refuse(f"has the strides {steps}", required="numbers other than 0", remedy="the file is damaged; convert it again")
+        raise node.refuse(
+            f"has the strides {steps}", required="numbers other than 0", remedy="the file is damaged; convert it again"
+        )
     ranges, result = _strided_ranges(node, shape, begin, end, steps)
-    c.bind(node.output(), c.moved(node, c.stored(node, 0), node.input(0), lambda x: c.emit(relax.op.reshape(sliced(c, x, ranges), result))))
+    c.bind(
+        node.output(),
+        c.moved(
+            node, c.stored(node, 0), node.input(0), lambda x: c.emit(relax.op.reshape(sliced(c, x, ranges), result))
+        ),
+    )
 
 
 def _strided_ranges(node: Node, shape, begin, end, steps) -> tuple[list[range], list[int]]:
-    """The range of every axis and the result's shape, by the masks of StridedSlice (bit i: entry i of begin, end, strides)."""
+    """The range of every axis and the result's shape, by the masks of StridedSlice (bit i: entry i of begin, end,
+    strides)."""
+
     def bit(name: str, i: int) -> bool:
         return bool(int(node.opt[name]) >> i & 1)
 
@@ -123,7 +159,7 @@ def _strided_ranges(node: Node, shape, begin, end, steps) -> tuple[list[range], 
     for i, (b, e, s) in enumerate(zip(begin, end, steps)):
         if bit("ellipsis_mask", i):
             ranges += [range(shape[a]) for a in range(axis, axis + spanned)]
-            result += shape[axis:axis + spanned]
+            result += shape[axis : axis + spanned]
             axis += spanned
         elif bit("new_axis_mask", i):
             result.append(1)
@@ -133,7 +169,9 @@ def _strided_ranges(node: Node, shape, begin, end, steps) -> tuple[list[range], 
                 ranges.append(range(at := _axis(node, b, size), at + 1))
             else:
                 e = b + e if node.opt["offset"] else e
-                taken = range(*slice(None if bit("begin_mask", i) else b, None if bit("end_mask", i) else e, s).indices(size))
+                taken = range(
+                    *slice(None if bit("begin_mask", i) else b, None if bit("end_mask", i) else e, s).indices(size)
+                )
                 ranges.append(taken)
                 result.append(len(taken))
             axis += 1
@@ -153,7 +191,9 @@ def split(c: Converter, node: Node) -> None:
     shape, parts = shape_of(c.stored(node, 1)), len(node.op.outputs)
     axis = _axis(node, c.ints(node, 0, "an axis")[0], len(shape))
     if parts < 1 or shape[axis] % parts or int(node.opt["num_splits"]) not in (0, parts):
-        raise node.refuse(f"cuts {shape[axis]} elements into {parts} equal parts", remedy="the file is damaged; convert it again")
+        raise node.refuse(
+            f"cuts {shape[axis]} elements into {parts} equal parts", remedy="the file is damaged; convert it again"
+        )
     _split(c, node, 1, axis, [shape[axis] // parts] * parts)
 
 
@@ -173,9 +213,12 @@ def unpack(c: Converter, node: Node) -> None:
     shape = list(shape_of(c.stored(node, 0)))
     axis = _axis(node, int(node.opt["axis"]), len(shape))
     if len(node.op.outputs) != shape[axis]:
-        raise node.refuse(f"gives {len(node.op.outputs)} parts of {shape[axis]} elements", remedy="the file is damaged; convert it again")
+        raise node.refuse(
+            f"gives {len(node.op.outputs)} parts of {shape[axis]} elements",
+            remedy="the file is damaged; convert it again",
+        )
     for k in range(shape[axis]):
-        _part(c, node, axis, k, 1, k, shape=shape[:axis] + shape[axis + 1:])
+        _part(c, node, axis, k, 1, k, shape=shape[:axis] + shape[axis + 1 :])
 
 
 # ---- joins ----
@@ -221,7 +264,12 @@ def broadcast_to(c: Converter, node: Node) -> None:
     if len(full) != len(wanted) or any(d not in (1, w) or w < 1 for d, w in zip(full, wanted)):
         raise node.refuse(f"makes {wanted} of {list(shape)}", remedy="the file is damaged; convert it again")
     counts = [w // d for d, w in zip(full, wanted)]
-    c.bind(node.output(), c.moved(node, c.stored(node, 0), node.input(0), lambda x: repeated(c, c.emit(relax.op.reshape(x, full)), counts)))
+    c.bind(
+        node.output(),
+        c.moved(
+            node, c.stored(node, 0), node.input(0), lambda x: repeated(c, c.emit(relax.op.reshape(x, full)), counts)
+        ),
+    )
 
 
 @operator("REVERSE_V2", options="ReverseV2Options")
@@ -241,7 +289,11 @@ def reverse(c: Converter, node: Node) -> None:
 def _widths(c: Converter, node: Node, rank: int) -> list[int]:
     widths = c.ints(node, 1, "widths")
     if len(widths) != 2 * rank or min(widths, default=0) < 0:
-        raise node.refuse(f"has the widths {widths}", required=f"{2 * rank} numbers of at least 0", remedy="the file is damaged; convert it again")
+        raise node.refuse(
+            f"has the widths {widths}",
+            required=f"{2 * rank} numbers of at least 0",
+            remedy="the file is damaged; convert it again",
+        )
     return widths
 
 
@@ -264,14 +316,17 @@ def mirror_pad(c: Converter, node: Node) -> None:
     shape = shape_of(c.stored(node, 0))
     widths, symmetric = _widths(c, node, len(shape)), int(node.opt["mode"]) == 1
     for axis, size in enumerate(shape):
-        if max(widths[2 * axis:2 * axis + 2]) > size - (0 if symmetric else 1):
-            raise node.refuse(f"mirrors {widths[2 * axis:2 * axis + 2]} of {size} elements", remedy="the file is damaged; convert it again")
+        if max(widths[2 * axis : 2 * axis + 2]) > size - (0 if symmetric else 1):
+            raise node.refuse(
+                f"mirrors {widths[2 * axis : 2 * axis + 2]} of {size} elements",
+                remedy="the file is damaged; convert it again",
+            )
 
     def function(x):
         if not symmetric:
             return c.emit(relax.op.nn.pad(x, widths, "reflect"))
         for axis, size in enumerate(shape):
-            before, behind = widths[2 * axis:2 * axis + 2]
+            before, behind = widths[2 * axis : 2 * axis + 2]
             if before or behind:
                 index = [*range(before - 1, -1, -1), *range(size), *range(size - 1, size - 1 - behind, -1)]
                 x = c.emit(relax.op.take(x, const(np.array(index, np.int32)), axis, "clip"))

@@ -40,14 +40,33 @@ def l2_pool_2d(c: Converter, node: Node) -> None:
 def axes_of(node: Node, axes: list[int], rank: int) -> list[int]:
     """Axes of a reduction, non-negative, each once. Errors: UnsupportedError for one beyond the rank."""
     if any(not -rank <= a < rank for a in axes):
-        raise node.refuse(f"runs over the axes {axes} of a tensor with {rank}", remedy="the file is damaged; convert it again")
+        raise node.refuse(
+            f"runs over the axes {axes} of a tensor with {rank}", remedy="the file is damaged; convert it again"
+        )
     return sorted({a % rank for a in axes})
 
 
-@operator("MEAN", "SUM", "REDUCE_MAX", "REDUCE_MIN", "REDUCE_PROD", "REDUCE_ANY", "REDUCE_ALL", options="ReducerOptions", handled="keep_dims")
+@operator(
+    "MEAN",
+    "SUM",
+    "REDUCE_MAX",
+    "REDUCE_MIN",
+    "REDUCE_PROD",
+    "REDUCE_ANY",
+    "REDUCE_ALL",
+    options="ReducerOptions",
+    handled="keep_dims",
+)
 def reduction(c: Converter, node: Node) -> None:
-    function = {"MEAN": relax.op.mean, "SUM": relax.op.sum, "REDUCE_PROD": relax.op.prod, "REDUCE_MAX": relax.op.max, "REDUCE_MIN": relax.op.min,
-                "REDUCE_ANY": relax.op.max, "REDUCE_ALL": relax.op.min}[node.code]
+    function = {
+        "MEAN": relax.op.mean,
+        "SUM": relax.op.sum,
+        "REDUCE_PROD": relax.op.prod,
+        "REDUCE_MAX": relax.op.max,
+        "REDUCE_MIN": relax.op.min,
+        "REDUCE_ANY": relax.op.max,
+        "REDUCE_ALL": relax.op.min,
+    }[node.code]
     x = c.real(node, 0)
     axes = axes_of(node, c.ints(node, 1, "axes"), len(shape_of(x)))
     truth = dtype_of(x) == "bool"
@@ -96,7 +115,11 @@ def local_response_normalization(c: Converter, node: Node) -> None:
     for first in range(2 * radius + 1):
         part = c.emit(relax.op.strided_slice(squares, [rank - 1], [first], [first + channels]))
         total = part if total is None else c.emit(relax.op.add(total, part))
-    scaled = c.emit(relax.op.add(c.emit(relax.op.multiply(total, const(np.float32(node.opt["alpha"])))), const(np.float32(node.opt["bias"]))))
+    scaled = c.emit(
+        relax.op.add(
+            c.emit(relax.op.multiply(total, const(np.float32(node.opt["alpha"])))), const(np.float32(node.opt["bias"]))
+        )
+    )
     c.store(node, c.emit(relax.op.divide(x, c.emit(relax.op.power(scaled, const(np.float32(node.opt["beta"])))))))
 
 

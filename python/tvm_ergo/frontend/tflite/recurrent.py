@@ -16,7 +16,12 @@ from tvm_ergo.relay_passes.relax_utils import Constant, Expr, array_of, const, d
 
 MOST_STEPS = 4096
 HYBRID = {"asymmetric_quantize_inputs": "how LiteRT quantizes float inputs on the fly; here calibration does that"}
-_ACTIVATIONS = {1: relax.op.nn.relu, 2: lambda x: relax.op.clip(x, -1.0, 1.0), 3: lambda x: relax.op.clip(x, 0.0, 6.0), 4: relax.op.tanh}
+_ACTIVATIONS = {
+    1: relax.op.nn.relu,
+    2: lambda x: relax.op.clip(x, -1.0, 1.0),
+    3: lambda x: relax.op.clip(x, 0.0, 6.0),
+    4: relax.op.tanh,
+}
 
 
 def activated(c: Converter, node: Node, x: Expr) -> Expr:
@@ -36,7 +41,9 @@ def remembered(c: Converter, node: Node, tensor: Tensor, real: Expr) -> Expr:
 def _before(c: Converter, node: Node, i: int) -> Expr:
     tensor = node.input(i)
     if not tensor.variable:
-        raise node.refuse(f"has a state that is no variable (input {i})", required="variable tensors, as the converter writes them")
+        raise node.refuse(
+            f"has a state that is no variable (input {i})", required="variable tensors, as the converter writes them"
+        )
     return c.real_of(c.state(tensor.name, tensor, node), tensor)
 
 
@@ -44,10 +51,14 @@ def side_by_side(c: Converter, node: Node, inputs: list[int]) -> Expr:
     """Weights [units, depth] of several gates as one matrix [depth, gates * units]: one product in place of several."""
     parts, tensors = [c.stored(node, i) for i in inputs], [node.input(i) for i in inputs]
     quantized = is_quantized(node.input(0))
-    symmetric = all(is_quantized(t) and t.quantization.per_tensor and not t.quantization.zero_point.any() for t in tensors)
+    symmetric = all(
+        is_quantized(t) and t.quantization.per_tensor and not t.quantization.zero_point.any() for t in tensors
+    )
     if quantized and symmetric and all(isinstance(p, Constant) for p in parts):
         ints = np.concatenate([np.asarray(array_of(p)) for p in parts]).T
-        scale = np.repeat([t.quantization.scale[0] for t in tensors], [shape_of(p)[0] for p in parts]).astype(np.float32)
+        scale = np.repeat([t.quantization.scale[0] for t in tensors], [shape_of(p)[0] for p in parts]).astype(
+            np.float32
+        )
         return c.emit(relax.op.dequantize(const(np.ascontiguousarray(ints)), const(scale), const(np.int32(0)), axis=1))
     return c.emit(relax.op.concat([weights(c, node, i, (1, 0), quantized) for i in inputs], 1))
 
@@ -71,7 +82,10 @@ class _Lstm:
         self.normalized = not self.node.code.startswith("BIDIRECTIONAL") and self.node.has(21)
         plain = not (self.normalized or any(self.has(i) for i in (9, 10, 11, 16)))
         if is_quantized(self.node.input(0)) and not plain:
-            raise self.node.refuse("is quantized and has a projection, peepholes or layer normalization", required="a plain quantized LSTM, or a float one")
+            raise self.node.refuse(
+                "is quantized and has a projection, peepholes or layer normalization",
+                required="a plain quantized LSTM, or a float one",
+            )
 
     def at(self, i: int) -> int:
         return i + self.shift
@@ -80,22 +94,37 @@ class _Lstm:
         return self.node.has(self.at(i))
 
     def input_products(self, x: Expr) -> Expr:
-        """[..., gates * units]: the inputs' share of all gates, with the biases (those of a layer normalization come later)."""
+        """[..., gates * units]: the inputs' share of all gates, with the biases (those of a layer normalization come
+        later)."""
         product = self.c.emit(relax.op.matmul(x, side_by_side(self.c, self.node, [self.at(1 + g) for g in self.gates])))
         if self.normalized:
             return product
         ints = all(dtype_of(self.c.stored(self.node, self.at(12 + g))) == "int32" for g in self.gates)
         if ints and is_quantized(self.node.input(0)):
             s = np.float64(self.node.input(0).quantization.scale[0])
-            scale = np.repeat([s * self.node.input(self.at(1 + g)).quantization.scale[0] for g in self.gates], self.units).astype(np.float32)
+            scale = np.repeat(
+                [s * self.node.input(self.at(1 + g)).quantization.scale[0] for g in self.gates], self.units
+            ).astype(np.float32)
             bias = np.concatenate([self.c.array(self.node, self.at(12 + g), "biases") for g in self.gates])
-            return self.c.emit(relax.op.add(product, self.c.emit(relax.op.dequantize(const(bias), const(scale), const(np.int32(0)), axis=0))))
-        return self.c.emit(relax.op.add(product, self.c.emit(relax.op.concat([self.c.real(self.node, self.at(12 + g)) for g in self.gates], 0))))
+            return self.c.emit(
+                relax.op.add(
+                    product, self.c.emit(relax.op.dequantize(const(bias), const(scale), const(np.int32(0)), axis=0))
+                )
+            )
+        return self.c.emit(
+            relax.op.add(
+                product, self.c.emit(relax.op.concat([self.c.real(self.node, self.at(12 + g)) for g in self.gates], 0))
+            )
+        )
 
     def _gate(self, sums: Expr, gate: int, cell: Expr) -> Expr:
         """The sum of one gate before its activation: peephole and layer normalization included."""
         c, node, at = self.c, self.node, self.gates.index(gate) * self.units
-        part = c.emit(relax.op.strided_slice(sums, [1], [at], [at + self.units])) if len(self.gates) * self.units != self.units else sums
+        part = (
+            c.emit(relax.op.strided_slice(sums, [1], [at], [at + self.units]))
+            if len(self.gates) * self.units != self.units
+            else sums
+        )
         peephole = {0: 9, 1: 10, 3: 11}.get(gate)
         if peephole is not None and self.has(peephole):
             part = c.emit(relax.op.add(part, c.emit(relax.op.multiply(cell, c.real(node, self.at(peephole))))))
@@ -103,8 +132,12 @@ class _Lstm:
             mean = c.emit(relax.op.mean(part, [1], True))
             centred = c.emit(relax.op.subtract(part, mean))
             spread = c.emit(relax.op.mean(c.emit(relax.op.square(centred)), [1], True))
-            unit = c.emit(relax.op.divide(centred, c.emit(relax.op.sqrt(c.emit(relax.op.add(spread, const(np.float32(1e-8))))))))
-            part = c.emit(relax.op.add(c.emit(relax.op.multiply(unit, c.real(node, 20 + gate))), c.real(node, 12 + gate)))
+            unit = c.emit(
+                relax.op.divide(centred, c.emit(relax.op.sqrt(c.emit(relax.op.add(spread, const(np.float32(1e-8)))))))
+            )
+            part = c.emit(
+                relax.op.add(c.emit(relax.op.multiply(unit, c.real(node, 20 + gate))), c.real(node, 12 + gate))
+            )
         return part
 
     def step(self, sums: Expr, cell: Expr) -> tuple[Expr, Expr]:
@@ -132,11 +165,18 @@ class _Lstm:
         return self.c.emit(relax.op.clip(x, -bound, bound)) if bound > 0 else x
 
 
-def _sequence(c: Converter, node: Node, lstm: _Lstm, x: Expr, along: int, states: tuple[int, int], backwards: bool = False) -> Expr:
-    """The hidden values of all steps: the input products of all steps are one matrix product, the recurrent ones follow step by step."""
+def _sequence(
+    c: Converter, node: Node, lstm: _Lstm, x: Expr, along: int, states: tuple[int, int], backwards: bool = False
+) -> Expr:
+    """The hidden values of all steps: the input products of all steps are one matrix product, the recurrent ones follow
+    step by step."""
     steps, batch = shape_of(x)[along], shape_of(x)[1 - along]
     if steps > MOST_STEPS:
-        raise node.refuse(f"runs over {steps} steps", required=f"at most {MOST_STEPS}: every step becomes operators of its own", remedy="cut the sequence")
+        raise node.refuse(
+            f"runs over {steps} steps",
+            required=f"at most {MOST_STEPS}: every step becomes operators of its own",
+            remedy="cut the sequence",
+        )
     products = lstm.input_products(x)
     recurrent = side_by_side(c, node, [lstm.at(5 + g) for g in lstm.gates])
     hidden, cell = (_before(c, node, i) for i in states)
@@ -150,19 +190,32 @@ def _sequence(c: Converter, node: Node, lstm: _Lstm, x: Expr, along: int, states
     return results[0] if steps == 1 else c.emit(relax.op.concat(results, along))
 
 
-@operator("UNIDIRECTIONAL_SEQUENCE_LSTM", options="UnidirectionalSequenceLSTMOptions", handled=f"{FUSED} cell_clip proj_clip time_major",
-          without_meaning=HYBRID, refused="diagonal_recurrent_tensors")
+@operator(
+    "UNIDIRECTIONAL_SEQUENCE_LSTM",
+    options="UnidirectionalSequenceLSTMOptions",
+    handled=f"{FUSED} cell_clip proj_clip time_major",
+    without_meaning=HYBRID,
+    refused="diagonal_recurrent_tensors",
+)
 def sequence_lstm(c: Converter, node: Node) -> None:
     c.store(node, _sequence(c, node, _Lstm(c, node), c.real(node, 0), 0 if node.opt["time_major"] else 1, (18, 19)))
 
 
-@operator("BIDIRECTIONAL_SEQUENCE_LSTM", options="BidirectionalSequenceLSTMOptions", handled=f"{FUSED} cell_clip proj_clip merge_outputs time_major", without_meaning=HYBRID)
+@operator(
+    "BIDIRECTIONAL_SEQUENCE_LSTM",
+    options="BidirectionalSequenceLSTMOptions",
+    handled=f"{FUSED} cell_clip proj_clip merge_outputs time_major",
+    without_meaning=HYBRID,
+)
 def bidirectional_lstm(c: Converter, node: Node) -> None:
     """Forwards and backwards, beside each other in one output or as two."""
     if node.has(39):
         raise node.refuse("has an auxiliary input", required="one input for both directions")
     x, along = c.real(node, 0), 0 if node.opt["time_major"] else 1
-    both = [_sequence(c, node, _Lstm(c, node, 0, 36), x, along, (35, 36)), _sequence(c, node, _Lstm(c, node, 17, 38), x, along, (37, 38), True)]
+    both = [
+        _sequence(c, node, _Lstm(c, node, 0, 36), x, along, (35, 36)),
+        _sequence(c, node, _Lstm(c, node, 17, 38), x, along, (37, 38), True),
+    ]
     if node.opt["merge_outputs"]:
         c.store(node, c.emit(relax.op.concat(both, 2)))
         return
@@ -181,7 +234,9 @@ def lstm_step(c: Converter, node: Node) -> None:
     c.store(node, c.emit(relax.op.reshape(result, list(shape_of(result)[1:]))), len(node.op.outputs) - 1)
 
 
-@operator("UNIDIRECTIONAL_SEQUENCE_RNN", options="SequenceRNNOptions", handled=f"{FUSED} time_major", without_meaning=HYBRID)
+@operator(
+    "UNIDIRECTIONAL_SEQUENCE_RNN", options="SequenceRNNOptions", handled=f"{FUSED} time_major", without_meaning=HYBRID
+)
 def sequence_rnn(c: Converter, node: Node) -> None:
     x, hidden = c.real(node, 0), _before(c, node, 4)
     along = 0 if node.opt["time_major"] else 1
@@ -191,7 +246,11 @@ def sequence_rnn(c: Converter, node: Node) -> None:
     product = with_bias(c, node, c.emit(relax.op.matmul(x, weights(c, node, 1, (1, 0), False))), 3, 0, 1)
     recurrent, results = weights(c, node, 2, (1, 0), False), []
     for t in range(steps):
-        ours = c.emit(relax.op.reshape(c.emit(relax.op.strided_slice(product, [along], [t], [t + 1])), [batch, shape_of(product)[2]]))
+        ours = c.emit(
+            relax.op.reshape(
+                c.emit(relax.op.strided_slice(product, [along], [t], [t + 1])), [batch, shape_of(product)[2]]
+            )
+        )
         hidden = activated(c, node, c.emit(relax.op.add(ours, c.emit(relax.op.matmul(hidden, recurrent)))))
         hidden = remembered(c, node, node.input(4), hidden)
         results.append(c.emit(relax.op.expand_dims(hidden, along)))
@@ -208,16 +267,22 @@ def rnn(c: Converter, node: Node) -> None:
 
 @operator("SVDF", options="SVDFOptions", handled=f"rank {FUSED}", without_meaning=HYBRID)
 def svdf(c: Converter, node: Node) -> None:
-    """A filter over features whose results are kept for a number of steps, and a filter over these steps; ``rank`` pairs a unit."""
+    """A filter over features whose results are kept for a number of steps, and a filter over these steps; ``rank``
+    pairs a unit."""
     quantized, rank = is_quantized(node.input(0)), int(node.opt["rank"])
     x, history = c.real(node, 0), _before(c, node, 4)
     feature, time = weights(c, node, 1, (1, 0), quantized), c.real(node, 2)
     filters, memory = shape_of(c.stored(node, 2))
     batch = shape_of(x)[0]
     if rank < 1 or filters % rank or shape_of(history) != (batch, filters * memory):
-        raise node.refuse(f"has the rank {rank}, {filters} filters and a state {list(shape_of(history))}", remedy="the file is damaged; convert it again")
+        raise node.refuse(
+            f"has the rank {rank}, {filters} filters and a state {list(shape_of(history))}",
+            remedy="the file is damaged; convert it again",
+        )
     fresh = c.emit(relax.op.reshape(c.emit(relax.op.matmul(x, feature)), [batch, filters, 1]))
-    past = c.emit(relax.op.strided_slice(c.emit(relax.op.reshape(history, [batch, filters, memory])), [2], [1], [memory]))
+    past = c.emit(
+        relax.op.strided_slice(c.emit(relax.op.reshape(history, [batch, filters, memory])), [2], [1], [memory])
+    )
     whole = c.emit(relax.op.concat([past, fresh], 2)) if memory > 1 else fresh
     kept = remembered(c, node, node.input(4), c.emit(relax.op.reshape(whole, [batch, filters * memory])))
     weighted = c.emit(relax.op.multiply(c.emit(relax.op.reshape(kept, [batch, filters, memory])), time))

@@ -12,10 +12,12 @@ from tvm_ergo.frontend.tflite.flat import Operator, default_options
 class Rule:
     """How one operator is converted.
 
-    convert(converter, node) : emits Relax and stores the node's outputs. options : the schema's table, "" where it has none.
-    handled : options whose every value is carried out or refused by the rule itself. without_meaning : options that change no result here, and why.
-    refused : options of which only the schema's default is taken. So is any option that stands in no list: none is ever dropped.
-    """
+    convert(converter, node) : emits Relax and stores the node's outputs. options : the schema's table, "" where it has
+    none.
+    handled : options whose every value is carried out or refused by the rule itself. without_meaning : options that
+    change no result here, and why.
+    refused : options of which only the schema's default is taken. So is any option that stands in no list: none is ever
+    dropped."""
 
     code: str
     convert: Callable
@@ -28,12 +30,21 @@ class Rule:
 RULES: dict[str, Rule] = {}
 
 
-def operator(*codes: str, options: str = "", handled: str = "", without_meaning: Mapping[str, str] | None = None, refused: str = ""):
-    """Decorator: enter ``function(converter, node)`` as the rule of ``codes``; ``handled`` and ``refused`` name options, separated by blanks."""
+def operator(
+    *codes: str,
+    options: str = "",
+    handled: str = "",
+    without_meaning: Mapping[str, str] | None = None,
+    refused: str = "",
+):
+    """Decorator: enter ``function(converter, node)`` as the rule of ``codes``; ``handled`` and ``refused`` name
+    options, separated by blanks."""
 
     def enter(function):
         for code in codes:
-            RULES[code] = Rule(code, function, options, tuple(handled.split()), dict(without_meaning or {}), tuple(refused.split()))
+            RULES[code] = Rule(
+                code, function, options, tuple(handled.split()), dict(without_meaning or {}), tuple(refused.split())
+            )
         return function
 
     return enter

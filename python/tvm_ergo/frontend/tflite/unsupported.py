@@ -9,8 +9,14 @@ from tvm_ergo.frontend.tflite.registry import RULES, unhandled
 from tvm_ergo.target.errors import UnsupportedError
 
 _SIZES = "the size of its result depends on the data, and the chip's memory is planned before the first run: end the network before it and compute the rest on the host"
-_REMEDIES = {"WHILE": "unroll the loop when converting (Keras layers: unroll=True)", "WHERE": _SIZES, "UNIQUE": _SIZES, "NON_MAX_SUPPRESSION_V4": _SIZES,
-             "NON_MAX_SUPPRESSION_V5": _SIZES, "DELEGATE": "give the file as it was before a delegate compiled it"}
+_REMEDIES = {
+    "WHILE": "unroll the loop when converting (Keras layers: unroll=True)",
+    "WHERE": _SIZES,
+    "UNIQUE": _SIZES,
+    "NON_MAX_SUPPRESSION_V4": _SIZES,
+    "NON_MAX_SUPPRESSION_V5": _SIZES,
+    "DELEGATE": "give the file as it was before a delegate compiled it",
+}
 _CUSTOM = "end the network before it (its inputs become outputs), and compute it on the host"
 
 
@@ -31,18 +37,27 @@ def _remedy(op: Operator) -> str:
 
 
 def check(graphs: list[Subgraph]) -> None:
-    """Errors: UnsupportedError naming all operators that no rule converts, or an option that its rule does not carry out."""
+    """Errors: UnsupportedError naming all operators that no rule converts, or an option that its rule does not carry
+    out."""
     missing = [op for graph in graphs for op in graph.operators if op.code not in RULES]
     if missing:
         counts = Counter(map(_title, missing))
         listed = ", ".join(name if n == 1 else f"{name} ({n} times)" for name, n in counts.items())
         first = missing[0]
-        raise UnsupportedError("the TFLite file holds operators that cannot be imported", where=f"operator {first.position}: {_title(first)}", available=listed,
-                               remedy="; ".join(dict.fromkeys(map(_remedy, missing))))
+        raise UnsupportedError(
+            "the TFLite file holds operators that cannot be imported",
+            where=f"operator {first.position}: {_title(first)}",
+            available=listed,
+            remedy="; ".join(dict.fromkeys(map(_remedy, missing))),
+        )
     for graph in graphs:
         for op in graph.operators:
             left = unhandled(RULES[op.code], op)
             if left:
-                raise UnsupportedError(f"{op.code} has options that are not carried out", where=f"operator {op.position} ({op.code})",
-                                       available=", ".join(f"{name} = {value}" for name, value in left.items()),
-                                       required="their default values", remedy="convert the model without them")
+                raise UnsupportedError(
+                    f"{op.code} has options that are not carried out",
+                    where=f"operator {op.position} ({op.code})",
+                    available=", ".join(f"{name} = {value}" for name, value in left.items()),
+                    required="their default values",
+                    remedy="convert the model without them",
+                )
