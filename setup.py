@@ -83,7 +83,8 @@ NATIVE = Extension(
 setup(
     name="tvm-ergo",
     version="0.1.0",
-    description="An out-of-tree Apache TVM backend that makes trained networks run inside the memory and the power of an edge chip",
+    description="An out-of-tree Apache TVM backend that makes trained networks run inside the memory and the power of "
+    "an edge chip",
     python_requires=">=3.11,<3.13",
     package_dir={"tvm_ergo": "python/tvm_ergo", **{f"tvm_ergo.{p}": f for p, f in FOLDERS.items()}},
     packages=packages(),

@@ -53,7 +53,7 @@ def stem(path: Path) -> str:
     return path.name.removesuffix(".xz").rsplit(".", 1)[0]
 
 
-# ---- inputs --------------------------------------------------------------------------------------------------------------------
+# ---- inputs ---------------------------------------------------------------------------------------------------------
 def inputs_of(path: Path, infos, count: int) -> tuple[str, list[dict[str, np.ndarray]]]:
     """Where they come from, and feeds by the file's names; states are zero."""
     name = stem(path)
@@ -117,7 +117,7 @@ def _picture(info, index: int, name: str) -> np.ndarray:
     return (value if last else value.transpose(0, 3, 1, 2)).astype(np.float32)
 
 
-# ---- references ----------------------------------------------------------------------------------------------------------------
+# ---- references -----------------------------------------------------------------------------------------------------
 def reference_of(path: Path):
     """A function of a feed."""
     if path.suffix == ".tflite":
@@ -158,7 +158,7 @@ def carried(run, feeds: list[dict], follows: dict[str, str]) -> tuple[list[dict]
     return given, results
 
 
-# ---- figures -------------------------------------------------------------------------------------------------------------------
+# ---- figures --------------------------------------------------------------------------------------------------------
 def host_share(compiled) -> float:
     """Multiply-accumulates of convolutions and products that are left in float, over all of the float network's."""
     from tvm_ergo.relay_passes.relax_utils import bindings_of, main_of

@@ -207,7 +207,8 @@ def _judged(got, want, rtol: float, atol) -> tuple[str, str]:
         ):
             return (
                 WRONG,
-                f"output {i} is off by {np.abs(ours.astype(np.float64) - right.astype(np.float64)).max():.4g}, allowed {allowed:.4g}",
+                f"output {i} is off by {np.abs(ours.astype(np.float64) - right.astype(np.float64)).max():.4g}, "
+                f"allowed {allowed:.4g}",
             )
     return RIGHT, ""
 
@@ -242,7 +243,8 @@ def table(results: dict) -> tuple[list[str], int, int]:
         tested += bool(tried)
         values = dict.fromkeys(_text(c.attributes[attribute]) for c, _ in tried)
         lines.append(
-            f"| {op} | {attribute} | {'; '.join(values) or 'none tried'} | {_summary([o[0] for _, o in tried])} | {_summary([o[1] for _, o in tried])} |"
+            f"| {op} | {attribute} | {'; '.join(values) or 'none tried'} | {_summary([o[0] for _, o in tried])} | "
+            f"{_summary([o[1] for _, o in tried])} |"
         )
     return lines, tested, len(every)
 

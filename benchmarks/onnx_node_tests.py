@@ -3,8 +3,9 @@
 Every case is compiled with its own inputs as calibration data and run on the emulated chip. Outcomes:
   exact     all outputs within the case's own float tolerance (host operators, and integer-exact chip operators)
   int8      within half a quantization step of the output's range for every chip instruction, two steps at least
-  coarse    beyond that, but no more than 8-bit inputs explain: within the same bound of what ONNX's reference evaluator gives for
-            inputs moved by up to half a quantization step of their range (steep, stepping or outlier-ridden functions)
+  coarse    beyond that, but no more than 8-bit inputs explain: within the same bound of what ONNX's reference evaluator
+            gives for inputs moved by up to half a quantization step of their range (steep, stepping or outlier-ridden
+            functions)
   refused   a clear error of our own type (operator the importer lacks, dynamic shape, string tensors, ...)
   wrong     an answer outside these bounds
   error     any other exception: a defect

@@ -75,7 +75,8 @@ def coarse(name: str, steps: float):
     net = Net(name, COARSE_SAMPLES, COARSE_IMAGES)
     quantized = net.quantized(Reconstruct(net.calibration, step_of(net.mod, steps), samples=None)(net.mod))
     print(
-        f"{name}, steps of {steps:g} rms: top-1 {net.top1(quantized):.1f} in int8, {net.top1(net.mod):.1f} of the float network, {COARSE_IMAGES} images",
+        f"{name}, steps of {steps:g} rms: top-1 {net.top1(quantized):.1f} in int8, {net.top1(net.mod):.1f} of the "
+        f"float network, {COARSE_IMAGES} images",
         flush=True,
     )
     return quantized

@@ -3,8 +3,8 @@
 ``python -m benchmarks.random_graphs --graphs 10000 --seed 0`` prints how they came out and what is wrong. Outcomes:
   exact    all outputs equal (float: to 1e-4 of their range)
   step     QDQ: at most one step off
-  grown    QDQ: more than one step off, but every operator, given what the chip gave the ones before it, is within one step of ONNX Runtime's, and
-           the result within what moving tensors by one step does to ONNX Runtime's own
+  grown    QDQ: more than one step off, but every operator, given what the chip gave the ones before it, is within one
+           step of ONNX Runtime's, and the result within what moving tensors by one step does to ONNX Runtime's own
   refused  an error of ours
   wrong    anything else; a defect
 """
@@ -162,7 +162,10 @@ def worst_operator(q: Quantized, feeds) -> str | None:
         right = run_reference(as_model(nodes, constants, {n: v.shape for n, v in values.items()}, [name]), values)[0]
         off = float(np.abs(got[name] - right).max(initial=0)) / q.steps[name]
         if off > 1.01:
-            return f"{name} ({', '.join(n.op_type for n in nodes if 'Linear' not in n.op_type)}) is {off:.2f} steps off by itself"
+            return (
+                f"{name} ({', '.join(n.op_type for n in nodes if 'Linear' not in n.op_type)}) is {off:.2f} steps off "
+                f"by itself"
+            )
     return None
 
 

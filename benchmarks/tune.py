@@ -115,7 +115,10 @@ def rows_of(name: str, trials: int) -> Iterator[dict]:
 
 
 def told(cost: Cost) -> str:
-    return f"{1e6 * cost.seconds:.1f} us {1e-6 * cost.energy_pj:.3f} uJ {cost.point}{'' if cost.meets_budget else ', over budget'}"
+    return (
+        f"{1e6 * cost.seconds:.1f} us {1e-6 * cost.energy_pj:.3f} uJ "
+        f"{cost.point}{'' if cost.meets_budget else ', over budget'}"
+    )
 
 
 def share(result: TuningResult) -> float | None:

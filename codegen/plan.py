@@ -125,7 +125,8 @@ class Plan:
             t = step.node.outputs[0]
             box = "x".join(f"{b}:{e}" for b, e in step.region)
             lines.append(
-                f"{i:4d} {type(step.node.op).__name__:16s} {graph.tensors[t].name} [{box}] -> {_show(self.views[t], graph)}"
+                f"{i:4d} {type(step.node.op).__name__:16s} {graph.tensors[t].name} [{box}] -> "
+                f"{_show(self.views[t], graph)}"
             )
         for buffer, offset in zip(self.problem.buffers, self.solution.offsets, strict=True):
             lines.append(
@@ -282,9 +283,11 @@ def _too_large(plan: Plan, memory_bytes: int) -> OutOfMemoryError:
     at = plan.steps[time].node.name if time < len(plan.steps) else "the end"
     alive = [f"{graph.tensors[b.id].name} {b.size} bytes" for b in plan.problem.alive_at(time)]
     return OutOfMemoryError(
-        f"{graph.name} needs a peak of {peak} bytes ({peak / KIB:.1f} KiB), {peak - memory_bytes} more than the memory has",
+        f"{graph.name} needs a peak of {peak} bytes ({peak / KIB:.1f} KiB), {peak - memory_bytes} more than the "
+        f"memory has",
         where=f"step {time} ({at}), where these tensors are alive: {', '.join(alive)}",
-        required=f"{plan.constant_bytes} constant bytes (weights, biases, tables) + {plan.activation_bytes} activation bytes",
+        required=f"{plan.constant_bytes} constant bytes (weights, biases, tables) + {plan.activation_bytes} "
+        f"activation bytes",
         available=f"{memory_bytes} bytes ({memory_bytes / KIB:.1f} KiB)",
         remedy=f"a chip with more memory (memory={peak}, --memory {peak}, is the least that was found to do); "
         + _what_to_shrink(plan, memory_bytes),

@@ -34,12 +34,14 @@ def share_memory(programs: dict[str, Program], memory_bytes: int) -> dict[str, P
     needed = top + programs[worst].meta["activation_bytes"]
     if needed > memory_bytes:
         raise OutOfMemoryError(
-            f"the {len(programs)} chip parts of the network need {needed} bytes ({needed / 1024:.1f} KiB) together, {needed - memory_bytes} more "
+            f"the {len(programs)} chip parts of the network need {needed} bytes ({needed / 1024:.1f} KiB) together, "
+            f"{needed - memory_bytes} more "
             "than the memory has",
             where=f"the activations of {worst} above the constants of all parts",
             required=f"{top} constant bytes + {programs[worst].meta['activation_bytes']} activation bytes",
             available=f"{memory_bytes} bytes ({memory_bytes / 1024:.1f} KiB)",
-            remedy=f"a chip with more memory, or the memory option with at least {needed} bytes; fewer or smaller weights",
+            remedy=f"a chip with more memory, or the memory option with at least {needed} bytes; fewer or smaller "
+            f"weights",
         )
     return {name: relocate(program, bases[name], top) for name, program in programs.items()}
 

@@ -38,8 +38,10 @@ def main() -> int:
             name, share, given.out.resolve(), given.seed, environment(libraries) if name in SANITIZED else None
         )
         print(
-            f"{name}: {counts.executions:,} executions, {counts.fine:,} fine, {counts.own_errors:,} own errors, {counts.tracebacks} tracebacks, {counts.hangs} hangs, "
-            f"{counts.ended} ended, {counts.over_memory} over {MEMORY_BYTES >> 20} MiB (most {counts.peak_bytes / 2**20:.0f} MiB)",
+            f"{name}: {counts.executions:,} executions, {counts.fine:,} fine, {counts.own_errors:,} own errors, "
+            f"{counts.tracebacks} tracebacks, {counts.hangs} hangs, "
+            f"{counts.ended} ended, {counts.over_memory} over {MEMORY_BYTES >> 20} MiB (most "
+            f"{counts.peak_bytes / 2**20:.0f} MiB)",
             flush=True,
         )
     if given.json:
@@ -58,7 +60,8 @@ def main() -> int:
         )
     bad = sum(c.tracebacks + c.hangs + c.ended + c.over_memory for c in found.values())
     print(
-        f"together: {sum(c.executions for c in found.values()):,} executions, {sum(c.own_errors for c in found.values()):,} own errors, {bad} findings"
+        f"together: {sum(c.executions for c in found.values()):,} executions, "
+        f"{sum(c.own_errors for c in found.values()):,} own errors, {bad} findings"
         + (f" in {given.out}" if bad else "")
     )
     return int(bad > 0)

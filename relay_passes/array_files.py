@@ -37,7 +37,8 @@ def read_arrays(path: str | Path, error: type[ErgoError] = CalibrationError) -> 
         raise
     except FileNotFoundError:
         raise error(f"there is no file {path}", where=str(path), remedy="check the path") from None
-    except Exception as cause:  # whatever NumPy's and zipfile's parsers raise on bytes they did not expect: many kinds, in no common class
+    # whatever NumPy's and zipfile's parsers raise on bytes they did not expect: many kinds, in no common class
+    except Exception as cause:
         raise error(
             f"{path} is not a NumPy file this program can read",
             where=str(path),

@@ -23,7 +23,10 @@ MOVING = ("relax.reshape", "relax.permute_dims")
 
 Scale = tuple[float, int]
 
-INFINITE_MASK = "a mask does the same with the least float, numpy.maximum(array, numpy.finfo(numpy.float32).min), in place of -infinity"
+INFINITE_MASK = (
+    "a mask does the same with the least float, numpy.maximum(array, numpy.finfo(numpy.float32).min), in place of "
+    "-infinity"
+)
 """What to do about an input of -infinity."""
 
 
@@ -87,6 +90,7 @@ def how_to_quantize(dtype: str, scale: float | None, zero_point: int | None) -> 
         return f"give the integers that the network takes: array.astype({dtype!r})"
     limits = np.iinfo(dtype)
     return (
-        f"quantize real values: numpy.clip(numpy.round(array / {scale:.9g}) {'-' if zero_point < 0 else '+'} {abs(zero_point)}, {limits.min}, {limits.max}).astype({dtype!r}), "
+        f"quantize real values: numpy.clip(numpy.round(array / {scale:.9g}) {'-' if zero_point < 0 else '+'} "
+        f"{abs(zero_point)}, {limits.min}, {limits.max}).astype({dtype!r}), "
         "on what the network's training saw (after its preprocessing)"
     )

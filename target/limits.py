@@ -17,7 +17,10 @@ from tvm_ergo.target.errors import ErgoError, InputError, ModelError
 
 DEFAULT_MODEL_BYTES = 4 << 30
 OPTION = "--max-model-bytes"
-REMEDY = f"where the file is meant to be that large, {OPTION} SIZE, or in Python `with tvm_ergo.model_bytes_limit(SIZE):`, allows it; else it is damaged, or made to exhaust the memory"
+REMEDY = (
+    f"where the file is meant to be that large, {OPTION} SIZE, or in Python `with tvm_ergo.model_bytes_limit(SIZE):`, "
+    f"allows it; else it is damaged, or made to exhaust the memory"
+)
 MAX_DEPTH = 64
 """Of nested JSON; what this program writes is nested ten deep."""
 

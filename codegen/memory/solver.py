@@ -117,7 +117,10 @@ class Allocation:
     def __str__(self) -> str:
         if self.optimal:
             return f"{self.peak_bytes} bytes, optimal"
-        return f"{self.peak_bytes} bytes, within {100 * (self.peak_bytes / self.bound_bytes - 1):.1f} % of the bound of {self.bound_bytes}"
+        return (
+            f"{self.peak_bytes} bytes, within {100 * (self.peak_bytes / self.bound_bytes - 1):.1f} % of the bound of "
+            f"{self.bound_bytes}"
+        )
 
 
 def lower_bound(problem: Problem) -> int:

@@ -64,7 +64,8 @@ class Launcher:
         inputs, outputs = self.program.inputs, self.program.outputs
         if len(args) not in (len(inputs), len(inputs) + len(outputs)):
             raise InputError(
-                f"the chip function takes {len(inputs)} inputs (and {len(outputs)} outputs to write), got {len(args)} arguments",
+                f"the chip function takes {len(inputs)} inputs (and {len(outputs)} outputs to write), got {len(args)} "
+                f"arguments",
                 where=self.symbol,
                 required=", ".join(describe(p) for p in (*inputs, *outputs)),
             )

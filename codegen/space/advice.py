@@ -37,11 +37,14 @@ def too_large(plan: SpacePlan, memory_bytes: int) -> OutOfMemoryError:
         else ""
     )
     return OutOfMemoryError(
-        f"{graph.name} needs a peak of {peak} bytes ({peak / KIB:.1f} KiB), {peak - memory_bytes} more than the memory has, "
+        f"{graph.name} needs a peak of {peak} bytes ({peak / KIB:.1f} KiB), {peak - memory_bytes} more than the "
+        f"memory has, "
         "even with layers in rows and tiles",
         where=f"step {time} ({at}), where these bytes are alive: {_listed(alive)}" + constants,
-        required=f"{plan.constant_bytes} constant bytes (weights, biases, tables) + {plan.activation_bytes} activation bytes, of which "
-        f"{plan.live_bytes} live at once (whole layers: {plan.bound_bytes}; no order in time or space goes below {least.size_bytes}: {least.reason})",
+        required=f"{plan.constant_bytes} constant bytes (weights, biases, tables) + {plan.activation_bytes} "
+        f"activation bytes, of which "
+        f"{plan.live_bytes} live at once (whole layers: {plan.bound_bytes}; no order in time or space goes below "
+        f"{least.size_bytes}: {least.reason})",
         available=f"{memory_bytes} bytes ({memory_bytes / KIB:.1f} KiB) for constants, frame and activations together",
         remedy="; ".join(
             [

@@ -251,7 +251,8 @@ class SpacePlan:
     def __str__(self) -> str:
         graph = self.graph
         lines = [
-            f"plan in space of {graph.name}: {self.constant_bytes} constant bytes, {self.activation_bytes} activation bytes"
+            f"plan in space of {graph.name}: {self.constant_bytes} constant bytes, {self.activation_bytes} activation "
+            f"bytes"
         ]
         for time, step in enumerate(self.steps):
             if isinstance(step, Shift):
@@ -265,7 +266,8 @@ class SpacePlan:
                 )
         for root, i in self.row.items():
             lines.append(
-                f"      {graph.tensors[root].name}: {int(self.rolled.capacity[i])} of {graph.tensors[root].size_bytes} bytes at "
+                f"      {graph.tensors[root].name}: {int(self.rolled.capacity[i])} of "
+                f"{graph.tensors[root].size_bytes} bytes at "
                 f"{self.constant_bytes + int(self.offsets[i])}"
             )
         return "\n".join(lines)

@@ -22,5 +22,11 @@ def stream_advice(graph: Graph, chip: Chip, options: Options, memory_bytes: int)
     plan = best_plan(stream, chip, memory_bytes, options, Objective.LATENCY)
     needed = plan.memory_bytes
     if needed <= memory_bytes:
-        return f"the frame streamed row by row (stream=True, --stream) fits, in {needed} bytes ({plan.activation_bytes} of them activations)"
-    return f"the frame streamed row by row (stream=True, --stream) needs {needed} bytes ({plan.activation_bytes} of them activations), still {needed - memory_bytes} too many"
+        return (
+            f"the frame streamed row by row (stream=True, --stream) fits, in {needed} bytes ({plan.activation_bytes} "
+            f"of them activations)"
+        )
+    return (
+        f"the frame streamed row by row (stream=True, --stream) needs {needed} bytes ({plan.activation_bytes} of them "
+        f"activations), still {needed - memory_bytes} too many"
+    )

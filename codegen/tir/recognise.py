@@ -212,7 +212,8 @@ class _Recogniser:
         poly = epilogue.poly
         if poly.get((), 0) != epilogue.half:
             raise Mismatch(
-                f"a rounding constant of {poly.get((), 0)}: the chip rounds half up, which is {epilogue.half} before a shift by {epilogue.shift}"
+                f"a rounding constant of {poly.get((), 0)}: the chip rounds half up, which is {epilogue.half} before "
+                f"a shift by {epilogue.shift}"
             )
         others = [m for m in poly if m not in ((), (total,))]
         if not others:

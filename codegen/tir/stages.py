@@ -14,7 +14,10 @@ from tvm.ir import Expr
 from tvm_ergo.target.errors import UnsupportedError
 
 Var = tirx.Var
-SUPPORTED = "int8 matmul or conv2d with int32 accumulators (requantized to int8 or not), and elementwise functions of int8 tensors"
+SUPPORTED = (
+    "int8 matmul or conv2d with int32 accumulators (requantized to int8 or not), and elementwise functions of int8 "
+    "tensors"
+)
 
 
 def unsupported(what: str, seen: object, remedy: str | None = None) -> UnsupportedError:

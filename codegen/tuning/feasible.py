@@ -37,7 +37,10 @@ class Floor:
         return self.idle_mw + self.leakage_mw + self.arithmetic_mw if self.reached else inf
 
     def __str__(self) -> str:
-        return f"{self.power_mw:.4g} mW at {self.point.name}: idle {self.idle_mw:.3g}, leakage {self.leakage_mw:.3g}, arithmetic {self.arithmetic_mw:.3g}"
+        return (
+            f"{self.power_mw:.4g} mW at {self.point.name}: idle {self.idle_mw:.3g}, leakage {self.leakage_mw:.3g}, "
+            f"arithmetic {self.arithmetic_mw:.3g}"
+        )
 
 
 def floors(tasks: Sequence[Task], budget: Budget, chip: Chip) -> list[Floor]:

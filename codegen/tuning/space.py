@@ -4,17 +4,18 @@ Every unit (what lies between two neighbouring cuts) has the same few decisions,
 can be replayed and changed at any place; those without a meaning beside others are ignored, and ways that are the same
 have equal keys.
 
-=======  ===============================================================================================================================
+========  ============================================================================================================
 decision  meaning
-=======  ===============================================================================================================================
-fuse     0: rows of this unit wait in rolling buffers; n: so many units, this one first, are one stage, computed anew tile by tile (1: within the unit)
-inner    of a unit with branches: which of its nodes are the stage's
-rows     rows a step makes; 0: all of them
-tile     of a stage's band: 1 tile; n > 1: so many along the columns; n < -1: along the channels
-wait     1: everything up to here is finished before what follows begins
-code     of a tensor: 0 it waits as it is, else its rows wait in slots of one of the codecs there are statistics of
-form     how a constant stands in memory: 0 plain, else one of the codings worth it (or the sparse engine's form)
-=======  ===============================================================================================================================
+========  ============================================================================================================
+fuse      0: rows of this unit wait in rolling buffers; n: so many units, this one first, are one stage, computed
+          anew tile by tile (1: within the unit)
+inner     of a unit with branches: which of its nodes are the stage's
+rows      rows a step makes; 0: all of them
+tile      of a stage's band: 1 tile; n > 1: so many along the columns; n < -1: along the channels
+wait      1: everything up to here is finished before what follows begins
+code      of a tensor: 0 it waits as it is, else its rows wait in slots of one of the codecs there are statistics of
+form      how a constant stands in memory: 0 plain, else one of the codings worth it (or the sparse engine's form)
+========  ============================================================================================================
 """
 
 from __future__ import annotations

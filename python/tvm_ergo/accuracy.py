@@ -54,7 +54,10 @@ class Accuracy:
 
     def __str__(self) -> str:
         name, loss = max(self.outputs, key=lambda item: item[1])
-        text = f"output {name} is {100 * loss:.2g} % off the float network's (rms error relative to its deviation, on {self.samples} calibration inputs)"
+        text = (
+            f"output {name} is {100 * loss:.2g} % off the float network's (rms error relative to its deviation, on "
+            f"{self.samples} calibration inputs)"
+        )
         if self.tensors:
             text += "; most is lost at " + ", ".join(
                 f"{n} ({100 * part:.2g} % by it alone)" for n, part in self.tensors
@@ -115,11 +118,13 @@ def _remedies(tensor_by_tensor: bool, given: int) -> tuple[str, ...]:
         )
     if given < FEW_SAMPLES:
         found.append(
-            f"more calibration inputs, typical ones, quiet and loud, dark and bright: there are {given}, and 64 are used"
+            f"more calibration inputs, typical ones, quiet and loud, dark and bright: there are {given}, and 64 are "
+            f"used"
         )
     return (
         *found,
-        "train the network with quantization and export it with QuantizeLinear and DequantizeLinear: it is taken as it is",
+        "train the network with quantization and export it with QuantizeLinear and DequantizeLinear: it is taken as "
+        "it is",
     )
 
 
@@ -130,7 +135,8 @@ def judged(accuracy: Accuracy, strict: float | None) -> Accuracy:
             accuracy.remedies
             if any("--float-parts" in r for r in accuracy.remedies)
             else (
-                f"--float-parts {strict:g} (QuantizeOptions(float_parts={strict:g})) keeps in float, on the host CPU, what it is lost at",
+                f"--float-parts {strict:g} (QuantizeOptions(float_parts={strict:g})) keeps in float, on the host CPU, "
+                f"what it is lost at",
                 *accuracy.remedies,
             )
         )

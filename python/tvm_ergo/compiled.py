@@ -97,7 +97,8 @@ class CompiledModel:
             return ", ".join(map(str, tensors))
 
         return (
-            f"CompiledModel({self.source or 'module'} for {self.chip.name}: ({listed(self.inputs)}) -> ({listed(self.outputs)}); "
+            f"CompiledModel({self.source or 'module'} for {self.chip.name}: ({listed(self.inputs)}) -> "
+            f"({listed(self.outputs)}); "
             f"{len(self.programs)} programs, {len(self.fallbacks)} operators on the host CPU)"
         )
 
@@ -157,7 +158,8 @@ class CompiledModel:
                 "the model does not run by its Programs alone",
                 where=self.source,
                 available=self._why_not_alone,
-                remedy="give the model file (.onnx, .tflite); or, if you trust whoever made this one, `tvm-ergo run` it without --programs-only "
+                remedy="give the model file (.onnx, .tflite); or, if you trust whoever made this one, `tvm-ergo run` "
+                "it without --programs-only "
                 "(load it without programs_only): the machine code in it then runs",
             )
         with self.kept.turn if self.states else nullcontext():

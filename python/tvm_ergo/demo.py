@@ -52,7 +52,8 @@ def main(argv: list[str] | None = None) -> None:
     )
     in_float = accuracy(compiled.run_float, test_images, test_labels, "float network")
     console.print(
-        f"accuracy on {len(test_labels)} test images: emulated chip (int8) {on_chip:.1f} %, float network {in_float:.1f} %\n"
+        f"accuracy on {len(test_labels)} test images: emulated chip (int8) {on_chip:.1f} %, float network "
+        f"{in_float:.1f} %\n"
     )
 
     report = build_report(
@@ -73,8 +74,10 @@ def main(argv: list[str] | None = None) -> None:
     write_atomically(arguments.out / "report.json", report.model_dump_json(indent=1))
     write_atomically(arguments.out / "trace.json", json.dumps(merged_chrome_trace(compiled.programs, compiled.chip)))
     console.print(
-        f"\n{arguments.out}/report.html   the same, layer by layer, with the memory map over time and where quantization errors enter\n{arguments.out}/report.json   the figures\n"
-        f"{arguments.out}/trace.json    for ui.perfetto.dev\n{arguments.out}/digits.ergo   for: tvm-ergo run {arguments.out}/digits.ergo --random 0"
+        f"\n{arguments.out}/report.html   the same, layer by layer, with the memory map over time and where "
+        f"quantization errors enter\n{arguments.out}/report.json   the figures\n"
+        f"{arguments.out}/trace.json    for ui.perfetto.dev\n{arguments.out}/digits.ergo   for: tvm-ergo run "
+        f"{arguments.out}/digits.ergo --random 0"
     )
 
 

@@ -123,8 +123,8 @@ def explore(
             series.append(series_of(f"{label}, {COMPRESSED}", waiting, None, at.clock_hz))
         if statistics and (not waiting or waiting[0].memory_bytes >= found[0].memory_bytes):
             notes.append(
-                f"frame {label}: compressing what waits was tried and gets no plan below {found[0].memory_bytes:,} bytes"
-                + ("; what is compressed here is what --objective memory gives" if waiting else "")
+                f"frame {label}: compressing what waits was tried and gets no plan below {found[0].memory_bytes:,} "
+                f"bytes" + ("; what is compressed here is what --objective memory gives" if waiting else "")
             )
     return front_of(name, chip, point, weights.value, series, notes)
 

@@ -249,7 +249,8 @@ STAGES = (
     Stage("normalize", "normal form: NHWC, folded, weights constant (docs/architecture.md, section 3)", _normalize),
     Stage(
         "quantize",
-        "QDQ: every layer's scales and zero points, from calibration data; of a network with attention the integer dialect",
+        "QDQ: every layer's scales and zero points, from calibration data; of a network with attention the integer "
+        "dialect",
         _quantize,
     ),
     Stage(

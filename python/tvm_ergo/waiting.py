@@ -109,14 +109,20 @@ def compression_advice(functions: dict[str, relax.Function], options: PipelineOp
             'compression of what waits was off: compression="auto" (--compression auto) with calibration data might do'
         )
     if options.calibration is None:
-        return "with calibration data (calibration=..., --calibration) tensors that wait are measured and compressed, with a bound: whether that is enough shows only then"
+        return (
+            "with calibration data (calibration=..., --calibration) tensors that wait are measured and compressed, "
+            "with a bound: whether that is enough shows only then"
+        )
     least = max(
         (int(func.attrs[LEAST]) for func in functions.values() if func.attrs is not None and LEAST in func.attrs),
         default=None,
     )
     reached = "" if least is None else f": the least with it is --memory {least}"
     if options.compression is Compression.LOSSLESS:
-        return f'compression with room for the worst case was tried and is not enough{reached}; compression="auto" (--compression auto) saves more'
+        return (
+            f'compression with room for the worst case was tried and is not enough{reached}; compression="auto" '
+            f"(--compression auto) saves more"
+        )
     return f"compression of what waits was tried on the calibration data and is not enough{reached}"
 
 

@@ -212,4 +212,7 @@ def speed_advice(functions: Mapping[str, relax.Function], options: PipelineOptio
     )  # as compiling decides: in the least memory another form may be faster than this plan
     if not less * MUCH < least < inf:
         return None
-    return f"with {more} bytes ({100 * (MORE - 1):.0f} % more than the least) it would take {least / less:.1f} times less {'energy' if roomy.by_energy else 'time'}"
+    return (
+        f"with {more} bytes ({100 * (MORE - 1):.0f} % more than the least) it would take {least / less:.1f} times "
+        f"less {'energy' if roomy.by_energy else 'time'}"
+    )

@@ -60,7 +60,7 @@ class Lowering(Heads):
         self._factors: dict[relax.Var, np.ndarray] = {}
         self._shared: dict[tuple, relax.Expr] = {}
 
-    # ---- the whole ---------------------------------------------------------------------------------------------------------------
+    # ---- the whole --------------------------------------------------------------------------------------------------
     def run(self) -> relax.Function:
         builder, func = self.write.builder, self.func
         with builder.function("main", list(func.params), attrs=dict(func.attrs) if func.attrs else None):
@@ -75,7 +75,7 @@ class Lowering(Heads):
             builder.emit_func_output(result)
         return write_records(relax.analysis.remove_all_unused(builder.get()["main"]), self.fallbacks, self.write.notes)
 
-    # ---- values ------------------------------------------------------------------------------------------------------------------
+    # ---- values -----------------------------------------------------------------------------------------------------
     def value(self, var: relax.Expr, wide: bool) -> Value:
         """The integer form of a float tensor in that width."""
         if (var, wide) not in self._values:
@@ -129,7 +129,7 @@ class Lowering(Heads):
             raise CannotLower("it was not seen during calibration", "calibrate the same module that is quantized")
         return (wide_quant if wide else narrow_quant)(ranges[var.name])
 
-    # ---- scale migration ---------------------------------------------------------------------------------------------------------
+    # ---- scale migration --------------------------------------------------------------------------------------------
     def migration(self, var) -> np.ndarray:
         """What each channel of a norm's int8 form is divided by, and the rows of the weights behind it multiplied: 1
         where others read it."""
@@ -169,7 +169,7 @@ class Lowering(Heads):
         """int8 of a norm's result divided by the factors: symmetric, up to the largest peak."""
         return Quant(float(np.float32(max(float((self.seen.wide.peaks[var.name] / factors).max()), 1e-30) / 127.0)), 0)
 
-    # ---- the host ----------------------------------------------------------------------------------------------------------------
+    # ---- the host ---------------------------------------------------------------------------------------------------
     def _from_host(self, var, wide: bool) -> Value:
         quant, dtype = self.quant(var, wide), "int16" if wide else "int8"
         self._host_op(var)
@@ -243,7 +243,7 @@ class Lowering(Heads):
             return relax.Call(expr.op, [self._mapped(a) for a in expr.args], expr.attrs, list(expr.ty_args) or None)
         return expr
 
-    # ---- what enters the chip ----------------------------------------------------------------------------------------------------
+    # ---- what enters the chip ---------------------------------------------------------------------------------------
     def numbers(self, ids: relax.Expr) -> relax.Expr:
         """Row numbers as int32."""
         return self._once(

@@ -125,7 +125,8 @@ def first_part_off(mod: tvm.IRModule, made: tvm.IRModule, sample) -> str:
 def _kept(mod: tvm.IRModule, lost: float, where: str) -> tvm.IRModule:
     """The float module, marked with the reason."""
     reason = (
-        f"a network with attention, of whose outputs 8 and 16 bit integers lose {100 * lost:.0f} % (rms error on calibration data, limit "
+        f"a network with attention, of whose outputs 8 and 16 bit integers lose {100 * lost:.0f} % (rms error on "
+        f"calibration data, limit "
         f"{100 * LIMIT:.0f} %): it stays in float{where}"
     )
     remedy = "more typical calibration inputs; QuantizeOptions(attention_on_chip=True) puts it on the chip all the same"

@@ -90,7 +90,7 @@ def unmoved(view: FunctionView, expr):
     return expr
 
 
-# ---- normalization --------------------------------------------------------------------------------------------------------------
+# ---- normalization --------------------------------------------------------------------------------------------------
 def find_norm(view: FunctionView, var: relax.Var) -> tuple[relax.Var, Norm] | None:
     """``(the last variable of it, Norm)`` for a normalization whose quotient is ``var``: its factor and summand are
     taken in."""

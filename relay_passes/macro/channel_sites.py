@@ -138,7 +138,8 @@ def _site(view: FunctionView, tensors, group_of, through) -> Site | Unprojectabl
                 continue
             if user is None or not _reads(view, user, var):
                 return no(
-                    f"{var.name} is read by {user.name if user else 'an operator on the host'}, which is not linear over all its channels"
+                    f"{var.name} is read by {user.name if user else 'an operator on the host'}, which is not linear "
+                    f"over all its channels"
                 )
             readers.append(user)
     if not readers:

@@ -98,10 +98,14 @@ class Projection:
     def __str__(self) -> str:
         if not self.tensors:
             within = f" within {100 * self.bound:g} % of the outputs' deviation" if self.bound is not None else ""
-            return f"no channels projected, nothing gained: no set of tensors can be kept in fewer channels{within}; the network is as without it"
+            return (
+                f"no channels projected, nothing gained: no set of tensors can be kept in fewer channels{within}; the "
+                f"network is as without it"
+            )
         before, after = (sum(getattr(t, f"bytes_{w}") for t in self.tensors) for w in ("before", "after"))
         return (
-            f"{len(self.tensors)} sets of tensors projected: {before:,} bytes waiting become {after:,}; error of the outputs "
+            f"{len(self.tensors)} sets of tensors projected: {before:,} bytes waiting become {after:,}; error of the "
+            f"outputs "
             f"{100 * self.error:.2f} % of their deviation on {self.samples} held-out calibration samples"
         )
 
@@ -188,7 +192,10 @@ def measure_sites(mod: tvm.IRModule, data, options: RankOptions) -> tuple[list[M
     for site in sites:
         pixels = min(moments.seen[name] for name in _read_by(view, site))
         if pixels < PIXELS_PER_CHANNEL * site.channels:
-            reason = f"calibration saw {pixels} pixels of {site.channels} channels, fewer than {PIXELS_PER_CHANNEL} a channel"
+            reason = (
+                f"calibration saw {pixels} pixels of {site.channels} channels, fewer than {PIXELS_PER_CHANNEL} a "
+                f"channel"
+            )
         elif site.inserted and not options.insert:
             reason = "a convolution would have to be inserted"
         else:

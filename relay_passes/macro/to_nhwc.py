@@ -85,7 +85,7 @@ class _Layouter(Rewriter):
         self.items: dict[Var, Order] = {}
         self.transposed: dict[tuple[Expr, Order], Expr] = {}
 
-    # ---- running -------------------------------------------------------------------------------------------------------------
+    # ---- running ----------------------------------------------------------------------------------------------------
     def run(self) -> tvm.IRModule:
         wanting = self._wanting()
         for param in self.func.params:
@@ -118,7 +118,7 @@ class _Layouter(Rewriter):
             wanting.update(o for o in flat if isinstance(o, Var) and (not is_tensor(o) or len(shape_of(o)) == 4))
         return wanting
 
-    # ---- operands ------------------------------------------------------------------------------------------------------------
+    # ---- operands ---------------------------------------------------------------------------------------------------
     def stored(self, old: Expr) -> tuple[Expr, Order]:
         if isinstance(old, Var) and old in self.at:
             return self.at[old]
@@ -169,7 +169,7 @@ class _Layouter(Rewriter):
                 return self.stored(old)[1]
         return identity(rank)
 
-    # ---- operators -----------------------------------------------------------------------------------------------------------
+    # ---- operators --------------------------------------------------------------------------------------------------
     def place(self, var: Var, value: Expr) -> tuple[Expr, Order]:
         """The stored result of a binding and its order."""
         if isinstance(value, Var):

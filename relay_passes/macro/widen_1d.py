@@ -103,7 +103,7 @@ class _Widener(Rewriter):
         self.items: dict[Var, int] = {}
         self.reshapes: dict[tuple[Expr, tuple[int, ...]], Expr] = {}
 
-    # ---- running -------------------------------------------------------------------------------------------------------------
+    # ---- running ----------------------------------------------------------------------------------------------------
     def run(self) -> tvm.IRModule:
         wanting = self._wanting()
         for param in self.func.params:
@@ -148,7 +148,7 @@ class _Widener(Rewriter):
             else tuple(a % rank for a in ints(value.attrs.axes))
         )
 
-    # ---- operands ------------------------------------------------------------------------------------------------------------
+    # ---- operands ---------------------------------------------------------------------------------------------------
     @staticmethod
     def _wide_shape(shape: tuple[int, ...], at: int) -> tuple[int, ...]:
         return (*shape[:at], 1, *shape[at:])
@@ -196,7 +196,7 @@ class _Widener(Rewriter):
             None,
         )
 
-    # ---- operators -----------------------------------------------------------------------------------------------------------
+    # ---- operators --------------------------------------------------------------------------------------------------
     def place(self, var: Var, value: Expr) -> tuple[Expr, int | None]:
         """The stored result of a binding and the place of its new axis."""
         if isinstance(value, Var):

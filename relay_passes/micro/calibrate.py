@@ -23,7 +23,10 @@ from tvm_ergo.relay_passes.relax_utils import dtype_of, main_of, shape_of
 from tvm_ergo.target.errors import CalibrationError
 
 VALUES_PER_RUN = 16384
-REMEDY = "give some (100 or so) inputs like those the net will see: arrays, a dict of arrays, an .npz file, or an iterator of dicts"
+REMEDY = (
+    "give some (100 or so) inputs like those the net will see: arrays, a dict of arrays, an .npz file, or an iterator "
+    "of dicts"
+)
 
 
 class Method(enum.Enum):
@@ -86,7 +89,10 @@ def _remedy(given: tuple[int, ...], shape: tuple[int, ...]) -> str:
     orders = {(0, 3, 1, 2): (shape[2:] + shape[1:2]), (0, 2, 3, 1): (shape[3:] + shape[1:3])}
     for axes, dims in orders.items():
         if len(shape) == len(given) == 4 and given[1:] == dims:
-            return f"the channels are at the other end: numpy.transpose(array, {axes}), beside the network's own preprocessing"
+            return (
+                f"the channels are at the other end: numpy.transpose(array, {axes}), beside the network's own "
+                f"preprocessing"
+            )
     return REMEDY
 
 

@@ -62,7 +62,8 @@ def why_in_float(parts: dict, group: Group) -> tuple[str, str]:
     loss = {v.name: parts["tensors"][v.name] for v in (*group.inputs, group.output) if v.name in parts["tensors"]}
     worst = max(loss, key=loss.get, default=None)
     reason = (
-        f"8 bits cannot carry {worst}: by it alone the outputs lose {100 * loss[worst]:.0f} % (rms, on calibration data)"
+        f"8 bits cannot carry {worst}: by it alone the outputs lose {100 * loss[worst]:.0f} % (rms, on calibration "
+        f"data)"
         if worst is not None and loss[worst] > 0
         else "it works on tensors that 8 bits cannot carry"
     )

@@ -218,7 +218,8 @@ class _Lowering:
             return reason, NEEDS_INT8 if group.output in self.assigned.wide else NEEDS_QUANTIZATION
         if group.output.name in self.calibrated["tail"]:
             return (
-                "the ranges of what it joins, or of what such a join reads, differ so much that on one scale of 8 bits the smaller would be lost",
+                "the ranges of what it joins, or of what such a join reads, differ so much that on one scale of 8 "
+                "bits the smaller would be lost",
                 "none needed: it moves results behind the last arithmetic, and costs no accuracy",
             )
         if group.carries_quantization:

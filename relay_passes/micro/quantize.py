@@ -215,10 +215,14 @@ def kept_in_float(mod: tvm.IRModule, lost: float) -> tvm.IRModule:
     """The float module, marked: it counts as quantized, and what the chip could run stays on the host for the reason
     given."""
     reason = (
-        f"a network with attention, of whose outputs int8 loses {100 * lost:.0f} % (rms error on calibration data, limit "
+        f"a network with attention, of whose outputs int8 loses {100 * lost:.0f} % (rms error on calibration data, "
+        f"limit "
         f"{100 * ATTENTION_ERROR:.0f} %): it stays in float"
     )
-    remedy = "QuantizeOptions(attention_on_chip=True) puts it on the chip all the same; a model quantized in training is taken as it is"
+    remedy = (
+        "QuantizeOptions(attention_on_chip=True) puts it on the chip all the same; a model quantized in training is "
+        "taken as it is"
+    )
     func = main_of(mod).with_attr(KEPT_ATTR, json.dumps({"reason": reason, "remedy": remedy}))
     result = mod.clone()
     result["main"] = func

@@ -56,7 +56,8 @@ class CabacCodec(WeightCodec):
             Event.MUL_8X8: 4 * 2 * 4,
             Event.ALU_8: 16,
         },
-        "assumption: one decision per lane and cycle, pipelined; per decision four 4-byte states and four 2-byte weights read and written, four stretch and one "
+        "assumption: one decision per lane and cycle, pipelined; per decision four 4-byte states and four 2-byte "
+        "weights read and written, four stretch and one "
         "squash look-up, eight 16 x 16 bit products (four 8 x 8 each)",
     )
 

@@ -84,8 +84,10 @@ class ContextCodec(ActivationCodec):
             Event.MUL_8X8: 5 * 4 * 2 * 4,
             Event.ALU_8: 5 * 16,
         },
-        "assumption: one decision per lane and cycle, pipelined; 5 decisions a value (counted at 7 bits: SqueezeNet 1.0 3.6, ResNet-18 5.8, MobileNetV1 0.25 8.4); per decision three "
-        "3-byte states and four 2-byte weights read and written, three stretch and one squash look-up, eight 16 x 16 bit products (four 8 x 8 each)",
+        "assumption: one decision per lane and cycle, pipelined; 5 decisions a value (counted at 7 bits: SqueezeNet "
+        "1.0 3.6, ResNet-18 5.8, MobileNetV1 0.25 8.4); per decision three "
+        "3-byte states and four 2-byte weights read and written, three stretch and one squash look-up, eight 16 x 16 "
+        "bit products (four 8 x 8 each)",
     )
 
     def lanes(self, tile: Shape) -> int:

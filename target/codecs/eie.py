@@ -60,7 +60,8 @@ class EieFormat:
         ):
             raise InputError(
                 f"no such format: {self.pes} processing elements, {self.code_bits} + {self.run_bits} bits an entry",
-                required=f"1..{MOST_PES} elements, codes of 1..{MOST_CODE_BITS} bits, entries of at most {MOST_ENTRY_BITS}",
+                required=f"1..{MOST_PES} elements, codes of 1..{MOST_CODE_BITS} bits, entries of at most "
+                f"{MOST_ENTRY_BITS}",
             )
 
     @property

@@ -3,7 +3,8 @@ static entropy code.
 
 Per tile the best of six predictions is taken, named by the payload's first byte:
   bit 0      joint: the error just made in the previous channel of the pixel is expected again (colours change together)
-  bits 1..2  0: the median of left, upper and their gradient sum (LOCO-I's predictor; Weinberger, Seroussi, Sapiro, 2000), within the tensor
+  bits 1..2  0: the median of left, upper and their gradient sum (LOCO-I's predictor; Weinberger, Seroussi,
+                Sapiro, 2000), within the tensor
              1: the same place of the tensor before this one ("previous")
              2: that, plus the median predictor applied to the differences between the two tensors
 A residual is taken modulo 256, folded by size and coded by `rans` with the built-in tables: the residuals to the left
@@ -37,7 +38,8 @@ class PredictCodec(ActivationCodec):
     COST: ClassVar[SymbolCost] = SymbolCost(
         1.0,
         {Event.LUT_READ: 1, Event.MUL_8X8: 6, Event.LOCAL_READ_BYTE: 6, Event.LOCAL_WRITE_BYTE: 2, Event.ALU_8: 22},
-        "assumption: the static code's value (see `static`) and per value three neighbours and two residuals read, value and residual kept, eight byte operations of "
+        "assumption: the static code's value (see `static`) and per value three neighbours and two residuals read, "
+        "value and residual kept, eight byte operations of "
         "the predictor; an encoder that tries all six predictions does these six times",
     )
 

@@ -28,7 +28,8 @@ class RunsCodec(WeightCodec):
     COST: ClassVar[SymbolCost] = SymbolCost(
         1.0,
         {Event.LUT_READ: 1, Event.ALU_8: 2},
-        "EIE (ISCA 2016): one entry per cycle: a look-up of the code and an addition to the index; the fields have a fixed width, "
+        "EIE (ISCA 2016): one entry per cycle: a look-up of the code and an addition to the index; the fields have a "
+        "fixed width, "
         "so that no table is read to find the next",
     )
 

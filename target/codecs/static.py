@@ -32,8 +32,10 @@ class StaticCodec(ActivationCodec):
     COST: ClassVar[SymbolCost] = SymbolCost(
         1.0,
         {Event.LUT_READ: 1, Event.MUL_8X8: 6, Event.LOCAL_READ_BYTE: 2, Event.LOCAL_WRITE_BYTE: 1, Event.ALU_8: 14},
-        "assumption: one value per lane and cycle, pipelined; per value one look-up of a frequency and its begin, one 12 x 20 bit product (six 8 x 8), the left and the "
-        "upper value read and this one kept, level, comparison with sixteen bounds and two renormalizations in byte operations. Encoding divides by a "
+        "assumption: one value per lane and cycle, pipelined; per value one look-up of a frequency and its begin, one "
+        "12 x 20 bit product (six 8 x 8), the left and the "
+        "upper value read and this one kept, level, comparison with sixteen bounds and two renormalizations in byte "
+        "operations. Encoding divides by a "
         "constant per symbol: a second product instead of the comparisons",
     )
     tables: rans.Tables | None = field(default=None, compare=False)

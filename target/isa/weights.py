@@ -75,7 +75,8 @@ def check_weights(instruction, name: str, operand: Operand) -> None:
         and not any(operand.strides[2:])
         and lanes <= min(operand.shape[0], MAX_LANES),
         f"{name} is not a stream of weights",
-        f"i8 of rank 2 or more with strides S,steps<<4|lanes-1,0,... (S and steps at least 1, lanes at most the first axis and {MAX_LANES})",
+        f"i8 of rank 2 or more with strides S,steps<<4|lanes-1,0,... (S and steps at least 1, lanes at most the first "
+        f"axis and {MAX_LANES})",
         operand,
     )
 

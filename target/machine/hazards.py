@@ -159,9 +159,11 @@ class HazardCheck:
             if not self._before(other, index):
                 raise MachineError(
                     "two accesses to the same byte are not ordered, and one of them writes",
-                    where=f"{describe(self.program, index)} {verb} byte {self._first_byte(shadow == other + FIRST, operand):#x}, which "
+                    where=f"{describe(self.program, index)} {verb} byte "
+                    f"{self._first_byte(shadow == other + FIRST, operand):#x}, which "
                     f"{describe(self.program, other)} {other_verb}",
-                    required=f"a wait for {int(self.positions[other])} {Engine(int(self.engines[other])).name} instructions",
+                    required=f"a wait for {int(self.positions[other])} {Engine(int(self.engines[other])).name} "
+                    f"instructions",
                     available=f"{int(self.clocks[index, self.engines[other]])} known to have completed",
                 )
 

@@ -99,7 +99,7 @@ def together(works: Iterable[Work]) -> Work:
     )
 
 
-# ---- one inference -----------------------------------------------------------------------------------------------------
+# ---- one inference --------------------------------------------------------------------------------------------------
 def dynamic_pj(work: Work, chip: Chip, point: Point | str | None = None) -> float:
     """At the point's voltage."""
     return work.dynamic_pj * (chip.point(point).voltage_v / chip.reference_v) ** 2
@@ -175,7 +175,7 @@ def _pj_per_mw_cycle(chip: Chip, at: Point) -> float:
     return at.voltage_v / chip.reference_v / at.clock_hz / PJ_PER_S_IN_MW
 
 
-# ---- at a frame rate ---------------------------------------------------------------------------------------------------
+# ---- at a frame rate ------------------------------------------------------------------------------------------------
 def latency_s(work: Work, chip: Chip, point: Point | str | None = None) -> float:
     return work.cycles / chip.point(point).clock_hz
 

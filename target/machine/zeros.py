@@ -93,7 +93,7 @@ def _transposed(i: ConvTranspose, memory: Memory) -> tuple[int, int]:
 
 
 def _matmul(i: MatMul, memory: Memory) -> tuple[int, int]:
-    batch, (m, n), k = i.out.shape[:-2], i.out.shape[-2:], i.a.shape[-1]
+    batch, k = i.out.shape[:-2], i.a.shape[-1]
     left = (memory.view(i.a) != i.a_zp).sum(axis=-2, dtype=np.int64)
     right = (memory.view(i.b) != i.b_zp).sum(axis=-2 if i.transpose_b else -1, dtype=np.int64)
     pairs = np.broadcast_to(left * right, (*batch, k))

@@ -198,7 +198,8 @@ def _header(program: Program, identifier: str, name: str, needs: Needs, scales: 
         f"extern const uint8_t {identifier}_program[];",
         f"extern const size_t {identifier}_program_bytes;",
         "",
-        "/* Ports, by number. Real values are scale * (stored - zero point); a scale of 0: it is not one number for the whole port. */",
+        "/* Ports, by number. Real values are scale * (stored - zero point); a scale of 0: it is not one number for "
+        "the whole port. */",
     ]
     for kind, ports in (("INPUT", program.inputs), ("OUTPUT", program.outputs)):
         lines.append(f"#define {caps}_{kind}S {len(ports)}")
@@ -236,7 +237,8 @@ def _inputs(program: Program, name: str) -> str:
             "  {",
             f"    static uint8_t values[{caps}_INPUT_{number}_BYTES];",
             f"    for (uint32_t i = 0; i < sizeof values; i++) values[i] = sample({number}, i);",
-            f'    if ((status = ergo_set_input(&net, arena, {number}, values, sizeof values))) return failed("input", status);',
+            f'    if ((status = ergo_set_input(&net, arena, {number}, values, sizeof values))) return failed("input", '
+            f"status);",
             "  }",
         ]
     return "\n".join(lines)
@@ -249,7 +251,8 @@ def _outputs(program: Program, name: str) -> str:
         lines += [
             "  {",
             f"    static {prefix}_TYPE values[{prefix}_ELEMENTS];",
-            f'    if ((status = ergo_get_output(&net, arena, {number}, values, sizeof values))) return failed("output", status);',
+            f"    if ((status = ergo_get_output(&net, arena, {number}, values, sizeof values))) return "
+            f'failed("output", status);',
             f'    printf("%s:", {prefix}_NAME);',
             f'    for (uint32_t i = 0; i < {prefix}_ELEMENTS; i++) printf(" %d", (int)values[i]);',
             '    printf("\\n");',

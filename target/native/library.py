@@ -31,7 +31,8 @@ def _loaded() -> ctypes.CDLL | None:
             raise OSError("it was built from older sources")
     except (OSError, AttributeError) as error:
         warnings.warn(
-            f"the native runtime is not there ({error}): NumPy does its work, slower; build it with 'pip install .' where a C compiler is",
+            f"the native runtime is not there ({error}): NumPy does its work, slower; build it with 'pip install .' "
+            f"where a C compiler is",
             RuntimeWarning,
             stacklevel=2,
         )

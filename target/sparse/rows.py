@@ -5,7 +5,8 @@ Where input j is nonzero with probability p_j, independently of the others, the 
 all PEs have in common costs nothing; what one has above the mean is waited for. So rows are exchanged between PEs as
 long as that lowers the sum over the PEs of the expected squared distance from the mean load,
 
-    sum_j p_j * (1 - p_j) * d_j**2  +  (sum_j p_j * d_j)**2,     d_j = entries of column j on that PE, less the mean over the PEs
+    sum_j p_j * (1 - p_j) * d_j**2  +  (sum_j p_j * d_j)**2,
+    d_j = entries of column j on that PE, less the mean over the PEs
 
 (variance and squared mean of a sum of independent terms). The first term makes each column even, the second the total.
 Both are quadratic in the rows, so a table of the rows' products gives the gain of every exchange at once. This is a

@@ -160,7 +160,10 @@ def test_users_chip_runs_in_a_fresh_process(tmp_path):
     model.save(tmp_path / "net.ergo")
     np.save(tmp_path / "x.npy", X)
     path.unlink()
-    code = "import tvm_ergo, numpy as np; m = tvm_ergo.load('net.ergo'); r = m.run(np.load('x.npy')); print(m.chip.name, r.outputs['y'].tolist())"
+    code = (
+        "import tvm_ergo, numpy as np; m = tvm_ergo.load('net.ergo'); r = m.run(np.load('x.npy')); print(m.chip.name, "
+        "r.outputs['y'].tolist())"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, timeout=120)
     assert done.stdout.strip() == f"mine {model.run(X).outputs['y'].tolist()}", done.stderr
 

@@ -462,7 +462,7 @@ def test_window_sizes_by_counting(size, kernel, stride, before, after, dilation,
     ) == (full, full)
 
 
-# ---- cost ----------------------------------------------------------------------------------------------------------------------
+# ---- cost -----------------------------------------------------------------------------------------------------------
 @both
 @pytest.mark.parametrize("chip_name", ["ergo/1", "ergo/2"])
 def test_costs_are_positive_and_traffic_is_at_least_the_operands(name, chip_name):

@@ -15,7 +15,7 @@ SETTINGS = settings(max_examples=60, deadline=None)
 
 def slow_conv(x, w, bias, mult, shift, strides, padding, dilation, groups, in_zp, w_zp, out_zp, lo, hi):
     """Direct convolution: every output element gathers its taps that lie inside the input."""
-    (n, h, wd, c), (o, kh, kw, cg) = x.shape, w.shape
+    (n, h, wd, _), (o, kh, kw, cg) = x.shape, w.shape
     top, left, bottom, right = padding
     oh = (h + top + bottom - (kh - 1) * dilation[0] - 1) // strides[0] + 1
     ow = (wd + left + right - (kw - 1) * dilation[1] - 1) // strides[1] + 1
@@ -37,7 +37,7 @@ def slow_conv(x, w, bias, mult, shift, strides, padding, dilation, groups, in_zp
 
 def slow_transpose(x, w, bias, mult, shift, strides, padding, output_padding, dilation, in_zp, w_zp, out_zp, lo, hi):
     """Scatter form, exactly as the contract states it."""
-    (n, h, wd, c), (o, kh, kw, _) = x.shape, w.shape
+    (n, h, wd, _), (o, kh, kw, _) = x.shape, w.shape
     top, left, bottom, right = padding
     oh = (h - 1) * strides[0] - top - bottom + (kh - 1) * dilation[0] + 1 + output_padding[0]
     ow = (wd - 1) * strides[1] - left - right + (kw - 1) * dilation[1] + 1 + output_padding[1]

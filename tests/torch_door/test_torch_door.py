@@ -207,7 +207,7 @@ def test_what_is_missing_or_wrong_is_said():
         frontend.load(Counts(), example_inputs=torch.zeros(1, 2))
 
 
-# ---- quantized exports ---------------------------------------------------------------------------------------------------------
+# ---- quantized exports ----------------------------------------------------------------------------------------------
 class Quantized(nn.Module):
     """What pt2e writes: per-tensor activations, per-channel weights, biases in float."""
 
@@ -270,7 +270,7 @@ def test_dynamic_quantization_is_refused():
         frontend.load(Dynamic(), example_inputs=torch.zeros(1, 4))
 
 
-# ---- archives ------------------------------------------------------------------------------------------------------------------
+# ---- archives -------------------------------------------------------------------------------------------------------
 @pytest.fixture(name="archive", scope="module")
 def _archive(tmp_path_factory):
     path = tmp_path_factory.mktemp("archive") / "net.pt2"
@@ -369,7 +369,7 @@ def test_from_the_command_line(archive, tmp_path, capsys):
     assert tvm_ergo.load(tmp_path / "net.ergo").inputs[0].shape == (1, 4)
 
 
-# ---- float16 -------------------------------------------------------------------------------------------------------------------
+# ---- float16 --------------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("dtype, outside", [(torch.float16, np.float16), (torch.bfloat16, np.float32)])
 def test_half_modules_are_compiled_as_float_ones(dtype, outside):
     module, shape = given("pictures")

@@ -271,7 +271,10 @@ def calibration(tmp_path_factory):
 
 def start_tune(calibration, out, *more):
     """As a shell starts it: Ctrl-C goes to the whole process group."""
-    code = "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); from tvm_ergo.cli import main; sys.exit(main())"
+    code = (
+        "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); from tvm_ergo.cli import main; "
+        "sys.exit(main())"
+    )
     return subprocess.Popen(
         [
             sys.executable,

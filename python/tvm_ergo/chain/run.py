@@ -120,6 +120,7 @@ def _called(params: Mapping, given: Sequence[Type], decoded: Mapping[str, Progra
             fits = same_shape(shape, port.operand.shape) and dtype in (None, PORT_DTYPES[port.operand.dtype.name])
             require(
                 fits,
-                f"port {port.name!r} takes {port.operand.dtype.name}{list(port.operand.shape)}, not {dtype}{list(shape)}",
+                f"port {port.name!r} takes {port.operand.dtype.name}{list(port.operand.shape)}, not "
+                f"{dtype}{list(shape)}",
             )
     return [(shape, PORT_DTYPES[port.operand.dtype.name]) for shape, port in zip(shapes, program.outputs)]

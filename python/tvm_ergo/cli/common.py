@@ -87,7 +87,8 @@ def add_model_arguments(parser: argparse.ArgumentParser, *, compiling: bool = Fa
     parser.add_argument(
         "--objective",
         choices=[objective.value for objective in Objective],
-        help="what is made least within the memory: latency (default), energy, or memory: activation bytes, with at most 1.35 times the "
+        help="what is made least within the memory: latency (default), energy, or memory: activation bytes, with at "
+        "most 1.35 times the "
         "multiply-accumulates unless the limit needs more",
     )
     parser.add_argument(
@@ -103,7 +104,8 @@ def add_model_arguments(parser: argparse.ArgumentParser, *, compiling: bool = Fa
     parser.add_argument(
         "--weights",
         choices=[form.value for form in Weights],
-        help="auto (default): constant weights are coded where that costs no time or the memory needs it; coded: as few bytes as possible; "
+        help="auto (default): constant weights are coded where that costs no time or the memory needs it; coded: as "
+        "few bytes as possible; "
         "dense: plain. Results are the same",
     )
     parser.add_argument(
@@ -116,7 +118,8 @@ def add_model_arguments(parser: argparse.ArgumentParser, *, compiling: bool = Fa
         "--strict-accuracy",
         type=parse_error,
         metavar="LOSS",
-        help="refuse a float network of whose outputs compiling loses more than LOSS (rms, relative to their deviation, on calibration inputs)",
+        help="refuse a float network of whose outputs compiling loses more than LOSS (rms, relative to their "
+        "deviation, on calibration inputs)",
     )
 
 
@@ -152,14 +155,16 @@ def add_quantize_arguments(parser: argparse.ArgumentParser, model: str, calibrat
         "--project-channels",
         type=parse_error,
         metavar="ERROR",
-        help="keep tensors in fewer channels where that changes the outputs by at most ERROR of their deviation (rms, on calibration data)",
+        help="keep tensors in fewer channels where that changes the outputs by at most ERROR of their deviation (rms, "
+        "on calibration data)",
     )
     add_limit_argument(parser)
     parser.add_argument(
         "--float-parts",
         type=parse_float_parts,
         metavar="LOSS",
-        help="tensors by which int8 loses more of the outputs than LOSS (rms, relative to their deviation) stay in float, on the host CPU; auto "
+        help="tensors by which int8 loses more of the outputs than LOSS (rms, relative to their deviation) stay in "
+        "float, on the host CPU; auto "
         "(default): only where int8 ruins the network; off: never",
     )
     parser.add_argument(
@@ -176,7 +181,8 @@ def add_programs_only(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--programs-only",
         action="store_true",
-        help="never load a library out of a compiled model (.ergo), which is executable code: refuse a model that needs one. For files from others",
+        help="never load a library out of a compiled model (.ergo), which is executable code: refuse a model that "
+        "needs one. For files from others",
     )
 
 
@@ -185,7 +191,8 @@ def add_limit_argument(parser: argparse.ArgumentParser) -> None:
         OPTION,
         type=parse_size,
         metavar="SIZE",
-        help="what a file may ask for: bytes of constants and computed tensors together, added up before any of it is allocated "
+        help="what a file may ask for: bytes of constants and computed tensors together, added up before any of it is "
+        "allocated "
         f"(default {DEFAULT_MODEL_BYTES >> 30}GiB)",
     )
 

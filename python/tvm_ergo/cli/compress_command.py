@@ -2,8 +2,9 @@
 
   tvm-ergo compress net.onnx --calibration train.npz --data test.npz --max-drop 0.5 -o net.ergoz
   tvm-ergo compress net.onnx --calibration train.npz --size 500KB -o net.ergoz --html report.html
-  tvm-ergo compress resnet20_cifar10 --max-drop 0.5            a task of the shared folder: model, data and metric by name
-  tvm-ergo compress net_int8.tflite -o net.ergoz               quantized already: only coded, nothing is lost; the float network gives a smaller file by far
+  tvm-ergo compress resnet20_cifar10 --max-drop 0.5     a task of the shared folder: model, data and metric by name
+  tvm-ergo compress net_int8.tflite -o net.ergoz        quantized already: only coded, nothing is lost; the float
+                                                        network gives a smaller file by far
 
 The result (.ergoz) is quantized: every command takes it in place of the network, without calibration data.
 """
@@ -50,7 +51,8 @@ def add_arguments(parser) -> None:
         "--max-drop",
         type=_drop,
         metavar="POINTS",
-        help="largest loss of the test's figure (points of top-1): the smallest file of those tried that stays within it. "
+        help="largest loss of the test's figure (points of top-1): the smallest file of those tried that stays within "
+        "it. "
         "Of a float network: a quantized one is only coded, its values stay",
     )
     parser.add_argument(

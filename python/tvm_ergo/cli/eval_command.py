@@ -1,9 +1,10 @@
 """Measures a network's accuracy on the emulated chip, over all images of an evaluation set.
 
-tvm-ergo eval resnet20_cifar10                       a task of the shared folder (ERGO_SHARED): model, data and metric by name
+tvm-ergo eval resnet20_cifar10           a task of the shared folder (ERGO_SHARED): model, data and metric by name
 tvm-ergo eval mobilenet_v2_1.0_224_fp32 --limit 100 --test imagenet_nips17
-tvm-ergo eval net.onnx --calibration train.npz --data test.npz      your own data: arrays x (n, ...) and y (n labels), top-1 and top-5, beside the float network's
-tvm-ergo eval --list                                 the tasks
+tvm-ergo eval net.onnx --calibration train.npz --data test.npz
+    your own data: arrays x (n, ...) and y (n labels), top-1 and top-5, beside the float network's
+tvm-ergo eval --list                     the tasks
 """
 
 from __future__ import annotations
@@ -133,7 +134,8 @@ def open_for_eval(arguments: argparse.Namespace, task):
         if arguments.memory is None:
             arguments.memory = BIG_MEMORY_BYTES
             console(arguments).print(
-                f"planned for {BIG_MEMORY_BYTES >> 20} MiB, so that every net can be evaluated: accuracy does not depend on "
+                f"planned for {BIG_MEMORY_BYTES >> 20} MiB, so that every net can be evaluated: accuracy does not "
+                f"depend on "
                 "it, and this says nothing about whether the net fits a chip ('tvm-ergo report' does)"
             )
     return open_model(arguments)

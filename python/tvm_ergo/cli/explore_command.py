@@ -30,14 +30,16 @@ def add_arguments(parser) -> None:
         "--weights",
         choices=[form.value for form in Weights],
         default=Weights.AUTO.value,
-        help="auto (default): plans with constant weights coded for free, at some loss of time, and in as few bytes as possible, whichever suits a limit; "
+        help="auto (default): plans with constant weights coded for free, at some loss of time, and in as few bytes "
+        "as possible, whichever suits a limit; "
         "coded: as few bytes as possible; dense: plain",
     )
     parser.add_argument(
         "--compression",
         choices=["auto", "off", "lossless"],
         default="auto",
-        help="auto (default): also plans in which tensors wait compressed, measured on the calibration data; lossless: with room for the worst case",
+        help="auto (default): also plans in which tensors wait compressed, measured on the calibration data; "
+        "lossless: with room for the worst case",
     )
     parser.add_argument(
         "--stream", action="store_true", help="also with the frame received row by row, as a second series"

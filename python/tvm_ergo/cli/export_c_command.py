@@ -36,7 +36,8 @@ def run(arguments) -> None:
     found = tvm_ergo.export_c(model, arguments.folder, name=arguments.name)
     needs = found.needs
     console(arguments).print(
-        f"{arguments.folder}: {len(found.files)} files. RAM: arena {needs.arena:,} bytes, workspace {needs.workspace:,}; constants {needs.constants:,} bytes, read where they stand"
+        f"{arguments.folder}: {len(found.files)} files. RAM: arena {needs.arena:,} bytes, workspace "
+        f"{needs.workspace:,}; constants {needs.constants:,} bytes, read where they stand"
     )
     write_text(
         arguments.json,

@@ -89,7 +89,8 @@ def compression_lines(compressed: list[dict]) -> list[str]:
     if not reduced:
         return [f"compressed: {len(compressed)} tensors in {tiles} tiles, all exact"]
     lines = [
-        f"compressed: {len(compressed)} tensors in {tiles} tiles, {reduced} of them in fewer bits because their data did not fit"
+        f"compressed: {len(compressed)} tensors in {tiles} tiles, {reduced} of them in fewer bits because their data "
+        f"did not fit"
     ]
     for c in compressed:
         if c["reduced"]:

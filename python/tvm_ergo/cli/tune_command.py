@@ -2,10 +2,12 @@
 --database'.
 
   tvm-ergo tune net.onnx --power-budget 75mW --fps 30 --out tuned
-  tvm-ergo tune net.onnx --power-budget 0.5mW --fps 30 --gating --out gated       with engines and banks of memory switched off where they idle
+  tvm-ergo tune net.onnx --power-budget 0.5mW --fps 30 --gating --out gated
+      with engines and banks of memory switched off where they idle
   tvm-ergo tune net.tflite --memory 256KiB --objective energy --trials 1000 --time 600 --out tuned --plot search.html
   tvm-ergo tune net.tflite --memory 256KiB --objective energy --trials 2000 --out tuned --resume
-  tvm-ergo tune net.tflite --memory 256KiB --workers HOST:9190,HOST2:9190 --out tuned         measured by workers of other machines (see 'worker')
+  tvm-ergo tune net.tflite --memory 256KiB --workers HOST:9190,HOST2:9190 --out tuned
+      measured by workers of other machines (see 'worker')
   tvm-ergo compile net.tflite --memory 256KiB --database tuned
 
 Every schedule is measured by the emulator's model, what is over a budget costs no trial. Ctrl-C ends it with the best
@@ -90,7 +92,8 @@ def add_arguments(parser) -> None:
         type=parse_count,
         default=256,
         metavar="N",
-        help="schedules measured, of all parts of the network together (default 256); those that compilation would choose "
+        help="schedules measured, of all parts of the network together (default 256); those that compilation would "
+        "choose "
         "are measured in any case",
     )
     parser.add_argument("--time", type=parse_rate, metavar="S", help="seconds after which the search ends")
@@ -122,7 +125,8 @@ def add_arguments(parser) -> None:
         type=parse_count,
         default=1,
         metavar="N",
-        help="measure in so many processes of this machine, of which no more are started than there are trials (default 1: in this one)",
+        help="measure in so many processes of this machine, of which no more are started than there are trials "
+        "(default 1: in this one)",
     )
     parser.add_argument("--resume", action="store_true", help="go on with the run in --out")
     parser.add_argument("--json", metavar="FILE", help="write the summary as JSON ('-' for standard output)")
@@ -202,7 +206,8 @@ def run(arguments) -> None:
             "no schedule found meets the budgets; the closest one is written",
             where=result.folder,
             remedy=_by_gating(result)
-            + "--resume with more --trials goes on from it; else a larger budget or memory, a lower frame rate, or a smaller network (tvm-ergo compress)",
+            + "--resume with more --trials goes on from it; else a larger budget or memory, a lower frame rate, or a "
+            "smaller network (tvm-ergo compress)",
         )
 
 
@@ -217,4 +222,7 @@ def _by_gating(result) -> str:
         or cost.memory_bytes > result.memory_bytes
     ):
         return ""
-    return f"--gating, with which the closest one takes {cost.gated_mw:.4g} mW of the {result.power_mw:g} mW (another folder for --out); "
+    return (
+        f"--gating, with which the closest one takes {cost.gated_mw:.4g} mW of the {result.power_mw:g} mW (another "
+        f"folder for --out); "
+    )

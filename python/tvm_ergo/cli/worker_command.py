@@ -16,7 +16,8 @@ import argparse
 HELP = "measure schedules for tuners on other machines"
 LOOK_S = 2.0
 WARNING = (
-    "tvm-ergo: warning: {address} can be reached from other machines. Only who has the key is served, but the networks and schedules of its tuners cross the network "
+    "tvm-ergo: warning: {address} can be reached from other machines. Only who has the key is served, but the "
+    "networks and schedules of its tuners cross the network "
     "unencrypted, and anybody there can keep the port busy; use a trusted network, or 127.0.0.1 and an SSH tunnel"
 )
 
@@ -62,7 +63,8 @@ def run(arguments) -> None:
         if not is_loopback(host):
             print(WARNING.format(address=worker.address), file=sys.stderr, flush=True)
         print(
-            f"{arguments.processes} measuring at {worker.address} as {compiler_key()}, key {arguments.key or key_file.default_path()}",
+            f"{arguments.processes} measuring at {worker.address} as {compiler_key()}, key "
+            f"{arguments.key or key_file.default_path()}",
             flush=True,
         )
         while True:

@@ -122,7 +122,8 @@ def compress(
         raise InputError(
             "the network has no float weights that could be made smaller",
             where=imported.source,
-            remedy="leave size and max_drop (--size, --max-drop) out: its constants are then coded, and nothing is lost",
+            remedy="leave size and max_drop (--size, --max-drop) out: its constants are then coded, and nothing is "
+            "lost",
         )
     with single_threaded_blas():
         return work.within(max_drop) if max_drop is not None else work.of_size(size_bytes)
@@ -230,8 +231,10 @@ class _Work:
                 "no form of the network stays within the drop",
                 where=self.imported.source,
                 required=f"a {self.primary} of {self.sign * (self.before - max_drop):g} or better",
-                available=f"{figure * self.sign:g} with int8 weights and nothing else, {smaller:g} at best with smaller ones",
-                remedy="a larger drop, more samples to measure on (one of few counts much), or retraining (tvm_ergo.retrain)",
+                available=f"{figure * self.sign:g} with int8 weights and nothing else, {smaller:g} at best with "
+                f"smaller ones",
+                remedy="a larger drop, more samples to measure on (one of few counts much), or retraining "
+                "(tvm_ergo.retrain)",
             ) from None
         return self.result(self.integer(found.mod), found.ways, found.figure, max_drop, None)
 

@@ -90,7 +90,8 @@ def summary(report: CompressionReport) -> list[str]:
         lines.append(
             "the network given is quantized already: it is only coded, its values stay"
             + (
-                ", whatever is allowed to be lost; compress the float network (its ONNX or TFLite file in float, with --calibration) for a file that is smaller by far"
+                ", whatever is allowed to be lost; compress the float network (its ONNX or TFLite file in float, with "
+                "--calibration) for a file that is smaller by far"
                 if asked
                 else ""
             )
@@ -114,12 +115,14 @@ def summary(report: CompressionReport) -> list[str]:
 
 def _sizes(report: CompressionReport) -> str:
     compared = [
-        f"{_than(report.file_bytes, report.float_bytes)} {'float' if report.given is Given.FLOAT else 'in float32'} ({report.float_bytes:,} bytes)"
+        f"{_than(report.file_bytes, report.float_bytes)} {'float' if report.given is Given.FLOAT else 'in float32'} "
+        f"({report.float_bytes:,} bytes)"
     ]
     if report.int8_bytes is not None:
         compared.append(f"{_than(report.file_bytes, report.int8_bytes)} int8 ({report.int8_bytes:,})")
     return (
-        f"{report.file_bytes:,} bytes, {', '.join(compared)}; weights {report.weight_bytes:,}, structure {report.graph_bytes:,}, biases, scales and the rest "
+        f"{report.file_bytes:,} bytes, {', '.join(compared)}; weights {report.weight_bytes:,}, structure "
+        f"{report.graph_bytes:,}, biases, scales and the rest "
         f"{report.file_bytes - report.weight_bytes - report.graph_bytes:,}"
     )
 
@@ -141,8 +144,8 @@ def _figure(report: CompressionReport) -> str | None:
         "" if report.held else "; --holdout 0.3 would keep some apart"
     )
     return (
-        f"{report.figure}: {report.after:.2f} after, {report.before:.2f} of the float network ({report.after - report.before:+.2f}), on {report.samples} samples"
-        + (chosen or "")
+        f"{report.figure}: {report.after:.2f} after, {report.before:.2f} of the float network "
+        f"({report.after - report.before:+.2f}), on {report.samples} samples" + (chosen or "")
     )
 
 
@@ -152,7 +155,10 @@ def _held(report: CompressionReport) -> str | None:
         return None
     if report.unchanged:
         return f"on {held.samples} samples kept apart: {held.after:.2f}"
-    return f"on {held.samples} samples kept apart: {held.after:.2f}, float {held.before:.2f} ({held.after - held.before:+.2f})"
+    return (
+        f"on {held.samples} samples kept apart: {held.after:.2f}, float {held.before:.2f} "
+        f"({held.after - held.before:+.2f})"
+    )
 
 
 def _beyond(report: CompressionReport) -> str | None:
@@ -161,8 +167,10 @@ def _beyond(report: CompressionReport) -> str | None:
     if held is None or held.within is not False:
         return None
     return (
-        f"beyond the drop asked: on the samples kept apart {report.figure} is worse by {held.drop:.2f}, and at most {report.max_drop:g} was asked (the {report.samples} "
-        "samples it was chosen by meet that); a smaller --max-drop leaves room for this, more samples make both figures surer"
+        f"beyond the drop asked: on the samples kept apart {report.figure} is worse by {held.drop:.2f}, and at most "
+        f"{report.max_drop:g} was asked (the {report.samples} "
+        "samples it was chosen by meet that); a smaller --max-drop leaves room for this, more samples make both "
+        "figures surer"
     )
 
 
@@ -187,7 +195,8 @@ def layer_table(report: CompressionReport) -> Table:
     found = Table(
         title=f"layers of {report.model}",
         title_justify="left",
-        caption="weight bits, index bits: of a nonzero weight and of its distance to the last one, at fixed width > Huffman coded; bits: of the "
+        caption="weight bits, index bits: of a nonzero weight and of its distance to the last one, at fixed width > "
+        "Huffman coded; bits: of the "
         "stream in the file, per weight; error: share of the outputs' error that the allocation expects of it",
         caption_justify="left",
     )

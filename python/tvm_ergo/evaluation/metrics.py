@@ -48,7 +48,8 @@ class TopK(Metric):
                 "a label is not one of the network's classes",
                 where=f"sample {self.count}",
                 available=str(label),
-                required=f"{-self.class_offset} to {len(scores) - self.class_offset - 1}, as the network has {len(scores)} outputs",
+                required=f"{-self.class_offset} to {len(scores) - self.class_offset - 1}, as the network has "
+                f"{len(scores)} outputs",
             )
         self.classes = len(scores) - self.class_offset
         order = np.argsort(-scores, kind="stable") - self.class_offset

@@ -82,7 +82,8 @@ def _loaded(model, input_shapes: dict | None, batch: int, example_inputs) -> Imp
             "the file name does not say what it is",
             where=str(path),
             required=f"a suffix of {', '.join(_SUFFIXES)}",
-            remedy="a compiled model (.ergo) is opened by tvm_ergo.load, or by the commands run, eval, report and disasm",
+            remedy="a compiled model (.ergo) is opened by tvm_ergo.load, or by the commands run, eval, report and "
+            "disasm",
         )
     data = read_file(path)
     if path.name.endswith(compressed.SUFFIX) != compressed.is_compressed(data):

@@ -56,7 +56,8 @@ def conv_transpose(inputs, attrs, opset: int):
     attrs["pads"], attrs["output_padding"] = (*begins, *ends), tuple(extra)
     if any(e >= s for e, s in zip(extra, strides)):
         raise ValueError(
-            f"output_shape {tuple(wanted)} needs an output padding of {tuple(extra)}, not below the strides {tuple(strides)}"
+            f"output_shape {tuple(wanted)} needs an output padding of {tuple(extra)}, not below the strides "
+            f"{tuple(strides)}"
         )
     return None
 

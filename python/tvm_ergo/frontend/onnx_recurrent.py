@@ -93,7 +93,7 @@ class _Layer:
         self.peepholes = self.constant(7, "P") if self.kind == "LSTM" else None
         self.functions = self._activations()
 
-    # ---- what the node says -------------------------------------------------------------------------------------------------
+    # ---- what the node says -----------------------------------------------------------------------------------------
     def present(self, index: int) -> str | None:
         return self.node.input[index] if len(self.node.input) > index and self.node.input[index] else None
 
@@ -166,7 +166,7 @@ class _Layer:
             made.append((name, parameters))
         return [made[i * len(default) : (i + 1) * len(default)] for i in range(self.directions)]
 
-    # ---- small operators ----------------------------------------------------------------------------------------------------
+    # ---- small operators --------------------------------------------------------------------------------------------
     def number(self, name: str, value: float) -> str:
         return self.e.constant(name, np.array(value, np.float32))
 
@@ -207,7 +207,7 @@ class _Layer:
             )
         return self.e.op(function, [x], name, **parameters)
 
-    # ---- unrolling ----------------------------------------------------------------------------------------------------------
+    # ---- unrolling --------------------------------------------------------------------------------------------------
     def unroll(self) -> None:
         x = self.node.input[0]
         if self.batch_first:
@@ -392,7 +392,7 @@ class _Layer:
 
         return cell_of
 
-    # ---- outputs ------------------------------------------------------------------------------------------------------------
+    # ---- outputs ----------------------------------------------------------------------------------------------------
     def _outputs(self, ends: list[tuple[dict[int, str], str, str | None]]) -> None:
         """Y [T,D,N,H] (batch first [N,T,D,H]), Y_h and Y_c [D,N,H] (batch first [N,D,H])."""
         names = [*self.node.output, "", "", ""][:3]

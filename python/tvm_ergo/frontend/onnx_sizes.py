@@ -146,7 +146,8 @@ def check_inputs(model: onnx.ModelProto, source: str) -> None:
                 raise ModelError(
                     "the ONNX graph is not valid: an input that an operator needs is left out",
                     available=f"input {at} is empty",
-                    where=f"{source}, node {node.name or (node.output[0] if node.output else node.op_type)!r} ({node.op_type})",
+                    where=f"{source}, node {node.name or (node.output[0] if node.output else node.op_type)!r} "
+                    f"({node.op_type})",
                 )
 
 

@@ -7,12 +7,19 @@ from pathlib import Path
 from tvm_ergo.target.errors import ModelError
 
 PYTORCH_SUFFIX = ".pt2"
-_TORCH = "load the module in Python, then tvm_ergo.compile(module, example_inputs=(x,), calibration=...), or torch.export.save(torch.export.export(module.eval(), (x,)), 'net.pt2')"
+_TORCH = (
+    "load the module in Python, then tvm_ergo.compile(module, example_inputs=(x,), calibration=...), or "
+    "torch.export.save(torch.export.export(module.eval(), (x,)), 'net.pt2')"
+)
 _KERAS = (
-    "tf.lite.TFLiteConverter.from_keras_model(tf.keras.models.load_model(FILE)).convert() gives a .tflite file, model.export(FILE, format='onnx') of Keras 3 an "
+    "tf.lite.TFLiteConverter.from_keras_model(tf.keras.models.load_model(FILE)).convert() gives a .tflite file, "
+    "model.export(FILE, format='onnx') of Keras 3 an "
     ".onnx file"
 )
-_SAVED = "tf.lite.TFLiteConverter.from_saved_model(FOLDER).convert() gives a .tflite file, python -m tf2onnx.convert --saved-model FOLDER --output net.onnx an .onnx file"
+_SAVED = (
+    "tf.lite.TFLiteConverter.from_saved_model(FOLDER).convert() gives a .tflite file, python -m tf2onnx.convert "
+    "--saved-model FOLDER --output net.onnx an .onnx file"
+)
 _WEIGHTS = "weights alone are no network: load them into their module in Python and export that"
 _FORMATS = {
     (".pt", ".pth", ".ckpt", ".torchscript"): (

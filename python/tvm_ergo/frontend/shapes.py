@@ -106,7 +106,10 @@ def _asked(name: str, dims: list, chosen: list, axis: int, batch: int) -> ModelE
     picture = len(dims) == 4 and any(d in (1, 3, 4) for d in dims[1:] if isinstance(d, int))
     other = _PICTURE_SIZE if picture else _OTHER_SIZE
     example = [d if isinstance(d, int) and d > 0 else batch if i == 0 else other for i, d in enumerate(chosen)]
-    line = f"--input-shape '{name}={','.join(map(str, example))}' on the command line, input_shapes={{{name!r}: {example}}} in Python"
+    line = (
+        f"--input-shape '{name}={','.join(map(str, example))}' on the command line, input_shapes={{{name!r}: "
+        f"{example}}} in Python"
+    )
     if chosen[axis] == 0:
         return ModelError(
             f"an input without elements cannot be compiled: its dimension {axis} is 0",

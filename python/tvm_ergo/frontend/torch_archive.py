@@ -94,7 +94,8 @@ def _refuse(what: str, where: str, available: str) -> ModelError:
         f"the archive holds {what}, which is not read: it could run code",
         where=where,
         available=available[:200],
-        remedy="export the module again with torch.export.export and torch.export.save, or load it yourself if you trust it: "
+        remedy="export the module again with torch.export.export and torch.export.save, or load it yourself if you "
+        "trust it: "
         "tvm_ergo.compile(torch.export.load(FILE), ...)",
     )
 

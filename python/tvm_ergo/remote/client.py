@@ -272,5 +272,6 @@ class _Round:
         raise RemoteError(
             "no worker is left" if every else f"no worker answers, for {self.workers.patience_s:g} s",
             available=told or "no workers",
-            remedy="start some with `tvm-ergo worker`, of this very version and with this key; what was measured is kept, --resume goes on",
+            remedy="start some with `tvm-ergo worker`, of this very version and with this key; what was measured is "
+            "kept, --resume goes on",
         )

@@ -41,7 +41,8 @@ def _memory(report: Report) -> list[tuple[str, str]]:
     return [
         (
             "memory",
-            f"{_kib(report.memory_bytes)}, {fits} {_kib(report.chip_memory_bytes)}: constants {_kib(report.constant_bytes)}, "
+            f"{_kib(report.memory_bytes)}, {fits} {_kib(report.chip_memory_bytes)}: constants "
+            f"{_kib(report.constant_bytes)}, "
             f"activations {_kib(report.placed_activation_bytes)} with {frame}",
         )
     ]
@@ -51,7 +52,8 @@ def _cost(report: Report) -> list[tuple[str, str]]:
     found = [
         (
             "time",
-            f"{report.cycles:,} cycles, {latency(report)} at {report.clock_hz / 1e6:,.0f} MHz, up to {rate(report.inferences_per_s)} inferences/s",
+            f"{report.cycles:,} cycles, {latency(report)} at {report.clock_hz / 1e6:,.0f} MHz, up to "
+            f"{rate(report.inferences_per_s)} inferences/s",
         ),
         ("energy", f"{energy(report.energy_uj)} an inference"),
     ]

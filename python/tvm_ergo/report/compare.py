@@ -36,7 +36,8 @@ def compare_layers(compiled, sample: dict[str, np.ndarray] | np.ndarray | None =
             where=compiled.source,
             required="one input of the network",
             available="no calibration data: a quantized network (.ergoz, int8 .tflite) needs none to be compiled",
-            remedy="--compare FILE.npy (or .npz), or --calibration FILE, whose first input is taken; in Python compare_layers(compiled, inputs)",
+            remedy="--compare FILE.npy (or .npz), or --calibration FILE, whose first input is taken; in Python "
+            "compare_layers(compiled, inputs)",
         )
     reals: dict[str, np.ndarray] = {}
     named = compiled.reference_inputs(feeds)

@@ -62,8 +62,14 @@ def idle_mw(report: Report, row: PowerRow) -> float:
 def input_text(row: InputRow) -> str:
     """ "image 147 KiB, streamed: its rows are received as they are needed, at most 3.5 KiB (3,584 bytes) at once"."""
     if row.streamed:
-        return f"{row.name} {size(row.size_bytes)}, streamed: its rows are received as they are needed, at most {size(row.held_bytes)} at once"
-    return f"{row.name} {size(row.size_bytes)}, in the memory when the chip starts, its last bytes given over to others after {row.end_us / 1e3:,.3f} ms"
+        return (
+            f"{row.name} {size(row.size_bytes)}, streamed: its rows are received as they are needed, at most "
+            f"{size(row.held_bytes)} at once"
+        )
+    return (
+        f"{row.name} {size(row.size_bytes)}, in the memory when the chip starts, its last bytes given over to others "
+        f"after {row.end_us / 1e3:,.3f} ms"
+    )
 
 
 PORTS = {"input": "takes", "output": "gives", "state": "keeps"}
@@ -115,11 +121,16 @@ def plan_texts(plan: PlanReport) -> list[tuple[str, str]]:
         lines.append(("space", "every layer runs whole: that fits, and nothing is computed twice"))
         return lines
     counts = {how: sum(part.how == how for part in plan.subproblems) for how in ("whole", "rows", "tiles")}
-    parts = f"{len(plan.subproblems)} subproblems, of which {counts['rows']} in rows, {counts['tiles']} in tiles, {counts['whole']} whole; "
+    parts = (
+        f"{len(plan.subproblems)} subproblems, of which {counts['rows']} in rows, {counts['tiles']} in tiles, "
+        f"{counts['whole']} whole; "
+    )
     lines.append(
         (
             "space",
-            f"whole layers would need {plan.whole_bytes:,} bytes; {parts if plan.subproblems else ''}{plan.mac_overhead:.2f}x MACs, {plan.copied_bytes:,} bytes moved in rolling buffers",
+            f"whole layers would need {plan.whole_bytes:,} bytes; "
+            f"{parts if plan.subproblems else ''}{plan.mac_overhead:.2f}x MACs, {plan.copied_bytes:,} bytes moved in "
+            f"rolling buffers",
         )
     )
     return lines

@@ -119,7 +119,8 @@ def front_caption(front: Front, series: Series) -> str:
     said = ["memory: what to give 'compile' as --memory"]
     if series.points and max(p.mac_overhead for p in series.points) > front.mac_overhead_of_least_memory:
         said.append(
-            f"--objective memory computes at most {front.mac_overhead_of_least_memory:g} times the multiply-accumulates: points above that are reached by --memory alone"
+            f"--objective memory computes at most {front.mac_overhead_of_least_memory:g} times the "
+            f"multiply-accumulates: points above that are reached by --memory alone"
         )
     if series.bound_bytes is not None:
         said.append(

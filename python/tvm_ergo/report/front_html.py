@@ -71,8 +71,10 @@ def _step_line(series: Series, figure_name: str, colour: str, legend: bool) -> g
             ]
             for p in shown
         ],
-        hovertemplate="%{customdata[0]}<br>%{customdata[1]:,} bytes (%{customdata[2]:,} of constants, weights %{customdata[8]}; %{customdata[3]:,} of activations)"
-        "<br>%{customdata[4]:,} cycles, %{customdata[7]:.3f} ms<br>%{customdata[5]:,.2f} uJ, %{customdata[6]:.2f}x MACs<extra></extra>",
+        hovertemplate="%{customdata[0]}<br>%{customdata[1]:,} bytes (%{customdata[2]:,} of constants, weights "
+        "%{customdata[8]}; %{customdata[3]:,} of activations)"
+        "<br>%{customdata[4]:,} cycles, %{customdata[7]:.3f} ms<br>%{customdata[5]:,.2f} uJ, %{customdata[6]:.2f}x "
+        "MACs<extra></extra>",
     )
 
 
@@ -81,7 +83,8 @@ def front_page(front: Front) -> str:
     name = html_text(front.model)
     body = [
         f"<h1>What {name} can be had for on {html_text(front.chip)}</h1>",
-        f"<p>Every point is a plan that was lowered to a Program and priced at {front.clock_hz / 1e6:,.0f} MHz ({html_text(front.point)}). Memory is constants (weights, "
+        f"<p>Every point is a plan that was lowered to a Program and priced at {front.clock_hz / 1e6:,.0f} MHz "
+        f"({html_text(front.point)}). Memory is constants (weights, "
         f"biases, tables) and activations together; the chip has {front.chip_memory_bytes:,} bytes.</p>",
         plot(front_figure(front)),
     ]

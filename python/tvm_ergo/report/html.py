@@ -93,7 +93,8 @@ def html_page(report: Report) -> str:
     if report.errors:
         body += ["<h2>Where quantization error enters</h2>", plot(error_bars(report))]
     return (
-        f"<!doctype html><html><head><meta charset='utf-8'><title>{html_text(report.model)}</title><style>{STYLE}</style>"
+        f"<!doctype html><html><head><meta "
+        f"charset='utf-8'><title>{html_text(report.model)}</title><style>{STYLE}</style>"
         f"<script>{get_plotlyjs()}</script></head><body>{''.join(body)}</body></html>"
     )
 

@@ -135,7 +135,8 @@ def tensor_lives(program: ProgramReport) -> go.Figure:
                     customdata=[
                         [t.name, t.held_bytes, t.whole_bytes, t.first, t.last, t.codec or "as it is"] for _, t in mine
                     ],
-                    hovertemplate="%{customdata[0]}<br>at most %{customdata[1]:,} of %{customdata[2]:,} bytes, %{customdata[5]}"
+                    hovertemplate="%{customdata[0]}<br>at most %{customdata[1]:,} of %{customdata[2]:,} bytes, "
+                    "%{customdata[5]}"
                     "<br>instructions %{customdata[3]} to %{customdata[4]}<extra></extra>",
                 )
             )

@@ -91,6 +91,7 @@ def _rows_texts(rolling: dict[str, int]) -> list[str]:
     for layer, rows in rolling.items():
         by_rows.setdefault(rows, []).append(layer)
     return [
-        f"{layers[0]}{f' and {len(layers) - 1} more' if len(layers) > 1 else ''} rolling, {rows} row{'s' * (rows > 1)} a step"
+        f"{layers[0]}{f' and {len(layers) - 1} more' if len(layers) > 1 else ''} rolling, {rows} "
+        f"row{'s' * (rows > 1)} a step"
         for rows, layers in by_rows.items()
     ]

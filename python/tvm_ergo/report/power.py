@@ -124,7 +124,7 @@ def _layer_in(traces: Sequence[Trace], peak: Peak) -> str:
     return max(taken, key=taken.get, default="")
 
 
-# ---- how it is written -------------------------------------------------------------------------------------------------
+# ---- how it is written ----------------------------------------------------------------------------------------------
 def number(value_uj: float) -> str:
     """Four significant digits: "103.7", "0.002471"."""
     return f"{value_uj:,.4g}" if value_uj < 1000 else f"{value_uj:,.0f}"
@@ -139,7 +139,8 @@ def power_text(row: PowerRow, between_mw: float) -> str:
 def peak_text(peak: PeakRow) -> tuple[str, str]:
     return (
         f"{peak.power_mw:,.1f} mW",
-        f"in the worst {peak.window_us:,g} us, from {peak.begin_us / 1e3:,.3f} ms on, most of it {peak.layer}; no pause between inferences",
+        f"in the worst {peak.window_us:,g} us, from {peak.begin_us / 1e3:,.3f} ms on, most of it {peak.layer}; no "
+        f"pause between inferences",
     )
 
 

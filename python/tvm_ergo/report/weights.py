@@ -60,7 +60,10 @@ def weights_text(program: ProgramReport) -> str | None:
         sum(math.prod(r.shape) for r in rows),
     )
     coded = sum(r.codec is not None for r in rows)
-    text = f"{stands / KIB:,.1f} of {plain / KIB:,.1f} KiB ({8 * stands / count:.2f} bits a weight), {coded} of {len(rows)} constants coded"
+    text = (
+        f"{stands / KIB:,.1f} of {plain / KIB:,.1f} KiB ({8 * stands / count:.2f} bits a weight), {coded} of "
+        f"{len(rows)} constants coded"
+    )
     if program.decoding_cycles <= MUCH * program.cycles:
         return text
     return (

@@ -46,6 +46,7 @@ def zeros_text(report: Report) -> str:
     """ "43.2 % of the products on image.npy have a zero operand: 2.81 of 3.14 uJ where the array isolates them"."""
     row = report.zeros
     return (
-        f"{100 * row.share:.1f} % of the products on {row.sample} have a zero operand: {report.energy_uj - row.saved_uj:,.4g} of {report.energy_uj:,.4g} uJ "
+        f"{100 * row.share:.1f} % of the products on {row.sample} have a zero operand: "
+        f"{report.energy_uj - row.saved_uj:,.4g} of {report.energy_uj:,.4g} uJ "
         "where the array isolates them; all other figures count every product in full"
     )

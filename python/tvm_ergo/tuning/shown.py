@@ -37,7 +37,10 @@ def live(trials: int) -> Iterator:
             rate = progress.trials / progress.seconds if progress.seconds else 0.0
             left = (progress.of_trials - progress.trials) / rate if rate else 0.0
             rejected = ", ".join(f"{cause} {count}" for cause, count in progress.rejected.items()) or "none"
-            told = f"best {100 * progress.best:.1f} % of default, {rate:.0f} trials/s, {left:.0f} s left, over budget: {rejected}"
+            told = (
+                f"best {100 * progress.best:.1f} % of default, {rate:.0f} trials/s, {left:.0f} s left, over budget: "
+                f"{rejected}"
+            )
             bar.update(task, completed=progress.trials, told=told)
             if not err.is_terminal:
                 lines.tell("tuning", f"{progress.trials:,} of {progress.of_trials:,}, {told}")
@@ -71,12 +74,14 @@ def summary(result: TuningResult, console: Console) -> None:
         f"(counts alone {result.counts_correlation:.3f})"
     )
     console.print(
-        f"{result.objective} {100 * result.gain:.2f} % of the default; {result.trials} trials in {result.seconds:.1f} s ({result.trials_per_s:.1f}/s), "
+        f"{result.objective} {100 * result.gain:.2f} % of the default; {result.trials} trials in {result.seconds:.1f} "
+        f"s ({result.trials_per_s:.1f}/s), "
         f"ended by: {result.stopped}; rejected over budget without a trial: {rejected}{correlation}"
     )
     console.print(_tasks(result))
     console.print(
-        "best / default: the part's best trial by itself; the network takes of each part what meets the budgets together with the others"
+        "best / default: the part's best trial by itself; the network takes of each part what meets the budgets "
+        "together with the others"
     )
     console.print(f"results in {result.folder}: tvm-ergo compile ... --database {result.folder}")
 

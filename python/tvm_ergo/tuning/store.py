@@ -162,7 +162,8 @@ def held(folder: Path) -> Iterator[None]:
             raise OutputError(
                 "another tuning run is at work in the folder",
                 where=str(folder),
-                remedy="give another folder, or wait for its end (Ctrl-C there keeps what it has found) and go on with --resume",
+                remedy="give another folder, or wait for its end (Ctrl-C there keeps what it has found) and go on "
+                "with --resume",
             ) from None
         except OSError:
             pass

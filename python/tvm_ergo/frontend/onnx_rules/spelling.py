@@ -162,7 +162,8 @@ def data_dependent(node, e: Emitter, view: View):
     _refuse(
         node,
         f"the shape of {node.op_type}'s result depends on values computed at run time",
-        "the chip's memory is planned before the first run: end the network before this operator, and do it in the application",
+        "the chip's memory is planned before the first run: end the network before this operator, and do it in the "
+        "application",
     )
 
 

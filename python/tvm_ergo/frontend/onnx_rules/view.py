@@ -81,7 +81,7 @@ class View:
         found = self.readers.get(name, [])
         return found[0] if len(found) == 1 and name not in self.outputs else None
 
-    # ---- what must be known ----------------------------------------------------------------------------------------------------
+    # ---- what must be known -----------------------------------------------------------------------------------------
     def need_shape(self, node: onnx.NodeProto, index: int = 0) -> tuple[int, ...]:
         """Errors: UnsupportedError where the shape of an input is not known at compile time."""
         shape = self.shape(node.input[index])

@@ -331,5 +331,6 @@ def convert(converter: Converter, graph: Subgraph) -> None:
                 f"the inputs of {op.code} do not fit each other or its options",
                 where=node.where,
                 available=listed or "no inputs",
-                remedy="the file is damaged, or uses a form of the operator that LiteRT refuses too; convert the model again",
+                remedy="the file is damaged, or uses a form of the operator that LiteRT refuses too; convert the "
+                "model again",
             ) from error

@@ -8,7 +8,10 @@ from tvm_ergo.frontend.tflite.flat import Operator, Subgraph
 from tvm_ergo.frontend.tflite.registry import RULES, unhandled
 from tvm_ergo.target.errors import UnsupportedError
 
-_SIZES = "the size of its result depends on the data, and the chip's memory is planned before the first run: end the network before it and compute the rest on the host"
+_SIZES = (
+    "the size of its result depends on the data, and the chip's memory is planned before the first run: end the "
+    "network before it and compute the rest on the host"
+)
 _REMEDIES = {
     "WHILE": "unroll the loop when converting (Keras layers: unroll=True)",
     "WHERE": _SIZES,
