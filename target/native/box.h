@@ -5,7 +5,7 @@
 
 #include "ergo_internal.h"
 
-#define ERGO_BOX_OPERANDS 3
+#define ERGO_BOX_OPERANDS 4
 
 typedef struct ergo_box {
   unsigned rank, operands;

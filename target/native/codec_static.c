@@ -1,137 +1,38 @@
-/* STATIC: range asymmetric numeral systems over the built-in tables. target/codecs/rans.py, static.py,
- * static_default.py */
-#include "ergo_internal.h"
-#include "static_table.h"
+/* STATIC: the codes in `rans`, over the built-in tables. target/codecs/static.py */
+#include "rans.h"
 
-#define TOTAL_BITS 12
-#define RESTART ((uint32_t)1 << 16)
-#define MOST_LANES 32u
+/* target/codecs/static_default.py: FEATURES. */
+static const uint16_t features[18][16] = {
+    {3531, 114, 68, 47, 68, 46, 60, 38, 44, 24, 24, 12, 10, 5, 3, 2},
+    {2421, 818, 278, 159, 158, 81, 79, 36, 33, 13, 10, 4, 3, 1, 1, 1},
+    {1689, 1035, 488, 243, 244, 124, 121, 57, 50, 19, 14, 5, 3, 2, 1, 1},
+    {1641, 704, 608, 363, 322, 154, 143, 63, 52, 20, 14, 5, 3, 2, 1, 1},
+    {1262, 472, 746, 491, 487, 222, 200, 88, 70, 26, 18, 6, 4, 2, 1, 1},
+    {991, 314, 419, 762, 740, 325, 275, 114, 87, 32, 22, 7, 4, 2, 1, 1},
+    {801, 208, 261, 348, 1054, 574, 455, 176, 129, 44, 28, 9, 5, 2, 1, 1},
+    {620, 136, 161, 184, 546, 1008, 830, 288, 199, 64, 38, 11, 6, 2, 2, 1},
+    {482, 90, 104, 111, 276, 420, 1451, 594, 365, 109, 63, 17, 8, 3, 2, 1},
+    {383, 61, 67, 69, 159, 199, 653, 1318, 802, 218, 118, 29, 13, 4, 2, 1},
+    {311, 40, 44, 45, 96, 113, 297, 490, 1721, 566, 275, 62, 26, 6, 3, 1},
+    {246, 25, 26, 27, 55, 61, 146, 194, 709, 1636, 746, 151, 57, 11, 4, 2},
+    {199, 15, 17, 16, 34, 36, 80, 99, 284, 525, 2119, 466, 164, 30, 9, 3},
+    {183, 9, 10, 10, 19, 20, 45, 51, 126, 177, 713, 1995, 601, 105, 26, 6},
+    {137, 5, 5, 5, 10, 11, 22, 25, 56, 76, 235, 494, 2461, 440, 96, 18},
+    {119, 3, 3, 3, 5, 5, 10, 11, 23, 26, 74, 112, 622, 2523, 488, 69},
+    {62, 2, 2, 2, 3, 3, 4, 5, 10, 12, 29, 43, 162, 481, 2993, 283},
+    {108, 2, 2, 2, 2, 3, 4, 4, 11, 9, 21, 24, 72, 111, 657, 3064},
+};
 
-static uint32_t lanes_of(uint32_t rows, uint32_t width, uint32_t channels) {
-  uint64_t wanted = (uint64_t)rows * width * channels / 2048;
-  uint32_t most = channels < MOST_LANES ? channels : MOST_LANES;
-  return wanted < 1 ? 1 : wanted < most ? (uint32_t)wanted : most;
-}
-
-static unsigned bit_length(unsigned value) {
-  unsigned n = 0;
-  while (value >> n) n++;
-  return n;
-}
-
-static unsigned raw_bits(unsigned code) { return code < 4 ? 0 : bit_length(code) - 2; }
-static unsigned symbol_of(unsigned code) {
-  return code < 4 ? code : 4 + 2 * (bit_length(code) - 3) + (code >> raw_bits(code) & 1);
-}
-static unsigned bits_of_symbol(unsigned s) { return s < 4 ? 0 : (s - 4) / 2 + 1; }
-static unsigned first_code(unsigned s) { return s < 4 ? s : (2 + (s & 1)) << bits_of_symbol(s); }
-static unsigned level_of(unsigned sum) {
-  return sum < 4 ? sum : 4 + 2 * (bit_length(sum) - 3) + (sum >> (bit_length(sum) - 2) & 1);
-}
-
-static const uint16_t *row_of(const uint8_t *codes, uint32_t width, uint32_t channels, uint64_t pixel, uint32_t c) {
-  const uint8_t *at = codes + pixel * channels + c;
-  uint64_t y = pixel / width, x = pixel % width;
-  unsigned left = x   ? *(at - channels)
-                  : y ? *(at - (uint64_t)width * channels)
-                      : 0,
-           up = y ? *(at - (uint64_t)width * channels) : left;
-  return ergo_static_table[level_of(left + up)];
-}
-
-static unsigned begin_of(const uint16_t *row, unsigned symbol) {
-  unsigned begin = 0;
-  for (unsigned s = 0; s < symbol; s++) begin += row[s];
-  return begin;
-}
-
-/* Words in the order they are made; more than half as many bytes as codes is never shorter than plain. */
-static size_t state_bytes(uint32_t rows, uint32_t width, uint32_t channels) {
-  return (size_t)((uint64_t)rows * width * channels + 4);
-}
-
-typedef struct words {
-  uint8_t *out;
-  uint64_t count, most;
-} words;
-
-static int ask(words *w, uint32_t *state, uint64_t limit) {
-  if (*state < limit) return 0;
-  if (w->count == w->most) return 1;
-  w->out[2 * w->count] = (uint8_t)*state, w->out[2 * w->count + 1] = (uint8_t)(*state >> 8);
-  w->count++, *state >>= 16;
-  return 0;
-}
-
-static int64_t encode(uint8_t *codes, uint32_t rows, uint32_t width, uint32_t channels, int zero_point, void *scratch,
+static int64_t encode(uint8_t *codes, uint32_t rows, uint32_t width, uint32_t channels, int zero_point, void *state,
                       uint8_t *out, int64_t capacity) {
   (void)zero_point;
-  uint32_t lanes = lanes_of(rows, width, channels), state[MOST_LANES];
-  words w = {scratch, 0, ((uint64_t)rows * width * channels + 1) / 2};
-  for (uint32_t i = 0; i < lanes; i++) state[i] = RESTART;
-  for (uint64_t pixel = (uint64_t)rows * width; pixel-- > 0;)
-    for (uint32_t group = (channels + lanes - 1) / lanes; group-- > 0;) {
-      uint32_t begin = group * lanes, count = channels - begin < lanes ? channels - begin : lanes;
-      const uint8_t *code = codes + pixel * channels + begin;
-      for (uint32_t i = count; i-- > 0;) {
-        unsigned bits = raw_bits(code[i]);
-        if (ask(&w, &state[i], (uint64_t)1 << (32 - bits))) return -1;
-        state[i] = state[i] << bits | (code[i] & ((1u << bits) - 1));
-      }
-      for (uint32_t i = count; i-- > 0;) {
-        const uint16_t *row = row_of(codes, width, channels, pixel, begin + i);
-        uint32_t symbol = symbol_of(code[i]), frequency = row[symbol];
-        if (ask(&w, &state[i], (uint64_t)frequency << (32 - TOTAL_BITS))) return -1;
-        state[i] = (state[i] / frequency << TOTAL_BITS) + state[i] % frequency + begin_of(row, symbol);
-      }
-    }
-  if ((int64_t)(4 * (uint64_t)lanes + 2 * w.count) > capacity) return -1;
-  for (uint32_t i = 0; i < lanes; i++, out += 4) ergo_put_i32(out, (int32_t)state[i]);
-  for (uint64_t i = w.count; i-- > 0; out += 2) out[0] = w.out[2 * i], out[1] = w.out[2 * i + 1];
-  return (int64_t)(4 * (uint64_t)lanes + 2 * w.count);
+  return ergo_rans_encode(features, codes, rows, width, channels, state, out, capacity);
 }
 
-typedef struct source {
-  const uint8_t *at, *end;
-} source;
-
-static int refill(source *s, uint32_t *state) {
-  if (*state >= RESTART) return 0;
-  if (s->end - s->at < 2) return 1;
-  *state = *state << 16 | s->at[0] | (uint32_t)s->at[1] << 8;
-  s->at += 2;
-  return 0;
-}
-
-static int decode(uint8_t *codes, uint32_t rows, uint32_t width, uint32_t channels, int zero_point, void *scratch,
+static int decode(uint8_t *codes, uint32_t rows, uint32_t width, uint32_t channels, int zero_point, void *state,
                   const uint8_t *data, uint32_t size) {
-  (void)zero_point, (void)scratch;
-  uint32_t lanes = lanes_of(rows, width, channels), state[MOST_LANES], symbol[MOST_LANES];
-  if (size < 4 * lanes) return 1;
-  for (uint32_t i = 0; i < lanes; i++) state[i] = (uint32_t)ergo_i32(data + 4 * i);
-  source s = {data + 4 * lanes, data + size};
-  for (uint64_t pixel = 0; pixel < (uint64_t)rows * width; pixel++)
-    for (uint32_t begin = 0; begin < channels; begin += lanes) {
-      uint32_t count = channels - begin < lanes ? channels - begin : lanes;
-      uint8_t *code = codes + pixel * channels + begin;
-      for (uint32_t i = 0; i < count; i++) {
-        const uint16_t *row = row_of(codes, width, channels, pixel, begin + i);
-        uint32_t slot = state[i] & ((1u << TOTAL_BITS) - 1), first = 0, found = 0;
-        while (slot >= first + row[found]) first += row[found++];
-        symbol[i] = found;
-        state[i] = row[found] * (state[i] >> TOTAL_BITS) + slot - first;
-        if (refill(&s, &state[i])) return 1;
-      }
-      for (uint32_t i = 0; i < count; i++) {
-        unsigned bits = bits_of_symbol(symbol[i]);
-        code[i] = (uint8_t)(first_code(symbol[i]) + (state[i] & ((1u << bits) - 1)));
-        state[i] >>= bits;
-        if (refill(&s, &state[i])) return 1;
-      }
-    }
-  for (uint32_t i = 0; i < lanes; i++)
-    if (state[i] != RESTART) return 1;
-  return s.at != s.end;
+  (void)zero_point, (void)state;
+  return ergo_rans_decode(features, codes, rows, width, channels, data, size);
 }
 
-const ergo_slot_codec ergo_codec_static = {ERGO_STATIC, state_bytes, encode, decode};
+const ergo_slot_codec ergo_codec_static = {ERGO_STATIC, ergo_rans_bytes, encode, decode};

@@ -97,14 +97,19 @@ static int64_t take_value(cursor *c, char field) {
   return value;
 }
 
-/* T: operand. L: list of operands, its length in lists. A: list of up to six axes u8; Q: list of i32, which must be
+/* T: operand. O: list of one or none, which comes behind all others. L: list of operands, its length in lists. A: list of up to six axes u8; Q: list of i32, which must be
  * empty: its length and then the values in v. All others: take_value. */
 static void take_fields(cursor *c, ergo_ins *ins) {
   unsigned values = 0, lists = 0;
+  ergo_operand behind;
+  uint64_t more = 0;
   for (const char *f = ins->op->fields; *f && !c->bad; f++) {
     if (*f == ' ') continue;
     if (*f == 'T') {
       take_operand(c, &ins->t[ins->operands++]);
+    } else if (*f == 'O') {
+      if ((more = take(c, 1)) > 1) c->bad = 1;
+      if (more && !c->bad) take_operand(c, &behind);
     } else if (*f == 'L') {
       uint64_t count = take(c, 1);
       if (count + ins->operands > ERGO_OPERANDS) c->bad = 1;
@@ -121,6 +126,7 @@ static void take_fields(cursor *c, ergo_ins *ins) {
       ins->v[values++] = take_value(c, *f);
     }
   }
+  if (more && !c->bad) ins->t[ins->operands++] = behind;
 }
 
 ergo_status ergo_parse(const uint8_t *bytes, size_t size, ergo_ins *ins) {

@@ -23,13 +23,16 @@ CORE = (
     "box.c",
 )
 TENSOR, BOX = ("output.c", "window.h", "weights.c"), ("box.h", "box.c")
+ELEMENTS, MATRICES = ("elements.h", "elements.c", *BOX), ("matrices.h", "matrices.c")
+RANS = ("rans.h", "rans.c")
 LOGISTIC = ("logistic.h", "logistic.c", "arithmetic.c")
 # the runtime's name of an instruction, and its sources
 OPS: dict[str, tuple[str, tuple[str, ...]]] = {
     "CONV": ("conv", ("op_conv.c", *TENSOR)),
     "DEPTHWISE": ("depthwise", ("op_depthwise.c", *TENSOR)),
     "CONV_TRANSPOSE": ("conv_transpose", ("op_conv_transpose.c", *TENSOR)),
-    "MATMUL": ("matmul", ("op_matmul.c", *TENSOR)),
+    "MATMUL": ("matmul", ("op_matmul.c", *MATRICES, *TENSOR)),
+    "WEIGHTED_MEAN": ("weighted_mean", ("op_weighted_mean.c", *MATRICES, *ELEMENTS)),
     "ADD": ("add", ("op_elementwise.c", *BOX)),
     "MUL": ("mul", ("op_elementwise.c", *BOX)),
     "MAXMIN": ("maxmin", ("op_elementwise.c", *BOX)),
@@ -40,6 +43,12 @@ OPS: dict[str, tuple[str, tuple[str, ...]]] = {
     "RESIZE": ("resize", ("op_resize.c",)),
     "ACCUMULATE": ("accumulate", ("op_running.c", *BOX)),
     "REQUANTIZE": ("requantize", ("op_running.c", *BOX)),
+    "ADD_WIDE": ("add_wide", ("op_wide.c", *ELEMENTS)),
+    "RESCALE": ("rescale", ("op_wide.c", *ELEMENTS)),
+    "NORM": ("norm", ("op_norm.c", *ELEMENTS)),
+    "EXP_ROWS": ("exp_rows", ("op_exp_rows.c", *ELEMENTS)),
+    "ROTATE": ("rotate", ("op_rotate.c", *ELEMENTS)),
+    "GATHER": ("gather", ("op_gather.c", *ELEMENTS)),
     "COPY": ("copy", ("op_move.c", *BOX)),
     "FILL": ("fill", ("op_move.c", *BOX)),
     "RECEIVE": ("receive", ("op_move.c", *BOX)),
@@ -53,7 +62,8 @@ SLOTS: dict[Codec, tuple[str, tuple[str, ...]]] = {
     Codec.BITMASK: ("bitmask", ("codec_bitmask.c",)),
     Codec.BITPLANE: ("bitplane", ("codec_bitplane.c",)),
     Codec.CONTEXT: ("context", ("codec_context.c", *LOGISTIC)),
-    Codec.STATIC: ("static", ("codec_static.c", "static_table.h")),
+    Codec.STATIC: ("static", ("codec_static.c", *RANS)),
+    Codec.PREDICT: ("predict", ("codec_predict.c", *RANS)),
 }
 WEIGHTS: dict[Codec, tuple[str, tuple[str, ...]]] = {
     Codec.PACKED: ("packed", ("weights_fields.c",)),

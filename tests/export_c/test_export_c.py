@@ -22,6 +22,7 @@ from tvm_ergo.target.isa.coded import coded
 from tvm_ergo.target.machine import Machine
 from tvm_ergo.target.native.export import exported
 from tvm_ergo.target.native.library import library
+from tvm_ergo.target.native.sources import OPS
 from tvm_ergo.target.program import Port, Program
 
 from ..target.native.sanitized import samples
@@ -221,7 +222,7 @@ def test_cmake_builds(digits, tmp_path):
     assert [int(word) for word in text.rpartition(":")[2].split()] == expected(program)[0]
 
 
-def test_an_instruction_that_c_does_not_have_is_refused_by_name():
+def test_an_instruction_that_c_does_not_have_is_refused_by_name(tmp_path, monkeypatch):
     x, out = contiguous(64, DType.I16, (3, 5)), contiguous(256, DType.I16, (3, 5))
     norm = Norm(
         x=x,
@@ -241,11 +242,14 @@ def test_an_instruction_that_c_does_not_have_is_refused_by_name():
     program = Program(
         chip_name="ergo/1",
         instructions=[norm, Halt()],
-        data=[(0, bytes(64))],
+        data=[(0, bytes(range(64)))],
         inputs=[Port("x", x)],
         outputs=[Port("y", out)],
         memory_bytes=512,
     )
+    write(program, tmp_path)
+    assert run_on("here", tmp_path, "net") == expected(program)
+    monkeypatch.delitem(OPS, "NORM")
     with pytest.raises(ModelError, match="does not have the instruction NORM"):
         exported(program, "net", {})
 

@@ -6,6 +6,7 @@ import ctypes
 
 import numpy as np
 
+from tvm_ergo.target.isa import Conv, Depthwise
 from tvm_ergo.target.isa.coded import coded_operands
 from tvm_ergo.target.machine.memory import Memory
 from tvm_ergo.target.native.library import Stream, library, path_number
@@ -30,7 +31,7 @@ def by_native(memory: Memory, instruction, path: str | None = None) -> tuple[np.
     assert handle is not None, f"{instruction}: refused with status {status.value}"
     fast = False
     try:
-        if path is not None and hasattr(instruction, "bias"):
+        if path is not None and isinstance(instruction, (Conv, Depthwise)):
             arrays = [
                 np.ascontiguousarray(memory.view(operand))
                 for operand in (instruction.w, instruction.bias, instruction.mult, instruction.shift)

@@ -39,6 +39,7 @@ from tvm_ergo.target.isa import (
 )
 from tvm_ergo.target.isa.geometry import transposed_shape, window_shape
 
+from .attention import BUILDERS as MORE
 from .scene import SLOT_CODECS, Scene, zero_points
 
 
@@ -353,6 +354,7 @@ BUILDERS = {
     "decode": _decode,
     "argmax": _argmax,
     "gather_rows": _gather,
+    **MORE,
 }
 
 

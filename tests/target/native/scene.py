@@ -15,7 +15,7 @@ from tvm_ergo.target.isa.weights import coded_weights
 from tvm_ergo.target.machine.memory import Memory
 
 MEMORY_BYTES = 1 << 18
-SLOT_CODECS = [Codec.BITMASK, Codec.BITPLANE, Codec.CONTEXT, Codec.STATIC]
+SLOT_CODECS = [Codec.BITMASK, Codec.BITPLANE, Codec.CONTEXT, Codec.STATIC, Codec.PREDICT]
 WEIGHT_CODECS = [Codec.HUFFMAN, Codec.HUFFMAN_RUNS, Codec.RUNS, Codec.CABAC, Codec.PACKED]
 zero_points = st.sampled_from([-128, 127, 0, -5, 3])
 
@@ -53,10 +53,10 @@ class Scene:
             addr, strides[axis] = addr + (shape[axis] - 1) * strides[axis], -strides[axis]
         return Operand(addr, dtype, shape, tuple(strides))
 
-    def repeated(self, shape) -> Operand:
+    def repeated(self, shape, dtype="int8") -> Operand:
         """Some axes broadcast, leading ones perhaps left out."""
         shape = tuple(shape)[self.int(0, len(shape) - 1) :]
-        return self.place([d if self.draw(st.booleans()) else 1 for d in shape])
+        return self.place([d if self.draw(st.booleans()) else 1 for d in shape], dtype)
 
     def slots(self, shape, zero_point: int, filled: bool) -> Operand:
         """A coded operand int8[1, H, W, C]; ``filled`` with rows that an encoder wrote."""
