@@ -71,8 +71,11 @@ WEIGHTS = Extension(
 # it cannot be built NumPy serves
 NATIVE = Extension(
     "tvm_ergo.target.native.ergo_native",
-    sources=sorted(glob.glob("target/native/*.c") + glob.glob("target/native/host/*.c")),
-    depends=sorted(glob.glob("target/native/*.h") + glob.glob("target/native/host/*.h")),
+    sources=sorted(
+        glob.glob("target/native/*.c") + glob.glob("target/native/post/*.c") + glob.glob("target/native/host/*.c")
+    ),
+    depends=sorted(glob.glob("target/native/*.h") + glob.glob("target/native/*/*.h")),
+    include_dirs=["target/native", "target/native/post"],
     language="c",
     define_macros=[("ERGO_HOST", "1")],
     extra_compile_args=["-std=c11", "-O3", "-fvisibility=hidden", "-pthread"],

@@ -7,6 +7,7 @@ from enum import IntEnum
 import numpy as np
 
 from tvm_ergo.target.errors import MachineError
+from tvm_ergo.target.isa import cpu_post
 from tvm_ergo.target.isa.operand import DType, Operand
 
 
@@ -15,6 +16,15 @@ class CpuFunction(IntEnum):
 
     ARGMAX = 0
     GATHER_ROWS = 1
+    SOFTMAX = 2
+    SIGMOID = 3
+    TOPK = 4
+    BOXES = 5
+    SUPPRESS = 6
+    KEYPOINTS = 7
+    MASK = 8
+    CTC = 9
+    ANOMALY = 10
 
 
 class Argmax:
@@ -88,4 +98,16 @@ class GatherRows:
         return cls.CYCLES_PER_ROW * inputs[1].elements + outputs[0].size_bytes // cls.BYTES_PER_CYCLE
 
 
-LIBRARY = {CpuFunction.ARGMAX: Argmax, CpuFunction.GATHER_ROWS: GatherRows}
+LIBRARY = {
+    CpuFunction.ARGMAX: Argmax,
+    CpuFunction.GATHER_ROWS: GatherRows,
+    CpuFunction.SOFTMAX: cpu_post.Softmax,
+    CpuFunction.SIGMOID: cpu_post.Sigmoid,
+    CpuFunction.TOPK: cpu_post.TopK,
+    CpuFunction.BOXES: cpu_post.Boxes,
+    CpuFunction.SUPPRESS: cpu_post.Suppress,
+    CpuFunction.KEYPOINTS: cpu_post.Keypoints,
+    CpuFunction.MASK: cpu_post.Mask,
+    CpuFunction.CTC: cpu_post.Ctc,
+    CpuFunction.ANOMALY: cpu_post.Anomaly,
+}

@@ -8,7 +8,7 @@
 #include "ergo.h"
 
 #define ERGO_OPERANDS 8
-#define ERGO_VALUES 24
+#define ERGO_VALUES 34 /* CPU_CALL: function, count, 32 parameters */
 #define ERGO_NO_OPERAND 255
 
 /* Inner loops that the host's compiler may build for several processors. */
@@ -90,6 +90,14 @@ struct ergo_op {
 
 /* The instructions and codecs of this build, ended by null: registry.c, or what an export lists. */
 extern const ergo_op *const ergo_ops[];
+
+/* A function of CPU_CALL (v: its number, how many parameters, the parameters), and those of this build, ended by null. */
+typedef struct ergo_cpu_function {
+  uint8_t number;
+  ergo_status (*check)(const ergo_ins *ins);
+  ergo_status (*run)(ergo_ctx *ctx, const ergo_ins *ins);
+} ergo_cpu_function;
+extern const ergo_cpu_function *const ergo_cpu_functions[];
 
 /* Tiles of distance codes uint8[rows, width, channels] (the coder of slots). encode: bytes written, or -1 where they
  * exceed capacity. state_bytes: scratch. decode: nonzero where no encoder wrote this. */

@@ -14,9 +14,9 @@ from pathlib import Path
 
 from tvm_ergo.target.codecs import Codec
 from tvm_ergo.target.errors import ModelError, TargetError
-from tvm_ergo.target.isa import Decode, DType, Encode
+from tvm_ergo.target.isa import CpuCall, Decode, DType, Encode
 from tvm_ergo.target.native.library import Needs, library, needs_of
-from tvm_ergo.target.native.sources import CORE, OPS, SLOTS, WEIGHTS
+from tvm_ergo.target.native.sources import CORE, CPU, OPS, SLOTS, WEIGHTS
 from tvm_ergo.target.program import Node, Port, Program
 
 HERE = Path(__file__).parent
@@ -60,8 +60,13 @@ def exported(program: Program, name: str, scales: dict[str, tuple[float, int]]) 
         path: (HERE / path).read_text()
         for path in sorted({*CORE, *_sources(ops, OPS), *_sources(slots, SLOTS), *_sources(weights, WEIGHTS)})
     }
+    functions = sorted({i.function.name for i in program.instructions if isinstance(i, CpuCall)})
+    files |= {path: (HERE / "post" / path).read_text() for path in sorted(_sources(functions, CPU))}
     files["registry.c"] = _registry(
-        [OPS[op][0] for op in ops], [SLOTS[c][0] for c in slots], [WEIGHTS[c][0] for c in weights]
+        [OPS[op][0] for op in ops],
+        [SLOTS[c][0] for c in slots],
+        [WEIGHTS[c][0] for c in weights],
+        [CPU[f][0] for f in functions],
     )
     files[f"{identifier}.h"] = _header(slim, identifier, name, needs, scales)
     files[f"{identifier}.c"] = _array(data, identifier)
@@ -160,12 +165,13 @@ def _identifier(name: str) -> str:
     return found if found[0].isalpha() else f"net_{found}"
 
 
-def _registry(ops: list[str], slots: list[str], weights: list[str]) -> str:
+def _registry(ops: list[str], slots: list[str], weights: list[str], functions: list[str]) -> str:
     parts = ["/* What this network needs of the runtime. */", '#include "ergo_internal.h"', ""]
     for kind, prefix, table, names in (
         ("ergo_op", "ergo_op_", "ergo_ops", ops),
         ("ergo_slot_codec", "ergo_codec_", "ergo_slot_codecs", slots),
         ("ergo_weight_codec", "ergo_codec_", "ergo_weight_codecs", weights),
+        ("ergo_cpu_function", "ergo_cpu_", "ergo_cpu_functions", functions),
     ):
         if names:
             parts.append(f"extern const {kind} {', '.join(prefix + name for name in names)};")

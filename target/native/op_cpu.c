@@ -1,11 +1,9 @@
 /* CPU_CALL: the CPU's library; HALT. */
 #include "box.h"
 
-enum { ARGMAX, GATHER_ROWS };
-
 static ergo_status argmax_check(const ergo_ins *ins) {
   const ergo_operand *x = &ins->t[0], *out = &ins->t[1];
-  if (ins->lists[0] != 1 || ins->lists[1] != 1 || x->dtype > ERGO_U8 || out->dtype != ERGO_I32)
+  if (ins->lists[0] != 1 || ins->lists[1] != 1 || ins->v[1] || x->dtype > ERGO_U8 || out->dtype != ERGO_I32)
     return ERGO_PRECONDITION;
   if (x->rank == 1) return out->rank == 1 && out->shape[0] == 1 ? ERGO_OK : ERGO_PRECONDITION;
   return out->rank == x->rank - 1 && !memcmp(out->shape, x->shape, out->rank * sizeof *out->shape) ? ERGO_OK
@@ -48,7 +46,7 @@ static ergo_status argmax(ergo_ctx *ctx, const ergo_ins *ins) {
 
 static ergo_status gather_check(const ergo_ins *ins) {
   const ergo_operand *table = &ins->t[0], *indices = &ins->t[1], *out = &ins->t[2];
-  if (ins->lists[0] != 2 || ins->lists[1] != 1 || table->rank != 2 || indices->dtype != ERGO_I32 ||
+  if (ins->lists[0] != 2 || ins->lists[1] != 1 || ins->v[1] || table->rank != 2 || indices->dtype != ERGO_I32 ||
       out->dtype != table->dtype)
     return ERGO_PRECONDITION;
   unsigned axes = indices->rank;
@@ -105,16 +103,21 @@ static ergo_status gather(ergo_ctx *ctx, const ergo_ins *ins) {
   return ERGO_OK;
 }
 
+const ergo_cpu_function ergo_cpu_argmax = {0, argmax_check, argmax};
+const ergo_cpu_function ergo_cpu_gather_rows = {1, gather_check, gather};
+
+static const ergo_cpu_function *called(const ergo_ins *ins) {
+  const ergo_cpu_function *const *f = ergo_cpu_functions;
+  while (*f && (*f)->number != ins->v[0]) f++;
+  return *f;
+}
+
 static ergo_status check(const ergo_ins *ins) {
-  return ins->v[0] == ARGMAX        ? argmax_check(ins)
-         : ins->v[0] == GATHER_ROWS ? gather_check(ins)
-                                    : ERGO_UNKNOWN_INSTRUCTION;
+  return called(ins) ? called(ins)->check(ins) : ERGO_UNKNOWN_INSTRUCTION;
 }
 
 static ergo_status run(ergo_ctx *ctx, const ergo_ins *ins) {
-  return ins->v[0] == ARGMAX        ? argmax(ctx, ins)
-         : ins->v[0] == GATHER_ROWS ? gather(ctx, ins)
-                                    : ERGO_UNKNOWN_INSTRUCTION;
+  return called(ins) ? called(ins)->run(ctx, ins) : ERGO_UNKNOWN_INSTRUCTION;
 }
 
 static ergo_status halt(ergo_ctx *ctx, const ergo_ins *ins) { return (void)ctx, (void)ins, ERGO_OK; }

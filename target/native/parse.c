@@ -4,6 +4,7 @@
 
 #define HEADER_BYTES 8u
 #define ENGINES 6u
+#define ERGO_MOST_PARAMS 32u
 
 typedef struct cursor {
   const uint8_t *at, *end;
@@ -97,8 +98,8 @@ static int64_t take_value(cursor *c, char field) {
   return value;
 }
 
-/* T: operand. O: list of one or none, which comes behind all others. L: list of operands, its length in lists. A: list of up to six axes u8; Q: list of i32, which must be
- * empty: its length and then the values in v. All others: take_value. */
+/* T: operand. O: list of one or none, which comes behind all others. L: list of operands, its length in lists. A: list
+ * of up to six axes u8; Q: list of up to 32 i32: the length and then the values in v. All others: take_value. */
 static void take_fields(cursor *c, ergo_ins *ins) {
   unsigned values = 0, lists = 0;
   ergo_operand behind;
@@ -117,11 +118,12 @@ static void take_fields(cursor *c, ergo_ins *ins) {
       for (uint64_t i = 0; i < count && !c->bad; i++) take_operand(c, &ins->t[ins->operands++]);
     } else if (*f == 'A' || *f == 'Q') {
       uint64_t count = take(c, 1);
-      if (count > (*f == 'A' ? ERGO_MAX_RANK : 0u)) c->bad = 1;
+      if (count > (*f == 'A' ? ERGO_MAX_RANK : ERGO_MOST_PARAMS)) c->bad = 1;
       ins->v[values] = (int64_t)count;
+      for (uint64_t i = 0; i < count && *f == 'Q' && !c->bad; i++) ins->v[values + 1 + i] = take_value(c, 'i');
       for (uint64_t i = 0; i < ERGO_MAX_RANK && *f == 'A' && !c->bad; i++)
         ins->v[values + 1 + i] = i < count ? (int64_t)take(c, 1) : 0;
-      values += *f == 'A' ? 1 + ERGO_MAX_RANK : 1;
+      values += 1 + (*f == 'A' ? ERGO_MAX_RANK : ERGO_MOST_PARAMS);
     } else {
       ins->v[values++] = take_value(c, *f);
     }

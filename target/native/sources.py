@@ -72,3 +72,18 @@ WEIGHTS: dict[Codec, tuple[str, tuple[str, ...]]] = {
     Codec.HUFFMAN_RUNS: ("huffman_runs", ("weights_huffman.c",)),
     Codec.CABAC: ("cabac", ("weights_cabac.c", *LOGISTIC)),
 }
+POST = ("ergo_post.h", "op_post.h", "op_post.c", "post_arithmetic.c")
+# functions of CPU_CALL by the names of `CpuFunction`: the runtime's name, and sources, those in the folder post
+CPU: dict[str, tuple[str, tuple[str, ...]]] = {
+    "ARGMAX": ("argmax", ()),
+    "GATHER_ROWS": ("gather_rows", ()),
+    "SOFTMAX": ("softmax", ("op_post_scores.c", "post_scores.c", *POST)),
+    "SIGMOID": ("sigmoid", ("op_post_scores.c", "post_scores.c", *POST)),
+    "TOPK": ("topk", ("op_post_scores.c", "post_scores.c", *POST)),
+    "BOXES": ("boxes", ("op_post_boxes.c", "post_boxes.c", "post_suppress.c", *POST)),
+    "SUPPRESS": ("suppress", ("op_post_boxes.c", "post_boxes.c", "post_suppress.c", *POST)),
+    "KEYPOINTS": ("keypoints", ("op_post_maps.c", "post_maps.c", *POST)),
+    "MASK": ("mask", ("op_post_maps.c", "post_maps.c", *POST)),
+    "CTC": ("ctc", ("op_post_scores.c", "post_scores.c", *POST)),
+    "ANOMALY": ("anomaly", ("op_post_scores.c", "post_scores.c", *POST)),
+}

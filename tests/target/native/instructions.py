@@ -40,6 +40,7 @@ from tvm_ergo.target.isa import (
 from tvm_ergo.target.isa.geometry import transposed_shape, window_shape
 
 from .attention import BUILDERS as MORE
+from .post_instructions import POST
 from .scene import SLOT_CODECS, Scene, zero_points
 
 
@@ -355,6 +356,7 @@ BUILDERS = {
     "argmax": _argmax,
     "gather_rows": _gather,
     **MORE,
+    **POST,
 }
 
 

@@ -34,9 +34,15 @@ def compiler() -> str | None:
 def harness() -> Path:
     """The program `harness.c`, built once."""
     built = Path(mkdtemp(prefix="ergo-sanitized-")) / "harness"
-    sources = [str(Path(__file__).parent / "harness.c"), *map(str, sorted(SOURCES.glob("*.c")))]
+    sources = [
+        str(Path(__file__).parent / "harness.c"),
+        *map(str, sorted([*SOURCES.glob("*.c"), *SOURCES.glob("post/*.c")])),
+    ]
     done = subprocess.run(
-        [compiler(), *FLAGS, f"-I{SOURCES}", "-o", str(built), *sources], capture_output=True, text=True, timeout=600
+        [compiler(), *FLAGS, f"-I{SOURCES}", f"-I{SOURCES}/post", "-o", str(built), *sources],
+        capture_output=True,
+        text=True,
+        timeout=600,
     )
     assert done.returncode == 0, done.stderr
     return built
