@@ -6,7 +6,18 @@ from tvm_ergo.codegen.graph import Node, Region
 from tvm_ergo.codegen.lower.base import Emitter, lowers, window
 from tvm_ergo.relay_passes import dialect
 from tvm_ergo.target.errors import UnsupportedError
-from tvm_ergo.target.isa import Accumulate, Pool, PoolKind, Reduce, ReduceKind, Requantize, Resize, Softmax
+from tvm_ergo.target.isa import (
+    Accumulate,
+    CpuCall,
+    CpuFunction,
+    Pool,
+    PoolKind,
+    Reduce,
+    ReduceKind,
+    Requantize,
+    Resize,
+    Softmax,
+)
 
 # fields that mean nothing for a maximum or a minimum
 NO_REQUANTIZATION = {"in_zp": 0, "mult": 0, "shift": 0, "out_zp": 0, "lo": -128, "hi": 127}
@@ -76,6 +87,13 @@ def reduce_max(node: Node, region: Region, emit: Emitter) -> None:
 @lowers(dialect.ReduceMin)
 def reduce_min(node: Node, region: Region, emit: Emitter) -> None:
     _reduce(node, region, emit, ReduceKind.MIN, **NO_REQUANTIZATION)
+
+
+@lowers(dialect.Argmax)
+def argmax(node: Node, region: Region, emit: Emitter) -> None:
+    (box,) = emit.inputs(node, region)
+    x, out = emit.operand(node.inputs[0], box), emit.operand(node.outputs[0], region)
+    emit(CpuCall, function=CpuFunction.ARGMAX, inputs=[x], outputs=[out], params=())
 
 
 @lowers(dialect.Softmax)

@@ -8,6 +8,7 @@
 
 from tvm_ergo.relay_passes import compat
 from tvm_ergo.relay_passes.dialect.accumulate import Conv2dAccumulate, DepthwiseConv2dAccumulate, MatMulAccumulate
+from tvm_ergo.relay_passes.dialect.argmax import Argmax
 from tvm_ergo.relay_passes.dialect.base import OPS, ErgoOp, Region, Shape, ergo_op, from_call, is_ergo_call
 from tvm_ergo.relay_passes.dialect.compression import Compress, Decompress
 from tvm_ergo.relay_passes.dialect.elementwise import Add, Maximum, Minimum, Mul, Table
@@ -40,6 +41,7 @@ __all__ = [
     "Table",
     "MaxPool2d",
     "AvgPool2d",
+    "Argmax",
     "ReduceSum",
     "ReduceMax",
     "ReduceMin",

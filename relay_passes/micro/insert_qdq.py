@@ -305,17 +305,19 @@ class Inserter:
         view = self.plan.view
         call, parts = view.value[group.root], group.rule.parts(view, group)
         weight, axis = view.const(call.args[1]).real(), weight_channels(call)
+        groups = int(call.attrs.groups) if group.rule is linear.Conv2dTranspose else 1  # their weights share scales
         channels = weight.shape[axis]
-        bias = None if parts.bias is None else np.broadcast_to(parts.bias.real(), (channels,))
+        bias = None if parts.bias is None else np.broadcast_to(parts.bias.real(), (groups * channels,))
+        largest = None if bias is None else np.abs(bias).reshape(groups, channels).max(axis=0)
         stored, scale = self.rounded.get(group.root.name) or quantize_weight(
-            weight, axis, self.weight_scale, bias, self.plan.params[parts.x].scale
+            weight, axis, self.weight_scale, largest, self.plan.params[parts.x].scale
         )
         self.constants.setdefault(group.root.name, {})[1] = lambda: self._dequantized(
             stored, scale, 0, axis, f"{group.name}_weight"
         )
         if bias is None:
             return
-        steps = bias_scales(self.plan.params[parts.x].scale, scale)
+        steps = np.tile(bias_scales(self.plan.params[parts.x].scale, scale), groups)
         name, position = bias_position(view, group)
         ints = quantize_bias(bias, steps)
         self.constants.setdefault(name, {})[position] = lambda: self._dequantized(

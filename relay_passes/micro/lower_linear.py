@@ -13,6 +13,7 @@ from tvm import relax
 
 from tvm_ergo.relay_passes import dialect
 from tvm_ergo.relay_passes.micro.lower_context import CannotLower, Context, Note, Quant, clamp_codes, lowers, multiplier
+from tvm_ergo.relay_passes.micro.lower_transposed import transposed
 from tvm_ergo.relay_passes.micro.structured_scales import structured_scale
 from tvm_ergo.relay_passes.support import linear
 from tvm_ergo.relay_passes.support.view import ConstTensor, static_shape
@@ -187,7 +188,7 @@ def lower_conv2d_transpose(ctx: Context, group, out: Quant) -> relax.Expr:
         output_padding=_ints(attrs.output_padding),
         **fields,
     )
-    return ctx.emit(op, x.expr, relax.const(np.ascontiguousarray(weights.ints)), *vectors, quant=out)
+    return transposed(ctx, op, x, int(attrs.groups), weights.ints, vectors, out)
 
 
 @lowers(linear.Dense)

@@ -94,6 +94,13 @@ def lower_slice(ctx: Context, group, out: Quant) -> relax.Expr:
     )
 
 
+@lowers(movement.Flip)
+def lower_flip(ctx: Context, group, out: Quant) -> relax.Expr:
+    shape = static_shape(group.inputs[0])
+    axis = int(ctx.view.value[group.root].attrs.axis) % len(shape)
+    return by_table(ctx, _input(ctx, group, out), {axis: list(range(shape[axis]))[::-1]}, out)
+
+
 @lowers(movement.Take)
 def lower_take(ctx: Context, group, out: Quant) -> relax.Expr:
     shape, progression = static_shape(group.inputs[0]), movement.take_slice(ctx.view, group)

@@ -13,7 +13,7 @@ import numpy as np
 import tvm
 from tvm import relax
 
-from tvm_ergo.relay_passes.micro import lower_elementwise, lower_linear, lower_movement, lower_spatial  # noqa: F401  (their import registers lowering rules)  # noqa: F401
+from tvm_ergo.relay_passes.micro import lower_elementwise, lower_extreme, lower_linear, lower_movement, lower_spatial  # noqa: F401  (their import registers lowering rules)  # noqa: F401
 from tvm_ergo.relay_passes.micro.float_parts import parts_of, why_in_float
 from tvm_ergo.relay_passes.micro.lower_assign import Assignment
 from tvm_ergo.relay_passes.micro.lower_context import (
@@ -126,8 +126,9 @@ class _Lowering:
         self.kept, self.parts = kept_in_float(self.func), parts_of(self.func)
         self.builder = relax.BlockBuilder()
         self.ctx = Context(self.view, self.builder)
-        self.group_at = {g.output: g for g in self.analysis.groups}
-        self.inner = {m for g in self.analysis.groups for m in g.members} - set(self.group_at)
+        groups = (*self.analysis.groups, *self.analysis.numbered)
+        self.group_at = {g.output: g for g in groups}
+        self.inner = {m for g in groups for m in g.members} - set(self.group_at)
         self.told: dict[relax.Var, tuple[str, str]] = {
             m: (r.reason, r.remedy) for r in self.analysis.refused for m in r.members
         }
@@ -185,6 +186,9 @@ class _Lowering:
     def _lower(self, group: Group) -> None:
         out = self.assigned.quant.get(group.output)
         try:
+            if group.rule.numbers and group.inputs[0] in self.ctx.int8:
+                self._lower_numbers(group)
+                return
             if out is None and self.kept is not None:
                 raise CannotLower(*self.kept)
             if out is None and self._lower_wide(group):
@@ -249,6 +253,15 @@ class _Lowering:
             else self.builder.emit(relax.op.reshape(real, shape), name_hint=name)
         )
         return True
+
+    def _lower_numbers(self, group: Group) -> None:
+        """Whole numbers leave the chip as int32; another type is given to them where they leave it."""
+        self.ctx.group = group
+        found = LOWERINGS[group.rule](self.ctx, group, None)
+        name, dtype = str(group.output.name), dtype_of(group.output)
+        self.host[group.output] = (
+            found if dtype == "int32" else self.builder.emit(relax.op.astype(found, dtype), name_hint=name)
+        )
 
     def _quantize_source(self, source: relax.Var, group: Group) -> None:
         """A host tensor that the chip only moves before it is quantized: quantize it first, anew for every

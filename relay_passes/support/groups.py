@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from tvm import relax
 
-from tvm_ergo.relay_passes.support import linear, movement, spatial  # noqa: F401  (their import registers the rules, in this order)
+from tvm_ergo.relay_passes.support import extreme, linear, movement, spatial  # noqa: F401  (their import registers the rules, in this order)
 from tvm_ergo.relay_passes.support.elementwise import BinaryElementwise, Dominators, UnaryTable, tensor_operands
 from tvm_ergo.relay_passes.support.rule import RULES, Group, Refused, Supported, make_group, short
 from tvm_ergo.relay_passes.support.tables import ELEMENTWISE
@@ -18,11 +18,14 @@ HOST_BY_DESIGN = ("relax.quantize", "relax.dequantize")
 
 @dataclass(frozen=True)
 class Analysis:
-    """The groups the chip can run, in order of their outputs, and the bindings it cannot, with reasons."""
+    """The groups the chip can run, in order of their outputs, and the bindings it cannot, with reasons.
+
+    numbered: groups that give whole numbers (positions of extrema), which no quantization concerns."""
 
     view: FunctionView
     groups: tuple[Group, ...]
     refused: tuple[Refused, ...]
+    numbered: tuple[Group, ...] = ()
 
     def group_of(self) -> dict[relax.Var, Group]:
         """From every member to its group (a `split` that feeds several groups: to the first)."""
@@ -41,24 +44,25 @@ def analyse(func: relax.Function | FunctionView) -> Analysis:
     claimed: set[relax.Var] = set()
     for take in (_fixed_patterns, _two_tensor_elementwise, _cones):
         take(view, found, claimed)
-    groups, refused = [], []
+    groups, refused, numbered = [], [], []
     for group in sorted(found, key=lambda g: view.position[g.output]):
         result = group.rule.check(group, view)
         if isinstance(result, Supported):
-            groups.append(group)
+            (numbered if group.rule.numbers else groups).append(group)
         else:
             refused.append((view.position[group.output], result))
     for var in view.order:
         reason = _unmatched(view, var, claimed)
         if reason is not None:
             refused.append((view.position[var], reason))
-    return Analysis(view, tuple(groups), tuple(r for _, r in sorted(refused, key=lambda item: item[0])))
+    in_order = tuple(r for _, r in sorted(refused, key=lambda item: item[0]))
+    return Analysis(view, tuple(groups), in_order, tuple(numbered))
 
 
 def check(func: relax.Function | FunctionView, var: relax.Var) -> Supported | Refused:
     """Whether the chip can run the binding of ``var``, and if not, why and what to do."""
     analysis = analyse(func)
-    for group in analysis.groups:
+    for group in (*analysis.groups, *analysis.numbered):
         if var in group.members:
             return Supported(group)
     for refused in analysis.refused:
@@ -70,9 +74,10 @@ def check(func: relax.Function | FunctionView, var: relax.Var) -> Supported | Re
 
 def _fixed_patterns(view, found, claimed) -> None:
     """Operators that are no elementwise ones, with what they absorb; products first, because they absorb a transpose
-    before them."""
-    rest = [r for r in RULES if r not in (linear.MatMul, BinaryElementwise, UnaryTable)]
-    for rules in ([linear.MatMul], rest):
+    before them, and vectors over their lengths, whose sums are no results."""
+    first = [linear.MatMul, extreme.UnitVector]
+    rest = [r for r in RULES if r not in (*first, BinaryElementwise, UnaryTable)]
+    for rules in (first, rest):
         _match_all(view, rules, found, claimed)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from tvm import relax
@@ -134,14 +134,22 @@ class Conv2dTranspose(ConvRule):
     """Two-dimensional transposed convolution with constant weights, with bias and relu, relu6 or clip."""
 
     ops = ("nn.conv2d_transpose",)
-    runs_as = ("conv2d_transpose",)
-    remedy = "use groups=1, or nearest resize followed by a convolution"
+    runs_as = ("conv2d_transpose", "pad", "reshape", "depthwise_conv2d", "slice", "concat")
 
-    @constraint
-    def one_group(group: Group, view: FunctionView) -> str | None:
-        """It has one group."""
-        groups = int(view.value[group.root].attrs.groups)
-        return f"it has {groups} groups" if groups != 1 else None
+    @classmethod
+    def weight(cls, view: FunctionView, call: relax.Call) -> ConstTensor | None:
+        """The weights as [O, kh, kw, C/groups]; Relax has [O/groups, kh, kw, C], with a scale for each of its rows."""
+        weight, groups = super().weight(view, call), int(call.attrs.groups)
+        if weight is None or groups == 1:
+            return weight
+        stored = np.concatenate(np.split(weight.stored, groups, axis=3), axis=0)
+        if weight.scale is None or weight.axis != 0:
+            return replace(weight, stored=stored)
+        repeated = {
+            n: np.tile(v, groups) if v.size > 1 else v
+            for n, v in (("scale", weight.scale), ("zero_point", weight.zero_point))
+        }
+        return replace(weight, stored=stored, **repeated)
 
 
 @register

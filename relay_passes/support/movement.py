@@ -68,6 +68,14 @@ class StridedSlice(MovementRule):
 
 
 @register
+class Flip(MovementRule):
+    """Reversing along an axis: elements read by table."""
+
+    ops = ("flip",)
+    runs_as = ("resize2d",)
+
+
+@register
 class Take(MovementRule):
     """Take (gather) with constant indices along one axis: a slice where they are evenly spaced and rising, else
     elements read by table."""

@@ -100,6 +100,8 @@ class Rule:
     runs_as: ClassVar[tuple[str, ...]] = ()
     """The ``relax.ergo`` operators it becomes."""
     carries: ClassVar[bool] = False
+    numbers: ClassVar[bool] = False
+    """True where the output is whole numbers and no quantized tensor: such groups are `Analysis.numbered`."""
     remedy: ClassVar[str] = "it runs on the host CPU; replace the operator by a supported one to keep it on the chip"
     element_dtype: ClassVar[str] = "float32"
 

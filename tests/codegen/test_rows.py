@@ -22,6 +22,7 @@ from tvm_ergo.target.machine import Machine
 CHIP, MEMORY = chip("ergo/1"), 1 << 20
 NAMES = (
     "add_wide",
+    "argmax",
     "conv2d_wide",
     "exp_rows",
     "gather_rows",

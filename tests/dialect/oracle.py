@@ -144,6 +144,14 @@ def _reduce_min(op, x):
     return np.asarray(x.min(axis=op.axes, keepdims=op.keepdims))
 
 
+def _argmax(op, x):
+    out = np.empty(x.shape[:-1], np.int32)
+    for index in np.ndindex(out.shape):
+        row = [int(v) for v in x[index]]
+        out[index] = row.index(max(row))
+    return out
+
+
 def _softmax(op, x, lut):
     out = np.empty_like(x)
     for index in np.ndindex(x.shape[:-1]):

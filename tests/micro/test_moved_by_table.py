@@ -48,6 +48,8 @@ def index(*values):
         (lambda x: N.pad(x, [0, 0, 0, 0, 2, 0, 0, 3], "circular"), (1, 2, 5, 6)),
         (lambda x: R.strided_slice(x, [1, 3], [5, -1], [0, -9], [-2, -1]), (1, 6, 3, 4)),
         (lambda x: R.strided_slice(x, [0], [-1], [-8], [-1]), (5, 2)),
+        *[(lambda x, a=a: R.flip(x, a), (2, 5, 3, 4)) for a in (0, 1, -1)],
+        (lambda x: R.flip(R.flip(x, 0), 1), (7, 2)),
         (lambda x: R.broadcast_to(x, (2, 4, 6)), (1, 4, 1)),
         (lambda x: R.broadcast_to(x, (3, 2, 4)), (2, 1)),
         (lambda x: R.broadcast_to(x, (5, 4)), (4,)),

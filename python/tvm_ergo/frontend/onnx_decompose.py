@@ -55,6 +55,5 @@ def _lp_normalization(node, e: Emitter, constants, opset: int) -> None:
         norm = _reduce_sum(e, e.op("Abs", [x], "abs"), axis, opset, "sum")
     else:
         norm = e.op("Sqrt", [_reduce_sum(e, e.op("Mul", [x, x], "square"), axis, opset, "sum")], "norm")
-    zero, one = e.constant("zero", np.array(0, np.float32)), e.constant("one", np.array(1, np.float32))
-    divisor = e.op("Where", [e.op("Equal", [norm, zero], "is_zero"), one, norm], "divisor")  # a zero vector stays zero
-    e.op("Div", [x, divisor], "divide", node.output[0])
+    least = e.constant("least", np.array(np.finfo(np.float32).tiny, np.float32))  # a zero vector stays zero
+    e.op("Div", [x, e.op("Max", [norm, least], "divisor")], "divide", node.output[0])

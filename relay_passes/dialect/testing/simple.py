@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from tvm_ergo.relay_passes.dialect.argmax import Argmax
 from tvm_ergo.relay_passes.dialect.base import Shape
 from tvm_ergo.relay_passes.dialect.elementwise import Add, Maximum, Minimum, Mul, Table
 from tvm_ergo.relay_passes.dialect.movement import Concat, Pad, Receive, Reshape, Resize2d, Slice, Transpose
@@ -146,6 +147,11 @@ def _reduce_min(source: Source, shape: Shape | None) -> RandomCall:
     return RandomCall(
         ReduceMin(axes=_axes(source, x), keepdims=source.chance(50), out_zp=source.zero_point()), (x,), ("int8",)
     )
+
+
+@maker("argmax")
+def _argmax(source: Source, shape: Shape | None) -> RandomCall:
+    return RandomCall(Argmax(out_zp=source.zero_point()), (any_shape(source, shape),), ("int8",))
 
 
 @maker("softmax")

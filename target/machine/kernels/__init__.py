@@ -8,7 +8,15 @@ from tvm_ergo.target.machine.kernels.conv import PreparedConv, PreparedConvTrans
 from tvm_ergo.target.machine.kernels.depthwise import PreparedDepthwise, depthwise_conv2d
 from tvm_ergo.target.machine.kernels.elementwise import add, maximum, minimum, mul, softmax, table
 from tvm_ergo.target.machine.kernels.matmul import matmul
-from tvm_ergo.target.machine.kernels.pool import avg_pool2d, max_pool2d, reduce_max, reduce_min, reduce_sum, resize2d
+from tvm_ergo.target.machine.kernels.pool import (
+    argmax,
+    avg_pool2d,
+    max_pool2d,
+    reduce_max,
+    reduce_min,
+    reduce_sum,
+    resize2d,
+)
 from tvm_ergo.target.machine.kernels.rows import exp_rows, gather_rows, norm, rotate, weighted_mean
 from tvm_ergo.target.machine.kernels.sparse import PreparedSparse
 from tvm_ergo.target.machine.kernels.wide import add_wide, conv2d_wide, matmul_wide, rescale
@@ -19,6 +27,7 @@ __all__ = [
     "PreparedDepthwise",
     "PreparedSparse",
     "add",
+    "argmax",
     "avg_pool2d",
     "conv2d",
     "conv2d_transpose",

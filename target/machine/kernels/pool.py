@@ -119,6 +119,15 @@ def reduce_min(x, *, axes, keepdims=False, out=None) -> np.ndarray:
     return np.min(x, axis=tuple(axes), keepdims=keepdims, out=out)
 
 
+def argmax(x, *, out_zp=0, out=None) -> np.ndarray:
+    """``x [..., K] -> i32[...]``: the first largest element's number along the last axis."""
+    found = np.asarray(x.argmax(axis=-1), np.int32)
+    if out is None:
+        return found
+    out[...] = found.reshape(out.shape)
+    return out
+
+
 def resize2d(x, rows, cols, *, out=None) -> np.ndarray:
     """``x i8[N,H,W,C], rows i32[OH,3], cols i32[OW,3] -> i8[N,OH,OW,C]``; rows/cols = (low index, high index, weight of
     high, 0..2048).
