@@ -12,13 +12,26 @@ ifneq ($(filter test,$(MAKECMDGOALS)),)
 export OMP_NUM_THREADS ?= 1
 endif
 
-.PHONY: demo test benchmark fuzz install packaging clean
+.PHONY: demo test check benchmark fuzz install packaging clean
 
 demo: $(STAMP)  ## compile and run a network, show the report
 	$(BIN)/python -m tvm_ergo.demo --out $(OUT)
 
 test: $(STAMP)  ## the test suite
 	$(BIN)/python -P -m pytest -n $(JOBS) --dist worksteal $(ARGS)
+
+# mypy wants one folder that looks like the installed package
+TYPED := build/typed
+check: $(VENV)/.checked  ## format, lint and types (CONTRIBUTING.md)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	@rm -rf $(TYPED) && mkdir -p $(TYPED)/tvm_ergo
+	@ln -s $(CURDIR)/python/tvm_ergo/* $(CURDIR)/target $(CURDIR)/relay_passes $(CURDIR)/codegen $(TYPED)/tvm_ergo/
+	MYPYPATH=$(TYPED) $(BIN)/mypy
+
+$(VENV)/.checked: setup.py | $(STAMP)
+	$(BIN)/pip install --disable-pip-version-check -q -e '.[check]'
+	@touch $@
 
 BENCHMARKS := $(filter-out __init__ common eie_on_chip,$(basename $(notdir $(wildcard benchmarks/*.py))))
 benchmark: $(STAMP)  ## every benchmark, one table each (the shared models are found through ERGO_SHARED)

@@ -30,9 +30,8 @@ class BuildRuntime(build_ext):
         return []
 
     def build_extension(self, ext: Extension) -> None:
-        from tvm_ffi import (
-            libinfo,
-        )  # a build requirement: present when something is built, not when setup.py is only read
+        # a build requirement: present when something is built, not when setup.py is only read
+        from tvm_ffi import libinfo
 
         ext.include_dirs += libinfo.include_paths()
         ext.library_dirs.append(os.path.dirname(libinfo.find_libtvm_ffi()))
@@ -114,12 +113,15 @@ setup(
         "pillow>=10,<13",  # decoding JPEG evaluation sets and images
     ],
     extras_require={
-        "torch": [
-            "torch==2.13.0"
-        ],  # modules and torch.export archives as models; its importer in TVM is tested with this version
-        "retrain": [
-            "torch==2.13.0"
-        ],  # training the compressed network; its importer in TVM is tested with this version
+        # modules and torch.export archives as models; its importer in TVM is tested with this version
+        "torch": ["torch==2.13.0"],
+        # training the compressed network; its importer in TVM is tested with this version
+        "retrain": ["torch==2.13.0"],
+        "check": [
+            "ruff==0.17.*",  # lint and format: other minor versions format otherwise
+            "mypy>=2.4,<2.5",  # types: each version finds other things
+            "pre-commit>=4,<6",  # the same before each commit
+        ],
         "test": [
             "pytest>=8,<10",
             "pytest-xdist>=3.5,<4",

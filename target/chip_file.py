@@ -69,7 +69,8 @@ class _File:
     """One reading: the file's name for messages and the sources collected on the way."""
 
     def __init__(self, where: str):
-        self.where, self.sources = where, {}
+        self.where = where
+        self.sources: dict[str, str] = {}
 
     def fail(self, key: str, expected: str, found):
         raise TargetError(

@@ -56,8 +56,8 @@ def restored(error: ErgoError) -> ErgoError:
     return type(error)(head, **parts) if parts and not any(getattr(error, label) for label in LABELS) else error
 
 
-def _rebuild(cls: type, state: dict) -> ErgoError:
-    error = cls.__new__(cls)
+def _rebuild(cls: type[ErgoError], state: dict) -> ErgoError:
+    error: ErgoError = cls.__new__(cls)
     error.__dict__.update(state)
     Exception.__init__(error, str(error))
     return error

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from dataclasses import field as dataclass_field
 from enum import IntEnum
 from functools import wraps
-from typing import ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, dataclass_transform
 
 import numpy as np
 
@@ -85,6 +85,12 @@ class Instruction:
 
     waits: dict[Engine, int]
     node: int
+
+    if TYPE_CHECKING:
+        lo: int
+        hi: int
+
+        def __init__(self, *, waits: dict[Engine, int] = ..., node: int = 0, **fields: Any): ...
 
     def __post_init__(self):
         for name, spec in self.FIELDS.items():
@@ -244,11 +250,12 @@ class Instruction:
     __str__ = to_text
 
 
+@dataclass_transform(kw_only_default=True, frozen_default=True)
 def instruction(opcode: int, engine: Engine, mnemonic: str | None = None):
     """Class decorator: collects the Field attributes, makes the class a frozen keyword-only dataclass and registers
     it."""
 
-    def register(cls: type) -> type:
+    def register(cls: Any) -> Any:
         fields = {name: value for name, value in list(cls.__dict__.items()) if isinstance(value, Field)}
         for name in fields:
             delattr(cls, name)

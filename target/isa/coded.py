@@ -36,8 +36,9 @@ class CodedOperand:
 
     def expand(self, slots: np.ndarray) -> np.ndarray:
         """uint8[H, S] to int8[1, H, W, C]. Errors: MachineError for slots that no encoder wrote."""
+        height, width, channels = self.operand.shape[1:]
         try:
-            return self.layout.decode(slots, self.operand.shape[1:])[None]
+            return self.layout.decode(slots, (height, width, channels))[None]
         except ProgramError as error:
             raise MachineError(
                 error.what,

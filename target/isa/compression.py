@@ -6,6 +6,7 @@ addressed and nothing overflows. What a run lost is told to the memory (``Memory
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 from tvm_ergo.target.codecs import Codec
 from tvm_ergo.target.codecs.slots import HEADER_BYTES, MAX_SLOT_BYTES, SLOT_CODECS, SlotLayout
@@ -14,11 +15,18 @@ from tvm_ergo.target.events import Event
 from tvm_ergo.target.isa.base import Engine, Instruction, instruction
 from tvm_ergo.target.isa.cost import Cost, ceil_div
 from tvm_ergo.target.isa.fields import I8, U32, Choice, Tensor
-from tvm_ergo.target.isa.operand import DType
+from tvm_ergo.target.isa.operand import DType, Operand
 
 
 class _Coding(Instruction):
     """What both share; they name their plain operand ``plain`` and their slots ``slots``."""
+
+    if TYPE_CHECKING:  # what the classes below declare
+        plain: Operand
+        slots: Operand
+        codec: Codec
+        tile_rows: int
+        zero_point: int
 
     @property
     def layout(self) -> SlotLayout:

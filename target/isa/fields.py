@@ -6,6 +6,7 @@ import re
 import struct
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from tvm_ergo.target.codecs import Codec
 from tvm_ergo.target.errors import ProgramError
@@ -34,11 +35,18 @@ class Reader:
         return struct.unpack("<" + fmt, self.take(struct.calcsize("<" + fmt)))
 
 
-class Field:
+T = TypeVar("T")
+
+
+class Field(Generic[T]):
     """One field of an instruction: ``normalize`` (range check), ``pack``/``unpack`` (bytes), ``format``/``parse``
-    (text)."""
+    (text). T : what an instruction holds there."""
 
     doc: str
+
+    if TYPE_CHECKING:
+        # `instruction` takes the fields off the class; checkers are told what an instance holds
+        def __get__(self, instance: Any, owner: Any) -> T: ...
 
     def normalize(self, value):
         raise NotImplementedError
@@ -64,7 +72,7 @@ INT_FORMATS = {"u8": "B", "i8": "b", "u16": "H", "i16": "h", "u32": "I", "i32": 
 
 
 @dataclass(frozen=True)
-class Int(Field):
+class Int(Field[int]):
     """An integer of a fixed width, ``low <= value <= high``."""
 
     kind: str
@@ -117,7 +125,7 @@ def I32(doc, low=-(2**31), high=2**31 - 1):
 
 
 @dataclass(frozen=True)
-class Flag(Field):
+class Flag(Field[bool]):
     """A boolean, one byte 0 or 1."""
 
     doc: str
@@ -144,7 +152,7 @@ class Flag(Field):
 
 
 @dataclass(frozen=True)
-class Choice(Field):
+class Choice(Field[Any]):
     """A member of an IntEnum, one byte."""
 
     enum: type[IntEnum]
@@ -175,7 +183,7 @@ class Choice(Field):
 
 
 @dataclass(frozen=True)
-class Ints(Field):
+class Ints(Field[tuple[int, ...]]):
     """A tuple of integers: of a fixed ``count``, or (``count`` None) up to ``most``, preceded by a length byte."""
 
     item: Int
@@ -216,7 +224,7 @@ class Ints(Field):
 
 
 @dataclass(frozen=True)
-class Tensor(Field):
+class Tensor(Field[Operand]):
     """An operand. ``dims`` names its axes (``"N H W C"``; equal letters of one instruction are equal lengths; a number
     is that length; ``"*"`` any shape); ``dtypes`` are the element types allowed; ``out`` marks what the instruction
     writes."""
@@ -255,7 +263,7 @@ class Tensor(Field):
 
 
 @dataclass(frozen=True)
-class Tensors(Field):
+class Tensors(Field[tuple[Operand, ...]]):
     """A list of operands of any type and shape, preceded by a length byte."""
 
     doc: str

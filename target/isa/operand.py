@@ -46,7 +46,12 @@ class DType(IntEnum):
         )
 
 
-_NUMPY = {DType.I8: np.dtype("<i1"), DType.U8: np.dtype("<u1"), DType.I16: np.dtype("<i2"), DType.I32: np.dtype("<i4")}
+_NUMPY: dict[DType, np.dtype] = {
+    DType.I8: np.dtype("<i1"),
+    DType.U8: np.dtype("<u1"),
+    DType.I16: np.dtype("<i2"),
+    DType.I32: np.dtype("<i4"),
+}
 
 
 def contiguous_strides(shape: tuple[int, ...], itemsize: int) -> tuple[int, ...]:

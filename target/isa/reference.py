@@ -76,7 +76,7 @@ def instruction_section(cls: type[Instruction]) -> list[str]:
         "",
         f"opcode {cls.OPCODE:#04x}, engine {cls.engine.name}{in_place}{coded}",
         "",
-        inspect.getdoc(cls),
+        inspect.getdoc(cls) or "",
         "",
     ]
     if cls.FIELDS:
@@ -85,7 +85,7 @@ def instruction_section(cls: type[Instruction]) -> list[str]:
         encoding, limits = spec.describe()
         written = " (written)" if getattr(spec, "out", False) else ""
         lines.append(f"| {name} | {encoding} | {limits} | {spec.doc}{written} |")
-    return lines + ["", f"Cost: {inspect.getdoc(cls.cost)}", ""]
+    return [*lines, "", f"Cost: {inspect.getdoc(cls.cost)}", ""]
 
 
 def reference_page() -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -19,7 +20,7 @@ from tvm_ergo.target.isa.cost import (
 )
 from tvm_ergo.target.isa.fields import I8, U8, U16, U32, Flag, Int, Ints, Tensor
 from tvm_ergo.target.isa.geometry import broadcast_to, transposed_shape, window_shape
-from tvm_ergo.target.isa.operand import DType
+from tvm_ergo.target.isa.operand import DType, Operand
 from tvm_ergo.target.numerics import MAX_SHIFT, MULTIPLIER_BITS
 
 I8_ONLY, I32_ONLY, RESULT = (DType.I8,), (DType.I32,), (DType.I8, DType.I32)
@@ -36,6 +37,14 @@ class _PerChannel(Instruction):
     """What the three convolutions share: constant weights, prepared once; they may be a stream of coded ones."""
 
     WEIGHTS = ("w",)
+
+    if TYPE_CHECKING:  # what the classes below declare
+        x: Operand
+        w: Operand
+        bias: Operand
+        mult: Operand
+        shift: Operand
+        out: Operand
 
     def run(self, memory, prepared_kernel: type, *scalars: str) -> None:
         """Execute with a kernel object that unpacked the weights; the memory keeps it while they are constant."""

@@ -96,6 +96,7 @@ def decoded(operand: Operand, stored: np.ndarray) -> np.ndarray:
             remedy="the bytes were not written with this codec and shape",
         ) from None
     said = stream_of(operand)
+    assert said is not None, "only coded operands come here"
     if (info.codec, info.steps, info.lanes) != (said.codec, said.steps, said.lanes) or weights.table.dtype != np.int8:
         raise MachineError(
             "a stream of weights is not what its operand says",

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -100,7 +101,7 @@ def _matmul(i: MatMul, memory: Memory) -> tuple[int, int]:
     return i.out.elements * k, int(pairs.sum())
 
 
-COUNTS: dict[type, Callable[[Instruction, Memory], tuple[int, int]]] = {
+COUNTS: dict[type, Callable[[Any, Memory], tuple[int, int]]] = {
     Conv: _conv,
     Depthwise: _depthwise,
     ConvTranspose: _transposed,
