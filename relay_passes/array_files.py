@@ -51,7 +51,8 @@ def _archive(file, declared: Declared) -> dict[str, np.ndarray]:
     with zipfile.ZipFile(file) as archive:
         members = archive.infolist()
         for member in members:
-            declared.add(member.file_size, f"array {member.filename!r}")
+            declared.note(member.file_size, f"array {member.filename!r}")
+        declared.check()
         found = {}
         for member in members:
             with archive.open(member) as content:

@@ -2,7 +2,12 @@
 
 A file of a few bytes can name a tensor of any size. What a model declares (constants, and every tensor that is
 computed) is therefore added up before any of it is allocated, and refused above the limit of the context:
-`DEFAULT_MODEL_BYTES`, or what `model_bytes_limit` or ``--max-model-bytes`` says."""
+`DEFAULT_MODEL_BYTES`, or what `model_bytes_limit` or ``--max-model-bytes`` says.
+
+The refusal names the whole sum, so that the size in its remedy is enough: a reader notes all that a file declares
+(`Declared.note`) and asks then (`Declared.check`); and files are read in stages (bytes, unpacked bytes, declared
+tensors, imported tensors), of which the next one may ask for more than the one before. So what is small anyway
+(`LOOK_BYTES`) is looked at to the end (`whole`)."""
 
 from __future__ import annotations
 
@@ -17,14 +22,16 @@ from tvm_ergo.target.errors import ErgoError, InputError, ModelError
 
 DEFAULT_MODEL_BYTES = 4 << 30
 OPTION = "--max-model-bytes"
-REMEDY = (
-    f"where the file is meant to be that large, {OPTION} SIZE, or in Python `with tvm_ergo.model_bytes_limit(SIZE):`, "
-    f"allows it; else it is damaged, or made to exhaust the memory"
-)
+LOOK_BYTES = 64 << 20
+"""Files below it are read and imported even above the limit, only to say what limit they need; then they are
+refused."""
+TAKEN_APART = 4
+"""Tensors in the place of one that the file declares, where the import takes operators apart."""
 MAX_DEPTH = 64
 """Of nested JSON; what this program writes is nested ten deep."""
 
 _limit: ContextVar[int] = ContextVar("tvm_ergo_model_bytes", default=DEFAULT_MODEL_BYTES)
+_above: ContextVar[list[Declared] | None] = ContextVar("tvm_ergo_above_the_limit", default=None)
 _BRACKETS = re.compile(r'"(?:[^"\\]|\\.)*"|([\[{])|([\]}])', re.DOTALL)
 
 
@@ -62,30 +69,80 @@ def _as_bytes(size: int | str) -> int:
 
 class Declared:
     """The bytes a file has declared so far. limit_bytes : None for the context's. error : the kind raised when the sum
-    is above it."""
+    is above it. parts : tensors here for one of the file (`TAKEN_APART`, else 1); the sum is divided by it."""
 
-    def __init__(self, source: str, limit_bytes: int | None = None, error: type[ErgoError] = ModelError):
-        self.source, self.limit_bytes, self.error, self.total = (
-            source,
-            max_model_bytes() if limit_bytes is None else limit_bytes,
-            error,
-            0,
-        )
+    def __init__(
+        self, source: str, limit_bytes: int | None = None, error: type[ErgoError] = ModelError, parts: int = 1
+    ):
+        self.source, self.error, self.parts = source, error, parts
+        self.limit_bytes = max_model_bytes() if limit_bytes is None else limit_bytes
+        self.noted, self.largest, self.where = 0, -1, ""
 
-    def add(self, size_bytes: int, where: str = "") -> None:
-        """Errors: ``error`` naming ``where`` (a node or tensor) if that makes too many."""
-        self.total += max(0, int(size_bytes))
-        if self.total > self.limit_bytes:
-            raise self.error(
-                "the file asks for more memory than the limit",
-                where=f"{self.source}, {where}" if where else self.source,
-                required=f"{self.total:,} bytes or more",
-                available=f"{self.limit_bytes:,} bytes",
-                remedy=REMEDY,
-            )
+    @property
+    def total(self) -> int:
+        return -(-self.noted // self.parts)
+
+    def note(self, size_bytes: float, where: str = "") -> None:
+        """Adds without asking: `check` does, once all is noted. where : a node or tensor."""
+        size = max(0, int(size_bytes))
+        self.noted += size
+        if size > self.largest:
+            self.largest, self.where = size, where
+
+    def note_tensor(self, shape, itemsize: float, where: str = "") -> None:
+        self.note(math.ceil(math.prod(max(0, int(d)) for d in shape) * itemsize), where)
+
+    def check(self) -> None:
+        """Errors: ``error``, naming the whole sum and where the most of it is, if that is too much. Within `whole` a
+        small one is kept for later."""
+        above = _above.get()
+        if self.total <= self.limit_bytes:
+            return
+        if above is None or self.total > LOOK_BYTES:
+            raise self.refusal()
+        if self not in above:
+            above.append(self)
+
+    def add(self, size_bytes: float, where: str = "") -> None:
+        """`note` and `check`: for what is allocated right afterwards."""
+        self.note(size_bytes, where)
+        self.check()
 
     def add_tensor(self, shape, itemsize: float, where: str = "") -> None:
-        self.add(math.ceil(math.prod(max(0, int(d)) for d in shape) * itemsize), where)
+        self.note_tensor(shape, itemsize, where)
+        self.check()
+
+    def refusal(self, needed_bytes: int | None = None) -> ErgoError:
+        """needed_bytes : what is enough for the rest of the file too, where that is not the sum."""
+        needed = self.total if needed_bytes is None else needed_bytes
+        remedy = (
+            f"where the file is meant to be that large, {OPTION} {needed}, or in Python "
+            f"`with tvm_ergo.model_bytes_limit({needed}):`, allows it; else it is damaged, or made to exhaust the memory"
+        )
+        return self.error(
+            "the file asks for more memory than the limit",
+            where=f"{self.source}, most of it for {self.where}" if self.where else self.source,
+            required=f"{needed:,} bytes",
+            available=f"{self.limit_bytes:,} bytes",
+            remedy=remedy,
+        )
+
+
+@contextmanager
+def whole() -> Iterator[None]:
+    """Around the reading of one file: what asks for a little more than the limit (`LOOK_BYTES`) is looked at to the end
+    and then refused by its largest sum, so that the message names a limit under which the file is read."""
+    if _above.get() is not None:  # a file within a file
+        yield
+        return
+    above: list[Declared] = []
+    token = _above.set(above)
+    try:
+        yield
+    finally:
+        _above.reset(token)
+    if above:
+        raise max(above, key=lambda declared: declared.total).refusal()
 
 
 def parsed_json(text: str | bytes, constants: bool = False):

@@ -30,7 +30,7 @@ from tvm_ergo.relay_passes.port_scales import INFINITE_MASK, how_to_quantize
 from tvm_ergo.states import Kept
 from tvm_ergo.target.chip import Chip
 from tvm_ergo.target.errors import InputError, ProgramError
-from tvm_ergo.target.limits import parsed_json
+from tvm_ergo.target.limits import Declared, parsed_json
 from tvm_ergo.target.program import Program
 
 _making = threading.Lock()  # a virtual machine looks its functions up in runtime modules, which models may share
@@ -295,7 +295,8 @@ class CompiledModel:
     @classmethod
     def _of(cls, sections: dict[str, bytes], path: str, programs_only: bool) -> CompiledModel:
         library, chain = sections.get("library"), None
-        found = Meta.read(sections, path)
+        declared = Declared(path, error=ProgramError)
+        found = Meta.read(sections, path, declared)
         try:
             carried = container.programs_in(sections)
         except (ValueError, TypeError) as error:
@@ -309,7 +310,8 @@ class CompiledModel:
                     where=path,
                     remedy="compile the model again",
                 )
-            chain = _chain(sections["chain"], found, carried, path)
+            chain = _chain(sections["chain"], found, carried, path, declared)
+        declared.check()
         module = None if library is None or programs_only else container.library_module(library)
         # what a library holds is what it runs, whatever the file says of places
         return cls(
@@ -348,7 +350,7 @@ def load(path: str | Path, *, programs_only: bool = False) -> CompiledModel:
     return CompiledModel.load(path, programs_only=programs_only)
 
 
-def _chain(content: bytes, found: Meta, carried: dict[str, bytes], path: str) -> Chain:
+def _chain(content: bytes, found: Meta, carried: dict[str, bytes], path: str, declared: Declared) -> Chain:
     """Errors: ProgramError."""
     try:
         data = parsed_json(content)
@@ -361,7 +363,7 @@ def _chain(content: bytes, found: Meta, carried: dict[str, bytes], path: str) ->
         [(tuple(t.shape), t.dtype) for t in tensors]
         for tensors in (found.inputs + found.states, found.outputs + found.states)
     ]
-    return Chain.of(data, *types, carried, programs, path)
+    return Chain.of(data, *types, carried, programs, path, declared)
 
 
 def _remedy(info: TensorInfo, array: np.ndarray) -> str | None:

@@ -48,7 +48,7 @@ class _Tensor(_Strict):
     def info(self, declared: Declared) -> TensorInfo:
         if self.dtype not in DTYPES:
             raise ValueError(f"tensor {self.name!r} has the dtype {self.dtype[:40]!r}")
-        declared.add_tensor(self.shape, 8, f"tensor {self.name!r}")
+        declared.note_tensor(self.shape, 8, f"tensor {self.name!r}")
         quantized = self.scale is not None and self.zero_point is not None and math.isfinite(self.scale)
         return TensorInfo(
             self.name,
@@ -108,11 +108,10 @@ class Meta:
     states: tuple[StateInfo, ...] = ()
 
     @classmethod
-    def read(cls, sections: dict[str, bytes], path: str) -> Meta:
-        """Errors: ProgramError for a part that is missing or of another kind, TargetError for a chip that is none."""
+    def read(cls, sections: dict[str, bytes], path: str, declared: Declared) -> Meta:
+        """declared : takes what its tensors ask for, unchecked. Errors: ProgramError for a part that is missing or of another kind, TargetError for a chip that is none."""
         try:
             meta = _Meta.model_validate(parsed_json(sections["meta"]))
-            declared = Declared(path, error=ProgramError)
             inputs, outputs = (tuple(t.info(declared) for t in tensors) for tensors in (meta.inputs, meta.outputs))
             states = tuple(s.state(declared) for s in meta.states)
         except pydantic.ValidationError as error:

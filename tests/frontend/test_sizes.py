@@ -228,3 +228,32 @@ def test_inputs_that_operators_need_are_there():
 def test_windows_larger_than_their_inputs():
     with pytest.raises(ModelError, match="a window is larger"):
         frontend.load(bombs.net(bombs.node("MaxPool", "x", kernel_shape=[9, 9]), x=(1, 1, 4, 4)))
+
+
+def test_stored_tensors_have_no_negative_dimensions():
+    """Wherever they stand; ONNX's inference, which does not look, is not reached."""
+    from tvm_ergo.frontend.onnx_sizes import check_dimensions
+
+    bad = TensorProto(name="bad", data_type=TensorProto.FLOAT, dims=[2, -1])
+    sparse = helper.make_sparse_tensor(
+        helper.make_tensor("v", TensorProto.FLOAT, [1], [1.0]),
+        helper.make_tensor("i", TensorProto.INT64, [1], [0]),
+        [4],
+    )
+    sparse.dims[0] = -4
+    relu = bombs.node("Relu", "x")
+    constant = helper.make_node("Constant", [], ["c"], value=bad)
+    body = helper.make_graph([constant], "b", [], [helper.make_tensor_value_info("c", TensorProto.FLOAT, None)])
+    for nodes in (
+        [constant, relu],
+        [helper.make_node("Constant", [], ["c"], sparse_value=sparse), relu],
+        [helper.make_node("If", ["x"], ["c"], then_branch=body, else_branch=body), relu],
+    ):
+        with pytest.raises(ModelError, match="negative dimension"):
+            check_dimensions(bombs.net(*nodes))
+    model = bombs.net(relu)
+    check_dimensions(model)
+    model.graph.initializer.append(bad)
+    with pytest.raises(ModelError, match="negative dimension") as refused:
+        frontend.load(model)
+    assert "'bad'" in refused.value.where

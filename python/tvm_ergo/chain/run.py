@@ -43,12 +43,18 @@ class Chain:
         programs: Mapping[str, bytes],
         decoded: Mapping[str, Program],
         source: str,
+        declared: Declared | None = None,
     ) -> Chain:
-        """inputs, outputs : the model's, as ``(shape, dtype)``. decoded : the Programs. Errors: ProgramError for what
+        """inputs, outputs : the model's, as ``(shape, dtype)``. decoded : the Programs. declared : what the file has
+        asked for before. Errors: ProgramError for what
         is no chain between them."""
+        declared = declared or Declared(source, error=ProgramError)
         try:
-            return cls._of(data, inputs, outputs, programs, decoded, Declared(source, error=ProgramError))
+            made = cls._of(data, inputs, outputs, programs, decoded, declared)
+            declared.check()
+            return made
         except (ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
+            declared.check()
             raise ProgramError(
                 "the chain of the model's Programs is damaged",
                 where=source,
@@ -66,7 +72,7 @@ class Chain:
             require(isinstance(params, dict), f"step {number} has no parameters")
             made = _called(params, given, decoded) if op == "call" else [STEPS[op][0](params, *given)]
             for shape, dtype in made:
-                declared.add_tensor(shape, np.dtype(dtype).itemsize, f"step {number}")
+                declared.note_tensor(shape, np.dtype(dtype).itemsize, f"step {number}")
             types += made
         found = [types[_number(at, len(types))] for at in data["outputs"]]
         require(found == list(outputs), f"it gives {found}, where the model gives {list(outputs)}")

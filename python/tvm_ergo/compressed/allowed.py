@@ -268,10 +268,10 @@ class _Checked:
         _require(str(ty.dtype) in DTYPES and ty.vdevice is None, f"{where} is of a type that no network has")
         shape = [int(d) for d in ty.shape.values]
         _require(min(shape, default=0) >= 0, f"{where} has a negative dimension")
-        self.declared.add_tensor(shape, _BYTES[str(ty.dtype)], where)
+        self.declared.add_tensor(shape, ITEM_BYTES[str(ty.dtype)], where)
 
 
-_BYTES = {dtype: 1 if dtype == "bool" else int("".join(c for c in dtype if c.isdigit())) // 8 for dtype in DTYPES}
+ITEM_BYTES = {dtype: 1 if dtype == "bool" else int("".join(c for c in dtype if c.isdigit())) // 8 for dtype in DTYPES}
 
 
 def _require(condition: bool, what: str) -> None:

@@ -104,5 +104,13 @@ def from_bytes(reader: Reader, shape: tuple[int, ...], restore: Callable) -> np.
     return np.ascontiguousarray(weights.reshape(o, c).T if len(shape) == 2 else weights)
 
 
+def skip(reader: Reader, note: Callable) -> None:
+    """Goes past what `to_bytes` wrote. note : goes past the codebook and gives its shape."""
+    reader.byte()
+    shape = note(reader)
+    for _ in range(1 + (len(shape) > 0 and shape[0] > 256)):
+        reader.take(reader.varint())
+
+
 def _broken(what: str) -> ProgramError:
     return ProgramError(f"a product codebook of a compressed network is damaged: {what}")

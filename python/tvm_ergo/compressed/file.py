@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 import tvm
 
-from tvm_ergo.compressed.module_bytes import from_bytes, to_bytes
-from tvm_ergo.compressed.tensors import Stored, restore, store
+from tvm_ergo.compressed.module_bytes import from_bytes, note_variables, to_bytes
+from tvm_ergo.compressed.tensors import Stored, note, restore, store
 from tvm_ergo.files import write_atomically
 from tvm_ergo.target.codecs.weights import Reader, varint
 from tvm_ergo.target.errors import ErgoError, ModelError
@@ -84,10 +84,15 @@ def unpack(data: bytes, source: str = "bytes in memory") -> tuple[tvm.IRModule, 
     try:
         reader, declared = Reader(body), Declared(source)
         inputs, outputs = parsed_json(reader.take(reader.varint()))
-        structure, arrays = reader.take(reader.varint()), []
+        structure, arrays, first = reader.take(reader.varint()), [], reader.at
         while reader.at < len(body):
-            arrays.append(restore(reader, declared))
-        mod = from_bytes(structure, arrays, declared)
+            note(reader, declared)
+        note_variables(structure, declared)
+        declared.check()
+        reader.at = first
+        while reader.at < len(body):
+            arrays.append(restore(reader))
+        mod = from_bytes(structure, arrays, Declared(source))
         _check_names(mod, inputs, outputs)
         return mod, inputs, outputs
     except ModelError:

@@ -14,7 +14,7 @@ import numpy as np
 import tvm
 from tvm_ffi import core
 
-from tvm_ergo.compressed.allowed import MAX_NODES, check_module, check_nodes
+from tvm_ergo.compressed.allowed import ITEM_BYTES, MAX_NODES, check_module, check_nodes
 from tvm_ergo.target.codecs.weights import Reader, varint
 from tvm_ergo.target.errors import ErgoError, InputError, ModelError
 from tvm_ergo.target.limits import Declared, parsed_json
@@ -23,6 +23,7 @@ TENSOR = "ffi.Tensor"
 FILTERS = [{"id": lzma.FILTER_LZMA1, "preset": 9 | lzma.PRESET_EXTREME, "lc": 0, "lp": 0, "pb": 0}]
 MAX_JSON_BYTES = 1 << 26
 PLAIN = ("int", "bool", "float", "DataType", "Device")
+VARIABLES = ("ir.Var", "relax.expr.DataflowVar")
 NONE, ESCAPE, FIRST_DISTANCE = 0, 1, 2
 
 
@@ -46,16 +47,42 @@ def to_bytes(mod: tvm.IRModule) -> tuple[bytes, list[np.ndarray]]:
     return lzma.compress(_packed(graph), format=lzma.FORMAT_RAW, filters=FILTERS), arrays
 
 
-def from_bytes(structure: bytes, constants: list[np.ndarray], declared: Declared | None = None) -> tvm.IRModule:
-    """declared : what the file has asked for so far. Errors: ModelError for bytes that `to_bytes` did not write, or
-    another number of constants."""
-    declared = declared or Declared("a compressed network")
+def note_variables(structure: bytes, declared: Declared) -> None:
+    """What the network's tensors take, as their variables say; `from_bytes` finds out whether that is true. Errors:
+    ModelError as of `from_bytes`."""
+    nodes = _graph(structure)["nodes"]
+    try:
+        for node in nodes:
+            if node["type"] in VARIABLES:
+                for shape, itemsize in _types(nodes, node["data"]["ty"]):
+                    declared.note_tensor(shape, itemsize, f"node {str(nodes[node['data']['name']]['data'])[:80]!r}")
+    except (KeyError, IndexError, TypeError, AttributeError) as error:
+        raise ModelError("the structure of a compressed network is damaged", available=str(error)[:200]) from None
+
+
+def _types(nodes: list[dict], number: int) -> list[tuple[list[int], int]]:
+    """Shape and bytes an element of a variable's tensors."""
+    if nodes[number]["type"] == "ir.TupleType":
+        fields = nodes[nodes[number]["data"]["fields"]]["data"]
+        return [found for field in fields for found in _types(nodes, field)]
+    if nodes[number]["type"] != "relax.TensorType" or not nodes[number]["data"]["shape"]:
+        return []
+    said, shape = nodes[number]["data"], nodes[nodes[number]["data"]["shape"]]["data"]
+    dims = [nodes[dim]["data"]["value"] for dim in nodes[shape["values"]]["data"]]
+    dims = [nodes[dim]["data"] for dim in dims]
+    dtype = str(nodes[said["dtype"]]["data"]["dtype"])
+    return [([d for d in dims if type(d) is int], ITEM_BYTES.get(dtype, 8))]
+
+
+def _graph(structure: bytes) -> dict:
+    """Errors: ModelError for bytes that `to_bytes` did not write."""
     try:
         decompressor = lzma.LZMADecompressor(lzma.FORMAT_RAW, filters=FILTERS)
         packed = decompressor.decompress(structure, MAX_JSON_BYTES)
         graph = _unpacked(packed)
         check_nodes(graph)
         _check_order(graph["nodes"])
+        return graph
     except (
         lzma.LZMAError,
         EOFError,
@@ -69,6 +96,12 @@ def from_bytes(structure: bytes, constants: list[np.ndarray], declared: Declared
         RuntimeError,
     ) as error:
         raise ModelError("the structure of a compressed network is damaged", available=str(error)[:200]) from None
+
+
+def from_bytes(structure: bytes, constants: list[np.ndarray], declared: Declared | None = None) -> tvm.IRModule:
+    """declared : what the file has asked for so far. Errors: ModelError for bytes that `to_bytes` did not write, or
+    another number of constants."""
+    declared, graph = declared or Declared("a compressed network"), _graph(structure)
     tensors = [node for node in graph["nodes"] if node["type"] == TENSOR]
     if len(tensors) != len(constants):
         raise ModelError(

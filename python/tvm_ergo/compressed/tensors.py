@@ -31,6 +31,7 @@ DTYPES = (
     "uint64",
 )
 MAX_AXES = 8
+MAX_DEPTH = 20  # of codebooks whose blocks are coded by codebooks: each is a third of the one before, at most
 MAX_ELEMENTS = 1 << 28
 
 
@@ -113,10 +114,24 @@ def _coded(array: np.ndarray) -> list[tuple[Form, bytes, str]]:
     return found
 
 
-def restore(reader: Reader, declared: Declared | None = None) -> np.ndarray:
-    """The next array off a reader. declared : what the file has asked for so far. Errors: ProgramError for bytes that
-    `store` did not write, ModelError above the limit."""
-    declared = declared or Declared("a compressed network")
+def note(reader: Reader, declared: Declared, where: str = "a constant", depth: int = 0) -> tuple[int, ...]:
+    """Goes past the next array, notes what it takes, and gives its shape. depth : of codebooks in codebooks. Errors: as
+    `restore`."""
+    if depth > MAX_DEPTH:
+        raise _broken("codebooks within codebooks without end")
+    dtype, shape, form = _head(reader)
+    declared.note_tensor(shape, dtype.itemsize, where)
+    if form == Form.BLOCKS:
+        blocks.skip(reader, lambda inner: note(inner, declared, "a codebook", depth + 1))
+    elif form in (Form.CODED, Form.CODED_TRANSPOSED, Form.DEFLATED):
+        reader.take(reader.varint())
+    else:
+        reader.take(math.prod(shape) * np.dtype(_STORED.get(form, dtype)).itemsize)
+    return shape
+
+
+def _head(reader: Reader) -> tuple[np.dtype, tuple[int, ...], Form]:
+    """Type, shape and form of the next array."""
     number, axes = reader.byte(), reader.byte()
     if number >= len(DTYPES) or axes > MAX_AXES:
         raise _broken("its type is unknown")
@@ -124,11 +139,17 @@ def restore(reader: Reader, declared: Declared | None = None) -> np.ndarray:
     form = reader.byte()
     if form not in Form._value2member_map_ or math.prod(shape) > MAX_ELEMENTS:
         raise _broken("its form is unknown or its size impossible")
-    declared.add_tensor(shape, dtype.itemsize, "a constant")
+    return dtype, shape, Form(form)
+
+
+def restore(reader: Reader) -> np.ndarray:
+    """The next array off a reader; whoever reads a file has let `note` look at all of them before. Errors: ProgramError
+    for bytes that `store` did not write."""
+    dtype, shape, form = _head(reader)
     if form in (Form.CODED, Form.CODED_TRANSPOSED):
         return _decoded(reader.take(reader.varint()), dtype, shape, form == Form.CODED_TRANSPOSED)
     if form == Form.BLOCKS:
-        return blocks.from_bytes(reader, shape, lambda inner: restore(inner, declared))
+        return blocks.from_bytes(reader, shape, restore)
     stored = np.dtype(_STORED.get(form, dtype)).newbyteorder("<")
     size = math.prod(shape) * stored.itemsize
     if form == Form.DEFLATED:

@@ -12,7 +12,7 @@ import tvm
 from tvm_ergo.relay_passes.port_scales import input_scales, meaning, output_scales
 from tvm_ergo.relay_passes.relax_utils import bindings_of, body_of, dtype_of, main_of, op_name, shape_of
 from tvm_ergo.target.errors import ModelError
-from tvm_ergo.target.limits import Declared
+from tvm_ergo.target.limits import TAKEN_APART, Declared
 
 _WINDOWED = re.compile(r"relax\.nn\.(conv|(max|avg)_pool)[123]d$")
 
@@ -80,7 +80,7 @@ def describe(
 ) -> Imported:
     """An :class:`Imported` with shapes and dtypes read from ``mod``. Errors: ModelError for dynamic shapes."""
     func = main_of(mod)
-    _check_sizes(func, source)
+    _check_sizes(func, source, source_format not in (SourceFormat.RELAX, SourceFormat.COMPRESSED))
     _check_windows(func, source)
     body = body_of(func)
     results = list(body.ty.fields) if isinstance(body.ty, tvm.ir.TupleType) else [body.ty]
@@ -99,9 +99,10 @@ def describe(
     return Imported(mod, tuple(inputs), tuple(outputs), source, source_format)
 
 
-def _check_sizes(func, source: str) -> None:
-    """Errors: ModelError where all tensors together take more than the limit of the context."""
-    declared = Declared(source)
+def _check_sizes(func, source: str, declared_before: bool) -> None:
+    """Errors: ModelError where all tensors together take more than the limit of the context. declared_before : whether
+    the file's own tensors have been added up: then those of operators that were taken apart count in part."""
+    declared = Declared(source, parts=TAKEN_APART if declared_before else 1)
     for var in (*func.params, *(var for var, _ in bindings_of(func))):
         for part in var.ty.fields if isinstance(var.ty, tvm.ir.TupleType) else [var.ty]:
             shape = getattr(part, "shape", None)
@@ -110,7 +111,8 @@ def _check_sizes(func, source: str) -> None:
                 and shape is not None
                 and all(isinstance(d, tvm.tirx.IntImm) for d in shape)
             ):
-                declared.add_tensor(shape, _itemsize(str(part.dtype)), f"node {var.name!r}")
+                declared.note_tensor(shape, _itemsize(str(part.dtype)), f"node {var.name!r}")
+    declared.check()
 
 
 def _itemsize(dtype: str) -> int:

@@ -15,10 +15,10 @@ from tvm_ergo.frontend.onnx_import import import_onnx
 from tvm_ergo.frontend.other_formats import PYTORCH_SUFFIX, refuse_other_formats
 from tvm_ergo.frontend.shapes import typical_inputs
 from tvm_ergo.frontend.static import with_static_inputs
-from tvm_ergo.frontend.stored import XZ_MAGIC, load_external, read_file, unpacked
+from tvm_ergo.frontend.stored import XZ_MAGIC, read_file, unpacked
 from tvm_ergo.relay_passes.relax_utils import LINEAR_OPS, Constant, array_of, bindings_of, children, main_of, op_name
 from tvm_ergo.target.errors import ModelError
-from tvm_ergo.target.limits import model_bytes_limit
+from tvm_ergo.target.limits import model_bytes_limit, whole
 
 _SUFFIXES = (".onnx", ".onnx.xz", ".tflite", PYTORCH_SUFFIX, compressed.SUFFIX)
 
@@ -48,7 +48,7 @@ def load(
 
     Errors: ModelError (missing, truncated, not a model, dynamic, NaN weights), UnsupportedError (operator).
     """
-    with model_bytes_limit(max_model_bytes), typical_inputs(calibration):
+    with model_bytes_limit(max_model_bytes), whole(), typical_inputs(calibration):
         return _loaded(model, input_shapes, batch, example_inputs)
 
 
@@ -154,9 +154,7 @@ def _from_bytes(
         raise ModelError(
             "the ONNX file is damaged: a name in it is not UTF-8", where=source, remedy="copy or export the file again"
         )
-    if folder is not None:
-        load_external(proto, source, folder)
-    return import_onnx(proto, source, input_shapes, batch)
+    return import_onnx(proto, source, input_shapes, batch, folder)
 
 
 def _texts_are_text(proto: onnx.ModelProto) -> bool:

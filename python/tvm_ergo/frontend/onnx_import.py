@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import onnx
 import tvm
@@ -18,11 +20,19 @@ from tvm_ergo.frontend.onnx_recurrent import unroll_recurrent
 from tvm_ergo.frontend.onnx_rules.checked import checkable, sort_nodes
 from tvm_ergo.frontend.onnx_rules.four_bits import widen
 from tvm_ergo.frontend.onnx_rules.upgrade import upgrade
-from tvm_ergo.frontend.onnx_sizes import check_functions, check_inputs, check_sizes, hidden_zeros, without_negative
+from tvm_ergo.frontend.onnx_sizes import (
+    check_dimensions,
+    check_functions,
+    check_inputs,
+    check_sizes,
+    hidden_zeros,
+    without_negative,
+)
 from tvm_ergo.frontend.onnx_spectral import decompose_spectral
 from tvm_ergo.frontend.onnx_static import has_body, make_static
 from tvm_ergo.frontend.quiet import quiet
 from tvm_ergo.frontend.shapes import resolve_shapes
+from tvm_ergo.frontend.stored import load_external
 from tvm_ergo.relay_passes.relax_utils import Call, Constant, array_of, dtype_of, safe_name, shape_of
 from tvm_ergo.target.errors import ErgoError, ModelError, UnsupportedError
 
@@ -75,13 +85,15 @@ _ELEMENT_TYPES = tuple(
 )
 
 
-def import_onnx(model: onnx.ModelProto, source: str, input_shapes: dict | None = None, batch: int = 1) -> Imported:
-    """Import an ONNX model with static shapes.
+def import_onnx(
+    model: onnx.ModelProto, source: str, input_shapes: dict | None = None, batch: int = 1, folder: Path | None = None
+) -> Imported:
+    """Import an ONNX model with static shapes. folder : with the data files beside it.
 
     Errors: ModelError (invalid graph, unknown dimensions, NaN weights), UnsupportedError (operators TVM's importer
     lacks)."""
     try:
-        return _import_onnx(model, source, input_shapes, batch)
+        return _import_onnx(model, source, input_shapes, batch, folder)
     except ErgoError:
         raise
     except MemoryError as error:
@@ -100,23 +112,25 @@ def import_onnx(model: onnx.ModelProto, source: str, input_shapes: dict | None =
         ) from error
 
 
-def _import_onnx(model: onnx.ModelProto, source: str, input_shapes: dict | None, batch: int) -> Imported:
+def _import_onnx(model: onnx.ModelProto, source: str, input_shapes: dict | None, batch: int, folder) -> Imported:
     check_functions(model, source)
     own = onnx.ModelProto()
     own.CopyFrom(model)
     without_negative(own)
     sort_nodes(own.graph)
     check_inputs(own, source)
-    check_sizes(own, {}, source)  # before ONNX's own checker: its inference does not take negative sizes
+    check_dimensions(own)
+    # before ONNX's own checker: its inference does not take negative sizes
+    check_sizes(own, {}, source, lambda: resolve_shapes(_declared(own.graph), input_shapes, batch))
+    if folder is not None:
+        load_external(own, source, folder)
     zeros = hidden_zeros(own)
     _check(own, source)
     for dim in zeros:
         dim.dim_value = 0
     widen(own)
     _check_types(own.graph)
-    declared = {
-        i.name: _dimensions(i) for i in own.graph.input if i.name not in {t.name for t in own.graph.initializer}
-    }
+    declared = _declared(own.graph)
     shapes = resolve_shapes(declared, input_shapes, batch)
     check_sizes(own, shapes, source)
     widen_halves(own)
@@ -157,6 +171,12 @@ class _NotImported(ModelError):
     """TVM's importer failed on ``operator``."""
 
     operator = ""
+
+
+def _declared(graph: onnx.GraphProto) -> dict[str, list]:
+    """The inputs' dimensions, as `resolve_shapes` takes them."""
+    given = {t.name for t in graph.initializer}
+    return {i.name: _dimensions(i) for i in graph.input if i.name not in given}
 
 
 def _dimensions(value: onnx.ValueInfoProto) -> list:

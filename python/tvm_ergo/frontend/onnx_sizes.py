@@ -9,12 +9,14 @@ sizes."""
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
+from tvm_ergo.frontend.stored import tensors
 from tvm_ergo.target.errors import ModelError
 from tvm_ergo.target.limits import Declared
 
@@ -67,12 +69,41 @@ _ERRORS = (
 _RANDOM = ("RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Bernoulli", "Multinomial")
 
 
-def check_sizes(model: onnx.ModelProto, shapes: dict[str, list[int]], source: str) -> None:
-    """``shapes`` : of the inputs. Errors: ModelError where the sum is above the limit of the context (`target.limits`),
-    or a tensor would have less than no elements: ONNX's inference is not made to go on from there."""
+def check_sizes(
+    model: onnx.ModelProto, shapes: dict[str, list[int]], source: str, resolved: Callable | None = None
+) -> None:
+    """``shapes`` : of the inputs. resolved : gives them, where only a sum that is too large is worth them. Errors:
+    ModelError where the sum is above the limit of the context (`target.limits`), or a tensor would have less than no
+    elements: ONNX's inference is not made to go on from there."""
     declared = Declared(source)
-    declared.add(NODE_BYTES * check_functions(model, source), "its nodes")
-    _Walk(model, shapes, declared).graph(model.graph)
+    declared.note(NODE_BYTES * check_functions(model, source), "its nodes")
+    try:
+        _Walk(model, shapes, declared).graph(model.graph)
+    except ModelError:
+        declared.check()  # sizes beyond all numbers turn into others
+        raise
+    if resolved is not None and declared.total > declared.limit_bytes:
+        try:
+            shapes = resolved()
+        except ModelError:  # the sum of what is known, then
+            shapes = {}
+        if shapes:
+            check_sizes(model, shapes, source)
+    declared.check()
+
+
+def check_dimensions(model: onnx.ModelProto) -> None:
+    """Errors: ModelError for a stored tensor with less than no elements along an axis, wherever in the model: ONNX's
+    inference does not look."""
+    for tensor in tensors(model, sparse_too=True):
+        if any(d < 0 for d in tensor.dims):
+            name = getattr(tensor, "name", "")
+            raise ModelError(
+                "a stored tensor has a negative dimension",
+                where=f"tensor {name!r}" if name else "a sparse tensor",
+                available=str(list(tensor.dims)),
+                remedy="the file is damaged: copy or export it again",
+            )
 
 
 def check_functions(model: onnx.ModelProto, source: str) -> int:
@@ -183,7 +214,7 @@ class _Walk:
         for tensor in graph.initializer:
             self._initializer(tensor.name, tensor)
         for sparse in graph.sparse_initializer:
-            self.declared.add_tensor(sparse.dims, _itemsize(sparse.values.data_type), f"tensor {sparse.values.name!r}")
+            self.declared.note_tensor(sparse.dims, _itemsize(sparse.values.data_type), f"tensor {sparse.values.name!r}")
         for value in graph.input:
             if value.name not in self.types:
                 self._input(value)
@@ -192,7 +223,7 @@ class _Walk:
 
     def _initializer(self, name: str, tensor: onnx.TensorProto) -> None:
         self.types[name] = helper.make_tensor_type_proto(tensor.data_type, list(tensor.dims))
-        self.declared.add_tensor(tensor.dims, _itemsize(tensor.data_type), f"tensor {name!r}")
+        self.declared.note_tensor(tensor.dims, _itemsize(tensor.data_type), f"tensor {name!r}")
         if _elements(tensor.dims) <= SMALL and tensor.data_location != onnx.TensorProto.EXTERNAL:
             self.values[name] = tensor
 
@@ -237,7 +268,7 @@ class _Walk:
                 self.types[name] = self.known[name]
             self._declare(name, where)
         if node.op_type in _GROWING and any(n and self._dims(n) is None for n in node.output):
-            self.declared.add(
+            self.declared.note(
                 4 * self._said(node), where
             )  # ONNX cannot say: the sizes do not fit each other, and yet somebody may make them
         self._beside(node, where)
@@ -251,9 +282,9 @@ class _Walk:
             *attribute.sparse_tensors,
         ]
         for tensor in tensors:
-            self.declared.add_tensor(tensor.dims, _itemsize(tensor.data_type), where)
+            self.declared.note_tensor(tensor.dims, _itemsize(tensor.data_type), where)
         for tensor in sparse:
-            self.declared.add_tensor(tensor.dims, _itemsize(tensor.values.data_type), where)
+            self.declared.note_tensor(tensor.dims, _itemsize(tensor.values.data_type), where)
         for graph in [*([attribute.g] if attribute.type == onnx.AttributeProto.GRAPH else []), *attribute.graphs]:
             self.graph(graph)
 
@@ -321,7 +352,7 @@ class _Walk:
     def _declare(self, name: str, where: str) -> None:
         dims = self._dims(name)
         if dims is not None:
-            self.declared.add_tensor(dims, _itemsize(self.types[name].tensor_type.elem_type), where)
+            self.declared.note_tensor(dims, _itemsize(self.types[name].tensor_type.elem_type), where)
 
     def _said(self, node: onnx.NodeProto) -> int:
         """The largest product of numbers that the node is told."""
@@ -346,19 +377,19 @@ class _Walk:
                     onnx.TensorProto.INT32,
                     onnx.TensorProto.INT64,
                 ):
-                    self.declared.add(VALUE_BYTES * result[0], where)
+                    self.declared.note(VALUE_BYTES * result[0], where)
         if node.op_type in _RECURRENT and dims and len(dims[0]) == 3:
             layout = next((a.i for a in node.attribute if a.name == "layout"), 0)
-            self.declared.add(dims[0][layout] * STEP_BYTES + 16 * sum(_elements(r) for r in results) * 4, where)
+            self.declared.note(dims[0][layout] * STEP_BYTES + 16 * sum(_elements(r) for r in results) * 4, where)
         if node.op_type in ("Resize", "Upsample") and dims and len(dims[0]) == len(results[0]):
-            self.declared.add(sum(a * b * 4 for a, b in zip(dims[0], results[0]) if a != b), where)
+            self.declared.note(sum(a * b * 4 for a, b in zip(dims[0], results[0]) if a != b), where)
         if (
             node.op_type in ("Attention", "MultiHeadAttention", "GroupQueryAttention")
             and len(dims) > 1
             and len(dims[0]) >= 3
             and len(dims[1]) >= 3
         ):
-            self.declared.add(_elements(dims[0][:-1]) * dims[1][-2] * 4, where)
+            self.declared.note(_elements(dims[0][:-1]) * dims[1][-2] * 4, where)
 
     def _evaluate(self, node: onnx.NodeProto) -> None:
         """The node's values, where those it reads are known and those it gives are known to be few."""

@@ -57,7 +57,9 @@ def read(path: Path) -> torch.export.ExportedProgram:
     data = read_file(path)
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            clean = _cleaned(archive, where)
+            declared = Declared(where)
+            clean = _cleaned(archive, where, declared)
+        declared.check()
     except (
         zipfile.BadZipFile,
         ValueError,
@@ -100,7 +102,7 @@ def _refuse(what: str, where: str, available: str) -> ModelError:
     )
 
 
-def _cleaned(archive: zipfile.ZipFile, where: str) -> bytes:
+def _cleaned(archive: zipfile.ZipFile, where: str, declared: Declared) -> bytes:
     """The archive again, with raw weights and what was checked of the graph."""
     made = io.BytesIO()
     with zipfile.ZipFile(made, "w", zipfile.ZIP_STORED) as target:
@@ -113,11 +115,11 @@ def _cleaned(archive: zipfile.ZipFile, where: str) -> bytes:
                     remedy="export the model again",
                 )
             name = info.filename.partition("/")[2]
-            target.writestr(info.filename, _member(archive, info, name, where))
+            target.writestr(info.filename, _member(archive, info, name, where, declared))
     return made.getvalue()
 
 
-def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, name: str, where: str) -> bytes:
+def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, name: str, where: str, declared: Declared) -> bytes:
     """What goes on of one file of the archive."""
     if name.startswith("data/sample_inputs/"):
         return b""  # a pickle, and not needed
@@ -139,16 +141,23 @@ def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, name: str, where: s
                 required=f"{_LARGEST_JSON_BYTES:,} at most",
             )
         content = parsed_json(data)
-        return json.dumps(
-            _checked_graph(content, where) if name.startswith("models/") else _checked_payload(content, where)
-        ).encode()
+        if name.startswith("models/"):
+            _note_tensors(content, declared)
+            return json.dumps(_checked_graph(content, where)).encode()
+        return json.dumps(_checked_payload(content, where, declared)).encode()
     if name.startswith("data/constants/") and not name.rpartition("/")[2].startswith("tensor_"):
         raise _refuse("an object of a class of its own", where, name)
     return data
 
 
-def _checked_payload(content: dict, where: str) -> dict:
-    declared = Declared(where)
+def _note_tensors(content: dict, declared: Declared) -> None:
+    """Every tensor the graph computes, at four bytes an element; sizes that are symbols count as 1."""
+    graph = content["graph_module"]["graph"]
+    for name, meta in graph.get("tensor_values", {}).items():
+        declared.note_tensor([size.get("as_int", 1) for size in meta["sizes"]], 4, f"node {str(name)[:80]!r}")
+
+
+def _checked_payload(content: dict, where: str, declared: Declared) -> dict:
     for name, entry in content.get("config", {}).items():
         if (
             entry.get("use_pickle")
@@ -156,7 +165,7 @@ def _checked_payload(content: dict, where: str) -> dict:
             or not re.fullmatch(r"(weight|tensor)_\d+", entry.get("path_name", ""))
         ):
             raise _refuse("a pickled tensor or object", where, f"{name}: {entry.get('path_name')}")
-        declared.add(
+        declared.note(
             math.prod(int(size["as_int"]) for size in entry["tensor_meta"]["sizes"]), name
         )  # strides of 0 may claim more than is stored
     return content

@@ -59,9 +59,10 @@ def _check_sizes(graphs: tuple[Subgraph, ...], source: str) -> None:
     make of them is added up once it is imported)."""
     declared = Declared(source)
     for tensor in (tensor for graph in graphs for tensor in graph.tensors):
-        declared.add_tensor(
+        declared.note_tensor(
             tensor.shape, np.dtype(NUMPY.get(tensor.type, "float32")).itemsize, f"tensor {tensor.name!r}"
         )
+    declared.check()
 
 
 def _input_shapes(graph: Subgraph, given: dict | None, batch: int, source: str) -> list[list[int]]:

@@ -33,7 +33,7 @@ from tvm_ergo.relay_passes.relax_utils import (
     shape_of,
 )
 from tvm_ergo.target.errors import ErgoError, ModelError, UnsupportedError
-from tvm_ergo.target.limits import Declared
+from tvm_ergo.target.limits import TAKEN_APART, Declared
 
 _STORED = ("int8", "uint8", "int16")
 _KEPT = ("relax.dequantize", "relax.quantize")
@@ -113,7 +113,7 @@ class Converter:
     states: dict[str, tuple[State, relax.Var]] = field(default_factory=dict)
     depth: int = 0
     once: bool = False
-    declared: Declared = field(default_factory=lambda: Declared("the TFLite file"))
+    declared: Declared = field(default_factory=lambda: Declared("the TFLite file", parts=TAKEN_APART))
 
     # ---- writing ----
     def emit(self, call: Expr, name: str = "") -> Expr:
