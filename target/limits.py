@@ -117,7 +117,7 @@ class Declared:
         needed = self.total if needed_bytes is None else needed_bytes
         remedy = (
             f"where the file is meant to be that large, {OPTION} {needed}, or in Python "
-            f"`with tvm_ergo.model_bytes_limit({needed}):`, allows it; else it is damaged, or made to exhaust the memory"
+            f"`with tvm_ergo.model_bytes_limit({needed}):`, allows it; else it is damaged, or made to exhaust memory"
         )
         return self.error(
             "the file asks for more memory than the limit",

@@ -109,7 +109,8 @@ class Meta:
 
     @classmethod
     def read(cls, sections: dict[str, bytes], path: str, declared: Declared) -> Meta:
-        """declared : takes what its tensors ask for, unchecked. Errors: ProgramError for a part that is missing or of another kind, TargetError for a chip that is none."""
+        """declared : takes what its tensors ask for, unchecked. Errors: ProgramError for a part that is missing or of
+        another kind, TargetError for a chip that is none."""
         try:
             meta = _Meta.model_validate(parsed_json(sections["meta"]))
             inputs, outputs = (tuple(t.info(declared) for t in tensors) for tensors in (meta.inputs, meta.outputs))
