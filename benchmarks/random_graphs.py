@@ -6,6 +6,7 @@
   grown    QDQ: more than one step off, but every operator, given what the chip gave the ones before it, is within one
            step of ONNX Runtime's, and the result within what moving tensors by one step does to ONNX Runtime's own
   refused  an error of ours
+  none     ONNX Runtime itself ends with an error: nothing to compare with
   wrong    anything else; a defect
 """
 
@@ -21,8 +22,12 @@ from onnx import helper
 
 from benchmarks.random_graph_parts import Graph, Quantized, as_model, float_model, inputs_of, quantized, random_graph
 
-EXACT, STEP, GROWN, REFUSED, WRONG = "exact", "step", "grown", "refused", "wrong"
+EXACT, STEP, GROWN, REFUSED, NONE, WRONG = "exact", "step", "grown", "refused", "none", "wrong"
 NOISES = 12
+
+
+class NoReference(Exception):
+    """ONNX Runtime accepts a graph and cannot run it."""
 
 
 def run_reference(model: onnx.ModelProto, feeds: dict) -> list[np.ndarray]:
@@ -34,7 +39,11 @@ def run_reference(model: onnx.ModelProto, feeds: dict) -> list[np.ndarray]:
         1,
         4,
     )
-    return ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"]).run(None, feeds)
+    try:
+        session = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        return session.run(None, feeds)
+    except Exception as error:  # its error classes have no common base but this
+        raise NoReference(str(error).splitlines()[0][:200]) from error
 
 
 def feeds_of(g: Graph, seed: int) -> dict[str, np.ndarray]:
@@ -162,10 +171,8 @@ def worst_operator(q: Quantized, feeds) -> str | None:
         right = run_reference(as_model(nodes, constants, {n: v.shape for n, v in values.items()}, [name]), values)[0]
         off = float(np.abs(got[name] - right).max(initial=0)) / q.steps[name]
         if off > 1.01:
-            return (
-                f"{name} ({', '.join(n.op_type for n in nodes if 'Linear' not in n.op_type)}) is {off:.2f} steps off "
-                f"by itself"
-            )
+            ops = ", ".join(n.op_type for n in nodes if "Linear" not in n.op_type)
+            return f"{name} ({ops}) is {off:.2f} steps off by itself"
     return None
 
 
@@ -208,10 +215,13 @@ def main() -> None:
             if given.form not in ("both", form):
                 continue
             g = random_graph(seed, given.size)
-            outcome, detail = check(g, seed)
+            try:
+                outcome, detail = check(g, seed)
+            except NoReference as error:
+                outcome, detail = NONE, str(error)
             counts[form, outcome] += 1
             wrong += outcome == WRONG
-            if outcome in (WRONG, REFUSED):
+            if outcome in (WRONG, REFUSED, NONE):
                 print(f"{seed} {form} {outcome}: {' | '.join(detail.splitlines())}\n    {describe(g)}", flush=True)
     for (form, outcome), count in sorted(counts.items()):
         print(f"{form:6} {outcome:8} {count}")

@@ -28,6 +28,7 @@ LIMIT_S = 5.0  # seconds after which no more are run, once there are two
 TENSORS_S = 20.0  # seconds for finding the tensors that lose most
 NAMED = 5
 FEW_SAMPLES = 32
+LEFT_OUT = "compile without calibration data: what the file leaves in float then runs in float, on the host CPU"
 
 
 class AccuracyWarning(UserWarning):
@@ -54,9 +55,10 @@ class Accuracy:
 
     def __str__(self) -> str:
         name, loss = max(self.outputs, key=lambda item: item[1])
+        inputs = f"{self.samples} calibration input{'s' * (self.samples != 1)}"
         text = (
-            f"output {name} is {100 * loss:.2g} % off the float network's (rms error relative to its deviation, on "
-            f"{self.samples} calibration inputs)"
+            f"output {name} is {100 * loss:.2g} % off the float network's (rms error relative to its deviation, "
+            f"measured on {inputs})"
         )
         if self.tensors:
             text += "; most is lost at " + ", ".join(
@@ -65,8 +67,9 @@ class Accuracy:
         return text
 
 
-def measure(compiled, samples: list[dict[str, np.ndarray]], given: int) -> Accuracy:
-    """samples : by the model's input names, of ``given`` calibration samples the telling ones."""
+def measure(compiled, samples: list[dict[str, np.ndarray]], given: int, completed: bool = False) -> Accuracy:
+    """samples : by the model's input names, of ``given`` calibration samples the telling ones. completed : the file
+    quantizes the network in part, and the calibration data did the rest (``micro.complete``)."""
     start, got, wanted = time.monotonic(), [], []
     for sample in samples:
         if len(got) >= 2 and time.monotonic() - start > LIMIT_S:
@@ -79,7 +82,12 @@ def measure(compiled, samples: list[dict[str, np.ndarray]], given: int) -> Accur
     outputs = tuple(zip((o.name for o in compiled.outputs), lost, strict=True))
     tensors = worst_tensors(compiled, samples[:1]) if max(lost, default=0.0) > WARN else ()
     return Accuracy(
-        outputs, len(got), time.monotonic() - start, tensors, tuple(parts["tensors"]), _remedies(bool(tensors), given)
+        outputs,
+        len(got),
+        time.monotonic() - start,
+        tensors,
+        tuple(parts["tensors"]),
+        _remedies(bool(tensors), given, completed),
     )
 
 
@@ -110,21 +118,23 @@ def worst_tensors(compiled, samples: list[dict[str, np.ndarray]]) -> tuple[tuple
     return tuple(ranked[:NAMED])
 
 
-def _remedies(tensor_by_tensor: bool, given: int) -> tuple[str, ...]:
-    found = []
-    if tensor_by_tensor:
+def _remedies(tensor_by_tensor: bool, given: int, completed: bool) -> tuple[str, ...]:
+    found = [LEFT_OUT] if completed else []
+    if tensor_by_tensor and not completed:
         found.append(
             f"--float-parts {AIM} (QuantizeOptions(float_parts={AIM})) keeps these tensors in float, on the host CPU"
         )
     if given < FEW_SAMPLES:
         found.append(
-            f"more calibration inputs, typical ones, quiet and loud, dark and bright: there are {given}, and 64 are "
-            f"used"
+            "more calibration inputs, typical ones, quiet and loud, dark and bright: "
+            f"there are {given}, and 64 are used"
         )
     return (
         *found,
-        "train the network with quantization and export it with QuantizeLinear and DequantizeLinear: it is taken as "
-        "it is",
+        "quantize these tensors in the model too (QuantizeLinear, DequantizeLinear)"
+        if completed
+        else "train the network with quantization and export it with QuantizeLinear and DequantizeLinear: "
+        "it is taken as it is",
     )
 
 
@@ -133,10 +143,10 @@ def judged(accuracy: Accuracy, strict: float | None) -> Accuracy:
     if strict is not None and accuracy.loss > strict:
         remedies = (
             accuracy.remedies
-            if any("--float-parts" in r for r in accuracy.remedies)
+            if LEFT_OUT in accuracy.remedies or any("--float-parts" in r for r in accuracy.remedies)
             else (
                 f"--float-parts {strict:g} (QuantizeOptions(float_parts={strict:g})) keeps in float, on the host CPU, "
-                f"what it is lost at",
+                "what it is lost at",
                 *accuracy.remedies,
             )
         )

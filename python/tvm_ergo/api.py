@@ -88,7 +88,8 @@ def compile(
     model : path or bytes of an ONNX or TFLite file, path of a ``torch.export`` archive (.pt2), an ``onnx.ModelProto``,
     a ``torch.nn.Module``, a ``torch.export.ExportedProgram``, a Relax module, or what `frontend.load` gave.
     target : tag ("ergo", "ergo/1", "ergo/2"), path of a chip file, TVM target, or Chip.
-    calibration : typical inputs, needed to quantize a model in floating point (see `quantize`).
+    calibration : typical inputs, needed to quantize a model in floating point (see `quantize`), and what a model that
+    is quantized in part leaves in float.
     memory : bytes of unified memory (65536 or "64KiB"), instead of the chip's own: weights, frame and activations
     together. Layers that do not fit it whole run in rows and tiles.
     objective : what is made least within that memory: "latency", "energy", or "memory" (activation bytes, at the cost
@@ -191,12 +192,14 @@ def compile(
         and compiled.programs
         and not imported.states
         and not is_integer(reference)
-        and not is_quantized(reference)
+        and (not is_quantized(reference) or quantized is not reference)
     ):
         data = list(samples_of(reference, options.calibration, quantize.samples))
         names = dict(zip(imported.parameters, (i.name for i in imported.inputs)))
         samples = [{names.get(n, n): a for n, a in sample.items()} for sample in telling_samples(data)]
-        compiled = replace(compiled, accuracy=judged(measure(compiled, samples, len(data)), strict_accuracy))
+        compiled = replace(
+            compiled, accuracy=judged(measure(compiled, samples, len(data), is_quantized(reference)), strict_accuracy)
+        )
     return compiled
 
 

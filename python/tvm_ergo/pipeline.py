@@ -94,10 +94,8 @@ def _normalize(mod: tvm.IRModule, options: PipelineOptions) -> tvm.IRModule:
 
 def _quantize(mod: tvm.IRModule, options: PipelineOptions) -> tvm.IRModule:
     if is_integer(mod) or is_quantized(mod) or not (analyse(main_of(mod)).groups or has_rows(mod)):
-        if options.calibration is not None and (
-            is_integer(mod) or is_quantized(mod)
-        ):  # it may be measured on later: what is wrong with it is said now
-            for _ in samples_of(mod, options.calibration):
+        if options.calibration is not None and is_integer(mod):
+            for _ in samples_of(mod, options.calibration):  # it may be measured on later: what is wrong is said now
                 pass
         if options.quantize.project_channels is not None:
             raise InputError(
@@ -110,7 +108,8 @@ def _quantize(mod: tvm.IRModule, options: PipelineOptions) -> tvm.IRModule:
                 where="option project_channels (--project-channels)",
                 remedy="give the float model and calibration data, or leave the option out",
             )
-        return mod
+        if options.calibration is None or is_integer(mod) or not is_quantized(mod):
+            return mod
     if options.calibration is None:
         raise CalibrationError(
             "the model is in floating point and there is no calibration data to quantize it with",

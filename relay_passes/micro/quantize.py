@@ -51,6 +51,7 @@ from tvm_ergo.relay_passes.macro.choose_ranks import Projection, RankOptions, pr
 from tvm_ergo.relay_passes.micro.align_thresholds import align_thresholds
 from tvm_ergo.relay_passes.micro.bias_correct import WindowMeans, correct_bias
 from tvm_ergo.relay_passes.micro.calibrate import Method, Observations, Ranges, observe, samples_of
+from tvm_ergo.relay_passes.micro.complete import complete
 from tvm_ergo.relay_passes.micro.equalize import equalize
 from tvm_ergo.relay_passes.micro.exact import Grids, exact_input_params
 from tvm_ergo.relay_passes.micro.float_parts import with_float_parts
@@ -149,18 +150,22 @@ def quantize(
     on_equalized: Callable[[tvm.IRModule], None] | None = None,
     on_projected: Callable[[Projection], None] | None = None,
 ) -> tvm.IRModule:
-    """QDQ normal form of a float normal-form module; a module that is quantized already is returned as it is.
+    """QDQ normal form of a float normal-form module; of one that is quantized already what it leaves in float is
+    quantized (``complete``).
 
     Parameters: calibration, see ``calibrate.samples_of``; options; progress(step, done, total), called per sample;
     on_equalized(mod), called with the float network whose tensors the quantized ones stand for (channels projected and
     rescaled); on_projected(projection), called where the options ask for projection. Errors: CalibrationError (missing,
     empty, wrong shape, NaN)."""
-    if is_quantized(mod):
+    if calibration is None and is_quantized(mod):
         return mod
     data = list(samples_of(mod, calibration, options.samples))
 
     def report(step: str, total: int = len(data)):
         return (lambda done: progress(step, done, total)) if progress else None
+
+    if is_quantized(mod):
+        return complete(mod, data, options.method, options.percentile, report("calibrate"))
 
     source = mod
     if options.rank_options is not None:
@@ -216,12 +221,11 @@ def kept_in_float(mod: tvm.IRModule, lost: float) -> tvm.IRModule:
     given."""
     reason = (
         f"a network with attention, of whose outputs int8 loses {100 * lost:.0f} % (rms error on calibration data, "
-        f"limit "
-        f"{100 * ATTENTION_ERROR:.0f} %): it stays in float"
+        f"limit {100 * ATTENTION_ERROR:.0f} %): it stays in float"
     )
     remedy = (
-        "QuantizeOptions(attention_on_chip=True) puts it on the chip all the same; a model quantized in training is "
-        "taken as it is"
+        "QuantizeOptions(attention_on_chip=True) puts it on the chip all the same; "
+        "a model quantized in training is taken as it is"
     )
     func = main_of(mod).with_attr(KEPT_ATTR, json.dumps({"reason": reason, "remedy": remedy}))
     result = mod.clone()
