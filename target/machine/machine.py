@@ -168,6 +168,10 @@ class Machine:
             self._compressed(memory),
         )
 
+    def executed_by(self, index: int) -> str:
+        """Who executes an instruction, after a first run: the runtime's "packed" or "plain" kernels, or "NumPy"."""
+        return "NumPy" if self._native is None else self._native.executed_by(index)
+
     def _trace(self, spent: dict[int, Callable[[], Cost]]) -> Trace:
         """What this run took: the trace of every run, unless an instruction's time depends on its data."""
         if not spent:

@@ -15,7 +15,7 @@ import weakref
 import numpy as np
 
 from tvm_ergo.target.errors import MachineError
-from tvm_ergo.target.isa import Conv, ConvTranspose, Depthwise, Encode, Instruction, MatMul
+from tvm_ergo.target.isa import Conv, ConvTranspose, Depthwise, Encode, Instruction, MatMul, WeightedMean
 from tvm_ergo.target.machine.kernels.workers import alone, thread_count
 from tvm_ergo.target.machine.memory import Memory
 from tvm_ergo.target.native.library import Stream, library, path_number
@@ -41,6 +41,7 @@ class NativeProgram:
             for i in program.instructions
         ]
         self.handles: list[int | None] | None = None
+        self.fast: set[int] = set()
         self._own: list[int] = []
         self._lock = threading.Lock()
         weakref.finalize(self, _release, self.library, self._own)
@@ -67,21 +68,34 @@ class NativeProgram:
         if handle is None:
             return None
         self._own.append(handle)
-        packed = isinstance(instruction, (Conv, Depthwise)) and self._packed(memory, instruction, handle)
-        return (
-            handle if packed or not coded and _macs(instruction) <= PLAIN_MACS else None
-        )  # NumPy keeps what it decoded
+        packed = self._packed(memory, instruction, handle)
+        if packed:
+            self.fast.add(handle)
+        # NumPy keeps what it decoded
+        return handle if packed or not coded and macs_of(instruction) <= PLAIN_MACS else None
 
-    def _packed(self, memory: Memory, instruction: Conv | Depthwise, handle: int) -> bool:
-        """Whether the runtime has a fast kernel, its weights packed."""
-        operands = [instruction.w, instruction.bias, instruction.mult, instruction.shift]
-        if not all(memory.is_constant(operand) for operand in operands):
+    def _packed(self, memory: Memory, instruction: Instruction, handle: int) -> bool:
+        """Whether the runtime has a fast kernel, its constant weights packed."""
+        if isinstance(instruction, (Conv, Depthwise)):
+            operands = [instruction.w, instruction.bias, instruction.mult, instruction.shift]
+        elif isinstance(instruction, (MatMul, WeightedMean)):
+            operands = [instruction.b]
+        else:
             return False
+        if not all(memory.is_constant(operand) for operand in operands):
+            return len(operands) == 1 and bool(self.library.ergo_host_pack(handle, self.path, *[None] * 4))
         try:
             arrays = [np.ascontiguousarray(memory.view(operand)) for operand in operands]
         except MachineError:
             return False  # a stream that no encoder wrote: executing it says so
-        return bool(self.library.ergo_host_pack(handle, self.path, *(array.ctypes.data for array in arrays)))
+        places = [array.ctypes.data for array in arrays] + [None] * (4 - len(arrays))
+        return bool(self.library.ergo_host_pack(handle, self.path, *places))
+
+    def executed_by(self, index: int) -> str:
+        """Who executes an instruction: "packed" and "plain" kernels of the runtime, or "NumPy"."""
+        if self.handles is None or self.handles[index] is None:
+            return "NumPy"
+        return "packed" if self.handles[index] in self.fast else "plain"
 
 
 class NativeRun:
@@ -118,7 +132,7 @@ class NativeRun:
         return done
 
 
-def _macs(instruction: Instruction) -> int:
+def macs_of(instruction: Instruction) -> int:
     """Products of an instruction of the tensor engine; 0 of others."""
     if isinstance(instruction, Conv):
         return instruction.out.elements * math.prod(instruction.w.shape[1:])
@@ -126,7 +140,7 @@ def _macs(instruction: Instruction) -> int:
         return instruction.out.elements * math.prod(instruction.w.shape[:2])
     if isinstance(instruction, ConvTranspose):
         return instruction.x.elements * instruction.w.elements // instruction.x.shape[-1]
-    if isinstance(instruction, MatMul):
+    if isinstance(instruction, (MatMul, WeightedMean)):
         return instruction.out.elements * instruction.a.shape[-1]
     return 0
 

@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 
 LIBRARY = Path(__file__).parent / "libergo_native.so"
-INTERFACE = 2  # host/host.c: a library left over from older sources is not called
+INTERFACE = 3  # host/host.c: a library left over from older sources is not called
 SWITCH = "ERGO_NATIVE"
 """Environment variable: 0 leaves all work to NumPy."""
 PATH = "ERGO_NATIVE_PATH"
@@ -46,6 +46,7 @@ def _loaded() -> ctypes.CDLL | None:
         i32,
         [pointer, i32, pointer, pointer, pointer, pointer],
     )
+    library.ergo_host_tile.restype, library.ergo_host_tile.argtypes = ctypes.c_double, [i32, ctypes.c_long]
     library.ergo_host_free.restype, library.ergo_host_free.argtypes = None, [pointer]
     library.ergo_host_run.restype = ctypes.c_long
     library.ergo_host_run.argtypes = [

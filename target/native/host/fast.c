@@ -99,7 +99,7 @@ static int pack_conv(ergo_fast *f, const ergo_ins *ins, const int8_t *w, const i
         put_weight(f, f->w + panel * f->panel_bytes, width, (size_t)plane * f->padded + k, within % width,
                    plane_of(f, value, plane));
     }
-    put_scale(f, ins, panel * width + within % width, bias[o] - (f->path->bytes ? 128 + f->in_zp : 0) * sum, mult[o],
+    put_scale(f, ins, panel * width + within % width, bias[o] - (f->path->bytes ? f->path->offset + f->in_zp : 0) * sum, mult[o],
               shift[o]);
   }
   return 0;
@@ -135,7 +135,7 @@ static int pack_depthwise(ergo_fast *f, const ergo_ins *ins, const int8_t *w, si
             ((int16_t *)(void *)(f->w + block * f->panel_bytes))[index] = (int16_t)value;
         }
       }
-      put_scale(f, ins, block * width + place, bias[c] - (f->path->bytes ? 128 + f->in_zp : 0) * sum, mult[c],
+      put_scale(f, ins, block * width + place, bias[c] - (f->path->bytes ? f->path->offset + f->in_zp : 0) * sum, mult[c],
                 shift[c]);
     }
   return 0;
@@ -143,7 +143,7 @@ static int pack_depthwise(ergo_fast *f, const ergo_ins *ins, const int8_t *w, si
 
 static int fits(const ergo_ins *ins) {
   const ergo_operand *x = &ins->t[0], *out = &ins->t[5];
-  return (ins->op->opcode == 0x01 || ins->op->opcode == 0x02) && !x->codec && !out->codec && out->dtype != ERGO_I16 &&
+  return (ins->op->opcode == 0x01 || ins->op->opcode == 0x02) && !x->codec && !out->codec && (out->dtype != ERGO_I16 || ins->v[8] == 1 || ins->t[1].shape[3] > 1) &&
          ergo_elements(x) < (uint64_t)1 << 31 &&
          (out->strides[3] == (int32_t)ergo_itemsize(out->dtype) || out->shape[3] == 1);
 }
@@ -160,6 +160,8 @@ ergo_fast *ergo_fast_new(const ergo_ins *ins, int path, const int8_t *w, const i
   f->path = ergo_path_at(path), f->in_zp = (int)v[zps], f->channels_in = ins->t[0].shape[3];
   f->scales.zp = v[zps + 2], f->scales.lo = v[zps + 3], f->scales.hi = v[zps + 4],
   f->scales.to_i32 = ins->t[5].dtype == ERGO_I32;
+  if ((f->scales.to_i16 = ins->t[5].dtype == ERGO_I16) != 0)
+    f->scales.zp = 0, f->scales.lo = INT16_MIN, f->scales.hi = INT16_MAX;
   f->kernel[0] = conv ? shape[1] : shape[0], f->kernel[1] = conv ? shape[2] : shape[1],
   f->taps = (size_t)f->kernel[0] * f->kernel[1];
   for (uint32_t o = 0; o < (conv ? shape[0] : shape[2]); o++)

@@ -17,15 +17,15 @@ typedef struct ergo_scales {
   int64_t *numbers;
   int32_t *raw; /* the additions without multiplier, for int32 outputs, modulo 2**32 */
   int64_t zp, lo, hi;
-  int to_i32;
+  int to_i32, to_i16;
 } ergo_scales;
 
-/* One way to do it. A tile is `rows` pixels times `width` channels. bytes: input elements are uint8 (x + 128), else
+/* One way to do it. A tile is `rows` pixels times `width` channels. bytes: input elements are bytes (x + offset), else
  * int16 (x - zero point). step: elements of the depth that a multiplication takes together. */
 typedef struct ergo_path {
   const char *name;
   int (*usable)(void);
-  int rows, width, step, bytes, group;
+  int rows, width, step, bytes, offset, group;
   void (*copy)(void *to, const int8_t *from, size_t count, int zero_point);
   /* acc int32[rows][width] = sum over `steps` of a[row] * w */
   void (*tile)(const void *a, size_t a_step, int rows, const void *w, size_t steps, int32_t *acc);

@@ -86,7 +86,7 @@ static void gather(const layer *l, position p, size_t group, uint8_t *to) {
   size_t element = f->path->bytes ? 1 : 2, depth = f->depth / f->taps, run = depth * element;
   int64_t top = (int64_t)p.oh * l->stride[0] - l->pad[0], left = (int64_t)p.ow * l->stride[1] - l->pad[1], rows[2],
           columns[2];
-  int fill = f->path->bytes ? f->in_zp ^ 128 : 0;
+  int fill = f->path->bytes ? f->in_zp + f->path->offset : 0;
   const uint8_t *image = l->x + (int64_t)p.n * l->in->strides[0] + group * depth;
   inside(l, 0, top, &rows[0], &rows[1]), inside(l, 1, left, &columns[0], &columns[1]);
   for (int64_t i = 0; i < f->kernel[0]; i++) {

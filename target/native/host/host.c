@@ -2,13 +2,15 @@
 #include <stdlib.h>
 
 #include "fast.h"
+#include "product.h"
 
 #define EXPORT __attribute__((visibility("default")))
-#define INTERFACE 2
+#define INTERFACE 3
 
 typedef struct ergo_host {
   ergo_ins ins;
   ergo_fast *fast;
+  ergo_product *product;
 } ergo_host;
 
 EXPORT int ergo_host_interface(void) { return INTERFACE; }
@@ -35,18 +37,46 @@ EXPORT ergo_host *ergo_host_new(const uint8_t *bytes, size_t size, uint64_t memo
   return NULL;
 }
 
-/* Packs constant weights for a path. 1 where there is a fast kernel now. */
+/* Packs constant weights for a path. 1 where there is a fast kernel now. Of MATMUL and WEIGHTED_MEAN w is the right
+ * side, or null where it is no constant; the others are not used. */
 EXPORT int ergo_host_pack(ergo_host *host, int path, const int8_t *w, const int32_t *bias, const int32_t *mult,
                           const int8_t *shift) {
-  ergo_fast_free(host->fast);
-  host->fast = ergo_fast_new(&host->ins, path, w, bias, mult, shift);
-  return host->fast != NULL;
+  uint8_t opcode = host->ins.op->opcode;
+  ergo_fast_free(host->fast), ergo_product_free(host->product);
+  host->fast = NULL, host->product = NULL;
+  if (opcode == 0x04 || opcode == 0x05)
+    host->product = ergo_product_new(&host->ins, path, w);
+  else if (w)
+    host->fast = ergo_fast_new(&host->ins, path, w, bias, mult, shift);
+  return host->fast || host->product;
 }
 
 EXPORT void ergo_host_free(ergo_host *host) {
   if (!host) return;
-  ergo_fast_free(host->fast);
+  ergo_fast_free(host->fast), ergo_product_free(host->product);
   free(host);
+}
+
+/* Products that a path's inner kernel does in `rounds` tiles of operands that stay in the first cache: what it can
+ * reach. */
+EXPORT double ergo_host_tile(int path, long rounds) {
+  enum { STEPS = 64 };
+  static uint8_t a[ERGO_MOST_ROWS * STEPS * 8], w[ERGO_MOST_WIDTH * STEPS * 8] __attribute__((aligned(64)));
+  int32_t acc[ERGO_MOST_ROWS * ERGO_MOST_WIDTH] __attribute__((aligned(64)));
+  const ergo_path *p = ergo_path_at(path);
+  for (long i = 0; i < rounds; i++) p->tile(a, STEPS * 4, p->rows, w, STEPS, acc);
+  return (double)rounds * p->rows * p->width * p->step * STEPS;
+}
+
+/* By its fast kernel or its plain one, through its table. */
+static ergo_status execute(const ergo_host *host, ergo_ctx *ctx, int threads) {
+  const ergo_ins *ins = &host->ins;
+  if (!host->fast && !host->product) return ergo_execute(ctx, ins);
+  const ergo_operand *out = &ins->t[ergo_out_of(ins)];
+  ergo_status status =
+      host->fast ? ergo_fast_run(host->fast, ctx, ins, threads) : ergo_product_run(host->product, ctx, ins, threads);
+  if (!status && ins->table) ergo_look_up(ctx, ins, out, ergo_at(ctx, out));
+  return status;
 }
 
 typedef struct stream {
@@ -68,7 +98,7 @@ EXPORT long ergo_host_run(ergo_host *const *list, long count, uint8_t *memory, c
   size_t most = 0;
   *status = ERGO_OK;
   for (long i = 0; i < count; i++) {
-    size_t bytes = list[i]->fast || !list[i]->ins.op->workspace ? 0 : list[i]->ins.op->workspace(&list[i]->ins);
+    size_t bytes = list[i]->fast || list[i]->product || !list[i]->ins.op->workspace ? 0 : list[i]->ins.op->workspace(&list[i]->ins);
     if (bytes > most) most = bytes;
   }
   void *work = most ? malloc(most) : NULL;
@@ -79,11 +109,8 @@ EXPORT long ergo_host_run(ergo_host *const *list, long count, uint8_t *memory, c
   ctx.user = (void *)(uintptr_t)streams, ctx.dropped = dropped;
   long done = 0;
   for (; done < count; done++) {
-    const ergo_host *host = list[done];
     ctx.work_used = 0, ctx.status = ERGO_OK;
-    *status = host->fast ? ergo_fast_run(host->fast, &ctx, &host->ins, threads) : ergo_execute(&ctx, &host->ins);
-    if (host->fast && !*status && host->ins.table)
-      ergo_look_up(&ctx, &host->ins, &host->ins.t[5], ergo_at(&ctx, &host->ins.t[5]));
+    *status = execute(list[done], &ctx, threads);
     if (*status) break;
   }
   free(work);

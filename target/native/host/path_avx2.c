@@ -95,6 +95,11 @@ static void store(const int32_t *acc, int rows, int channels, const ergo_scales 
       }
       __m256i value = scaled(sum, s->numbers + 24 * group, s);
       __m128i bytes = _mm_packs_epi32(_mm256_castsi256_si128(value), _mm256_extracti128_si256(value, 1));
+      if (s->to_i16) {
+        _mm_storeu_si128((__m128i *)raw, bytes);
+        memcpy(to[r] + 2 * first, raw, 2 * count);
+        continue;
+      }
       _mm_storel_epi64((__m128i *)raw, _mm_packs_epi16(bytes, bytes));
       memcpy(to[r] + first, raw, count);
     }
@@ -136,7 +141,7 @@ static void depth(const int8_t *const *places, size_t taps, size_t channel, int 
   memcpy(to[0], bytes, (size_t)channels);
 }
 
-const ergo_path ergo_path_avx2 = {"avx2", usable, ROWS, WIDTH, 2, 0, 8, copy, tile, store, 2, 16, 1, order, depth};
+const ergo_path ergo_path_avx2 = {"avx2", usable, ROWS, WIDTH, 2, 0, 0, 8, copy, tile, store, 2, 16, 1, order, depth};
 
 #ifdef __clang__
 #pragma clang attribute pop

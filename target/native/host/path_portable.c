@@ -26,13 +26,15 @@ static void put(const ergo_scales *s, size_t channel, int64_t acc, uint8_t *to) 
   const int64_t *at = s->numbers + channel / 2 * 6 + channel % 2;
   if (s->to_i32)
     ergo_put_i32(to, (int32_t)((uint32_t)(uint64_t)acc + (uint32_t)s->raw[channel]));
+  else if (s->to_i16)
+    ergo_put_i16(to, ergo_floor_shift(acc * at[0] + at[2], (int)at[4]));
   else
     *(int8_t *)to = ergo_clip(ergo_floor_shift(acc * at[0] + at[2], (int)at[4]) + s->zp, s->lo, s->hi);
 }
 
 static void store(const int32_t *acc, int rows, int channels, const ergo_scales *s, size_t first_group,
                   uint8_t *const *to) {
-  size_t size = s->to_i32 ? 4 : 1;
+  size_t size = s->to_i32 ? 4 : s->to_i16 ? 2 : 1;
   for (int r = 0; r < rows; r++)
     for (int n = 0; n < channels; n++)
       put(s, first_group * 2 + (size_t)n, acc[r * WIDTH + n], to[r] + (size_t)n * size);
@@ -50,5 +52,5 @@ static void depth(const int8_t *const *places, size_t taps, size_t channel, int 
   for (int n = 0; n < channels; n++) put(s, (size_t)n, sum[n], to[0] + (size_t)n * (s->to_i32 ? 4 : 1));
 }
 
-const ergo_path ergo_path_portable = {"portable", usable, ROWS, WIDTH, 1, 0,     2,    copy,
+const ergo_path ergo_path_portable = {"portable", usable, ROWS, WIDTH, 1, 0, 0, 2,    copy,
                                       tile,       store,  1,    WIDTH, 1, order, depth};

@@ -102,9 +102,13 @@ static void store(const int32_t *acc, int rows, int channels, const ergo_scales 
       continue;
     }
     const lanes l = lanes_at(s->numbers + 48 * group);
-    for (int r = 0; r < rows; r++)
-      _mm512_mask_cvtepi32_storeu_epi8(to[r] + first, mask,
-                                       scaled(_mm512_loadu_si512(acc + 32 * r + first), &l, low, high, zp));
+    for (int r = 0; r < rows; r++) {
+      const __m512i value = scaled(_mm512_loadu_si512(acc + 32 * r + first), &l, low, high, zp);
+      if (s->to_i16)
+        _mm512_mask_cvtepi32_storeu_epi16(to[r] + 2 * first, mask, value);
+      else
+        _mm512_mask_cvtepi32_storeu_epi8(to[r] + first, mask, value);
+    }
   }
 }
 
@@ -182,7 +186,7 @@ static void depth(const int8_t *const *places, size_t taps, size_t channel, int 
     some_pixels(4, places, taps, channel, channels, w, s, to);
 }
 
-const ergo_path ergo_path_vnni = {"avx512_vnni", usable, ROWS, 16 * VECTORS, 4, 1,     16,   copy,
+const ergo_path ergo_path_vnni = {"avx512_vnni", usable, ROWS, 16 * VECTORS, 4, 1, 128, 16,   copy,
                                   tile,          store,  4,    64,           4, order, depth};
 
 #ifdef __clang__

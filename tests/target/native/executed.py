@@ -23,20 +23,21 @@ def by_numpy(memory: Memory, instruction) -> tuple[np.ndarray, np.ndarray]:
     return after.bytes, after.tiles.get(0, np.zeros(9, np.int64))
 
 
-def by_native(memory: Memory, instruction, path: str | None = None) -> tuple[np.ndarray, np.ndarray, bool]:
+def by_native(
+    memory: Memory, instruction, path: str | None = None, constant: bool = True
+) -> tuple[np.ndarray, np.ndarray, bool]:
     """The same by the runtime, and whether a fast kernel did it; path: a code path of the fast kernels, None for the
-    plain ones."""
+    plain ones; constant: whether its weights are packed beforehand."""
     loaded, status, data, after = library(), ctypes.c_int(), instruction.encode(), memory.bytes.copy()
     handle = loaded.ergo_host_new(data, len(data), after.size, ctypes.byref(status))
     assert handle is not None, f"{instruction}: refused with status {status.value}"
     fast = False
     try:
-        if path is not None and isinstance(instruction, (Conv, Depthwise)):
-            arrays = [
-                np.ascontiguousarray(memory.view(operand))
-                for operand in (instruction.w, instruction.bias, instruction.mult, instruction.shift)
-            ]
-            fast = bool(loaded.ergo_host_pack(handle, path_number(path), *(array.ctypes.data for array in arrays)))
+        if path is not None:
+            names = ("w", "bias", "mult", "shift") if isinstance(instruction, (Conv, Depthwise)) else ("b",)
+            arrays = [np.ascontiguousarray(memory.view(getattr(instruction, name))) for name in names if constant]
+            places = [array.ctypes.data for array in arrays]
+            fast = bool(loaded.ergo_host_pack(handle, path_number(path), *places, *[None] * (4 - len(places))))
         streams = (Stream * 2)()
         for number, array in memory.streams.items():
             streams[number] = Stream(array.ctypes.data, array.nbytes)

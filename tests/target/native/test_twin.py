@@ -47,3 +47,22 @@ def test_fast_kernels(kind, path):
 
     check()
     assert sum(fast) > len(fast) // 10  # what is tested is there
+
+
+@pytest.mark.parametrize("constant", [True, False])
+@pytest.mark.parametrize("kind", ["matmul", "weighted_mean"])
+@pytest.mark.parametrize("path", path_names())
+def test_fast_products(kind, path, constant):
+    fast = []
+
+    @settings(max_examples=80, **QUIET)
+    @given(scenes(kind))
+    def check(scene):
+        memory, instruction = scene
+        expected, _ = by_numpy(memory, instruction)
+        found, _, was_fast = by_native(memory, instruction, path, constant)
+        fast.append(was_fast)
+        assert np.array_equal(found, expected), (path, instruction)
+
+    check()
+    assert sum(fast) > len(fast) // 10
