@@ -25,6 +25,8 @@ NETS = (
     "mobilenet_v2_1.0_224_torchvision_qdq_int8",
     "resnet18_ktb_small",
     "resnet50_pqf_large",
+    "all_minilm_l6_v2_trim",
+    "stories260k_s256",
 )
 
 

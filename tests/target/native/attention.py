@@ -78,7 +78,11 @@ def _exp_rows(s: Scene):
 
 
 def _weighted_mean(s: Scene):
-    m, k, n = s.draw(st.sampled_from([1, 3, 13, 30])), s.draw(st.sampled_from([1, 3, 8, 65])), s.draw(st.sampled_from([1, 7, 64, 70]))
+    m, k, n = (
+        s.draw(st.sampled_from([1, 3, 13, 30])),
+        s.draw(st.sampled_from([1, 3, 8, 65])),
+        s.draw(st.sampled_from([1, 7, 64, 70])),
+    )
     batch = tuple(s.int(1, 3) for _ in range(s.int(0, 2)))
     left, right = (tuple(d if s.int(0, 2) else 1 for d in batch) for _ in range(2))
     a = s.place((*left, m, k), "uint8")
