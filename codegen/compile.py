@@ -20,6 +20,7 @@ from tvm_ergo.codegen.space import Objective, SpacePlan, choose
 from tvm_ergo.codegen.space.bound import least_possible_bytes
 from tvm_ergo.codegen.space.paths import Paths
 from tvm_ergo.codegen.space.rolling import Shift
+from tvm_ergo.codegen.states import states_of
 from tvm_ergo.codegen.stream import graph_of, streamed, symbol_of
 from tvm_ergo.codegen.weights.report import rows_of
 from tvm_ergo.relay_passes import dialect
@@ -194,10 +195,17 @@ def _buffers(plan: Plan, starts: list[int], end: int) -> list[Buffer]:
                 )
             )
     output_roots = {plan.views[t].root for t in graph.outputs}
+    states = states_of(graph, plan.views)
     for life in plan.lives():
         is_output = life.root in output_roots
         kind = (
-            BufferKind.INPUT if life.root in graph.inputs else BufferKind.OUTPUT if is_output else BufferKind.ACTIVATION
+            BufferKind.STATE
+            if life.root in states
+            else BufferKind.INPUT
+            if life.root in graph.inputs
+            else BufferKind.OUTPUT
+            if is_output
+            else BufferKind.ACTIVATION
         )
         last = end if is_output and life.upper >= len(plan.steps) else starts[min(life.upper, len(starts) - 1)]
         first = starts[min(life.lower, len(starts) - 1)]
@@ -241,7 +249,12 @@ def _meta(plan: Plan | SpacePlan, written: dict[int, tuple[int, int]]) -> dict:
                 }
             )
     ordering, least = getattr(plan, "ordering", None), least_possible_bytes(graph)
+    states = [
+        {"input": graph.tensors[t].name, "output": graph.tensors[out].name, "addr": plan.placed(t).offset}
+        for t, out in states_of(graph, plan.views).items()
+    ]
     return {
+        **({"states": states} if states else {}),
         "name": graph.name,
         "macs": graph.macs(),
         "constant_bytes": plan.constant_bytes,

@@ -10,9 +10,10 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 from tvm_ergo.codegen.graph import Graph, Node, Region
-from tvm_ergo.codegen.memory import Buffer, Problem, Solution, solve
+from tvm_ergo.codegen.memory import Buffer, Problem, Solution
 from tvm_ergo.codegen.options import Options
 from tvm_ergo.codegen.order import Ordering, best_order, reordered
+from tvm_ergo.codegen.states import solved, states_of
 from tvm_ergo.codegen.strided import View, elements
 from tvm_ergo.codegen.validate import validate
 from tvm_ergo.codegen.views import NodeTime, resolve
@@ -188,7 +189,7 @@ def _solved(
     views = resolve(graph, options, times)
     constants, constant_bytes = place_constants(graph, views, options.alignment_bytes, steps)
     problem = memory_problem(graph, steps, views, options.alignment_bytes)
-    solution = solve(problem)
+    solution = solved(problem, list(states_of(graph, views)))
     violation = validate(problem, solution)
     if violation is not None:
         raise ErgoError(

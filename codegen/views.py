@@ -33,6 +33,7 @@ IN_PLACE_OPS = (
     dialect.Table,
     dialect.AddWide,
     dialect.Rescale,
+    dialect.PutRows,
 )
 
 
@@ -182,7 +183,7 @@ class _Resolver:
             or node.outputs[0] in self.apart
         ):
             return None
-        operands = node.inputs[:1] if isinstance(node.op, dialect.Table) else node.inputs
+        operands = node.inputs[:1] if isinstance(node.op, (dialect.Table, dialect.PutRows)) else node.inputs
         return next((self.views[t] for t in operands if t not in self.apart and self._may_overwrite(node, t)), None)
 
     def _may_overwrite(self, node: Node, t: int) -> bool:

@@ -31,6 +31,7 @@ class BufferKind(IntEnum):
     CONSTANT = 2
     ACTIVATION = 3
     SCRATCH = 4
+    STATE = 5
 
 
 @dataclass(frozen=True)

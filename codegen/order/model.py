@@ -162,7 +162,7 @@ def _overwritable(graph: Graph, views: Sequence[View]) -> tuple[dict[int, list[i
         out = node.outputs[0]
         if not isinstance(node.op, IN_PLACE_OPS) or views[out].root != out:
             continue
-        for t in node.inputs[:1] if isinstance(node.op, dialect.Table) else node.inputs:
+        for t in node.inputs[:1] if isinstance(node.op, (dialect.Table, dialect.PutRows)) else node.inputs:
             tensor, root = graph.tensors[t], graph.tensors[views[t].root]
             if (
                 root.data is not None

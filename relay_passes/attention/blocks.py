@@ -31,7 +31,7 @@ LEAST_ROWS = 8  # of a block: the pixel lanes of the tensor engine
 @dataclass(frozen=True)
 class Operands:
     """q int8 [..., M, D], k [..., D, K], v [..., K, N]; masks: at most one int8 tensor that broadcasts to [..., M, K];
-    bias: float, the same; offset: of a causal mask, None without."""
+    bias: float, the same, magnitudes up to ``reach``; offset: of a causal mask, None without."""
 
     q: relax.Expr
     k: relax.Expr
@@ -39,6 +39,7 @@ class Operands:
     masks: tuple[relax.Expr, ...]
     bias: np.ndarray | None
     offset: int | None
+    reach: float = 0.0
 
 
 def in_blocks(write: Writer, operands: Operands, fields: dict[str, dict], quant: Quant) -> relax.Expr:
@@ -77,13 +78,12 @@ def _scores(write: Writer, operands: Operands, begin: int, end: int, limit: int,
     return (
         made
         if operands.bias is None
-        else with_bias(write, made, _part(_part(operands.bias, -2, begin, end), -1, 0, limit))
+        else with_bias(write, made, _part(_part(operands.bias, -2, begin, end), -1, 0, limit), operands.reach)
     )
 
 
-def with_bias(write: Writer, scores: relax.Expr, bias: np.ndarray) -> relax.Expr:
-    """Finite summands of scores (relative positions), in int16."""
-    largest = float(np.abs(bias).max())
+def with_bias(write: Writer, scores: relax.Expr, bias: np.ndarray, largest: float) -> relax.Expr:
+    """Finite summands of scores (relative positions) of magnitudes up to ``largest``, in int16."""
     scale = wide_quant(Range(-largest, largest)).scale
     op = dialect.AddWide(a_zp=0, b_zp=0, **add_fields(1.0, scale * LOG2_STEPS))
     return write.emit(op, scores, relax.const(np.ascontiguousarray(np.rint(bias / scale).astype(np.int16))))

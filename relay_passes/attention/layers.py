@@ -59,20 +59,26 @@ def binary(low, var, group, wide: bool) -> Value:
     ):
         return shared_rule(low, var, group)
     quant = low.quant(var, True)
-    a, b = (_summand(low, arg) for arg in low.view.value[group.root].args)
+    a, b = (_summand(low, group.root, place) for place in (0, 1))
     fields = add_fields(a.scale / quant.scale, (1 if group.op == "add" else -1) * b.scale / quant.scale)
     return low.write.made(
         dialect.AddWide(a_zp=a.zero_point, b_zp=b.zero_point, **fields), a.expr, b.expr, quant=quant, wide=True
     )
 
 
-def _summand(low, expr) -> Value:
+def _summand(low, var, place: int) -> Value:
+    """The ``place``-th operand of the sum bound to ``var``; a constant in the scale that it has for all tokens."""
+    expr = low.view.value[var].args[place]
     const = low.view.const(expr)
     if const is None:
         return low.value(expr, True)
-    real = const.real()
-    quant = wide_quant(Range(float(real.min()), float(real.max())))
-    return Value(relax.const(np.clip(np.rint(real / quant.scale), -32768, 32767).astype(np.int16)), quant, True)
+    whole = low.whole_constant(var, place).real()
+    quant = wide_quant(Range(float(whole.min()), float(whole.max())))
+    return Value(low.rows_of(var, whole, const.real(), lambda v: wide_codes(v, quant)), quant, True)
+
+
+def wide_codes(real: np.ndarray, quant) -> np.ndarray:
+    return np.clip(np.rint(real / quant.scale), -32768, 32767).astype(np.int16)
 
 
 LAYERS = {linear.Dense: dense, elementwise.BinaryElementwise: binary}

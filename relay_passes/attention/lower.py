@@ -16,6 +16,7 @@ from tvm import relax
 
 from tvm_ergo.relay_passes import dialect
 from tvm_ergo.relay_passes.attention import find, masks, rules, sites
+from tvm_ergo.relay_passes.attention.all_tokens import OfAllTokens
 from tvm_ergo.relay_passes.attention.heads import Heads
 from tvm_ergo.relay_passes.attention.layers import LAYERS, carry, shared_rule, transposed
 from tvm_ergo.relay_passes.attention.values import Place, Value, Writer, narrow_quant, wide_quant
@@ -39,8 +40,10 @@ class Seen:
     wide: Ranges
 
 
-class Lowering(Heads):
+class Lowering(Heads, OfAllTokens):
     """One run over one function. Errors: CalibrationError where a tensor was not seen."""
+
+    rules = rules.RULES
 
     def __init__(
         self,
@@ -48,10 +51,15 @@ class Lowering(Heads):
         seen: Seen,
         weight_scale: WeightScale = WeightScale.MAX,
         migration: float = MIGRATION,
+        whole: FunctionView | None = None,
     ):
+        """whole : the same function for as many tokens as it was calibrated with, where ``func`` takes fewer: scales of
+        constants that were cut come from there."""
         self.func, self.seen, self.weight_scale, self.strength = func, seen, weight_scale, migration
         self.view = FunctionView(func)
+        self.whole = self.view if whole is None else whole
         self.sites = find.find_sites(self.view)
+        self.whole_sites = self.sites if whole is None else find.find_sites(whole)
         self.groups = {g.output: g for g in analyse(self.view).groups}
         self.write = Writer(self.view, relax.BlockBuilder())
         self.fallbacks: list[HostFallback] = []
@@ -64,16 +72,20 @@ class Lowering(Heads):
     def run(self) -> relax.Function:
         builder, func = self.write.builder, self.func
         with builder.function("main", list(func.params), attrs=dict(func.attrs) if func.attrs else None):
-            self._real = {p: p for p in func.params}
+            self._real.update({p: p for p in func.params})
             with builder.dataflow():
                 for var in self.view.order:  # layer by layer, so that no value has to go far back
                     site = self.sites.get(var)
                     if isinstance(site, sites.Norm):
                         with contextlib.suppress(CannotLower):  # whoever reads it finds out again
                             self.value(site.x, True)
-                result = builder.emit_output(self._mapped(func.body.body))
+                result = builder.emit_output(self.results())
             builder.emit_func_output(result)
         return write_records(relax.analysis.remove_all_unused(builder.get()["main"]), self.fallbacks, self.write.notes)
+
+    def results(self) -> relax.Expr:
+        """What the function returns."""
+        return self._mapped(self.func.body.body)
 
     # ---- values -----------------------------------------------------------------------------------------------------
     def value(self, var: relax.Expr, wide: bool) -> Value:
@@ -97,8 +109,8 @@ class Lowering(Heads):
             return self.value(value, wide)
         site, group = self.sites.get(var), self.groups.get(var)
         try:
-            if site is not None and type(site) in rules.RULES:
-                return self._placed(var, lambda: rules.RULES[type(site)](self, var, site, wide))
+            if site is not None and type(site) in self.rules:
+                return self._placed(var, lambda: self.rules[type(site)](self, var, site, wide))
             if isinstance(site, sites.Repeat):
                 return self._placed(var, lambda: self.repeated(site, wide))
             if self.view.op(var) == "relax.permute_dims":  # a product's group may have taken it in
@@ -286,10 +298,21 @@ class Lowering(Heads):
 
 
 def lower(
-    mod: tvm.IRModule, seen: Seen, weight_scale: WeightScale = WeightScale.MAX, migration: float = MIGRATION
+    mod: tvm.IRModule,
+    seen: Seen,
+    weight_scale: WeightScale = WeightScale.MAX,
+    migration: float = MIGRATION,
+    whole: tvm.IRModule | None = None,
 ) -> tvm.IRModule:
-    """The module with ``main`` in the integer dialect; the host's share is ``lower_quantized.host_fallbacks`` of it."""
-    func = Lowering(mod["main"], seen, weight_scale, migration).run()
+    """The module with ``main`` in the integer dialect; the host's share is ``lower_quantized.host_fallbacks`` of it.
+
+    whole : of a module for fewer tokens (`lengths.at_length`), the one it was made from."""
+    view = None if whole is None else FunctionView(whole["main"])
+    return with_main(mod, Lowering(mod["main"], seen, weight_scale, migration, view).run())
+
+
+def with_main(mod: tvm.IRModule, func: relax.Function) -> tvm.IRModule:
+    """The module with another ``main``."""
     others = {gvar: other for gvar, other in mod.functions_items() if gvar.name_hint != "main"}
     return tvm.IRModule({**others, mod.get_global_var("main"): func}, attrs=mod.attrs)
 

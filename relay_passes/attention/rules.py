@@ -101,31 +101,51 @@ def norm(low, var, site: sites.Norm, wide: bool) -> Value:
 def rotary(low, var, site: sites.Rotary, wide: bool) -> Value:
     x, quant = low.value(site.x, True), low.quant(var, wide)
     x = x if x.wide else low.write.rescaled(x, low.quant(site.x, True), True)
-    tables = [np.rint(np.clip(t, -1.999, 1.999) * 2**ROTATION_BITS).astype(np.int16) for t in (site.cos, site.sin)]
+    whole = low.whole_sites[low.whole_var(var)]
     if max(np.abs(site.cos).max(), np.abs(site.sin).max()) > 1.999:
         raise CannotLower("its cosines are larger than 2", "rotary embeddings are products with sines and cosines")
     op = dialect.Rotate(wide=wide, interleaved=site.interleaved, **multiplier(x.scale / 2**ROTATION_BITS / quant.scale))
-    return low.write.made(op, x.expr, *(relax.const(t) for t in tables), quant=quant, wide=wide)
+    tables = [low.rows_of(var, *pair, rotation_codes) for pair in ((whole.cos, site.cos), (whole.sin, site.sin))]
+    return low.write.made(op, x.expr, *tables, quant=quant, wide=wide)
+
+
+def rotation_codes(table: np.ndarray) -> np.ndarray:
+    """Cosines or sines in Q14."""
+    return np.rint(np.clip(table, -1.999, 1.999) * 2**ROTATION_BITS).astype(np.int16)
 
 
 def attention(low, var, site: Attention, wide: bool) -> Value:
     """Scores in int16, in log2 units; exponentials under the masks; their means of the values. Groups of heads share
     keys without copies."""
+    q, k, v, times, fields, quant = products(low, var, site, wide)
+    tensors, offset = low.mask_tensors(site.scores.masks, times)
+    bias = sum(low.split_heads(bias, times) for bias in site.scores.biases) if site.scores.biases else None
+    made = in_blocks(
+        low.write, Operands(q.expr, k.expr, v.expr, tuple(tensors), bias, offset, reach(low, var)), fields, quant
+    )
+    return low.write.reshaped_to(Value(made, quant, wide), static_shape(var), part="")
+
+
+def reach(low, var) -> float:
+    """The largest magnitude of the biases of the scores of a site, over all tokens."""
+    biases = low.whole_sites[low.whole_var(var)].scores.biases
+    return float(np.abs(sum(biases)).max()) if biases else 0.0
+
+
+def products(low, var, site: Attention, wide: bool) -> tuple[Value, Value, Value, int, dict[str, dict], Quant]:
+    """``(q, k, v, heads that share keys, fields of both products, quantization of the result)``."""
     product = low.view.value[site.scores.product]
     (a, a_scale), (b, b_scale) = (low.unscaled(arg) for arg in product.args)
     q, k, v, times = low.operands(a, b, site.v)
     steps = q.scale * k.scale * site.scores.scale * a_scale * b_scale * LOG2_STEPS
     if steps <= 0:
         raise CannotLower("its scores have a negative scale", "multiply by a positive number")
-    tensors, offset = low.mask_tensors(site.scores.masks, times)
     quant = low.quant(var, wide)
     fields = {
         "product": {"transpose_b": False, "a_zp": q.zero_point, "b_zp": k.zero_point, **multiplier(steps)},
         "mean": {"wide": wide, "b_zp": v.zero_point, **multiplier(v.scale / MEAN_STEPS / quant.scale)},
     }
-    bias = sum(low.split_heads(bias, times) for bias in site.scores.biases) if site.scores.biases else None
-    made = in_blocks(low.write, Operands(q.expr, k.expr, v.expr, tuple(tensors), bias, offset), fields, quant)
-    return low.write.reshaped_to(Value(made, quant, wide), static_shape(var), part="")
+    return q, k, v, times, fields, quant
 
 
 def masked_softmax(low, var, site: MaskedSoftmax, wide: bool) -> Value:
@@ -139,8 +159,8 @@ def masked_softmax(low, var, site: MaskedSoftmax, wide: bool) -> Value:
     if scores.scale <= 0:
         raise CannotLower("its scores have a negative scale", "multiply by a positive number")
     made = write.rescaled(x, Quant(1.0 / (scores.scale * LOG2_STEPS), 0), True).expr
-    for bias in scores.biases:
-        made = with_bias(write, made, bias)
+    for bias, whole in zip(scores.biases, low.whole_sites[low.whole_var(var)].scores.biases, strict=True):
+        made = with_bias(write, made, bias, float(np.abs(whole).max()))
     tensors, offset = low.mask_tensors(scores.masks, 1)
     weights = write.emit(
         dialect.ExpRows(causal=offset is not None, offset=offset or 0), made, relax.const(EXPONENTIALS), *tensors

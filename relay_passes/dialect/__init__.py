@@ -15,6 +15,7 @@ from tvm_ergo.relay_passes.dialect.elementwise import Add, Maximum, Minimum, Mul
 from tvm_ergo.relay_passes.dialect.linear import Conv2d, Conv2dTranspose, DepthwiseConv2d, MatMul
 from tvm_ergo.relay_passes.dialect.movement import Concat, Pad, Receive, Reshape, Resize2d, Slice, Transpose
 from tvm_ergo.relay_passes.dialect.pooling import AvgPool2d, MaxPool2d, ReduceMax, ReduceMin, ReduceSum, Softmax
+from tvm_ergo.relay_passes.dialect.positions import PutRows, TakeRows
 from tvm_ergo.relay_passes.dialect.rows import ExpRows, GatherRows, Norm, Rotate, WeightedMean
 from tvm_ergo.relay_passes.dialect.running import RequantizeLast, RunningSum
 from tvm_ergo.relay_passes.dialect.wide import AddWide, Conv2dWide, MatMulWide, Rescale
@@ -64,7 +65,9 @@ __all__ = [
     "ExpRows",
     "GatherRows",
     "Norm",
+    "PutRows",
     "Rotate",
+    "TakeRows",
     "WeightedMean",
 ]
 

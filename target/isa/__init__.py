@@ -9,6 +9,7 @@ from tvm_ergo.target.isa.cpu_library import CpuFunction
 from tvm_ergo.target.isa.elementwise import Add, MaxMin, MaxMinKind, Mul, Table
 from tvm_ergo.target.isa.movement import Copy, Fill, Receive
 from tvm_ergo.target.isa.operand import DType, Operand, contiguous, contiguous_strides, overlap
+from tvm_ergo.target.isa.positions import PutRows, TakeRows
 from tvm_ergo.target.isa.rows import ExpRows, Gather, Norm, Rotate, WeightedMean
 from tvm_ergo.target.isa.running import Accumulate, Requantize
 from tvm_ergo.target.isa.sparse import Spmv
@@ -62,7 +63,9 @@ __all__ = [
     "ExpRows",
     "Gather",
     "Norm",
+    "PutRows",
     "Rescale",
     "Rotate",
+    "TakeRows",
     "WeightedMean",
 ]

@@ -317,4 +317,16 @@ def _gather_rows(op, table, mult, ids):
     return out
 
 
+def _take_rows(op, x, position):
+    first = min(max(int(position[0]), 0), x.shape[-2] - op.rows)
+    return np.stack([x[..., first + i, :] for i in range(op.rows)], axis=-2)
+
+
+def _put_rows(op, x, rows, position):
+    out, first = x.copy(), min(max(int(position[0]), 0), x.shape[-2] - rows.shape[-2])
+    for i in range(rows.shape[-2]):
+        out[..., first + i, :] = rows[..., i, :]
+    return out
+
+
 assert all(f"_{name}" in globals() for name, op in dialect.OPS.items() if op.in_models)

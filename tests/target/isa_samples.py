@@ -29,6 +29,7 @@ from tvm_ergo.target.isa import (
     Operand,
     Pool,
     PoolKind,
+    PutRows,
     Receive,
     Reduce,
     ReduceKind,
@@ -39,6 +40,7 @@ from tvm_ergo.target.isa import (
     Softmax,
     Spmv,
     Table,
+    TakeRows,
     WeightedMean,
     contiguous,
 )
@@ -285,6 +287,10 @@ def samples() -> dict:
             out=p((2, 3, 4), "int16", wider=2),
             shift=16,
         ),
+        "take_rows": TakeRows(
+            src=p((2, 7, 3), "int16", wider=1), position=p((1,), "int32"), out=p((2, 2, 3), "int16", wider=2)
+        ),
+        "put_rows": PutRows(src=p((2, 2, 3), wider=2), position=p((1,), "int32"), out=p((2, 7, 3), wider=1)),
         "halt": Halt(),
     }
 
@@ -317,6 +323,8 @@ def fill_parameters(ins, memory, seed=0):
         memory.view(ins.mask[0])[...] = [1, -1, 0, 5, 1, 1]
     if isinstance(ins, Norm):
         memory.view(ins.beta)[...] = rng.integers(-(2**22), 2**22, ins.beta.shape)
+    if isinstance(ins, (TakeRows, PutRows)):
+        memory.view(ins.position)[...] = 4
     if isinstance(ins, Gather):
         memory.view(ins.mult)[...] = rng.integers(2**23, 2**24, ins.mult.shape)
         memory.view(ins.ids)[...] = [[-1, 2, 6], [0, 99, -99]]

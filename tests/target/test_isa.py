@@ -138,6 +138,8 @@ def test_opcodes_do_not_change():
         "EXP_ROWS": 29,
         "ROTATE": 30,
         "GATHER": 31,
+        "TAKE_ROWS": 37,
+        "PUT_ROWS": 38,
         "SPMV": 64,
         "HALT": 63,
     }

@@ -186,6 +186,10 @@ def meaning(name, ins, view):
         case "gather":
             rows = np.array([[6, 2, 6], [0, 6, 0]])
             return sat16(numerics.rounding_shift(wide(ins.table)[rows] * wide(ins.mult)[rows][..., None], ins.shift))
+        case "take_rows":
+            return view(ins.src)[:, 4:6]
+        case "put_rows":
+            return np.concatenate([view(ins.out)[:, :4], view(ins.src), view(ins.out)[:, 6:]], axis=1)
         case "argmax":
             return view(ins.inputs[0]).argmax(-1)
         case "gather_rows":
@@ -474,12 +478,15 @@ def test_costs_are_positive_and_traffic_is_at_least_the_operands(name, chip_name
         and set(cost.events) <= set(Event)
     )
     assert cost.events[Event.INSTRUCTION] == 1
-    assert cost.events.get(Event.SRAM_WRITE_BYTE, 0) == sum(o.size_bytes for o in ins.writes())
+    moved = ins.src if name == "put_rows" else None  # the other rows stay
+    written = sum(o.size_bytes for o in ins.writes()) if moved is None else moved.size_bytes
+    assert cost.events.get(Event.SRAM_WRITE_BYTE, 0) == written
     if name not in (
         "max_pool",
         "avg_pool",
         "gather_rows",
         "gather",
+        "take_rows",
     ):  # windows may skip input, a gather reads all it is charged
         assert cost.events.get(Event.SRAM_READ_BYTE, 0) >= sum(o.distinct_bytes for o in ins.reads())
 

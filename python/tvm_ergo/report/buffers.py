@@ -10,7 +10,7 @@ import numpy as np
 from tvm_ergo.report.model import BufferRow, KindRow, TensorRow
 from tvm_ergo.target.program import BufferKind, Program
 
-KINDS = ("constant", "input", "activation", "compressed", "output", "scratch")
+KINDS = ("constant", "input", "activation", "compressed", "output", "scratch", "state")
 
 
 def buffer_rows(program: Program, frames: set[str], time_us: Callable[[int], float]) -> list[BufferRow]:

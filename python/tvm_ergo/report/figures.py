@@ -90,6 +90,7 @@ KIND_NAMES = {
     "compressed": "compressed activations",
     "output": "outputs",
     "scratch": "CPU and scratch",
+    "state": "kept between runs",
 }
 
 

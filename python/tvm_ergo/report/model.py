@@ -28,7 +28,7 @@ class BufferRow(Row):
     """A buffer's place and life in the unified memory."""
 
     name: str
-    kind: str  # input | output | constant | activation | compressed | scratch
+    kind: str  # input | output | constant | activation | compressed | scratch | state
     address_bytes: int
     size_bytes: int
     raw_bytes: int  # what a compressed tensor would take; else size_bytes

@@ -15,6 +15,7 @@ COLOURS = {
     "compressed": "#8e44ad",
     "output": "#d9822b",
     "scratch": "#795548",
+    "state": "#c2185b",
 }
 MARGIN = {"l": 60, "r": 20, "t": 20, "b": 45}
 LEGEND = {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0}
@@ -77,7 +78,7 @@ def live_bytes(program: ProgramReport) -> go.Figure:
     times = [row.time_us for row in program.memory_over_time]
     count = len(times)
     figure = go.Figure()
-    for kind in ("input", "output", "compressed", "activation", "scratch"):
+    for kind in ("state", "input", "output", "compressed", "activation", "scratch"):
         rows = [b for b in program.buffers if b.kind == kind]
         if rows:
             values = bytes_over_time(rows, count) / KIB

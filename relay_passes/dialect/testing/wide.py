@@ -7,6 +7,7 @@ import dataclasses
 import numpy as np
 
 from tvm_ergo.relay_passes.dialect.base import Shape
+from tvm_ergo.relay_passes.dialect.positions import PutRows, TakeRows
 from tvm_ergo.relay_passes.dialect.rows import ExpRows, GatherRows, Norm, Rotate, WeightedMean
 from tvm_ergo.relay_passes.dialect.testing import simple
 from tvm_ergo.relay_passes.dialect.testing.source import (
@@ -146,3 +147,26 @@ def _gather_rows(source: Source, shape: Shape | None) -> RandomCall:
         ("int8", "int32", "int32"),
         constants,
     )
+
+
+def _position(source: Source, constants: dict, place: int) -> None:
+    """Sometimes known, sometimes outside."""
+    if source.chance(50):
+        constants[place] = np.array([source.choice((0, 1, 3, 100, -5, 2**31 - 1))], np.int32)
+
+
+@maker("take_rows")
+def _take_rows(source: Source, shape: Shape | None) -> RandomCall:
+    x, constants = shape or _rows(source), {}
+    _position(source, constants, 1)
+    dtype = "int8" if shape else source.choice(("int8", "uint8", "int16", "int32"))
+    return RandomCall(TakeRows(rows=source.integer(1, x[-2])), (x, (1,)), (dtype, "int32"), constants)
+
+
+@maker("put_rows")
+def _put_rows(source: Source, shape: Shape | None) -> RandomCall:
+    x, constants = shape or _rows(source), {}
+    _position(source, constants, 2)
+    dtype = "int8" if shape else source.choice(("int8", "uint8", "int16", "int32"))
+    rows = (*x[:-2], source.integer(1, x[-2]), x[-1])
+    return RandomCall(PutRows(), (x, rows, (1,)), (dtype, dtype, "int32"), constants)
