@@ -21,6 +21,7 @@ from tvm_ergo.codegen.stream import STREAM, graph_of
 from tvm_ergo.relay_passes import compat
 from tvm_ergo.relay_passes.attention.quantize import has_rows
 from tvm_ergo.relay_passes.attention.quantize import quantize as quantize_module
+from tvm_ergo.relay_passes.attention.sealed import is_sealed, lower_sealed
 from tvm_ergo.relay_passes.compile.partition import Partition, chip_functions, is_chip_function
 from tvm_ergo.relay_passes.cpu import LegalizeForCPU, ScheduleForCPU
 from tvm_ergo.relay_passes.dialect import is_ergo_call
@@ -128,7 +129,9 @@ def _quantize(mod: tvm.IRModule, options: PipelineOptions) -> tvm.IRModule:
 
 
 def _lower_quantized(mod: tvm.IRModule, options: PipelineOptions) -> tvm.IRModule:
-    return mod if is_integer(mod) else LowerQuantized()(mod)
+    if is_integer(mod):
+        return mod
+    return lower_sealed(mod) if is_sealed(mod) else LowerQuantized()(mod)
 
 
 def _check_strict(mod: tvm.IRModule, options: PipelineOptions) -> tvm.IRModule:

@@ -12,7 +12,7 @@ from tvm_ergo.relay_passes.micro import lower_quantized  # noqa: F401  (its impo
 from tvm_ergo.relay_passes.micro.lower_context import LOWERINGS, CannotLower, clamp_codes
 from tvm_ergo.relay_passes.micro.lower_context import Value as Narrow
 from tvm_ergo.relay_passes.micro.observe import Range
-from tvm_ergo.relay_passes.micro.weights import bias_scales, quantize_bias, quantize_weight
+from tvm_ergo.relay_passes.micro.weights import BIAS_LIMIT, bias_scales, quantize_bias, quantize_weight
 from tvm_ergo.relay_passes.support import elementwise, linear
 from tvm_ergo.relay_passes.support.epilogue import bounds_of
 from tvm_ergo.relay_passes.support.view import static_shape
@@ -25,10 +25,9 @@ def dense(low, var, group, wide: bool) -> Value:
     clamped = not (np.isneginf(parts.bounds.low) and np.isposinf(parts.bounds.high))
     wide = wide and not clamped
     x, quant, shape = low.value(parts.x, False), low.quant(var, wide), static_shape(parts.x)
-    weight = parts.weight.real() * low.migration(parts.x)
-    units, depth = weight.shape
+    units, depth = parts.weight.shape
     bias = np.zeros(units) if parts.bias is None else np.broadcast_to(parts.bias.real().reshape(-1), (units,))
-    stored, scale = quantize_weight(weight, 0, low.weight_scale, bias, x.scale)
+    stored, scale = _integers(low, parts, bias, x.scale)
     ints = quantize_bias(bias, bias_scales(x.scale, scale))
     reach = max(127 - x.zero_point, 128 + x.zero_point)
     if int((np.abs(stored.astype(np.int64)).sum(axis=1) * reach + np.abs(ints.astype(np.int64))).max()) >= 2**31:
@@ -47,6 +46,18 @@ def dense(low, var, group, wide: bool) -> Value:
     return low.write.reshaped_to(
         low.write.made(op, rows.expr, *constants, quant=quant, wide=wide), (*shape[:-1], units), part=""
     )
+
+
+def _integers(low, parts, bias: np.ndarray, input_scale: float) -> tuple[np.ndarray, np.ndarray]:
+    """int8 weights [N, K] and a scale a channel [N]: those that there are, where they are integers already and nothing
+    is to be moved into them."""
+    weight, factors = parts.weight, low.migration(parts.x)
+    if weight.stored.dtype == np.int8 and (weight.per_tensor or weight.scale is not None and weight.axis == 0):
+        scale = np.broadcast_to(weight.scale.astype(np.float32), (len(bias),))
+        kept = not weight.zero_point.any() and (factors == 1).all() and (weight.stored > -128).all()
+        if kept and (np.abs(bias) <= BIAS_LIMIT * input_scale * scale.astype(np.float64)).all():
+            return weight.stored, scale
+    return quantize_weight(weight.real() * factors, 0, low.weight_scale, bias, input_scale)
 
 
 def binary(low, var, group, wide: bool) -> Value:

@@ -17,7 +17,10 @@ def find_embedding(view: FunctionView, var: relax.Var) -> Embedding | None:
     table = view.const(call.args[0])
     if table is None or len(table.shape) != 2 or view.const(call.args[1]) is not None:
         return None
-    return Embedding(table.real(), _wrapped(view, call.args[1], table.shape[0]))
+    ids = _wrapped(view, call.args[1], table.shape[0])
+    if table.stored.dtype == np.int8 and table.scale is not None and table.axis == 0 and not table.zero_point.any():
+        return Embedding(table.stored, ids, np.broadcast_to(table.scale.astype(np.float64), table.shape[:1]))
+    return Embedding(table.real(), ids)
 
 
 def _wrapped(view: FunctionView, ids, rows: int):

@@ -14,8 +14,10 @@ import tvm
 
 from tvm_ergo.relay_passes import interpreter_ergo  # noqa: F401  (its import gives the interpreter the integer dialect)
 from tvm_ergo.relay_passes.attention.find import calibrated, find_sites
-from tvm_ergo.relay_passes.attention.lower import lower, seen_of
+from tvm_ergo.relay_passes.attention.lower import Seen, lower, seen_of
+from tvm_ergo.relay_passes.attention.migrate import migrate
 from tvm_ergo.relay_passes.attention.rules import Attention, MaskedSoftmax
+from tvm_ergo.relay_passes.attention.sealed import lower_sealed, seal
 from tvm_ergo.relay_passes.attention.sites import Embedding, Norm
 from tvm_ergo.relay_passes.dialect import from_call, is_ergo_call
 from tvm_ergo.relay_passes.interpreter import Interpreter
@@ -60,6 +62,15 @@ def quantize(
         return plain.quantize(mod, calibration, options, progress=progress, **told)
     data = list(samples_of(mod, calibration, options.samples))
     outputs: list[list[np.ndarray]] = []
+    made = lower(mod, seen_in(mod, data, options, progress, outputs), WeightScale(options.weight_scale))
+    if options.attention_on_chip:
+        return made
+    lost = loss(made, data, outputs, (lambda done, total: progress("compare", done, total)) if progress else None)
+    return made if lost <= LIMIT else _kept(mod, lost, first_part_off(mod, made, data[0]))
+
+
+def seen_in(mod: tvm.IRModule, data, options: QuantizeOptions, progress=None, outputs: list | None = None) -> Seen:
+    """The ranges of a calibration run. data: a list of samples; outputs: the float network's are appended."""
     view = FunctionView(main_of(mod))
     seen = observe(
         mod,
@@ -68,11 +79,37 @@ def quantize(
         outputs=outputs,
         progress=(lambda done: progress("calibrate", done, len(data))) if progress else None,
     )
-    made = lower(mod, seen_of(seen, options.method, options.percentile), WeightScale(options.weight_scale))
-    if options.attention_on_chip:
-        return made
-    lost = loss(made, data, outputs, (lambda done, total: progress("compare", done, total)) if progress else None)
-    return made if lost <= LIMIT else _kept(mod, lost, first_part_off(mod, made, data[0]))
+    return seen_of(seen, options.method, options.percentile)
+
+
+def quantize_for_file(
+    mod: tvm.IRModule,
+    calibration,
+    options: QuantizeOptions = QuantizeOptions(),
+    *,
+    progress: Callable[[str, int, int], None] | None = None,
+    on_equalized: Callable[[tvm.IRModule], None] | None = None,
+) -> tvm.IRModule:
+    """As ``quantize``, in a form that a compressed network's file holds: of a network with attention one that is sealed
+    (`sealed`), not yet lowered.
+
+    on_equalized: is told the float network whose large channels are in the weights; without it they stay where they
+    are. Errors: CalibrationError.
+    """
+    if is_quantized(mod) or options.project_channels is not None or not has_rows(mod):
+        return plain.quantize(mod, calibration, options, progress=progress, on_equalized=on_equalized)
+    data = list(samples_of(mod, calibration, options.samples))
+    outputs: list[list[np.ndarray]] = []
+    seen = seen_in(mod, data, options, progress, outputs)
+    if on_equalized is None:
+        return seal(mod, seen)
+    base = migrate(mod, seen)
+    made = seal(base, seen if base is mod else seen_in(base, data, options, progress))
+    lost = 0.0 if options.attention_on_chip else loss(lower_sealed(made), data, outputs)
+    if lost > LIMIT:
+        return _kept(mod, lost, "")
+    on_equalized(base)
+    return made
 
 
 def loss(made: tvm.IRModule, data, outputs, progress: Callable[[int, int], None] | None = None) -> float:

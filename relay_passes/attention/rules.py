@@ -47,12 +47,14 @@ class MaskedMean:
 def embedding(low, var, site: sites.Embedding, wide: bool) -> Value:
     """int8 rows with a scale each; numbers become int32 where they enter the chip."""
     quant = low.quant(var, True)
-    scales = np.maximum(np.abs(site.table).max(axis=1), 1e-30) / 127.0
+    scales = np.maximum(np.abs(site.table).max(axis=1), 1e-30) / 127.0 if site.scales is None else site.scales
     shift = min(40, int(math.floor(math.log2((2**24 - 1) / (scales.max() / quant.scale)))))
     mult = np.rint(scales / quant.scale * 2.0**shift).astype(np.int32)
     if shift < 0:
         raise CannotLower("its rows are too large for their quantization", "check the calibration data")
-    codes = np.clip(np.rint(site.table / scales[:, None]), -127, 127).astype(np.int8)
+    codes = site.table
+    if site.scales is None:
+        codes = np.clip(np.rint(site.table / scales[:, None]), -127, 127).astype(np.int8)
     return low.write.made(
         dialect.GatherRows(shift=shift),
         relax.const(codes),

@@ -42,10 +42,12 @@ class Norm:
 
 @dataclass(frozen=True, eq=False)
 class Embedding:
-    """Rows of a constant matrix by the numbers in ``ids``."""
+    """Rows of a constant matrix by the numbers in ``ids``. scales: of each row [V], where the table is quantized:
+    ``table`` are its int8 codes then."""
 
     table: np.ndarray
     ids: relax.Expr
+    scales: np.ndarray | None = None
 
 
 @dataclass(frozen=True, eq=False)

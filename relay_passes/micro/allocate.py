@@ -23,8 +23,9 @@ from tvm_ergo.relay_passes.micro.lockstep import Inputs, Lockstep, NewLayer, bia
 from tvm_ergo.relay_passes.micro.quantize import output_error
 from tvm_ergo.relay_passes.micro.reconstruct import STEP_RANGE, Reconstruct, Target
 from tvm_ergo.relay_passes.micro.structured_scales import has_structure
+from tvm_ergo.relay_passes.micro.table_layers import rounded_rows
 from tvm_ergo.relay_passes.micro.weight_layers import WeightLayer, with_weights
-from tvm_ergo.relay_passes.micro.weight_sizes import estimated_bytes
+from tvm_ergo.relay_passes.micro.weight_sizes import estimated_bytes, row_bytes
 from tvm_ergo.relay_passes.micro.weights import bias_position
 from tvm_ergo.target.errors import CompressionError
 
@@ -98,7 +99,8 @@ def measure(
             return
         bias = bias_of(walk.view, layer)
         moments = input_moments(call, layer, inputs, solver.windows, bias is not None)
-        made = [(target, solver.layer(layer, bias, moments, target)) for target in _ways(options, layer)]
+        ready = solver.prepared(layer, moments)
+        made = [(target, solver.layer(layer, bias, moments, target, ready)) for target in _ways(options, layer)]
         errors = [layer_error(layer, moments, new) for _, new in made]
         probed = [i for i in spread(len(made), options.probes) if errors[i] > 0]
         outside = [_output_error(walk, layer, made[i][1], some, wanted) for i in probed]
@@ -111,7 +113,27 @@ def measure(
             progress(len(found), len(walk.layers))
 
     walk.run(make)
+    for name, table in walk.tables.items():
+        found[name] = _table_ways(walk, name, table, options, some, wanted)
     return found
+
+
+TABLE_BITS = (8, 6, 5, 4, 3, 2)
+"""The ways of a table of rows."""
+
+
+def _table_ways(walk: Lockstep, name: str, table: np.ndarray, options, samples, wanted) -> tuple[Way, ...]:
+    """A table's: rows count alike, as any number may be asked for."""
+    made = [rounded_rows(table, bits) for bits in TABLE_BITS]
+    errors = [float(np.mean(np.square(rows - table, dtype=np.float64))) for rows in made]
+    probed = spread(len(made), options.probes)
+    outside = [
+        _error_of(with_weights(walk.mod, walk.layers, {}, {(name, 0): made[i]}), samples, wanted) for i in probed
+    ]
+    ratio = sensitivity([errors[i] for i in probed], outside)
+    return tuple(
+        Way(Target(bits=bits), row_bytes(rows), ratio * error) for bits, rows, error in zip(TABLE_BITS, made, errors)
+    )
 
 
 def _ways(options: AllocateOptions, layer: WeightLayer) -> tuple[Target, ...]:
@@ -147,7 +169,11 @@ def _float32(layer: WeightLayer, new: NewLayer) -> np.ndarray:
 def _output_error(walk: Lockstep, layer: WeightLayer, new: NewLayer, samples, wanted) -> float:
     """The error of the net's outputs if this layer alone is made so."""
     biases = {} if new.bias is None else {bias_position(walk.view, layer.group): np.asarray(new.bias, np.float32)}
-    run = Interpreter(with_weights(walk.mod, walk.layers, {layer.name: new.weight}, biases))
+    return _error_of(with_weights(walk.mod, walk.layers, {layer.name: new.weight}, biases), samples, wanted)
+
+
+def _error_of(mod: tvm.IRModule, samples, wanted) -> float:
+    run = Interpreter(mod)
     return float(np.mean([output_error(run.run(s), w) for s, w in zip(samples, wanted)]))
 
 

@@ -60,7 +60,7 @@ from tvm_ergo.relay_passes.micro.observe import QuantParams
 from tvm_ergo.relay_passes.micro.round_weights import WindowMoments, round_weights
 from tvm_ergo.relay_passes.micro.saturate import Saturated, saturate
 from tvm_ergo.relay_passes.micro.weights import WeightScale
-from tvm_ergo.relay_passes.relax_utils import KEPT_ATTR, bindings_of, main_of, op_name
+from tvm_ergo.relay_passes.relax_utils import KEPT_ATTR, RANGES_ATTR, bindings_of, main_of, op_name
 from tvm_ergo.relay_passes.support import FunctionView, Kind, analyse
 
 ATTENTION_ERROR = (
@@ -116,11 +116,12 @@ class QuantizeOptions:
 
 
 def is_quantized(mod: tvm.IRModule) -> bool:
-    """True if main quantizes activations already (an imported QDQ net), or is kept in float on purpose."""
+    """True if main quantizes activations already (an imported QDQ net), says how (`attention.sealed`), or is kept in
+    float on purpose."""
     attrs = main_of(mod).attrs
     return (
         attrs is not None
-        and KEPT_ATTR in attrs
+        and (KEPT_ATTR in attrs or RANGES_ATTR in attrs)
         or any(op_name(value) == "relax.quantize" for _, value in bindings_of(main_of(mod)))
     )
 

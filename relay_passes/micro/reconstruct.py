@@ -14,6 +14,7 @@ from tvm_ergo.relay_passes.micro.cluster import Start, first_centroids, kmeans
 from tvm_ergo.relay_passes.micro.feedback import Feedback, Levels, refit
 from tvm_ergo.relay_passes.micro.input_moments import InputMoments, input_moments
 from tvm_ergo.relay_passes.micro.lockstep import Inputs, Lockstep, NewLayer, bias_of
+from tvm_ergo.relay_passes.micro.table_layers import rounded_rows
 from tvm_ergo.relay_passes.micro.weight_layers import WeightLayer, check_range, chosen
 from tvm_ergo.relay_passes.micro.weights import WeightScale, channel_scales
 from tvm_ergo.target.errors import ModelError
@@ -50,6 +51,15 @@ class Target:
         """Whether it asks for other weights at all."""
         return any(option is not None for option in (self.bits, self.step, self.values, self.density, self.mask))
 
+    def of_table(self, name: str, table: np.ndarray) -> np.ndarray:
+        """Rows [V, C] in so many bits; itself without. Errors: ModelError for what only layers can have."""
+        if any(v is not None for v in (self.step, self.values, self.density, self.mask)):
+            raise ModelError("a table of rows takes bits and nothing else", where=name, required="Target(bits=2 to 8)")
+        if self.bits is None:
+            return table
+        check_range(name, self.bits, 2, 8, "a number of bits")
+        return rounded_rows(table, self.bits)
+
     def check(self, layer: WeightLayer) -> None:
         """Errors: ModelError."""
         given = [option for option in (self.bits, self.step, self.values) if option is not None]
@@ -77,6 +87,16 @@ class Target:
             )
 
 
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """Of one layer: the weights given and those to start from, float64 [G,R,K], and a solver for each part of K."""
+
+    given: np.ndarray
+    start: np.ndarray
+    parts: list[slice]
+    solvers: list[Feedback]
+
+
 @tvm.transform.module_pass(opt_level=0, name="ergo.Reconstruct")
 @dataclass(frozen=True)
 class Reconstruct:
@@ -85,11 +105,11 @@ class Reconstruct:
     that keeps the mean of each channel.
 
     calibration: see ``calibrate.samples_of``; samples: of them at most. target: a `Target`, or ``{layer: Target}``
-    (other layers keep their weights). windows: input windows of a sample that count, at most. damping: of the Hessian,
-    in shares of its mean diagonal, more where few windows were seen; also what draws the start towards the given
-    weights. widest: inputs of a layer whose errors make up for each other at most (wider layers are taken apart, since
-    time grows with the cube). asymmetric: whether errors of the layers before are made up for (Li et al., "GPTAQ",
-    2025).
+    (other layers keep their weights); tables of rows (embeddings) take a `Target` of bits by the name of their
+    ``take``. windows: input windows of a sample that count, at most. damping: of the Hessian, in shares of its mean
+    diagonal, more where few windows were seen; also what draws the start towards the given weights. widest: inputs
+    of a layer whose errors make up for each other at most (wider layers are taken apart, since time grows with the
+    cube). asymmetric: whether errors of the layers before are made up for (Li et al., "GPTAQ", 2025).
 
     Only weights and existing biases change. Transposed convolutions are not touched by this pass. Deterministic.
     Errors: CalibrationError; ModelError for unknown layers and targets that contradict themselves.
@@ -106,7 +126,10 @@ class Reconstruct:
 
     def transform_module(self, mod: tvm.IRModule, ctx) -> tvm.IRModule:
         walk = Lockstep(mod, list(samples_of(mod, self.calibration, self.samples)))
-        wanted = chosen(self.target, walk.layers)
+        wanted, tables = dict(self.target) if isinstance(self.target, Mapping) else self.target, {}
+        for name in [n for n in walk.tables if isinstance(wanted, dict) and n in wanted]:
+            tables[name] = wanted.pop(name).of_table(name, walk.tables[name])
+        wanted = chosen(wanted, walk.layers)
         for name, target in wanted.items():
             target.check(walk.layers[name])
         done = []
@@ -122,18 +145,30 @@ class Reconstruct:
             moments = input_moments(call, layer, inputs, self.windows, bias is not None)
             return self.layer(layer, bias, moments, wanted[layer.name])
 
-        return walk.run(make)
+        return walk.run(make, tables)
 
-    def layer(self, layer: WeightLayer, bias: np.ndarray | None, moments: InputMoments, target: Target) -> NewLayer:
-        """One layer, from the moments of what it reads (centred if it has a bias)."""
+    def prepared(self, layer: WeightLayer, moments: InputMoments) -> Prepared:
+        """What all targets of a layer have in common."""
         given = layer.rows.reshape(layer.groups, -1, layer.rows.shape[1]).astype(np.float64)
         size = given.shape[2]
         parts = [slice(b, min(b + self.widest, size)) for b in range(0, size, self.widest)]
-        solvers = [self._solver(moments.part(p)) for p in parts]
         start = given.copy()
-        if self.asymmetric and target.changes:
-            for part in parts:
-                start[:, :, part] = self._start(given[:, :, part], moments.part(part))
+        for part in parts if self.asymmetric else ():
+            start[:, :, part] = self._start(given[:, :, part], moments.part(part))
+        return Prepared(given, start, parts, [self._solver(moments.part(p)) for p in parts])
+
+    def layer(
+        self,
+        layer: WeightLayer,
+        bias: np.ndarray | None,
+        moments: InputMoments,
+        target: Target,
+        prepared: Prepared | None = None,
+    ) -> NewLayer:
+        """One layer, from the moments of what it reads (centred if it has a bias)."""
+        ready = prepared or self.prepared(layer, moments)
+        given, parts, solvers = ready.given, ready.parts, ready.solvers
+        start = (ready.start if target.changes else given).copy()
         price = np.concatenate([s.price for s in solvers], axis=1)
         mask = None if target.mask is None else np.asarray(target.mask, bool).reshape(given.shape)
         if target.density is not None:

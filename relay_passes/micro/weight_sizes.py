@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import tvm
 
+from tvm_ergo.relay_passes.micro.table_layers import MULTIPLIER_BYTES, row_scales
 from tvm_ergo.relay_passes.micro.weight_layers import WeightLayer, weight_layers
 from tvm_ergo.relay_passes.micro.weights import quantize_weight
 from tvm_ergo.target.codecs.weights import WeightCodes
@@ -55,6 +56,12 @@ def estimated_bytes(layer: WeightLayer) -> float:
     faster."""
     codes = codes_of(layer)
     return codes.size * entropy_bits(codes) / 8 + TABLE_BYTES + CHANNEL_BYTES * len(codes)
+
+
+def row_bytes(table: np.ndarray) -> float:
+    """A table of rows, its codes by their entropy and a scale a row."""
+    codes = np.rint(table / row_scales(table)[:, None])
+    return codes.size * entropy_bits(codes) / 8 + TABLE_BYTES + MULTIPLIER_BYTES * len(table)
 
 
 def layer_size(layer: WeightLayer) -> LayerSize:

@@ -18,6 +18,7 @@ from tvm_ergo.relay_passes.relax_utils import (
     CALIBRATED_ATTR,
     KEPT_ATTR,
     PARTS_ATTR,
+    RANGES_ATTR,
     Call,
     Constant,
     Tuple,
@@ -93,8 +94,19 @@ _UNSAID = {
 DTYPES = frozenset(
     ("float32", "float16", "float64", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "bool")
 )
-FUNCTION_ATTRS = {"global_symbol": str, "num_input": int, KEPT_ATTR: str, CALIBRATED_ATTR: str, PARTS_ATTR: str}
-TOLD = {CALIBRATED_ATTR: {"tail"}, PARTS_ATTR: {"tensors", "before", "after"}}
+FUNCTION_ATTRS = {
+    "global_symbol": str,
+    "num_input": int,
+    KEPT_ATTR: str,
+    CALIBRATED_ATTR: str,
+    PARTS_ATTR: str,
+    RANGES_ATTR: str,
+}
+TOLD = {
+    CALIBRATED_ATTR: {"tail"},
+    PARTS_ATTR: {"tensors", "before", "after"},
+    RANGES_ATTR: {f"{width}_{end}" for width in ("narrow", "wide") for end in ("lo", "hi")},
+}
 """Attributes of main that are JSON: the keys of each."""
 
 

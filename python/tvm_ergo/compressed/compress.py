@@ -28,12 +28,12 @@ from tvm_ergo.compressed.request import check_targets, test_of
 from tvm_ergo.evaluation.runner import Outcome
 from tvm_ergo.evaluation.tasks import Test
 from tvm_ergo.pipeline import Progress, is_integer
+from tvm_ergo.relay_passes.attention.quantize import quantize_for_file
 from tvm_ergo.relay_passes.macro import normalize
 from tvm_ergo.relay_passes.micro.allocate import ROUNDING, AllocateOptions, Way, choose, measure, smallest_within
 from tvm_ergo.relay_passes.micro.calibrate import samples_of
 from tvm_ergo.relay_passes.micro.lower_context import kept_in_float
 from tvm_ergo.relay_passes.micro.quantize import QuantizeOptions, is_quantized
-from tvm_ergo.relay_passes.micro.quantize import quantize as quantize_module
 from tvm_ergo.relay_passes.micro.weight_layers import weight_layers
 from tvm_ergo.relay_passes.relax_utils import Constant, array_of, bindings_of, children, main_of
 from tvm_ergo.target.chip import bytes_of
@@ -183,7 +183,7 @@ class _Work:
     def integer(self, mod: tvm.IRModule) -> tvm.IRModule:
         """A float network quantized, not yet lowered to the chip's integers; the last one is kept."""
         if self.last is None or self.last[0] is not mod:
-            self.last = mod, quantize_module(mod, self.calibration, self.quantize)
+            self.last = mod, quantize_for_file(mod, self.calibration, self.quantize)
         return self.last[1]
 
     @cached_property
@@ -191,7 +191,7 @@ class _Work:
         """Int8 and nothing else. Making it also finds ``base``: the float network, its channels equalized where that
         helps, which is done before weights get a structure, as afterwards nobody touches them."""
         found: list[tvm.IRModule] = []
-        made = quantize_module(self.float_mod, self.calibration, self.quantize, on_equalized=found.append)
+        made = quantize_for_file(self.float_mod, self.calibration, self.quantize, on_equalized=found.append)
         self.base = found[-1] if found else self.float_mod
         return made
 
