@@ -11,6 +11,10 @@ static const ergo_path *const paths[] = {
     &ergo_path_avx2,
     &ergo_path_vnni,
 #endif
+#if defined(__aarch64__) && defined(__GNUC__)
+    &ergo_path_neon,
+    &ergo_path_neon_dotprod,
+#endif
 };
 
 const ergo_path *ergo_path_at(int index) {

@@ -40,7 +40,7 @@ typedef struct ergo_path {
                 const ergo_scales *s, int zero_point, uint8_t *const *to);
 } ergo_path;
 
-extern const ergo_path ergo_path_portable, ergo_path_avx2, ergo_path_vnni;
+extern const ergo_path ergo_path_portable, ergo_path_avx2, ergo_path_vnni, ergo_path_neon, ergo_path_neon_dotprod;
 const ergo_path *ergo_path_at(
     int index); /* null beyond the last; those that this processor has not are left out by ergo_best_path */
 int ergo_best_path(void);
