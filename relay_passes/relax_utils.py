@@ -25,8 +25,8 @@ RANGES_ATTR = "ergo_ranges"
 """On main: JSON of the ranges of a network with attention whose weights are integers already (`attention.sealed`)."""
 
 CALIBRATED_ATTR = "ergo_calibrated"
-"""On main: JSON of what the quantization left in float behind the last arithmetic, ``{"tail": [tensor names]}``; there
-on all that we quantized."""
+"""On main: JSON ``{"wide": {name of an int16 tensor at the network's end: its scale}}`` (`micro.wide_tail`); there on
+all that we quantized."""
 
 Constant = tvm.ir.GenericConst
 Call, Expr, Var = tvm.ir.Call, tvm.ir.Expr, tvm.ir.Var

@@ -42,7 +42,7 @@ class Ranges:
     """Result of calibration: ``ranges[variable name]``, the number of ``samples`` seen, and the ``method``.
 
     ``peaks[name]`` is the largest magnitude of each last-axis channel, ``powers[name]`` the mean of its squares, both
-    [C]. ``kept``: tensors that are not quantized (`micro.float_parts`)."""
+    [C]. ``kept``: tensors that are not quantized (`micro.float_parts`). ``wide_tables``: see `micro.wide_tail`."""
 
     ranges: Mapping[str, Range]
     samples: int
@@ -50,6 +50,7 @@ class Ranges:
     peaks: Mapping[str, np.ndarray] = field(default_factory=dict)
     powers: Mapping[str, np.ndarray] = field(default_factory=dict)
     kept: frozenset[str] = frozenset()
+    wide_tables: bool = False
 
     def __getitem__(self, name: str) -> Range:
         return self.ranges[name]

@@ -16,7 +16,7 @@ import numpy as np
 import tvm
 
 from tvm_ergo.relay_passes.interpreter import Interpreter
-from tvm_ergo.relay_passes.micro.insert_qdq import QuantPlan, plan
+from tvm_ergo.relay_passes.micro.insert_qdq import QuantPlan, plan, wide_outputs
 from tvm_ergo.relay_passes.micro.sensitivity import extremes_first, losses, sensitivity, work_of
 from tvm_ergo.relay_passes.relax_utils import PARTS_ATTR, main_of
 from tvm_ergo.relay_passes.support import Group
@@ -96,6 +96,11 @@ def with_float_parts(
     aim, limit = (AIM, RUINED) if wanted == "auto" else (wanted, wanted)
     if before <= limit:
         return quantized
+    observed = observed.with_wide_tables()
+    quantized = observed.quantized(rounding)
+    before = min(before, measured_loss(quantized, samples, outputs))
+    if before <= limit:
+        return quantized
     quant_plan = plan(main_of(observed.mod), observed.ranges, observed.exact)
     classes = tensors_by_class(quant_plan)
     found = sensitivity(
@@ -132,6 +137,7 @@ def _kept_count(ranked: list[float], limit: float) -> int:
 
 def tensors_by_class(quant_plan: QuantPlan) -> dict[str, object]:
     """One variable by name for every tensor between groups that holds values of its own: what movement hands on is its
-    source's."""
+    source's, and what leaves the chip in more than 8 bits loses nothing."""
     moved = {g.output for g in quant_plan.groups if g.carries_quantization and len(g.inputs) == 1}
-    return {var.name: var for var in quant_plan.params if var not in moved}
+    left_out = moved | wide_outputs(quant_plan)
+    return {var.name: var for var in quant_plan.params if var not in left_out}

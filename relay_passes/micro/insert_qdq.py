@@ -25,6 +25,7 @@ from tvm_ergo.relay_passes.micro.weights import (
     quantize_weight,
     weight_channels,
 )
+from tvm_ergo.relay_passes.micro.wide_tail import Tail, tail_of, width
 from tvm_ergo.relay_passes.relax_utils import (
     CALIBRATED_ATTR,
     Call,
@@ -48,9 +49,6 @@ FIXED = {
 """Operators whose output range is known: 0..255/256 and -1..127/128, as in TFLite's quantization specification."""
 
 SHARING = ("relax.concat", "relax.maximum", "relax.minimum")
-TAIL_RATIO = (
-    4.0  # a concat right before the outputs whose inputs' ranges differ more than this happens on the host, in float
-)
 
 
 @dataclass
@@ -74,12 +72,12 @@ class Classes:
 @dataclass(frozen=True)
 class QuantPlan:
     """Decided before anything is rewritten: the groups that are quantized, the parameters of every tensor at their
-    borders, and the movement at the end that stays in float (`host_tail`)."""
+    borders, and the end of the network that is no int8 (`wide_tail`)."""
 
     view: FunctionView
     groups: tuple[Group, ...]
     params: Mapping[relax.Var, QuantParams]
-    tail: tuple[Group, ...] = ()
+    tail: Tail = Tail()
 
     @property
     def produced(self) -> set[relax.Var]:
@@ -97,37 +95,10 @@ def _range(ranges, var) -> Range:
     return ranges[var.name]
 
 
-def _width(r: Range) -> float:
-    return max(r.hi, 0.0) - min(r.lo, 0.0)
-
-
-def host_tail(view: FunctionView, groups, ranges) -> set[Group]:
-    """Movement groups between the last arithmetic and the outputs, from the first concat on that would put very
-    different ranges on one scale (detector heads: boxes beside scores). They cost no arithmetic, and in float no
-    accuracy."""
-    tail: list[Group] = []
-    tail_members: set = set()
-    for group in reversed(groups):
-        users = view.users(group.output)
-        leads_out = all(u in tail_members or not isinstance(view.value[u], Call) for u in users)
-        if group.kind is Kind.MOVEMENT and leads_out and (users or group.output in view.outputs):
-            tail.append(group)
-            tail_members.update(group.members)
-    floated: set[Group] = set()
-    float_vars: set = set()
-    for group in reversed(tail):
-        widths = [_width(_range(ranges, v)) for v in group.inputs]
-        mixes = group.op == "concat" and max(widths) > TAIL_RATIO * max(min(widths), 1e-12)
-        if mixes or any(v in float_vars for v in group.inputs):
-            floated.add(group)
-            float_vars.add(group.output)
-    return floated
-
-
 def _shares(view: FunctionView, group: Group, var, ranges) -> bool:
     """Whether ``var`` takes the scale of the concat (or maximum) that reads it: nobody else reads it, or it costs a
     quarter bit at most."""
-    widths = _width(_range(ranges, var)), _width(_range(ranges, group.output))
+    widths = width(_range(ranges, var)), width(_range(ranges, group.output))
     return len(view.users(var)) == 1 or widths[1] <= 1.2 * max(widths[0], 1e-12)
 
 
@@ -162,7 +133,14 @@ def plan(func: relax.Function, ranges, exact: Mapping[str, QuantParams] | None =
     """Groups, classes and parameters for ``func``; ``exact`` are given parameters by variable name (8-bit inputs)."""
     analysis = analyse(func)
     view = analysis.view
-    floated = host_tail(view, analysis.groups, ranges)
+    tail = tail_of(
+        view,
+        analysis.groups,
+        lambda var: _range(ranges, var),
+        lambda group: _wide(view, group),
+        tables=getattr(ranges, "wide_tables", False),
+    )
+    floated = {g for g in analysis.groups if g.kind is Kind.MOVEMENT and g.output in tail.wide}
     kept = _with_moved(analysis.groups, getattr(ranges, "kept", frozenset()))
     groups = tuple(g for g in analysis.groups if g not in floated and not _in_float(view, g, kept))
     classes, repeated = _classes(view, groups, ranges)
@@ -173,7 +151,7 @@ def plan(func: relax.Function, ranges, exact: Mapping[str, QuantParams] | None =
     for variables in members.values():
         shared = _class_params(view, [v for v in variables if v not in repeated] or variables, ranges, exact or {})
         params.update({v: shared for v in variables})
-    return QuantPlan(view, groups, params, tuple(floated))
+    return QuantPlan(view, groups, params, tail)
 
 
 def _with_moved(groups, kept: frozenset[str]) -> frozenset[str]:
@@ -210,10 +188,10 @@ def _class_params(view: FunctionView, sources, ranges, exact: Mapping[str, Quant
 
 def wide_outputs(quant_plan: QuantPlan) -> set:
     """Results of convolutions and dense layers that only the host reads (logits, box regressions): they leave the chip
-    as int32 accumulators (``lower_linear.lower_wide``) and need no quantization."""
+    as int32 accumulators (``lower_linear.lower_wide``) and need no quantization; nor do those of 16 bits."""
     view = quant_plan.view
     on_chip = {m for g in quant_plan.groups for m in g.members}
-    found = set()
+    found = set(quant_plan.tail.wide)
     for group in quant_plan.groups:
         if _wide(view, group) and not on_chip.intersection(view.users(group.output)):
             found.add(group.output)
@@ -363,6 +341,6 @@ def insert_qdq(
     quant_plan = plan(main_of(mod), ranges, exact)
     made = Inserter(mod, quant_plan, weight_scale, rounded).run()
     made["main"] = main_of(made).with_attr(
-        CALIBRATED_ATTR, json.dumps({"tail": [g.output.name for g in quant_plan.tail]})
+        CALIBRATED_ATTR, json.dumps({"wide": {v.name: scale for v, scale in quant_plan.tail.wide.items()}})
     )
     return made

@@ -24,14 +24,18 @@ NOTES_ATTR = "ergo_notes"
 
 @dataclass(frozen=True)
 class Quant:
-    """Per-tensor quantization in the int8 domain (uint8 zero points minus 128): ``real = scale * (q - zero_point)``."""
+    """Per-tensor quantization in the int8 domain (uint8 zero points minus 128): ``real = scale * (q - zero_point)``.
+
+    wide: int16, zero point 0.
+    """
 
     scale: float
     zero_point: int
+    wide: bool = False
 
     def codes(self, real: np.ndarray) -> np.ndarray:
-        """int8 codes of real values, divided in float32 and rounded half to even as ONNX's QuantizeLinear does; NaN
-        becomes the zero point."""
+        """int8 (int16) codes of real values, divided in float32 and rounded half to even as ONNX's QuantizeLinear does;
+        NaN becomes the zero point."""
         with np.errstate(all="ignore"):
             scaled = np.nan_to_num(
                 np.rint(np.asarray(real, np.float32) / np.float32(self.scale)).astype(np.float64),
@@ -39,7 +43,8 @@ class Quant:
                 posinf=1e9,
                 neginf=-1e9,
             )
-        return np.clip(scaled + self.zero_point, -128, 127).astype(np.int8)
+        dtype = np.iinfo(np.int16 if self.wide else np.int8)
+        return np.clip(scaled + self.zero_point, dtype.min, dtype.max).astype(dtype.dtype)
 
     def real(self, codes: np.ndarray) -> np.ndarray:
         """float32, formed as DequantizeLinear forms it: 255 * (1/255) is 1 there, and a little more in float64."""
@@ -48,10 +53,12 @@ class Quant:
 
 @dataclass(frozen=True)
 class Value:
-    """An int8 tensor on the chip and what its numbers mean."""
+    """An int8 (int16 where ``quant.wide``) tensor on the chip and what its numbers mean."""
 
     expr: relax.Expr
     quant: Quant
+    units: np.ndarray | None = field(default=None, compare=False)
+    """Of the tensor's shape: what one step of each element is worth, where they differ (``quant.scale`` is 0)."""
 
 
 @dataclass(frozen=True)
@@ -146,9 +153,13 @@ class Context:
         return Value(relax.const(quant.codes(real), "int8"), quant)
 
     def requantize(self, value: Value, quant: Quant, name: str = "") -> relax.Expr:
-        """``value`` in another quantization, by a table; itself where it has it already."""
+        """``value`` in another quantization, by a table (a rescaling to int16); itself where it has it already."""
         if value.quant == quant:
             return value.expr
+        if quant.wide or value.quant.wide:
+            scale = multiplier(value.quant.scale / quant.scale)
+            op = dialect.Rescale(wide=quant.wide, in_zp=value.quant.zero_point, name=name, **scale)
+            return self.emit(op, value.expr, quant=quant)
         return self.table(value.expr, quant.codes(value.quant.real(np.arange(-128, 128))), quant, name)
 
     def table(self, x: relax.Expr, lut: np.ndarray, quant: Quant | None, name: str = "") -> relax.Expr:
@@ -168,7 +179,9 @@ def spanning(low: float, high: float) -> Quant:
 
 
 def clamp_codes(bounds: Bounds, quant: Quant) -> dict[str, int]:
-    """``lo`` and ``hi`` for real bounds: exactly the codes that quantizing the bounds gives."""
+    """``lo`` and ``hi`` for real bounds: exactly the codes that quantizing the bounds gives. int16 has none."""
+    if quant.wide:
+        return {}
     lo = -128 if np.isneginf(bounds.low) else int(quant.codes(np.float64(bounds.low)))
     hi = 127 if np.isposinf(bounds.high) else int(quant.codes(np.float64(bounds.high)))
     return {"lo": lo, "hi": hi}

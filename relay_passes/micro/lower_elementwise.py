@@ -86,4 +86,14 @@ def lower_table(ctx: Context, group, out: Quant) -> relax.Expr:
     x = ctx.value(group.inputs[0])
     real = elementwise.UnaryTable.evaluate(ctx.view, group, x.quant.real(np.arange(-128, 128)))
     lut = out.codes(real)
-    return ctx.table(x.expr, np.broadcast_to(lut, (256,)) if lut.ndim == 0 else lut, out)
+    lut = np.broadcast_to(lut, (256,)) if lut.ndim == 0 else lut
+    return _wide_table(ctx, x.expr, lut, out) if out.wide else ctx.table(x.expr, lut, out)
+
+
+def _wide_table(ctx: Context, x: relax.Expr, lut: np.ndarray, out: Quant) -> relax.Expr:
+    """int16 entries: a table of their upper bytes and one of their lower, both signed; 256 of the one and the other are
+    added."""
+    upper = (lut.astype(np.int32) + 128) >> 8
+    upper, lower = np.minimum(upper, 127), lut - 256 * np.minimum(upper, 127)
+    parts = [ctx.table(x, np.clip(part, -128, 127).astype(np.int8), None) for part in (upper, lower)]
+    return ctx.emit(dialect.AddWide(a_zp=0, b_zp=0, a_mult=256, b_mult=1, shift=0), *parts, quant=out)

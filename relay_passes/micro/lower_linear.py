@@ -169,11 +169,15 @@ def lower_conv2d(ctx: Context, group, out: Quant) -> relax.Expr:
     weights, vectors, fields = _prepare(ctx, group, out, x.quant, parts)
     fields |= {"strides": _ints(attrs.strides), "padding": _ints(attrs.padding), "dilation": _ints(attrs.dilation)}
     groups, channels = int(attrs.groups), static_shape(parts.x)[3]
-    if groups == channels and groups > 1 and weights.ints.shape[0] == channels:
+    if groups == channels and groups > 1 and weights.ints.shape[0] == channels and not out.wide:
         ints = np.ascontiguousarray(weights.ints[..., 0].transpose(1, 2, 0))
         return ctx.emit(dialect.DepthwiseConv2d(**fields), x.expr, relax.const(ints), *vectors, quant=out)
     ints = np.ascontiguousarray(weights.ints)
-    return ctx.emit(dialect.Conv2d(groups=groups, **fields), x.expr, relax.const(ints), *vectors, quant=out)
+    return ctx.emit(_conv(out)(groups=groups, **fields), x.expr, relax.const(ints), *vectors, quant=out)
+
+
+def _conv(out: Quant) -> type[dialect.Conv2d]:
+    return dialect.Conv2dWide if out.wide else dialect.Conv2d
 
 
 @lowers(linear.Conv2dTranspose)
@@ -201,7 +205,7 @@ def lower_dense(ctx: Context, group, out: Quant) -> relax.Expr:
     rows = int(np.prod(shape[:-1]))
     flat = reshape(ctx, x.expr, (1, 1, rows, depth), x.quant)
     ints = np.ascontiguousarray(weights.ints).reshape(units, 1, 1, depth)
-    result = ctx.emit(dialect.Conv2d(**fields), flat, relax.const(ints), *vectors, quant=out)
+    result = ctx.emit(_conv(out)(**fields), flat, relax.const(ints), *vectors, quant=out)
     return reshape(ctx, result, (*shape[:-1], units), out)
 
 

@@ -13,7 +13,14 @@ import numpy as np
 import tvm
 from tvm import relax
 
-from tvm_ergo.relay_passes.micro import lower_elementwise, lower_extreme, lower_linear, lower_movement, lower_spatial  # noqa: F401  (their import registers lowering rules)  # noqa: F401
+from tvm_ergo.relay_passes.micro import (  # noqa: F401  (their import registers lowering rules)
+    lower_elementwise,
+    lower_extreme,
+    lower_linear,
+    lower_movement,
+    lower_spatial,
+    lower_tail,
+)
 from tvm_ergo.relay_passes.micro.float_parts import parts_of, why_in_float
 from tvm_ergo.relay_passes.micro.lower_assign import Assignment
 from tvm_ergo.relay_passes.micro.lower_context import (
@@ -123,6 +130,7 @@ class _Lowering:
             if self.func.attrs is not None and CALIBRATED_ATTR in self.func.attrs
             else None
         )
+        self.wide: dict[str, float] = (self.calibrated or {}).get("wide", {})
         self.kept, self.parts = kept_in_float(self.func), parts_of(self.func)
         self.builder = relax.BlockBuilder()
         self.ctx = Context(self.view, self.builder)
@@ -191,7 +199,8 @@ class _Lowering:
                 return
             if out is None and self.kept is not None:
                 raise CannotLower(*self.kept)
-            if out is None and self._lower_wide(group):
+            out = lower_tail.quant_of(self.ctx, self.wide, group) if out is None else out
+            if out is None and (self._lower_wide(group) or lower_tail.lower_mixed(self.ctx, self.wide, group)):
                 return
             if self.parts is not None and (out is None or any(v not in self.assigned.quant for v in group.inputs)):
                 raise CannotLower(*why_in_float(self.parts, group))
@@ -220,12 +229,6 @@ class _Lowering:
         reason = self.assigned.why.get(group.output, "its result is not quantized")
         if self.calibrated is None:
             return reason, NEEDS_INT8 if group.output in self.assigned.wide else NEEDS_QUANTIZATION
-        if group.output.name in self.calibrated["tail"]:
-            return (
-                "the ranges of what it joins, or of what such a join reads, differ so much that on one scale of 8 "
-                "bits the smaller would be lost",
-                "none needed: it moves results behind the last arithmetic, and costs no accuracy",
-            )
         if group.carries_quantization:
             return (
                 f"{reason}; it moves a result that leaves the chip in more than 8 bits",
@@ -303,6 +306,8 @@ class _Lowering:
         name = str(var.name)
         if var in self.ctx.int8:
             value = self.ctx.int8[var]
+            if value.units is not None:
+                return lower_tail.real(self.ctx, value, name)
             scale, zero_point = relax.const(np.float32(value.quant.scale)), relax.const(np.int8(value.quant.zero_point))
             return self.builder.emit(relax.op.dequantize(value.expr, scale, zero_point), name_hint=name)
         if var in self.ints:

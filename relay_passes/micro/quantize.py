@@ -283,6 +283,10 @@ class Observed:
         """The same with these tensors left in float."""
         return replace(self, ranges=replace(self.ranges, kept=tensors))
 
+    def with_wide_tables(self) -> Observed:
+        """The same with 16 bits for results of which calibration saw little (`wide_tail`)."""
+        return replace(self, ranges=replace(self.ranges, wide_tables=True))
+
     def quantized(self, with_rounding: bool) -> tvm.IRModule:
         """The steps after the calibration run: weight rounding, bias correction, insertion of quantize and
         dequantize."""

@@ -157,8 +157,8 @@ def test_a_structure_that_disagrees_with_itself_is_refused(name):
         {"num_input": "x"},
         {"ergo_calibrated": "x"},
         {"ergo_calibrated": "[]"},
-        {"ergo_calibrated": '{"tail": [1]}'},
-        {"ergo_calibrated": '{"tail": [], "more": 1}'},
+        {"ergo_calibrated": '{"wide": [1]}'},
+        {"ergo_calibrated": '{"wide": {}, "more": 1}'},
         {"ergo_float_parts": '{"tensors": {"a": "b"}, "before": 1, "after": 1}'},
     ],
 )
@@ -170,7 +170,7 @@ def test_functions_carry_no_other_attributes(attrs):
 @pytest.mark.parametrize(
     "attrs",
     [
-        {"ergo_calibrated": '{"tail": ["y"]}'},
+        {"ergo_calibrated": '{"wide": {"y": 0.5}}'},
         {"ergo_float_parts": '{"tensors": {"a": 0.5}, "before": 1.5, "after": 0.1}'},
     ],
 )

@@ -80,7 +80,7 @@ def test_a_concat_input_with_other_readers_and_a_small_range_keeps_its_own():
     assert found["large_b"] == found["cat"] and found["small_b"][0] < found["cat"][0] / 5
 
 
-def test_a_detector_tail_stays_in_float():
+def test_a_detector_tail_is_no_int8():
     net = Net((1, 8, 8, 3))
     boxes = net.bind(relax.op.multiply(net.conv(net.params[0], 4, name="boxes"), relax.const(np.float32(30))), "far")
     scores = net.bind(relax.op.sigmoid(net.conv(net.params[0], 2, name="scores")), "sig")

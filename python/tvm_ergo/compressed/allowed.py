@@ -103,7 +103,7 @@ FUNCTION_ATTRS = {
     RANGES_ATTR: str,
 }
 TOLD = {
-    CALIBRATED_ATTR: {"tail"},
+    CALIBRATED_ATTR: {"wide"},
     PARTS_ATTR: {"tensors", "before", "after"},
     RANGES_ATTR: {f"{width}_{end}" for width in ("narrow", "wide") for end in ("lo", "hi")},
 }
