@@ -6,19 +6,19 @@ pair of quantize and dequantize, so that those operators run there."""
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import tvm
 from tvm import relax
 
 from tvm_ergo.relay_passes.micro.calibrate import Method, observe
-from tvm_ergo.relay_passes.micro.insert_qdq import FIXED, Inserter, QuantPlan, host_tail, wide_outputs
+from tvm_ergo.relay_passes.micro.insert_qdq import FIXED, Inserter, QuantPlan, end_of, wide_outputs
 from tvm_ergo.relay_passes.micro.lower_assign import Assignment
 from tvm_ergo.relay_passes.micro.lower_context import scale_of
 from tvm_ergo.relay_passes.micro.observe import QuantParams, quant_params
 from tvm_ergo.relay_passes.micro.weights import WeightScale
 from tvm_ergo.relay_passes.relax_utils import CALIBRATED_ATTR, KEPT_ATTR, PARTS_ATTR, main_of
-from tvm_ergo.relay_passes.support import FunctionView, Group, analyse
+from tvm_ergo.relay_passes.support import FunctionView, Group, Kind, analyse
 from tvm_ergo.relay_passes.support.view import dtype_of
 
 MADE_HERE = (KEPT_ATTR, PARTS_ATTR, CALIBRATED_ATTR)
@@ -52,24 +52,25 @@ def complete(
     ranges = observe(mod, data, tensors=names, progress=progress).ranges(
         method, percentile, {v.name: Method.MINMAX for v in analysis.view.outputs}
     )
-    tail = tuple(g.output.name for g in host_tail(analysis.view, analysis.groups, ranges))
-    while missing := _missing(mod, tail):
+    wide = {v.name: scale for v, scale in end_of(analysis.view, analysis.groups, ranges).wide.items()}
+    while missing := _missing(mod, wide):
         analysis = analyse(main_of(mod))
         by_name = {v.name: v for g in analysis.groups for v in (*g.inputs, g.output)}
         params = {by_name[n]: _params(analysis.view, by_name[n], ranges) for n in missing}
         mod = _Pairs(mod, QuantPlan(analysis.view, tuple(analysis.groups), params), WeightScale.MAX).run()
     result = mod.clone()
-    result["main"] = main_of(mod).with_attr(CALIBRATED_ATTR, json.dumps({"tail": list(tail)}))
+    result["main"] = main_of(mod).with_attr(CALIBRATED_ATTR, json.dumps({"wide": wide}))
     return result
 
 
-def _missing(mod: tvm.IRModule, tail: tuple[str, ...]) -> list[str]:
+def _missing(mod: tvm.IRModule, sixteen_bits: Collection[str]) -> list[str]:
     """Names of the float tensors that keep a group off the chip for want of a quantization. Results of movements come
     last: most have their input's."""
     analysis = analyse(main_of(mod))
     view, assigned = analysis.view, Assignment(analysis)
-    groups = tuple(g for g in analysis.groups if g.output.name not in tail)
+    groups = tuple(g for g in analysis.groups if g.output.name not in sixteen_bits or g.kind is not Kind.MOVEMENT)
     wide = wide_outputs(QuantPlan(view, groups, {}))
+    wide |= {g.output for g in groups if g.output.name in sixteen_bits}
     found, moved = [], []
     for group in groups:
         needed = [

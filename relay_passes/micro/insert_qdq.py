@@ -129,17 +129,22 @@ def _pads_beyond(view: FunctionView, group: Group, ranges) -> bool:
     return value > max(seen.hi, 0.0) or value < min(seen.lo, 0.0) and not only_maxima
 
 
-def plan(func: relax.Function, ranges, exact: Mapping[str, QuantParams] | None = None) -> QuantPlan:
-    """Groups, classes and parameters for ``func``; ``exact`` are given parameters by variable name (8-bit inputs)."""
-    analysis = analyse(func)
-    view = analysis.view
-    tail = tail_of(
+def end_of(view: FunctionView, groups, ranges) -> Tail:
+    """The network's end, where it is no int8."""
+    return tail_of(
         view,
-        analysis.groups,
+        groups,
         lambda var: _range(ranges, var),
         lambda group: _wide(view, group),
         tables=getattr(ranges, "wide_tables", False),
     )
+
+
+def plan(func: relax.Function, ranges, exact: Mapping[str, QuantParams] | None = None) -> QuantPlan:
+    """Groups, classes and parameters for ``func``; ``exact`` are given parameters by variable name (8-bit inputs)."""
+    analysis = analyse(func)
+    view = analysis.view
+    tail = end_of(view, analysis.groups, ranges)
     floated = {g for g in analysis.groups if g.kind is Kind.MOVEMENT and g.output in tail.wide}
     kept = _with_moved(analysis.groups, getattr(ranges, "kept", frozenset()))
     groups = tuple(g for g in analysis.groups if g not in floated and not _in_float(view, g, kept))
