@@ -270,7 +270,9 @@ class RandomFunction:
             tables.append(
                 np.stack([low, np.minimum(low + 1, extent - 1), self.arrays.integers(0, 2049, size)], 1).astype("int32")
             )
-        self.emit(dialect.Resize2d(), x, relax.const(tables[0], "int32"), relax.const(tables[1], "int32"))
+        scaling = {"scaled": True, "in_zp": 3, "mult": self.random.randint(2**22, 2**24 - 1), "shift": 23, "out_zp": -9}
+        op = dialect.Resize2d(**(scaling if self.random.random() < 0.5 else {}))
+        self.emit(op, x, relax.const(tables[0], "int32"), relax.const(tables[1], "int32"))
 
     def pad(self) -> None:
         x = self.pick()

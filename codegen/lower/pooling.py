@@ -16,6 +16,7 @@ from tvm_ergo.target.isa import (
     ReduceKind,
     Requantize,
     Resize,
+    ResizeScaled,
     Softmax,
 )
 
@@ -126,12 +127,15 @@ def resize2d(node: Node, region: Region, emit: Emitter) -> None:
     """The tables hold row and column numbers of the whole input, so its operand begins at row and column 0."""
     x, rows, cols = node.inputs
     box = emit.inputs(node, region)[0]
+    op = node.op
+    scaling = _requantization(op) if op.scaled else {}
     emit(
-        Resize,
+        ResizeScaled if op.scaled else Resize,
         x=emit.operand(x, (box[0], (0, box[1][1]), (0, box[2][1]), box[3])),
         rows=emit.operand(rows, (region[1], (0, 3))),
         cols=emit.operand(cols, (region[2], (0, 3))),
         out=emit.operand(node.outputs[0], region),
+        **scaling,
     )
 
 

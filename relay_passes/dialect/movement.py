@@ -9,11 +9,12 @@ from math import prod
 import numpy as np
 from tvm import te, tirx
 
-from tvm_ergo.relay_passes.dialect import regions
+from tvm_ergo.relay_passes.dialect import arithmetic, regions
 from tvm_ergo.relay_passes.dialect.base import ErgoOp, Region, Shape, ergo_op
 
 MOVABLE_DTYPES = ("int8", "uint8", "int16", "int32")
 RESIZE_WEIGHT_BITS = 11
+RESIZE_MAX_SHIFT = 40  # behind the weights' 22 bits
 
 
 @dataclass(frozen=True)
@@ -267,12 +268,19 @@ class Reshape(_Move):
 @ergo_op("resize2d")
 @dataclass(frozen=True)
 class Resize2d(ErgoOp):
-    """Separable interpolation with 11-bit weights: ``(acc + 2**21) >> 22``.
+    """Separable interpolation with 11-bit weights: ``(acc + 2**21) >> 22``; where ``scaled`` into another
+    quantization: ``clip(out_zp + floor(acc * mult / 2**(22 + shift) + 1/2))`` of the sum of ``x - in_zp``.
 
     x i8[N,H,W,C], rows i32[OH,3], cols i32[OW,3] -> i8[N,OH,OW,C]; a row of ``rows`` is (low index, high index, weight
     of high in 0..2048). Nearest has weight 0."""
 
     arg_names = ("x", "rows", "cols")
+    scaled: bool = False
+    in_zp: int = 0
+    mult: int = 0
+    shift: int = 0
+    lo: int = -128
+    hi: int = 127
 
     def infer(self, shapes: Sequence[Shape], dtypes: Sequence[str]) -> list[tuple[Shape, str]]:
         self.require_count(shapes, 3)
@@ -281,6 +289,10 @@ class Resize2d(ErgoOp):
         self.require(len(x) == 4, "activation is not [N,H,W,C]", "rank 4", x)
         self.require_shape("rows", rows, (rows[0] if rows else 0, 3))
         self.require_shape("cols", cols, (cols[0] if cols else 0, 3))
+        self.require_int8(in_zp=self.in_zp)
+        self.require_multiplier(self.mult, self.shift)
+        self.require(self.shift <= RESIZE_MAX_SHIFT, "shift out of range", f"0..{RESIZE_MAX_SHIFT}", self.shift)
+        self.require_clip()
         return [((x[0], rows[0], cols[0], x[3]), "int8")]
 
     def compute(self, x: te.Tensor, rows: te.Tensor, cols: te.Tensor) -> te.Tensor:
@@ -288,11 +300,14 @@ class Resize2d(ErgoOp):
 
         def element(n, h, w, c):
             def pixel(i, j):
-                return x(n, rows(h, i), cols(w, j), c).astype("int32")
+                return arithmetic.centred(x(n, rows(h, i), cols(w, j), c), self.in_zp if self.scaled else 0)
 
             low = pixel(0, 0) * (one - cols(w, 2)) + pixel(0, 1) * cols(w, 2)
             high = pixel(1, 0) * (one - cols(w, 2)) + pixel(1, 1) * cols(w, 2)
             total = low * (one - rows(h, 2)) + high * rows(h, 2)
+            if self.scaled:
+                shift = 2 * RESIZE_WEIGHT_BITS + self.shift
+                return arithmetic.requantize(total, self.mult, shift, self.out_zp, self.lo, self.hi)
             return ((total + (1 << (2 * RESIZE_WEIGHT_BITS - 1))) >> (2 * RESIZE_WEIGHT_BITS)).astype("int8")
 
         return te.compute((x.shape[0], rows.shape[0], cols.shape[0], x.shape[3]), element, name="resize")

@@ -8,7 +8,7 @@ import numpy as np
 from tvm import relax
 
 from tvm_ergo.relay_passes.micro.lower_context import Quant, scale_of
-from tvm_ergo.relay_passes.support import movement
+from tvm_ergo.relay_passes.support import movement, spatial
 from tvm_ergo.relay_passes.support.groups import Analysis
 from tvm_ergo.relay_passes.support.rule import Group
 from tvm_ergo.relay_passes.support.view import FunctionView
@@ -57,6 +57,10 @@ class Assignment:
         if not group.carries_quantization:
             return self.wanted(group.output)
         known = [self.quant.get(v) for v in group.inputs]
+        if group.rule is spatial.Resize2d and str(self.view.value[group.root].attrs.method) == "linear":
+            wanted = self.wanted(group.output)  # its sums are rounded to whatever scale is asked for
+            if wanted is not None and known[0] is not None:
+                return wanted
         if len(group.inputs) == 1 and known[0] is not None:
             return self._holding(group, known[0])
         wanted = self.wanted(group.output)

@@ -120,11 +120,17 @@ def lower_resize(ctx: Context, group, out: Quant) -> relax.Expr:
     attrs = ctx.view.value[group.root].attrs
     mode, method, rounding = str(attrs.coordinate_transformation_mode), str(attrs.method), str(attrs.rounding_method)
     (_, h, w, _), (_, oh, ow, _) = static_shape(group.inputs[0]), static_shape(group.root)
-    x = ctx.requantize(ctx.value(group.inputs[0]), out)
+    given, scaling = ctx.value(group.inputs[0]), {}
+    if method == "linear" and given.quant != out and (h, w) != (oh, ow):
+        scale = multiplier(given.quant.scale / out.scale)
+        excess = max(0, scale["shift"] - dialect.movement.RESIZE_MAX_SHIFT)
+        scaling = {"scaled": True, "in_zp": given.quant.zero_point, "mult": scale["mult"] >> excess}
+        scaling["shift"] = scale["shift"] - excess
+    x = given.expr if scaling else ctx.requantize(given, out)
     if (h, w) == (oh, ow) and mode != "tf_half_pixel_for_nn":
         return reshape(ctx, x, (static_shape(x)[0], h, w, static_shape(x)[3]), out)
     rows, cols = (relax.const(resize_table(i, o, mode, method, rounding)) for i, o in ((h, oh), (w, ow)))
-    return ctx.emit(dialect.Resize2d(), x, rows, cols, quant=out)
+    return ctx.emit(dialect.Resize2d(**scaling), x, rows, cols, quant=out)
 
 
 def source_coordinates(size: int, out_size: int, mode: str) -> np.ndarray:

@@ -14,7 +14,7 @@ from tvm_ergo.target.isa.rows import ExpRows, Gather, Norm, Rotate, WeightedMean
 from tvm_ergo.target.isa.running import Accumulate, Requantize
 from tvm_ergo.target.isa.sparse import Spmv
 from tvm_ergo.target.isa.tensor import Conv, ConvTranspose, Depthwise, MatMul
-from tvm_ergo.target.isa.vector import Pool, PoolKind, Reduce, ReduceKind, Resize, Softmax
+from tvm_ergo.target.isa.vector import Pool, PoolKind, Reduce, ReduceKind, Resize, ResizeScaled, Softmax
 from tvm_ergo.target.isa.wide import AddWide, Rescale
 
 __all__ = [
@@ -56,6 +56,7 @@ __all__ = [
     "Reduce",
     "ReduceKind",
     "Resize",
+    "ResizeScaled",
     "Softmax",
     "Spmv",
     "Table",

@@ -8,7 +8,7 @@ from enum import IntEnum
 from tvm_ergo.target.errors import MachineError
 from tvm_ergo.target.isa.base import Engine, Instruction, instruction
 from tvm_ergo.target.isa.cost import Cost, Event, ceil_div, engine_cost
-from tvm_ergo.target.isa.fields import I8, Choice, Flag, Int, Ints, Tensor
+from tvm_ergo.target.isa.fields import I8, U8, Choice, Flag, Int, Ints, Tensor
 from tvm_ergo.target.isa.geometry import every_window_meets_input, window_shape
 from tvm_ergo.target.isa.operand import MAX_RANK
 from tvm_ergo.target.isa.tensor import EXTENT, HI, I8_ONLY, I32_ONLY, LO, MULT, OUT_ZP, SHIFT, STEP
@@ -223,7 +223,11 @@ class Resize(Instruction):
                     where=self.to_text(),
                     required=f"indices 0..{size - 1}, weights 0..2048",
                 )
-        kernels.resize2d(memory.view(self.x), rows, cols, out=memory.view(self.out))
+        kernels.resize2d(memory.view(self.x), rows, cols, out=memory.view(self.out), **self.scaling())
+
+    def scaling(self) -> dict[str, int]:
+        """What the sums are multiplied by and shifted to; nothing here."""
+        return {}
 
     def cost(self, chip) -> Cost:
         """Four products and additions per output, four passes, four bytes read, nearest or not: the weights are
@@ -233,3 +237,30 @@ class Resize(Instruction):
         return engine_cost(
             engine, 4 * ceil_div(n, engine.lanes), 4 * n + self.rows.size_bytes + self.cols.size_bytes, n, events
         )
+
+
+@instruction(0x2C, Engine.VECTOR, "RESIZE_SCALED")
+class ResizeScaled(Resize):
+    """RESIZE into another quantization, rounded once: ``clip(out_zp + floor(acc * mult / 2**(22 + shift) + 1/2))``,
+    acc the weighted sum of ``x - in_zp``."""
+
+    x = Tensor("N H W C", I8_ONLY, "input, NHWC")
+    rows = Tensor("OH 3", I32_ONLY, "row taps")
+    cols = Tensor("OW 3", I32_ONLY, "column taps")
+    out = Tensor("N OH OW C", I8_ONLY, "output, NHWC", out=True)
+    in_zp = I8("zero point of x")
+    mult = MULT
+    shift = U8("right shift behind the one by 22", 0, 40)
+    out_zp, lo, hi = OUT_ZP, LO, HI
+
+    def check_rules(self, dims):
+        self.check_clip()
+
+    def scaling(self) -> dict[str, int]:
+        return {"scaled": True, **self.values("in_zp", "mult", "shift", "out_zp", "lo", "hi")}
+
+    def cost(self, chip) -> Cost:
+        """As RESIZE, with one more pass: the multiplication and rounding of each output."""
+        plain, engine, n = super().cost(chip), chip.vector, self.out.elements
+        events = {**plain.events, Event.REQUANT: n}
+        return Cost(plain.cycles + ceil_div(n, engine.lanes), events)

@@ -1,7 +1,9 @@
-/* RESIZE: per output row and column (low index, high index, weight of high in 0..2048), rounded >> 22. */
+/* RESIZE: per output row and column (low index, high index, weight of high in 0..2048), rounded >> 22.
+   RESIZE_SCALED: the same sums of x - in_zp into another quantization, rounded once. */
 #include "ergo_internal.h"
 
 enum { X, ROWS, COLS, OUT };
+enum { IN_ZP, MULT, SHIFT, OUT_ZP, LO, HI };
 #define WHOLE 2048
 
 typedef struct tap {
@@ -24,7 +26,8 @@ static int are_inside(const ergo_operand *t, const uint8_t *taps, uint32_t size)
   return 1;
 }
 
-static ergo_status run(ergo_ctx *ctx, const ergo_ins *ins) {
+/* v: the fields of RESIZE_SCALED, NULL of RESIZE. */
+static ergo_status resized(ergo_ctx *ctx, const ergo_ins *ins, const int64_t *v) {
   const ergo_operand *x = &ins->t[X], *rows = &ins->t[ROWS], *cols = &ins->t[COLS], *out = &ins->t[OUT];
   const uint8_t *row_taps = ergo_at(ctx, rows), *col_taps = ergo_at(ctx, cols), *in = ergo_at(ctx, x);
   uint8_t *result = ergo_at(ctx, out);
@@ -43,14 +46,38 @@ static ergo_status run(ergo_ctx *ctx, const ergo_ins *ins) {
           int64_t at = (int64_t)channel * x->strides[3];
           int32_t a = (int8_t)low[left + at] * (WHOLE - r.weight) + (int8_t)high[left + at] * r.weight;
           int32_t b = (int8_t)low[right + at] * (WHOLE - r.weight) + (int8_t)high[right + at] * r.weight;
+          int32_t sum = a * (WHOLE - c.weight) + b * c.weight;
           *(int8_t *)(place + (int64_t)channel * out->strides[3]) =
-              (int8_t)ergo_floor_shift(a * (WHOLE - c.weight) + b * c.weight + (1 << 21), 22);
+              v ? ergo_requantize(sum - (int64_t)v[IN_ZP] * (1 << 22), v[MULT], 22 + (int)v[SHIFT], v[OUT_ZP], v[LO],
+                                  v[HI])
+                : (int8_t)ergo_floor_shift(sum + (1 << 21), 22);
         }
       }
     }
   return ERGO_OK;
 }
 
+static ergo_status run(ergo_ctx *ctx, const ergo_ins *ins) { return resized(ctx, ins, NULL); }
+
+static ergo_status run_scaled(ergo_ctx *ctx, const ergo_ins *ins) { return resized(ctx, ins, ins->v); }
+
+static ergo_status check_scaled(const ergo_ins *ins) {
+  return ins->v[LO] <= ins->v[HI] && ins->v[SHIFT] <= 40 ? ERGO_OK : ERGO_PRECONDITION;
+}
+
+const ergo_op ergo_op_resize_scaled = {0x2C,
+                                       1,
+                                       "RESIZE_SCALED",
+                                       "TTTT z mh zzz",
+                                       {{ERGO_IS_I8, 0, "NHWC", ERGO_NO_OPERAND, 0},
+                                        {ERGO_IS_I32, 0, "P3", ERGO_NO_OPERAND, 0},
+                                        {ERGO_IS_I32, 0, "Q3", ERGO_NO_OPERAND, 0},
+                                        {ERGO_IS_I8, 1, "NPQC", ERGO_NO_OPERAND, 0}},
+                                       0,
+                                       0,
+                                       check_scaled,
+                                       NULL,
+                                       run_scaled};
 const ergo_op ergo_op_resize = {0x17,
                                 1,
                                 "RESIZE",

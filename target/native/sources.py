@@ -41,6 +41,7 @@ OPS: dict[str, tuple[str, tuple[str, ...]]] = {
     "REDUCE": ("reduce", ("op_reduce.c",)),
     "SOFTMAX": ("softmax", ("op_softmax.c", *BOX)),
     "RESIZE": ("resize", ("op_resize.c",)),
+    "RESIZE_SCALED": ("resize_scaled", ("op_resize.c",)),
     "ACCUMULATE": ("accumulate", ("op_running.c", *BOX)),
     "REQUANTIZE": ("requantize", ("op_running.c", *BOX)),
     "ADD_WIDE": ("add_wide", ("op_wide.c", *ELEMENTS)),

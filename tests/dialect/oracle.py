@@ -169,7 +169,12 @@ def _resize2d(op, x, rows, cols):
     for oh, ow in product(range(len(rows)), range(len(cols))):
         (r0, r1, rw), (c0, c1, cw) = rows[oh].astype(np.int64), cols[ow].astype(np.int64)
         acc = blend(blend(wide[:, r0, c0], wide[:, r0, c1], cw), blend(wide[:, r1, c0], wide[:, r1, c1], cw), rw)
-        out[:, oh, ow] = (acc + 2**21) >> 22
+        if op.scaled:
+            total = (acc - op.in_zp * 2**22).astype(object) * op.mult
+            rounded = (2 * total + 2 ** (22 + op.shift)) // 2 ** (23 + op.shift)
+            out[:, oh, ow] = np.clip(rounded + op.out_zp, op.lo, op.hi).astype(np.int8)
+        else:
+            out[:, oh, ow] = (acc + 2**21) >> 22
     return out
 
 

@@ -36,6 +36,7 @@ from tvm_ergo.target.isa import (
     Requantize,
     Rescale,
     Resize,
+    ResizeScaled,
     Rotate,
     Softmax,
     Spmv,
@@ -188,6 +189,18 @@ def samples() -> dict:
         ),
         "resize": Resize(
             x=p((1, 3, 4, 5)), rows=p((6, 3), "int32"), cols=p((5, 3), "int32"), out=p((1, 6, 5, 5), wider=3)
+        ),
+        "resize scaled": ResizeScaled(
+            x=p((1, 3, 4, 5)),
+            rows=p((6, 3), "int32"),
+            cols=p((5, 3), "int32"),
+            out=p((1, 6, 5, 5), wider=3),
+            in_zp=-7,
+            mult=2**23 + 5,
+            shift=22,
+            out_zp=11,
+            lo=-100,
+            hi=120,
         ),
         "copy": Copy(src=_permuted(p((4, 6, 5), "int16")), out=p((5, 4, 6), "int16", wider=2)),
         "fill": Fill(out=p((3, 4), "int32", wider=1), value=-70000),

@@ -123,6 +123,7 @@ def test_opcodes_do_not_change():
         "REDUCE": 21,
         "SOFTMAX": 22,
         "RESIZE": 23,
+        "RESIZE_SCALED": 44,
         "COPY": 32,
         "FILL": 33,
         "RECEIVE": 36,

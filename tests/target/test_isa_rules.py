@@ -138,6 +138,12 @@ def meaning(name, ins, view):
                 ins.lo,
                 ins.hi,
             ).astype(np.int8)
+        case "resize scaled":
+            (r0, r1, rw), (c0, c1, cw) = view(ins.rows).T, view(ins.cols).T
+            columns = (wide(ins.x) - ins.in_zp)[:, :, c0] * (2048 - cw)[:, None]
+            columns = columns + (wide(ins.x) - ins.in_zp)[:, :, c1] * cw[:, None]
+            total = columns[:, r0] * (2048 - rw)[:, None, None] + columns[:, r1] * rw[:, None, None]
+            return numerics.requantize(total, ins.mult, 22 + ins.shift, ins.out_zp, ins.lo, ins.hi)
         case "resize":
             (r0, r1, rw), (c0, c1, cw) = view(ins.rows).T, view(ins.cols).T
             columns = wide(ins.x)[:, :, c0] * (2048 - cw)[:, None] + wide(ins.x)[:, :, c1] * cw[:, None]

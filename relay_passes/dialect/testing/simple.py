@@ -179,12 +179,11 @@ def _resize(source: Source, shape: Shape | None) -> RandomCall:
     nearest = source.chance(40)
     rows = _resize_table(source, x[1], source.integer(1, 13), nearest)
     cols = _resize_table(source, x[2], source.integer(1, 13), nearest)
-    return RandomCall(
-        Resize2d(out_zp=source.zero_point()),
-        (x, rows.shape, cols.shape),
-        ("int8", "int32", "int32"),
-        {1: rows, 2: cols},
-    )
+    fields = {"out_zp": source.zero_point()}
+    if source.chance(50):
+        fields |= {"scaled": True, "in_zp": source.zero_point(), **_scalar_tail(source, 1.0)}
+        fields["shift"] = min(fields["shift"], 40)
+    return RandomCall(Resize2d(**fields), (x, rows.shape, cols.shape), ("int8", "int32", "int32"), {1: rows, 2: cols})
 
 
 @maker("pad")

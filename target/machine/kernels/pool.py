@@ -7,6 +7,7 @@ import numpy as np
 from tvm_ergo.target.errors import MachineError
 from tvm_ergo.target.machine.kernels.rescale import Rescale, divide
 from tvm_ergo.target.machine.kernels.windows import output_size, pad_nhwc
+from tvm_ergo.target.numerics import rounding_shift
 
 
 def pooled_size(shape, pool, strides, padding, dilation=(1, 1)) -> tuple[int, int]:
@@ -128,12 +129,15 @@ def argmax(x, *, out_zp=0, out=None) -> np.ndarray:
     return out
 
 
-def resize2d(x, rows, cols, *, out=None) -> np.ndarray:
+def resize2d(
+    x, rows, cols, *, scaled=False, in_zp=0, mult=0, shift=0, out_zp=0, lo=-128, hi=127, out=None
+) -> np.ndarray:
     """``x i8[N,H,W,C], rows i32[OH,3], cols i32[OW,3] -> i8[N,OH,OW,C]``; rows/cols = (low index, high index, weight of
     high, 0..2048).
 
     ``(sum of the four weighted neighbours + 2**21) >> 22``, in int32 (at most 2**29). All weights 0 is nearest
-    neighbour: a gather. Errors: MachineError for an index or weight out of range (they come from memory)."""
+    neighbour: a gather. ``scaled``: ``clip(out_zp + floor(acc * mult / 2**(22 + shift) + 1/2))`` of the sum of the
+    neighbours less in_zp. Errors: MachineError for an index or weight out of range (they come from memory)."""
     for taps, size in ((rows, x.shape[1]), (cols, x.shape[2])):
         if taps.min() < 0 or taps[:, :2].max() >= size or taps[:, 2].max() > 2048:
             raise MachineError(
@@ -141,14 +145,18 @@ def resize2d(x, rows, cols, *, out=None) -> np.ndarray:
                 required=f"indices 0..{size - 1}, weights 0..2048",
                 available=f"indices up to {taps[:, :2].max()}, weights up to {taps[:, 2].max()}, least {taps.min()}",
             )
-    if not rows[:, 2].any() and not cols[:, 2].any():
+    if not scaled and not rows[:, 2].any() and not cols[:, 2].any():
         result = x[:, rows[:, 0]][:, :, cols[:, 0]]
     else:
         high = rows[:, 2].astype(np.int32)[:, None, None]
         lines = x[:, rows[:, 0]] * (2048 - high) + x[:, rows[:, 1]] * high
         high = cols[:, 2].astype(np.int32)[:, None]
         acc = lines[:, :, cols[:, 0]] * (2048 - high) + lines[:, :, cols[:, 1]] * high
-        result = ((acc + (1 << 21)) >> 22).astype(np.int8)
+        if scaled:
+            total = rounding_shift((acc.astype(np.int64) - (int(in_zp) << 22)) * int(mult), 22 + int(shift))
+            result = np.clip(total + out_zp, lo, hi).astype(np.int8)
+        else:
+            result = ((acc + (1 << 21)) >> 22).astype(np.int8)
     if out is None:
         return result
     out[...] = result

@@ -33,6 +33,7 @@ from tvm_ergo.target.isa import (
     ReduceKind,
     Requantize,
     Resize,
+    ResizeScaled,
     Softmax,
     Table,
     contiguous,
@@ -223,7 +224,7 @@ def _softmax(s: Scene):
     return Softmax(x=s.place(shape), lut=lut, out=s.place(shape), **s.scale())
 
 
-def _resize(s: Scene):
+def _resize(s: Scene, scaled: bool = False):
     shape, hw = (s.int(1, 2), s.int(1, 4), s.int(1, 4), s.int(1, 5)), (s.int(1, 5), s.int(1, 5))
     taps = [s.place((length, 3), "int32") for length in hw]
     for operand, size in zip(taps, shape[1:3]):
@@ -236,7 +237,16 @@ def _resize(s: Scene):
             ],
             1,
         )
-    return Resize(x=s.place(shape), rows=taps[0], cols=taps[1], out=s.place((shape[0], *hw, shape[3])))
+    fields = {"x": s.place(shape), "rows": taps[0], "cols": taps[1], "out": s.place((shape[0], *hw, shape[3]))}
+    if not scaled:
+        return Resize(**fields)
+    lo = s.int(-128, 100)
+    ends = {"in_zp": s.int(-128, 127), "out_zp": s.int(-128, 127), "lo": lo, "hi": s.int(lo, 127)}
+    return ResizeScaled(**fields, mult=s.int(0, 2**24 - 1), shift=s.int(0, 40), **ends)
+
+
+def _resize_scaled(s: Scene):
+    return _resize(s, True)
 
 
 def _running(s: Scene):
@@ -346,6 +356,7 @@ BUILDERS = {
     "reduce": _reduce,
     "softmax": _softmax,
     "resize": _resize,
+    "resize scaled": _resize_scaled,
     "accumulate": _running,
     "requantize": _requantize,
     "copy": _copy,
