@@ -10,7 +10,7 @@ import numpy as np
 import tvm
 from tvm import relax, te, tirx
 
-from tvm_ergo.relay_passes import compat
+from tvm_ergo.relay_passes import compat, places
 from tvm_ergo.relay_passes.cpu_schedule import schedule_prim_func
 from tvm_ergo.relay_passes.dialect import contraction
 from tvm_ergo.target.errors import InputError, ModelError
@@ -45,8 +45,8 @@ class ScheduleForCPU:
 @dataclass(frozen=True)
 class LegalizeForCPU:
     """Relax ops to PrimFuncs, TVM's own rules but for NHWC convolutions of floats with constant OHWI weights, whose
-    weights are packed now so that the schedule can vectorize over the output channels. Indices of ``take`` beyond the
-    axis wrap around.
+    weights are packed now so that the schedule can vectorize over the output channels. Indices beyond the axis
+    wrap around (`places`).
 
     In: any module. Out: a module of ``call_tir``; integer results are the same to the bit, float sums may be
     reassociated."""
@@ -57,6 +57,7 @@ class LegalizeForCPU:
                 "relax.nn.conv2d": _legalize_float_conv,
                 "relax.nn.conv2d_transpose": _legalize_float_conv_transpose,
                 "relax.take": _legalize_take,
+                **places.RULES,
             }
         )(mod)
 

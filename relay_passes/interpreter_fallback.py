@@ -8,6 +8,7 @@ import numpy as np
 import tvm
 from tvm import relax
 
+from tvm_ergo.relay_passes.cpu import LegalizeForCPU
 from tvm_ergo.relay_passes.relax_utils import Call, Var, assemble, op_name, variables_in, with_operands
 from tvm_ergo.target.errors import UnsupportedError
 
@@ -25,7 +26,10 @@ class CompiledCall:
         empty = relax.Function(list(params.values()), relax.SeqExpr([], relax.Tuple([])), ret_ty=tvm.ir.TupleType([]))
         own = assemble(mod, empty, [(result, with_operands(call, lambda v: params[v]))], result)
         try:
-            executable = tvm.compile(own, tvm.target.Target("llvm"))
+            target = tvm.target.Target("llvm")
+            with target:
+                own = LegalizeForCPU()(own)  # as the compiled module has it
+            executable = tvm.compile(own, target)
             self._running = threading.Lock()  # one call at a time: TVM's virtual machine has one stack
             self._main = relax.VirtualMachine(executable, tvm.cpu())["main"]
         except (RuntimeError, ValueError, TypeError, NotImplementedError) as error:

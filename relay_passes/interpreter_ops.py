@@ -318,4 +318,5 @@ def _take(call, x, index):
 
 @operator("gather_elements")
 def _gather_elements(call, x, index):
-    return np.take_along_axis(x, index, axis=int(call.attrs.axis))
+    axis = int(call.attrs.axis)
+    return np.take_along_axis(x, np.asarray(index) % x.shape[axis], axis=axis)  # as `places` has it
