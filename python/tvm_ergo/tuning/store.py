@@ -19,7 +19,6 @@ from tvm_ergo.codegen.compile import COMPRESSION, PLAN
 from tvm_ergo.codegen.stream import graph_of
 from tvm_ergo.codegen.weights.apply import annotated
 from tvm_ergo.codegen.weights.coding import Coding
-from tvm_ergo.files import write_atomically
 from tvm_ergo.relay_passes.compile.insert_compression import Decision, insert
 from tvm_ergo.relay_passes.compile.partition import chip_functions
 from tvm_ergo.target.chip import Chip
@@ -61,22 +60,12 @@ def undecided(mod: tvm.IRModule) -> dict[str, relax.Function]:
 
 
 def check_folder(folder: Path, manifest: dict, resume: bool) -> None:
-    """Whether a run may begin in the folder, or go on there. Nothing is made yet: a run that is refused leaves nothing.
+    """Whether a run, which holds the folder, may begin in it, or go on there.
 
-    Errors: OutputError where another run is at work in it, it cannot be written, holds something else, another run and
-    ``resume`` was not asked for, or none though it was; DatabaseError for resuming what was begun with other settings.
-    """
-    existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
-    if folder.is_dir():
-        with held(folder):
-            pass
-    if not existing.is_dir() or not os.access(existing, os.W_OK):
-        raise OutputError(
-            f"cannot make the folder {folder}",
-            where=str(existing),
-            available="not a folder" if not existing.is_dir() else "it may not be written to",
-            remedy="give another folder",
-        )
+    Errors: OutputError where it cannot be written, holds something else, another run and ``resume`` was not asked for,
+    or none though it was; DatabaseError for resuming what was begun with other settings."""
+    if not os.access(folder, os.W_OK):
+        raise _no_folder(folder, "it may not be written to")
     for path in (folder / name for name in FILES):
         if path.exists() and not path.is_file():
             raise OutputError(
@@ -121,26 +110,38 @@ def check_folder(folder: Path, manifest: dict, resume: bool) -> None:
 
 
 @contextlib.contextmanager
-def begun(folder: Path, manifest: dict, resume: bool) -> Iterator[None]:
-    """Makes the folder of a run, which it has to itself within the block. Errors: OutputError, DatabaseError: as
-    `check_folder`, which is asked once more: another run may have begun there, and ended, since it was."""
+def claimed(folder: Path) -> Iterator[None]:
+    """Makes the folder of a run, which has it to itself within the block: from before anything in it is looked at to
+    the last result. A run that leaves nothing in it leaves no folder either.
+
+    Errors: OutputError where another run has it, or it cannot be made."""
+    made = []
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(
-            f"cannot make the folder {folder}",
-            where=str(folder),
-            available=str(error.strerror or error),
-            remedy="give another folder",
-        ) from error
-    check_folder(folder, manifest, resume)
-    with held(folder):
-        write_atomically(folder / MANIFEST, json.dumps(manifest, indent=1))
-        yield
+        for path in reversed([folder, *folder.parents]):
+            if not path.exists():
+                path.mkdir(exist_ok=True)
+                made.append(path)
+    except (OSError, ValueError) as error:  # ValueError: a name no folder can have
+        raise _no_folder(folder, getattr(error, "strerror", None) or str(error)) from error
+    if not folder.is_dir():
+        raise _no_folder(folder, "not a folder")
+    try:
+        with _held(folder):
+            yield
+    finally:
+        for path in reversed(made):
+            with contextlib.suppress(OSError):  # not empty: a run began
+                path.rmdir()
+
+
+def _no_folder(folder: Path, reason: str) -> OutputError:
+    return OutputError(
+        f"cannot make the folder {folder}", where=str(folder), available=reason, remedy="give another folder"
+    )
 
 
 @contextlib.contextmanager
-def held(folder: Path) -> Iterator[None]:
+def _held(folder: Path) -> Iterator[None]:
     """A lock on the folder itself, so that nothing has to be cleared away: the kernel lets it go with the process,
     however that ends.
 
@@ -148,13 +149,8 @@ def held(folder: Path) -> Iterator[None]:
     """
     try:
         handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    except OSError as error:
-        raise OutputError(
-            f"cannot read the folder {folder}",
-            where=str(folder),
-            available=str(error.strerror or error),
-            remedy="give another folder",
-        ) from error
+    except OSError as error:  # gone again with the run that made it, or it may not be read
+        raise _no_folder(folder, str(error.strerror or error)) from error
     try:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -162,11 +158,13 @@ def held(folder: Path) -> Iterator[None]:
             raise OutputError(
                 "another tuning run is at work in the folder",
                 where=str(folder),
-                remedy="give another folder, or wait for its end (Ctrl-C there keeps what it has found) and go on "
-                "with --resume",
+                remedy="give another folder, or wait for its end (Ctrl-C there keeps what it has found) and go on with "
+                "--resume",
             ) from None
         except OSError:
             pass
+        if not os.path.exists(folder) or not os.path.samestat(os.fstat(handle), os.stat(folder)):
+            raise _no_folder(folder, "another run removed it at this moment: start again")
         yield
     finally:
         os.close(handle)

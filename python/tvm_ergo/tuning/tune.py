@@ -117,44 +117,48 @@ def tune(
         (power_budget_mw, peak_power_mw, window_s, frames_per_s), objective, trials, seconds, early_stop, seed, strategy
     )
     chip = chip_of_target(target) if memory is None else chip_of_target(target).with_memory(memory)
-    budget = replace(budget, memory_bytes=chip.memory_bytes, gating=_gates(gating, chip))
-    imported = frontend.load(model, input_shapes=given.shapes(input_shapes), batch=given.whole_number("batch", batch))
-    options = PipelineOptions(
-        chip,
-        renamed(calibration, imported),
-        given.quantization("quantize", quantize),
-        stream=given.flag("stream", stream),
-        weights=given.choice("weights", weights, Weights),
-        compression=given.choice("compression", compression, Compression),
-        objective=Objective(goal.value) if goal is not Goal.EDP else Objective.LATENCY,
-    )
-    mod = run_stages(imported.mod, options, until="partition")
-    keys = {name: store.fingerprint(func) for name, func in chip_functions(mod)}
-    if not keys:
-        raise UnsupportedError(
-            "nothing of the model runs on the chip: there is nothing to tune",
-            remedy="`tvm-ergo ops` lists what the chip supports",
+    folder, resume = Path(out), given.flag("resume", resume)
+    with store.claimed(folder):
+        budget = replace(budget, memory_bytes=chip.memory_bytes, gating=_gates(gating, chip))
+        imported = frontend.load(
+            model, input_shapes=given.shapes(input_shapes), batch=given.whole_number("batch", batch)
         )
-    folder, name = Path(out), Path(imported.source or "model").name
-    manifest = _manifest(chip, goal, budget, settings, options, keys)
-    store.check_folder(folder, manifest, given.flag("resume", resume))
-    with exclusively():
-        starts = prepared(mod, options)
-    return _Run(
-        name,
-        chip,
-        goal,
-        budget,
-        settings,
-        starts,
-        keys,
-        folder,
-        manifest,
-        resume,
-        measure,
-        progress,
-        options.weights is not Weights.DENSE,
-    ).result()
+        options = PipelineOptions(
+            chip,
+            renamed(calibration, imported),
+            given.quantization("quantize", quantize),
+            stream=given.flag("stream", stream),
+            weights=given.choice("weights", weights, Weights),
+            compression=given.choice("compression", compression, Compression),
+            objective=Objective(goal.value) if goal is not Goal.EDP else Objective.LATENCY,
+        )
+        mod = run_stages(imported.mod, options, until="partition")
+        keys = {name: store.fingerprint(func) for name, func in chip_functions(mod)}
+        if not keys:
+            raise UnsupportedError(
+                "nothing of the model runs on the chip: there is nothing to tune",
+                remedy="`tvm-ergo ops` lists what the chip supports",
+            )
+        name = Path(imported.source or "model").name
+        manifest = _manifest(chip, goal, budget, settings, options, keys)
+        store.check_folder(folder, manifest, resume)
+        with exclusively():
+            starts = prepared(mod, options)
+        return _Run(
+            name,
+            chip,
+            goal,
+            budget,
+            settings,
+            starts,
+            keys,
+            folder,
+            manifest,
+            resume,
+            measure,
+            progress,
+            options.weights is not Weights.DENSE,
+        ).result()
 
 
 def _asked(limits, objective, trials, seconds, early_stop, seed, strategy) -> tuple[Budget, Goal, Settings]:
@@ -254,8 +258,9 @@ class _Run:
         check_feasible([task for task in tasks if task.given], self.budget, self.chip)
         default = default_figures(self.prepared.functions, self.chip, self.budget)
         score = Score.of(self.goal, self.chip, self.budget, default)
-        with store.begun(self.folder, self.manifest, self.resume):  # not before: what is refused leaves nothing
-            return self._searched(starts, tasks, score, default)
+        # not before: what is refused leaves nothing
+        write_atomically(self.folder / store.MANIFEST, json.dumps(self.manifest, indent=1))
+        return self._searched(starts, tasks, score, default)
 
     def _searched(self, starts, tasks: list[Task], score: Score, default: Figures) -> TuningResult:
         log = Log(self.folder / store.TRIALS, self.resume)
