@@ -15,8 +15,9 @@ from pathlib import Path
 from tvm_ergo.target.codecs import Codec
 from tvm_ergo.target.errors import ModelError, TargetError
 from tvm_ergo.target.isa import CpuCall, Decode, DType, Encode
+from tvm_ergo.target.native.exported_states import PortState, calls, definitions, placed
 from tvm_ergo.target.native.library import Needs, library, needs_of
-from tvm_ergo.target.native.sources import CORE, CPU, OPS, SLOTS, WEIGHTS
+from tvm_ergo.target.native.sources import CORE, CPU, OPS, SLOTS, STATES, WEIGHTS
 from tvm_ergo.target.program import Node, Port, Program
 
 HERE = Path(__file__).parent
@@ -33,9 +34,11 @@ class Exported:
     name: str
 
 
-def exported(program: Program, name: str, scales: dict[str, tuple[float, int]]) -> Exported:
+def exported(
+    program: Program, name: str, scales: dict[str, tuple[float, int]], states: tuple[PortState, ...] = ()
+) -> Exported:
     """name : of the network; becomes an identifier. scales : of ports, by name, where one scale and zero point hold
-    for the whole port.
+    for the whole port. states : what it keeps from one run to the next.
 
     Errors: ModelError for an instruction, a form of one, or a code that the runtime in C does not have; TargetError
     where the runtime was not built.
@@ -68,15 +71,19 @@ def exported(program: Program, name: str, scales: dict[str, tuple[float, int]]) 
         [WEIGHTS[c][0] for c in weights],
         [CPU[f][0] for f in functions],
     )
-    files[f"{identifier}.h"] = _header(slim, identifier, name, needs, scales)
+    files[f"{identifier}.h"] = _header(slim, identifier, name, needs, scales, states)
     files[f"{identifier}.c"] = _array(data, identifier)
+    if states:
+        files |= {path: (HERE / path).read_text() for path in STATES}
+        files[f"{identifier}.c"] += definitions(slim, states, identifier)
     sources = " ".join(sorted(path for path in files if path.endswith(".c")))
     values = {
         "NAME": identifier,
         "CAPS": identifier.upper(),
         "SOURCES": sources,
-        "INPUTS": _inputs(slim, identifier),
-        "OUTPUTS": _outputs(slim, identifier),
+        "INPUTS": _inputs(slim, identifier, {state.input for state in states}),
+        "OUTPUTS": _outputs(slim, identifier, {state.output for state in states if state.hidden}),
+        **calls(slim, states, identifier),
     }
     for path in sorted((HERE / "template").rglob("*")):
         if path.is_file():
@@ -188,14 +195,21 @@ def _array(data: bytes, name: str) -> str:
     )
 
 
-def _header(program: Program, identifier: str, name: str, needs: Needs, scales: dict[str, tuple[float, int]]) -> str:
+def _header(
+    program: Program,
+    identifier: str,
+    name: str,
+    needs: Needs,
+    scales: dict[str, tuple[float, int]],
+    states: tuple[PortState, ...],
+) -> str:
     caps = identifier.upper()
     lines = [
         f"/* The network {_commented(name)}: see main.c for how it is run. */",
         f"#ifndef {caps}_H",
         f"#define {caps}_H",
         "",
-        '#include "ergo.h"',
+        '#include "state.h"' if states else '#include "ergo.h"',
         "",
         f"#define {caps}_ARENA_BYTES {needs.arena}u /* RAM of the activations */",
         f"#define {caps}_WORKSPACE_BYTES {needs.workspace}u /* RAM of coders */",
@@ -211,6 +225,17 @@ def _header(program: Program, identifier: str, name: str, needs: Needs, scales: 
         lines.append(f"#define {caps}_{kind}S {len(ports)}")
         for number, port in enumerate(ports):
             lines += _port(f"{caps}_{kind}_{number}", port, *scales.get(port.name, (0.0, 0)))
+    if states:
+        lines += [
+            "",
+            "/* Kept from one run to the next: ergo_state_reset, _before, _after, _get, _set in state.h. */",
+            f"#define {caps}_STATES {len(states)}u",
+            f"#define {caps}_STATE_BYTES {placed(program, states)[1]}u /* RAM beside the arena */",
+            f"extern const ergo_state {identifier}_states[];",
+        ]
+        for number, state in enumerate(states):
+            port = replace(program.inputs[state.input], name=state.name)
+            lines += _port(f"{caps}_STATE_{number}", port, *scales.get(program.inputs[state.input].name, (0.0, 0)))
     return "\n".join([*lines, "", "#endif", ""])
 
 
@@ -233,9 +258,11 @@ def _commented(text: str) -> str:
     return text.replace("*/", "* /").replace("\n", " ")
 
 
-def _inputs(program: Program, name: str) -> str:
+def _inputs(program: Program, name: str, kept: set[int]) -> str:
     caps, lines = name.upper(), []
     for number, port in enumerate(program.inputs):
+        if number in kept:
+            continue
         if port.streamed:
             lines.append(f"  /* input {number} is streamed: `receive` gives its rows */")
             continue
@@ -250,9 +277,11 @@ def _inputs(program: Program, name: str) -> str:
     return "\n".join(lines)
 
 
-def _outputs(program: Program, name: str) -> str:
+def _outputs(program: Program, name: str, hidden: set[int]) -> str:
     caps, lines = name.upper(), []
     for number, _ in enumerate(program.outputs):
+        if number in hidden:
+            continue
         prefix = f"{caps}_OUTPUT_{number}"
         lines += [
             "  {",

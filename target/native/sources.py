@@ -22,6 +22,8 @@ CORE = (
     "box.h",
     "box.c",
 )
+STATES = ("state.h", "state.c")
+"""Of a network that keeps values from one run to the next."""
 TENSOR, BOX = ("output.c", "window.h", "weights.c"), ("box.h", "box.c")
 ELEMENTS, MATRICES = ("elements.h", "elements.c", *BOX), ("matrices.h", "matrices.c")
 RANS = ("rans.h", "rans.c")
@@ -50,6 +52,8 @@ OPS: dict[str, tuple[str, tuple[str, ...]]] = {
     "EXP_ROWS": ("exp_rows", ("op_exp_rows.c", *ELEMENTS)),
     "ROTATE": ("rotate", ("op_rotate.c", *ELEMENTS)),
     "GATHER": ("gather", ("op_gather.c", *ELEMENTS)),
+    "TAKE_ROWS": ("take_rows", ("op_rows.c", *BOX)),
+    "PUT_ROWS": ("put_rows", ("op_rows.c", *BOX)),
     "COPY": ("copy", ("op_move.c", *BOX)),
     "FILL": ("fill", ("op_move.c", *BOX)),
     "RECEIVE": ("receive", ("op_move.c", *BOX)),

@@ -5,7 +5,7 @@
 
 static uint8_t arena[@CAPS@_ARENA_BYTES] __attribute__((aligned(8)));
 static uint8_t workspace[@CAPS@_WORKSPACE_BYTES + 1] __attribute__((aligned(8)));
-
+@KEPT@
 /* Byte `at` of an input's dense array. */
 static uint8_t sample(uint32_t port, uint32_t at) { return (uint8_t)(at * 31u + at / 97u + port * 7u); }
 
@@ -26,8 +26,8 @@ int main(void) {
   ergo_status status = ergo_load(&net, @NAME@_program, @NAME@_program_bytes);
   if (status) return failed("load", status);
   if ((status = ergo_start(&net, arena, sizeof arena))) return failed("start", status);
-@INPUTS@
-  if ((status = ergo_run(&net, arena, sizeof arena, workspace, sizeof workspace, receive, NULL))) return failed("run", status);
-@OUTPUTS@
-  return 0;
+@RESET@@INPUTS@
+@BEFORE@  if ((status = ergo_run(&net, arena, sizeof arena, workspace, sizeof workspace, receive, NULL))) return failed("run", status);
+@AFTER@@OUTPUTS@
+@END@  return 0;
 }

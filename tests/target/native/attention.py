@@ -151,7 +151,21 @@ def _spmv(s: Scene):
     )
 
 
+def _rows(s: Scene, put: bool):
+    batch, columns, rows = tuple(s.int(1, 3) for _ in range(s.int(0, 2))), s.int(1, 9), s.int(1, 4)
+    dtype, whole = s.draw(st.sampled_from(["int8", "uint8", "int16", "int32"])), rows + s.int(0, 4)
+    large, small = s.place((*batch, whole, columns), dtype), s.place((*batch, rows, columns), dtype)
+    position = s.place((1,), "int32")
+    if s.int(0, 3):
+        s.memory.view(position)[...] = s.int(-2, whole + 1)
+    return (
+        PutRows(src=small, position=position, out=large) if put else TakeRows(src=large, position=position, out=small)
+    )
+
+
 BUILDERS = {
+    "take_rows": lambda s: _rows(s, False),
+    "put_rows": lambda s: _rows(s, True),
     "add_wide": _add_wide,
     "rescale": _rescale,
     "norm": _norm,
