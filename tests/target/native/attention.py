@@ -6,7 +6,20 @@ import numpy as np
 from hypothesis import strategies as st
 
 from tvm_ergo.target.codecs.eie import EieFormat, Pointers, encode
-from tvm_ergo.target.isa import AddWide, DType, ExpRows, Gather, Norm, Rescale, Rotate, Spmv, WeightedMean, contiguous
+from tvm_ergo.target.isa import (
+    AddWide,
+    DType,
+    ExpRows,
+    Gather,
+    Norm,
+    PutRows,
+    Rescale,
+    Rotate,
+    Spmv,
+    TakeRows,
+    WeightedMean,
+    contiguous,
+)
 
 from .scene import Scene, zero_points
 
