@@ -63,7 +63,7 @@ def relocate(program: Program, constants_at: int, activations_at: int) -> Progra
     }
     return replace(
         program,
-        instructions=[_moved(i, place) for i in program.instructions],
+        instructions=[moved_instruction(i, place) for i in program.instructions],
         data=[(moved(addr), content) for addr, content in program.data],
         inputs=[p if p.streamed else replace(p, operand=place(p.operand)) for p in program.inputs],
         outputs=[replace(p, operand=place(p.operand)) for p in program.outputs],
@@ -72,7 +72,7 @@ def relocate(program: Program, constants_at: int, activations_at: int) -> Progra
     )
 
 
-def _moved(instruction: Instruction, place: Callable[[Operand], Operand]) -> Instruction:
+def moved_instruction(instruction: Instruction, place: Callable[[Operand], Operand]) -> Instruction:
     changes = {}
     for name, spec in instruction.FIELDS.items():
         if isinstance(spec, Tensor):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,7 +17,9 @@ from tvm_ergo.codegen.choices import Weights
 from tvm_ergo.codegen.exclusive import exclusively
 from tvm_ergo.codegen.space import Objective
 from tvm_ergo.compiled import CompiledModel
+from tvm_ergo.entries import checked, with_entries
 from tvm_ergo.pipeline import PipelineOptions, Progress, fallbacks_of, host_build, is_integer, run_stages, walk
+from tvm_ergo.relay_passes.attention.lengths import tokens_of
 from tvm_ergo.relay_passes.macro import normalize
 from tvm_ergo.relay_passes.micro.calibrate import samples_of
 from tvm_ergo.relay_passes.micro.quantize import QuantizeOptions, is_quantized
@@ -24,6 +27,7 @@ from tvm_ergo.states import carried
 from tvm_ergo.target.chip import Chip
 from tvm_ergo.target.errors import CalibrationError
 from tvm_ergo.target.tags import chip_of_target, target_of_chip
+from tvm_ergo.tokenizer import Tokenizer
 from tvm_ergo.tuning.store import Database, current
 from tvm_ergo.waiting import Compression
 
@@ -79,6 +83,9 @@ def compile(
     batch: int = 1,
     example_inputs=None,
     database: str | Path | None = None,
+    lengths: Sequence[int] = (),
+    generate: bool = False,
+    tokenizer: str | Path | Tokenizer | None = None,
     progress: Progress | None = None,
 ) -> CompiledModel:
     """A model compiled for the chip, with what does not fit it on the host CPU.
@@ -112,6 +119,10 @@ def compile(
     database : folder that `tvm_ergo.tune` (``tvm-ergo tune --out``) wrote: chip functions found in it are carried out
     as planned there, with the same results; others as ever. Made for another chip, compiler, model or for more memory,
     it is refused; so are weights, objective and compression other than their defaults and than those it was tuned with.
+    lengths : of a network with attention: numbers of tokens below that of the file for which there are Programs too,
+    with shared weights; `CompiledModel.run` takes arrays of fewer tokens and chooses. Weights are then stored dense.
+    generate : a causal network also writes token by token (`CompiledModel.generate`), with caches of keys and values in
+    the chip's memory. tokenizer : its vocabulary, a file (see `tvm_ergo.tokenizer`), kept in the compiled model.
     progress : ``progress(step, done, total)``, called on long work.
 
     Errors: AccuracyError (strict_accuracy), DatabaseError (see database), ModelError (model unreadable),
@@ -126,6 +137,9 @@ def compile(
     )
     weights = given.choice("weights", weights, Weights)
     input_shapes, batch = given.shapes(input_shapes), given.whole_number("batch", batch)
+    generate, lengths = given.flag("generate", generate), given.whole_numbers("lengths", lengths)
+    if tokenizer is not None and not isinstance(tokenizer, Tokenizer):
+        tokenizer = Tokenizer.read(tokenizer)
     chip = chip_of_target(target)
     if memory is not None:
         chip = chip.with_memory(memory)
@@ -158,8 +172,10 @@ def compile(
         compression,
         weights,
         tuned,
+        (seen := []).append,
     )
     reference = run_stages(imported.mod, options, until="normalize")
+    wanted = checked(lengths, generate, tokens_of(reference))
     quantized = run_stages(reference, options, start="quantize", until="quantize")
     lowered, chain, mod = None, None, quantized
     for name, mod in walk(quantized, options, start="lower_quantized"):
@@ -200,7 +216,9 @@ def compile(
         compiled = replace(
             compiled, accuracy=judged(measure(compiled, samples, len(data), is_quantized(reference)), strict_accuracy)
         )
-    return compiled
+    if wanted is not None:
+        compiled = with_entries(compiled, seen[-1] if seen else None, options, wanted)
+    return compiled if tokenizer is None else replace(compiled, tokenizer=tokenizer)
 
 
 def renamed(calibration, imported: frontend.Imported):

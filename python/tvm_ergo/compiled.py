@@ -22,7 +22,7 @@ from tvm_ergo.codegen.runtime.recording import ChipCall, record
 from tvm_ergo.files import write_atomically
 from tvm_ergo.frontend import TensorInfo
 from tvm_ergo.frontend.imported import StateInfo
-from tvm_ergo.model_meta import Meta, stored_state
+from tvm_ergo.model_meta import EntryMeta, Meta, stored_state
 from tvm_ergo.relay_passes import compat
 from tvm_ergo.relay_passes.macro.choose_ranks import Projection
 from tvm_ergo.relay_passes.micro.lower_quantized import HostFallback
@@ -32,6 +32,7 @@ from tvm_ergo.target.chip import Chip
 from tvm_ergo.target.errors import InputError, ProgramError
 from tvm_ergo.target.limits import Declared, parsed_json
 from tvm_ergo.target.program import Program
+from tvm_ergo.tokenizer import Tokenizer
 
 _making = threading.Lock()  # a virtual machine looks its functions up in runtime modules, which models may share
 
@@ -71,6 +72,8 @@ class CompiledModel:
     model. library : the shared library that a loaded model came from. chain : what runs instead of a module where
     nothing but Programs does the work (`tvm_ergo.chain`). carried : bytes of a file's Programs, by symbol. states :
     tensors that live from one run to the next. accuracy : what quantization lost (None: nothing was quantized here).
+    entries : Programs for fewer tokens, and for writing token by token (`tvm_ergo.entries.Entry`), in the same memory.
+    tokenizer : the vocabulary that came with the model.
     """
 
     module: tvm.runtime.Module | None
@@ -91,6 +94,8 @@ class CompiledModel:
     carried: dict[str, bytes] | None = field(default=None, repr=False, compare=False)
     states: tuple[StateInfo, ...] = ()
     accuracy: Accuracy | None = field(default=None, repr=False, compare=False)
+    entries: tuple = field(default=(), repr=False, compare=False)
+    tokenizer: Tokenizer | None = field(default=None, repr=False, compare=False)
 
     def __repr__(self) -> str:
         def listed(tensors):
@@ -152,7 +157,10 @@ class CompiledModel:
 
         Errors: InputError for a missing or unknown name, a wrong shape or dtype, or (where the chip computes) a value
         that is not finite; ProgramError where the model has operators on the host and was loaded with
-        ``programs_only``."""
+        ``programs_only``.
+
+        Of a model with entries the arrays may have fewer tokens (axis 1): the smallest entry that holds them runs, and
+        outputs have as many rows."""
         if self.module is None and self.chain is None:
             raise ProgramError(
                 "the model does not run by its Programs alone",
@@ -162,6 +170,12 @@ class CompiledModel:
                 "it without --programs-only "
                 "(load it without programs_only): the machine code in it then runs",
             )
+        if self.entries:
+            from tvm_ergo.entries import run_short
+
+            result = run_short(self, self._by_name(inputs))
+            if result is not None:
+                return result
         with self.kept.turn if self.states else nullcontext():
             arrays = self.check_inputs(inputs)
             with record() as calls:
@@ -194,18 +208,29 @@ class CompiledModel:
             result = machine["main"](*[tvm.runtime.tensor(a) for a in arrays])
             return [tensor.numpy() for tensor in compat.flatten_result(result)]
 
+    def generate(self, prompt="", *, tokens: int = 100, temperature: float = 0.0, top_k: int = 0, seed: int = 0):
+        """Text written by a model that was compiled to (``generate=True``): see `tvm_ergo.generation.generate`."""
+        from tvm_ergo.generation import generate
+
+        return generate(self, prompt, tokens=tokens, temperature=temperature, top_k=top_k, seed=seed)
+
+    def _by_name(self, inputs: dict[str, np.ndarray] | np.ndarray) -> dict[str, np.ndarray]:
+        """Inputs as a dict. Errors: InputError for an array where the model has several inputs."""
+        if isinstance(inputs, dict):
+            return inputs
+        if len(self.inputs) != 1:
+            raise InputError(
+                "the model has several inputs",
+                required=f"a dict by name: {', '.join(map(str, self.inputs))}",
+                available=type(inputs).__name__,
+            )
+        return {self.inputs[0].name: inputs}
+
     def check_inputs(self, inputs: dict[str, np.ndarray] | np.ndarray) -> list[np.ndarray]:
         """The inputs in the model's order, and behind them the states: as the last run left them, where they are not
         given. Errors: InputError."""
         listing = ", ".join(map(str, self.inputs))
-        if not isinstance(inputs, dict):
-            if len(self.inputs) != 1:
-                raise InputError(
-                    "the model has several inputs",
-                    required=f"a dict by name: {listing}",
-                    available=type(inputs).__name__,
-                )
-            inputs = {self.inputs[0].name: inputs}
+        inputs = self._by_name(inputs)
         if self.states:
             inputs = {**self.kept.values, **inputs}
         names = {i.name for i in (*self.inputs, *self.states)}
@@ -256,11 +281,22 @@ class CompiledModel:
         }
         if self.states:
             meta["states"] = [stored_state(s) for s in self.states]
+        if self.entries:
+            from tvm_ergo import entry_files
+
+            meta["entries"] = [entry_files.described(e) for e in self.entries]
         head = {"meta": json.dumps(meta).encode()}
+        if self.tokenizer is not None:
+            head["tokenizer"] = self.tokenizer.to_bytes()
+        if self.entries:
+            return container.packed({**head, **entry_files.sections(self)})
         if self.chain is not None:
-            chain = self.chain.data if isinstance(self.chain, Chain) else self.chain
             return container.packed(
-                {**head, "chain": json.dumps(chain).encode(), **container.program_sections(self._program_bytes, None)}
+                {
+                    **head,
+                    "chain": json.dumps(self.chain_data).encode(),
+                    **container.program_sections(self._program_bytes, None),
+                }
             )
         # `module` may hold a library linked for this process only, which cannot be written: the executable or the
         # file's bytes can
@@ -268,6 +304,11 @@ class CompiledModel:
         return container.packed(
             {**head, "library": library, **container.program_sections(self._program_bytes, library)}
         )
+
+    @property
+    def chain_data(self) -> dict | None:
+        """The chain as JSON."""
+        return self.chain.data if isinstance(self.chain, Chain) else self.chain
 
     @property
     def is_code(self) -> bool:
@@ -297,12 +338,18 @@ class CompiledModel:
         library, chain = sections.get("library"), None
         declared = Declared(path, error=ProgramError)
         found = Meta.read(sections, path, declared)
+        entries = ()
         try:
             carried = container.programs_in(sections)
-        except (ValueError, TypeError) as error:
+            tokenizer = Tokenizer.from_bytes(sections["tokenizer"]) if "tokenizer" in sections else None
+        except (ValueError, TypeError, KeyError, InputError) as error:
             raise ProgramError(
                 f"the model file lacks a part: {error}", where=path, remedy="compile the model again"
             ) from None
+        if found.entries:
+            from tvm_ergo import entry_files
+
+            carried, entries = entry_files.read(sections, found, path, declared)
         if library is None:
             if "chain" not in sections:
                 raise ProgramError(
@@ -310,7 +357,7 @@ class CompiledModel:
                     where=path,
                     remedy="compile the model again",
                 )
-            chain = _chain(sections["chain"], found, carried, path, declared)
+            chain = chain_of(sections["chain"], found, carried, path, declared)
         declared.check()
         module = None if library is None or programs_only else container.library_module(library)
         # what a library holds is what it runs, whatever the file says of places
@@ -325,6 +372,8 @@ class CompiledModel:
             chain=chain,
             carried=carried if module is None else None,
             states=found.states,
+            entries=entries,
+            tokenizer=tokenizer,
         )
 
     # ---- copies ----
@@ -350,8 +399,10 @@ def load(path: str | Path, *, programs_only: bool = False) -> CompiledModel:
     return CompiledModel.load(path, programs_only=programs_only)
 
 
-def _chain(content: bytes, found: Meta, carried: dict[str, bytes], path: str, declared: Declared) -> Chain:
-    """Errors: ProgramError."""
+def chain_of(
+    content: bytes, found: Meta | EntryMeta, carried: dict[str, bytes], path: str, declared: Declared
+) -> Chain:
+    """The chain of a model's file between the ports that it says of the model. Errors: ProgramError."""
     try:
         data = parsed_json(content)
     except ValueError as error:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import math
 from dataclasses import asdict, dataclass
-from typing import Annotated
+from typing import Annotated, Literal
 
 import numpy as np
 import pydantic
@@ -86,6 +86,20 @@ class _Fallback(_Strict):
     remedy: str
 
 
+class _Entry(_Strict):
+    kind: Literal["whole", "prefill", "decode"]
+    length: Annotated[int, pydantic.Field(ge=1, lt=1 << 31)]
+    pads: bool
+    inputs: list[_Tensor]
+    outputs: list[_Tensor]
+    states: list[_State]
+
+    def entry(self, declared: Declared) -> EntryMeta:
+        ports = [tuple(t.info(declared) for t in tensors) for tensors in (self.inputs, self.outputs)]
+        states = tuple(s.state(declared) for s in self.states)
+        return EntryMeta(self.kind, self.length, self.pads, *ports, states)
+
+
 class _Meta(_Strict):
     chip: dict
     source: str
@@ -93,6 +107,19 @@ class _Meta(_Strict):
     outputs: list[_Tensor]
     fallbacks: list[_Fallback]
     states: list[_State] = []
+    entries: Annotated[list[_Entry], pydantic.Field(max_length=1024)] = []
+
+
+@dataclass(frozen=True)
+class EntryMeta:
+    """What the file says of an entry (`tvm_ergo.entries.Entry`)."""
+
+    kind: str
+    length: int
+    pads: bool
+    inputs: tuple[TensorInfo, ...]
+    outputs: tuple[TensorInfo, ...]
+    states: tuple[StateInfo, ...]
 
 
 @dataclass(frozen=True)
@@ -106,6 +133,7 @@ class Meta:
     fallbacks: tuple[HostFallback, ...]
     source: str
     states: tuple[StateInfo, ...] = ()
+    entries: tuple[EntryMeta, ...] = ()
 
     @classmethod
     def read(cls, sections: dict[str, bytes], path: str, declared: Declared) -> Meta:
@@ -115,6 +143,7 @@ class Meta:
             meta = _Meta.model_validate(parsed_json(sections["meta"]))
             inputs, outputs = (tuple(t.info(declared) for t in tensors) for tensors in (meta.inputs, meta.outputs))
             states = tuple(s.state(declared) for s in meta.states)
+            entries = tuple(e.entry(declared) for e in meta.entries)
         except pydantic.ValidationError as error:
             first = error.errors()[0]
             what = f"{'.'.join(map(str, first['loc'])) or 'meta'}: {first['msg']}"
@@ -128,5 +157,6 @@ class Meta:
                 tuple(HostFallback(**f.model_dump()) for f in meta.fallbacks),
                 meta.source,
                 states,
+                entries,
             )
         raise ProgramError(f"the model file lacks a part: {what[:200]}", where=path, remedy="compile the model again")

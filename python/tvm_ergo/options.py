@@ -3,7 +3,7 @@ begins."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from enum import Enum
 from numbers import Integral, Real
 from typing import TypeVar
@@ -39,6 +39,13 @@ def whole_number(name: str, value: object, least: int = 1, most: int = 2**31 - 1
     if isinstance(value, Integral) and not isinstance(value, bool) and least <= value <= most:
         return int(value)
     raise _wrong(name, value, f"an integer from {least} to {most}", f"{name}={max(least, 1)}")
+
+
+def whole_numbers(name: str, value: object, least: int = 1, most: int = 2**31 - 1) -> tuple[int, ...]:
+    """Several integers from ``least`` to ``most``, or none. Errors: InputError."""
+    if isinstance(value, (str, bytes)) or not isinstance(value, Iterable):
+        raise _wrong(name, value, "a list of integers", f"{name}=[16, 64]")
+    return tuple(whole_number(name, n, least, most) for n in value)
 
 
 def positive(name: str, value: object) -> float | None:

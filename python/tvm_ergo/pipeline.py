@@ -60,7 +60,7 @@ class PipelineOptions:
     progress : ``progress(step, done, total)``. on_equalized, on_projected : see ``micro.quantize.quantize``.
     objective : what the memory plans are chosen for. stream : the chip receives the picture row by row as it needs it.
     compression : see `tvm_ergo.waiting`. weights : see `tvm_ergo.weights`. database : tuning results
-    (`tvm_ergo.tuning.store`) that plans are taken from."""
+    (`tvm_ergo.tuning.store`) that plans are taken from. on_seen : see ``attention.quantize``."""
 
     chip: Chip
     calibration: object = None
@@ -74,6 +74,7 @@ class PipelineOptions:
     compression: Compression = Compression.AUTO
     weights: Weights = Weights.AUTO
     database: Database | None = None
+    on_seen: Callable | None = None
 
     @property
     def target(self) -> tvm.target.Target:
@@ -125,6 +126,7 @@ def _quantize(mod: tvm.IRModule, options: PipelineOptions) -> tvm.IRModule:
         progress=options.progress,
         on_equalized=options.on_equalized,
         on_projected=options.on_projected,
+        on_seen=options.on_seen,
     )
 
 

@@ -254,3 +254,20 @@ def _numbers(expr: Expr) -> list[int]:
     from tvm_ergo.relay_passes.support.view import immediates
 
     return list(immediates(expr))
+
+
+def may_pad(mod: tvm.IRModule) -> bool:
+    """Whether tokens behind the last one are seen by none before it, or are masked by an input: then a shorter sequence
+    can be filled up with zeros."""
+    from tvm_ergo.relay_passes.attention.find import find_sites
+    from tvm_ergo.relay_passes.attention.masks import ConstantMask, InputMask
+    from tvm_ergo.relay_passes.attention.rules import Attention, MaskedMean
+    from tvm_ergo.relay_passes.support import FunctionView
+
+    def hidden(mask) -> bool:
+        return isinstance(mask, InputMask) or isinstance(mask, ConstantMask) and mask.causal_offset == 0
+
+    sites = find_sites(FunctionView(main_of(mod))).values()
+    attentions = [s for s in sites if isinstance(s, Attention)]
+    means = [s for s in sites if isinstance(s, MaskedMean)]
+    return bool(attentions) and all(any(map(hidden, s.scores.masks)) for s in attentions) and all(m.mask for m in means)

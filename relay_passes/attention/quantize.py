@@ -51,10 +51,13 @@ def quantize(
     options: QuantizeOptions = QuantizeOptions(),
     *,
     progress: Callable[[str, int, int], None] | None = None,
+    on_seen: Callable[[Seen], None] | None = None,
     **told,
 ) -> tvm.IRModule:
     """A float normal form with attention in the integer dialect; every other one in QDQ normal form
     (``micro.quantize.quantize``, whose parameters these are).
+
+    on_seen : told what calibration saw, where the network went into the integer dialect.
 
     Errors: CalibrationError (missing, empty, wrong shape, NaN).
     """
@@ -62,11 +65,15 @@ def quantize(
         return plain.quantize(mod, calibration, options, progress=progress, **told)
     data = list(samples_of(mod, calibration, options.samples))
     outputs: list[list[np.ndarray]] = []
-    made = lower(mod, seen_in(mod, data, options, progress, outputs), WeightScale(options.weight_scale))
-    if options.attention_on_chip:
-        return made
-    lost = loss(made, data, outputs, (lambda done, total: progress("compare", done, total)) if progress else None)
-    return made if lost <= LIMIT else _kept(mod, lost, first_part_off(mod, made, data[0]))
+    seen = seen_in(mod, data, options, progress, outputs)
+    made = lower(mod, seen, WeightScale(options.weight_scale))
+    if not options.attention_on_chip:
+        lost = loss(made, data, outputs, (lambda done, total: progress("compare", done, total)) if progress else None)
+        if lost > LIMIT:
+            return _kept(mod, lost, first_part_off(mod, made, data[0]))
+    if on_seen is not None:
+        on_seen(seen)
+    return made
 
 
 def seen_in(mod: tvm.IRModule, data, options: QuantizeOptions, progress=None, outputs: list | None = None) -> Seen:

@@ -1,4 +1,4 @@
-"""``tvm-ergo``: compile, compress, run, eval, report, explore, tune, worker, export-c, disasm, targets, ops.
+"""``tvm-ergo``: compile, compress, run, generate, eval, report, explore, tune, worker, export-c, disasm, targets, ops.
 
 Exit codes: 0 done, 2 wrong input of any kind (one clear message on stderr, no traceback), 130 interrupted.
 """
@@ -19,6 +19,7 @@ COMMANDS = (
     "compile",
     "compress",
     "run",
+    "generate",
     "eval",
     "report",
     "explore",

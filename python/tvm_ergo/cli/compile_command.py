@@ -18,6 +18,15 @@ def add_arguments(parser) -> None:
     )
     parser.add_argument("--database", metavar="DIR", help="folder that 'tune --out' wrote: its plans are taken")
     parser.add_argument(
+        "--lengths",
+        metavar="N,N,...",
+        help="also for sequences of so many tokens, with shared weights: 'run' takes the smallest that holds its input",
+    )
+    parser.add_argument(
+        "--generate", action="store_true", help="also token by token, with keys and values kept: for 'generate'"
+    )
+    parser.add_argument("--tokenizer", metavar="FILE", help="vocabulary (.npz, .bin), kept in the compiled model")
+    parser.add_argument(
         "--verbose", action="store_true", help="the whole report on the terminal; without, one screen of it"
     )
     add_result_arguments(parser)

@@ -81,6 +81,9 @@ def open_model(arguments: argparse.Namespace):
             compression=compression(arguments),
             weights=arguments.weights or "auto",
             database=getattr(arguments, "database", None),
+            lengths=lengths_of(arguments),
+            generate=getattr(arguments, "generate", False),
+            tokenizer=getattr(arguments, "tokenizer", None),
         )
     console(arguments).print(
         f"compiled {arguments.model} for {compiled.chip.name} in {time.perf_counter() - start:.1f} s"
@@ -88,6 +91,15 @@ def open_model(arguments: argparse.Namespace):
     if compiled.projection:
         console(arguments).print(str(compiled.projection))
     return compiled
+
+
+def lengths_of(arguments: argparse.Namespace) -> list[int]:
+    """The numbers of ``--lengths``. Errors: InputError."""
+    text = getattr(arguments, "lengths", None)
+    try:
+        return [int(n) for n in text.split(",")] if text else []
+    except ValueError:
+        raise InputError("--lengths are no numbers", available=text, remedy="--lengths 16,64") from None
 
 
 def asked_options(arguments: argparse.Namespace) -> dict[str, str]:
