@@ -16,7 +16,7 @@ import numpy as np
 from tvm_ergo.relay_passes.micro.float_parts import AIM, parts_of
 from tvm_ergo.relay_passes.micro.lower_context import scale_of
 from tvm_ergo.relay_passes.micro.observe import QuantParams
-from tvm_ergo.relay_passes.micro.sensitivity import extremes_first, losses, sensitivity
+from tvm_ergo.relay_passes.micro.sensitivity import extremes_first, least_deviations, losses, sensitivity
 from tvm_ergo.relay_passes.relax_utils import main_of
 from tvm_ergo.relay_passes.support import FunctionView
 from tvm_ergo.target.errors import AccuracyError
@@ -77,7 +77,7 @@ def measure(compiled, samples: list[dict[str, np.ndarray]], given: int, complete
         with np.errstate(all="ignore"):
             wanted.append([np.asarray(a) for a in compiled.run_float(sample)])
             got.append([np.asarray(a) for a in compiled.run(sample).outputs.values()])
-    lost = losses(got, wanted)
+    lost = losses(got, wanted, least_deviations(compiled.reference))
     parts = parts_of(compiled.quantized["main"]) or {"tensors": {}}
     outputs = tuple(zip((o.name for o in compiled.outputs), lost, strict=True))
     tensors = worst_tensors(compiled, samples[:1]) if max(lost, default=0.0) > WARN else ()

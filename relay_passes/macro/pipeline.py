@@ -10,6 +10,7 @@ from tvm_ergo.relay_passes.macro.fold_constants import FoldConstants
 from tvm_ergo.relay_passes.macro.fold_permutation import FoldPermutation
 from tvm_ergo.relay_passes.macro.fold_scale import FoldScale
 from tvm_ergo.relay_passes.macro.lift_integers import LiftIntegers
+from tvm_ergo.relay_passes.macro.recognize import Recognize
 from tvm_ergo.relay_passes.macro.to_nhwc import ToNhwc
 from tvm_ergo.relay_passes.macro.widen_1d import Widen1d
 from tvm_ergo.relay_passes.macro.widen_halves import WidenHalves
@@ -24,6 +25,7 @@ def passes() -> list[tuple[str, tvm.transform.Pass]]:
         ("widen_1d", Widen1d()),
         ("lift_integers", LiftIntegers()),
         ("canonicalize", Canonicalize()),
+        ("recognize", Recognize()),
         ("to_nhwc", ToNhwc()),
         ("lift_moved_integers", LiftIntegers()),
         ("fold_moved_constants", FoldConstants()),

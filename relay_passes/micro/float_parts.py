@@ -17,7 +17,14 @@ import tvm
 
 from tvm_ergo.relay_passes.interpreter import Interpreter
 from tvm_ergo.relay_passes.micro.insert_qdq import QuantPlan, plan, wide_outputs
-from tvm_ergo.relay_passes.micro.sensitivity import extremes_first, losses, sensitivity, work_of
+from tvm_ergo.relay_passes.micro.sensitivity import (
+    extremes_first,
+    least_deviations,
+    losses,
+    sensitivity,
+    with_lively,
+    work_of,
+)
 from tvm_ergo.relay_passes.relax_utils import PARTS_ATTR, main_of
 from tvm_ergo.relay_passes.support import Group
 
@@ -80,7 +87,7 @@ def measured_loss(mod: tvm.IRModule, samples: list[dict[str, np.ndarray]], wante
     for sample in samples[: max(2, int(MEASURED_WORK // work_of(mod)))]:
         with np.errstate(all="ignore"):
             got.append(interpreter.run(sample))
-    return max(losses(got, wanted[: len(got)]), default=0.0)
+    return max(losses(got, wanted[: len(got)], least_deviations(mod)), default=0.0)
 
 
 def with_float_parts(
@@ -90,7 +97,7 @@ def with_float_parts(
 
     observed : `quantize.Observed`. wanted : the loss above which parts leave, or "auto": ``AIM`` where it is above
     ``RUINED``."""
-    chosen = extremes_first(data, MEASURED)
+    chosen = with_lively(extremes_first(data, MEASURED), observed.outputs)
     samples, outputs = [data[i] for i in chosen], [observed.outputs[i] for i in chosen]
     before = measured_loss(quantized, samples, outputs)
     aim, limit = (AIM, RUINED) if wanted == "auto" else (wanted, wanted)

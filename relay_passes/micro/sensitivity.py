@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,20 +21,54 @@ from tvm_ergo.relay_passes.compat import static_tensor_type
 from tvm_ergo.relay_passes.interpreter import Interpreter
 from tvm_ergo.relay_passes.micro.observe import QuantParams
 from tvm_ergo.relay_passes.relax_utils import bindings_of, main_of, variables_in
+from tvm_ergo.relay_passes.support import FunctionView
 
 LINEAR = ("relax.nn.conv2d", "relax.nn.conv2d_transpose", "relax.matmul")
 TINY = 1e-30
 WORST = 10.0  # deviations beyond the float output's range: further off, and infinite, is not worse
+KNOWN = {"relax.sigmoid": 1.0, "relax.nn.softmax": 1.0, "relax.tanh": 2.0}
+"""Operators whose results have a known range, and its width."""
+MOVING = (
+    "relax.reshape",
+    "relax.permute_dims",
+    "relax.squeeze",
+    "relax.expand_dims",
+    "relax.dequantize",
+    "relax.quantize",
+)
+HARDLY = 2.0**-10
+"""Of such a range: an output that varies less on all samples (a detector's map of pictures without what it detects)
+shows nothing of the network."""
 FEW = 8  # values of an output in one sample, below which its samples are not judged one by one
+FLAT = 0.1  # of the deviation of the sample whose outputs vary most: below it a sample's hardly vary
 QUIET = 0.25  # of all samples' deviation: what a single sample's own counts for at least
 
 
-def losses(got: list[list[np.ndarray]], wanted: list[list[np.ndarray]]) -> list[float]:
-    """The loss of every output; ``got`` and ``wanted`` hold the outputs of each sample."""
-    return [_loss(np.stack(g), np.stack(w)) for g, w in zip(zip(*got), zip(*wanted), strict=True)]
+def losses(
+    got: list[list[np.ndarray]], wanted: list[list[np.ndarray]], least: Sequence[float] | None = None
+) -> list[float]:
+    """The loss of every output; ``got`` and ``wanted`` hold the outputs of each sample. least : what the deviation of
+    each counts for at least (`least_deviations`)."""
+    least = [0.0] * len(wanted[0]) if least is None else least
+    return [_loss(np.stack(g), np.stack(w), d) for g, w, d in zip(zip(*got), zip(*wanted), least, strict=True)]
 
 
-def _loss(got: np.ndarray, wanted: np.ndarray) -> float:
+def least_deviations(mod: tvm.IRModule) -> list[float]:
+    """By output: ``HARDLY`` of the range where it is known (sigmoid, softmax, tanh, also moved), else 0."""
+    view, found = FunctionView(main_of(mod)), []
+    body = main_of(mod).body.body
+    result = view.value.get(body, body)
+    for var in view.fields(body) if isinstance(result, relax.Tuple) else [body]:
+        while isinstance(var, relax.Var) and (
+            isinstance(view.value.get(var), relax.Var) or view.op(var) in MOVING and view.value[var].args
+        ):
+            value = view.value[var]
+            var = value if isinstance(value, relax.Var) else value.args[0]
+        found.append(HARDLY * KNOWN.get(view.op(var) if isinstance(var, relax.Var) else "", 0.0))
+    return found
+
+
+def _loss(got: np.ndarray, wanted: np.ndarray, least: float) -> float:
     """Of one output: arrays [samples, ...]."""
     if wanted.dtype.kind != "f":
         return float(np.mean(got != wanted)) if wanted.size else 0.0
@@ -42,7 +76,7 @@ def _loss(got: np.ndarray, wanted: np.ndarray) -> float:
     if not known.any():
         return 0.0
     wanted = np.where(known, wanted, 0).astype(np.float64)
-    spread = max(wanted[known].std() or np.sqrt(np.mean(wanted[known] ** 2)), TINY)
+    spread = max(wanted[known].std() or np.sqrt(np.mean(wanted[known] ** 2)), least, TINY)
     got = np.clip(
         np.nan_to_num(got.astype(np.float64)),
         wanted[known].min() - WORST * spread,
@@ -74,6 +108,21 @@ def extremes_first(data: list[dict[str, np.ndarray]], count: int) -> list[int]:
     return [*chosen[:1], *chosen[:0:-1]]
 
 
+def with_lively(chosen: list[int], outputs: list[list[np.ndarray]]) -> list[int]:
+    """``chosen``, the sample whose outputs vary most in the place of the first or the second where that one's vary
+    hardly."""
+    floats = [i for i, o in enumerate(outputs[0]) if o.dtype.kind == "f" and o.size >= FEW]
+    if not floats:
+        return chosen
+    each = np.array([[np.nan_to_num(o[i].astype(np.float64)).std() for i in floats] for o in outputs])
+    vary = (each / np.maximum(each.max(axis=0), TINY)).max(axis=1)
+    most, places = int(vary.argmax()), list(chosen)
+    flat = next((at for at in (1, 0) if at < len(places) and vary[places[at]] < FLAT), None)
+    if flat is None or most in places[:2]:
+        return chosen
+    return [most if at == flat else i for at, i in enumerate(places) if i != most or at == flat]
+
+
 @dataclass(frozen=True)
 class Sensitivity:
     """Loss of the outputs by tensor name, each alone in 8 bits; ``complete``: all tensors were measured within the
@@ -102,12 +151,12 @@ def sensitivity(
     for decisions, which a busy machine must not change."""
     interpreter, until = Interpreter(mod), time.monotonic() + limit_s
     runs = [_Kept(interpreter, sample) for sample in samples]
-    wanted, found = [run.outputs for run in runs], {}
+    wanted, found, least = [run.outputs for run in runs], {}, least_deviations(mod)
     names = [name for name in params if name in runs[0].variable]
     for done, name in enumerate(names[:most]):
         if time.monotonic() > until:
             break
-        found[name] = max(losses([run.with_quantized(name, params[name]) for run in runs], wanted), default=0.0)
+        found[name] = max(losses([run.with_quantized(name, params[name]) for run in runs], wanted, least), default=0.0)
         if progress:
             progress(done + 1, len(names))
     return Sensitivity(found, len(found) == len(names))
