@@ -19,13 +19,15 @@ from tvm_ergo.codegen.space import Objective
 from tvm_ergo.compiled import CompiledModel
 from tvm_ergo.entries import checked, with_entries
 from tvm_ergo.pipeline import PipelineOptions, Progress, fallbacks_of, host_build, is_integer, run_stages, walk
+from tvm_ergo.post import post_options
+from tvm_ergo.post.behind import behind
 from tvm_ergo.relay_passes.attention.lengths import tokens_of
 from tvm_ergo.relay_passes.macro import normalize
 from tvm_ergo.relay_passes.micro.calibrate import samples_of
 from tvm_ergo.relay_passes.micro.quantize import QuantizeOptions, is_quantized
 from tvm_ergo.states import carried
 from tvm_ergo.target.chip import Chip
-from tvm_ergo.target.errors import CalibrationError
+from tvm_ergo.target.errors import CalibrationError, InputError
 from tvm_ergo.target.tags import chip_of_target, target_of_chip
 from tvm_ergo.tokenizer import Tokenizer
 from tvm_ergo.tuning.store import Database, current
@@ -86,6 +88,7 @@ def compile(
     lengths: Sequence[int] = (),
     generate: bool = False,
     tokenizer: str | Path | Tokenizer | None = None,
+    post=None,
     progress: Progress | None = None,
 ) -> CompiledModel:
     """A model compiled for the chip, with what does not fit it on the host CPU.
@@ -123,6 +126,8 @@ def compile(
     with shared weights; `CompiledModel.run` takes arrays of fewer tokens and chooses. Weights are then stored dense.
     generate : a causal network also writes token by token (`CompiledModel.generate`), with caches of keys and values in
     the chip's memory. tokenizer : its vocabulary, a file (see `tvm_ergo.tokenizer`), kept in the compiled model.
+    post : post-processing on the chip's CPU behind the network (`tvm_ergo.post`): an object (``Yolox(score=0.3)``) or a
+    name ("softmax"); the model's outputs are then boxes, classes and the like (docs/post.md).
     progress : ``progress(step, done, total)``, called on long work.
 
     Errors: AccuracyError (strict_accuracy), DatabaseError (see database), ModelError (model unreadable),
@@ -140,6 +145,7 @@ def compile(
     generate, lengths = given.flag("generate", generate), given.whole_numbers("lengths", lengths)
     if tokenizer is not None and not isinstance(tokenizer, Tokenizer):
         tokenizer = Tokenizer.read(tokenizer)
+    post = post_options(post)
     chip = chip_of_target(target)
     if memory is not None:
         chip = chip.with_memory(memory)
@@ -176,13 +182,19 @@ def compile(
     )
     reference = run_stages(imported.mod, options, until="normalize")
     wanted = checked(lengths, generate, tokens_of(reference))
+    if wanted is not None and post is not None:
+        raise InputError(
+            "post-processing behind a network for several lengths is not there yet",
+            required="post, or lengths and generate",
+            remedy="leave out --post, or --lengths and --generate",
+        )
     quantized = run_stages(reference, options, start="quantize", until="quantize")
-    lowered, chain, mod = None, None, quantized
+    lowered, chain, partitioned, mod = None, None, quantized, quantized
     for name, mod in walk(quantized, options, start="lower_quantized"):
         if name == "lower_quantized":
             lowered = mod
         elif name == "compress":
-            chain = described(mod)
+            chain, partitioned = described(mod), mod
     with host_build():
         executable = tvm.relax.build(mod, target_of_chip(chip), relax_pipeline=None)
         module = executable.jit()
@@ -218,6 +230,8 @@ def compile(
         )
     if wanted is not None:
         compiled = with_entries(compiled, seen[-1] if seen else None, options, wanted)
+    if post is not None:
+        compiled = behind(compiled, partitioned, post)
     return compiled if tokenizer is None else replace(compiled, tokenizer=tokenizer)
 
 

@@ -134,9 +134,9 @@ class Boxes:
 
     @staticmethod
     def _anchors(call, head: Head, values: Operand, anchors: Operand) -> None:
-        shape = (values.shape[1], 4) if head is Head.SSD else (values.shape[2], 2)
+        shape = (values.shape[1] * values.shape[2], 4) if head is Head.SSD else (values.shape[2], 2)
         fits = anchors.dtype == DType.I32 and anchors.shape == shape
-        alone = head is not Head.SSD or values.shape[0] == values.shape[2] == 1
+        alone = head is not Head.SSD or values.shape[0] == 1
         call.require(fits and alone, "the anchors do not fit the boxes", f"int32{list(shape)}", anchors)
 
     @staticmethod

@@ -71,7 +71,8 @@ def exported(
         [WEIGHTS[c][0] for c in weights],
         [CPU[f][0] for f in functions],
     )
-    files[f"{identifier}.h"] = _header(slim, identifier, name, needs, scales, states)
+    units = dict((program.meta.get("post") or {}).get("outputs", {}))
+    files[f"{identifier}.h"] = _header(slim, identifier, name, needs, scales, states, units)
     files[f"{identifier}.c"] = _array(data, identifier)
     if states:
         files |= {path: (HERE / path).read_text() for path in STATES}
@@ -202,6 +203,7 @@ def _header(
     needs: Needs,
     scales: dict[str, tuple[float, int]],
     states: tuple[PortState, ...],
+    units: dict[str, str],
 ) -> str:
     caps = identifier.upper()
     lines = [
@@ -224,6 +226,8 @@ def _header(
     for kind, ports in (("INPUT", program.inputs), ("OUTPUT", program.outputs)):
         lines.append(f"#define {caps}_{kind}S {len(ports)}")
         for number, port in enumerate(ports):
+            if port.name in units and kind == "OUTPUT":
+                lines.append(f"/* {_commented(str(units[port.name]))} */")
             lines += _port(f"{caps}_{kind}_{number}", port, *scales.get(port.name, (0.0, 0)))
     if states:
         lines += [

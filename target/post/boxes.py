@@ -112,8 +112,10 @@ def _scores(level: Level, objectness: np.ndarray | None, classes: np.ndarray) ->
 def _places(level: Level, boxes, anchors, h, w, a) -> np.ndarray:
     """[n, 4] x1, y1, x2, y2 of the boxes at cells (h, w) and anchors a, in 1/64 pixel."""
     values, low, high = boxes[h, w, a], [], []
+    if level.head == Head.SSD:
+        a = w * boxes.shape[2] + a
     for axis, (cell, step) in enumerate(((w, level.step_x), (h, level.step_y))):
-        begin, end = _AXES[Head(level.head)](level, values, anchors, axis, cell, step, w, a)
+        begin, end = _AXES[Head(level.head)](level, values, anchors, axis, cell, step, a)
         low.append(begin)
         high.append(end)
     return np.stack([*low, *high], 1)
@@ -125,18 +127,18 @@ def _around(centre, size) -> tuple[np.ndarray, np.ndarray]:
     return limited(begin), limited(begin + size)
 
 
-def _yolox(level, values, anchors, axis, cell, step, w, a):
+def _yolox(level, values, anchors, axis, cell, step, a):
     return _around(((values[:, axis] + cell * 65536) * step) >> 16, (exp(values[:, axis + 2]) * step) >> 16)
 
 
-def _yolov5(level, values, anchors, axis, cell, step, w, a):
+def _yolov5(level, values, anchors, axis, cell, step, a):
     factor = sigmoid if level.activation == Activation.SIGMOID else unit
     twice, across = 2 * factor(values[:, axis]), 2 * factor(values[:, axis + 2])
     size = (((across * across) >> 30) * limited(anchors[a, axis])) >> 30
     return _around(((twice - ONE // 2 + cell * ONE) * step) >> 30, size)
 
 
-def _yolov8(level, values, anchors, axis, cell, step, w, a):
+def _yolov8(level, values, anchors, axis, cell, step, a):
     bins = values.shape[1] // 4
 
     def distance(side):
@@ -151,9 +153,9 @@ def _yolov8(level, values, anchors, axis, cell, step, w, a):
     return limited(low), limited(high)
 
 
-def _ssd(level, values, anchors, axis, cell, step, w, a):
+def _ssd(level, values, anchors, axis, cell, step, a):
     at = 1 - axis if level.rows_first else axis
-    middle, length = limited(anchors[w, axis]), limited(anchors[w, axis + 2])
+    middle, length = limited(anchors[a, axis]), limited(anchors[a, axis + 2])
     moved = np.clip((values[:, at] * level.centre) >> 16, -MOST_REAL, MOST_REAL)
     grown = np.clip((values[:, at + 2] * level.size) >> 16, -MOST_REAL, MOST_REAL)
     return _around(middle + ((moved * length) >> 16), (exp(grown) * length) >> 16)

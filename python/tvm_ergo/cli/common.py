@@ -9,6 +9,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from tvm_ergo.cli.post_arguments import add_post_arguments
 from tvm_ergo.codegen.choices import Objective, Weights
 from tvm_ergo.files import check_writable, write_atomically, write_together
 from tvm_ergo.printed import SafeConsole
@@ -113,6 +114,7 @@ def add_model_arguments(parser: argparse.ArgumentParser, *, compiling: bool = Fa
         action="store_true",
         help="as --compression lossless: room for the worst case, no data is ever reduced",
     )
+    add_post_arguments(parser)
     parser.add_argument("--strict", action="store_true", help="refuse operators that would run on the host CPU")
     parser.add_argument(
         "--strict-accuracy",

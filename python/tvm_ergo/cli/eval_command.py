@@ -163,6 +163,7 @@ def measure(arguments, compiled, test, with_float: bool = False) -> list[dict]:
     """One row for the chip and, if wanted, one for the float network, which is what the chip's is compared with where
     nothing else is known."""
     from tvm_ergo import evaluation
+    from tvm_ergo.post.measured import measurable
 
     counted = Counted()
 
@@ -170,7 +171,7 @@ def measure(arguments, compiled, test, with_float: bool = False) -> list[dict]:
         compiled.reset()  # samples have nothing to do with each other
         result = compiled.run(feeds)
         counted.add(result.compressed)
-        return list(result.outputs.values())
+        return measurable(compiled, result.outputs)
 
     runs = {"chip int8": on_chip}
     if with_float:

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from tvm_ergo.cli.common import DEFAULT_TARGET, console, read_calibration, write_results_together
+from tvm_ergo.cli.post_arguments import read_post
 from tvm_ergo.cli.progress import progress_bar
 from tvm_ergo.target.errors import InputError
 
@@ -38,8 +39,10 @@ def refuse_compile_options(arguments: argparse.Namespace) -> None:
             "compression",
             "weights",
             "lossless",
+            "post",
+            "post_option",
         )
-        if getattr(arguments, name) not in (None, [], False, DEFAULT_TARGET)
+        if getattr(arguments, name, None) not in (None, [], False, DEFAULT_TARGET)
     ]
     if given:
         raise InputError(
@@ -63,7 +66,7 @@ def open_model(arguments: argparse.Namespace):
             where=arguments.model,
             remedy="leave it out; --strict refuses models that need the host CPU",
         )
-    calibration = read_calibration(arguments.calibration)
+    post, calibration = read_post(arguments), read_calibration(arguments.calibration)
     start = time.perf_counter()
     with progress_bar(f"compiling {Path(arguments.model).name}") as advance, warnings.catch_warnings():
         warnings.simplefilter("ignore", AccuracyWarning)  # the report says it
@@ -84,6 +87,7 @@ def open_model(arguments: argparse.Namespace):
             lengths=lengths_of(arguments),
             generate=getattr(arguments, "generate", False),
             tokenizer=getattr(arguments, "tokenizer", None),
+            post=post,
         )
     console(arguments).print(
         f"compiled {arguments.model} for {compiled.chip.name} in {time.perf_counter() - start:.1f} s"

@@ -144,7 +144,11 @@ class MeanAveragePrecision(Metric):
         self.size, self.found, self.truth = size, [], []
 
     def update(self, outputs, label: Boxes):
-        self.found.append(detection.detect(np.asarray(outputs[0][0])[0], size=self.size))
+        first = outputs[0]
+        if len(first) == 1 and isinstance(first[0], detection.Detections):  # the network gives boxes itself
+            self.found.append(first[0])
+        else:
+            self.found.append(detection.detect(np.asarray(first[0])[0], size=self.size))
         self.truth.append(label)
         self.count += 1
 

@@ -10,6 +10,7 @@ from rich.text import Text
 from tvm_ergo.printed import plain, printable
 from tvm_ergo.report.figures import KIB, energy, host_rows, latency, rate
 from tvm_ergo.report.model import LayerRow, Report
+from tvm_ergo.report.post import post_lines
 
 LISTED = 3
 """Host operators and layers that are named; the rest are counted."""
@@ -32,7 +33,14 @@ def print_brief(report: Report, console: Console, output: str | None = None) -> 
 
 def brief_lines(report: Report, output: str | None = None) -> list[tuple[str, str]]:
     """``(heading, text)``; a heading may be empty, for a line that goes on."""
-    return [*_memory(report), *_cost(report), *accuracy_lines(report), *_fallbacks(report), *_advice(report, output)]
+    return [
+        *_memory(report),
+        *_cost(report),
+        *post_lines(report),
+        *accuracy_lines(report),
+        *_fallbacks(report),
+        *_advice(report, output),
+    ]
 
 
 def _memory(report: Report) -> list[tuple[str, str]]:

@@ -9,6 +9,7 @@ from tvm_ergo.report.buffers import buffer_rows, kind_rows, tensor_rows
 from tvm_ergo.report.inputs import input_rows, streamed_buffers
 from tvm_ergo.report.model import AccuracyRow, HostRow, LayerRow, MemoryRow, PortRow, ProgramReport, Report
 from tvm_ergo.report.plan import plan_report
+from tvm_ergo.report.post import post_row
 from tvm_ergo.report.power import power_parts
 from tvm_ergo.report.weights import decoding_cycles, weights_rows
 from tvm_ergo.target.chip import Chip
@@ -100,6 +101,7 @@ def _report(
         points=parts.points,
         gates=parts.gates,
         programs=[_program(symbol, trace) for symbol, trace in traces.items()],
+        post=post_row(traces.values()),
         host=[HostRow(name=h.node, op=h.op, reason=h.reason, remedy=h.remedy) for h in host],
         ports=[
             PortRow(

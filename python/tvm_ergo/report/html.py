@@ -30,6 +30,7 @@ from tvm_ergo.report.figures import (
 )
 from tvm_ergo.report.model import ProgramReport, Report
 from tvm_ergo.report.pictures import energy_bars, error_bars, live_bytes, memory_map, tensor_lives
+from tvm_ergo.report.post import post_lines
 from tvm_ergo.report.power import PART_HEADER, part_table, point_table
 from tvm_ergo.report.power import peak_text as peak_power_text
 from tvm_ergo.report.weights import WEIGHTS_HEADER, weights_table, weights_text
@@ -48,6 +49,8 @@ def html_page(report: Report) -> str:
         body.append(f"<p>{len(report.host)} operators run on the host CPU; {HOST_NOTE}.</p>")
     body += [f"<p>Input: {html_text(input_text(row))}.</p>" for row in report.inputs]
     body += [f"<p>{PORTS[row.direction].capitalize()} {html_text(port_text(row))}.</p>" for row in report.ports]
+    if report.post:
+        body += [f"<p>Post-processing: {html_text('; '.join(text for _, text in post_lines(report)))}.</p>"]
     if report.points:
         body += [f"<p>Zeros: {html_text(zeros_text(report))}.</p>"] if report.zeros else []
         body += [

@@ -177,6 +177,19 @@ class PortRow(Row):
     zero_point: int | None
 
 
+class PostRow(Row):
+    """Post-processing on the chip's CPU (`tvm_ergo.post`). outputs : what each output's integers mean. cycles,
+    energy_uj : the most it can take, part of the whole's. scratch_bytes : of the activation memory."""
+
+    name: str
+    options: dict[str, object]
+    outputs: dict[str, str]
+    cycles: int
+    energy_uj: float
+    constant_bytes: int
+    scratch_bytes: int
+
+
 class PowerRow(Row):
     """Average power at a frame rate: energy of the work, plus leakage and idle for the rest of the second."""
 
@@ -293,6 +306,7 @@ class Report(Row):
     gates: bool = False  # whether the chip can switch parts off
     zeros: ZeroRow | None = None
     accuracy: AccuracyRow | None = None
+    post: PostRow | None = None
 
     @property
     def peak_activation_bytes(self) -> int:

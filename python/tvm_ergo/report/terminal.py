@@ -31,6 +31,7 @@ from tvm_ergo.report.figures import (
 )
 from tvm_ergo.report.front import FRONT_HEADER, Front, Series, front_caption, front_cells
 from tvm_ergo.report.model import ProgramReport, Report
+from tvm_ergo.report.post import post_lines
 from tvm_ergo.report.power import PART_HEADER, part_table, point_table, power_text
 from tvm_ergo.report.power import peak_text as peak_power_text
 from tvm_ergo.report.weights import WEIGHTS_HEADER, weights_table, weights_text
@@ -89,7 +90,7 @@ def _summary(report: Report) -> Table:
     table.add_row("work", f"{report.macs / 1e6:,.2f} M MAC on the chip; {len(report.host)} operators on the host CPU")
     if report.host:
         table.add_row("not counted", HOST_NOTE)
-    for name, text in accuracy_lines(report):
+    for name, text in [*post_lines(report), *accuracy_lines(report)]:
         table.add_row(name, plain(text))
     return table
 

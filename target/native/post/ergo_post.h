@@ -63,7 +63,7 @@ typedef struct ergo_level {
   ergo_head head;
   ergo_activation activation; /* of objectness and classes (YOLOv5: of boxes too); softmax: of SSD's classes only */
   ergo_values boxes, objectness, classes;
-  ergo_tensor anchors;      /* YOLOv5: int32[1, 1, A, 2], width and height; SSD: int32[1, 1, W, 4], x, y, w, h of centres */
+  ergo_tensor anchors;      /* YOLOv5: int32[1, 1, A, 2], width and height; SSD: int32[1, 1, W * A, 4], x, y (of centres), w, h */
   int32_t floor;            /* each factor of a score must exceed this real value (not with softmax) */
   int32_t threshold;        /* and the score this one */
   uint32_t first_class;     /* classes below are no objects (a background) */

@@ -26,8 +26,8 @@ static int grid_fits(const ergo_operand *boxes, const ergo_operand *other) {
 
 static int anchors_fit(int64_t head, const ergo_operand *boxes, const ergo_operand *anchors) {
   if (!ergo_post_is(anchors, ERGO_I32, 2)) return 0;
-  return head == ERGO_SSD ? anchors->shape[0] == boxes->shape[1] && anchors->shape[1] == 4 && boxes->shape[0] == 1 &&
-                                boxes->shape[2] == 1
+  return head == ERGO_SSD ? anchors->shape[0] == (uint64_t)boxes->shape[1] * boxes->shape[2] && anchors->shape[1] == 4 &&
+                                boxes->shape[0] == 1
                           : anchors->shape[0] == boxes->shape[2] && anchors->shape[1] == 2;
 }
 

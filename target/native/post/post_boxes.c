@@ -143,8 +143,8 @@ static void box_at(const ergo_level *l, uint32_t h, uint32_t w, uint32_t a, int3
       *low = limited(ergo_floor_shift((centre - distance(&l->boxes, h, w, a, axis)) * step, 16));
       *high = limited(ergo_floor_shift((centre + distance(&l->boxes, h, w, a, axis + 2)) * step, 16));
     } else {
-      int64_t middle = limited(ergo_element(&l->anchors, 0, 0, w, axis));
-      int64_t length = limited(ergo_element(&l->anchors, 0, 0, w, axis + 2));
+      int64_t middle = limited(ergo_element(&l->anchors, 0, 0, w * l->boxes.x.shape[2] + a, axis));
+      int64_t length = limited(ergo_element(&l->anchors, 0, 0, w * l->boxes.x.shape[2] + a, axis + 2));
       int64_t moved = ergo_floor_shift(offset * l->centre, 16), grown = ergo_floor_shift((int64_t)size * l->size, 16);
       moved = moved > ERGO_MOST_REAL ? ERGO_MOST_REAL : moved < -ERGO_MOST_REAL ? -ERGO_MOST_REAL : moved;
       grown = grown > ERGO_MOST_REAL ? ERGO_MOST_REAL : grown < -ERGO_MOST_REAL ? -ERGO_MOST_REAL : grown;

@@ -64,14 +64,14 @@ def _boxes(s: Scene) -> CpuCall:
     head, activation = s.draw(st.sampled_from(Head)), s.draw(st.sampled_from(Activation))
     if activation is Activation.SOFTMAX and head is not Head.SSD:
         activation = Activation.SIGMOID
-    grid = (1, s.int(1, 30), 1) if head is Head.SSD else (s.int(1, 5), s.int(1, 5), s.int(1, 3))
+    grid = (1, s.int(1, 15), s.int(1, 3)) if head is Head.SSD else (s.int(1, 5), s.int(1, 5), s.int(1, 3))
     classes, values = s.int(1, 6), 4 * s.draw(st.sampled_from([1, 3, 16])) if head is Head.YOLOV8 else 4
     inputs = [*_stored(s, (*grid, values), grid[2])]
     if head.has_objectness:
         inputs += _stored(s, (*grid, 1))
     inputs += _stored(s, (*grid, classes), grid[2])
     if head.has_anchors:
-        inputs.append(s.place((grid[1], 4) if head is Head.SSD else (grid[2], 2), "int32"))
+        inputs.append(s.place((grid[1] * grid[2], 4) if head is Head.SSD else (grid[2], 2), "int32"))
         if s.draw(st.booleans()):
             view = s.memory.view(inputs[-1])
             view[...] = s.rng.integers(0, 20000, view.shape)
