@@ -8,6 +8,8 @@ import onnx
 from onnx import helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
+from tvm_ergo.frontend.onnx_rules.inferred import inferred
+
 _ERRORS = (
     ValueError,
     TypeError,
@@ -95,7 +97,7 @@ def _inferred(model: onnx.ModelProto, shapes: dict[str, list[int]]) -> dict[str,
             dim.Clear()
             dim.dim_value = size
     try:
-        graph = onnx.shape_inference.infer_shapes(fixed, data_prop=True).graph
+        graph = inferred(fixed)
     except (RuntimeError, onnx.shape_inference.InferenceError):
         graph = fixed.graph
     return {

@@ -7,6 +7,7 @@ import onnx
 from onnx import helper, numpy_helper
 
 from tvm_ergo.frontend.onnx_emitter import Emitter, attributes_of
+from tvm_ergo.frontend.onnx_rules.inferred import inferred
 from tvm_ergo.target.errors import UnsupportedError
 
 ONNX_DOMAINS = ("", "ai.onnx")
@@ -111,7 +112,7 @@ def inferred_types(model: onnx.ModelProto) -> dict[str, onnx.TypeProto.Tensor]:
     """Element types and shapes by tensor name, as far as ONNX infers them."""
     light = _without_data(model)
     try:
-        graph = onnx.shape_inference.infer_shapes(light, data_prop=True).graph
+        graph = inferred(light)
     except (RuntimeError, ValueError, onnx.shape_inference.InferenceError):
         graph = light.graph
     types = {
