@@ -279,18 +279,23 @@ def memory_problem(graph: Graph, steps: Sequence[Step], views: Sequence[View], a
     )
 
 
+MOST_NAMES = 3
+"""Tensors that a message names."""
+
+
 def _too_large(plan: Plan, memory_bytes: int) -> OutOfMemoryError:
     graph, time, peak = plan.graph, plan.problem.peak_time(), plan.memory_bytes
     at = plan.steps[time].node.name if time < len(plan.steps) else "the end"
-    alive = [f"{graph.tensors[b.id].name} {b.size} bytes" for b in plan.problem.alive_at(time)]
+    held = sorted(((b.size, graph.tensors[b.id].name) for b in plan.problem.alive_at(time)), reverse=True)
+    alive = [f"{name} {size} bytes" for size, name in held[:MOST_NAMES]]
+    alive += [f"{len(held) - MOST_NAMES} more"] if len(held) > MOST_NAMES else []
     return OutOfMemoryError(
         f"{graph.name} needs a peak of {peak} bytes ({peak / KIB:.1f} KiB), {peak - memory_bytes} more than the "
         f"memory has",
-        where=f"step {time} ({at}), where these tensors are alive: {', '.join(alive)}",
-        required=f"{plan.constant_bytes} constant bytes (weights, biases, tables) + {plan.activation_bytes} "
-        f"activation bytes",
+        where=f"step {time} ({at}), in use there: {', '.join(alive)}",
+        required=f"{plan.constant_bytes} constant bytes + {plan.activation_bytes} activation bytes",
         available=f"{memory_bytes} bytes ({memory_bytes / KIB:.1f} KiB)",
-        remedy=f"a chip with more memory (memory={peak}, --memory {peak}, is the least that was found to do); "
+        remedy=f"more memory: --memory {peak} (memory={peak}) is the least that was found to do; "
         + _what_to_shrink(plan, memory_bytes),
     )
 

@@ -204,7 +204,9 @@ class Chip:
             if name is None or point.name == name:
                 return point
         raise TargetError(
-            f"chip {self.name} has no operating point {name!r}", available=", ".join(p.name for p in self.points)
+            f"chip {self.name} has no operating point {name!r}",
+            available=", ".join(p.name for p in self.points),
+            remedy="give one of these, or leave the point out for the first",
         )
 
     def energy_pj(self, events: dict[Event, int], point: Point | str | None = None) -> float:
@@ -267,6 +269,9 @@ def load_chip(path) -> Chip:
         data = parsed_json(Path(path).read_bytes(), constants=True)
     except (OSError, ValueError) as error:
         raise TargetError(
-            f"cannot read chip file: {error}", where=str(path), required="a JSON file as written by Chip.to_json"
+            f"cannot read chip file: {getattr(error, 'strerror', None) or error}",
+            where=str(path),
+            required="a JSON file as written by Chip.to_json",
+            remedy="`tvm-ergo targets ergo/1 --json mine.json` writes one to start from",
         ) from None
     return Chip.from_json(data, str(path))

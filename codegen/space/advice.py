@@ -14,7 +14,7 @@ from tvm_ergo.target.errors import OutOfMemoryError
 
 KIB = 1024
 COMPRESS = "`tvm-ergo compress` makes one of the float network"
-MOST_NAMES = 5
+MOST_NAMES = 3
 MOST_SHARE = 0.97
 LEAST_SHARE = 0.3
 """Smaller pictures than this are not advised: it is no longer the same task."""
@@ -32,23 +32,20 @@ def too_large(plan: SpacePlan, memory_bytes: int) -> OutOfMemoryError:
     step = plan.steps[min(time, len(plan.steps) - 1)]
     at = graph.tensors[step.root].name if isinstance(step, Shift) else step.node.op.name or step.node.name
     constants = (
-        f"; constants: {_listed(_constants_by_layer(graph))}"
+        f"; largest constants: {_listed(_constants_by_layer(graph))}"
         if plan.constant_bytes > min(plan.activation_bytes, memory_bytes)
         else ""
     )
     return OutOfMemoryError(
         f"{graph.name} needs a peak of {peak} bytes ({peak / KIB:.1f} KiB), {peak - memory_bytes} more than the "
-        f"memory has, "
-        "even with layers in rows and tiles",
-        where=f"step {time} ({at}), where these bytes are alive: {_listed(alive)}" + constants,
-        required=f"{plan.constant_bytes} constant bytes (weights, biases, tables) + {plan.activation_bytes} "
-        f"activation bytes, of which "
-        f"{plan.live_bytes} live at once (whole layers: {plan.bound_bytes}; no order in time or space goes below "
-        f"{least.size_bytes}: {least.reason})",
+        "memory has, even with layers in rows and tiles",
+        where=f"step {time} ({at}), in use there: {_listed(alive)}" + constants,
+        required=f"{plan.constant_bytes} constant bytes + {plan.activation_bytes} activation bytes "
+        f"(whole layers: {plan.bound_bytes}; none goes below {least.size_bytes}: {least.reason})",
         available=f"{memory_bytes} bytes ({memory_bytes / KIB:.1f} KiB) for constants, frame and activations together",
         remedy="; ".join(
             [
-                f"a chip with more memory (memory={peak}, --memory {peak}, is the least that was found to do)",
+                f"more memory: --memory {peak} (memory={peak}) is the least that was found to do",
                 *_advice(plan, memory_bytes),
             ]
         ),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -74,6 +75,7 @@ class CompiledModel:
     tensors that live from one run to the next. accuracy : what quantization lost (None: nothing was quantized here).
     entries : Programs for fewer tokens, and for writing token by token (`tvm_ergo.entries.Entry`), in the same memory.
     tokenizer : the vocabulary that came with the model.
+    file : the compiled file that a loaded model came from; messages name it.
     """
 
     module: tvm.runtime.Module | None
@@ -96,6 +98,7 @@ class CompiledModel:
     accuracy: Accuracy | None = field(default=None, repr=False, compare=False)
     entries: tuple = field(default=(), repr=False, compare=False)
     tokenizer: Tokenizer | None = field(default=None, repr=False, compare=False)
+    file: str = field(default="", repr=False, compare=False)
 
     def __repr__(self) -> str:
         def listed(tensors):
@@ -164,7 +167,7 @@ class CompiledModel:
         if self.module is None and self.chain is None:
             raise ProgramError(
                 "the model does not run by its Programs alone",
-                where=self.source,
+                where=self.file or self.source,
                 available=self._why_not_alone,
                 remedy="give the model file (.onnx, .tflite); or, if you trust whoever made this one, `tvm-ergo run` "
                 "it without --programs-only "
@@ -223,6 +226,7 @@ class CompiledModel:
                 "the model has several inputs",
                 required=f"a dict by name: {', '.join(map(str, self.inputs))}",
                 available=type(inputs).__name__,
+                remedy=f"give {{{', '.join(f'{i.name!r}: array' for i in self.inputs)}}}",
             )
         return {self.inputs[0].name: inputs}
 
@@ -239,6 +243,7 @@ class CompiledModel:
                 "the inputs are not those of the model",
                 required=listing,
                 available=", ".join(map(str, inputs)) or "none",
+                remedy="name the arrays so: " + ", ".join(f"--input {i.name}=FILE.npy" for i in self.inputs),
             )
         finite = bool(self.programs)  # the host knows NaN and infinity
         return [checked_input(info, inputs[info.name], finite) for info in (*self.inputs, *self.states)]
@@ -254,7 +259,7 @@ class CompiledModel:
         if self.reference is None:
             raise InputError(
                 "a loaded model does not hold the float network",
-                where=self.source,
+                where=self.file or self.source,
                 remedy="compile from the model file",
             )
         return dict(zip((str(p.name) for p in self.reference["main"].params), self.check_inputs(inputs)))
@@ -374,6 +379,7 @@ class CompiledModel:
             states=found.states,
             entries=entries,
             tokenizer=tokenizer,
+            file=path,
         )
 
     # ---- copies ----
@@ -427,7 +433,12 @@ def _remedy(info: TensorInfo, array: np.ndarray) -> str | None:
         return "the first axis is missing: array[None]"
     if array.ndim == len(want) and array.shape[1:] == want[1:]:
         return "one inference takes one of them: array[i:i + 1]; `tvm-ergo eval` runs a whole data set"
-    return None
+    if array.ndim == len(want) == 4 and array.shape[1:] in (want[2:] + want[1:2], want[3:] + want[1:3]):
+        axes = (0, 3, 1, 2) if array.shape[1:] == want[2:] + want[1:2] else (0, 2, 3, 1)
+        return f"the channels are at the other end: numpy.transpose(array, {axes})"
+    if array.size == math.prod(want):
+        return f"where the elements are in this order: array.reshape({list(want)})"
+    return f"bring it to {list(want)}, as for the network's training; `tvm-ergo report` lists what the inputs take"
 
 
 def checked_input(info: TensorInfo, value, finite: bool) -> np.ndarray:
@@ -440,6 +451,7 @@ def checked_input(info: TensorInfo, value, finite: bool) -> np.ndarray:
             where=f"input {info.name!r}",
             required=f"{info.dtype}{list(info.shape)}",
             available=str(error),
+            remedy="give an array of numbers, all rows of one length",
         ) from None
     array = array.astype(array.dtype.newbyteorder("="), copy=False)
     if array.dtype.name != info.dtype or array.shape != tuple(info.shape):

@@ -57,7 +57,10 @@ def read(path: Path) -> dict[str, bytes]:
         data = path.read_bytes()
     except OSError as error:
         raise ProgramError(
-            "the compiled model cannot be read", where=str(path), available=error.strerror or str(error)
+            "the compiled model cannot be read",
+            where=str(path),
+            available=error.strerror or str(error),
+            remedy="check the path and its permissions",
         ) from None
     return unpacked(data, str(path))
 

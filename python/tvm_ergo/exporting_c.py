@@ -58,14 +58,14 @@ def _the_program(model: CompiledModel) -> tuple[str, Program]:
     if model.fallbacks:
         raise UnsupportedError(
             "a part of this network runs on the host CPU, which exported C has not",
-            where=model.source,
+            where=model.file or model.source,
             available=", ".join(sorted({f.op for f in model.fallbacks})),
             remedy="compile with --strict: it says for each operator what would put it on the chip",
         )
     if len(model.programs) != 1:
         raise InputError(
             f"this model has {len(model.programs)} Programs",
-            where=model.source,
+            where=model.file or model.source,
             required="one",
             available=", ".join(model.programs) or "none",
             remedy="compile with --strict: nothing then splits the network",

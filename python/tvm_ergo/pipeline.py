@@ -206,7 +206,8 @@ def _codegen(mod: tvm.IRModule, options: PipelineOptions) -> tvm.IRModule:
             weights_advice(functions, options),
             compression_advice(functions, options),
         )
-        remedy = "; ".join(filter(None, (error.remedy, *advice)))
+        found = [part for part in (*(error.remedy or "").split("; "), *advice) if part]
+        remedy = "; ".join(sorted(found, key=lambda part: "--" not in part)[:REMEDIES])  # stable
         raise OutOfMemoryError(
             error.what, where=error.where, required=error.required, available=error.available, remedy=remedy
         ) from None
@@ -248,6 +249,9 @@ def _virtual_machine(mod: tvm.IRModule, options: PipelineOptions) -> tvm.IRModul
             mod[gvar] = func.with_attr("target", bound)
     return mod
 
+
+REMEDIES = 3
+"""As many ways out as a message names: what can be typed comes first."""
 
 STAGES = (
     Stage("normalize", "normal form: NHWC, folded, weights constant (docs/architecture.md, section 3)", _normalize),

@@ -213,6 +213,6 @@ def speed_advice(functions: Mapping[str, relax.Function], options: PipelineOptio
     if not less * MUCH < least < inf:
         return None
     return (
-        f"with {more} bytes ({100 * (MORE - 1):.0f} % more than the least) it would take {least / less:.1f} times "
+        f"--memory {more} ({100 * (MORE - 1):.0f} % more than the least) it would take {least / less:.1f} times "
         f"less {'energy' if roomy.by_energy else 'time'}"
     )

@@ -94,6 +94,10 @@ def _remedy(given: tuple[int, ...], shape: tuple[int, ...]) -> str:
                 f"the channels are at the other end: numpy.transpose(array, {axes}), beside the network's own "
                 f"preprocessing"
             )
+    if math.prod(given[1:]) == math.prod(shape[1:]) and shape[:1] == (1,) and given:
+        return f"where the elements are in this order: array.reshape({', '.join(map(str, (-1, *shape[1:])))})"
+    if math.prod(given) == math.prod(shape[1:]):
+        return f"for one sample: array.reshape({', '.join(map(str, (1, *shape[1:])))})"
     return REMEDY
 
 
@@ -130,20 +134,27 @@ def _as_mapping(item, shapes: dict[str, tuple[tuple[int, ...], str]], number: in
 
 
 def _checked(
-    name: str, value, shape: tuple[int, ...], dtype: str, number: int, scale: tuple = (None, None)
+    name: str, value, shape: tuple[int, ...], dtype: str, number: int | None, scale: tuple = (None, None)
 ) -> np.ndarray:
-    """The array of one input, [n, *shape[1:]] with n >= 1, in the net's dtype and finite. scale : and zero point of an
-    integer input, if known."""
-    where = f"input {name}, calibration sample {number}"
+    """The array of one input, [n, *shape[1:]] with n >= 1, in the net's dtype and finite. number : of the item, None
+    where one array holds all samples. scale : and zero point of an integer input, if known."""
+    where = f"input {name}" if number is None else f"input {name}, calibration sample {number}"
     try:
         array = np.asarray(value)
     except ValueError as error:
         raise CalibrationError(
-            "calibration data is ragged", where=where, required=f"an array of shape {shape}"
+            "calibration data is ragged",
+            where=where,
+            required=f"an array of shape {shape}",
+            remedy="give samples of one size: numpy.stack(samples)",
         ) from error
     if array.dtype.kind not in "fiub":
         raise CalibrationError(
-            "calibration data is not numeric", where=where, required=dtype, available=str(array.dtype)
+            "calibration data is not numeric",
+            where=where,
+            required=dtype,
+            available=str(array.dtype),
+            remedy=f"array.astype({dtype!r})",
         )
     if array.shape == shape[1:] and shape[:1] == (1,):
         array = array[None]
@@ -152,8 +163,9 @@ def _checked(
         raise CalibrationError(
             "calibration data has the wrong shape",
             where=where,
-            required=str(shape),
-            available=str(array.shape),
+            required=f"[{', '.join(map(str, ('n', *shape[1:]) if shape[:1] == (1,) else shape))}]"
+            + (", n samples" if shape[:1] == (1,) else ""),
+            available=f"[{', '.join(map(str, array.shape))}]",
             remedy=_remedy(array.shape, shape),
         )
     if array.size == 0:
@@ -170,7 +182,12 @@ def _checked(
     with np.errstate(over="ignore"):
         cast = array.astype(dtype)
     if cast.dtype.kind == "f" and not np.isfinite(cast).all():
-        raise CalibrationError(f"calibration data does not fit {dtype}", where=where, required="finite values")
+        raise CalibrationError(
+            f"calibration data does not fit {dtype}",
+            where=where,
+            required="finite values",
+            remedy="check the preprocessing: the values are larger than the type holds",
+        )
     return cast
 
 
@@ -211,15 +228,21 @@ def samples_of(mod: tvm.IRModule, data, limit: int | None = None) -> Iterator[di
     iterable of arrays or dicts, each a sample with or without batch axis, or a batch. Errors: CalibrationError naming
     input and sample."""
     shapes, scales, count = input_shapes(mod), input_scales(main_of(mod)), 0
-    for number, item in enumerate(_items(data, list(shapes))):
+    items = _items(data, list(shapes))
+    whole = items is not data and isinstance(items, list)
+    for number, item in enumerate(items):
         given = _as_mapping(item, shapes, number)
-        arrays = {n: _checked(n, given[n], *shapes[n], number, scales.get(n, (None, None))) for n in shapes}
+        at = None if whole else number
+        arrays = {n: _checked(n, given[n], *shapes[n], at, scales.get(n, (None, None))) for n in shapes}
         lengths = {n: len(a) if shapes[n][0][:1] == (1,) else 1 for n, a in arrays.items()}
         if len(set(lengths.values())) > 1:
             raise CalibrationError(
-                f"calibration sample {number} has inputs of different batch sizes",
+                "the arrays of calibration data hold different numbers of samples"
+                if whole
+                else f"calibration sample {number} has inputs of different batch sizes",
                 required="the same number of samples",
                 available=", ".join(f"{n}: {c}" for n, c in lengths.items()),
+                remedy="give every input as many samples as the others",
             )
         size = next(iter(lengths.values()), 1)
         for i in range(size):

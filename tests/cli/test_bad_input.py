@@ -222,17 +222,12 @@ def test_too_small_a_memory_names_peak_limit_and_tensors(refused, tmp_path, work
     assert not os.listdir(tmp_path)
 
 
-@pytest.mark.parametrize("limit, word", [("8KiB", "constants alone exceed"), ("22000", "larger part")])
+@pytest.mark.parametrize("limit, word", [("8KiB", "constants alone exceed"), ("22000", "is the least that was found")])
 def test_infeasible_limits_name_the_best_peak_the_bound_and_what_holds_it(refused, workspace, limit, word):
     """A peak it names is reached when it is asked for; and one byte less is refused."""
     arguments = ["compile", MODEL, "--calibration", workspace / "cal.npz", "--compression", "off"]
     error = refused(
-        [*arguments, "--memory", limit],
-        "OutOfMemoryError",
-        "bytes are alive: ",
-        "no order in time or space goes below",
-        "constant bytes",
-        word,
+        [*arguments, "--memory", limit], "OutOfMemoryError", "in use there: ", "none goes below", "constant bytes", word
     )
     peak = int(re.search(r"a peak of (\d+) bytes", error)[1])
     assert peak > bytes_of(limit) and f"--memory {peak}" in error
@@ -246,8 +241,8 @@ def test_a_refusal_with_dense_weights_says_what_coded_ones_take(refused, workspa
     arguments = ["compile", MODEL, "--calibration", workspace / "cal.npz", "--compression", "off", "--memory", "8KiB"]
     error = refused([*arguments, "--weights", "dense"], "OutOfMemoryError", "coded weights (")
     coded, dense = map(int, re.search(r"take down to (\d+) constant bytes instead of (\d+)", error).groups())
-    assert coded < dense and f"{dense} constant bytes (weights" in error
-    assert f"{coded} constant bytes (weights" in refused([*arguments, "--weights", "coded"], "OutOfMemoryError")
+    assert coded < dense and f"{dense} constant bytes +" in error
+    assert f"{coded} constant bytes +" in refused([*arguments, "--weights", "coded"], "OutOfMemoryError")
 
 
 def test_unwritable_outputs_fail_before_the_work(refused, tmp_path, workspace):

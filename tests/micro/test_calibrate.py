@@ -68,7 +68,7 @@ def test_inputs_are_matched_by_name_or_position():
         (None, "needs calibration data"),
         ([], "empty"),
         (np.zeros((0, 8, 8, 3), np.float32), "empty"),
-        (np.zeros((2, 8, 9, 3), np.float32), r"input x, calibration sample 0\n.*\(1, 8, 8, 3\)\n.*\(2, 8, 9, 3\)"),
+        (np.zeros((2, 8, 9, 3), np.float32), r"input x\n.*\[n, 8, 8, 3\], n samples\n.*\[2, 8, 9, 3\]"),
         (np.full((1, 8, 8, 3), np.nan, np.float32), "NaN"),
         (np.full((1, 8, 8, 3), np.inf, np.float32), "NaN or infinity"),
         (np.full((1, 8, 8, 3), 1e300), "does not fit float32"),

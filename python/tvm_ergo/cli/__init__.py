@@ -6,6 +6,7 @@ Exit codes: 0 done, 2 wrong input of any kind (one clear message on stderr, no t
 from __future__ import annotations
 
 import argparse
+import difflib
 import os
 import signal
 import sys
@@ -13,6 +14,8 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
+from tvm_ergo.cli.stray import without_stray_warnings
+from tvm_ergo.cli.usage import Parser
 from tvm_ergo.printed import printable
 
 COMMANDS = (
@@ -35,9 +38,7 @@ COMMANDS = (
 def build_parser() -> argparse.ArgumentParser:
     from importlib import import_module
 
-    parser = argparse.ArgumentParser(
-        prog="tvm-ergo", description="Trained networks inside the memory and the power of an edge chip."
-    )
+    parser = Parser(prog="tvm-ergo", description="Trained networks inside the memory and the power of an edge chip.")
     parser.add_argument("--version", action="version", version=_version())
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name in COMMANDS:
@@ -53,7 +54,8 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> int:
     with _ctrl_c() as pressed:
         try:
-            code = _run(argv)
+            with without_stray_warnings():
+                code = _run(argv)
             sys.stdout.flush()  # a full disk is noticed here, and not when nobody can say so any more
             return code
         except BrokenPipeError:  # the reader (head, less) went away: not our error
@@ -119,7 +121,20 @@ def _check_model_file(arguments: argparse.Namespace) -> None:
     if is_file and not os.path.exists(model):
         from tvm_ergo.target.errors import ModelError
 
-        raise ModelError("the model file cannot be read", where=model, available="No such file or directory")
+        raise ModelError(
+            "there is no such model file",
+            where=model,
+            available=_beside(model),
+            remedy="check the path" + ("" if os.path.isabs(model) else f"; it is looked for in {os.getcwd()}"),
+        )
+
+
+def _beside(path: str) -> str | None:
+    """The file of the same folder whose name is nearest, in words; None where none is near."""
+    folder, name = os.path.split(path)
+    with suppress(OSError):
+        near = difflib.get_close_matches(name, os.listdir(folder or "."), 1, 0.7)
+        return f"{os.path.join(folder, near[0])} is there" if near else None
 
 
 @contextmanager

@@ -19,6 +19,9 @@ from tvm_ergo.target.errors import OutputError, TargetError
 from tvm_ergo.target.limits import DEFAULT_MODEL_BYTES, OPTION
 
 DEFAULT_TARGET = "ergo"
+NETWORKS = ".onnx, .onnx.xz, .tflite or .pt2 (torch.export)"
+MODEL_FILES = f"a network: {NETWORKS}, or .ergoz ('compress')"
+"""What `frontend.load` reads; every command's help says it so."""
 
 
 def parse_size(text: str) -> int:
@@ -75,8 +78,7 @@ def _positive(text: str, what: str) -> float:
 def add_model_arguments(parser: argparse.ArgumentParser, *, compiling: bool = False) -> None:
     add_quantize_arguments(
         parser,
-        "an ONNX (.onnx, .onnx.xz), TFLite or torch.export (.pt2) file"
-        + ("" if compiling else ", or a compiled model (.ergo)"),
+        MODEL_FILES + ("" if compiling else ", or a compiled model (.ergo)"),
         "float models, and to measure what can wait compressed",
     )
     parser.add_argument(

@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 
 from tvm_ergo.cli.common import (
+    NETWORKS,
     add_quantize_arguments,
     check_result_paths,
     console,
@@ -29,9 +30,7 @@ HELP = "make a network smaller, to a size or a largest drop of accuracy"
 
 
 def add_arguments(parser) -> None:
-    add_quantize_arguments(
-        parser, "an ONNX (.onnx, .onnx.xz), TFLite or torch.export (.pt2) file, or a task's name (see 'eval --list')"
-    )
+    add_quantize_arguments(parser, f"a network: {NETWORKS}; or a task's name (see 'eval --list')")
     parser.add_argument(
         "--data",
         metavar="FILE",

@@ -32,7 +32,10 @@ def run(arguments) -> None:
     programs = tvm_ergo.load(arguments.model, programs_only=True).programs
     if arguments.symbol and arguments.symbol not in programs:
         raise InputError(
-            f"no program {arguments.symbol!r} in this model", where=arguments.model, available=", ".join(programs)
+            f"no program {arguments.symbol!r} in this model",
+            where=arguments.model,
+            available=", ".join(programs),
+            remedy="give one of these names, or none for all programs",
         )
     texts = []
     for symbol, program in programs.items():

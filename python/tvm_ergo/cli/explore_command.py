@@ -14,7 +14,14 @@ from __future__ import annotations
 
 import argparse
 
-from tvm_ergo.cli.common import add_quantize_arguments, check_result_paths, console, read_calibration, write_text
+from tvm_ergo.cli.common import (
+    MODEL_FILES,
+    add_quantize_arguments,
+    check_result_paths,
+    console,
+    read_calibration,
+    write_text,
+)
 from tvm_ergo.cli.progress import progress_bar
 
 HELP = "the memory, time and energy a network can be had for, as table, picture and JSON"
@@ -23,9 +30,7 @@ HELP = "the memory, time and energy a network can be had for, as table, picture 
 def add_arguments(parser) -> None:
     from tvm_ergo.codegen.choices import POINTS, Weights
 
-    add_quantize_arguments(
-        parser, "an ONNX (.onnx, .onnx.xz) or TFLite file", "float models, and to measure what can wait compressed"
-    )
+    add_quantize_arguments(parser, MODEL_FILES, "float models, and to measure what can wait compressed")
     parser.add_argument(
         "--weights",
         choices=[form.value for form in Weights],

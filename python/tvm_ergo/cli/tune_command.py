@@ -19,6 +19,7 @@ import argparse
 import re
 
 from tvm_ergo.cli.common import (
+    MODEL_FILES,
     add_quantize_arguments,
     check_result_paths,
     console,
@@ -36,7 +37,7 @@ UNITS = {"mw": 1.0, "w": 1000.0, "uw": 0.001, "": 1.0}
 def add_arguments(parser) -> None:
     from tvm_ergo.target.machine.peak import WINDOW_S
 
-    add_quantize_arguments(parser, "an ONNX (.onnx, .onnx.xz) or TFLite file")
+    add_quantize_arguments(parser, MODEL_FILES)
     parser.add_argument(
         "--memory",
         type=parse_size,

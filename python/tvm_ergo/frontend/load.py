@@ -71,7 +71,8 @@ def _loaded(model, input_shapes: dict | None, batch: int, example_inputs) -> Imp
         raise ModelError(
             "this kind of object is not a model",
             available=type(model).__name__,
-            required="a path, bytes, onnx.ModelProto or a Relax IRModule",
+            required="a path, bytes, an onnx.ModelProto, a Relax IRModule, a torch.nn.Module or ExportedProgram",
+            remedy="give one of these; a path is a str or pathlib.Path",
         )
     path = Path(model)
     refuse_other_formats(path)
@@ -91,12 +92,14 @@ def _loaded(model, input_shapes: dict | None, batch: int, example_inputs) -> Imp
             "the file's content is not what its name says",
             where=str(path),
             available="a compressed network" if compressed.is_compressed(data) else "no compressed network",
+            remedy=f"name it after its format: {', '.join(_SUFFIXES)}",
         )
     if path.name.endswith(".tflite") != (data[4:8] == b"TFL3"):
         raise ModelError(
             "the file's content is not what its name says",
             where=str(path),
             available="a TFLite file" if data[4:8] == b"TFL3" else "no TFLite mark inside",
+            remedy=f"name it after its format: {', '.join(_SUFFIXES)}; if it is a TFLite file, copy it again",
         )
     return _from_bytes(data, str(path), input_shapes, batch, path.parent)
 
@@ -139,7 +142,7 @@ def _from_bytes(
 
         return import_tflite(data, source, input_shapes, batch)
     if not data:
-        raise ModelError("the file is empty", where=source)
+        raise ModelError("the file is empty", where=source, remedy="copy the file again")
     proto = onnx.ModelProto()
     try:
         proto.ParseFromString(data)

@@ -44,6 +44,7 @@ def resolve_shapes(declared: dict[str, list], given: dict | None, batch: int) ->
             "input_shapes names an input the model does not have",
             where=", ".join(sorted(unknown)),
             available=", ".join(declared),
+            remedy="give the shape of one of these (--input-shape NAME=1,3,224,224)",
         )
     named = {
         dim: size for name, shape in given.items() for dim, size in zip(declared[name], shape) if isinstance(dim, str)
@@ -60,6 +61,8 @@ def resolve_shapes(declared: dict[str, list], given: dict | None, batch: int) ->
                 where=f"input {name!r}",
                 required=str(list(dims)),
                 available=str(chosen),
+                remedy=f"--input-shape {name}={','.join(str(d) if isinstance(d, int) else 'N' for d in dims)}"
+                + ("" if all(isinstance(d, int) for d in dims) else ", with a number for each N"),
             )
         if name not in given:
             chosen = _filled(name, dims, named, batch, len(declared) == 1)

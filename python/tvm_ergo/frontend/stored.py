@@ -31,7 +31,10 @@ def read_file(path: Path) -> bytes:
             data = file.read(max(max_model_bytes(), LOOK_BYTES) + 1)  # a pipe or device has no size
     except (OSError, ValueError) as error:  # ValueError: a name no file can have
         raise ModelError(
-            "the model file cannot be read", where=str(path), available=getattr(error, "strerror", None) or str(error)
+            "the model file cannot be read",
+            where=str(path),
+            available=getattr(error, "strerror", None) or str(error),
+            remedy="check the path and its permissions",
         ) from error
     _check_file(len(data), str(path), "the file itself")
     return data
@@ -64,7 +67,12 @@ def unpacked(data: bytes, source: str) -> bytes:
                 parts.append(part)
             data = stream.unused_data.lstrip(b"\0")  # streams may follow each other, with padding between
     except (lzma.LZMAError, EOFError) as error:
-        raise ModelError("the compressed file is truncated or damaged", where=source, available=str(error)) from error
+        raise ModelError(
+            "the compressed file is truncated or damaged",
+            where=source,
+            available=str(error),
+            remedy="copy the file again; `xz -t FILE` checks it",
+        ) from error
     return b"".join(parts)
 
 

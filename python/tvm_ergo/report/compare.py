@@ -26,14 +26,14 @@ def compare_layers(compiled, sample: dict[str, np.ndarray] | np.ndarray | None =
     if compiled.reference is None:
         raise InputError(
             "a compiled file does not hold the float network to compare with",
-            where=compiled.source,
+            where=compiled.file or compiled.source,
             remedy="give the model file itself: tvm-ergo report net.onnx --calibration images.npz --compare",
         )
     feeds = sample if sample is not None else compiled.sample
     if feeds is None:
         raise InputError(
             "there is no input to compare the layers on",
-            where=compiled.source,
+            where=compiled.file or compiled.source,
             required="one input of the network",
             available="no calibration data: a quantized network (.ergoz, int8 .tflite) needs none to be compiled",
             remedy="--compare FILE.npy (or .npz), or --calibration FILE, whose first input is taken; in Python "

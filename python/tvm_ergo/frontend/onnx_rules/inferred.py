@@ -26,7 +26,9 @@ def inferred(model: onnx.ModelProto) -> onnx.GraphProto:
         shapes = {v.name: _shape(v) for v in (*graph.value_info, *graph.input, *graph.output)}
         shapes |= {t.name: tuple(t.dims) for t in graph.initializer}
         for node in light.graph.node:
-            right = None if node.output[0] in exact else pooled_shape(node, shapes.get(node.input[0]))
+            if node.op_type not in POOLS or node.output[0] in exact:
+                continue
+            right = pooled_shape(node, shapes.get(node.input[0]))
             if right is not None and right != shapes.get(node.output[0]):
                 break
         else:
@@ -36,8 +38,8 @@ def inferred(model: onnx.ModelProto) -> onnx.GraphProto:
 
 
 def pooled_shape(node: onnx.NodeProto, shape: tuple[int, ...] | None) -> tuple[int, ...] | None:
-    """The output shape of a pooling that rounds up, None for any other node or where the input's is not known."""
-    if node.op_type not in POOLS or shape is None:
+    """The output shape of a pooling that rounds up, None of any other or where the input's shape is not known."""
+    if shape is None:
         return None
     a = {x.name: helper.get_attribute_value(x) for x in node.attribute}
     if not a.get("ceil_mode", 0) or a.get("auto_pad", b"NOTSET") not in (b"NOTSET", b""):

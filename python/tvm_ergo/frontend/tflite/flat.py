@@ -126,6 +126,7 @@ def read(data: bytes, source: str) -> tuple[Subgraph, ...]:
             "the TFLite file is truncated or damaged",
             where=source,
             available=f"{len(data):,} bytes, with references to what is not among them",
+            remedy="copy the file again, and compare its size with the original's",
         ) from error
 
 
