@@ -14,6 +14,7 @@ import numpy as np
 
 from benchmarks.common import parse, parser, show
 from tvm_ergo.evaluation import TASKS
+from tvm_ergo.evaluation.datasets import shared_root
 from tvm_ergo.evaluation.nets import compile_net
 from tvm_ergo.target.machine import Trace
 
@@ -26,9 +27,47 @@ def main(argv=None) -> None:
     options = parser(__doc__)
     options.add_argument("--limit", type=int, help="at most so many samples of each test")
     options.add_argument("--tests", nargs="*", help="only these tests")
+    options.add_argument("--generate", action="store_true", help="instead: text token by token, and its cost")
+    options.add_argument("--tokens", type=int, default=200, help="how many are written of each text")
     arguments = parse(options, argv)
+    if arguments.generate:
+        show("stories260K writing on ergo/1, beside figures of silicon", generation(arguments.tokens), arguments.json)
+        return
     rows = [row for name in arguments.nets or NETS for row in rows_of(name, arguments.limit, arguments.tests)]
     show("networks with attention, ergo/1 with the memory they need", rows, arguments.json)
+
+
+PROMPTS = ("", "Once upon a time", "One day, Tom and his dog went to the park. They")
+ANCHORS = (
+    {"text": "Siracusa, TinyStories (silicon)", "tokens/s": 340, "uJ a token": 490},
+    {"text": "ITA + Deeploy, MobileBERT (silicon), 32.5 inferences/s, 1.60 mJ each"},
+)
+
+
+def generation(tokens: int) -> list[dict]:
+    """Texts written with an empty and two other prompts, and every step held against the whole sequence."""
+    vocabulary = shared_root() / "data" / "tinystories_val_tok512.npz"
+    model = compile_net("stories260k_s256", calibration_samples=4, generate=True, tokenizer=vocabulary, memory="8MiB")
+    rows = []
+    for prompt in PROMPTS:
+        found = model.generate(prompt, tokens=tokens)
+        ids = np.zeros((1, TOKENS["stories260k_s256"]), np.int64)
+        ids[0, : len(found.tokens)] = found.tokens
+        whole = model.run(ids).outputs["logits"][0].argmax(-1)
+        written = range(found.prompt, len(found.tokens))
+        rows.append(
+            {
+                "text": prompt or "(no prompt)",
+                "prompt": found.prompt,
+                "prompt us": found.prefill.seconds * 1e6,
+                "written": len(written),
+                "as the whole sequence": sum(found.tokens[i] == whole[i - 1] for i in written),
+                "tokens/s": found.decode.tokens_per_second,
+                "uJ a token": found.decode.uj_per_token,
+                "mW": found.decode.mw,
+            }
+        )
+    return [*rows, *({**dict.fromkeys(rows[0]), **anchor} for anchor in ANCHORS)]
 
 
 def rows_of(name: str, limit: int | None, tests: list[str] | None) -> list[dict]:

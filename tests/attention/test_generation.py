@@ -190,7 +190,10 @@ def test_commands(tmp_path, capsys):
     assert main(["generate", compiled, "--prompt-tokens", "1,7,9", "--tokens", "5", "--json", "-"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert told["tokens"][:3] == [1, 7, 9] and told["prompt_tokens"] == 3 and told["decode"]["uj_per_token"] > 0
-    assert main(["report", compiled]) == 0
+    assert main(["report", compiled, "--json", "-"]) == 0
+    rows = {r["name"]: r for r in json.loads(capsys.readouterr().out)["entries"]}
+    assert list(rows) == ["prefill_6", "decode_6", "decode_24"]
+    assert rows["decode_6"]["cycles"] < rows["decode_24"]["cycles"] and rows["prefill_6"]["tokens"] == 6
     for wrong in (["--prompt-tokens", "x"], ["--prompt", "a", "--prompt-tokens", "1"], ["--tokens", "-1"]):
         assert main(["generate", compiled, *wrong]) == 2
     assert main(["generate", net]) == 2

@@ -197,6 +197,7 @@ def model_name(compiled, path: str) -> str:
 def report_of(arguments: argparse.Namespace, compiled):
     """The Report of a compiled model under the command's ``--fps``, ``--point`` and ``--window``."""
     from tvm_ergo.report.build import DEFAULT_FPS, accuracy_row, build_report
+    from tvm_ergo.report.entries import entry_rows
     from tvm_ergo.target.machine.peak import WINDOW_S
 
     report = build_report(
@@ -211,6 +212,9 @@ def report_of(arguments: argparse.Namespace, compiled):
         outputs=compiled.outputs,
         states=compiled.states,
     )
+    if compiled.entries:
+        rows = entry_rows(compiled, getattr(arguments, "point", None))
+        report = report.model_copy(update={"entries": rows})
     return (
         report if compiled.accuracy is None else report.model_copy(update={"accuracy": accuracy_row(compiled.accuracy)})
     )

@@ -6,6 +6,7 @@ import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 
 from tvm_ergo.printed import html_text
+from tvm_ergo.report.entries import ENTRY_HEADER, entry_cells
 from tvm_ergo.report.figures import (
     COMPRESSED_HEADER,
     DYNAMIC,
@@ -88,6 +89,8 @@ def html_page(report: Report) -> str:
             ],
         )
     )
+    if report.entries:
+        body += ["<h2>Further Programs in the same memory</h2>", table(ENTRY_HEADER, entry_cells(report), 2)]
     if report.host:
         body.append(
             "<h2>On the host CPU</h2>"

@@ -278,6 +278,18 @@ class AccuracyRow(Row):
         return max(self.outputs.values(), default=0.0)
 
 
+class EntryRow(Row):
+    """A further Program of the network, in the same memory: for fewer tokens, or for one token more of a text."""
+
+    name: str
+    takes: str
+    cycles: int
+    latency_us: float
+    energy_uj: float  # dynamic + leakage, of one run
+    tokens: int  # of one run
+    peak_bytes: int  # constants of all Programs, what is kept between runs, its activations
+
+
 class Report(Row):
     """Cost of one inference on the emulated chip. Energy in microjoules, time at the chip's operating point."""
 
@@ -307,6 +319,7 @@ class Report(Row):
     zeros: ZeroRow | None = None
     accuracy: AccuracyRow | None = None
     post: PostRow | None = None
+    entries: list[EntryRow] = []
 
     @property
     def peak_activation_bytes(self) -> int:

@@ -7,6 +7,7 @@ from rich.table import Table
 
 from tvm_ergo.printed import SafeConsole, plain
 from tvm_ergo.report.brief import accuracy_lines
+from tvm_ergo.report.entries import entry_table
 from tvm_ergo.report.figures import (
     COMPRESSED_HEADER,
     DYNAMIC,
@@ -52,6 +53,8 @@ def print_report(report: Report, console: Console | None = None, *, layers: bool
         console.print(_memory_line(program, width=min(console.width - 30, 100)))
         console.print(f"peak of each kind: {', '.join(f'{kind} {size}' for kind, size in kind_texts(program))}")
         _print_plan(program, console, subproblems=layers)
+    if report.entries:
+        console.print(entry_table(report))
     if report.host:
         console.print(_host_table(report))
     if report.errors:
