@@ -11,20 +11,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from tvm_ergo.codegen.graph import Graph, Node, Region
-from tvm_ergo.relay_passes import dialect
 from tvm_ergo.relay_passes.dialect import Compress, Decompress, ErgoOp
+from tvm_ergo.relay_passes.dialect.traits import Rows, Traits
 from tvm_ergo.target.codecs import Codec
-
-FUSIBLE: dict[type[ErgoOp], tuple[dict[int, str | None], str | None]] = {
-    dialect.Conv2d: ({0: "in_zp"}, "out_zp"),
-    dialect.DepthwiseConv2d: ({0: "in_zp"}, "out_zp"),
-    dialect.AvgPool2d: ({0: "in_zp"}, "out_zp"),
-    dialect.MaxPool2d: ({0: None}, None),
-    dialect.Add: ({0: "a_zp", 1: "b_zp"}, "out_zp"),
-    dialect.Mul: ({0: "a_zp", 1: "b_zp"}, "out_zp"),
-}
-"""``({input that may be compressed: the op's field with its zero point}, that of the output)``; None: the arithmetic
-has none, any will do."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +27,9 @@ class Coded:
     expands: tuple[tuple[int, Decompress], ...] = ()
     shrinks: Compress | None = None
     shape: tuple[int, ...] = ()
+
+    traits = Traits(rows=Rows.WHOLE)
+    """Of the whole; what makes its rows is asked of ``inner``."""
 
     @property
     def name(self) -> str:
@@ -131,12 +123,11 @@ def _into_readers(graph: Graph, node: Node, made: dict[int, Node]) -> None:
 def expands_itself(graph: Graph, reader: Node, i: int, op: Decompress) -> bool:
     """Whether a reader's input can be rows that it expands: same zero point, and whole rows are read whatever rows are
     made."""
-    inputs, _ = FUSIBLE.get(type(reader.inner), ({}, None))
-    if (
-        i not in inputs
-        or is_sparse(graph, reader)
-        or (inputs[i] is not None and getattr(reader.inner, inputs[i]) != op.out_zp)
-    ):
+    coding = reader.inner.traits.coding
+    if coding is None or i not in coding.inputs or is_sparse(graph, reader):
+        return False
+    field = coding.inputs[i]
+    if field is not None and getattr(reader.inner, field) != op.out_zp:
         return False
     out = graph.tensors[reader.outputs[0]]
     if len(out.shape) != 4 or out.shape[0] != 1:
@@ -144,16 +135,14 @@ def expands_itself(graph: Graph, reader: Node, i: int, op: Decompress) -> bool:
     shape = reader.op.shape if isinstance(reader.op, Coded) and reader.op.shrinks is not None else out.shape
     shapes = reader.op.plain_shapes(graph.shapes(reader)) if isinstance(reader.op, Coded) else graph.shapes(reader)
     box = reader.inner.input_regions(tuple((0, extent) for extent in shape), shapes)[i]
-    return box[2:] == ((0, op.shape[2]), (0, op.shape[3])) and (
-        type(reader.inner) not in (dialect.Add, dialect.Mul) or shape == op.shape
-    )
+    return box[2:] == ((0, op.shape[2]), (0, op.shape[3])) and (not coding.whole_shape or shape == op.shape)
 
 
 def shrinks_itself(graph: Graph, producer: Node, op: Compress) -> bool:
     """Whether a node's result can be rows that it shrinks: same zero point."""
-    if type(producer.inner) not in FUSIBLE or is_sparse(graph, producer):
+    if producer.inner.traits.coding is None or is_sparse(graph, producer):
         return False
-    field = FUSIBLE[type(producer.inner)][1]
+    field = producer.inner.traits.coding.output
     return (
         field is None
         or (getattr(producer.inner, field) if producer.table is None else producer.table.op.out_zp) == op.out_zp

@@ -13,15 +13,10 @@ import numpy as np
 from tvm_ergo.codegen.graph import Graph, Node, OutputTable, Tensor
 from tvm_ergo.codegen.weights.sparse import MOST_CODE_BITS, MOST_NONZERO, is_dense_layer
 from tvm_ergo.relay_passes import dialect
+from tvm_ergo.relay_passes.dialect.traits import Move, Tables
 
 OUTPUT_TABLES = "ergo_output_tables"
 """Attribute of a chip function: 1 where the chip's engines have tables in their output stage."""
-CHANNELS = (dialect.Conv2d, dialect.DepthwiseConv2d, dialect.Conv2dTranspose)
-"""Ops whose results may go through one table a channel."""
-HOSTS = (*CHANNELS, dialect.MatMul, dialect.Add, dialect.Mul, dialect.AvgPool2d, dialect.MaxPool2d)
-"""Ops whose results may go through one table."""
-MOVES = (dialect.Reshape, dialect.Transpose)
-"""What may stand between an op and a table for all channels: it moves every element once, whatever its value."""
 
 
 def with_output_tables(graph: Graph) -> Graph:
@@ -48,10 +43,12 @@ def _producer(graph: Graph, table: Node) -> tuple[Node, list[Node]] | None:
         node = graph.producer.get(t)
         if node is None or node.table is not None and not _joinable(graph, node, lut):
             return None
-        if type(node.op) in (CHANNELS if per_channel else HOSTS):
+        engine = node.op.traits.output_table
+        if engine is Tables.CHANNEL or engine is Tables.TENSOR and not per_channel:
             taken = graph.tensors[t].dtype == "int8" and not (may_run_sparse(graph, node))
             return (node, moves[::-1]) if taken else None
-        if per_channel or type(node.op) not in MOVES:
+        # between an op and a table for all channels may stand what moves every element once, whatever its value
+        if per_channel or node.op.traits.move is not Move.RELABEL:
             return None
         moves.append(node)
         t = node.inputs[0]

@@ -23,18 +23,8 @@ from tvm_ergo.codegen.graph import Graph, Node
 from tvm_ergo.codegen.options import Options
 from tvm_ergo.codegen.strided import View, operands_overlap
 from tvm_ergo.relay_passes import dialect
+from tvm_ergo.relay_passes.dialect.traits import Move
 from tvm_ergo.target.isa import DType
-
-IN_PLACE_OPS = (
-    dialect.Add,
-    dialect.Mul,
-    dialect.Maximum,
-    dialect.Minimum,
-    dialect.Table,
-    dialect.AddWide,
-    dialect.Rescale,
-    dialect.PutRows,
-)
 
 
 @dataclass(frozen=True)
@@ -81,7 +71,7 @@ class _Resolver:
     def _own(self, t: int) -> View:
         tensor = self.graph.tensors[t]
         view = View.dense(t, tensor.shape, tensor.itemsize)
-        if t in self.graph.producer and isinstance(self.graph.producer[t].op, dialect.RunningSum):
+        if t in self.graph.producer and self.graph.producer[t].op.traits.accumulates:
             view = replace(view, strides=(view.strides[0], 0, *view.strides[2:]))  # every row where the one before was
         return view
 
@@ -100,11 +90,7 @@ class _Resolver:
                     self._try_embed(t, self._place(out).box(region))
         elif isinstance(op, dialect.Pad) and self.options.pad_in_place and self._may_embed(node.inputs[0]):
             self._try_embed(node.inputs[0], self._place(out).box(interior(self.graph, node)))
-        elif (
-            isinstance(op, (dialect.Reshape, dialect.Transpose))
-            and self._allowed(op)
-            and self._may_embed(node.inputs[0])
-        ):
+        elif op.traits.move is Move.RELABEL and self._allowed(op) and self._may_embed(node.inputs[0]):
             # else the forward sweep makes the result a view of its source; of a transposed output, or a reshape of
             # transposed axes, it could not
             if (
@@ -127,14 +113,10 @@ class _Resolver:
         if not isinstance(node.op, dialect.Reshape) or not self.options.view_transpose:
             return False
         moves, source = [node], self.graph.producer.get(node.inputs[0])
-        while (
-            source is not None
-            and isinstance(source.op, (dialect.Reshape, dialect.Transpose))
-            and self._may_embed(source.outputs[0])
-        ):
+        while source is not None and source.op.traits.move is Move.RELABEL and self._may_embed(source.outputs[0]):
             moves.append(source)
             source = self.graph.producer.get(source.inputs[0])
-        if source is None or len(moves) == 1 or isinstance(source.op, dialect.Slice):
+        if source is None or len(moves) == 1 or source.op.traits.move is Move.PART:
             return False
         first = self.graph.tensors[moves[-1].inputs[0]]
         view: View | None = View.dense(first.id, first.shape, first.itemsize)
@@ -152,7 +134,7 @@ class _Resolver:
 
     def _may_embed(self, t: int) -> bool:
         """Not placed yet, and made by a node that can write anywhere. A slice stays a view of its source."""
-        return t not in self.views and t not in self.apart and not isinstance(self.graph.producer[t].op, dialect.Slice)
+        return t not in self.views and t not in self.apart and self.graph.producer[t].op.traits.move is not Move.PART
 
     def _try_embed(self, t: int, view: View | None) -> None:
         if view is not None and (t not in self.outputs or view.is_dense):
@@ -178,12 +160,12 @@ class _Resolver:
         """The view of an input that the node's output may overwrite."""
         if (
             not self.options.in_place
-            or not isinstance(node.op, IN_PLACE_OPS)
+            or not node.op.traits.in_place
             or not self.times[node.id].disjoint
             or node.outputs[0] in self.apart
         ):
             return None
-        operands = node.inputs[:1] if isinstance(node.op, (dialect.Table, dialect.PutRows)) else node.inputs
+        operands = [node.inputs[i] for i in node.op.traits.in_place]
         return next((self.views[t] for t in operands if t not in self.apart and self._may_overwrite(node, t)), None)
 
     def _may_overwrite(self, node: Node, t: int) -> bool:

@@ -22,11 +22,11 @@ from tvm_ergo.codegen.space.order import ROWS, Needs
 from tvm_ergo.codegen.space.plan import SpacePlan
 from tvm_ergo.relay_passes import dialect
 from tvm_ergo.relay_passes.compile.insert_compression import Decision
+from tvm_ergo.relay_passes.dialect.traits import Move
 from tvm_ergo.target.chip import Chip
 from tvm_ergo.target.codecs.slots import SlotLayout
 from tvm_ergo.target.isa import Decode, Encode, contiguous
 
-MOVED = (dialect.Reshape, dialect.Slice, dialect.Transpose)
 NEAR = 1
 """Ops between which readers share a plain copy; what `InsertCompression.near` is."""
 
@@ -136,7 +136,7 @@ class _Model:
         self.staged = {n for last, stage in getattr(timeline.plan, "stages", {}).items() for n in (last, *stage.inner)}
         self.place, place = {}, 0
         for node in graph.nodes:
-            place += not isinstance(node.op, (*MOVED, dialect.Concat, dialect.Pad))
+            place += node.op.traits.move is None
             self.place[node.outputs[0]] = place
 
     def choice(self, t: int, spec: Spec, layout: SlotLayout) -> Choice | None:
@@ -217,7 +217,7 @@ class _Model:
             for node in self.graph.consumers[queue.pop()]:
                 out = node.outputs[0]
                 if (
-                    isinstance(node.op, MOVED)
+                    node.op.traits.move in (Move.RELABEL, Move.PART)
                     and self.timeline.plan.views[out].root == self.timeline.plan.views[t].root
                     and out not in self.graph.outputs
                 ):

@@ -19,10 +19,8 @@ from functools import cached_property
 from tvm_ergo.codegen.graph import Graph, Node
 from tvm_ergo.codegen.options import Options
 from tvm_ergo.codegen.strided import View
-from tvm_ergo.codegen.views import IN_PLACE_OPS, resolve
-from tvm_ergo.relay_passes import dialect
-
-EMBEDDERS = (dialect.Concat, dialect.Pad, dialect.Reshape, dialect.Transpose)
+from tvm_ergo.codegen.views import resolve
+from tvm_ergo.relay_passes.dialect.traits import Move
 
 
 @dataclass(frozen=True)
@@ -160,9 +158,9 @@ def _overwritable(graph: Graph, views: Sequence[View]) -> tuple[dict[int, list[i
     floating: set[int] = set()
     for node in graph.nodes:
         out = node.outputs[0]
-        if not isinstance(node.op, IN_PLACE_OPS) or views[out].root != out:
+        if not node.op.traits.in_place or views[out].root != out:
             continue
-        for t in node.inputs[:1] if isinstance(node.op, (dialect.Table, dialect.PutRows)) else node.inputs:
+        for t in (node.inputs[i] for i in node.op.traits.in_place):
             tensor, root = graph.tensors[t], graph.tensors[views[t].root]
             if (
                 root.data is not None
@@ -184,4 +182,5 @@ def _apart(node: Node, t: int, views: Sequence[View]) -> bool:
 
 def ambiguous(graph: Graph) -> bool:
     """Whether some tensor could be written inside several others: then which one it is depends on the order."""
-    return any(sum(isinstance(c.op, EMBEDDERS) for c in consumers) > 1 for consumers in graph.consumers.values())
+    embeds = (Move.JOIN, Move.RELABEL)
+    return any(sum(c.op.traits.move in embeds for c in readers) > 1 for readers in graph.consumers.values())

@@ -12,9 +12,8 @@ from dataclasses import dataclass, replace
 
 from tvm_ergo.codegen.graph import Graph, Node
 from tvm_ergo.codegen.space.order import tileable
-from tvm_ergo.relay_passes import dialect
+from tvm_ergo.relay_passes.dialect.traits import Rows
 
-REDUCTIONS = (dialect.RunningSum, dialect.ReduceSum, dialect.ReduceMax, dialect.ReduceMin)
 MAX_NODES = 4
 """Producers computed again: few, as each costs its multiply-accumulates a second time."""
 
@@ -33,7 +32,7 @@ def sites(graph: Graph) -> list[Site]:
     """Every place where a reduction and what depends on it read the same tensor, and its producers can run again."""
     found = []
     for node in graph.nodes:
-        if not isinstance(node.op, REDUCTIONS):
+        if not (node.op.traits.accumulates or node.op.traits.rows is Rows.REDUCED):
             continue
         t = node.inputs[0]
         behind = _depending(graph, node)

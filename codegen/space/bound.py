@@ -7,11 +7,6 @@ from dataclasses import dataclass
 from tvm_ergo.codegen.graph import Graph
 from tvm_ergo.codegen.space.order import bandable, tileable
 from tvm_ergo.codegen.space.prepare import prepared
-from tvm_ergo.codegen.views import IN_PLACE_OPS
-from tvm_ergo.relay_passes import dialect
-
-FREE = (dialect.Reshape, dialect.Slice, dialect.Transpose, dialect.Concat, dialect.Pad, *IN_PLACE_OPS)
-"""Ops whose result may share its operand's bytes."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +25,7 @@ def least_possible_bytes(graph: Graph) -> Bound:
     graph = prepared(graph)
     sizes = {t.id: t.size_bytes for t in graph.tensors if t.data is None and t.id not in graph.streams}
     for node in graph.nodes:
-        if isinstance(node.op, dialect.RunningSum):  # all rows of sums lie in one place
+        if node.op.traits.accumulates:  # all rows of sums lie in one place
             sizes[node.outputs[0]] //= graph.tensors[node.outputs[0]].shape[1]
     origins = _origins(graph)
 
@@ -49,7 +44,7 @@ def least_possible_bytes(graph: Graph) -> Bound:
         Bound(together(graph.outputs), "the outputs"),
     ]
     for node in graph.nodes:
-        if not bandable(graph, node) and not tileable(graph, node) and not isinstance(node.op, FREE):
+        if not bandable(graph, node) and not tileable(graph, node) and not node.op.traits.shares_bytes:
             size = together(node.inputs) + sum(sizes.get(t, 0) for t in node.outputs)
             bounds.append(Bound(size, f"{node.name} ({node.op.op_name}) runs whole"))
     return max(bounds, key=lambda b: b.size_bytes)
@@ -60,7 +55,7 @@ def _origins(graph: Graph) -> dict[int, frozenset[int]]:
     their operands."""
     found = {t.id: frozenset({t.id}) for t in graph.tensors}
     for node in graph.nodes:
-        if isinstance(node.op, FREE):
+        if node.op.traits.shares_bytes:
             shared = frozenset().union(*(found[t] for t in node.inputs))
             for t in node.outputs:
                 found[t] |= shared

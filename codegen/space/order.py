@@ -16,22 +16,9 @@ from tvm_ergo.codegen.graph import Graph, Node, Region
 from tvm_ergo.codegen.plan import Step
 from tvm_ergo.codegen.space.stages import Stage, inner_boxes, tiles_of
 from tvm_ergo.relay_passes import dialect
+from tvm_ergo.relay_passes.dialect.traits import Rows
 
 ROWS, COLUMNS = 1, 2  # axes in [N, H, W, C]
-_WINDOWED = (dialect.Conv2d, dialect.DepthwiseConv2d, dialect.MaxPool2d, dialect.AvgPool2d)
-_POINTWISE = (
-    dialect.Add,
-    dialect.Mul,
-    dialect.Maximum,
-    dialect.Minimum,
-    dialect.Table,
-    dialect.Pad,
-    dialect.Slice,
-    dialect.Concat,
-    dialect.Receive,
-    dialect.RunningSum,
-)
-_REDUCTIONS = (dialect.ReduceSum, dialect.ReduceMax, dialect.ReduceMin)
 
 
 def bandable(graph: Graph, node: Node) -> bool:
@@ -40,25 +27,25 @@ def bandable(graph: Graph, node: Node) -> bool:
     shape = graph.tensors[node.outputs[0]].shape
     if len(shape) != 4 or shape[0] != 1 or shape[ROWS] < 2 or len(node.outputs) != 1:
         return False
-    op = node.inner
-    if isinstance(op, (dialect.Compress, dialect.Decompress)):
+    op, rows = node.inner, node.inner.traits.rows
+    if rows is Rows.TILES:
         return True  # bands of tiles, and of rows out of the tiles that hold them
-    if type(op) in _REDUCTIONS:
+    if rows is Rows.REDUCED:
         return op.keepdims and ROWS not in op.axes and 0 not in op.axes
-    if type(op) in _POINTWISE:
+    if rows is Rows.SAME:
         # rows joined from several tensors, or spread from one row, stay whole
         ranks = all(len(graph.tensors[t].shape) == 4 or graph.tensors[t].data is not None for t in node.inputs)
         return ranks and not (isinstance(op, dialect.Concat) and op.axis == ROWS)
-    return type(op) in _WINDOWED and sees_input(graph, node)
+    return rows is Rows.WINDOW and sees_input(graph, node)
 
 
 def sees_input(graph: Graph, node: Node, axis: int = ROWS) -> bool:
     """No row (column) of output whose whole window lies in the padding (legal, but no instruction can compute it
     alone)."""
     op, extent = node.inner, graph.tensors[node.inputs[0]].shape[axis]
-    if hasattr(op, "pool"):
+    if op.traits.kernel_axis is None:
         return True
-    kernel = graph.tensors[node.inputs[1]].shape[axis - 1 if isinstance(op, dialect.DepthwiseConv2d) else axis]
+    kernel = graph.tensors[node.inputs[1]].shape[op.traits.kernel_axis + axis - ROWS]
     before, stride = op.padding[axis - 1], op.strides[axis - 1]
     last = (graph.tensors[node.outputs[0]].shape[axis] - 1) * stride - before
     return before <= (kernel - 1) * op.dilation[axis - 1] and last < extent
@@ -70,18 +57,18 @@ def tileable(graph: Graph, node: Node) -> bool:
     shape = graph.tensors[node.outputs[0]].shape
     if len(node.outputs) != 1 or not shape or shape[0] != 1:
         return False
-    op = node.op
-    if type(op) in _REDUCTIONS:
+    op, traits = node.op, node.op.traits
+    if traits.rows is Rows.REDUCED:
         return 0 not in op.axes and len(graph.tensors[node.inputs[0]].shape) - 1 not in op.axes
     if len(shape) != 4:
         return False
-    if isinstance(op, dialect.Receive):
+    if traits.once:
         return False  # a sender does not repeat itself
-    if isinstance(op, dialect.RunningSum):
+    if traits.accumulates:
         return True
-    if type(op) in _POINTWISE:
+    if traits.rows is Rows.SAME:
         return all(len(graph.tensors[t].shape) == 4 or graph.tensors[t].data is not None for t in node.inputs)
-    return type(op) in _WINDOWED and sees_input(graph, node) and sees_input(graph, node, axis=COLUMNS)
+    return traits.rows is Rows.WINDOW and sees_input(graph, node) and sees_input(graph, node, axis=COLUMNS)
 
 
 class Needs:

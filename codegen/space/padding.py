@@ -12,15 +12,13 @@ from tvm_ergo.codegen.graph import Graph, Node, Tensor
 from tvm_ergo.codegen.space.order import COLUMNS, ROWS, sees_input
 from tvm_ergo.relay_passes import dialect
 
-WINDOWED = (dialect.Conv2d, dialect.DepthwiseConv2d)
-
 
 def padded_apart(graph: Graph, only_blind: bool = False) -> Graph:
     """The graph with a `Pad` before every such convolution; ids of tensors stay, those of nodes are places again.
     only_blind : before those of which along some axis no window sees any input, which cannot run whole either."""
     tensors, nodes = list(graph.tensors), []
     for node in graph.nodes:
-        if type(node.op) in WINDOWED and (
+        if node.op.traits.kernel_axis is not None and (
             is_blind(graph, node) if only_blind else not all(sees_input(graph, node, axis) for axis in (ROWS, COLUMNS))
         ):
             pad, node = _apart(graph, node, len(tensors))

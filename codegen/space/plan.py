@@ -21,7 +21,7 @@ from tvm_ergo.codegen.space.place_exact import EFFORT, tightened
 from tvm_ergo.codegen.space.rolling import Rolled, Shift, roll
 from tvm_ergo.codegen.space.stages import Stage
 from tvm_ergo.codegen.strided import View, elements
-from tvm_ergo.codegen.views import IN_PLACE_OPS, NodeTime, resolve
+from tvm_ergo.codegen.views import NodeTime, resolve
 from tvm_ergo.codegen.weights.panels import Panels
 from tvm_ergo.codegen.weights.sparse import SparseWeights
 from tvm_ergo.target.isa import Operand
@@ -145,7 +145,7 @@ class SpacePlan:
         return not any(
             begun < self._begun[n.id] < time
             for n in self.graph.nodes
-            if isinstance(n.op, IN_PLACE_OPS) and self.views[n.outputs[0]].root == self.views[t].root
+            if n.op.traits.in_place and self.views[n.outputs[0]].root == self.views[t].root
         )
 
     @cached_property

@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from tvm_ergo.codegen.graph import Graph, Node, Region
-from tvm_ergo.relay_passes import dialect
 
 
 @dataclass(frozen=True)
@@ -70,7 +69,7 @@ def widened(graph: Graph, tileable: Callable[[Node], bool], nodes: Sequence[Node
                 continue
             if (
                 tileable(producer)
-                and not isinstance(producer.op, dialect.RunningSum)
+                and not producer.op.traits.accumulates
                 and all(reader.id in ids for reader in graph.consumers[t])
             ):
                 found[producer.id] = producer

@@ -15,7 +15,6 @@ from tvm_ergo.codegen.space.cost import Apart
 from tvm_ergo.codegen.space.order import Needs
 from tvm_ergo.codegen.space.rolling import Shift
 from tvm_ergo.codegen.strided import View
-from tvm_ergo.codegen.tuning.parts import MOVES
 from tvm_ergo.codegen.weights.coding import Coding
 from tvm_ergo.target.chip import Chip
 from tvm_ergo.target.isa import Engine, Event, Instruction
@@ -133,7 +132,7 @@ class StepCounts:
 def _in_place(node: Node, views: Sequence[View]) -> bool:
     """Whether a node that moves finds what it reads in its result's buffer."""
     roots = {views[t].root for t in node.outputs}
-    return isinstance(node.op, MOVES) and all(views[t].root in roots for t in node.inputs)
+    return node.op.traits.move is not None and all(views[t].root in roots for t in node.inputs)
 
 
 def _added(instructions: Iterable[Instruction], chip: Chip) -> np.ndarray:

@@ -20,12 +20,9 @@ from tvm_ergo.codegen.space.rolling import Rolled
 from tvm_ergo.codegen.strided import View
 from tvm_ergo.codegen.tuning.counts import Counts, StepCounts
 from tvm_ergo.codegen.tuning.figures import Figures
-from tvm_ergo.codegen.tuning.parts import MOVES
 from tvm_ergo.codegen.tuning.priced import Prices
 from tvm_ergo.codegen.tuning.space import Space, Way
-from tvm_ergo.codegen.views import IN_PLACE_OPS
 from tvm_ergo.codegen.weights.coding import Coding
-from tvm_ergo.relay_passes import dialect
 from tvm_ergo.target.chip import Chip
 from tvm_ergo.target.codecs.slots import SlotLayout
 from tvm_ergo.target.errors import UnsupportedError
@@ -103,7 +100,8 @@ class Bench:
             for t in dict.fromkeys((*node.inputs, *node.outputs))
             if graph.tensors[t].data is None and t not in graph.streams
         ]
-        return max(sizes, default=0) if isinstance(node.op, (*IN_PLACE_OPS, *MOVES, dialect.RunningSum)) else sum(sizes)
+        traits = node.op.traits
+        return max(sizes, default=0) if traits.shares_bytes or traits.accumulates else sum(sizes)
 
     def look(self, way: Way) -> Looked | None:
         """Its steps, counted; None for one of too many steps."""

@@ -10,14 +10,9 @@ from tvm_ergo.codegen.plan import Plan
 from tvm_ergo.codegen.space.plan import SpacePlan
 from tvm_ergo.codegen.space.segments import units_of
 from tvm_ergo.codegen.space.stages import Stage
-from tvm_ergo.relay_passes import dialect
 
 MOST_UNITS = 6
 """Units of a part, unless the plan the search starts from carries out more of them together."""
-
-MOVES = (dialect.Concat, dialect.Pad, dialect.Reshape, dialect.Slice, dialect.Transpose)
-"""Ops that cost nothing where their result lies in their input's place, or the other way round: no part ends with one,
-whose reader decides that."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,7 +41,8 @@ def parts_of(plan: Plan | SpacePlan, most_units: int = MOST_UNITS) -> list[Part]
     ends = [
         u
         for u, unit in enumerate(units)
-        if unit[-1].id in barriers and not isinstance(unit[-1].op, MOVES) or u == len(units) - 1
+        # what only moves costs nothing where both places are one, and its reader decides that: no part ends with it
+        if unit[-1].id in barriers and unit[-1].op.traits.move is None or u == len(units) - 1
     ]
     found, first = [], 0
     for last in _joined(graph, units, ends, most_units):

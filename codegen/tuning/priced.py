@@ -18,16 +18,12 @@ from tvm_ergo.codegen.space.rolling import Shift
 from tvm_ergo.codegen.strided import View, operands_overlap
 from tvm_ergo.codegen.tuning.figures import Figures
 from tvm_ergo.codegen.tuning.gated import part_pj
-from tvm_ergo.codegen.tuning.parts import MOVES
 from tvm_ergo.codegen.weights.panels import Panels
 from tvm_ergo.codegen.weights.sparse import SparseWeights
-from tvm_ergo.relay_passes import dialect
 from tvm_ergo.target.chip import Chip
 from tvm_ergo.target.isa import Engine, Event, Halt, Instruction, Operand
 from tvm_ergo.target.isa.operand import MAX_ADDRESS
 
-BY_PLACE = (*MOVES, dialect.Receive)
-"""Operators that emit nothing where source and result are the same place: their instructions depend on addresses."""
 MOST = 1 << 18
 """Pairs of operands, and boxes, remembered."""
 MIDDLE = MAX_ADDRESS // 2
@@ -80,7 +76,8 @@ class Prices:
         for time, step in enumerate(plan.steps):
             if isinstance(step, Shift):
                 timeline.run(self._shift(step), (None, bases.of(step.root)(time)))
-            elif isinstance(step.node.inner, BY_PLACE):
+            elif step.node.inner.traits.move is not None or step.node.inner.traits.once:
+                # nothing is emitted where source and result are the same place: addresses decide
                 emit = Emitter(plan)
                 emit.lower(step.node, step.region, time)
                 timeline.run(self._priced(emit.instructions, MAX_ADDRESS, plan.constant_bytes), (0,))

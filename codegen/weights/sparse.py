@@ -24,8 +24,6 @@ MOST_CODE_BITS = 4
 MOST_NONZERO = 0.7
 """Share of nonzero weights above which it is not tried: an entry takes more bits than a dense weight then, and most
 products remain."""
-MOVES = (dialect.Reshape, dialect.MaxPool2d, dialect.Concat, dialect.Slice, dialect.Transpose)
-"""What does not make a zero another value."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +86,7 @@ def is_dense_layer(graph: Graph, node: Node) -> bool:
 def expected_share(graph: Graph, t: int, zero_point: int) -> float:
     """Of the values of a tensor, how many are expected to differ from its zero point: `DENSITY` behind a clip at zero,
     else all."""
-    while (node := graph.producer.get(t)) is not None and isinstance(node.inner, MOVES):
+    while (node := graph.producer.get(t)) is not None and node.inner.traits.keeps_zero:
         t = node.inputs[0]
     clipped = node is not None and node.table is None and getattr(node.inner, "lo", None) == zero_point
     return DENSITY if clipped else 1.0

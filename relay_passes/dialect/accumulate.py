@@ -14,6 +14,7 @@ from tvm import te
 from tvm_ergo.relay_passes.dialect import contraction
 from tvm_ergo.relay_passes.dialect.base import Shape, ergo_op
 from tvm_ergo.relay_passes.dialect.linear import Conv2d, DepthwiseConv2d, MatMul
+from tvm_ergo.relay_passes.dialect.traits import Rows, Traits
 
 
 class _Raw:
@@ -31,6 +32,8 @@ class Conv2dAccumulate(_Raw, Conv2d):
     """conv2d without requantization: ``bias + sum (x - in_zp) * (w - w_zp)``, i32[N,OH,OW,O]; mult, shift, lo, hi are
     not used."""
 
+    traits = Traits(rows=Rows.WHOLE)
+
     def compute_packed(
         self, x: te.Tensor, packed: te.Tensor, bias: te.Tensor, mult: te.Tensor, shift: te.Tensor
     ) -> te.Tensor:
@@ -47,6 +50,8 @@ class Conv2dAccumulate(_Raw, Conv2d):
 class DepthwiseConv2dAccumulate(_Raw, DepthwiseConv2d):
     """depthwise_conv2d without requantization, i32[N,OH,OW,C]; mult, shift, lo, hi are not used."""
 
+    traits = Traits(rows=Rows.WHOLE)
+
     def compute(self, x: te.Tensor, w: te.Tensor, bias: te.Tensor, mult: te.Tensor, shift: te.Tensor) -> te.Tensor:
         padded = contraction.pad_rows(x, self.padding, self.in_zp)
         acc = contraction.depthwise(padded, w, self.strides, self.dilation, self.in_zp, self.w_zp)
@@ -57,6 +62,8 @@ class DepthwiseConv2dAccumulate(_Raw, DepthwiseConv2d):
 @dataclass(frozen=True)
 class MatMulAccumulate(_Raw, MatMul):
     """matmul without requantization, i32[...,M,N]; mult, shift, lo, hi are not used."""
+
+    traits = Traits(rows=Rows.WHOLE)
 
     def compute(self, a: te.Tensor, b: te.Tensor) -> te.Tensor:
         return contraction.matmul(a, b, self.transpose_b, self.a_zp, self.b_zp)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from tvm import te, tirx
 
 from tvm_ergo.relay_passes.dialect.base import ErgoOp, Region, Shape, ergo_op
+from tvm_ergo.relay_passes.dialect.traits import Rows, Traits
 
 MAX_LENGTH = 2**24
 
@@ -16,6 +17,8 @@ MAX_LENGTH = 2**24
 @dataclass(frozen=True)
 class Argmax(ErgoOp):
     """Number of the first largest element along the last axis. x i8[...,K] -> i32[...]."""
+
+    traits = Traits(rows=Rows.WHOLE)
 
     arg_names = ("x",)
 

@@ -16,6 +16,7 @@ import tvm
 from tvm import relax, te
 
 from tvm_ergo.relay_passes import compat
+from tvm_ergo.relay_passes.dialect.traits import Traits
 from tvm_ergo.target.errors import ModelError
 
 Shape = tuple[int, ...]
@@ -49,6 +50,8 @@ class ErgoOp:
 
     op_name: ClassVar[str] = ""
     """Short name, ``conv2d`` for the Relax op ``relax.ergo.conv2d``."""
+    traits: ClassVar[Traits]
+    """What the compiler may do with it; every registered class states its own, none inherits them."""
     arg_names: ClassVar[tuple[str, ...]] = ()
     in_models: ClassVar[bool] = True  # False: only PrimFuncs or the compiler itself make such ops
     """Names of the tensors in, in order; a single ``"*xs"`` where their number is free."""
@@ -163,6 +166,11 @@ def ergo_op(op_name: str) -> Callable[[type[ErgoOp]], type[ErgoOp]]:
 
     def decorate(cls: type[ErgoOp]) -> type[ErgoOp]:
         cls.op_name = op_name
+        if not isinstance(vars(cls).get("traits"), Traits):
+            raise TypeError(
+                f"{cls.__name__} states no traits: set traits = Traits(rows=...) in its class body, see "
+                "relay_passes/dialect/traits.py for what each field lets the compiler do"
+            )
         for field in dataclasses.fields(cls):
             if field.type not in _TO_FIELD:
                 raise TypeError(

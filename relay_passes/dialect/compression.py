@@ -14,6 +14,7 @@ import numpy as np
 from tvm import te, tirx
 
 from tvm_ergo.relay_passes.dialect.base import ErgoOp, Region, Shape, ergo_op
+from tvm_ergo.relay_passes.dialect.traits import Rows, Traits
 from tvm_ergo.target.codecs import Codec
 from tvm_ergo.target.codecs.slots import SLOT_CODECS, SlotLayout
 from tvm_ergo.target.errors import InputError
@@ -76,6 +77,8 @@ class _Slots(ErgoOp):
 class Compress(_Slots):
     """x i8[1,H,W,C] -> slots u8[1,ceil(H/tile_rows),1,slot_bytes]."""
 
+    traits = Traits(rows=Rows.TILES)
+
     def infer(self, shapes: Sequence[Shape], dtypes: Sequence[str]) -> list[tuple[Shape, str]]:
         self.require_count(shapes, 1)
         self.require_dtypes(dtypes, ("int8",))
@@ -97,6 +100,8 @@ class Compress(_Slots):
 class Decompress(_Slots):
     """slots u8[1,ceil(H/tile_rows),1,slot_bytes] -> i8 of ``shape`` [1,H,W,C]; the other fields are those of the
     compress."""
+
+    traits = Traits(rows=Rows.TILES)
 
     shape: tuple[int, ...]
 

@@ -9,6 +9,7 @@ from tvm import te
 
 from tvm_ergo.relay_passes.dialect import arithmetic, regions
 from tvm_ergo.relay_passes.dialect.base import ErgoOp, Region, Shape, ergo_op
+from tvm_ergo.relay_passes.dialect.traits import Coding, Rows, Tables, Traits
 
 ADD_MULTIPLIER_BITS = 21
 
@@ -44,6 +45,13 @@ class Add(_Binary):
     a, b i8, broadcasting -> i8. Multipliers are signed, abs < 2**21.
     """
 
+    traits = Traits(
+        rows=Rows.SAME,
+        in_place=(0, 1),
+        output_table=Tables.TENSOR,
+        coding=Coding({0: "a_zp", 1: "b_zp"}, "out_zp", whole_shape=True),
+    )
+
     arg_names = ("a", "b")
     a_zp: int
     b_zp: int
@@ -73,6 +81,13 @@ class Add(_Binary):
 class Mul(_Binary):
     """``requantize((a-a_zp) * (b-b_zp))``. a, b i8, broadcasting -> i8."""
 
+    traits = Traits(
+        rows=Rows.SAME,
+        in_place=(0, 1),
+        output_table=Tables.TENSOR,
+        coding=Coding({0: "a_zp", 1: "b_zp"}, "out_zp", whole_shape=True),
+    )
+
     arg_names = ("a", "b")
     a_zp: int
     b_zp: int
@@ -98,6 +113,8 @@ class Mul(_Binary):
 class Maximum(_Binary):
     """The larger element; both operands and the output share one quantization. a, b i8, broadcasting -> i8."""
 
+    traits = Traits(rows=Rows.SAME, in_place=(0, 1))
+
     arg_names = ("a", "b")
 
     def compute(self, a: te.Tensor, b: te.Tensor) -> te.Tensor:
@@ -108,6 +125,8 @@ class Maximum(_Binary):
 @dataclass(frozen=True)
 class Minimum(_Binary):
     """The smaller element; both operands and the output share one quantization. a, b i8, broadcasting -> i8."""
+
+    traits = Traits(rows=Rows.SAME, in_place=(0, 1))
 
     arg_names = ("a", "b")
 
@@ -122,6 +141,8 @@ class Table(ErgoOp):
 
     x i8 or u8 [...,C], lut i8 or u8 [256] or [C,256] -> lut's dtype, x's shape.
     """
+
+    traits = Traits(rows=Rows.SAME, in_place=(0,))
 
     arg_names = ("x", "lut")
 

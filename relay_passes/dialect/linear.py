@@ -10,6 +10,7 @@ from tvm import relax, te
 
 from tvm_ergo.relay_passes.dialect import contraction, regions
 from tvm_ergo.relay_passes.dialect.base import ErgoOp, Region, Shape, ergo_op
+from tvm_ergo.relay_passes.dialect.traits import Coding, Rows, Tables, Traits
 
 _CONV_DTYPES = ("int8", "int8", "int32", "int32", "int8")
 
@@ -64,6 +65,8 @@ class Conv2d(_Windowed):
 
     x i8[N,H,W,C], w i8[O,kh,kw,C/groups], bias i32[O], mult i32[O], shift i8[O] -> i8[N,OH,OW,O].
     """
+
+    traits = Traits(rows=Rows.WINDOW, kernel_axis=1, output_table=Tables.CHANNEL, coding=Coding({0: "in_zp"}, "out_zp"))
 
     arg_names = ("x", "w", "bias", "mult", "shift")
     strides: tuple[int, ...] = (1, 1)
@@ -135,6 +138,8 @@ class DepthwiseConv2d(_Windowed):
     x i8[N,H,W,C], w i8[kh,kw,C], bias i32[C], mult i32[C], shift i8[C] -> i8[N,OH,OW,C].
     """
 
+    traits = Traits(rows=Rows.WINDOW, kernel_axis=0, output_table=Tables.CHANNEL, coding=Coding({0: "in_zp"}, "out_zp"))
+
     arg_names = ("x", "w", "bias", "mult", "shift")
     strides: tuple[int, ...] = (1, 1)
     padding: tuple[int, ...] = (0, 0, 0, 0)
@@ -178,6 +183,8 @@ class Conv2dTranspose(_Windowed):
     x i8[N,H,W,C], w i8[O,kh,kw,C], bias, mult i32[O], shift i8[O] -> i8[N,OH,OW,O],
     OH = (H-1)*sh + (kh-1)*dh + 1 + output_padding - pt - pb.
     """
+
+    traits = Traits(rows=Rows.WHOLE, output_table=Tables.CHANNEL)
 
     arg_names = ("x", "w", "bias", "mult", "shift")
     strides: tuple[int, ...] = (1, 1)
@@ -249,6 +256,8 @@ class MatMul(ErgoOp):
 
     a i8[...,M,K], b i8[...,K,N] ([...,N,K] with transpose_b) -> i8[...,M,N]; batch dimensions broadcast.
     """
+
+    traits = Traits(rows=Rows.WHOLE, output_table=Tables.TENSOR)
 
     arg_names = ("a", "b")
     transpose_b: bool

@@ -11,6 +11,7 @@ from tvm import te, tirx
 
 from tvm_ergo.relay_passes.dialect import arithmetic, regions
 from tvm_ergo.relay_passes.dialect.base import ErgoOp, Region, Shape, ergo_op
+from tvm_ergo.relay_passes.dialect.traits import Move, Rows, Traits
 
 MOVABLE_DTYPES = ("int8", "uint8", "int16", "int32")
 RESIZE_WEIGHT_BITS = 11
@@ -34,6 +35,8 @@ class _Move(ErgoOp):
 @dataclass(frozen=True)
 class Pad(_Move):
     """Constant padding; pad_width is flat, (before, after) for each axis. x -> every axis longer by both."""
+
+    traits = Traits(rows=Rows.SAME, move=Move.JOIN)
 
     arg_names = ("x",)
     pad_width: tuple[int, ...]
@@ -90,6 +93,8 @@ class Pad(_Move):
 class Concat(ErgoOp):
     """Tensors one after another along ``axis`` (non-negative); all share one dtype and one quantization."""
 
+    traits = Traits(rows=Rows.SAME, move=Move.JOIN, keeps_zero=True)
+
     arg_names = ("*xs",)
     axis: int
 
@@ -144,6 +149,8 @@ class Concat(ErgoOp):
 @dataclass(frozen=True)
 class Slice(_Move):
     """``x[begin:end:strides]`` per axis, 0 <= begin < end <= dim, positive strides."""
+
+    traits = Traits(rows=Rows.SAME, move=Move.PART, keeps_zero=True)
 
     arg_names = ("x",)
     begin: tuple[int, ...]
@@ -216,6 +223,8 @@ class _Permuted(_Move):
 class Transpose(_Permuted):
     """Axis i of the output is axis ``perm[i]`` of the input."""
 
+    traits = Traits(rows=Rows.WHOLE, move=Move.RELABEL, keeps_zero=True)
+
 
 @ergo_op("receive")
 @dataclass(frozen=True)
@@ -226,6 +235,8 @@ class Receive(_Permuted):
     On the chip the tensor it reads is never in the memory: instructions take the rows from the sender as they are
     needed."""
 
+    traits = Traits(rows=Rows.SAME, once=True)
+
     in_models = False
 
 
@@ -233,6 +244,8 @@ class Receive(_Permuted):
 @dataclass(frozen=True)
 class Reshape(_Move):
     """The same elements in row-major order under another ``shape`` (all dimensions given)."""
+
+    traits = Traits(rows=Rows.WHOLE, move=Move.RELABEL, keeps_zero=True)
 
     arg_names = ("x",)
     shape: tuple[int, ...]
@@ -273,6 +286,8 @@ class Resize2d(ErgoOp):
 
     x i8[N,H,W,C], rows i32[OH,3], cols i32[OW,3] -> i8[N,OH,OW,C]; a row of ``rows`` is (low index, high index, weight
     of high in 0..2048). Nearest has weight 0."""
+
+    traits = Traits(rows=Rows.WHOLE)
 
     arg_names = ("x", "rows", "cols")
     scaled: bool = False

@@ -9,6 +9,7 @@ from tvm import te
 
 from tvm_ergo.relay_passes.dialect import arithmetic, reduction, regions
 from tvm_ergo.relay_passes.dialect.base import ErgoOp, Region, Shape, ergo_op
+from tvm_ergo.relay_passes.dialect.traits import Coding, Rows, Tables, Traits
 
 SOFTMAX_ENTRY_BITS = 23
 SOFTMAX_MAX_SHIFT = 25
@@ -84,6 +85,8 @@ class _Pool(ErgoOp):
 class MaxPool2d(_Pool):
     """Largest element of each window; padding never wins. x i8[N,H,W,C] -> i8[N,OH,OW,C]."""
 
+    traits = Traits(rows=Rows.WINDOW, keeps_zero=True, output_table=Tables.TENSOR, coding=Coding({0: None}, None))
+
     arg_names = ("x",)
     pool: tuple[int, ...]
     strides: tuple[int, ...] = (1, 1)
@@ -99,6 +102,8 @@ class MaxPool2d(_Pool):
 class AvgPool2d(_Pool):
     """``clip(out_zp + rounding_divide(sum(x-in_zp)*mult, count<<shift), lo, hi)``; count is the window's elements
     inside the input, or all of them with count_include_pad. x i8[N,H,W,C] -> i8[N,OH,OW,C]."""
+
+    traits = Traits(rows=Rows.WINDOW, output_table=Tables.TENSOR, coding=Coding({0: "in_zp"}, "out_zp"))
 
     arg_names = ("x",)
     pool: tuple[int, ...]
@@ -162,6 +167,8 @@ class _Reduce(ErgoOp):
 class ReduceSum(_Reduce):
     """``requantize(sum(x - in_zp))``; a mean has 1/count folded into mult and shift. x i8 -> i8."""
 
+    traits = Traits(rows=Rows.REDUCED)
+
     arg_names = ("x",)
     axes: tuple[int, ...]
     keepdims: bool
@@ -187,6 +194,8 @@ class ReduceSum(_Reduce):
 class ReduceMax(_Reduce):
     """Largest element over axes. x i8 -> i8, same quantization."""
 
+    traits = Traits(rows=Rows.REDUCED)
+
     arg_names = ("x",)
     axes: tuple[int, ...]
     keepdims: bool
@@ -199,6 +208,8 @@ class ReduceMax(_Reduce):
 @dataclass(frozen=True)
 class ReduceMin(_Reduce):
     """Smallest element over axes. x i8 -> i8, same quantization."""
+
+    traits = Traits(rows=Rows.REDUCED)
 
     arg_names = ("x",)
     axes: tuple[int, ...]
@@ -215,6 +226,8 @@ class Softmax(ErgoOp):
 
     x i8[...,K], lut i32[256] with 0 <= lut < 2**23 -> i8[...,K]. A row whose entries are all 0 gives out_zp.
     """
+
+    traits = Traits(rows=Rows.WHOLE)
 
     arg_names = ("x", "lut")
     mult: int

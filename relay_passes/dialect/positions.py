@@ -10,6 +10,7 @@ from tvm import te, tirx
 from tvm_ergo.relay_passes.dialect import arithmetic
 from tvm_ergo.relay_passes.dialect.base import ErgoOp, Region, Shape, ergo_op
 from tvm_ergo.relay_passes.dialect.movement import MOVABLE_DTYPES
+from tvm_ergo.relay_passes.dialect.traits import Rows, Traits
 
 
 def _first(position: te.Tensor, whole: int, rows: int) -> tirx.Expr:
@@ -23,6 +24,8 @@ class TakeRows(ErgoOp):
     """``x[..., p : p + rows, :]``, p the position, moved so that all rows lie inside.
 
     x [..., R, C] of any integer type, position i32[1] -> [..., rows, C]."""
+
+    traits = Traits(rows=Rows.WHOLE)
 
     arg_names = ("x", "position")
     rows: int
@@ -54,6 +57,8 @@ class PutRows(ErgoOp):
     """x with ``rows`` in the place of its own from the position on, which is moved so that all of them lie inside.
 
     x [..., R, C] of any integer type, rows [..., M, C] of the same, position i32[1] -> x's shape."""
+
+    traits = Traits(rows=Rows.WHOLE, in_place=(0,))
 
     arg_names = ("x", "rows", "position")
 

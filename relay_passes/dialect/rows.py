@@ -12,6 +12,7 @@ from tvm import te, tirx
 from tvm_ergo.relay_passes.dialect import arithmetic, contraction, reduction, regions
 from tvm_ergo.relay_passes.dialect.arithmetic import int64
 from tvm_ergo.relay_passes.dialect.base import ErgoOp, Region, Shape, ergo_op
+from tvm_ergo.relay_passes.dialect.traits import Rows, Traits
 from tvm_ergo.relay_passes.dialect.wide import ELEMENTS, _Elementwise, finish, requantize, saturate, width
 
 MAX_ROW = {"int8": 2**20, "int16": 2**14}
@@ -30,6 +31,8 @@ class Norm(_Elementwise, ErgoOp):
 
     x i8 or i16[..., C], gamma i16[C] or [1], beta i32[C] or [1] -> i16 where ``wide``, else i8. eps: epsilon in units
     of C*C*(step of x)**2."""
+
+    traits = Traits(rows=Rows.WHOLE)
 
     arg_names = ("x", "gamma", "beta")
     wide: bool
@@ -126,6 +129,8 @@ class ExpRows(ErgoOp):
     u8[..., M, K]. Elements are valid where the mask is nonzero and, with ``causal``, up to the row's number plus
     ``offset``; others are 0, and so are rows without any."""
 
+    traits = Traits(rows=Rows.WHOLE)
+
     arg_names = ("x", "lut", "*mask")
     causal: bool = False
     offset: int = 0
@@ -191,6 +196,8 @@ class WeightedMean(ErgoOp):
     a u8[..., M, K], b i8[..., K, N], batch dimensions broadcast -> [..., M, N], i16 where ``wide``, else i8. mult,
     shift: of means with 8 fraction bits."""
 
+    traits = Traits(rows=Rows.WHOLE)
+
     arg_names = ("a", "b")
     wide: bool
     b_zp: int
@@ -245,6 +252,8 @@ class Rotate(ErgoOp):
     x, cos, sin i16[..., D], cos and sin broadcast to x -> i16 where ``wide``, else i8. ``interleaved``: partners are
     neighbours, else D/2 apart."""
 
+    traits = Traits(rows=Rows.WHOLE)
+
     arg_names = ("x", "cos", "sin")
     wide: bool
     interleaved: bool
@@ -296,6 +305,8 @@ class GatherRows(ErgoOp):
 
     table i8[V, C], mult i32[V], ids i32[...] -> i16[..., C].
     """
+
+    traits = Traits(rows=Rows.WHOLE)
 
     arg_names = ("table", "mult", "ids")
     shift: int

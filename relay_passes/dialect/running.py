@@ -13,6 +13,7 @@ from tvm import te, tirx
 
 from tvm_ergo.relay_passes.dialect import arithmetic
 from tvm_ergo.relay_passes.dialect.base import ErgoOp, Region, Shape, ergo_op
+from tvm_ergo.relay_passes.dialect.traits import Rows, Traits
 
 
 @ergo_op("running_sum")
@@ -22,6 +23,8 @@ class RunningSum(ErgoOp):
 
     On the chip all rows of the output lie in one place: the sums so far.
     """
+
+    traits = Traits(rows=Rows.SAME, accumulates=True)
 
     arg_names = ("x",)
     in_models = False
@@ -60,6 +63,8 @@ class RunningSum(ErgoOp):
 @dataclass(frozen=True)
 class RequantizeLast(ErgoOp):
     """``requantize`` of the last row: i32[1,H,1,C] -> i8[1,1,1,C] with keepdims, else i8[1,C]."""
+
+    traits = Traits(rows=Rows.WHOLE)
 
     arg_names = ("x",)
     in_models = False

@@ -14,6 +14,7 @@ from tvm_ergo.relay_passes.dialect import arithmetic, contraction, regions
 from tvm_ergo.relay_passes.dialect.base import ErgoOp, Region, Shape, ergo_op
 from tvm_ergo.relay_passes.dialect.elementwise import ADD_MULTIPLIER_BITS
 from tvm_ergo.relay_passes.dialect.linear import Conv2d, MatMul
+from tvm_ergo.relay_passes.dialect.traits import Rows, Traits
 
 ELEMENTS = ("int8", "int16")
 
@@ -53,6 +54,8 @@ class _WideResult:
 class Conv2dWide(_WideResult, Conv2d):
     """conv2d with an int16 result: ``sat16(floor(acc * mult / 2**shift + 1/2))``; lo and hi are not used."""
 
+    traits = Traits(rows=Rows.WHOLE)
+
     def compute_packed(
         self, x: te.Tensor, packed: te.Tensor, bias: te.Tensor, mult: te.Tensor, shift: te.Tensor
     ) -> te.Tensor:
@@ -74,6 +77,8 @@ class Conv2dWide(_WideResult, Conv2d):
 @dataclass(frozen=True)
 class MatMulWide(_WideResult, MatMul):
     """matmul with an int16 result: ``sat16(floor(acc * mult / 2**shift + 1/2))``; lo and hi are not used."""
+
+    traits = Traits(rows=Rows.WHOLE)
 
     def compute(self, a: te.Tensor, b: te.Tensor) -> te.Tensor:
         acc = contraction.matmul(a, b, self.transpose_b, self.a_zp, self.b_zp)
@@ -98,6 +103,8 @@ class _Elementwise:
 @dataclass(frozen=True)
 class AddWide(_Elementwise, ErgoOp):
     """``sat16(floor(((a-a_zp)*a_mult + (b-b_zp)*b_mult) / 2**shift + 1/2))``. a, b i8 or i16, broadcasting -> i16."""
+
+    traits = Traits(rows=Rows.WHOLE, in_place=(0, 1))
 
     arg_names = ("a", "b")
     a_zp: int
@@ -135,6 +142,8 @@ class AddWide(_Elementwise, ErgoOp):
 @dataclass(frozen=True)
 class Rescale(_Elementwise, ErgoOp):
     """``clip(out_zp + floor((x - in_zp) * mult / 2**shift + 1/2))``. x i8 or i16 -> i16 where ``wide``, else i8."""
+
+    traits = Traits(rows=Rows.WHOLE, in_place=(0,))
 
     arg_names = ("x",)
     wide: bool

@@ -14,7 +14,7 @@ from tvm import relax
 from tvm_ergo.codegen.compile import compile_function, compile_graph, emit_program
 from tvm_ergo.codegen.fuse import fuse
 from tvm_ergo.codegen.graph import from_function
-from tvm_ergo.codegen.output_tables import HOSTS, OUTPUT_TABLES, with_output_tables
+from tvm_ergo.codegen.output_tables import OUTPUT_TABLES, with_output_tables
 from tvm_ergo.codegen.space import Objective, make_space_plan
 from tvm_ergo.codegen.space.check import check
 from tvm_ergo.codegen.testing import RandomFunction, shape_of
@@ -22,6 +22,7 @@ from tvm_ergo.codegen.tuning.parts import alone
 from tvm_ergo.relay_passes import dialect
 from tvm_ergo.relay_passes.compile.insert_compression import Decision, InsertCompression
 from tvm_ergo.relay_passes.cpu import build_cpu
+from tvm_ergo.relay_passes.dialect.traits import Tables
 from tvm_ergo.target.chip import chip
 from tvm_ergo.target.codecs.slots import SLOT_CODECS, lossless_slot_bytes
 from tvm_ergo.target.machine import Machine
@@ -220,4 +221,6 @@ def test_hosts_are_what_has_an_output_table():
         "AvgPool2d": "POOL",
         "MaxPool2d": "POOL",
     }
-    assert {names[op.__name__] for op in HOSTS} == {cls.MNEMONIC for cls in OPCODES.values() if cls.OUTPUT_TABLE}
+    assert {names[op.__name__] for op in dialect.OPS.values() if op.traits.output_table is not Tables.NONE} == {
+        cls.MNEMONIC for cls in OPCODES.values() if cls.OUTPUT_TABLE
+    }
