@@ -46,7 +46,9 @@ def least_peak(model: Model, states: int = STATES, beam: int = BEAM) -> Found:
         if given[1] <= value:
             path, value = given
         order += path
-        bound, peak, used = max(bound, least), max(peak, value), used + count
+        # a segment's values start at what the beam left of the ones before it: only what is above that bounds this one
+        bound = max(bound, least) if least > peak else bound
+        peak, used = max(peak, value), used + count
         for node in path:
             _, live = model.run(done, live, node)
             done |= 1 << node

@@ -85,6 +85,21 @@ def test_limits_leave_a_valid_order_a_valid_bound_and_nothing_worse_than_given(m
     )
 
 
+def test_a_beam_that_misses_an_order_bounds_no_later_segment():
+    """Node 4 is a segment of its own behind one in which the beam's order needs a byte more than the best."""
+    first, both, last = Touch(9, 1, False, False), Touch(6, 2, False, False), Touch(24, 1, False, False)
+    between, image = Touch(12, 1, False, False), Touch(1, 0, True, False)
+    model = Model(
+        needs=(0, 0, 2, 5, 8),
+        touched=((first, image), (both,), (both, between), (first, between, last), (last, Touch(16, 1, False, True))),
+        credits=((), (), (), (), ()),
+        start_bytes=0,
+    )
+    assert min(model.peak_bytes(order) for order in all_orders(model.needs)) == 3
+    found = least_peak(model, 0, 1)
+    assert (found.peak_bytes, found.bound_bytes) == (4, 3)
+
+
 @settings(max_examples=100, deadline=None)
 @given(models(most=6))
 def test_segments_follow_one_another_in_every_order(model):
