@@ -89,10 +89,12 @@ def conv_transpose(g: Graph):
         return
     n, c, h, w = g.shapes[x]
     k, stride, out = (g.whole(2, 3), g.whole(2, 3)), (g.whole(1, 2), g.whole(1, 2)), g.whole(1, 4)
+    groups = g.one(1, c, 2 if c % 2 == 0 else 1)
     pads = [g.whole(0, 1) for _ in range(4)]
     size = [(a - 1) * stride[i] + k[i] - pads[i] - pads[i + 2] for i, a in enumerate((h, w))]
     if min(size) >= 1:
-        g.add("ConvTranspose", [x, g.constant(g.normal(c, out, *k), 1)], (n, out, *size), strides=stride, pads=pads)
+        weight, shape = g.constant(g.normal(c, out, *k), 1), (n, out * groups, *size)
+        g.add("ConvTranspose", [x, weight], shape, strides=stride, pads=pads, group=groups)
 
 
 def pool(g: Graph):
@@ -306,6 +308,11 @@ def product(g: Graph):
         g.add("MatMul", [x, y], (*g.shapes[x][:-1], g.shapes[y][-1]))
 
 
+def unit(g: Graph):
+    x = g.pick()
+    g.add("LpNormalization", [x], g.shapes[x], axis=g.whole(0, len(g.shapes[x]) - 1), p=g.one(2, 2, 1))
+
+
 def batch_norm(g: Graph):
     if (x := g.pick(4)) is None:
         return
@@ -355,6 +362,7 @@ PARTS = {
     depth_to_space: 1,
     reduction: 2,
     softmax: 1,
+    unit: 1,
     dense: 2,
     product: 1,
     batch_norm: 1,

@@ -33,7 +33,7 @@ def test_between_quantizers(part):
 
 def test_every_part_occurs_and_graphs_are_the_same_each_time():
     found = {n.op_type for seed in range(GRAPHS) for n in random_graph(seed).nodes}
-    assert len(found) > 45 and len(PARTS) == 24
+    assert len(found) > 45 and len(PARTS) == 25
     assert graphs.describe(random_graph(7)) == graphs.describe(random_graph(7)) != graphs.describe(random_graph(8))
 
 
