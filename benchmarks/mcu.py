@@ -3,7 +3,9 @@
 Each network is compiled for least memory, its input streamed where it is a picture, exported as C, built with -Os, and
 run once on an emulated board. RAM: the arena of the activations, the workspace of coders, the runtime's own static
 bytes, and the stack's high-water mark (painted before the run). Flash: code of runtime and example without the C
-library's, and the network's bytes (constants and instructions). The rows of the input come from a function, as from a
+library's, and the network's bytes (constants and instructions). Instructions executed by the run: QEMU counts each as a
+nanosecond (-icount shift=0) and the board's timer tells; they are no cycles, a Cortex-M7 may take more or less than one
+each. The rows of the input come from a function, as from a
 camera. Needs gcc-arm-none-eabi, libnewlib-arm-none-eabi, qemu-system-arm, make."""
 
 from __future__ import annotations
@@ -20,7 +22,27 @@ from tvm_ergo.target.errors import UnsupportedError
 NETS = ("vww96_qdq_int8", "ic_resnet8_qdq_int8", "kws_dscnn_qdq_int8", "ad01_autoencoder_qdq_int8")
 ARM = ["arm-none-eabi-gcc", "-mcpu=cortex-m7", "-mthumb", "-std=c11", "-Os", "-ffunction-sections", "-fdata-sections"]
 LINK = ["--specs=rdimon.specs", "-nostartfiles", "-T", "boards/cortex_m.ld", "-Wl,--gc-sections"]
+TICKS = 40
+"""Instructions between two ticks of the board's timer (25 MHz) where QEMU counts one instruction as a nanosecond."""
+TFLM_ARENA = {
+    "vww96_qdq_int8": 73_728,
+    "ic_resnet8_qdq_int8": 49_152,
+    "kws_dscnn_qdq_int8": 15_974,
+    "ad01_autoencoder_qdq_int8": 768,
+}
+"""Bytes of activations that TFLite Micro's planner takes (the head of its arena) for the networks' TFLite files, run;
+its interpreter's own structures come on top."""
+HELIA = {
+    "vww96_qdq_int8": 55_296,
+    "ic_resnet8_qdq_int8": 49_766,
+    "kws_dscnn_qdq_int8": 19_354,
+    "ad01_autoencoder_qdq_int8": 768,
+}
+"""The same of heliaAOT 1.1.0."""
 PAINTED = """
+#define TIMER ((volatile uint32_t *)0x40000000) /* CMSDK: control, value, reload */
+static void count(void) { TIMER[0] = 0, TIMER[2] = TIMER[1] = 0xFFFFFFFFu, TIMER[0] = 1; }
+static unsigned counted(void) { return 0xFFFFFFFFu - TIMER[1]; }
 extern uint8_t end[];
 static uint8_t *top;
 static __attribute__((noinline)) void paint(void) {
@@ -77,7 +99,11 @@ def measure(name: str, weights: str) -> dict:
             head
             + PAINTED
             + "int main(void) {"
-            + body.replace(run, f'  paint();\n{run}\n  printf("stack: %u\\n", painted_over());')
+            + body.replace(
+                run,
+                f"  paint();\n  count();\n{run}\n  unsigned ticks = counted();\n"
+                '  printf("stack: %u\\nticks: %u\\n", painted_over(), ticks);',
+            )
         )
         elf = firmware(folder, "measured", measured)
         told = subprocess.run(
@@ -91,6 +117,8 @@ def measure(name: str, weights: str) -> dict:
                 "-serial",
                 "none",
                 "-semihosting",
+                "-icount",
+                "shift=0",
                 "-kernel",
                 str(elf),
             ],
@@ -99,7 +127,10 @@ def measure(name: str, weights: str) -> dict:
             check=True,
             timeout=600,
         ).stdout
-        stack = next(int(line.split()[1]) for line in told.splitlines() if line.startswith("stack: "))
+        stack, ticks = (
+            next(int(line.split()[1]) for line in told.splitlines() if line.startswith(word))
+            for word in ("stack: ", "ticks: ")
+        )
         flash, static = sizes(firmware(folder, "quiet", example.replace("printf(", "(void)sizeof(")))
         data = int((folder / "net.c").read_text().rpartition("_program_bytes = ")[2].split(";")[0])
         empty_flash, empty_static = sizes(firmware(folder, "empty", "int main(void) { return 0; }\n"))
@@ -115,6 +146,9 @@ def measure(name: str, weights: str) -> dict:
         "RAM": needs.arena + needs.workspace + own + stack,
         "code": flash - empty_flash - data,
         "network": data,
+        "M instructions": TICKS * ticks / 1e6,
+        "TFLM arena": TFLM_ARENA.get(name),
+        "heliaAOT arena": HELIA.get(name),
         "streamed": any(port.streamed for port in program.inputs),
     }
 

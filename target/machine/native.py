@@ -76,7 +76,7 @@ class NativeProgram:
 
     def _packed(self, memory: Memory, instruction: Instruction, handle: int) -> bool:
         """Whether the runtime has a fast kernel, its constant weights packed."""
-        if isinstance(instruction, (Conv, Depthwise)):
+        if isinstance(instruction, (Conv, ConvTranspose, Depthwise)):
             operands = [instruction.w, instruction.bias, instruction.mult, instruction.shift]
         elif isinstance(instruction, (MatMul, WeightedMean)):
             operands = [instruction.b]

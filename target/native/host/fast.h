@@ -50,6 +50,7 @@ typedef struct ergo_fast ergo_fast;
 ergo_fast *ergo_fast_new(const ergo_ins *ins, int path, const int8_t *w, const int32_t *bias, const int32_t *mult,
                          const int8_t *shift);
 void ergo_fast_free(ergo_fast *fast);
-ergo_status ergo_fast_run(const ergo_fast *fast, ergo_ctx *ctx, const ergo_ins *ins, int threads);
+/* x, out: where the first elements of these operands lie. */
+ergo_status ergo_fast_run(const ergo_fast *fast, const ergo_ins *ins, const uint8_t *x, uint8_t *out, int threads);
 
 #endif

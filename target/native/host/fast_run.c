@@ -258,10 +258,10 @@ static int8_t *gathered_channels(const uint8_t *x, ergo_operand *t) {
   return dense;
 }
 
-ergo_status ergo_fast_run(const ergo_fast *f, ergo_ctx *ctx, const ergo_ins *ins, int threads) {
+ergo_status ergo_fast_run(const ergo_fast *f, const ergo_ins *ins, const uint8_t *x, uint8_t *out, int threads) {
   layer l;
   memset(&l, 0, sizeof l);
-  l.f = f, l.in = &ins->t[0], l.to = &ins->t[5], l.x = ergo_at(ctx, l.in), l.out = ergo_at(ctx, l.to);
+  l.f = f, l.in = &ins->t[0], l.to = &ins->t[5], l.x = x, l.out = out;
   unsigned dilation = 6;
   ergo_operand dense = ins->t[0];
   int8_t *copied = NULL;

@@ -1,8 +1,10 @@
 /* What the emulator calls: instructions one by one or many at once, on its own memory. */
 #include <stdlib.h>
 
+#include "coded.h"
 #include "fast.h"
 #include "product.h"
+#include "transposed.h"
 
 #define EXPORT __attribute__((visibility("default")))
 #define INTERFACE 3
@@ -11,7 +13,16 @@ typedef struct ergo_host {
   ergo_ins ins;
   ergo_fast *fast;
   ergo_product *product;
+  ergo_transposed *transposed;
+  ergo_ins plain; /* of a fast kernel: the operands as they are, or, of coded rows, without their code */
 } ergo_host;
+
+static int is_packed(const ergo_host *host) { return host->fast || host->product || host->transposed; }
+
+static void forget(ergo_host *host) {
+  ergo_fast_free(host->fast), ergo_product_free(host->product), ergo_transposed_free(host->transposed);
+  host->fast = NULL, host->product = NULL, host->transposed = NULL;
+}
 
 EXPORT int ergo_host_interface(void) { return INTERFACE; }
 
@@ -42,18 +53,19 @@ EXPORT ergo_host *ergo_host_new(const uint8_t *bytes, size_t size, uint64_t memo
 EXPORT int ergo_host_pack(ergo_host *host, int path, const int8_t *w, const int32_t *bias, const int32_t *mult,
                           const int8_t *shift) {
   uint8_t opcode = host->ins.op->opcode;
-  ergo_fast_free(host->fast), ergo_product_free(host->product);
-  host->fast = NULL, host->product = NULL;
+  forget(host);
   if (opcode == 0x04 || opcode == 0x05)
     host->product = ergo_product_new(&host->ins, path, w);
-  else if (w)
-    host->fast = ergo_fast_new(&host->ins, path, w, bias, mult, shift);
-  return host->fast || host->product;
+  else if (w && opcode == 0x03)
+    host->transposed = ergo_transposed_new(&host->ins, path, w, bias, mult, shift);
+  else if (w && (opcode == 0x01 || opcode == 0x02))
+    host->plain = ergo_plain_of(&host->ins), host->fast = ergo_fast_new(&host->plain, path, w, bias, mult, shift);
+  return is_packed(host);
 }
 
 EXPORT void ergo_host_free(ergo_host *host) {
   if (!host) return;
-  ergo_fast_free(host->fast), ergo_product_free(host->product);
+  forget(host);
   free(host);
 }
 
@@ -71,10 +83,11 @@ EXPORT double ergo_host_tile(int path, long rounds) {
 /* By its fast kernel or its plain one, through its table. */
 static ergo_status execute(const ergo_host *host, ergo_ctx *ctx, int threads) {
   const ergo_ins *ins = &host->ins;
-  if (!host->fast && !host->product) return ergo_execute(ctx, ins);
+  if (host->fast) return ergo_coded_run(host->fast, ctx, ins, &host->plain, threads);
+  if (!is_packed(host)) return ergo_execute(ctx, ins);
   const ergo_operand *out = &ins->t[ergo_out_of(ins)];
-  ergo_status status =
-      host->fast ? ergo_fast_run(host->fast, ctx, ins, threads) : ergo_product_run(host->product, ctx, ins, threads);
+  ergo_status status = host->product ? ergo_product_run(host->product, ctx, ins, threads)
+                                     : ergo_transposed_run(host->transposed, ctx, threads);
   if (!status && ins->table) ergo_look_up(ctx, ins, out, ergo_at(ctx, out));
   return status;
 }
@@ -98,7 +111,7 @@ EXPORT long ergo_host_run(ergo_host *const *list, long count, uint8_t *memory, c
   size_t most = 0;
   *status = ERGO_OK;
   for (long i = 0; i < count; i++) {
-    size_t bytes = list[i]->fast || list[i]->product || !list[i]->ins.op->workspace ? 0 : list[i]->ins.op->workspace(&list[i]->ins);
+    size_t bytes = is_packed(list[i]) || !list[i]->ins.op->workspace ? 0 : list[i]->ins.op->workspace(&list[i]->ins);
     if (bytes > most) most = bytes;
   }
   void *work = most ? malloc(most) : NULL;

@@ -6,7 +6,7 @@ import ctypes
 
 import numpy as np
 
-from tvm_ergo.target.isa import Conv, Depthwise
+from tvm_ergo.target.isa import Conv, ConvTranspose, Depthwise
 from tvm_ergo.target.isa.coded import coded_operands
 from tvm_ergo.target.machine.memory import Memory
 from tvm_ergo.target.native.library import Stream, library, path_number
@@ -34,7 +34,9 @@ def by_native(
     fast = False
     try:
         if path is not None:
-            names = ("w", "bias", "mult", "shift") if isinstance(instruction, (Conv, Depthwise)) else ("b",)
+            names = (
+                ("w", "bias", "mult", "shift") if isinstance(instruction, (Conv, ConvTranspose, Depthwise)) else ("b",)
+            )
             arrays = [np.ascontiguousarray(memory.view(getattr(instruction, name))) for name in names if constant]
             places = [array.ctypes.data for array in arrays]
             fast = bool(loaded.ergo_host_pack(handle, path_number(path), *places, *[None] * (4 - len(places))))

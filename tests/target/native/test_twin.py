@@ -31,7 +31,7 @@ def test_plain_kernels(kind):
     check()
 
 
-@pytest.mark.parametrize("kind", ["conv", "depthwise"])
+@pytest.mark.parametrize("kind", ["conv", "conv_transpose", "depthwise"])
 @pytest.mark.parametrize("path", path_names())
 def test_fast_kernels(kind, path):
     fast = []
@@ -40,10 +40,11 @@ def test_fast_kernels(kind, path):
     @given(scenes(kind))
     def check(scene):
         memory, instruction = scene
-        expected, _ = by_numpy(memory, instruction)
-        found, _, was_fast = by_native(memory, instruction, path)
+        expected, tiles = by_numpy(memory, instruction)
+        found, dropped, was_fast = by_native(memory, instruction, path)
         fast.append(was_fast)
         assert np.array_equal(found, expected), (path, instruction)
+        assert np.array_equal(dropped, tiles), (path, instruction)
 
     check()
     assert sum(fast) > len(fast) // 10  # what is tested is there

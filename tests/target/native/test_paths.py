@@ -1,4 +1,5 @@
-"""The code paths of arm64, built by a cross compiler and run in QEMU's user mode: native against NumPy, to the bit."""
+"""The fast kernels in a program of their own, native against NumPy, to the bit: those of this processor under the
+sanitizers, those of arm64 built by a cross compiler and run in QEMU's user mode."""
 
 from __future__ import annotations
 
@@ -11,48 +12,58 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tvm_ergo.target.isa import Conv, Depthwise
-from tvm_ergo.target.native.library import LIBRARY
+from tvm_ergo.target.isa import Conv, ConvTranspose, Depthwise
+from tvm_ergo.target.native.library import LIBRARY, path_names
 
 from .executed import by_numpy
 from .test_sanitized import drawn
 
 TOOLS = ("aarch64-linux-gnu-gcc", "qemu-aarch64")
 PACKAGES = "qemu-user gcc-aarch64-linux-gnu libc6-dev-arm64-cross"
-KINDS = {"conv": 40, "depthwise": 30, "matmul": 40, "weighted_mean": 30, "norm": 10, "exp_rows": 10, "add_wide": 10}
+KINDS = {
+    "conv": 40,
+    "depthwise": 30,
+    "conv_transpose": 15,
+    "matmul": 40,
+    "weighted_mean": 30,
+    "norm": 10,
+    "exp_rows": 10,
+    "add_wide": 10,
+}
 PROCESSORS = {"max": {"portable", "neon", "neon_dotprod"}, "cortex-a53": {"portable", "neon"}}
 """Processors of QEMU, and the paths that they have."""
 SOURCES = LIBRARY.parent
-pytestmark = pytest.mark.skipif(any(shutil.which(tool) is None for tool in TOOLS), reason=f"apt-get install {PACKAGES}")
+ARM64 = pytest.mark.skipif(any(shutil.which(tool) is None for tool in TOOLS), reason=f"apt-get install {PACKAGES}")
+SANITIZERS = ["-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
 
 
 @cache
-def built(folder: Path) -> Path:
-    """All of the runtime and `paths.c`, for arm64."""
+def built(folder: Path, command: str, *flags: str) -> Path:
+    """All of the runtime and `paths.c`."""
     folders = ("*.c", "host/*.c", "post/*.c")
     sources = [*(path for some in folders for path in SOURCES.glob(some)), Path(__file__).parent / "paths.c"]
-    flags = ["-std=c11", "-O2", "-Wall", "-Wextra", "-Werror", "-static", "-pthread", "-DERGO_HOST=1", f"-I{SOURCES}"]
-    command = [TOOLS[0], *flags, "-o", str(folder / "paths"), *map(str, sources)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=540)
+    flags = ["-std=c11", "-Wall", "-Wextra", "-Werror", "-pthread", "-DERGO_HOST=1", f"-I{SOURCES}", *flags]
+    line = [command, *flags, "-o", str(folder / f"paths-{command}"), *map(str, sources)]
+    done = subprocess.run(line, capture_output=True, text=True, timeout=540)
     assert done.returncode == 0, done.stderr
-    return folder / "paths"
+    return folder / f"paths-{command}"
 
 
 def case(memory, instruction) -> tuple[bytes, int]:
     """As `paths.c` reads it, and the bytes of memory in it."""
     extent = max(operand.extent[1] for operand in instruction.reads() + instruction.writes())
-    names = ("w", "bias", "mult", "shift") if isinstance(instruction, (Conv, Depthwise)) else ()
+    names = ("w", "bias", "mult", "shift") if isinstance(instruction, (Conv, ConvTranspose, Depthwise)) else ()
     arrays = [np.ascontiguousarray(memory.view(getattr(instruction, name))).tobytes() for name in names]
     parts = [instruction.encode(), memory.bytes[:extent].tobytes(), *arrays, *[b""] * (4 - len(arrays))]
     return struct.pack("<6I", *map(len, parts)) + b"".join(parts), extent
 
 
-def results(program: Path, processor: str, scenes: list, folder: Path) -> tuple[set[str], list]:
+def results(command: list[str], scenes: list, folder: Path) -> tuple[set[str], list]:
     """Names of the paths taken; for each scene (path, packed, status, memory) of each."""
     cases = [case(*scene) for scene in scenes]
     (folder / "cases").write_bytes(b"".join(data for data, _ in cases))
-    command = [TOOLS[1], "-cpu", processor, str(program), str(folder / "cases"), str(folder / "found")]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=540)
+    files = [str(folder / "cases"), str(folder / "found")]
+    done = subprocess.run([*command, *files], capture_output=True, text=True, timeout=540)
     assert done.returncode == 0, done.stderr
     names = {int(line.split()[0]): line.split()[1] for line in done.stdout.splitlines()}
     data, at, found = (folder / "found").read_bytes(), 0, []
@@ -68,12 +79,11 @@ def results(program: Path, processor: str, scenes: list, folder: Path) -> tuple[
     return set(names.values()), found
 
 
-@pytest.mark.parametrize("processor", PROCESSORS)
-def test_every_path(processor, tmp_path, tmp_path_factory):
+def check(command: list[str], paths: set[str], folder: Path) -> None:
+    """Draws instructions and compares what each path makes of them."""
     scenes = [scene for kind, count in KINDS.items() for scene in drawn(kind, count)]
-    program = built(tmp_path_factory.getbasetemp())
-    names, found = results(program, processor, scenes, tmp_path)
-    assert names == PROCESSORS[processor]
+    names, found = results(command, scenes, folder)
+    assert names == paths
     packed = dict.fromkeys(names, 0)
     for (memory, instruction), results_of_one in zip(scenes, found, strict=True):
         expected, _ = by_numpy(memory, instruction)
@@ -82,3 +92,16 @@ def test_every_path(processor, tmp_path, tmp_path_factory):
             if name in packed:
                 packed[name] += was_packed
     assert all(count > len(scenes) // 10 for count in packed.values()), packed
+
+
+@ARM64
+@pytest.mark.parametrize("processor", PROCESSORS)
+def test_paths_of_arm64(processor, tmp_path, tmp_path_factory):
+    program = built(tmp_path_factory.getbasetemp(), TOOLS[0], "-O2", "-static")
+    check([TOOLS[1], "-cpu", processor, str(program)], PROCESSORS[processor], tmp_path)
+
+
+@pytest.mark.skipif(shutil.which("gcc") is None, reason="apt-get install gcc")
+def test_paths_of_this_processor_under_the_sanitizers(tmp_path, tmp_path_factory):
+    program = built(tmp_path_factory.getbasetemp(), "gcc", "-O1", *SANITIZERS)
+    check([str(program)], set(path_names()), tmp_path)
