@@ -185,8 +185,9 @@ class CompiledModel:
                 values = self._on_machine(arrays) if self._steps is None else self._steps.run(arrays)
             names = [t.name for t in (*self.outputs, *self.states)]
             found = list(zip(names, values, strict=True))
-            self.kept.values = dict(found[len(self.outputs) :])
-        return RunResult(dict(found[: len(self.outputs)]), tuple(calls), dict(self.kept.values))
+            left = dict(found[len(self.outputs) :])
+            self.kept.values = dict(left)
+        return RunResult(dict(found[: len(self.outputs)]), tuple(calls), left)
 
     @cached_property
     def kept(self) -> Kept:

@@ -6,7 +6,8 @@ payload is, per section: length u16 of the name, name, length u64, content.
 Sections: ``meta`` (JSON: chip, source, inputs, outputs, host operators); then either ``chain`` (JSON, see
 `tvm_ergo.chain`) and one ``program:SYMBOL`` a Program, all of it data; or, where operators stay on the host,
 ``library`` (machine code, a shared library) and ``places`` (JSON: where in the library each Program's bytes lie, so
-that they can be read without loading it). Version 1 had ``meta`` and ``library`` only."""
+that they can be read without loading it). Networks with several
+entries have further sections (`tvm_ergo.entry_files`). Version 1 had ``meta`` and ``library`` only."""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
 """Models that write: entries in one memory, token by token as the whole sequence, their files, the command."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import onnx
@@ -65,6 +66,16 @@ def test_text_is_that_of_the_whole_sequence(writer):
 
 def _one_token(entry) -> dict:
     return {"ids": np.zeros((1, 1), np.int64), "position": np.zeros(1, np.int32)}
+
+
+def test_texts_at_a_time_do_not_meet(writer):
+    """What a run leaves is its own, whoever else runs the same Programs."""
+    model, _ = writer
+    prompts = [[1, n] for n in range(2, 8)]
+    alone = [model.generate(p, tokens=15).tokens for p in prompts]
+    with ThreadPoolExecutor(3) as pool:
+        together = list(pool.map(lambda p: model.generate(p, tokens=15).tokens, prompts))
+    assert together == alone
 
 
 def test_draws_are_seeded(writer):

@@ -6,6 +6,8 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
+from tvm_ergo.evaluation import has_shared
+
 NOTEBOOKS = sorted((Path(__file__).parents[2] / "tutorials").glob("*.ipynb"))
 
 
@@ -19,4 +21,6 @@ def test_notebook_runs(path, tmp_path):
     assert not any(cell.get("outputs") for cell in notebook.cells), "commit notebooks without outputs"
     if any("import torch" in cell.source for cell in notebook.cells):
         pytest.importorskip("torch", reason="this tutorial needs the extra 'retrain' (PyTorch)")
+    if any("shared_root" in cell.source for cell in notebook.cells) and not has_shared():
+        pytest.skip("this tutorial needs the shared networks and data")
     NotebookClient(notebook, timeout=600, resources={"metadata": {"path": tmp_path}}).execute()
