@@ -92,13 +92,14 @@ def measure(
     wanted = [plain.run(s) for s in some]
     walk = Lockstep(mod, samples)
     solver, found = options.pass_for(calibration, {}), {}
+    counted = solver.positions(samples)
 
     def make(layer: WeightLayer, inputs: Inputs) -> None:
         call = walk.view.value[layer.group.root]
         if call.op.name == "relax.nn.conv2d_transpose":
             return
         bias = bias_of(walk.view, layer)
-        moments = input_moments(call, layer, inputs, solver.windows, bias is not None)
+        moments = input_moments(call, layer, inputs, solver.windows, bias is not None, counted)
         ready = solver.prepared(layer, moments)
         made = [(target, solver.layer(layer, bias, moments, target, ready)) for target in _ways(options, layer)]
         errors = [layer_error(layer, moments, new) for _, new in made]

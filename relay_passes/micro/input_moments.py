@@ -36,12 +36,16 @@ class InputMoments:
         )
 
 
-def input_moments(call: Call, layer: WeightLayer, inputs: Inputs, windows: int, centred: bool) -> InputMoments:
+def input_moments(
+    call: Call, layer: WeightLayer, inputs: Inputs, windows: int, centred: bool, counted: list[np.ndarray] | None = None
+) -> InputMoments:
     """Moments over at most ``windows`` windows a sample, at positions that are the same in both nets and the same each
-    time."""
+    time. counted: by sample, the positions [S] that count of what reads rows [1, S, C]."""
     own, read = [], []
     for number, (in_float, so_far) in enumerate(inputs):
         pair = (so_far,) if in_float is so_far else (so_far, in_float)
+        if counted is not None and so_far.ndim == 3 and so_far.shape[:2] == (1, len(counted[number])):
+            pair = [x[:, counted[number]] for x in pair]
         seen = [sampled_windows(call, x, layer.weight.shape, np.random.default_rng(number), windows) for x in pair]
         own.append(seen[0])
         read.append(seen[-1])

@@ -109,7 +109,8 @@ class Reconstruct:
     ``take``. windows: input windows of a sample that count, at most. damping: of the Hessian, in shares of its mean
     diagonal, more where few windows were seen; also what draws the start towards the given weights. widest: inputs
     of a layer whose errors make up for each other at most (wider layers are taken apart, since time grows with the
-    cube). asymmetric: whether errors of the layers before are made up for (Li et al., "GPTAQ", 2025).
+    cube). asymmetric: whether errors of the layers before are made up for (Li et al., "GPTAQ", 2025). counted:
+    which positions of a sample are looked at where layers read rows (`attention.masks.counted_positions`).
 
     Only weights and existing biases change. Transposed convolutions are not touched by this pass. Deterministic.
     Errors: CalibrationError; ModelError for unknown layers and targets that contradict themselves.
@@ -122,10 +123,12 @@ class Reconstruct:
     damping: float = 0.02
     widest: int = 2304
     asymmetric: bool = True
+    counted: Callable[[Mapping[str, np.ndarray]], np.ndarray] | None = None
     progress: Callable[[int, int], None] | None = None
 
     def transform_module(self, mod: tvm.IRModule, ctx) -> tvm.IRModule:
-        walk = Lockstep(mod, list(samples_of(mod, self.calibration, self.samples)))
+        samples = list(samples_of(mod, self.calibration, self.samples))
+        walk, counted = Lockstep(mod, samples), self.positions(samples)
         wanted, tables = dict(self.target) if isinstance(self.target, Mapping) else self.target, {}
         for name in [n for n in walk.tables if isinstance(wanted, dict) and n in wanted]:
             tables[name] = wanted.pop(name).of_table(name, walk.tables[name])
@@ -142,10 +145,14 @@ class Reconstruct:
             if layer.name not in wanted or call.op.name == "relax.nn.conv2d_transpose":
                 return None
             bias = bias_of(walk.view, layer)
-            moments = input_moments(call, layer, inputs, self.windows, bias is not None)
+            moments = input_moments(call, layer, inputs, self.windows, bias is not None, counted)
             return self.layer(layer, bias, moments, wanted[layer.name])
 
         return walk.run(make, tables)
+
+    def positions(self, samples) -> list[np.ndarray] | None:
+        """Of each sample those that count."""
+        return None if self.counted is None else [self.counted(sample) for sample in samples]
 
     def prepared(self, layer: WeightLayer, moments: InputMoments) -> Prepared:
         """What all targets of a layer have in common."""

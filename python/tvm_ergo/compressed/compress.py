@@ -9,7 +9,7 @@ what is said of its accuracy is measured on the file by the integers that the ch
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -28,7 +28,8 @@ from tvm_ergo.compressed.request import check_targets, test_of
 from tvm_ergo.evaluation.runner import Outcome
 from tvm_ergo.evaluation.tasks import Test
 from tvm_ergo.pipeline import Progress, is_integer
-from tvm_ergo.relay_passes.attention.quantize import quantize_for_file
+from tvm_ergo.relay_passes.attention.counted import for_rows
+from tvm_ergo.relay_passes.attention.quantize import has_rows, quantize_for_file
 from tvm_ergo.relay_passes.macro import normalize
 from tvm_ergo.relay_passes.micro.allocate import ROUNDING, AllocateOptions, Way, choose, measure, smallest_within
 from tvm_ergo.relay_passes.micro.calibrate import samples_of
@@ -213,6 +214,8 @@ class _Work:
     def ways(self) -> dict[str, tuple[Way, ...]]:
         self.say("quantize")
         _ = self.plain
+        if has_rows(self.base):
+            self.allocate = replace(self.allocate, reconstruct=for_rows(self.base) | dict(self.allocate.reconstruct))
         self.calibrated = sum(1 for _ in samples_of(self.base, self.calibration, self.allocate.samples))
         return measure(
             self.base, self.calibration, self.allocate, lambda done, total: self.say("measure layers", done, total)
