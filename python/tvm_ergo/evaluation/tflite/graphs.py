@@ -20,6 +20,7 @@ from tvm_ergo.relay_passes.interpreter import Interpreter
 from tvm_ergo.target.errors import ErgoError
 
 FUSED = "fused_activation_function"
+ROUNDINGS = 4  # units in the last place of the largest value on the way
 FLOAT_APART = 2e-5
 """Relative difference of float results of a few operators in a row."""
 
@@ -363,9 +364,23 @@ def judged(seed: int) -> list[Verdict]:
 
 def _float(data: bytes, feeds: dict, want: dict) -> str:
     imported = load(data)
-    values = Interpreter(imported.mod).run({p: feeds[i.name] for p, i in zip(imported.parameters, imported.inputs)})
-    apart = steps_apart({o.name: v for o, v in zip(imported.outputs, values)}, want)
-    return "right" if apart <= FLOAT_APART else f"WRONG: {apart:.2g} of the range"
+    largest = [1.0]
+
+    def watch(name: str, value: np.ndarray) -> None:
+        if value.dtype.kind == "f" and value.size:
+            largest.append(float(np.abs(value).max()))
+
+    parameters = {p: feeds[i.name] for p, i in zip(imported.parameters, imported.inputs)}
+    values = Interpreter(imported.mod).run(parameters, watch)
+    for output, value in zip(imported.outputs, values):
+        apart = steps_apart({output.name: value}, {output.name: want[output.name]})
+        if apart <= FLOAT_APART:
+            continue
+        # what a clip or a cancellation leaves is as exact as the values before it
+        most = ROUNDINGS * float(np.finfo(np.float32).eps) * max(largest)
+        if value.shape != want[output.name].shape or np.abs(value - want[output.name]).max() > most:
+            return f"WRONG: {apart:.2g} of the range"
+    return "right"
 
 
 def _int8(data: bytes, feeds: dict, want: dict, allowed: dict[str, float]) -> str:
