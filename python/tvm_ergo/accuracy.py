@@ -28,6 +28,7 @@ LIMIT_S = 5.0  # seconds after which no more are run, once there are two
 TENSORS_S = 20.0  # seconds for finding the tensors that lose most
 NAMED = 5
 FEW_SAMPLES = 32
+TOO_FEW = 10  # calibration inputs below which every result says how many there were
 LEFT_OUT = "compile without calibration data: what the file leaves in float then runs in float, on the host CPU"
 
 
@@ -39,7 +40,7 @@ class AccuracyWarning(UserWarning):
 class Accuracy:
     """outputs : loss by output name. samples, seconds : what it was measured on, and how long that took. tensors :
     those that lose most, with the loss of the outputs by each alone in 8 bits; found only above ``WARN``. in_float :
-    tensors that stay in float because 8 bits cannot carry them."""
+    tensors that stay in float because 8 bits cannot carry them. given : calibration inputs there were."""
 
     outputs: tuple[tuple[str, float], ...]
     samples: int
@@ -47,6 +48,7 @@ class Accuracy:
     tensors: tuple[tuple[str, float], ...] = ()
     in_float: tuple[str, ...] = ()
     remedies: tuple[str, ...] = ()
+    given: int = 0
 
     @property
     def loss(self) -> float:
@@ -63,6 +65,11 @@ class Accuracy:
         if self.tensors:
             text += "; most is lost at " + ", ".join(
                 f"{n} ({100 * part:.2g} % by it alone)" for n, part in self.tensors
+            )
+        if 0 < self.given < TOO_FEW:
+            text += (
+                f"; ranges are those of {self.given} calibration input{'s' * (self.given != 1)}, and this figure is of "
+                "the same: a few dozen typical ones keep more accuracy"
             )
         return text
 
@@ -88,6 +95,7 @@ def measure(compiled, samples: list[dict[str, np.ndarray]], given: int, complete
         tensors,
         tuple(parts["tensors"]),
         _remedies(bool(tensors), given, completed),
+        given,
     )
 
 

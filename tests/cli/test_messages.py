@@ -118,3 +118,12 @@ def test_helps_name_the_formats_alike(command, capsys):
         assert suffix in model, (command, model)
     takes_compiled = command in ("run", "report", "eval")
     assert (".ergo" in model.replace(".ergoz", "")) == takes_compiled, (command, model)
+
+
+def test_few_calibration_inputs_are_said(workspace, tmp_path, capsys):
+    images = np.load(workspace / "cal.npz")["image"]
+    for count, said in ((1, "those of 1 calibration input,"), (4, "those of 4 calibration inputs,"), (32, None)):
+        np.save(tmp_path / "some.npy", images[:count])
+        assert main(["compile", MODEL, "--calibration", str(tmp_path / "some.npy")]) == 0
+        text = " ".join(capsys.readouterr().out.split())
+        assert said in text if said else "ranges are those of" not in text

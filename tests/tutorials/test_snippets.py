@@ -123,3 +123,29 @@ def test_python_of_the_pages_names_what_there_is(page):
         for node in ast.walk(ast.parse(text)):
             if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "tvm_ergo":
                 assert hasattr(tvm_ergo, node.attr) or (ROOT / "python/tvm_ergo" / node.attr).exists(), node.attr
+
+
+def test_the_python_page_lists_what_the_package_offers():
+    """`python -m tvm_ergo.python_page > docs/python.md` prints it."""
+    from tvm_ergo.python_page import page
+
+    printed = (ROOT / "docs/python.md").read_text()
+    assert page().startswith("# In Python") and {f"## `tvm_ergo.{n}`" for n in tvm_ergo.__all__} <= set(
+        printed.splitlines()
+    )
+
+
+def test_the_chip_file_page_names_every_key():
+    from tvm_ergo.target.chip import chip
+
+    text = (ROOT / "docs/chip_file.md").read_text()
+    data = chip("ergo/1").to_json()
+    inner = {key for part in ("tensor", "gating", "energy") for key in data[part]}
+    assert not [key for key in (*data, *inner) if f"`{key}`" not in text]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_links_of_the_pages_lead_somewhere(page):
+    for target in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", FENCE.sub("", page.read_text())):
+        if not target.startswith(("http", "mailto")):
+            assert (page.parent / target).exists(), target
