@@ -67,7 +67,7 @@ def checked(lengths, generate: bool, whole: int | None) -> Wanted | None:
     """What is asked for; None where nothing is. whole : tokens the network takes. Errors: InputError."""
     if not lengths and not generate:
         return None
-    if whole is None:
+    if whole is None or whole < 2:
         raise InputError(
             "the network takes no sequence of tokens",
             required="inputs with an axis of tokens behind the batch",

@@ -205,6 +205,8 @@ def test_commands(tmp_path, capsys):
     rows = {r["name"]: r for r in json.loads(capsys.readouterr().out)["entries"]}
     assert list(rows) == ["prefill_6", "decode_6", "decode_24"]
     assert rows["decode_6"]["cycles"] < rows["decode_24"]["cycles"] and rows["prefill_6"]["tokens"] == 6
+    for entry, code in (("decode_24", 0), ("decode_7", 2)):
+        assert main(["export-c", compiled, "-o", str(tmp_path / entry), "--entry", entry]) == code
     for wrong in (["--prompt-tokens", "x"], ["--prompt", "a", "--prompt-tokens", "1"], ["--tokens", "-1"]):
         assert main(["generate", compiled, *wrong]) == 2
     assert main(["generate", net]) == 2

@@ -22,6 +22,10 @@ def add_arguments(parser) -> None:
     parser.add_argument("model", help="a compiled model (.ergo)")
     parser.add_argument("-o", "--output", dest="folder", metavar="FOLDER", required=True, help="a new or empty folder")
     parser.add_argument("--name", help="of the network in C (default: the source file's name)")
+    parser.add_argument(
+        "--entry",
+        help="of a model with entries (--generate, --lengths) this one, decode_256 for instance; they are in 'report'",
+    )
     add_programs_only(parser)
     add_result_arguments(parser, pictures=False)
 
@@ -33,6 +37,8 @@ def run(arguments) -> None:
     model = tvm_ergo.load(
         arguments.model, programs_only=True
     )  # what needs a library cannot be exported: none is loaded
+    if arguments.entry is not None:
+        model = entry_of(model, arguments.entry)
     found = tvm_ergo.export_c(model, arguments.folder, name=arguments.name)
     needs = found.needs
     console(arguments).print(
@@ -53,3 +59,18 @@ def run(arguments) -> None:
             indent=1,
         ),
     )
+
+
+def entry_of(model, name: str):
+    """The compiled model of one entry. Errors: InputError."""
+    from tvm_ergo.target.errors import InputError
+
+    found = {entry.name: entry.model for entry in model.entries}
+    if name not in found:
+        raise InputError(
+            f"the model has no entry {name!r}",
+            where=model.source,
+            available=", ".join(found) or "none",
+            remedy="leave --entry out for the whole sequence; entries come from compile --generate or --lengths",
+        )
+    return found[name]
