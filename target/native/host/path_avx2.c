@@ -1,7 +1,7 @@
 /* AVX2: int16 x int16 in pairs, summed in 32 bits (vpmaddwd). Inputs are x less their zero point, so that nothing
  * saturates. */
 #if defined(__x86_64__) && defined(__GNUC__)
-#include "fast.h"
+#include "path_shared.h"
 
 #ifdef __clang__
 #pragma clang attribute push(__attribute__((target("avx2"))), apply_to = function)
@@ -13,11 +13,10 @@
 
 #define ROWS 6
 #define WIDTH 16
-#define INLINE static inline __attribute__((always_inline))
 
 static int usable(void) { return __builtin_cpu_supports("avx2"); }
 
-INLINE __m256i load(const void *p) { return _mm256_loadu_si256((const __m256i *)p); }
+ERGO_INLINE __m256i load(const void *p) { return _mm256_loadu_si256((const __m256i *)p); }
 
 static void copy(void *to, const int8_t *from, size_t count, int zero_point) {
   const __m256i zp = _mm256_set1_epi16((short)zero_point);
@@ -28,7 +27,7 @@ static void copy(void *to, const int8_t *from, size_t count, int zero_point) {
   for (; count; count--) *out++ = (int16_t)(*from++ - zero_point);
 }
 
-INLINE void some_rows(const int rows, const uint8_t *a, size_t a_step, const int16_t *w, size_t steps, int32_t *acc) {
+ERGO_INLINE void some_rows(const int rows, const uint8_t *a, size_t a_step, const int16_t *w, size_t steps, int32_t *acc) {
   __m256i sum[ROWS][2];
 #pragma GCC unroll 8
   for (int r = 0; r < rows; r++) sum[r][0] = sum[r][1] = _mm256_setzero_si256();
@@ -50,28 +49,22 @@ INLINE void some_rows(const int rows, const uint8_t *a, size_t a_step, const int
 }
 
 static void tile(const void *patches, size_t a_step, int rows, const void *weights, size_t steps, int32_t *acc) {
-  const uint8_t *a = patches;
-  if (rows == ROWS) {
-    some_rows(ROWS, a, a_step, weights, steps, acc);
-    return;
-  }
-  for (; rows >= 2; rows -= 2, a += 2 * a_step, acc += 2 * WIDTH) some_rows(2, a, a_step, weights, steps, acc);
-  if (rows) some_rows(1, a, a_step, weights, steps, acc);
+  ERGO_TILE(some_rows, ROWS, 2, WIDTH);
 }
 
 /* floor(value / 2**shift) of signed 64-bit numbers above -2**62: offset, so that a logical shift does it. */
-INLINE __m256i shifted(__m256i value, __m256i shift) {
+ERGO_INLINE __m256i shifted(__m256i value, __m256i shift) {
   const __m256i offset = _mm256_set1_epi64x((int64_t)1 << 62);
   return _mm256_sub_epi64(_mm256_srlv_epi64(_mm256_add_epi64(value, offset), shift), _mm256_srlv_epi64(offset, shift));
 }
 
-INLINE __m256i clipped(__m256i value, __m256i low, __m256i high) {
+ERGO_INLINE __m256i clipped(__m256i value, __m256i low, __m256i high) {
   value = _mm256_blendv_epi8(value, low, _mm256_cmpgt_epi64(low, value));
   return _mm256_blendv_epi8(value, high, _mm256_cmpgt_epi64(value, high));
 }
 
 /* Eight int32 between -128 and 127. */
-INLINE __m256i scaled(__m256i acc, const int64_t *n, const ergo_scales *s) {
+ERGO_INLINE __m256i scaled(__m256i acc, const int64_t *n, const ergo_scales *s) {
   const __m256i low = _mm256_set1_epi64x(s->lo - s->zp), high = _mm256_set1_epi64x(s->hi - s->zp),
                 zp = _mm256_set1_epi32((int)s->zp);
   __m256i even = shifted(_mm256_add_epi64(_mm256_mul_epi32(acc, load(n)), load(n + 8)), load(n + 16));
@@ -108,7 +101,7 @@ static void store(const int32_t *acc, int rows, int channels, const ergo_scales 
 /* Pairs of a channel lie together after interleaving within 128-bit lanes. */
 static int order(int place) { return place % 8 / 4 * 8 + place / 8 * 4 + place % 4; }
 
-INLINE __m256i sixteen(const int8_t *x, int channels, __m256i zp) {
+ERGO_INLINE __m256i sixteen(const int8_t *x, int channels, __m256i zp) {
   int8_t some[16] = {0};
   if (channels < 16) memcpy(some, x, (size_t)channels);
   return _mm256_sub_epi16(_mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i *)(channels < 16 ? some : x))), zp);
@@ -129,9 +122,7 @@ static void depth(const int8_t *const *places, size_t taps, size_t channel, int 
   if (s->to_i32) {
     int32_t all[16];
     _mm256_storeu_si256((__m256i *)all, sum[0]), _mm256_storeu_si256((__m256i *)(all + 8), sum[1]);
-    for (int place = 0; place < 16; place++)
-      if (order(place) < channels)
-        ergo_put_i32(to[0] + 4 * order(place), (int32_t)((uint32_t)all[place] + (uint32_t)s->raw[place]));
+    ergo_put_raw(all, 16, 16, channels, order, s->raw, to);
     return;
   }
   const __m256i pairs = _mm256_packs_epi32(scaled(sum[0], s->numbers, s), scaled(sum[1], s->numbers + 24, s));

@@ -3,7 +3,7 @@
 #if defined(__aarch64__) && defined(__GNUC__)
 #include <arm_neon.h>
 
-#include "fast.h"
+#include "path_shared.h"
 #ifdef __linux__
 #include <sys/auxv.h>
 #endif
@@ -11,17 +11,16 @@
 #define WIDTH 16
 #define NEON_ROWS 4
 #define DOT_ROWS 6
-#define INLINE static inline __attribute__((always_inline))
 /* acc plus four products of each four bytes. Older clangs know the intrinsic only where all of a file may use it. */
 #ifdef __clang__
 #define DOTPROD
-INLINE int32x4_t dot(int32x4_t acc, int8x16_t a, int8x16_t b) {
+ERGO_INLINE int32x4_t dot(int32x4_t acc, int8x16_t a, int8x16_t b) {
   __asm__(".arch_extension dotprod\n\tsdot %0.4s, %1.16b, %2.16b" : "+w"(acc) : "w"(a), "w"(b));
   return acc;
 }
 #else
 #define DOTPROD __attribute__((target("arch=armv8.2-a+dotprod")))
-DOTPROD INLINE int32x4_t dot(int32x4_t acc, int8x16_t a, int8x16_t b) { return vdotq_s32(acc, a, b); }
+DOTPROD ERGO_INLINE int32x4_t dot(int32x4_t acc, int8x16_t a, int8x16_t b) { return vdotq_s32(acc, a, b); }
 #endif
 
 static int always(void) { return 1; }
@@ -37,7 +36,7 @@ static int has_dotprod(void) {
 }
 
 /* Four int32, clipped, of four channels; numbers: multipliers, additions and shifts of two channels at a time. */
-INLINE int32x4_t scaled(int32x4_t acc, const int64_t *n, const ergo_scales *s) {
+ERGO_INLINE int32x4_t scaled(int32x4_t acc, const int64_t *n, const ergo_scales *s) {
   int32x2_t half[2] = {vget_low_s32(acc), vget_high_s32(acc)};
   for (int i = 0; i < 2; i++, n += 6) {
     int64x2_t value = vaddq_s64(vmull_s32(half[i], vmovn_s64(vld1q_s64(n))), vld1q_s64(n + 2));
@@ -49,7 +48,7 @@ INLINE int32x4_t scaled(int32x4_t acc, const int64_t *n, const ergo_scales *s) {
 }
 
 /* Sixteen sums of neighbouring channels, `channels` of which there are. */
-INLINE void put(const int32x4_t *acc, int channels, const int64_t *numbers, const int32_t *raw, const ergo_scales *s,
+ERGO_INLINE void put(const int32x4_t *acc, int channels, const int64_t *numbers, const int32_t *raw, const ergo_scales *s,
                 uint8_t *to) {
   int32x4_t value[4];
   uint8_t bytes[64];
@@ -84,7 +83,7 @@ static void store(const int32_t *acc, int rows, int channels, const ergo_scales 
 
 static int order(int place) { return place; }
 
-INLINE int8x16_t sixteen(const int8_t *x, int channels) {
+ERGO_INLINE int8x16_t sixteen(const int8_t *x, int channels) {
   int8_t some[16] = {0};
   if (channels < 16) memcpy(some, x, (size_t)channels), x = some;
   return vld1q_s8(x);
@@ -107,7 +106,7 @@ static void copy_words(void *to, const int8_t *from, size_t count, int zero_poin
   sum[r][2] = vmlal_lane_s16(sum[r][2], vget_low_s16(w##lane[1]), x[r], lane),      \
   sum[r][3] = vmlal_high_lane_s16(sum[r][3], w##lane[1], x[r], lane)
 
-INLINE void some_rows(const int rows, const uint8_t *a, size_t a_step, const int16_t *w, size_t steps, int32_t *acc) {
+ERGO_INLINE void some_rows(const int rows, const uint8_t *a, size_t a_step, const int16_t *w, size_t steps, int32_t *acc) {
   int32x4_t sum[NEON_ROWS][4];
   for (int r = 0; r < rows; r++)
     for (int i = 0; i < 4; i++) sum[r][i] = vdupq_n_s32(0);
@@ -134,12 +133,7 @@ INLINE void some_rows(const int rows, const uint8_t *a, size_t a_step, const int
 }
 
 static void tile_words(const void *patches, size_t a_step, int rows, const void *weights, size_t steps, int32_t *acc) {
-  const uint8_t *a = patches;
-  if (rows == NEON_ROWS) {
-    some_rows(NEON_ROWS, a, a_step, weights, steps, acc);
-    return;
-  }
-  for (; rows; rows--, a += a_step, acc += WIDTH) some_rows(1, a, a_step, weights, steps, acc);
+  ERGO_TILE(some_rows, NEON_ROWS, 2, WIDTH);
 }
 
 static void depth_words(const int8_t *const *places, size_t taps, size_t channel, int channels, int pixels,
@@ -164,7 +158,7 @@ static void copy_bytes(void *to, const int8_t *from, size_t count, int zero_poin
   memcpy(to, from, count);
 }
 
-DOTPROD INLINE void some_dot_rows(const int rows, const uint8_t *a, size_t a_step, const int8_t *w, size_t steps,
+DOTPROD ERGO_INLINE void some_dot_rows(const int rows, const uint8_t *a, size_t a_step, const int8_t *w, size_t steps,
                                   int32_t *acc) {
   int32x4_t sum[DOT_ROWS][4];
 #pragma GCC unroll 6
@@ -188,13 +182,7 @@ DOTPROD INLINE void some_dot_rows(const int rows, const uint8_t *a, size_t a_ste
 
 DOTPROD static void tile_bytes(const void *patches, size_t a_step, int rows, const void *weights, size_t steps,
                                int32_t *acc) {
-  const uint8_t *a = patches;
-  if (rows == DOT_ROWS) {
-    some_dot_rows(DOT_ROWS, a, a_step, weights, steps, acc);
-    return;
-  }
-  for (; rows >= 2; rows -= 2, a += 2 * a_step, acc += 2 * WIDTH) some_dot_rows(2, a, a_step, weights, steps, acc);
-  if (rows) some_dot_rows(1, a, a_step, weights, steps, acc);
+  ERGO_TILE(some_dot_rows, DOT_ROWS, 2, WIDTH);
 }
 
 static void depth_bytes(const int8_t *const *places, size_t taps, size_t channel, int channels, int pixels,

@@ -1,7 +1,7 @@
 /* AVX-512 with VNNI: uint8 x int8 in fours, summed in 32 bits (vpdpbusd, which does not saturate). Inputs are x + 128.
  */
 #if defined(__x86_64__) && defined(__GNUC__)
-#include "fast.h"
+#include "path_shared.h"
 
 #ifdef __clang__
 #pragma clang attribute push(__attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx512vnni"))), \
@@ -14,7 +14,6 @@
 
 #define ROWS 12
 #define VECTORS 2
-#define INLINE static inline __attribute__((always_inline))
 
 static int usable(void) {
   return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
@@ -22,7 +21,7 @@ static int usable(void) {
          __builtin_cpu_supports("avx512vnni");
 }
 
-INLINE __mmask64 first_of(size_t count) { return count >= 64 ? ~(__mmask64)0 : ((__mmask64)1 << count) - 1; }
+ERGO_INLINE __mmask64 first_of(size_t count) { return count >= 64 ? ~(__mmask64)0 : ((__mmask64)1 << count) - 1; }
 
 static void copy(void *to, const int8_t *from, size_t count, int zero_point) {
   (void)zero_point;
@@ -34,7 +33,7 @@ static void copy(void *to, const int8_t *from, size_t count, int zero_point) {
   if (rest) _mm512_mask_storeu_epi8(out, rest, _mm512_xor_si512(_mm512_maskz_loadu_epi8(rest, from), flip));
 }
 
-INLINE void some_rows(const int rows, const uint8_t *a, size_t a_step, const int8_t *w, size_t steps, int32_t *acc) {
+ERGO_INLINE void some_rows(const int rows, const uint8_t *a, size_t a_step, const int8_t *w, size_t steps, int32_t *acc) {
   __m512i sum[ROWS][VECTORS];
 #pragma GCC unroll 16
   for (int r = 0; r < rows; r++) sum[r][0] = sum[r][1] = _mm512_setzero_si512();
@@ -54,32 +53,21 @@ INLINE void some_rows(const int rows, const uint8_t *a, size_t a_step, const int
 }
 
 static void tile(const void *patches, size_t a_step, int rows, const void *weights, size_t steps, int32_t *acc) {
-  const uint8_t *a = patches;
-  if (rows == ROWS) {
-    some_rows(ROWS, a, a_step, weights, steps, acc);
-    return;
-  }
-  for (; rows >= 4; rows -= 4, a += 4 * a_step, acc += 4 * 32) some_rows(4, a, a_step, weights, steps, acc);
-  if (rows == 3)
-    some_rows(3, a, a_step, weights, steps, acc);
-  else if (rows == 2)
-    some_rows(2, a, a_step, weights, steps, acc);
-  else if (rows == 1)
-    some_rows(1, a, a_step, weights, steps, acc);
+  ERGO_TILE(some_rows, ROWS, 4, 16 * VECTORS);
 }
 
 typedef struct lanes { /* of sixteen channels */
   __m512i mult_even, mult_odd, add_even, add_odd, shift_even, shift_odd;
 } lanes;
 
-INLINE lanes lanes_at(const int64_t *n) {
+ERGO_INLINE lanes lanes_at(const int64_t *n) {
   lanes l = {_mm512_loadu_si512(n),      _mm512_loadu_si512(n + 8),  _mm512_loadu_si512(n + 16),
              _mm512_loadu_si512(n + 24), _mm512_loadu_si512(n + 32), _mm512_loadu_si512(n + 40)};
   return l;
 }
 
 /* Sixteen int32 between -128 and 127. */
-INLINE __m512i scaled(__m512i acc, const lanes *l, __m512i low, __m512i high, __m512i zp) {
+ERGO_INLINE __m512i scaled(__m512i acc, const lanes *l, __m512i low, __m512i high, __m512i zp) {
   __m512i even = _mm512_srav_epi64(_mm512_add_epi64(_mm512_mul_epi32(acc, l->mult_even), l->add_even), l->shift_even);
   __m512i odd = _mm512_srav_epi64(
       _mm512_add_epi64(_mm512_mul_epi32(_mm512_srli_epi64(acc, 32), l->mult_odd), l->add_odd), l->shift_odd);
@@ -117,7 +105,7 @@ static void store(const int32_t *acc, int rows, int channels, const ergo_scales 
 static int order(int place) { return place % 16 / 4 * 16 + place / 16 * 4 + place % 4; }
 
 /* A tap of one, two or four pixels, whose channels lie in halves or quarters. */
-INLINE __m512i tap_of(const int pixels, const int8_t *const *place, size_t taps, size_t channel, __mmask64 mask) {
+ERGO_INLINE __m512i tap_of(const int pixels, const int8_t *const *place, size_t taps, size_t channel, __mmask64 mask) {
   if (pixels == 1) return _mm512_maskz_loadu_epi8(mask, place[0] + channel);
   if (pixels == 2)
     return _mm512_inserti64x4(_mm512_castsi256_si512(_mm256_maskz_loadu_epi8((__mmask32)mask, place[0] + channel)),
@@ -128,7 +116,7 @@ INLINE __m512i tap_of(const int pixels, const int8_t *const *place, size_t taps,
                             _mm256_set_m128i(quarter[3], quarter[2]), 1);
 }
 
-INLINE void some_pixels(const int pixels, const int8_t *const *places, size_t taps, size_t channel, int channels,
+ERGO_INLINE void some_pixels(const int pixels, const int8_t *const *places, size_t taps, size_t channel, int channels,
                         const int8_t *w, const ergo_scales *s, uint8_t *const *to) {
   const __mmask64 mask = first_of((size_t)channels);
   const __m512i flip = _mm512_set1_epi8(-128);
@@ -146,13 +134,9 @@ INLINE void some_pixels(const int pixels, const int8_t *const *places, size_t ta
     sum[3] = _mm512_dpbusd_epi32(sum[3], _mm512_unpackhi_epi16(high01, high23), _mm512_loadu_si512(w + 192));
   }
   if (s->to_i32) {
-    for (int place = 0; place < 64; place++) {
-      int32_t all[16];
-      int pixel = order(place) / each, c = order(place) % each;
-      if (c >= channels) continue;
-      _mm512_storeu_si512(all, sum[place / 16]);
-      ergo_put_i32(to[pixel] + 4 * c, (int32_t)((uint32_t)all[place % 16] + (uint32_t)s->raw[place]));
-    }
+    int32_t all[64];
+    for (int i = 0; i < 4; i++) _mm512_storeu_si512(all + 16 * i, sum[i]);
+    ergo_put_raw(all, 64, each, channels, order, s->raw, to);
     return;
   }
   const __m512i low = _mm512_set1_epi64(s->lo - s->zp), high = _mm512_set1_epi64(s->hi - s->zp),

@@ -81,12 +81,10 @@ def _depthwise(s: Scene):
 
 
 def _transpose(s: Scene):
-    c, o, kernel = s.int(1, 6), s.int(1, 7), (s.int(1, 4), s.int(1, 3))
-    shape, strides, dilation = (
-        (s.int(1, 2), s.int(1, 4), s.int(1, 4), c),
-        (s.int(1, 3), s.int(1, 3)),
-        (s.int(1, 2), s.int(1, 2)),
-    )
+    strides, c, o = (s.int(1, 3), s.int(1, 3)), s.int(1, 6), s.draw(st.sampled_from([1, 3, 7, 20]))
+    least = strides if s.int(0, 3) else (1, 1)  # phases that no tap reaches have no fast kernel
+    kernel, shape = tuple(s.int(low, 4) for low in least), (s.int(1, 2), s.int(1, 4), s.int(1, 4), c)
+    dilation = s.draw(st.sampled_from([(1, 1), (1, 1), (1, 1), (2, 1), (1, 2)]))
     padding = tuple(s.int(0, 1) for _ in range(4))
     more = tuple(s.int(0, 1) for _ in range(2))
     out = transposed_shape(shape[1:3], kernel, strides, padding, more, dilation)
