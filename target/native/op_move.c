@@ -74,21 +74,23 @@ static ergo_status receive_check(const ergo_ins *ins) {
   return ERGO_OK;
 }
 
+/* The last axes that lie densely here and at the sender come at once: a row, or several. */
 static ergo_status receive(ergo_ctx *ctx, const ergo_ins *ins) {
   const ergo_operand *out = &ins->t[0];
   const int64_t *steps = ins->v + STEPS;
-  unsigned last = out->rank - 1u;
-  uint32_t index[ERGO_MAX_RANK] = {0}, size = ergo_itemsize(out->dtype), count = out->shape[last];
-  uint32_t run = count == 1 || (out->strides[last] == (int32_t)size && steps[last] == (int64_t)size) ? count : 1;
+  unsigned axes = out->rank;
+  uint32_t index[ERGO_MAX_RANK] = {0}, bytes = ergo_itemsize(out->dtype);
+  for (; axes > 0; axes--) {
+    uint32_t length = out->shape[axes - 1];
+    if (length != 1 && (out->strides[axes - 1] != (int64_t)bytes || steps[axes - 1] != (int64_t)bytes)) break;
+    bytes *= length;
+  }
   int64_t offset = ins->v[OFFSET];
   uint8_t *place = ergo_at(ctx, out);
   if (!ctx->receive) return ERGO_NULL;
   for (;;) {
-    for (uint32_t i = 0; i < count; i += run)
-      if (ctx->receive(ctx->user, (uint32_t)ins->v[PORT], (uint32_t)(offset + i * steps[last]), run * size,
-                       place + (int64_t)i * out->strides[last]))
-        return ERGO_STOPPED;
-    unsigned axis = last;
+    if (ctx->receive(ctx->user, (uint32_t)ins->v[PORT], (uint32_t)offset, bytes, place)) return ERGO_STOPPED;
+    unsigned axis = axes;
     while (axis-- > 0) {
       place += out->strides[axis], offset += steps[axis];
       if (++index[axis] < out->shape[axis]) break;
