@@ -29,7 +29,8 @@ class CpuCall(Instruction):
         """The library's cycle count or the memory port, whichever is longer; operands pass the port once."""
         read, written = (sum(o.size_bytes for o in operands) for operands in (self.inputs, self.outputs))
         cycles = chip.cpu.issue_cycles + max(
-            LIBRARY[self.function].cycles(self.inputs, self.outputs), ceil_div(read + written, chip.cpu.bytes_per_cycle)
+            LIBRARY[self.function].cycles(self.inputs, self.outputs, self.params),
+            ceil_div(read + written, chip.cpu.bytes_per_cycle),
         )
         return Cost(
             cycles,

@@ -54,7 +54,7 @@ class Argmax:
         kernels.argmax(inputs[0], out=outputs[0])
 
     @classmethod
-    def cycles(cls, inputs: tuple[Operand, ...], outputs: tuple[Operand, ...]) -> int:
+    def cycles(cls, inputs: tuple[Operand, ...], outputs: tuple[Operand, ...], params: tuple[int, ...]) -> int:
         return cls.CYCLES_PER_ELEMENT * inputs[0].elements
 
 
@@ -96,7 +96,7 @@ class GatherRows:
         outputs[0][...] = table[indices].reshape(outputs[0].shape)
 
     @classmethod
-    def cycles(cls, inputs: tuple[Operand, ...], outputs: tuple[Operand, ...]) -> int:
+    def cycles(cls, inputs: tuple[Operand, ...], outputs: tuple[Operand, ...], params: tuple[int, ...]) -> int:
         return cls.CYCLES_PER_ROW * inputs[1].elements + outputs[0].size_bytes // cls.BYTES_PER_CYCLE
 
 

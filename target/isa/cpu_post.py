@@ -66,7 +66,7 @@ class Softmax:
         outputs[0][...] = arithmetic.softmax(arithmetic.real(*inputs))
 
     @staticmethod
-    def cycles(inputs, outputs) -> int:
+    def cycles(inputs, outputs, params) -> int:
         return inputs[0].elements * (2 * REAL_CYCLES + COMPARE_CYCLES + EXP_CYCLES + DIVIDE_CYCLES)
 
 
@@ -78,7 +78,7 @@ class Sigmoid(Softmax):
         outputs[0][...] = arithmetic.sigmoid(arithmetic.real(*inputs))
 
     @staticmethod
-    def cycles(inputs, outputs) -> int:
+    def cycles(inputs, outputs, params) -> int:
         return inputs[0].elements * (REAL_CYCLES + EXP_CYCLES + DIVIDE_CYCLES)
 
 
@@ -101,7 +101,7 @@ class TopK:
         others.topk(*inputs, *outputs)
 
     @staticmethod
-    def cycles(inputs, outputs) -> int:
+    def cycles(inputs, outputs, params) -> int:
         return inputs[0].elements * (REAL_CYCLES + outputs[0].elements * 2 * COMPARE_CYCLES)
 
 
@@ -160,12 +160,15 @@ class Boxes:
         boxes.candidates(Level(*params), inputs, outputs[0])
 
     @staticmethod
-    def cycles(inputs, outputs) -> int:
-        """Every value looked at, an exponential and a division for each score; the heap filled and emptied twice."""
+    def cycles(inputs, outputs, params) -> int:
+        """Every value looked at, with an exponential and a division for each where scores are computed; the heap filled
+        and emptied twice."""
         room = outputs[0].shape[0] - 1
         read = sum(x.elements for x in inputs[2:] if x.rank == 4)
         heap = 4 * room * max(1, room.bit_length()) * HEAP_STEP_CYCLES
-        scores = read * (2 * REAL_CYCLES + EXP_CYCLES + DIVIDE_CYCLES)
+        activation = Level(*params).activation
+        each = REAL_CYCLES + COMPARE_CYCLES + (EXP_CYCLES + DIVIDE_CYCLES) * (activation != Activation.AS_IS)
+        scores = read * (each + (2 * REAL_CYCLES + EXP_CYCLES) * (activation == Activation.SOFTMAX))
         bins = inputs[0].shape[3] * (2 * REAL_CYCLES + EXP_CYCLES)
         return scores + heap + room * (BOX_CYCLES + bins)
 
@@ -192,7 +195,7 @@ class Suppress:
         boxes.suppress(inputs[0], list(params[1:]), params[0], *outputs)
 
     @staticmethod
-    def cycles(inputs, outputs) -> int:
+    def cycles(inputs, outputs, params) -> int:
         """Every candidate against all that are kept."""
         return inputs[0].shape[0] * (outputs[0].shape[0] * PAIR_CYCLES + 8 * REAL_CYCLES)
 
@@ -216,7 +219,7 @@ class Keypoints:
         others.keypoints(*inputs, *params, *outputs)
 
     @staticmethod
-    def cycles(inputs, outputs) -> int:
+    def cycles(inputs, outputs, params) -> int:
         return inputs[0].elements * 2 * COMPARE_CYCLES + outputs[0].elements * 4 * REAL_CYCLES
 
 
@@ -236,7 +239,7 @@ class Mask:
         others.mask(*inputs, *outputs)
 
     @staticmethod
-    def cycles(inputs, outputs) -> int:
+    def cycles(inputs, outputs, params) -> int:
         return inputs[0].elements * (REAL_CYCLES + COMPARE_CYCLES)
 
 
@@ -258,7 +261,7 @@ class Ctc:
         others.ctc(*inputs, *params, *outputs)
 
     @staticmethod
-    def cycles(inputs, outputs) -> int:
+    def cycles(inputs, outputs, params) -> int:
         return inputs[0].elements * (REAL_CYCLES + COMPARE_CYCLES) + outputs[0].elements * COMPARE_CYCLES
 
 
@@ -283,5 +286,5 @@ class Anomaly:
         others.anomaly(*inputs, *outputs)
 
     @staticmethod
-    def cycles(inputs, outputs) -> int:
+    def cycles(inputs, outputs, params) -> int:
         return inputs[0].elements * (2 * REAL_CYCLES + 3 * COMPARE_CYCLES) + DIVIDE_CYCLES

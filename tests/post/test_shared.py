@@ -19,11 +19,7 @@ IMAGES = 16
 def test_yolox_nano(tmp_path, capsys):
     task = evaluation.find_task("yolox_nano")
     path = evaluation.shared_root() / "models" / task.path
-    options = dict(
-        calibration=list(evaluation.calibration_inputs("yolox_nano"))[:4],
-        memory="256MiB",
-        quantize=tvm_ergo.QuantizeOptions(equalize=False),
-    )
+    options = dict(calibration=list(evaluation.calibration_inputs("yolox_nano"))[:16], memory="256MiB")
     post = Yolox(score=0.001, iou=0.65, most=100, room=3000)
     plain, boxes = (tvm_ergo.compile(path, post=p, **options) for p in (None, post))
     ours, theirs = MeanAveragePrecision(), MeanAveragePrecision()

@@ -1,5 +1,6 @@
 """Every tutorial runs from top to bottom; the committed notebooks hold no outputs."""
 
+import shutil
 from pathlib import Path
 
 import nbformat
@@ -8,6 +9,11 @@ from nbclient import NotebookClient
 
 from tvm_ergo.evaluation import has_shared
 
+BOARD = {
+    "make": "make",
+    "arm-none-eabi-gcc": "gcc-arm-none-eabi libnewlib-arm-none-eabi",
+    "qemu-system-arm": "qemu-system-arm",
+}
 NOTEBOOKS = sorted((Path(__file__).parents[2] / "tutorials").glob("*.ipynb"))
 
 
@@ -23,4 +29,7 @@ def test_notebook_runs(path, tmp_path):
         pytest.importorskip("torch", reason="this tutorial needs the extra 'retrain' (PyTorch)")
     if any("shared_root" in cell.source for cell in notebook.cells) and not has_shared():
         pytest.skip("this tutorial needs the shared networks and data")
+    for tool, packages in BOARD.items():
+        if any(f'"{tool}"' in cell.source for cell in notebook.cells) and shutil.which(tool) is None:
+            pytest.skip(f"apt-get install {packages}")
     NotebookClient(notebook, timeout=600, resources={"metadata": {"path": tmp_path}}).execute()
