@@ -11,7 +11,7 @@ import os
 import time
 from collections import defaultdict
 
-from benchmarks.common import parse, parser, show
+from benchmarks.common import parse, parser, save, show
 from tvm_ergo.evaluation.nets import compile_net, inputs_of
 from tvm_ergo.target.machine import Machine
 from tvm_ergo.target.machine.native import macs_of
@@ -95,7 +95,7 @@ def main(argv=None) -> None:
         show(f"the slowest instructions of {name}", slowest)
     show("by kind of instruction", summed(every))
     if arguments.json:
-        show("time of every instruction", every[:1], arguments.json)
+        save("time of every instruction", every, arguments.json)
 
 
 if __name__ == "__main__":
