@@ -17,6 +17,9 @@ from tvm_ergo.target.isa.cost import Cost, ceil_div
 from tvm_ergo.target.isa.fields import I8, U32, Choice, Tensor
 from tvm_ergo.target.isa.operand import DType, Operand
 
+MAX_VALUES = 2**26
+"""Values that the slots of one instruction hold, whether they are wanted or not."""
+
 
 class _Coding(Instruction):
     """What both share; they name their plain operand ``plain`` and their slots ``slots``."""
@@ -34,7 +37,9 @@ class _Coding(Instruction):
 
     def check_slots(self, rows: int) -> None:
         """The slots are those of a tensor of ``rows`` rows."""
-        slots = self.slots
+        slots, values = self.slots, rows * math.prod(self.plain.shape[1:])
+        # a tile may be higher than the rows wanted of it: without a limit a few bytes ask for gigabytes
+        self.require(values <= MAX_VALUES, "too many values in the slots", f"at most {MAX_VALUES}", values)
         self.require(
             self.codec in SLOT_CODECS, "no codec of slots", ", ".join(c.name for c in SLOT_CODECS), self.codec.name
         )

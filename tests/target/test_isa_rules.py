@@ -592,3 +592,22 @@ def test_broadcast_operands_are_read_once():
     add.check()
     assert add.cost(chip("ergo")).events[Event.SRAM_READ_BYTE] == 1024 + 16
     assert b.codec == Codec.RAW
+
+
+def test_slots_that_hold_more_than_any_tensor_are_refused():
+    """A tile may be higher than the rows wanted of it: a few bytes would ask for gigabytes."""
+
+    def make(tile_rows):
+        return Decode(
+            x=contiguous(0, DType.U8, (1, 64)),
+            out=contiguous(64, DType.I8, (1, 1024, 64)),
+            codec=Codec.STATIC,
+            tile_rows=tile_rows,
+            last_rows=tile_rows,
+            skip=0,
+            zero_point=0,
+        )
+
+    make(1024).check()
+    with pytest.raises(ProgramError, match="too many values in the slots"):
+        make(1025).check()
