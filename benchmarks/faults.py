@@ -1,16 +1,17 @@
 """Kills, full disks, two writers, workers that hang or end: what is lost, what is wrong afterwards, what is left
 running.
 
-``compile``, ``compress``, ``tune`` with two processes and a program that saves a model again and again are killed
-(SIGKILL), half of the times at a random moment of the run, half while a result is being written. After every kill the
-result is the old one, the new one or not there; after the last the command runs to its end and has to give what an
-uninterrupted run gives. All on the digits network of the package."""
+``compile``, ``compress``, ``export-c``, ``tune`` with two processes, and a program
+that saves a model again and again are killed (SIGKILL), half of the times at a random moment of the run, half while a
+result is being written. After every kill the result is the old one, the new one or not there; after the last the
+command runs to its end and has to give what an uninterrupted run gives. All on the digits network of the package."""
 
 from __future__ import annotations
 
 import os
 import random
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -32,6 +33,7 @@ from tvm_ergo.remote.worker import Worker
 
 KILLS, SEED, TRIALS, FULL_BYTES = 50, 1, 40, 3000
 MARK = "TVM_ERGO_FAULTS"
+EXPORT, SAVE = "export-c", "save, again and again"
 SAVES = """
 import sys, tvm_ergo
 model = tvm_ergo.load(sys.argv[1])
@@ -74,6 +76,8 @@ def works(root: Path) -> list[Work]:
     np.savez(root / "test.npz", x=images[:64], y=labels[:64])
     model = [zoo.DIGITS_MODEL, "--calibration", root / "cal.npz"]
     subprocess.run(cli("compile", *model, "-o", root / "saved.ergo"), check=True, capture_output=True)
+    subprocess.run(cli("export-c", root / "saved.ergo", "-o", root / "exported"), check=True, capture_output=True)
+    exported = [str(path.relative_to(root / "exported")) for path in (root / "exported").rglob("*") if path.is_file()]
     tune = cli("tune", *model, "--memory", 26_000, "--trials", TRIALS, "--processes", 2)
     return [
         Work("compile", lambda f: cli("compile", *model, "-o", f / "net.ergo"), ("net.ergo",)),
@@ -89,7 +93,12 @@ def works(root: Path) -> list[Work]:
             lambda f: ["--resume"] if (f / "run" / "manifest.json").exists() else [],
         ),
         Work(
-            "save, again and again",
+            EXPORT,
+            lambda f: cli("export-c", root / "saved.ergo", "-o", f / "firmware"),
+            tuple(f"firmware/{name}" for name in sorted(exported)),
+        ),
+        Work(
+            SAVE,
             lambda f: [sys.executable, "-P", "-c", SAVES, str(root / "saved.ergo"), str(f / "net.ergo")],
             ("net.ergo",),
         ),
@@ -159,6 +168,12 @@ def wait_to_strike(process: subprocess.Popen, folder: Path, seconds: float, writ
     return False
 
 
+def make_room(work: Work, folder: Path) -> None:
+    """What it made is taken away, where it takes new folders only."""
+    if work.name == EXPORT and all(content is not None for content in contents(work, folder)):
+        shutil.rmtree(folder / "firmware")
+
+
 def killed(work: Work, root: Path, kills: int, rng: random.Random) -> dict:
     """The same folder through all kills."""
     folder, whole, count = root / "killed", root / "whole", Count()
@@ -168,6 +183,7 @@ def killed(work: Work, root: Path, kills: int, rng: random.Random) -> dict:
     ended(start(work, whole, ""))
     seconds, expected = time.monotonic() - began, contents(work, whole)
     for number in range(kills):
+        make_room(work, folder)
         mark = uuid.uuid4().hex
         process = start(work, folder, mark)
         count.writing += wait_to_strike(process, folder, seconds, number % 2 == 1, rng)
@@ -178,6 +194,9 @@ def killed(work: Work, root: Path, kills: int, rng: random.Random) -> dict:
         for now, new in zip(contents(work, folder), expected):
             begun = now is not None and work.name.startswith("tune") and new.startswith(now[: now.rfind(b"\n") + 1])
             count.wrong += now not in (None, new) and not begun
+        some = {now is None for now in contents(work, folder)}
+        count.wrong += len(some) > 1 and not work.name.startswith("tune")  # all or none
+    make_room(work, folder)
     process = start(work, folder, "")
     errors = ended(process)
     count.wrong += process.returncode != 0 or contents(work, folder) != expected
@@ -226,7 +245,7 @@ def two_writers(compiles: Work, tunes: Work, root: Path, times: int) -> list[dic
     count.wrong = (
         codes != [0, 2]
         or not any("another tuning run" in text for text in said)
-        or contents(tunes, folder) != contents(tunes, root / "tune" / "whole")
+        or contents(tunes, folder) != contents(tunes, root / tunes.name / "whole")
     )
     return [*rows, row("two writers: tune", 1, count, parts(folder))]
 
@@ -252,7 +271,7 @@ def workers(tunes: Work, root: Path, number: int, what: signal.Signals) -> dict:
         count.struck = process.poll() is None
         worker.processes[0][0].send_signal(what)
         errors = ended(process)
-        count.wrong = process.returncode != 0 or contents(tunes, folder) != contents(tunes, root / "tune" / "whole")
+        count.wrong = process.returncode != 0 or contents(tunes, folder) != contents(tunes, root / tunes.name / "whole")
         if process.returncode:
             count.errors.append(errors[-300:])
     finally:
@@ -274,20 +293,25 @@ def row(fault: str, times: int, count: Count, files: int) -> dict:
     return found
 
 
+def faults(root: Path, every: list[Work], kills: int) -> list[dict]:
+    rng, rows = random.Random(SEED), []
+    for number, work in enumerate(every):
+        rows.append(killed(work, root / work.name, len(range(number, kills, len(every))), rng))
+        if work.name != SAVE:
+            rows.append(full(work, root / work.name))
+    rows += two_writers(every[0], every[2], root, 3)
+    return rows + [
+        workers(every[2], root, number, what) for number, what in enumerate((signal.SIGKILL, signal.SIGSTOP))
+    ]
+
+
 def main(argv: list[str] | None = None) -> None:
     arguments = parser(__doc__.split("\n\n")[0])
     arguments.add_argument("--kills", type=int, default=KILLS, help=f"of all commands together (default {KILLS})")
-    parsed, rng, rows = parse(arguments, argv), random.Random(SEED), []
+    parsed = parse(arguments, argv)
     with tempfile.TemporaryDirectory() as made:
         root = Path(made)
-        every = works(root)
-        for number, work in enumerate(every):
-            own = root / work.name.split(",")[0]
-            rows.append(killed(work, own, len(range(number, parsed.kills, len(every))), rng))
-            if not work.name.startswith("save"):
-                rows.append(full(work, own))
-        rows += two_writers(every[0], every[2], root, 3)
-        rows += [workers(every[2], root, number, what) for number, what in enumerate((signal.SIGKILL, signal.SIGSTOP))]
+        rows = faults(root, works(root), parsed.kills)
     show("faults: what is wrong and what is left", rows, parsed.json)
 
 

@@ -11,6 +11,7 @@ import threading
 
 import pytest
 
+from tvm_ergo import files
 from tvm_ergo.files import SUFFIX, _prefix, check_writable, write_atomically, write_together
 from tvm_ergo.target.errors import OutputError
 
@@ -205,3 +206,29 @@ def test_a_group_that_cannot_be_given_gets_no_rights(tmp_path, monkeypatch):
     write_atomically(target, "new")
     monkeypatch.undo()
     assert stat.S_IMODE(target.stat().st_mode) == 0o604
+
+
+def test_a_folder_is_whole_or_as_it_was(tmp_path, monkeypatch):
+    folder, content = tmp_path / "new" / "made", {"a.txt": "x", "sub/b.bin": b"y" * 100}
+    files.write_folder(folder, content)
+    assert (folder / "a.txt").read_text() == "x" and (folder / "sub" / "b.bin").read_bytes() == b"y" * 100
+    with pytest.raises(OutputError, match="not empty"):
+        files.write_folder(folder, content)
+    empty, link = tmp_path / "empty", tmp_path / "link"
+    empty.mkdir(mode=0o750)
+    link.symlink_to(empty)
+    stale = tmp_path / f"{files._prefix(empty)}999999999.abc{files.SUFFIX}"  # of a process that is not there
+    (stale / "sub").mkdir(parents=True)
+    files.write_folder(link, content)
+    assert link.is_symlink() and (empty / "a.txt").exists() and empty.stat().st_mode & 0o777 == 0o750
+    assert not stale.exists()
+    here = tmp_path / "here"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    files.write_folder(".", content)
+    assert (here / "sub" / "b.bin").exists() and os.path.samefile(".", here)
+    monkeypatch.setattr(files.os, "rename", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    for wrong in (tmp_path / "full", here / "a.txt", tmp_path / "a\0b"):
+        with pytest.raises(OutputError, match="cannot be made"):
+            files.write_folder(wrong, content)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["empty", "here", "link", "new"]

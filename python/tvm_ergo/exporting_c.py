@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import base64
 import math
-import os
 from pathlib import Path
 
 import numpy as np
 
 from tvm_ergo.chain.run import Chain
 from tvm_ergo.compiled import CompiledModel
-from tvm_ergo.files import write_together
-from tvm_ergo.target.errors import InputError, OutputError, UnsupportedError
+from tvm_ergo.files import write_folder
+from tvm_ergo.target.errors import InputError, UnsupportedError
 from tvm_ergo.target.native.export import Exported, exported
 from tvm_ergo.target.native.exported_states import PortState
 from tvm_ergo.target.program import Program
@@ -34,22 +33,7 @@ def export_c(model: CompiledModel, folder: str | Path, *, name: str | None = Non
     symbol, program = _the_program(model)
     name = name or Path(model.source).name.partition(".")[0] or symbol
     found = exported(program, name, port_scales(model, symbol, program), port_states(model, program))
-    folder = Path(folder)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        if any(folder.iterdir()):
-            raise OutputError(
-                "the folder is not empty", where=str(folder), remedy="give a new folder, or empty this one"
-            )
-        for path in found.files:
-            (folder / path).parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(
-            f"the folder cannot be made: {error.strerror or error}",
-            where=os.fspath(folder),
-            remedy="give another folder",
-        ) from None
-    write_together([(folder / path, text) for path, text in found.files.items()])
+    write_folder(folder, found.files)
     return found
 
 

@@ -10,10 +10,11 @@ import contextlib
 import fcntl
 import os
 import re
+import shutil
 import socket
 import stat
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from tvm_ergo.target.errors import OutputError
@@ -67,6 +68,56 @@ def write_together(results: Iterable[tuple[str | Path, bytes | str]]) -> None:
                     os.unlink(temporary)
 
 
+def write_folder(folder: str | Path, files: Mapping[str, bytes | str]) -> None:
+    """Writes ``{path below the folder: content}``: the folder has all of them or, also when this process is killed, is
+    as it was, new or empty. A link stays a link. The working folder and mount points, which cannot be replaced, are
+    written into. Errors: OutputError, also where the folder holds something."""
+    temporary = ""
+    try:
+        target = Path(os.path.realpath(folder))
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if target.exists() and any(target.iterdir()):
+            raise OutputError(
+                "the folder is not empty", where=str(folder), remedy="give a new folder, or empty this one"
+            )
+        if target.exists() and (os.path.ismount(target) or target.samefile(".")):
+            for path in files:
+                (target / path).parent.mkdir(parents=True, exist_ok=True)
+            write_together([(target / path, data) for path, data in files.items()])
+            return
+        _sweep(target)
+        temporary = tempfile.mkdtemp(prefix=_prefix(target) + f"{os.getpid()}.", suffix=SUFFIX, dir=target.parent)
+        with _locked(temporary):
+            for path, data in files.items():
+                (Path(temporary) / path).parent.mkdir(parents=True, exist_ok=True)
+                with open(Path(temporary) / path, "wb") as file:
+                    file.write(data.encode() if isinstance(data, str) else data)
+                    file.flush()
+                    os.fsync(file.fileno())
+            os.chmod(temporary, os.stat(target).st_mode & 0o7777 if target.exists() else 0o777 & ~_umask())
+            os.rename(temporary, target)
+    except (OSError, ValueError) as error:
+        raise OutputError(
+            f"the folder cannot be made: {getattr(error, 'strerror', None) or error}",
+            where=os.fspath(folder),
+            remedy="give another folder, with enough free space",
+        ) from None
+    finally:
+        if temporary:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _locked(folder: str) -> Iterator[None]:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):  # file systems without locks
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(handle)
+
+
 def _stage(path: Path, payload: bytes, staged: list[tuple[Path, str, Path]]):
     """The open, locked file beside the target that holds ``payload``; noted in ``staged`` as soon as it exists."""
     target = Path(os.path.realpath(path))
@@ -114,7 +165,7 @@ def _sweep(target: Path) -> None:
     with contextlib.suppress(OSError), os.scandir(target.parent) as entries:
         for entry in entries:
             found = name.fullmatch(entry.name)
-            if found and entry.is_file(follow_symlinks=False) and not _is_alive(int(found[1])):
+            if found and not entry.is_symlink() and not _is_alive(int(found[1])):
                 _remove_unlocked(entry.path)
 
 
@@ -129,10 +180,17 @@ def _is_alive(process: int) -> bool:
 
 
 def _remove_unlocked(path: str) -> None:
-    """Removes a file that nobody holds a lock on (another container's process may be unknown here)."""
-    with contextlib.suppress(OSError), open(path, "rb") as file:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        os.unlink(path)
+    """Removes a file or folder that nobody holds a lock on (another container's process may be unknown here)."""
+    with contextlib.suppress(OSError):
+        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if stat.S_ISDIR(os.fstat(handle).st_mode):
+                shutil.rmtree(path)
+            elif stat.S_ISREG(os.fstat(handle).st_mode):
+                os.unlink(path)
+        finally:
+            os.close(handle)
 
 
 def _is_special(path: Path) -> bool:

@@ -176,13 +176,13 @@ def suppress(found: np.ndarray, rows: list[int], iou: int, boxes, scores, classe
     kept: list[tuple[int, int, tuple[int, ...]]] = []
     while len(kept) < len(scores) and any(waiting):
         best = max((w for w in waiting if w), key=lambda w: w[0][0])  # of equal ones the first level
-        score, cls, *box = best.pop(0)
-        box = tuple(max(-MOST_PLACE, min(MOST_PLACE, v)) for v in box)
+        score, cls, *corners = best.pop(0)
+        box = tuple(max(-MOST_PLACE, min(MOST_PLACE, v)) for v in corners)
         if not any(cls == other and _overlap(box, place, iou) for _, other, place in kept):
             kept.append((score, cls, box))
     boxes[...], scores[...], classes[...], count[...] = 0, 0, -1, len(kept)
-    for i, (score, cls, box) in enumerate(kept):
-        boxes[i], scores[i], classes[i] = box, score, cls
+    for i, (score, cls, place) in enumerate(kept):
+        boxes[i], scores[i], classes[i] = place, score, cls
 
 
 def _area(box) -> int:

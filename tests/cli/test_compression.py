@@ -51,7 +51,7 @@ def test_contradiction():
 class Compiled:
     """Runs that lose bits in every other sample."""
 
-    reference = None
+    reference, programs = None, {}
 
     def __init__(self):
         self.calls = 0

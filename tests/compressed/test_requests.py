@@ -27,7 +27,7 @@ X, Y = TEST[:20], LABELS[:20]
         (X.astype(np.float64), Y, r"array x[^$]*float32\[n, 1, 8, 8\][^$]*float64", "array.astype('float32')"),
         ((X * 16).astype(np.uint8), Y, "array x[^$]*uint8", "array.astype('float32')"),
         (X[:, 0], Y, r"array x[^$]*float32\[20, 8, 8\]", "array[:, None]"),
-        (X[..., :7], Y, "array x[^$]*8, 7", None),
+        (X[..., :7], Y, "array x[^$]*8, 7", "bring it to [1, 1, 8, 8]"),
         (X, np.r_[Y[:-1], 10], "array y, sample 19[^$]*0 to 9[^$]*available: 10", "from 0"),
         (X, Y - 100, "array y, sample 0", "from 0"),
     ],

@@ -161,6 +161,7 @@ def test_bytes_over_time():
     trace = Trace(small(), CHIP)
     assert {k.name: v.tolist() for k, v in trace.bytes_over_time.items()} == {
         "INPUT": [100, 100, 0, 0],
+        "STATE": [0, 0, 0, 0],
         "OUTPUT": [0, 50, 50, 50],
         "CONSTANT": [7] * 4,
         "ACTIVATION": [0] * 4,
