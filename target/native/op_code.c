@@ -4,8 +4,12 @@
 enum { X, OUT };
 enum { CODEC, TILE_ROWS, ENCODE_ZP };
 enum { LAST_ROWS = 2, SKIP, DECODE_ZP };
+/* Values that the slots of one instruction hold: without a limit a tile's height asks for any workspace. */
+#define MOST_VALUES ((uint64_t)1 << 26)
 
-static ergo_status slots_fit(const ergo_ins *ins, const ergo_operand *slots, uint64_t rows) {
+static ergo_status slots_fit(const ergo_ins *ins, const ergo_operand *slots, const ergo_operand *plain, uint64_t rows) {
+  uint64_t row = (uint64_t)plain->shape[1] * plain->shape[2];
+  if (row && rows > MOST_VALUES / row) return ERGO_PRECONDITION;
   if (ins->v[CODEC] > 14) return ERGO_MALFORMED;
   if (slots->shape[1] < 4 || slots->shape[1] > (1u << 27) - 1 || slots->strides[1] != 1) return ERGO_PRECONDITION;
   if (slots->shape[0] != (rows + (uint64_t)ins->v[TILE_ROWS] - 1) / (uint64_t)ins->v[TILE_ROWS])
@@ -13,7 +17,7 @@ static ergo_status slots_fit(const ergo_ins *ins, const ergo_operand *slots, uin
   return ergo_slot_codec_of((uint8_t)ins->v[CODEC]) ? ERGO_OK : ERGO_UNKNOWN_CODEC;
 }
 
-static ergo_status encode_check(const ergo_ins *ins) { return slots_fit(ins, &ins->t[OUT], ins->t[X].shape[0]); }
+static ergo_status encode_check(const ergo_ins *ins) { return slots_fit(ins, &ins->t[OUT], &ins->t[X], ins->t[X].shape[0]); }
 
 static uint64_t rows_in(const ergo_ins *ins) {
   return (ins->t[X].shape[0] - (uint64_t)1) * (uint64_t)ins->v[TILE_ROWS] + (uint64_t)ins->v[LAST_ROWS];
@@ -25,7 +29,7 @@ static ergo_status decode_check(const ergo_ins *ins) {
   if (v[LAST_ROWS] > v[TILE_ROWS] || wanted > rows || v[SKIP] >= v[TILE_ROWS] ||
       rows - wanted >= (uint64_t)v[TILE_ROWS])
     return ERGO_PRECONDITION;
-  return slots_fit(ins, &ins->t[X], rows);
+  return slots_fit(ins, &ins->t[X], &ins->t[OUT], rows);
 }
 
 static uint32_t tile_rows(const ergo_ins *ins, uint64_t rows) {
