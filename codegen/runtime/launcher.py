@@ -7,21 +7,17 @@ do, the outputs to write; without outputs it returns them."""
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Callable
 from weakref import WeakValueDictionary
 
 import numpy as np
 
 from tvm_ergo.codegen.runtime.recording import ChipCall, Watched, recorders, watchers
+from tvm_ergo.target.environment import STRICT, debug_level
 from tvm_ergo.target.errors import InputError
 from tvm_ergo.target.isa import DType, Operand
 from tvm_ergo.target.machine import Machine
 from tvm_ergo.target.program import Port, Program
-
-STRICT_VARIABLE = "TVM_ERGO_STRICT"
-"""Set to 1, Programs run on the machine's strict mode (poisoned memory, races and unwritten reads raise). Results are
-the same."""
 
 _machines: WeakValueDictionary[tuple[bytes, bool], Machine] = WeakValueDictionary()
 
@@ -29,7 +25,7 @@ _machines: WeakValueDictionary[tuple[bytes, bool], Machine] = WeakValueDictionar
 def load(symbol: str, data: bytes) -> Callable:
     """The callable of one symbol. Errors: ProgramError if ``data`` is not an intact Program."""
     data = bytes(data)
-    strict = os.environ.get(STRICT_VARIABLE, "0") == "1"
+    strict = STRICT.value == "1" or debug_level() >= 4
     key = hashlib.sha256(data).digest(), strict
     machine = _machines.get(key)
     if machine is None:

@@ -31,6 +31,7 @@ _PUBLIC = {
     "RankOptions": "tvm_ergo.relay_passes.macro.choose_ranks",
     "record": "tvm_ergo.codegen.runtime.recording",
     "watch": "tvm_ergo.codegen.runtime.recording",
+    "watch_stages": "tvm_ergo.stage_watch",
     "target_from_file": "tvm_ergo.target.tags",
     "model_bytes_limit": "tvm_ergo.target.limits",
     "AccuracyWarning": "tvm_ergo.accuracy",

@@ -25,6 +25,7 @@ from tvm_ergo.relay_passes.attention.lengths import tokens_of
 from tvm_ergo.relay_passes.macro import normalize
 from tvm_ergo.relay_passes.micro.calibrate import samples_of
 from tvm_ergo.relay_passes.micro.quantize import QuantizeOptions, is_quantized
+from tvm_ergo.stage_watch import current as current_watch
 from tvm_ergo.states import carried
 from tvm_ergo.target.chip import Chip
 from tvm_ergo.target.errors import CalibrationError, InputError
@@ -195,7 +196,7 @@ def compile(
             lowered = mod
         elif name == "compress":
             chain, partitioned = described(mod), mod
-    with host_build():
+    with host_build(), current_watch().timed("build"):
         executable = tvm.relax.build(mod, target_of_chip(chip), relax_pipeline=None)
         module = executable.jit()
     compiled = CompiledModel(
@@ -225,9 +226,9 @@ def compile(
         data = list(samples_of(reference, options.calibration, quantize.samples))
         names = dict(zip(imported.parameters, (i.name for i in imported.inputs)))
         samples = [{names.get(n, n): a for n, a in sample.items()} for sample in telling_samples(data)]
-        compiled = replace(
-            compiled, accuracy=judged(measure(compiled, samples, len(data), is_quantized(reference)), strict_accuracy)
-        )
+        with current_watch().timed("measure_accuracy"):
+            loss = measure(compiled, samples, len(data), is_quantized(reference))
+        compiled = replace(compiled, accuracy=judged(loss, strict_accuracy))
     if wanted is not None:
         compiled = with_entries(compiled, seen[-1] if seen else None, options, wanted)
     if post is not None:

@@ -32,6 +32,7 @@ from tvm_ergo.relay_passes.micro.lower_quantized import HostFallback, LowerQuant
 from tvm_ergo.relay_passes.micro.quantize import QuantizeOptions, is_quantized
 from tvm_ergo.relay_passes.relax_utils import bindings_of, main_of
 from tvm_ergo.relay_passes.support import analyse
+from tvm_ergo.stage_watch import current as current_watch
 from tvm_ergo.target.chip import Chip
 from tvm_ergo.target.errors import (
     CalibrationError,
@@ -300,12 +301,33 @@ def walk(
     for stage in STAGES[names.index(start) : names.index(until) + 1]:
         if options.progress:
             options.progress(stage.name, names.index(stage.name), len(names))
+        watch = current_watch()
         with (
             exclusively(),
-            single_threaded_blas(),
-        ):  # small products: threads that wait for each other cost more than they gain, on a busy machine many times
-            mod = stage.run(mod, options)
+            single_threaded_blas(),  # threads that wait for each other cost small products more than they gain
+            watch.timed(stage.name),
+        ):
+            mod = _as_pass(stage, mod, options)
+        watch.left(stage.name, mod)
         yield stage.name, mod
+
+
+def _as_pass(stage: Stage, mod: tvm.IRModule, options: PipelineOptions) -> tvm.IRModule:
+    """The stage run as a pass of TVM's, so that its instruments see it. What it raises goes past TVM's function
+    boundary, which would keep the text alone."""
+    raised: list[BaseException] = []
+
+    def run(mod: tvm.IRModule, _context) -> tvm.IRModule:
+        try:
+            return stage.run(mod, options)
+        except BaseException as error:  # noqa: BLE001
+            raised.append(error)
+            return mod
+
+    mod = tvm.transform.module_pass(run, opt_level=0, name=f"ergo.{stage.name}")(mod)
+    if raised:
+        raise raised[0]
+    return mod
 
 
 def is_integer(mod: tvm.IRModule) -> bool:

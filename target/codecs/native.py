@@ -4,7 +4,6 @@ definition, much sooner."""
 from __future__ import annotations
 
 import ctypes
-import os
 from functools import cache
 from pathlib import Path
 
@@ -12,18 +11,17 @@ import numpy as np
 
 from tvm_ergo.target.codecs.arithmetic import LONGEST_STREAM
 from tvm_ergo.target.codecs.context_tables import native_tables, signed
+from tvm_ergo.target.environment import NUMPY_CODECS
 
 LIBRARY = Path(__file__).parent / "libcontext.so"
 VERSION = 3  # of the interface: a library left over from older sources is not called
 VALUE_BYTES = 22  # 15 decisions of at most 11.6 bits
-SWITCH = "TVM_ERGO_NUMPY_CODECS"
-"""Environment variable: set, the compiled coder is not used."""
 
 
 @cache
 def library() -> ctypes.CDLL | None:
     """The compiled coder; None where it was not built, is out of date or is switched off (then NumPy does its work)."""
-    if os.environ.get(SWITCH):
+    if NUMPY_CODECS.value:
         return None
     try:
         loaded = ctypes.CDLL(str(LIBRARY))

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import ctypes
-import os
 from functools import cache
 from pathlib import Path
 
 import numpy as np
 
-from tvm_ergo.target.codecs.native import SWITCH
+from tvm_ergo.target.environment import NUMPY_CODECS
 
 LIBRARY = Path(__file__).parent / "libweights.so"
 VERSION = 1  # of the interface: a library left over from older sources is not called
@@ -20,7 +19,7 @@ _P, _I, _L = ctypes.c_void_p, ctypes.c_int, ctypes.c_int64
 def library() -> ctypes.CDLL | None:
     """The compiled coders; None where they were not built, are out of date or are switched off (then Python does their
     work)."""
-    if os.environ.get(SWITCH):
+    if NUMPY_CODECS.value:
         return None
     try:
         loaded = ctypes.CDLL(str(LIBRARY))

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import ctypes
-import os
 import warnings
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from tvm_ergo.target.environment import NATIVE, NATIVE_PATH
+
 LIBRARY = Path(__file__).parent / "libergo_native.so"
 INTERFACE = 3  # host/host.c: a library left over from older sources is not called
-SWITCH = "ERGO_NATIVE"
-"""Environment variable: 0 leaves all work to NumPy."""
-PATH = "ERGO_NATIVE_PATH"
-"""Environment variable: name of the code path (`path_names`) to take instead of the best this processor has."""
 
 
 class Stream(ctypes.Structure):
@@ -73,7 +70,7 @@ def _loaded() -> ctypes.CDLL | None:
 
 def library() -> ctypes.CDLL | None:
     """The runtime, or None where it was not built (said once) or is switched off."""
-    return None if os.environ.get(SWITCH) == "0" else _loaded()
+    return None if NATIVE.value == "0" else _loaded()
 
 
 @dataclass(frozen=True)
@@ -106,7 +103,7 @@ def path_names() -> list[str]:
 def path_number(name: str | None = None) -> int:
     """Number of a path by its name; None: what the environment names, else the best. Errors: ValueError for one that
     this processor has not."""
-    name = name or os.environ.get(PATH)
+    name = name or NATIVE_PATH.value
     if not name:
         return library().ergo_host_best_path()
     known = path_names()

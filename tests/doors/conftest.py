@@ -2,11 +2,11 @@
 
 import pytest
 
-from tvm_ergo.codegen.runtime.launcher import STRICT_VARIABLE
+from tvm_ergo.target.environment import STRICT
 
 
 @pytest.fixture(scope="session", autouse=True)
 def strict_machine():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv(STRICT_VARIABLE, "1")
+        patch.setenv(STRICT.name, "1")
         yield

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 import tvm_ergo
-from tvm_ergo.codegen.runtime.launcher import STRICT_VARIABLE
 from tvm_ergo.relay_passes.cpu import build_cpu
 from tvm_ergo.report.build import build_report
+from tvm_ergo.target.environment import STRICT
 from tvm_ergo.target.errors import OutOfMemoryError, UnsupportedError
 
 _spec = importlib.util.spec_from_file_location("small_models", Path(__file__).with_name("small_models.py"))
@@ -98,12 +98,7 @@ from tvm import relax
 out = relax.VirtualMachine(tvm.runtime.load_module("net.so"), tvm.cpu())["main"](tvm.runtime.tensor(np.load("x.npy")))
 np.save("y.npy", (out if hasattr(out, "numpy") else out[0]).numpy())"""
     done = subprocess.run(
-        [sys.executable, "-c", code],
-        capture_output=True,
-        text=True,
-        cwd=tmp_path,
-        timeout=120,
-        env={STRICT_VARIABLE: "1"},
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, timeout=120, env={STRICT.name: "1"}
     )
     assert done.returncode == 0, done.stderr
     np.testing.assert_array_equal(np.load(tmp_path / "y.npy"), expected)

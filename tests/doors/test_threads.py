@@ -16,7 +16,7 @@ import pytest
 import tvm_ergo
 from tvm_ergo import zoo
 from tvm_ergo.codegen.exclusive import exclusively
-from tvm_ergo.codegen.runtime.launcher import STRICT_VARIABLE
+from tvm_ergo.target.environment import STRICT
 from tvm_ergo.target.errors import ErgoError
 
 _spec = importlib.util.spec_from_file_location("small_models", Path(__file__).with_name("small_models.py"))
@@ -29,7 +29,7 @@ THREADS, RUNS, PICTURES = 4, 1000, 16
 @pytest.fixture(scope="module", params=["0", "1"], ids=["plain", "strict"])
 def strict(request):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv(STRICT_VARIABLE, request.param)
+        patch.setenv(STRICT.name, request.param)
         yield request.param == "1"
 
 

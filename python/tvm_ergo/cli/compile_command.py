@@ -30,12 +30,31 @@ def add_arguments(parser) -> None:
         "--verbose", action="store_true", help="the whole report on the terminal; without, one screen of it"
     )
     add_result_arguments(parser)
+    add_stage_arguments(parser)
+
+
+def add_stage_arguments(parser) -> None:
+    """For those who work on the compiler: looking at it stage by stage."""
+    group = parser.add_argument_group("looking at the compiler", "stages: see docs/architecture.md; ERGO_DEBUG=1 to 4")
+    group.add_argument("--time-stages", action="store_true", help="seconds of every stage, on standard error")
+    group.add_argument(
+        "--print-after",
+        metavar="STAGE",
+        action="append",
+        default=[],
+        help="print the Relax module after STAGE on standard error; may be given again",
+    )
+    group.add_argument(
+        "--stop-after", metavar="STAGE", help="end after STAGE and print its module on standard output; writes nothing"
+    )
 
 
 def run(arguments) -> None:
     from tvm_ergo.cli.models import asked_options, is_compiled, open_model, report_of, write_results
     from tvm_ergo.report.brief import print_brief
     from tvm_ergo.report.terminal import print_report
+    from tvm_ergo.stage_watch import watch_stages
+    from tvm_ergo.target.environment import debug_level
     from tvm_ergo.target.errors import InputError, OutputError
     from tvm_ergo.tuning.store import Database
 
@@ -50,7 +69,12 @@ def run(arguments) -> None:
         )
     if arguments.database:
         Database.read(arguments.database).check_options(**asked_options(arguments))
-    compiled = open_model(arguments)
+    level = max(1, debug_level()) if arguments.time_stages else None
+    with watch_stages(stop_after=arguments.stop_after, print_after=arguments.print_after, level=level) as watch:
+        compiled = open_model(arguments)
+    if arguments.stop_after is not None:
+        console(arguments).print(watch.module.script(), soft_wrap=True)
+        return
     report = report_of(arguments, compiled)
     write_results(arguments, compiled, report, arguments.output)  # before printing: the reader of a pipe may go away
     if arguments.output:

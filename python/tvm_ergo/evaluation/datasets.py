@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import functools
 import io
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ import numpy as np
 from PIL import Image
 
 from tvm_ergo.frontend.stored import unpacked
+from tvm_ergo.target.environment import SHARED
 from tvm_ergo.target.errors import InputError, ModelError
 
 
@@ -44,7 +44,7 @@ class Samples:
 def shared_root() -> Path:
     """The folder that holds ``models/`` and ``data/``. Errors: InputError, if it is not there."""
     beside = Path(__file__).resolve().parents[3].parent / "shared"
-    root = Path(os.environ.get("ERGO_SHARED", beside))
+    root = Path(SHARED.value or beside)
     if not (root / "models").is_dir():
         raise InputError(
             "the shared models and data are not here",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from tvm_ergo.frontend.shapes import typical_inputs
 from tvm_ergo.frontend.static import with_static_inputs
 from tvm_ergo.frontend.stored import XZ_MAGIC, read_file, unpacked
 from tvm_ergo.relay_passes.relax_utils import LINEAR_OPS, Constant, array_of, bindings_of, children, main_of, op_name
+from tvm_ergo.stage_watch import current as current_watch
 from tvm_ergo.target.errors import ModelError
 from tvm_ergo.target.limits import model_bytes_limit, whole
 
@@ -48,7 +50,8 @@ def load(
 
     Errors: ModelError (missing, truncated, not a model, dynamic, NaN weights), UnsupportedError (operator).
     """
-    with model_bytes_limit(max_model_bytes), whole(), typical_inputs(calibration):
+    watch = contextlib.nullcontext() if isinstance(model, Imported) else current_watch().timed("import")
+    with watch, model_bytes_limit(max_model_bytes), whole(), typical_inputs(calibration):
         return _loaded(model, input_shapes, batch, example_inputs)
 
 

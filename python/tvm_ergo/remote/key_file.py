@@ -8,6 +8,7 @@ import secrets
 import stat
 from pathlib import Path
 
+from tvm_ergo.target.environment import CONFIG
 from tvm_ergo.target.errors import InputError, OutputError
 
 KEY_BYTES = 32
@@ -17,7 +18,7 @@ COPY = "copy the key file of the worker's machine (chmod 600), or start a worker
 
 def default_path() -> Path:
     """``worker.key`` in the user's folder of configurations."""
-    return Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "tvm-ergo" / "worker.key"
+    return Path(CONFIG.value or Path.home() / ".config") / "tvm-ergo" / "worker.key"
 
 
 def read(path: str | Path | None, make: bool = False) -> bytes:

@@ -20,6 +20,8 @@ from pathlib import Path
 
 import numpy as np
 
+from tvm_ergo.target.environment import THREADS
+
 MOST_THREADS = 8
 _state = threading.local()  # .inside: this thread is already running bands; .blas, .runs: its share of the counts below
 _blas_lock = threading.Lock()  # the BLAS thread count is global
@@ -31,7 +33,7 @@ _runs = 0  # Programs being run, by any threads
 @cache
 def thread_count() -> int:
     """OMP_NUM_THREADS where it is a positive number, else the processors this process may use; at most 8."""
-    wanted = os.environ.get("OMP_NUM_THREADS", "")
+    wanted = THREADS.value
     available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, min(int(wanted) if wanted.isdigit() and int(wanted) else available, MOST_THREADS))
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from tvm_ergo.target.codecs import context, native
 from tvm_ergo.target.codecs.arithmetic import LONGEST_STREAM
 from tvm_ergo.target.codecs.context import ContextCodec, _Coder, lanes_of
+from tvm_ergo.target.environment import NUMPY_CODECS
 from tvm_ergo.target.errors import ProgramError
 
 pytestmark = pytest.mark.skipif(native.library() is None, reason="needs libcontext.so, compiled by `pip install -e .`")
@@ -97,7 +98,7 @@ def test_a_tile_whose_lane_would_be_too_long_is_none_in_both():
 
 def test_switched_off_it_is_not_loaded(monkeypatch):
     native.library.cache_clear()
-    monkeypatch.setenv(native.SWITCH, "1")
+    monkeypatch.setenv(NUMPY_CODECS.name, "1")
     try:
         assert native.library() is None
     finally:
