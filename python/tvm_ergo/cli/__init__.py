@@ -1,6 +1,8 @@
-"""``tvm-ergo``: compile, compress, run, generate, eval, report, explore, tune, worker, export-c, disasm, targets, ops.
+"""``tvm-ergo``: compile, compress, run, generate, eval, report, card, compare, explore, tune, worker, export-c, disasm,
+targets, ops.
 
-Exit codes: 0 done, 2 wrong input of any kind (one clear message on stderr, no traceback), 130 interrupted.
+Exit codes: 0 done, 1 a condition of --fail-if holds, 2 wrong input of any kind (one clear message on stderr, no
+traceback), 130 interrupted.
 """
 
 from __future__ import annotations
@@ -25,6 +27,8 @@ COMMANDS = (
     "generate",
     "eval",
     "report",
+    "card",
+    "compare",
     "explore",
     "tune",
     "worker",
@@ -114,7 +118,11 @@ def _run(argv: list[str] | None) -> int:
 
 def _check_model_file(arguments: argparse.Namespace) -> None:
     """A model file that is not there is said at once: what reads models takes seconds to import. Errors: ModelError."""
-    model = getattr(arguments, "model", None)
+    for name in ("model", "other"):
+        _check_file(getattr(arguments, name, None))
+
+
+def _check_file(model: str | None) -> None:
     is_file = isinstance(model, str) and (
         os.path.splitext(model)[1] or os.sep in model
     )  # else it may name a built-in task

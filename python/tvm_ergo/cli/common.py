@@ -255,7 +255,10 @@ def _texts(arguments: argparse.Namespace) -> list[str | None]:
 
 
 def _files_read(arguments: argparse.Namespace) -> list[str]:
-    single = [getattr(arguments, name, None) for name in ("model", "target", "calibration", "compare", "zeros", "data")]
+    single = [
+        getattr(arguments, name, None)
+        for name in ("model", "other", "target", "target_b", "calibration", "compare", "zeros", "data")
+    ]
     listed = [text.rpartition("=")[2] for text in getattr(arguments, "input", [])]
     return [path for path in (*single, *listed, *getattr(arguments, "chip", [])) if path and os.path.isfile(path)]
 
@@ -278,15 +281,16 @@ def write_results_together(binary: tuple[str | None, bytes], *texts: tuple[str |
             print(text)
 
 
-def console(arguments: argparse.Namespace) -> Console:
-    """Standard output, or standard error where standard output carries a result."""
-    return report_console(stderr="-" in _texts(arguments))
+def console(arguments: argparse.Namespace, width: int = 130) -> Console:
+    """Standard output, or standard error where standard output carries a result. width : columns into a file or
+    pipe."""
+    return report_console("-" in _texts(arguments), width)
 
 
-def report_console(stderr: bool = False) -> Console:
-    """As wide as the terminal; 130 columns into a file or pipe."""
+def report_console(stderr: bool = False, width: int = 130) -> Console:
+    """As wide as the terminal; ``width`` columns into a file or pipe."""
     found = SafeConsole(stderr=stderr)
-    return found if found.is_terminal else SafeConsole(stderr=stderr, width=130)
+    return found if found.is_terminal else SafeConsole(stderr=stderr, width=width)
 
 
 def read_calibration(text: str | None):

@@ -193,6 +193,7 @@ def measure(arguments, compiled, test, with_float: bool = False) -> list[dict]:
                 "float reference": outcome.reference,
                 "loss": outcome.loss if whole else None,
                 "primary": outcome.primary,
+                "higher_is_better": outcome.higher_is_better,
                 "compressed": counted.rows() if kind == "chip int8" else [],
             }
         )

@@ -18,30 +18,34 @@ def is_compiled(path: str) -> bool:
     return Path(path).suffix == ".ergo"
 
 
+COMPILE_OPTIONS = (
+    "target",
+    "memory",
+    "objective",
+    "calibration",
+    "method",
+    "percentile",
+    "equalize",
+    "project_channels",
+    "float_parts",
+    "strict_accuracy",
+    "input_shape",
+    "strict",
+    "stream",
+    "compression",
+    "weights",
+    "lossless",
+    "post",
+    "post_option",
+)
+"""Names of the options that only compiling heeds."""
+
+
 def refuse_compile_options(arguments: argparse.Namespace) -> None:
     """Errors: InputError if an option is given that only compiling would heed."""
     given = [
         f"--{name.replace('_', '-')}"
-        for name in (
-            "target",
-            "memory",
-            "objective",
-            "calibration",
-            "method",
-            "percentile",
-            "equalize",
-            "project_channels",
-            "float_parts",
-            "strict_accuracy",
-            "input_shape",
-            "strict",
-            "stream",
-            "compression",
-            "weights",
-            "lossless",
-            "post",
-            "post_option",
-        )
+        for name in COMPILE_OPTIONS
         if getattr(arguments, name, None) not in (None, [], False, DEFAULT_TARGET)
     ]
     if given:
@@ -50,6 +54,17 @@ def refuse_compile_options(arguments: argparse.Namespace) -> None:
             where=arguments.model,
             remedy="give the model file (.onnx, .tflite) with these options, or leave them out",
         )
+
+
+def without_compile_options(arguments: argparse.Namespace) -> argparse.Namespace:
+    """A copy in which no option is given that only compiling would heed."""
+    found = argparse.Namespace(**vars(arguments))
+    for name in COMPILE_OPTIONS:
+        if hasattr(found, name):
+            value = getattr(found, name)
+            given = DEFAULT_TARGET if name == "target" else [] if isinstance(value, list) else False
+            setattr(found, name, given if name == "target" or isinstance(value, (list, bool)) else None)
+    return found
 
 
 def open_model(arguments: argparse.Namespace):
