@@ -132,6 +132,32 @@ class Gating:
 
 
 @dataclass(frozen=True)
+class Sleep:
+    """A state of the whole chip between inferences (`target/machine/sleep`). Its powers hold whatever the operating
+    point: the clock and the engines' supply are off.
+
+    power_mw : all but the memory: a timer, the regulator. bank_share : share of a bank's leakage (`Gating.bank_mw`)
+    while it keeps its content; 0: nothing is kept, constants are loaded again. enter_us, wake_us : from the last
+    instruction into the state, and from the timer to the first instruction. enter_uj, wake_uj : energy of these, all
+    told. load_bytes_per_s, load_pj : of loading a byte of constants again."""
+
+    name: str
+    power_mw: float
+    bank_share: float
+    enter_us: float
+    enter_uj: float
+    wake_us: float
+    wake_uj: float
+    load_bytes_per_s: float
+    load_pj: float
+
+    @property
+    def keeps(self) -> bool:
+        """Whether the memory's content can be kept."""
+        return self.bank_share > 0
+
+
+@dataclass(frozen=True)
 class Point:
     """One clock and voltage setting."""
 
@@ -157,8 +183,8 @@ class Chip:
     first is the default. reference_v : voltage of ``energy`` and ``leakage_mw``. leakage_mw : static power while
     running.
     idle_mw : total power between inferences with the memory retained, nothing switched off. gating : what can be
-    (`target/machine/power`); None: nothing, as in chip files older than it. sources : text per number, by path in the
-    file."""
+    (`target/machine/power`); None: nothing, as in chip files older than it. sleep : states between inferences
+    (`target/machine/sleep`); empty: none, as in older files. sources : text per number, by path in the file."""
 
     name: str
     process_nm: float
@@ -176,6 +202,7 @@ class Chip:
     energy: dict[Event, Energy]
     sources: dict[str, str]
     gating: Gating | None = None
+    sleep: tuple[Sleep, ...] = ()
 
     def __hash__(self) -> int:
         return hash((self.name, self.memory_bytes))

@@ -13,6 +13,7 @@ from tvm_ergo.target.chip import (
     Energy,
     Gating,
     Point,
+    Sleep,
     SparseEngine,
     TensorEngine,
     VectorEngine,
@@ -31,6 +32,7 @@ MAY_BE_ZERO = {
     "output_table_lanes",
     "zero_gating",
     *(f.name for f in fields(Gating)),
+    *(f.name for f in fields(Sleep) if f.name != "load_bytes_per_s"),
 }
 ROUNDING = 1 + 1e-9
 
@@ -54,6 +56,11 @@ def chip_to_json(chip: Chip) -> dict:
         {"name": p.name, **{key: sourced(f"points[{i}].{key}", getattr(p, key)) for key in ("clock_hz", "voltage_v")}}
         for i, p in enumerate(chip.points)
     ]
+    if chip.sleep:
+        data["sleep"] = [
+            {"name": s.name, **{f.name: sourced(f"sleep[{i}].{f.name}", getattr(s, f.name)) for f in fields(s)[1:]}}
+            for i, s in enumerate(chip.sleep)
+        ]
     data["energy"] = {
         event.value: {"pj": e.pj, "source": e.source, "scaling": e.scaling} for event, e in chip.energy.items()
     }
@@ -133,7 +140,7 @@ class _File:
     def chip(self, data) -> Chip:
         hints = get_type_hints(Chip)
         if isinstance(data, dict):
-            data = {"gating": None, **data}
+            data = {"gating": None, "sleep": [], **data}
         self.keys("", data, [f.name for f in fields(Chip) if f.name != "sources"])
         values = {key: self.number(key, data[key], kind) for key, kind in hints.items() if kind in (int, float)}
         values |= {key: self.part(key, cls, data[key]) for key, cls in PARTS.items()}
@@ -142,6 +149,7 @@ class _File:
         if values["memory_bytes"] > 2**32:
             self.fail("memory_bytes", "at most 2**32: addresses have 32 bits", values["memory_bytes"])
         values["gating"] = self.gating(data["gating"], values["leakage_mw"])
+        values["sleep"] = self.sleep(data["sleep"])
         points = data["points"]
         if not isinstance(points, list) or not points:
             self.fail("points", "a list of at least one operating point", points)
@@ -166,6 +174,18 @@ class _File:
                 leakage_mw,
             )
         return found
+
+    def sleep(self, data) -> tuple[Sleep, ...]:
+        """Empty where the file has none."""
+        if not isinstance(data, list):
+            self.fail("sleep", "a list of states", data)
+        states = tuple(self.part(f"sleep[{i}]", Sleep, state) for i, state in enumerate(data))
+        for i, state in enumerate(states):
+            if state.bank_share > 1:
+                self.fail(f"sleep[{i}].bank_share", "a share, 0 to 1", state.bank_share)
+        if len({s.name for s in states}) != len(states):
+            self.fail("sleep", "a different name for each state", [s.name for s in states])
+        return states
 
     def energy(self, data) -> dict[Event, Energy]:
         if isinstance(data, dict) and "mul_8x8" not in data and "mac_8x8" in data:  # files older than the distinction

@@ -22,7 +22,7 @@ from tvm_ergo.target.chip import Chip, Gating, Point
 from tvm_ergo.target.errors import MachineError
 from tvm_ergo.target.isa import Engine, Halt
 from tvm_ergo.target.machine.timeline import Timeline
-from tvm_ergo.target.program import Program
+from tvm_ergo.target.program import BufferKind, Program
 from tvm_ergo.target.sums import added
 
 PJ_PER_S_IN_MW = 1e-9
@@ -34,13 +34,17 @@ GATED_ENGINES = (Engine.TENSOR, Engine.VECTOR, Engine.DMA, Engine.CPU, Engine.SP
 class Work:
     """One inference. dynamic_pj : at the chip's reference voltage. busy : per engine int64[n, 2], when it works, half
     open, in order; where it says nothing (None), every engine counts as on all the time. banks : of the memory with
-    content while it runs; kept_banks : those with constants. None: all of the chip's."""
+    content while it runs; kept_banks : those with constants, or states that outlive a run. None: all of the chip's.
+    constant_bytes : that a memory which was off has to load again; None: not known. state_bytes : that live from one
+    run to the next."""
 
     cycles: int
     dynamic_pj: float
     busy: tuple[Mapping[Engine, np.ndarray], ...] | None = field(default=None, repr=False)
     banks: int | None = None
     kept_banks: int | None = None
+    constant_bytes: int | None = None
+    state_bytes: int = 0
 
 
 def work_of(program: Program, chip: Chip, timeline: Timeline) -> Work:
@@ -66,8 +70,19 @@ def work_of(program: Program, chip: Chip, timeline: Timeline) -> Work:
         dynamic,
         ({engine: np.array(spans, np.int64) for engine, spans in busy.items()},),
         -(-used // chip.bank_bytes),
-        -(-kept // chip.bank_bytes),
+        _banks_kept(program, chip, kept),
+        sum(len(content) for _, content in program.data),
+        sum(b.size_bytes for b in program.buffers if b.kind == BufferKind.STATE),
     )
+
+
+def _banks_kept(program: Program, chip: Chip, constants_end: int) -> int:
+    """Banks that hold constants, which lie lowest, or a part of a state."""
+    kept = set(range(-(-constants_end // chip.bank_bytes)))
+    for buffer in program.buffers:
+        if buffer.kind == BufferKind.STATE and buffer.size_bytes:
+            kept.update(range(buffer.addr // chip.bank_bytes, -(-(buffer.addr + buffer.size_bytes) // chip.bank_bytes)))
+    return len(kept)
 
 
 def work_at(
@@ -81,7 +96,8 @@ def work_at(
     """Of figures alone, the dynamic energy as it is at a point; nothing is known of when each engine works, so gating
     switches none off while it runs."""
     banks = [None if size is None else -(-size // chip.bank_bytes) for size in (memory_bytes, constant_bytes)]
-    return Work(cycles, dynamic_pj * (chip.reference_v / chip.point(point).voltage_v) ** 2, None, *banks)
+    dynamic = dynamic_pj * (chip.reference_v / chip.point(point).voltage_v) ** 2
+    return Work(cycles, dynamic, None, *banks, constant_bytes)
 
 
 def together(works: Iterable[Work]) -> Work:
@@ -96,6 +112,8 @@ def together(works: Iterable[Work]) -> Work:
             None if any(getattr(w, name) is None for w in works) else max(getattr(w, name) for w in works)
             for name in ("banks", "kept_banks")
         ),
+        None if any(w.constant_bytes is None for w in works) else sum(w.constant_bytes for w in works),
+        sum(w.state_bytes for w in works),
     )
 
 
@@ -119,7 +137,7 @@ def leakage_pj(work: Work, chip: Chip, point: Point | str | None = None, gating:
         else parts.part_mw(engine.name.lower()) * work.cycles * pj
         for engine in GATED_ENGINES
     }
-    used, kept = _banks(work, chip)
+    used, kept = banks_of(work, chip)
     memory = (
         used * parts.bank_mw * work.cycles * pj + max(0, used - kept) * bank_wake
         if gating
@@ -160,7 +178,7 @@ def _engine_pj(work: Work, chip: Chip, at: Point, engine: Engine) -> float:
     return float(total)
 
 
-def _banks(work: Work, chip: Chip) -> tuple[int, int]:
+def banks_of(work: Work, chip: Chip) -> tuple[int, int]:
     made = -(-chip.memory_bytes // chip.bank_bytes)
     return made if work.banks is None else work.banks, made if work.kept_banks is None else work.kept_banks
 
@@ -185,7 +203,7 @@ def idle_mw(work: Work, chip: Chip, gating: bool = False) -> float:
     parts: Gating | None = chip.gating
     if not gating or parts is None:
         return chip.idle_mw
-    kept = _banks(work, chip)[1] * parts.bank_mw * parts.retention
+    kept = banks_of(work, chip)[1] * parts.bank_mw * parts.retention
     return max(0.0, chip.idle_mw - chip.leakage_mw) + parts.always_on_mw + kept
 
 

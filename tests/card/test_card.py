@@ -11,9 +11,9 @@ from tests.doors.small_models import conv_net, images
 from tvm_ergo.card.build import MACS_APART, build_card, peers_of
 from tvm_ergo.card.model import Card
 from tvm_ergo.card.page import card_page
-from tvm_ergo.card.texts import byte_text, energy_text, power_text, time_text
 from tvm_ergo.cli import main
 from tvm_ergo.report.model import PortRow, Report
+from tvm_ergo.report.units import byte_text, energy_text, power_text, time_text
 
 
 @pytest.fixture(scope="module")
@@ -159,3 +159,16 @@ def test_comparison_of_what_cannot_be_compared(folder, capsys):
 )
 def test_units_fit_the_size(text, wanted):
     assert text == wanted
+
+
+def test_how_long_a_battery_lasts(folder, capsys):
+    code, card = card_of(folder, "--fps", "1", "--battery", "CR2032", "--fail-if", "days < 30")
+    assert code == 0 and card.sleep.chosen and card.sleep.average_mw < card.gated_mw
+    assert card.battery.days == pytest.approx(225 * 3.6 * 3 * 1e3 / card.sleep.mj_per_day)
+    assert "CR2032 lasts" in " ".join(capsys.readouterr().out.split())
+    assert main(["report", str(folder / "net.ergo"), "--fps", "1", "--battery", "100mAh@3V"]) == 0
+    said = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    assert "100 mAh at 3 V:" in said and "how pauses can be spent" in said and "deep sleep" in said
+    with pytest.raises(SystemExit) as stop:
+        main(["report", str(folder / "net.ergo"), "--battery", "potato"])
+    assert stop.value.code == 2 and "CR2032" in capsys.readouterr().err

@@ -39,7 +39,7 @@ def test_it_is_one_screen(report):
     lines = shown(report)
     assert len(lines) <= 20 and all(len(line.rstrip()) <= 80 for line in lines)
     headings = [heading for heading, _ in brief_lines(report)]
-    assert headings[:5] == ["memory", "time", "energy", "power", "host CPU"] and headings[-1] == "more"
+    assert headings[:6] == ["memory", "time", "energy", "power", "asleep", "host CPU"] and headings[-1] == "more"
 
 
 def test_its_figures_are_the_reports(report):

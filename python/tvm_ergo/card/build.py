@@ -39,6 +39,8 @@ def build_card(report: Report, measured: Iterable[MeasuredRow] = ()) -> Card:
         frames_per_s=power.frames_per_s,
         power_mw=power.power_mw,
         gated_mw=power.gated_mw,
+        sleep=next((row for row in report.sleep if row.chosen and row.frames_per_s == power.frames_per_s), None),
+        battery=next((row for row in report.battery if row.frames_per_s == power.frames_per_s), None),
         loss=None if accuracy is None else accuracy.loss,
         loss_samples=None if accuracy is None else accuracy.samples,
         measured=list(measured),

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 
-from tvm_ergo.card.texts import byte_text, energy_text, power_text, time_text
 from tvm_ergo.report.model import Report, Row
+from tvm_ergo.report.units import byte_text, energy_text, power_text, time_text
 
 SCHEMA = 1
 

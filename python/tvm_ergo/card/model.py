@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tvm_ergo.report.model import HostRow, Row
+from tvm_ergo.report.model import BatteryRow, HostRow, Row, SleepRow
 
 SCHEMA = 1
 """Version of the JSON; it grows when a field changes its meaning or goes away."""
@@ -56,6 +56,8 @@ class Card(Row):
     frames_per_s: float
     power_mw: float | None  # None: too slow for this rate
     gated_mw: float | None  # with idle parts switched off; None where the chip cannot
+    sleep: SleepRow | None  # how the pauses are spent; None where the chip has no states
+    battery: BatteryRow | None
     loss: float | None  # rms error of the worst output, relative to its deviation, on calibration data
     loss_samples: int | None
     measured: list[MeasuredRow] = []
@@ -64,6 +66,13 @@ class Card(Row):
     @property
     def drop(self) -> float | None:
         return max((row.drop for row in self.measured if row.drop is not None), default=None)
+
+    @property
+    def lowest_mw(self) -> float | None:
+        """With all that the chip can switch off, pauses asleep."""
+        if self.sleep is not None and self.sleep.average_mw is not None:
+            return self.sleep.average_mw
+        return self.power_mw if self.gated_mw is None else self.gated_mw
 
     def figures(self) -> dict[str, float | None]:
         """What conditions may ask for, in the units of `KINDS`."""
@@ -75,7 +84,8 @@ class Card(Row):
             "cycles": self.cycles,
             "latency": self.latency_us,
             "energy": self.energy_uj,
-            "power": self.power_mw if self.gated_mw is None else self.gated_mw,
+            "power": self.lowest_mw,
+            "days": None if self.battery is None else self.battery.days,
             "host_ops": len(self.host),
             "loss": self.loss,
             "drop": self.drop,
@@ -91,6 +101,7 @@ KINDS = {
     "latency": "us",
     "energy": "uj",
     "power": "mw",
+    "days": "",
     "host_ops": "",
     "loss": "",
     "drop": "points",

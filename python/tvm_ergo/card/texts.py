@@ -4,38 +4,10 @@ from __future__ import annotations
 
 from tvm_ergo.card.model import Card, MeasuredRow
 from tvm_ergo.report.figures import rate
+from tvm_ergo.report.units import byte_text, days_text, energy_text, power_text, time_text
 
 HOST_LISTED = 6
 """Kinds of host operators that the screen names."""
-
-
-def byte_text(count: float) -> str:
-    """ "43.3 KiB"; "490 bytes"; "8 MiB"."""
-    if abs(count) < 1024:
-        return f"{count:,.0f} bytes"
-    value, unit = (count / 1024, "KiB") if abs(count) < 1 << 20 else (count / (1 << 20), "MiB")
-    return f"{value:,.1f} {unit}".replace(f".0 {unit}", f" {unit}")
-
-
-def time_text(us: float) -> str:
-    """ "4.36 us", "2.1 ms", "1.5 s"."""
-    return _scaled(us, ((1.0, "us"), (1e3, "ms"), (1e6, "s")))
-
-
-def energy_text(uj: float) -> str:
-    """ "27 pJ", "990 nJ", "1.2 uJ", "3.4 mJ"."""
-    return _scaled(uj, ((1e-6, "pJ"), (1e-3, "nJ"), (1.0, "uJ"), (1e3, "mJ")))
-
-
-def power_text(mw: float) -> str:
-    """ "393 uW", "1.54 mW"."""
-    return _scaled(mw, ((1e-3, "uW"), (1.0, "mW"), (1e3, "W")))
-
-
-def _scaled(value: float, units: tuple[tuple[float, str], ...]) -> str:
-    """The largest unit of which there is at least one."""
-    size, unit = next(((s, u) for s, u in reversed(units) if abs(value) >= s), units[0])
-    return f"{value / size:,.3g} {unit}" if abs(value / size) < 1000 else f"{value / size:,.0f} {unit}"
 
 
 def answers(card: Card) -> list[tuple[str, str]]:
@@ -71,8 +43,14 @@ def _energy(card: Card) -> str:
     text = f"{energy_text(card.energy_uj)} an inference; at {card.frames_per_s:,g} a second "
     if card.power_mw is None:
         return text + "the chip is too slow"
-    gated = "" if card.gated_mw is None else f", {power_text(card.gated_mw)} with idle parts switched off"
-    return text + power_text(card.power_mw) + gated
+    text += power_text(card.power_mw)
+    if card.gated_mw is not None:
+        text += f", {power_text(card.gated_mw)} with idle parts switched off"
+    if card.sleep is not None and card.sleep.average_mw is not None:
+        text += f", {power_text(card.sleep.average_mw)} with pauses in {card.sleep.state}"
+    if card.battery is not None:
+        text += f"; {card.battery.cell} lasts {days_text(card.battery.days)}"
+    return text
 
 
 def _accuracy(card: Card) -> str:

@@ -8,7 +8,7 @@ tvm-ergo card net.ergo --fail-if "memory > 512KiB or host_ops > 0"     exit code
 
 from __future__ import annotations
 
-from tvm_ergo.cli.common import add_model_arguments, check_result_paths, console, parse_rate
+from tvm_ergo.cli.common import add_battery_argument, add_model_arguments, check_result_paths, console, parse_rate
 
 HELP = "one screen for who chooses a chip: whole, memory, latency, energy, accuracy"
 
@@ -27,6 +27,7 @@ def add_arguments(parser) -> None:
     parser.add_argument(
         "--fps", type=parse_rate, action="append", metavar="N", help="the frame rate to state the power at (default 30)"
     )
+    add_battery_argument(parser)
     parser.add_argument(
         "--fail-if",
         metavar="CONDITION",

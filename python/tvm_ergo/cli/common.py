@@ -46,6 +46,16 @@ def parse_rate(text: str) -> float:
     return _positive(text, "a frame rate; write a positive number, for instance 30 or 0.5")
 
 
+def parse_cell(text: str):
+    """``"CR2032"`` or ``"230mAh@3V"`` -> Cell."""
+    from tvm_ergo.target.machine.sleep import cell_of
+
+    try:
+        return cell_of(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
 def parse_window(text: str) -> float:
     """``"100"`` microseconds -> 100e-6 seconds."""
     return _positive(text, "the length of a window; write microseconds, for instance 100") * 1e-6
@@ -217,6 +227,16 @@ def add_result_arguments(parser: argparse.ArgumentParser, *, pictures: bool = Tr
             metavar="N",
             help="a frame rate to state the power at; may be repeated (default 1 and 30)",
         )
+        add_battery_argument(parser)
+
+
+def add_battery_argument(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--battery",
+        type=parse_cell,
+        metavar="CELL",
+        help="how long a cell lasts: CR2032, AAA, AA, LiPo500, 18650, or as in 230mAh@3V",
+    )
 
 
 def check_result_paths(arguments: argparse.Namespace, *binary: str | None) -> None:

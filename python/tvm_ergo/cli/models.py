@@ -230,6 +230,10 @@ def report_of(arguments: argparse.Namespace, compiled):
     if compiled.entries:
         rows = entry_rows(compiled, getattr(arguments, "point", None))
         report = report.model_copy(update={"entries": rows})
+    if getattr(arguments, "battery", None) is not None:
+        from tvm_ergo.report.sleep import battery_rows
+
+        report = report.model_copy(update={"battery": battery_rows(report, arguments.battery)})
     return (
         report if compiled.accuracy is None else report.model_copy(update={"accuracy": accuracy_row(compiled.accuracy)})
     )

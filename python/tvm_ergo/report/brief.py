@@ -11,6 +11,7 @@ from tvm_ergo.printed import plain, printable
 from tvm_ergo.report.figures import KIB, energy, host_rows, latency, rate
 from tvm_ergo.report.model import LayerRow, Report
 from tvm_ergo.report.post import post_lines
+from tvm_ergo.report.sleep import battery_text, sleep_text
 
 LISTED = 3
 """Host operators and layers that are named; the rest are counted."""
@@ -74,7 +75,10 @@ def _cost(report: Report) -> list[tuple[str, str]]:
             + ("" if row.gated_mw is None else f", {row.gated_mw:,.3g} mW with idle parts switched off")
         )
         found.append(("power", f"at {row.frames_per_s:,g} fps {text}"))
-    return found
+        asleep = next((s for s in report.sleep if s.chosen and s.frames_per_s == row.frames_per_s), None)
+        if asleep is not None:
+            found.append(("asleep", sleep_text(asleep)))
+    return found + [("battery" if i == 0 else "", battery_text(row)) for i, row in enumerate(report.battery)]
 
 
 def accuracy_lines(report: Report) -> list[tuple[str, str]]:

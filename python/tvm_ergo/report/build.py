@@ -11,6 +11,7 @@ from tvm_ergo.report.model import AccuracyRow, HostRow, LayerRow, MemoryRow, Por
 from tvm_ergo.report.plan import plan_report
 from tvm_ergo.report.post import post_row
 from tvm_ergo.report.power import power_parts
+from tvm_ergo.report.sleep import sleep_rows
 from tvm_ergo.report.weights import decoding_cycles, weights_rows
 from tvm_ergo.target.chip import Chip
 from tvm_ergo.target.errors import ProgramError
@@ -79,7 +80,8 @@ def _report(
     cycles = sum(trace.cycles for trace in traces.values())
     seconds = cycles / at.clock_hz
     energy_pj = added(trace.energy_pj for trace in traces.values())
-    parts = power_parts(list(traces.values()), chip, list(frames_per_s), window_s)
+    rates = list(frames_per_s)
+    parts = power_parts(list(traces.values()), chip, rates, window_s)
     return Report(
         model=model,
         chip=chip.name,
@@ -100,6 +102,7 @@ def _report(
         peak=parts.peak,
         points=parts.points,
         gates=parts.gates,
+        sleep=sleep_rows(list(traces.values()), chip, rates),
         programs=[_program(symbol, trace) for symbol, trace in traces.items()],
         post=post_row(traces.values()),
         host=[HostRow(name=h.node, op=h.op, reason=h.reason, remedy=h.remedy) for h in host],

@@ -34,6 +34,7 @@ from tvm_ergo.report.pictures import energy_bars, error_bars, live_bytes, memory
 from tvm_ergo.report.post import post_lines
 from tvm_ergo.report.power import PART_HEADER, part_table, point_table
 from tvm_ergo.report.power import peak_text as peak_power_text
+from tvm_ergo.report.sleep import NOT_COUNTED, SLEEP_HEADER, battery_text, sleep_cells
 from tvm_ergo.report.weights import WEIGHTS_HEADER, weights_table, weights_text
 from tvm_ergo.report.zeros import zeros_text
 
@@ -57,6 +58,12 @@ def html_page(report: Report) -> str:
         body += [
             "<h2>Every operating point</h2>",
             table(*point_table(report)),
+            *(
+                [f"<h2>How pauses can be spent</h2>{table(SLEEP_HEADER, sleep_cells(report), 2)}"]
+                if report.sleep
+                else []
+            ),
+            *(f"<p>Battery: {html_text(battery_text(row))}; {NOT_COUNTED}.</p>" for row in report.battery),
             f"<h2>Energy by part at {html_text(report.point)}, uJ</h2>",
             table(PART_HEADER, part_table(report)),
         ]

@@ -200,6 +200,32 @@ class PowerRow(Row):
     )
 
 
+class SleepRow(Row):
+    """A way to spend the pauses at a frame rate (`target.machine.sleep`). average_mw, mj_per_day : of everything; None
+    where the state cannot be used, and why_not says why. ready_us : from an event to the first instruction."""
+
+    frames_per_s: float
+    state: str
+    chosen: bool  # least average power
+    average_mw: float | None
+    mj_per_day: float | None
+    pause_mw: float
+    kept_bytes: int  # constants and states that survive the pause
+    kept_banks: int  # that hold them
+    ready_us: float
+    why_not: str
+
+
+class BatteryRow(Row):
+    """How long a cell lasts. Self-discharge, the converter's loss and the rest of the device are not counted."""
+
+    cell: str
+    frames_per_s: float
+    state: str
+    joule: float
+    days: float
+
+
 class PartRow(Row):
     """Energy of one inference in one part of the chip: an engine, the unified memory (its leakage: its accesses stand
     with the engines), what is always on."""
@@ -320,6 +346,8 @@ class Report(Row):
     accuracy: AccuracyRow | None = None
     post: PostRow | None = None
     entries: list[EntryRow] = []
+    sleep: list[SleepRow] = []
+    battery: list[BatteryRow] = []
 
     @property
     def peak_activation_bytes(self) -> int:

@@ -35,6 +35,7 @@ from tvm_ergo.report.model import ProgramReport, Report
 from tvm_ergo.report.post import post_lines
 from tvm_ergo.report.power import PART_HEADER, part_table, point_table, power_text
 from tvm_ergo.report.power import peak_text as peak_power_text
+from tvm_ergo.report.sleep import NOT_COUNTED, SLEEP_HEADER, battery_text, sleep_cells, sleep_text
 from tvm_ergo.report.weights import WEIGHTS_HEADER, weights_table, weights_text
 from tvm_ergo.report.zeros import zeros_text
 
@@ -84,6 +85,11 @@ def _summary(report: Report) -> Table:
         if row.power_mw is not None:
             power = power_text(row, idle_mw(report, row))
         table.add_row(f"power at {row.frames_per_s:,g} fps", power)
+    for row in report.sleep:
+        if row.chosen:
+            table.add_row(f"asleep at {row.frames_per_s:,g} fps", sleep_text(row))
+    for row in report.battery:
+        table.add_row("battery", plain(f"{battery_text(row)}; {NOT_COUNTED}"))
     if report.peak is not None:
         table.add_row("peak power", plain("{} {}".format(*peak_power_text(report.peak))))
     if report.zeros is not None:
@@ -99,8 +105,10 @@ def _summary(report: Report) -> Table:
 
 
 def _print_power(report: Report, console: Console) -> None:
-    """Operating points and, where they fit the window, energy by part."""
+    """Operating points, states between frames and, where it fits the window, energy by part."""
     tables = [("every operating point", *point_table(report))]
+    if report.sleep:
+        tables.append(("how pauses can be spent", SLEEP_HEADER, sleep_cells(report)))
     if console.width >= WIDE_COLUMNS:
         tables.append((f"energy by part at {report.point}, uJ", PART_HEADER, part_table(report)))
     for title, header, rows in tables:
