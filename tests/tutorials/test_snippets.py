@@ -4,6 +4,7 @@ order they are printed in."""
 import ast
 import re
 import shlex
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from tvm_ergo.evaluation.tflite.situations import RANGE, B, Network, Of, Op, W, 
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-CHEAP = ("compile", "report", "run", "eval", "disasm", "targets", "ops", "export-c")
+CHEAP = ("card", "compare", "compile", "report", "run", "eval", "disasm", "targets", "ops", "export-c")
 SLOW_CALLS = {"compress", "tune", "explore", "retrain", "exported", "Phase"}
 """Minutes each; they have tests of their own. Nothing that follows from their results is run either."""
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.M | re.S)
@@ -32,7 +33,7 @@ def commands(page: Path) -> list[str]:
     found = []
     for text in blocks(page, "sh", ""):
         for line in text.replace("\\\n", " ").splitlines():
-            line = re.split(r"\s#|\s\||\s>|\s&", line.strip())[0].strip()
+            line = re.match(r'(?:"[^"]*"|[^"])*?(?=\s[#|>&]|$)', line.strip())[0].strip()  # not within quotes
             if line.startswith("tvm-ergo ") and " ..." not in line:
                 found.append(line)
     return found
@@ -73,19 +74,25 @@ def folder(tmp_path_factory):
     return place
 
 
-def test_the_readme_s_cheap_commands_run(folder, monkeypatch, capsys):
+USE = ROOT / "docs" / "use.md"
+
+
+def test_the_cheap_commands_run(folder, monkeypatch, capsys):
+    """Of the page first: it makes the files that the README's last example begins with."""
     monkeypatch.chdir(folder)
     ran = 0
-    for line in commands(ROOT / "README.md"):
+    for line in [*commands(USE), *commands(ROOT / "README.md")]:
         words = shlex.split(line)[1:]
         if words[0] not in CHEAP or "--database" in words or any(w.endswith(".pt2") for w in words):
             continue
         if any(w.endswith(".tflite") for w in words) and "--calibration" in words:
             continue  # in.npz: calibration data of another network
         code = main(words)
+        if words[0] == "export-c":
+            shutil.rmtree(words[words.index("-o") + 1])
         assert code == 0, f"{line}\n{capsys.readouterr().err}"
         ran += 1
-    assert ran >= 14
+    assert ran >= 18
 
 
 def statements(text: str) -> list[ast.stmt]:
@@ -102,18 +109,19 @@ def statements(text: str) -> list[ast.stmt]:
     return kept
 
 
-def test_the_readme_s_python_runs(folder, monkeypatch):
+@pytest.mark.parametrize("page, least", [(ROOT / "README.md", 4), (USE, 16)], ids=["README", "use"])
+def test_the_python_runs(page, least, folder, monkeypatch):
     """In one session, as a reader would type it."""
     monkeypatch.chdir(folder)
     train, _, test, labels = zoo.digits()
     names = {"tvm_ergo": tvm_ergo, "images": train[:64], "image": test[:1], "test_images": test[:40], "labels": labels}
     ran = 0
-    for text in blocks(ROOT / "README.md", "python"):
+    for text in blocks(page, "python"):
         for node in statements(text):
-            code = compile(ast.Module([node], []), f"README.md: {ast.unparse(node)[:80]}", "exec")
+            code = compile(ast.Module([node], []), f"{page.name}: {ast.unparse(node)[:80]}", "exec")
             exec(code, names)
             ran += 1
-    assert ran >= 16 and (folder / "net.so").exists() and (folder / "net.ergo").exists()
+    assert ran >= least and (folder / "net.ergo").exists() and (page != USE or (folder / "net.so").exists())
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
