@@ -169,9 +169,12 @@ def wait_to_strike(process: subprocess.Popen, folder: Path, seconds: float, writ
 
 
 def make_room(work: Work, folder: Path) -> None:
-    """What it made is taken away, where it takes new folders only."""
-    if work.name == EXPORT and all(content is not None for content in contents(work, folder)):
-        shutil.rmtree(folder / "firmware")
+    """What it made is taken away, where it takes new folders only, or would have nothing left to do."""
+    if all(content is not None for content in contents(work, folder)):
+        if work.name == EXPORT:
+            shutil.rmtree(folder / "firmware")
+        elif work.name.startswith("tune"):
+            shutil.rmtree(folder / "run")
 
 
 def killed(work: Work, root: Path, kills: int, rng: random.Random) -> dict:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import sys
 import time
@@ -13,7 +14,12 @@ from pathlib import Path
 from fuzz.engine import HANG_S, MEMORY_BYTES, MODEL_BYTES, run_target
 from fuzz.sanitized import environment, sanitized_libraries
 
-TARGETS = ("onnx", "tflite", "ergo", "ergoz", "chip", "tuning", "arrays", "messages")
+TORCH = ("torch_archive",) if importlib.util.find_spec("torch") else ()
+"""Where PyTorch is installed."""
+TARGETS = (
+    *("onnx", "tflite", *TORCH, "ergo", "ergoz", "chip", "tuning", "arrays", "evaluation", "tokenizer", "reports"),
+    "messages",
+)
 SANITIZED = ("streams", "native", "places")
 
 

@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import shutil
 import signal
 import socket
 import stat
@@ -227,6 +228,14 @@ def test_a_folder_is_whole_or_as_it_was(tmp_path, monkeypatch):
     monkeypatch.chdir(here)
     files.write_folder(".", content)
     assert (here / "sub" / "b.bin").exists() and os.path.samefile(".", here)
+    begun = tmp_path / "begun"  # killed while it wrote into its working folder
+    (begun / "sub").mkdir(parents=True)
+    (begun / f"{files._prefix(begun / 'a.txt')}999999999.abc{files.SUFFIX}").write_text("x")
+    monkeypatch.chdir(begun)
+    files.write_folder(".", content)
+    assert sorted(p.name for p in begun.rglob("*")) == ["a.txt", "b.bin", "sub"]
+    monkeypatch.chdir(here)
+    shutil.rmtree(begun)
     monkeypatch.setattr(files.os, "rename", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
     for wrong in (tmp_path / "full", here / "a.txt", tmp_path / "a\0b"):
         with pytest.raises(OutputError, match="cannot be made"):

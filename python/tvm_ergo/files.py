@@ -76,7 +76,9 @@ def write_folder(folder: str | Path, files: Mapping[str, bytes | str]) -> None:
     try:
         target = Path(os.path.realpath(folder))
         target.parent.mkdir(parents=True, exist_ok=True)
-        if target.exists() and any(target.iterdir()):
+        for path in files:
+            sweep(target / path)
+        if target.exists() and _holds_something(target, files):
             raise OutputError(
                 "the folder is not empty", where=str(folder), remedy="give a new folder, or empty this one"
             )
@@ -85,7 +87,7 @@ def write_folder(folder: str | Path, files: Mapping[str, bytes | str]) -> None:
                 (target / path).parent.mkdir(parents=True, exist_ok=True)
             write_together([(target / path, data) for path, data in files.items()])
             return
-        _sweep(target)
+        sweep(target)
         temporary = tempfile.mkdtemp(prefix=_prefix(target) + f"{os.getpid()}.", suffix=SUFFIX, dir=target.parent)
         with _locked(temporary):
             for path, data in files.items():
@@ -107,6 +109,12 @@ def write_folder(folder: str | Path, files: Mapping[str, bytes | str]) -> None:
             shutil.rmtree(temporary, ignore_errors=True)
 
 
+def _holds_something(target: Path, files: Iterable[str]) -> bool:
+    """Anything but empty folders that these files go into, as a killed process may leave them."""
+    own = {parent for path in files for parent in (target / path).parents}
+    return any(path not in own or not path.is_dir() for path in target.rglob("*"))
+
+
 @contextlib.contextmanager
 def _locked(folder: str) -> Iterator[None]:
     handle = os.open(folder, os.O_RDONLY)
@@ -121,7 +129,7 @@ def _locked(folder: str) -> Iterator[None]:
 def _stage(path: Path, payload: bytes, staged: list[tuple[Path, str, Path]]):
     """The open, locked file beside the target that holds ``payload``; noted in ``staged`` as soon as it exists."""
     target = Path(os.path.realpath(path))
-    _sweep(target)
+    sweep(target)
     handle, temporary = tempfile.mkstemp(prefix=_prefix(target) + f"{os.getpid()}.", suffix=SUFFIX, dir=target.parent)
     staged.append((path, temporary, target))
     file = os.fdopen(handle, "wb")
@@ -159,7 +167,7 @@ def _prefix(target: Path) -> str:
     return f".{target.name[:40]}.{re.sub('[^A-Za-z0-9-]', '-', socket.gethostname())[:40]}."
 
 
-def _sweep(target: Path) -> None:
+def sweep(target: Path) -> None:
     """Removes what writes to ``target`` left behind whose process was killed."""
     name = re.compile(re.escape(_prefix(target)) + r"(\d{1,9})\.[a-z0-9_]+" + re.escape(SUFFIX))
     with contextlib.suppress(OSError), os.scandir(target.parent) as entries:

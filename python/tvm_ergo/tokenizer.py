@@ -7,15 +7,13 @@ networks come with: u32 longest piece, then for each piece f32 score, i32 length
 from __future__ import annotations
 
 import base64
-import io
 import json
 import struct
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-import numpy as np
-
+from tvm_ergo.relay_passes.array_files import read_arrays
 from tvm_ergo.target.errors import InputError
 from tvm_ergo.target.limits import parsed_json
 
@@ -97,22 +95,28 @@ class Tokenizer:
     def read(cls, path: str | Path) -> Tokenizer:
         """A vocabulary file. Errors: InputError."""
         try:
-            data = Path(path).read_bytes()
-            if len(data) > MAX_BYTES:
-                raise ValueError(f"{len(data)} bytes, more than {MAX_BYTES}")
-            pieces, scores = _of_arrays(data) if str(path).endswith(".npz") else _of_binary(data)
+            pieces, scores = _of_arrays(path) if str(path).endswith(".npz") else _of_binary(_read(path))
         except (OSError, ValueError, KeyError, struct.error, EOFError) as error:
             raise InputError(
                 "the vocabulary cannot be read",
                 where=str(path),
                 required="an .npz file with vocab and vocab_scores, or a .bin file of pieces and scores",
                 available=f"{type(error).__name__}: {error}"[:200],
+                remedy="numpy.savez(FILE, vocab=pieces, vocab_scores=scores), pieces as an array of bytes",
             ) from None
         return cls(pieces, scores)
 
 
-def _of_arrays(data: bytes) -> tuple[tuple[bytes, ...], tuple[float, ...]]:
-    arrays = np.load(io.BytesIO(data), allow_pickle=False)
+def _read(path: str | Path) -> bytes:
+    with open(path, "rb") as file:
+        data = file.read(MAX_BYTES + 1)
+    if len(data) > MAX_BYTES:
+        raise ValueError(f"more than {MAX_BYTES:,} bytes")
+    return data
+
+
+def _of_arrays(path: str | Path) -> tuple[tuple[bytes, ...], tuple[float, ...]]:
+    arrays = read_arrays(path, InputError)
     pieces = tuple(p if isinstance(p, bytes) else str(p).encode() for p in arrays["vocab"].reshape(-1).tolist())
     return pieces, tuple(float(s) for s in arrays["vocab_scores"].reshape(-1))
 

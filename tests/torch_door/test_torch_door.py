@@ -384,3 +384,13 @@ def test_half_modules_are_compiled_as_float_ones(dtype, outside):
     got = np.concatenate([compiled.run({"x": s[None]}).outputs["output"] for s in samples])
     assert got.dtype == outside
     assert np.sqrt(np.mean((got - want) ** 2)) < 0.02 * want.std()
+
+
+def test_an_archive_whose_members_have_no_name_is_refused(archive, tmp_path):
+    """Python's zipfile raises an IndexError of such."""
+    data = archive.read_bytes()
+    with zipfile.ZipFile(io.BytesIO(data)) as source:
+        name = source.namelist()[0].encode()
+    (tmp_path / "net.pt2").write_bytes(data.replace(name, b"/" * len(name)))
+    with pytest.raises(ModelError):
+        frontend.load(tmp_path / "net.pt2")

@@ -11,7 +11,7 @@ import time
 import numpy as np
 import pytest
 
-from tvm_ergo import zoo
+from tvm_ergo import files, zoo
 from tvm_ergo.target.errors import OutputError
 from tvm_ergo.tuning import store
 
@@ -88,3 +88,14 @@ def test_a_folder_that_went_away_is_not_written_to(tmp_path, monkeypatch):
     monkeypatch.setattr(fcntl, "flock", lambda handle, how: folder.rmdir())
     with pytest.raises(OutputError, match="start again"), store.claimed(folder):
         raise AssertionError
+
+
+def test_a_run_killed_at_its_first_file_leaves_a_folder_that_may_be_used(tmp_path):
+    """What it left of the manifest, as every write that is killed leaves a part beside its target."""
+    left = tmp_path / f"{files._prefix(tmp_path / store.MANIFEST)}999999999.abc{files.SUFFIX}"
+    left.write_text("{")
+    store.check_folder(tmp_path, {}, resume=False)
+    assert not left.exists()
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(OutputError, match="something else"):
+        store.check_folder(tmp_path, {}, resume=False)

@@ -70,6 +70,14 @@ def own_test(arrays: dict[str, np.ndarray], path: str, input_name: str) -> Test:
             required="x [n, ...] and integer y [n], n >= 1",
             available=f"x {list(x.shape)}, y {y.dtype} {list(y.shape)}",
         )
+    if x.dtype.kind not in "biuf":
+        raise InputError(
+            "evaluation data holds texts or complex numbers",
+            where=f"{path}, array x",
+            required="numbers",
+            available=str(x.dtype),
+            remedy="numpy.savez(file, x=inputs, y=labels)",
+        )
     if x.dtype.kind == "f" and not np.isfinite(x).all():
         raise InputError("evaluation data holds NaN or infinity", where=f"{path}, array x", required="finite values")
     samples = Samples(Path(path).stem, len(y), lambda i: (x[i], int(y[i])))

@@ -19,7 +19,7 @@ import torch
 import torch.ao.quantization.fx._decomposed  # noqa: F401  registers the operators of quantized exports
 
 from tvm_ergo.frontend.stored import read_file
-from tvm_ergo.target.errors import ModelError
+from tvm_ergo.target.errors import ErgoError, ModelError
 from tvm_ergo.target.limits import Declared, parsed_json
 
 _OPERATOR = re.compile(
@@ -60,16 +60,9 @@ def read(path: Path) -> torch.export.ExportedProgram:
             declared = Declared(where)
             clean = _cleaned(archive, where, declared)
         declared.check()
-    except (
-        zipfile.BadZipFile,
-        ValueError,
-        KeyError,
-        AttributeError,
-        TypeError,
-        RecursionError,
-        NotImplementedError,
-        RuntimeError,
-    ) as error:
+    except ErgoError:
+        raise
+    except Exception as error:  # zipfile and json raise many kinds on bytes they did not expect, in no common class
         raise ModelError(
             "this is not a torch.export archive, or it is damaged",
             where=where,

@@ -19,6 +19,7 @@ from tvm_ergo.codegen.compile import COMPRESSION, PLAN
 from tvm_ergo.codegen.stream import graph_of
 from tvm_ergo.codegen.weights.apply import annotated
 from tvm_ergo.codegen.weights.coding import Coding
+from tvm_ergo.files import sweep
 from tvm_ergo.relay_passes.compile.insert_compression import Decision, insert
 from tvm_ergo.relay_passes.compile.partition import chip_functions
 from tvm_ergo.target.chip import Chip
@@ -72,6 +73,8 @@ def check_folder(folder: Path, manifest: dict, resume: bool) -> None:
                 "a record of the tuning run is not a file", where=str(path), remedy="remove it, or give another folder"
             )
     path = folder / MANIFEST
+    for name in FILES:  # a run that was killed while it wrote its first file left nothing but a part of it
+        sweep(folder / name)
     if not path.exists():
         if folder.exists() and any(folder.iterdir()):
             raise OutputError(
