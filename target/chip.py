@@ -14,7 +14,7 @@ from pathlib import Path
 
 from tvm_ergo.target.errors import TargetError
 from tvm_ergo.target.isa.cost import Event
-from tvm_ergo.target.limits import parsed_json
+from tvm_ergo.target.limits import parsed_json, read_bytes
 from tvm_ergo.target.sums import added
 
 CHIPS_FOLDER = Path(__file__).parent / "chips"
@@ -293,7 +293,7 @@ def chip_names() -> list[str]:
 def load_chip(path) -> Chip:
     """Read a chip file. Errors: TargetError (not readable, not JSON, key missing, unknown, or of the wrong kind)."""
     try:
-        data = parsed_json(Path(path).read_bytes(), constants=True)
+        data = parsed_json(read_bytes(path), constants=True)
     except (OSError, ValueError) as error:
         raise TargetError(
             f"cannot read chip file: {getattr(error, 'strerror', None) or error}",

@@ -32,7 +32,8 @@ MAX_DEPTH = 64
 
 _limit: ContextVar[int] = ContextVar("tvm_ergo_model_bytes", default=DEFAULT_MODEL_BYTES)
 _above: ContextVar[list[Declared] | None] = ContextVar("tvm_ergo_above_the_limit", default=None)
-_BRACKETS = re.compile(r'"(?:[^"\\]|\\.)*"|([\[{])|([\]}])', re.DOTALL)
+_BRACKETS = re.compile(r'"(?:[^"\\]|\\.)*+"?|([\[{])|([\]}])', re.DOTALL)
+"""A string, also one that never ends, matches from its first quote without a step back: one pass over any text."""
 
 
 def max_model_bytes() -> int:
@@ -143,6 +144,17 @@ def whole() -> Iterator[None]:
         _above.reset(token)
     if above:
         raise max(above, key=lambda declared: declared.total).refusal()
+
+
+def read_bytes(path) -> bytes:
+    """A whole file, which is at most as large as what a file may ask for: a link may lead to a device, which has no
+    end. Errors: OSError, ValueError."""
+    limit = max_model_bytes()
+    with open(path, "rb") as file:
+        data = file.read(limit + 1)
+    if len(data) > limit:
+        raise ValueError(f"more than {limit:,} bytes, the limit ({OPTION})")
+    return data
 
 
 def parsed_json(text: str | bytes, constants: bool = False):

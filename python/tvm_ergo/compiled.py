@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -113,7 +114,8 @@ class CompiledModel:
     @cached_property
     def programs(self) -> dict[str, Program]:
         """Every Program by its symbol."""
-        return {name: Program.from_bytes(data) for name, data in sorted(self._program_bytes.items())}
+        found = {data: Program.from_bytes(data) for data in set(self._program_bytes.values())}
+        return {name: found[data] for name, data in sorted(self._program_bytes.items())}
 
     @property
     def _program_bytes(self) -> dict[str, bytes]:
@@ -186,7 +188,7 @@ class CompiledModel:
             names = [t.name for t in (*self.outputs, *self.states)]
             found = list(zip(names, values, strict=True))
             left = dict(found[len(self.outputs) :])
-            self.kept.values = dict(left)
+            self.kept.values = {name: np.array(v) for name, v in left.items()}  # the caller may write into the others
         return RunResult(dict(found[: len(self.outputs)]), tuple(calls), left)
 
     @cached_property
@@ -337,6 +339,13 @@ class CompiledModel:
         A file with host operators holds a shared library, which is machine code: loading it runs what its maker wrote.
         programs_only : never load one; such a model can be looked at, not run. Files without host operators hold no
         code. Errors: ProgramError if the file cannot be read, is no such file, or any of its bits changed."""
+        if not isinstance(path, (str, os.PathLike)):
+            raise InputError(
+                "this is no path of a compiled model",
+                required="a str or pathlib.Path",
+                available=type(path).__name__,
+                remedy="give the path of a file that CompiledModel.save or `tvm-ergo compile -o` wrote",
+            )
         return cls._of(container.read(Path(path)), str(path), programs_only)
 
     @classmethod

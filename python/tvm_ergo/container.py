@@ -22,7 +22,7 @@ import tvm_ffi
 
 from tvm_ergo.files import write_atomically
 from tvm_ergo.target.errors import OutputError, ProgramError
-from tvm_ergo.target.limits import parsed_json
+from tvm_ergo.target.limits import parsed_json, read_bytes
 from tvm_ergo.target.program import HEAD as PROGRAM_HEAD
 from tvm_ergo.target.program import MAGIC as PROGRAM_MAGIC
 
@@ -55,12 +55,12 @@ def read(path: Path) -> dict[str, bytes]:
     """The sections. Errors: ProgramError for a file that cannot be read, is something else, truncated, or changed in
     any bit."""
     try:
-        data = path.read_bytes()
-    except OSError as error:
+        data = read_bytes(path)
+    except (OSError, ValueError) as error:  # ValueError: too large, or a name no file can have
         raise ProgramError(
             "the compiled model cannot be read",
             where=str(path),
-            available=error.strerror or str(error),
+            available=getattr(error, "strerror", None) or str(error),
             remedy="check the path and its permissions",
         ) from None
     return unpacked(data, str(path))
@@ -132,10 +132,13 @@ def programs_in(sections: dict[str, bytes]) -> dict[str, bytes]:
         return found
     if "places" not in sections:
         return _searched(library)
+    taken: dict[tuple[int, int], bytes] = {}  # equal Programs may lie in one place; others do not overlap
     for symbol, (at, length) in dict(parsed_json(sections["places"])).items():
         if type(at) is not int or type(length) is not int or at < 0 or length < 0 or symbol in found:
             raise ValueError(f"the place of Program {symbol[:80]!r} is none")
-        found[symbol] = library[at : at + length]
+        if (at, length) not in taken and sum(map(len, taken.values())) + length > len(library):
+            raise ValueError("the places of Programs are larger than the library")
+        found[symbol] = taken.setdefault((at, length), library[at : at + length])
     return found
 
 

@@ -54,6 +54,9 @@ def read(
 ) -> tuple[dict[str, bytes], tuple[Entry, ...]]:
     """``(the model's own Programs, its entries)``. declared : takes what they ask for. Errors: ProgramError."""
     try:
+        declared.add(
+            len(content[CONSTANTS]) * (len(found.entries) + 1), "the constants, which the Program of each entry has"
+        )
         data = _constants(content[CONSTANTS])
         carried = {
             symbol: replace(Program.from_bytes(program), data=data).to_bytes()

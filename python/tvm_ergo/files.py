@@ -15,11 +15,13 @@ import socket
 import stat
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
+from contextvars import ContextVar
 from pathlib import Path
 
 from tvm_ergo.target.errors import OutputError
 
 SUFFIX = ".ergo-part"
+_results: ContextVar[tuple[str, ...]] = ContextVar("tvm_ergo_results", default=())
 
 
 def write_atomically(path: str | Path, data: bytes | str) -> Path:
@@ -210,6 +212,16 @@ def _write_all(file, payload: bytes) -> None:
     rest = memoryview(payload)
     while rest:
         rest = rest[file.write(rest) :]
+
+
+def note_results(paths: Iterable[str | Path]) -> None:
+    """What the command of this context will write (`is_result`)."""
+    _results.set(tuple(os.path.realpath(path) for path in paths))
+
+
+def is_result(path: str | Path) -> bool:
+    """Whether the command of this context will write there."""
+    return os.path.realpath(path) in _results.get()
 
 
 def check_writable(path: str | Path) -> None:

@@ -184,8 +184,10 @@ def _numbers(model, prompt) -> list[int]:
 def _next(logits: np.ndarray, temperature: float, top_k: int, rng: np.random.Generator) -> int:
     if not temperature:
         return int(logits.argmax())
-    scaled = logits.astype(np.float64) / temperature
+    real = logits.astype(np.float64)
+    with np.errstate(over="ignore"):  # however small the temperature: the likeliest is 0, and the others minus infinity
+        scaled = (real - real.max()) / temperature
     if 0 < top_k < scaled.size:
         scaled[scaled < np.partition(scaled, -top_k)[-top_k]] = -np.inf
-    odds = np.exp(scaled - scaled.max())
+    odds = np.exp(scaled)
     return int(rng.choice(scaled.size, p=odds / odds.sum()))

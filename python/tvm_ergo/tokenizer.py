@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import json
+import math
 import struct
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,6 +19,7 @@ from tvm_ergo.target.errors import InputError
 from tvm_ergo.target.limits import parsed_json
 
 MAX_BYTES = 64 << 20  # of a vocabulary file
+MAX_PIECES = 1 << 20
 BEGIN, END = 1, 2  # numbers of the pieces that begin and end a text
 BYTES_FROM = 3  # the 256 single bytes
 
@@ -30,25 +32,31 @@ class Tokenizer:
     scores: tuple[float, ...]
 
     def __post_init__(self):
-        if not BYTES_FROM + 256 <= len(self.pieces) == len(self.scores) <= 1 << 20:
+        if not BYTES_FROM + 256 <= len(self.pieces) == len(self.scores) <= MAX_PIECES:
             raise InputError(
                 "this is no vocabulary",
                 required=f"at least {BYTES_FROM + 256} pieces (unknown, begin, end, the 256 bytes), a score each",
                 available=f"{len(self.pieces)} pieces, {len(self.scores)} scores",
             )
+        if not all(map(math.isfinite, self.scores)):
+            raise InputError("this is no vocabulary", required="scores that are numbers", available="NaN or infinity")
 
     @cached_property
     def _numbers(self) -> dict[bytes, int]:
         return {piece: n for n, piece in reversed(list(enumerate(self.pieces)))}
 
     def encode(self, text: str) -> list[int]:
-        """Token numbers of a text, that of its beginning first."""
+        """Token numbers of a text, that of its beginning first. Bytes that are no UTF-8, as Python has them from a
+        command line, are bytes again. Errors: InputError for a text that has no bytes (half a surrogate pair)."""
         numbers = [BEGIN]
         if not text:
             return numbers
         found: list[int] = []
         for character in " " + text:
-            code = character.encode()
+            try:
+                code = character.encode("utf-8", "surrogateescape")
+            except UnicodeEncodeError:
+                raise InputError("the text is no Unicode text", available=repr(character)) from None
             known = self._numbers.get(code)
             found += [known] if known is not None else [BYTES_FROM + byte for byte in code]
         while (best := self._best_pair(found)) is not None:
@@ -89,14 +97,14 @@ class Tokenizer:
         """Errors: ValueError, TypeError, KeyError for what is none."""
         found = parsed_json(data)
         pieces = tuple(base64.b64decode(p, validate=True) for p in found["pieces"])
-        return cls(pieces, tuple(float(s) for s in found["scores"]))
+        return cls(pieces, _numbers_of(found["scores"]))
 
     @classmethod
     def read(cls, path: str | Path) -> Tokenizer:
         """A vocabulary file. Errors: InputError."""
         try:
             pieces, scores = _of_arrays(path) if str(path).endswith(".npz") else _of_binary(_read(path))
-        except (OSError, ValueError, KeyError, struct.error, EOFError) as error:
+        except (OSError, ValueError, KeyError, struct.error) as error:
             raise InputError(
                 "the vocabulary cannot be read",
                 where=str(path),
@@ -109,16 +117,27 @@ class Tokenizer:
 
 def _read(path: str | Path) -> bytes:
     with open(path, "rb") as file:
-        data = file.read(MAX_BYTES + 1)
+        data = file.read(MAX_BYTES + 1)  # a device has no size and no end
     if len(data) > MAX_BYTES:
         raise ValueError(f"more than {MAX_BYTES:,} bytes")
     return data
 
 
+def _numbers_of(values) -> tuple[float, ...]:
+    """Errors: ValueError for one that no float holds, TypeError."""
+    try:
+        return tuple(float(v) for v in values)
+    except OverflowError as error:
+        raise ValueError(str(error)) from None
+
+
 def _of_arrays(path: str | Path) -> tuple[tuple[bytes, ...], tuple[float, ...]]:
     arrays = read_arrays(path, InputError)
-    pieces = tuple(p if isinstance(p, bytes) else str(p).encode() for p in arrays["vocab"].reshape(-1).tolist())
-    return pieces, tuple(float(s) for s in arrays["vocab_scores"].reshape(-1))
+    vocab, scores = arrays["vocab"], arrays["vocab_scores"]
+    if max(vocab.size, scores.size) > MAX_PIECES:
+        raise ValueError(f"more than {MAX_PIECES} pieces")
+    pieces = tuple(p if isinstance(p, bytes) else str(p).encode() for p in vocab.reshape(-1).tolist())
+    return pieces, _numbers_of(scores.reshape(-1))
 
 
 def _of_binary(data: bytes) -> tuple[tuple[bytes, ...], tuple[float, ...]]:

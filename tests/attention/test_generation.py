@@ -8,7 +8,9 @@ import onnx
 import pytest
 
 import tvm_ergo
+from tvm_ergo import container
 from tvm_ergo.cli import main
+from tvm_ergo.compiled import CompiledModel
 from tvm_ergo.entries import Kind
 from tvm_ergo.target.errors import InputError, OutOfMemoryError, ProgramError, UnsupportedError
 from tvm_ergo.target.machine import Machine
@@ -111,9 +113,6 @@ def test_the_file_holds_each_constant_once(writer, tmp_path):
 
 
 def test_damaged_files_are_refused(writer):
-    from tvm_ergo import container
-    from tvm_ergo.compiled import CompiledModel
-
     sections = container.unpacked(writer[0].to_bytes(), "a file")
     for name in ("constants", "chain:decode_12", "program:prefill_6", "chain"):
         for content in (None, b"", sections[name][:-3]):
@@ -122,6 +121,21 @@ def test_damaged_files_are_refused(writer):
                 damaged[name] = content
             with pytest.raises(ProgramError):
                 CompiledModel._of(damaged, "a file", False)
+
+
+def test_a_small_file_does_not_repeat_large_constants(writer):
+    """Each entry's Program has all constants: what that takes counts before it is taken."""
+    from tvm_ergo.target.limits import model_bytes_limit
+
+    sections = container.unpacked(writer[0].to_bytes(), "a file")
+    limit = len(sections["constants"]) * len(writer[0].entries)  # and the whole network's Program has them too
+    with model_bytes_limit(limit), pytest.raises(ProgramError, match="constants"):
+        CompiledModel._of(sections, "a file", False)
+
+
+def test_the_coldest_draw_is_the_likeliest(writer):
+    model, _ = writer
+    assert model.generate([1, 5], tokens=8, temperature=5e-324) == model.generate([1, 5], tokens=8)
 
 
 def test_what_is_asked_wrongly(writer):

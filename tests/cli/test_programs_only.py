@@ -1,12 +1,16 @@
 """``disasm`` and ``report`` read Programs alone; ``run --programs-only`` never loads a library."""
 
+import json
+
 import numpy as np
+import pytest
 from tvm import relax
 
 import tvm_ergo
 from tvm_ergo import container
 from tvm_ergo.cli import main
 from tvm_ergo.relay_passes import dialect
+from tvm_ergo.target.errors import InputError, ProgramError
 
 
 def test_no_library_is_loaded_that_was_not_asked_for(tmp_path, workspace, monkeypatch, capsys):
@@ -52,6 +56,31 @@ def test_no_library_is_loaded_that_was_not_asked_for(tmp_path, workspace, monkey
     (tmp_path / "net.onnx").write_bytes(b"not looked at")
     assert main(["run", str(tmp_path / "net.onnx"), "--random", "0", "--programs-only"]) == 2
     assert "compiled models" in capsys.readouterr().err
+
+
+def test_places_of_programs_do_not_overlap():
+    """Else a few bytes name the whole library again and again."""
+    library = bytes(range(100))
+    for places, found in (
+        ({"a": [0, 60], "b": [60, 40]}, True),
+        ({"a": [0, 60], "b": [0, 60], "c": [60, 40]}, True),  # two equal Programs
+        ({"a": [0, 60], "b": [1, 60]}, False),
+        ({"a": [0, 1000]}, False),
+    ):
+        sections = {"library": library, "places": json.dumps(places).encode()}
+        if found:
+            assert set(container.programs_in(sections)) == set(places)
+        else:
+            with pytest.raises(ValueError, match="larger than the library"):
+                container.programs_in(sections)
+
+
+def test_what_is_no_path():
+    for given in (b"net.ergo", None, 5, []):
+        with pytest.raises(InputError, match="path"):
+            tvm_ergo.load(given)
+    with pytest.raises(ProgramError, match="cannot be read"):
+        tvm_ergo.load("a\0b")
 
 
 def test_the_help_says_what_is_code(capsys):

@@ -14,10 +14,12 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+import tvm_ergo
 from tvm_ergo import frontend, zoo
 from tvm_ergo.cli import main
 from tvm_ergo.frontend import stored
-from tvm_ergo.target.errors import InputError, ModelError
+from tvm_ergo.target.chip import load_chip
+from tvm_ergo.target.errors import InputError, ModelError, ProgramError, TargetError
 from tvm_ergo.target.limits import (
     DEFAULT_MODEL_BYTES,
     MAX_DEPTH,
@@ -83,9 +85,21 @@ def test_json_is_not_nested_without_end():
         b"\xff",
         "9" * 5000,
         "",
+        '\\"' * 1_000_000,  # looked at once, not once for every quote
+        '"\\',
     ):
         with pytest.raises(ValueError):
             parsed_json(text)
+
+
+def test_a_file_without_an_end_is_not_read_for_ever(tmp_path):
+    (tmp_path / "net.ergo").symlink_to("/dev/zero")
+    (tmp_path / "chip.json").symlink_to("/dev/zero")
+    with model_bytes_limit(1 << 20):
+        with pytest.raises(ProgramError, match="1,048,576 bytes"):
+            tvm_ergo.load(tmp_path / "net.ergo")
+        with pytest.raises(TargetError, match="1,048,576 bytes"):
+            load_chip(tmp_path / "chip.json")
 
 
 def test_an_xz_is_opened_piece_by_piece(monkeypatch):

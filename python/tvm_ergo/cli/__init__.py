@@ -15,6 +15,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from contextvars import copy_context
 
 from tvm_ergo.cli.stray import without_stray_warnings
 from tvm_ergo.cli.usage import Parser
@@ -110,7 +111,7 @@ def _run(argv: list[str] | None) -> int:
         arguments = build_parser().parse_args(argv)
         _check_model_file(arguments)
         with model_bytes_limit(getattr(arguments, "max_model_bytes", None)):
-            return arguments.run(arguments) or 0
+            return copy_context().run(arguments.run, arguments) or 0  # what it notes of itself ends with it
     except ErgoError as error:
         _say(f"tvm-ergo: {type(error).__name__}: {error}")
         return 2

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import argparse
-import os
 import re
 from pathlib import Path
 
 from rich.console import Console
 
 from tvm_ergo.cli.post_arguments import add_post_arguments
+from tvm_ergo.cli.result_paths import check_result_paths as check_result_paths
+from tvm_ergo.cli.result_paths import texts
 from tvm_ergo.codegen.choices import Objective, Weights
-from tvm_ergo.files import check_writable, write_atomically, write_together
+from tvm_ergo.files import write_atomically, write_together
 from tvm_ergo.printed import SafeConsole
 from tvm_ergo.relay_passes.array_files import read_arrays
 from tvm_ergo.target.chip import bytes_of
-from tvm_ergo.target.errors import OutputError, TargetError
+from tvm_ergo.target.errors import TargetError
 from tvm_ergo.target.limits import DEFAULT_MODEL_BYTES, OPTION
 
 DEFAULT_TARGET = "ergo"
@@ -239,50 +240,6 @@ def add_battery_argument(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def check_result_paths(arguments: argparse.Namespace, *binary: str | None) -> None:
-    """``binary`` : results that are no text, which standard output does not take.
-
-    Errors: OutputError for a result that could not be written, or would overwrite an input or another result.
-    """
-    taken = {os.path.realpath(path): "an input of this command" for path in _files_read(arguments)}
-    for path in (*binary, *_texts(arguments)):
-        if path == "-" and path in binary:
-            raise OutputError(
-                "this result is no text: it is not written to standard output",
-                available="-",
-                remedy="give a file (./- for one of this name)",
-            )
-        if path == "":
-            raise OutputError("a result has no name", remedy="give a file, or - for standard output")
-        if path:
-            real = path if path == "-" else os.path.realpath(path)
-            if path != "-":
-                check_writable(path)
-            if real in taken and (path == "-" or os.path.isfile(real) or not os.path.exists(real)):
-                name = "standard output" if path == "-" else path
-                raise OutputError(
-                    f"{name} would be overwritten" if path != "-" else "two results cannot both go to standard output",
-                    where=name,
-                    available=f"it is {taken[real]}",
-                    remedy="give another path",
-                )
-            taken[real] = "another result of this command"
-
-
-def _texts(arguments: argparse.Namespace) -> list[str | None]:
-    """Where the results that are text go: files, or "-"."""
-    return [getattr(arguments, name, None) for name in ("json", "html", "trace", "text", "plot")]
-
-
-def _files_read(arguments: argparse.Namespace) -> list[str]:
-    single = [
-        getattr(arguments, name, None)
-        for name in ("model", "other", "target", "target_b", "calibration", "compare", "zeros", "data")
-    ]
-    listed = [text.rpartition("=")[2] for text in getattr(arguments, "input", [])]
-    return [path for path in (*single, *listed, *getattr(arguments, "chip", [])) if path and os.path.isfile(path)]
-
-
 def write_text(path: str | None, text: str) -> None:
     """To a file, to standard output ("-"), or nowhere (None)."""
     if path == "-":
@@ -304,7 +261,7 @@ def write_results_together(binary: tuple[str | None, bytes], *texts: tuple[str |
 def console(arguments: argparse.Namespace, width: int = 130) -> Console:
     """Standard output, or standard error where standard output carries a result. width : columns into a file or
     pipe."""
-    return report_console("-" in _texts(arguments), width)
+    return report_console("-" in texts(arguments), width)
 
 
 def report_console(stderr: bool = False, width: int = 130) -> Console:

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import onnx
 
+from tvm_ergo.files import is_result
 from tvm_ergo.frontend.xz_index import unpacked_bytes
-from tvm_ergo.target.errors import ModelError
+from tvm_ergo.target.errors import ModelError, OutputError
 from tvm_ergo.target.limits import LOOK_BYTES, Declared, max_model_bytes
 
 XZ_MAGIC = b"\xfd7zXZ\x00"
@@ -124,6 +125,13 @@ class _External:
         except ValueError:
             raise self._refuse("its offset or length is no number") from None
         self.path = self._checked(folder)
+        if is_result(self.path):
+            raise OutputError(
+                f"{self.location} would be overwritten",
+                where=self.where,
+                available="it holds weights of the model",
+                remedy="give another path for the result",
+            )
         with self._open() as file:
             size = os.fstat(file.fileno()).st_size
         available = size - self.offset

@@ -25,7 +25,7 @@ from tvm_ergo.relay_passes.compile.partition import chip_functions
 from tvm_ergo.target.chip import Chip
 from tvm_ergo.target.codecs import Codec
 from tvm_ergo.target.errors import DatabaseError, OutputError
-from tvm_ergo.target.limits import parsed_json
+from tvm_ergo.target.limits import parsed_json, read_bytes
 
 FORMAT = 1
 _TOLD = {"version": str, "chip": str, "chip_digest": str, "memory_bytes": int}
@@ -176,7 +176,7 @@ def _held(folder: Path) -> Iterator[None]:
 def read_json(path: Path) -> dict:
     """Errors: DatabaseError for a file that is missing or no JSON object."""
     try:
-        data = parsed_json(path.read_bytes())
+        data = parsed_json(read_bytes(path))
         if isinstance(data, dict):
             return data
         reason = "not a JSON object"

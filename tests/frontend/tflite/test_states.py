@@ -88,6 +88,18 @@ def test_a_variable_is_kept_from_run_to_run(tmp_path):
         again.set_state({"ring": halfway["ring"][0]})
 
 
+def test_what_a_run_gives_is_the_callers():
+    """Writing into any of it changes nothing of the next run."""
+    model, frames = tvm_ergo.compile(ring(np.zeros((1, 3, 1, 6)))), [int8() for _ in range(4)]
+    right = [model.run(x).outputs["y"] for x in frames]
+    model.reset()
+    for x, want in zip(frames, right):
+        result = model.run(x)
+        assert np.array_equal(result.outputs["y"], want)
+        for array in (*result.outputs.values(), *result.states.values(), *model.state.values()):
+            array[...] = 77
+
+
 def test_a_state_can_be_given_like_an_input():
     model, x, other = tvm_ergo.compile(ring(np.zeros((1, 3, 1, 6)))), int8(), int8((1, 3, 1, 6))
     given = model.run({"x": x, "ring": other})
