@@ -21,6 +21,7 @@ from tvm_ergo.entries import checked, with_entries
 from tvm_ergo.pipeline import PipelineOptions, Progress, fallbacks_of, host_build, is_integer, run_stages, walk
 from tvm_ergo.post import post_options
 from tvm_ergo.post.behind import behind
+from tvm_ergo.relay_passes.attention.declared import stripped
 from tvm_ergo.relay_passes.attention.lengths import tokens_of
 from tvm_ergo.relay_passes.macro import normalize
 from tvm_ergo.relay_passes.micro.calibrate import samples_of
@@ -190,6 +191,8 @@ def compile(
             remedy="leave out --post, or --lengths and --generate",
         )
     quantized = run_stages(reference, options, start="quantize", until="quantize")
+    if is_integer(quantized) and not is_integer(reference) and is_quantized(reference):
+        reference = stripped(reference)[0]  # what the chip's tensors stand for: the file's weights, nothing rounded
     lowered, chain, partitioned, mod = None, None, quantized, quantized
     for name, mod in walk(quantized, options, start="lower_quantized"):
         if name == "lower_quantized":

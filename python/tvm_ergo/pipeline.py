@@ -19,7 +19,8 @@ from tvm_ergo.codegen.output_tables import OUTPUT_TABLES
 from tvm_ergo.codegen.space import Objective
 from tvm_ergo.codegen.stream import STREAM, graph_of
 from tvm_ergo.relay_passes import compat
-from tvm_ergo.relay_passes.attention.quantize import has_rows
+from tvm_ergo.relay_passes.attention.declared import from_file
+from tvm_ergo.relay_passes.attention.find import has_rows
 from tvm_ergo.relay_passes.attention.quantize import quantize as quantize_module
 from tvm_ergo.relay_passes.attention.sealed import is_sealed, lower_sealed
 from tvm_ergo.relay_passes.compile.partition import Partition, chip_functions, is_chip_function
@@ -134,7 +135,10 @@ def _quantize(mod: tvm.IRModule, options: PipelineOptions) -> tvm.IRModule:
 def _lower_quantized(mod: tvm.IRModule, options: PipelineOptions) -> tvm.IRModule:
     if is_integer(mod):
         return mod
-    return lower_sealed(mod) if is_sealed(mod) else LowerQuantized()(mod)
+    if is_sealed(mod):
+        return lower_sealed(mod)
+    found = from_file(mod) if is_quantized(mod) else None
+    return LowerQuantized()(mod) if found is None else found
 
 
 def _check_strict(mod: tvm.IRModule, options: PipelineOptions) -> tvm.IRModule:

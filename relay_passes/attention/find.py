@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import tvm
 from tvm import relax
 
 from tvm_ergo.relay_passes.attention import masks, positions, sites
 from tvm_ergo.relay_passes.attention.rules import Attention, MaskedMean, MaskedSoftmax
-from tvm_ergo.relay_passes.attention.sites import call_of, unmoved
+from tvm_ergo.relay_passes.attention.sites import Embedding, Norm, call_of, unmoved
+from tvm_ergo.relay_passes.relax_utils import main_of
 from tvm_ergo.relay_passes.support.view import FunctionView, static_shape
 
 
@@ -34,6 +36,17 @@ def find_sites(view: FunctionView) -> dict[relax.Var, object]:
                 found.setdefault(var, site)
                 break
     return found
+
+
+def has_rows(mod: tvm.IRModule) -> bool:
+    """Whether the network has what only rows of 16 bits do well: attention, masks, normalization (but to unit length,
+    at the end of any network), embeddings."""
+    return any(
+        isinstance(site, (Attention, MaskedSoftmax, Embedding))
+        or isinstance(site, Norm)
+        and (site.centre or site.eps > 0)
+        for site in find_sites(FunctionView(main_of(mod))).values()
+    )
 
 
 def calibrated(view: FunctionView, found: dict[relax.Var, object]) -> set[str]:

@@ -161,7 +161,10 @@ class Lowering(Heads, OfAllTokens):
             or any(not any(u in g.members for g in readers) for u in self.view.users(var) if u not in self._inner(var))
         ):
             return ones
-        weights = np.max([np.abs(Dense.parts(self.view, g).weight.real()).max(axis=0) for g in dense], axis=0)
+        stored = [Dense.parts(self.view, g).weight for g in dense]
+        if any(w.scale is not None and w.stored.dtype == np.int8 for w in stored):
+            return ones  # the file's own integers stay as they are
+        weights = np.max([np.abs(w.real()).max(axis=0) for w in stored], axis=0)
         peaks = self.seen.wide.peaks[var.name]
         factors = np.where(
             (peaks > 0) & (weights > 0),

@@ -18,8 +18,12 @@ def find_embedding(view: FunctionView, var: relax.Var) -> Embedding | None:
     if table is None or len(table.shape) != 2 or view.const(call.args[1]) is not None:
         return None
     ids = _wrapped(view, call.args[1], table.shape[0])
-    if table.stored.dtype == np.int8 and table.scale is not None and table.axis == 0 and not table.zero_point.any():
-        return Embedding(table.stored, ids, np.broadcast_to(table.scale.astype(np.float64), table.shape[:1]))
+    if table.scale is not None and (table.per_tensor or table.axis == 0):
+        codes = table.stored.astype(np.int64) - table.spread(table.zero_point)
+        if codes.min(initial=0) >= -128 and codes.max(initial=0) <= 127:
+            return Embedding(
+                codes.astype(np.int8), ids, np.broadcast_to(table.scale.astype(np.float64), codes.shape[:1])
+            )
     return Embedding(table.real(), ids)
 
 

@@ -13,12 +13,11 @@ import numpy as np
 import tvm
 
 from tvm_ergo.relay_passes import interpreter_ergo  # noqa: F401  (its import gives the interpreter the integer dialect)
-from tvm_ergo.relay_passes.attention.find import calibrated, find_sites
+from tvm_ergo.relay_passes.attention.declared import from_file
+from tvm_ergo.relay_passes.attention.find import calibrated, find_sites, has_rows
 from tvm_ergo.relay_passes.attention.lower import Seen, lower, seen_of
 from tvm_ergo.relay_passes.attention.migrate import migrate
-from tvm_ergo.relay_passes.attention.rules import Attention, MaskedSoftmax
 from tvm_ergo.relay_passes.attention.sealed import lower_sealed, seal
-from tvm_ergo.relay_passes.attention.sites import Embedding, Norm
 from tvm_ergo.relay_passes.dialect import from_call, is_ergo_call
 from tvm_ergo.relay_passes.interpreter import Interpreter
 from tvm_ergo.relay_passes.micro import quantize as plain
@@ -32,17 +31,6 @@ LIMIT = 0.25
 """rms error of the outputs relative to their deviation above which the network stays in float: MiniLM's embeddings are
 9 % off and lose 0.2 points."""
 MEASURED = 4  # calibration samples on which the loss is measured
-
-
-def has_rows(mod: tvm.IRModule) -> bool:
-    """Whether the network has what only rows of 16 bits do well: attention, masks, normalization (but to unit length,
-    at the end of any network), embeddings."""
-    return any(
-        isinstance(site, (Attention, MaskedSoftmax, Embedding))
-        or isinstance(site, Norm)
-        and (site.centre or site.eps > 0)
-        for site in find_sites(FunctionView(main_of(mod))).values()
-    )
 
 
 def quantize(
@@ -61,6 +49,11 @@ def quantize(
 
     Errors: CalibrationError (missing, empty, wrong shape, NaN).
     """
+    if options.project_channels is None and is_quantized(mod) and calibration is not None:
+        data = list(samples_of(mod, calibration, options.samples))
+        made = from_file(mod, lambda base: seen_in(base, data, options, progress))
+        if made is not None:
+            return made
     if is_quantized(mod) or options.project_channels is not None or not has_rows(mod):
         return plain.quantize(mod, calibration, options, progress=progress, **told)
     data = list(samples_of(mod, calibration, options.samples))

@@ -86,7 +86,8 @@ class LiftIntegers:
     before it, as relu or clip with real bounds (dropped if it spans the type). Average pooling on widened integers
     (TFLite's form) rounds half to even afterwards, where TFLite rounds half away from zero: at most one step apart, at
     ties. Averages of integers whose scale nothing names are those of the integers, rounded (an average is the same in
-    every scale); on widened integers they would be truncated."""
+    every scale); on widened integers they would be truncated. ``dequantize(take(constant, numbers))`` takes real rows.
+    """
 
     def transform_module(self, mod: tvm.IRModule, ctx) -> tvm.IRModule:
         return _Lifter(mod).run()
@@ -125,6 +126,8 @@ class _Lifter(Rewriter):
             return self._remember(value, _Quantization(value.args[1], value.args[2], str(value.attrs.out_dtype)), var)
         if name == "relax.astype":
             return self._astype(value)
+        if name == "relax.dequantize":
+            return self._rows(var, value)
         if name not in _LIFTED:
             return value
         data = list(value.args[0].fields) if isinstance(value.args[0], Tuple) else [value.args[0]]
@@ -151,6 +154,16 @@ class _Lifter(Rewriter):
             self.parts[new] = quantization
             return new
         return self._remember(quantization.quantize(self.emit(lifted, f"{var.name}_real")), quantization, var)
+
+    def _rows(self, var: Var, value: Call) -> Call:
+        """Rows taken from a constant table of integers are taken from its real numbers."""
+        take = self.defined(value.args[0], "relax.take")
+        if take is None or not isinstance(take.args[0], Constant) or not _per_tensor(value):
+            return value
+        if dtype_of(take.args[0]) not in _STORED or take.attrs.axis is None:
+            return value
+        table = self.emit(relax.op.dequantize(take.args[0], *value.args[1:], axis=0), f"{var.name}_table")
+        return infer(Call(take.op, [table, *take.args[1:]], take.attrs))
 
     def _remember(self, call: Call, quantization: _Quantization, var: Var) -> Var:
         new = self.emit(call, var.name)
