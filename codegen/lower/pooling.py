@@ -97,18 +97,44 @@ def argmax(node: Node, region: Region, emit: Emitter) -> None:
     emit(CpuCall, function=CpuFunction.ARGMAX, inputs=[x], outputs=[out], params=())
 
 
+@lowers(dialect.TopK)
+def topk(node: Node, region: Region, emit: Emitter) -> None:
+    (box,) = emit.inputs(node, region)
+    _whole_rows(node, region, node.op.k)
+    x, out = emit.operand(node.inputs[0], box), emit.operand(node.outputs[0], region)
+    emit(CpuCall, function=CpuFunction.TOP_ROWS, inputs=[x], outputs=[out], params=())
+
+
+@lowers(dialect.LogSoftmax)
+def log_softmax(node: Node, region: Region, emit: Emitter) -> None:
+    op, (x, lut) = node.op, node.inputs
+    _whole_rows(node, region, emit.graph.tensors[x].shape[-1])
+    emit(
+        CpuCall,
+        function=CpuFunction.LOG_SOFTMAX,
+        inputs=[emit.operand(x, region), emit.operand(lut)],
+        outputs=[emit.operand(node.outputs[0], region)],
+        params=(op.x_mult, op.log_mult, op.shift, op.out_zp, op.lo, op.hi),
+    )
+
+
+def _whole_rows(node: Node, region: Region, length: int) -> None:
+    """Every element of a row depends on all of it."""
+    if region[-1] != (0, length):
+        raise UnsupportedError(
+            f"a box that cuts through {node.op.op_name}'s axis",
+            where=node.name,
+            required=f"[0, {length})",
+            available=str(region[-1]),
+        )
+
+
 @lowers(dialect.Softmax)
 def softmax(node: Node, region: Region, emit: Emitter) -> None:
     """Whole rows only: every element of a row depends on all of it."""
     op, (x, lut) = node.op, node.inputs
     length = emit.graph.tensors[x].shape[-1]
-    if region[-1] != (0, length):
-        raise UnsupportedError(
-            "a box that cuts through softmax's axis",
-            where=node.name,
-            required=f"[0, {length})",
-            available=str(region[-1]),
-        )
+    _whole_rows(node, region, length)
     emit(
         Softmax,
         x=emit.operand(x, region),

@@ -14,6 +14,7 @@ from tvm_ergo.relay_passes.dialect.compression import Compress, Decompress
 from tvm_ergo.relay_passes.dialect.elementwise import Add, Maximum, Minimum, Mul, Table
 from tvm_ergo.relay_passes.dialect.linear import Conv2d, Conv2dTranspose, DepthwiseConv2d, MatMul
 from tvm_ergo.relay_passes.dialect.movement import Concat, Pad, Receive, Reshape, Resize2d, Slice, Transpose
+from tvm_ergo.relay_passes.dialect.order import LogSoftmax, TopK
 from tvm_ergo.relay_passes.dialect.pooling import AvgPool2d, MaxPool2d, ReduceMax, ReduceMin, ReduceSum, Softmax
 from tvm_ergo.relay_passes.dialect.positions import PutRows, TakeRows
 from tvm_ergo.relay_passes.dialect.rows import ExpRows, GatherRows, Norm, Rotate, WeightedMean
@@ -47,6 +48,8 @@ __all__ = [
     "ReduceMax",
     "ReduceMin",
     "Softmax",
+    "LogSoftmax",
+    "TopK",
     "Resize2d",
     "Pad",
     "Concat",

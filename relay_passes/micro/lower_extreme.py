@@ -17,7 +17,7 @@ NORM_BITS = 14
 """Fraction bits of what NORM multiplies with gamma."""
 
 
-def _axis_last(ctx: Context, x: relax.Expr, axis: int, quant: Quant) -> tuple[relax.Expr, tuple[int, ...]]:
+def axis_last(ctx: Context, x: relax.Expr, axis: int, quant: Quant) -> tuple[relax.Expr, tuple[int, ...]]:
     """``x`` with ``axis`` as its last, and the permutation back."""
     rank = len(static_shape(x))
     if axis == rank - 1:
@@ -32,7 +32,7 @@ def lower_arg_extreme(ctx: Context, group, out: Quant | None = None) -> relax.Ex
     """int32 positions. The least element is the largest of the codes' complements, which are in the other order."""
     call, x = ctx.view.value[group.root], ctx.value(group.inputs[0])
     shape = static_shape(group.inputs[0])
-    rows, _ = _axis_last(ctx, x.expr, int(call.attrs.axis) % len(shape), x.quant)
+    rows, _ = axis_last(ctx, x.expr, int(call.attrs.axis) % len(shape), x.quant)
     if group.op == "argmin":
         rows = ctx.table(rows, ~np.arange(-128, 128).astype(np.int8), None)
     found = ctx.emit(dialect.Argmax(), rows)
@@ -45,7 +45,7 @@ def lower_unit_vector(ctx: Context, group, out: Quant) -> relax.Expr:
     """NORM without a mean: x over its root mean square, which is the length over the root of the number of elements."""
     x = ctx.value(group.inputs[0])
     _, axis, _ = extreme.unit_vector(ctx.view, group.root)
-    rows, back = _axis_last(ctx, x.expr, axis, x.quant)
+    rows, back = axis_last(ctx, x.expr, axis, x.quant)
     factor = 1.0 / math.sqrt(static_shape(rows)[-1]) / out.scale / 2**NORM_BITS
     shift = max(0, min(62, int(math.floor(math.log2(32767 / factor)))))
     if factor >= 2**15:

@@ -18,6 +18,7 @@ from tvm_ergo.relay_passes.micro import (  # noqa: F401  (their import registers
     lower_extreme,
     lower_linear,
     lower_movement,
+    lower_rows,
     lower_spatial,
     lower_tail,
 )

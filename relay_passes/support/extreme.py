@@ -89,8 +89,20 @@ GUARD = 1e-2
 """The largest number below which a length may be taken for: it concerns vectors of nearly nothing."""
 
 
+def length_below(group: Group, axis: int, limit: int) -> str | None:
+    """Why rows of the output along ``axis`` are too long, if they are."""
+    length = static_shape(group.output)[axis]
+    return f"they have {length}" if length >= limit else None
+
+
 def unit_vector(view: FunctionView, root: relax.Var) -> tuple[relax.Var, int, list[relax.Var]] | None:
     """``(x, axis, bindings)`` where ``root`` is x over the length of its vectors along ``axis``, else None."""
+    return sum_along(view, root, magnitudes=False)
+
+
+def sum_along(view: FunctionView, root: relax.Var, magnitudes: bool) -> tuple[relax.Var, int, list[relax.Var]] | None:
+    """``(x, axis, bindings)`` where ``root`` is x over the root of the sum of its squares along ``axis`` (over the sum
+    of its ``magnitudes``), else None."""
     if view.op(root) != "relax.divide":
         return None
     x, var = view.value[root].args
@@ -104,24 +116,33 @@ def unit_vector(view: FunctionView, root: relax.Var) -> tuple[relax.Var, int, li
         return view.value[expr].args
 
     while (args := step(var, "maximum", "clip", "add", "broadcast_to")) is not None:
-        name = view.op(var).removeprefix("relax.")
-        bound = None if name == "broadcast_to" else scalar_const(view, args[1])
-        if name != "broadcast_to" and (bound is None or not 0 <= bound <= GUARD):
-            return None
-        if name == "clip" and not math.isinf(high := scalar_const(view, args[2]) or 0.0) and high < 1e9:
+        if not _guards(view, var, args):
             return None
         var = args[0]
-    args = step(var, "sqrt")
-    total = step(args[0], "sum") if args is not None else None
+    if not magnitudes:
+        root_of = step(var, "sqrt")
+        var = root_of[0] if root_of is not None else None
+    total = step(var, "sum")
     if total is None:
         return None
     call, shape = view.value[members[-1]], static_shape(x)
     if shape is None or not bool(call.attrs.keepdims) or len(axes := reduced_axes(call, len(shape))) != 1:
         return None
-    squares = step(total[0], "square", "multiply", "power")
-    if squares is None or squares[0] != x or not isinstance(x, relax.Var):
+    parts = step(total[0], *(("abs",) if magnitudes else ("square", "multiply", "power")))
+    if parts is None or parts[0] != x or not isinstance(x, relax.Var):
         return None
     name = view.op(members[-1]).removeprefix("relax.")
-    if name == "multiply" and squares[1] != x or name == "power" and scalar_const(view, squares[1]) != 2:
+    if name == "multiply" and parts[1] != x or name == "power" and scalar_const(view, parts[1]) != 2:
         return None
     return x, axes[0], members
+
+
+def _guards(view: FunctionView, var: relax.Var, args) -> bool:
+    """Whether what is between divisor and root only keeps it from being nothing."""
+    name = view.op(var).removeprefix("relax.")
+    if name == "broadcast_to":
+        return True
+    bound = scalar_const(view, args[1])
+    if bound is None or not 0 <= bound <= GUARD:
+        return False
+    return name != "clip" or math.isinf(high := scalar_const(view, args[2]) or 0.0) or high >= 1e9

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from tvm import relax
 
-from tvm_ergo.relay_passes.support import extreme, linear, movement, spatial  # noqa: F401  (their import registers the rules, in this order)
+from tvm_ergo.relay_passes.support import extreme, linear, movement, rows, spatial  # noqa: F401  (their import registers the rules, in this order)
 from tvm_ergo.relay_passes.support.elementwise import BinaryElementwise, Dominators, UnaryTable, tensor_operands
 from tvm_ergo.relay_passes.support.rule import RULES, Group, Refused, Supported, make_group, short
 from tvm_ergo.relay_passes.support.tables import ELEMENTWISE
@@ -75,7 +75,7 @@ def check(func: relax.Function | FunctionView, var: relax.Var) -> Supported | Re
 def _fixed_patterns(view, found, claimed) -> None:
     """Operators that are no elementwise ones, with what they absorb; products first, because they absorb a transpose
     before them, and vectors over their lengths, whose sums are no results."""
-    first = [linear.MatMul, extreme.UnitVector]
+    first = [linear.MatMul, extreme.UnitVector, rows.ShareOfSum]
     rest = [r for r in RULES if r not in (*first, BinaryElementwise, UnaryTable)]
     for rules in (first, rest):
         _match_all(view, rules, found, claimed)

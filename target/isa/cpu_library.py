@@ -7,7 +7,7 @@ from enum import IntEnum
 import numpy as np
 
 from tvm_ergo.target.errors import MachineError
-from tvm_ergo.target.isa import cpu_post
+from tvm_ergo.target.isa import cpu_post, cpu_rows
 from tvm_ergo.target.isa.operand import DType, Operand
 
 
@@ -25,6 +25,8 @@ class CpuFunction(IntEnum):
     MASK = 8
     CTC = 9
     ANOMALY = 10
+    TOP_ROWS = 11
+    LOG_SOFTMAX = 12
 
 
 class Argmax:
@@ -112,4 +114,6 @@ LIBRARY = {
     CpuFunction.MASK: cpu_post.Mask,
     CpuFunction.CTC: cpu_post.Ctc,
     CpuFunction.ANOMALY: cpu_post.Anomaly,
+    CpuFunction.TOP_ROWS: cpu_rows.TopRows,
+    CpuFunction.LOG_SOFTMAX: cpu_rows.LogSoftmax,
 }

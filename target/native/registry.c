@@ -26,7 +26,9 @@ const ergo_weight_codec *const ergo_weight_codecs[] = {
     &ergo_codec_packed, &ergo_codec_huffman, &ergo_codec_huffman_runs, &ergo_codec_runs, &ergo_codec_cabac, NULL};
 
 extern const ergo_cpu_function ergo_cpu_argmax, ergo_cpu_gather_rows, ergo_cpu_softmax, ergo_cpu_sigmoid, ergo_cpu_topk,
-    ergo_cpu_boxes, ergo_cpu_suppress, ergo_cpu_keypoints, ergo_cpu_mask, ergo_cpu_ctc, ergo_cpu_anomaly;
+    ergo_cpu_boxes, ergo_cpu_suppress, ergo_cpu_keypoints, ergo_cpu_mask, ergo_cpu_ctc, ergo_cpu_anomaly,
+    ergo_cpu_top_rows, ergo_cpu_log_softmax;
 const ergo_cpu_function *const ergo_cpu_functions[] = {
     &ergo_cpu_argmax, &ergo_cpu_gather_rows, &ergo_cpu_softmax,   &ergo_cpu_sigmoid, &ergo_cpu_topk, &ergo_cpu_boxes,
-    &ergo_cpu_suppress, &ergo_cpu_keypoints, &ergo_cpu_mask, &ergo_cpu_ctc, &ergo_cpu_anomaly, NULL};
+    &ergo_cpu_suppress, &ergo_cpu_keypoints, &ergo_cpu_mask, &ergo_cpu_ctc, &ergo_cpu_anomaly,
+    &ergo_cpu_top_rows, &ergo_cpu_log_softmax, NULL};

@@ -91,4 +91,6 @@ CPU: dict[str, tuple[str, tuple[str, ...]]] = {
     "MASK": ("mask", ("op_post_maps.c", "post_maps.c", *POST)),
     "CTC": ("ctc", ("op_post_scores.c", "post_scores.c", *POST)),
     "ANOMALY": ("anomaly", ("op_post_scores.c", "post_scores.c", *POST)),
+    "TOP_ROWS": ("top_rows", ("op_cpu_rows.c",)),
+    "LOG_SOFTMAX": ("log_softmax", ("op_cpu_rows.c",)),
 }

@@ -152,6 +152,37 @@ def _argmax(op, x):
     return out
 
 
+def _topk(op, x):
+    out = np.empty((*x.shape[:-1], op.k), np.int32 if op.positions else np.int8)
+    for index in np.ndindex(x.shape[:-1]):
+        places = sorted(range(x.shape[-1]), key=lambda i, row=x[index]: (-int(row[i]), i))[: op.k]
+        out[index] = places if op.positions else x[index][places]
+    return out
+
+
+def _bits_of_log2(number):
+    """``log2(number)`` with 16 fraction bits, from 31 bits of the number, each squaring rounded down to as many."""
+    power = number.bit_length() - 1
+    value, bits = Fraction(number * 2**30 // 2**power, 2**30), power
+    for _ in range(16):
+        value = Fraction(value * value * 2**30 // 1, 2**30)
+        bits *= 2
+        if value >= 2:
+            value, bits = Fraction(value * 2**29 // 1, 2**30), bits + 1
+    return bits
+
+
+def _log_softmax(op, x, lut):
+    out = np.empty_like(x)
+    for index in np.ndindex(x.shape[:-1]):
+        distances = [int(x[index].max()) - int(v) for v in x[index]]
+        log = _bits_of_log2(max(sum(int(lut[d]) for d in distances), 1)) - 22 * 2**16
+        for i, d in enumerate(distances):
+            rounded = (Fraction(-(d * op.x_mult + log * op.log_mult), 2**op.shift) + Fraction(1, 2)).__floor__()
+            out[(*index, i)] = min(max(rounded + op.out_zp, op.lo), op.hi)
+    return out
+
+
 def _softmax(op, x, lut):
     out = np.empty_like(x)
     for index in np.ndindex(x.shape[:-1]):

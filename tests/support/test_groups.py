@@ -143,7 +143,8 @@ REFUSED = {
     ),
     "divisor": (lambda emit, x, y: emit(op.divide(x, y), "bad"), (SHAPE, SHAPE), "divisor"),
     "softmax": (lambda emit, x: emit(op.nn.softmax(x, 1), "bad"), (SHAPE,), "axis"),
-    "cumsum": (lambda emit, x: emit(op.cumsum(x, 1), "bad"), (SHAPE,), "no such operator"),
+    "prod": (lambda emit, x: emit(op.prod(x, 1), "bad"), (SHAPE,), "no such operator"),
+    "cumsum": (lambda emit, x: emit(op.cumsum(x), "bad"), (SHAPE,), "as one row"),
     "cubic": (
         lambda emit, x: emit(op.image.resize2d(x, (3, 3), layout="NHWC", method="cubic"), "bad"),
         (SHAPE,),

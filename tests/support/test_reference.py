@@ -8,18 +8,7 @@ from tvm_ergo.relay_passes.micro.lower_context import LOWERINGS
 from tvm_ergo.relay_passes.support import RULES
 from tvm_ergo.relay_passes.support.reference import page, sentence
 
-ROWS = {
-    "add_wide",
-    "conv2d_wide",
-    "exp_rows",
-    "gather_rows",
-    "matmul_wide",
-    "put_rows",
-    "rescale",
-    "rotate",
-    "take_rows",
-    "weighted_mean",
-}
+ROWS = {"conv2d_wide", "exp_rows", "gather_rows", "matmul_wide", "put_rows", "rescale", "take_rows", "weighted_mean"}
 """What the lowering of attention makes, from patterns of its own."""
 
 PAGE = Path(__file__).parents[2] / "docs" / "supported_operators.md"

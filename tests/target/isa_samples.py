@@ -236,6 +236,15 @@ def samples() -> dict:
             **REQUANT,
         ),
         "receive": Receive(port=0, offset=5, steps=(300, 1, 100, 0, 0, 0), out=p((3, 4, 5), wider=2)),
+        "top_rows": CpuCall(
+            function=CpuFunction.TOP_ROWS, inputs=[p((3, 10), wider=2)], outputs=[p((3, 4), "int32")], params=()
+        ),
+        "log_softmax": CpuCall(
+            function=CpuFunction.LOG_SOFTMAX,
+            inputs=[p((3, 10)), p((256,), "int32")],
+            outputs=[p((3, 10))],
+            params=(2**26, 700, 26, 127, -128, 127),
+        ),
         "argmax": CpuCall(function=CpuFunction.ARGMAX, inputs=[p((3, 10))], outputs=[p((3,), "int32")], params=()),
         "gather_rows": CpuCall(
             function=CpuFunction.GATHER_ROWS, inputs=[p((7, 4)), p((2, 3), "int32")], outputs=[p((2, 3, 4))], params=()
@@ -325,6 +334,8 @@ def fill_parameters(ins, memory, seed=0):
         memory.view(ins.shift)[...] = rng.integers(30, 34, ins.shift.shape)
     if isinstance(ins, Softmax):
         memory.view(ins.lut)[...] = (np.exp(-np.arange(256) / 16) * 2**22).astype(np.int32)
+    if isinstance(ins, CpuCall) and ins.function is CpuFunction.LOG_SOFTMAX:
+        memory.view(ins.inputs[1])[...] = (np.exp(-np.arange(256) / 16) * 2**22).astype(np.int32)
     if isinstance(ins, Resize):
         for taps, size in ((ins.rows, ins.x.shape[1]), (ins.cols, ins.x.shape[2])):
             memory.view(taps)[...] = np.stack(

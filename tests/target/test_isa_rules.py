@@ -196,6 +196,13 @@ def meaning(name, ins, view):
             return view(ins.src)[:, 4:6]
         case "put_rows":
             return np.concatenate([view(ins.out)[:, :4], view(ins.src), view(ins.out)[:, 6:]], axis=1)
+        case "top_rows":
+            return np.argsort(-wide(ins.inputs[0]), axis=-1, kind="stable")[:, :4]
+        case "log_softmax":
+            x, e = wide(ins.inputs[0]), wide(ins.inputs[1]) / 2**22
+            distance = x.max(-1, keepdims=True) - x
+            log2 = np.floor(np.log2(e[distance].sum(-1, keepdims=True)) * 2**16)
+            return np.clip(np.floor(127.5 - (distance * 2.0**26 + log2 * 700) / 2**26), -128, 127)
         case "argmax":
             return view(ins.inputs[0]).argmax(-1)
         case "gather_rows":

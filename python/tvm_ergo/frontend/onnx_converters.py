@@ -142,7 +142,17 @@ def top_k(inputs, attrs, opset: int):
     return None
 
 
+def cum_sum(inputs, attrs, opset: int):
+    """From the end as flips around the sum (TVM's converter writes a kernel of its own, which no rule knows)."""
+    if not attrs.get("reverse", 0) or not isinstance(inputs[1], Constant):
+        return None
+    axis = int(np.asarray(array_of(inputs[1])).reshape(-1)[0])
+    total = relax.op.cumsum(relax.op.flip(inputs[0], axis), axis, exclusive=bool(attrs.get("exclusive", 0)))
+    return relax.op.flip(total, axis)
+
+
 CONVERTERS = {
+    "CumSum": cum_sum,
     "Split": split,
     "SpaceToDepth": space_to_depth,
     "ConvTranspose": conv_transpose,

@@ -8,6 +8,7 @@ from tvm_ergo.relay_passes.dialect.argmax import Argmax
 from tvm_ergo.relay_passes.dialect.base import Shape
 from tvm_ergo.relay_passes.dialect.elementwise import Add, Maximum, Minimum, Mul, Table
 from tvm_ergo.relay_passes.dialect.movement import Concat, Pad, Receive, Reshape, Resize2d, Slice, Transpose
+from tvm_ergo.relay_passes.dialect.order import LogSoftmax, TopK
 from tvm_ergo.relay_passes.dialect.pooling import AvgPool2d, MaxPool2d, ReduceMax, ReduceMin, ReduceSum, Softmax
 from tvm_ergo.relay_passes.dialect.testing.source import (
     INT8_STD,
@@ -152,6 +153,27 @@ def _reduce_min(source: Source, shape: Shape | None) -> RandomCall:
 @maker("argmax")
 def _argmax(source: Source, shape: Shape | None) -> RandomCall:
     return RandomCall(Argmax(out_zp=source.zero_point()), (any_shape(source, shape),), ("int8",))
+
+
+@maker("topk")
+def _topk(source: Source, shape: Shape | None) -> RandomCall:
+    x = any_shape(source, shape)
+    k = x[-1] if shape is not None else source.integer(1, x[-1])
+    op = TopK(k=k, positions=shape is None and source.chance(50), out_zp=source.zero_point())
+    return RandomCall(op, (x,), ("int8",))
+
+
+def _exponentials(source: Source) -> np.ndarray:
+    step = 2.0 ** source.integer(-8, 0)
+    return np.minimum(np.floor(np.exp(-step * np.arange(256)) * 2**22), 2**22).astype(np.int32)
+
+
+@maker("log_softmax")
+def _log_softmax(source: Source, shape: Shape | None) -> RandomCall:
+    x, lo_hi = any_shape(source, shape), source.clip()
+    fields = {"x_mult": source.integer(2**24, 2**28), "log_mult": source.integer(0, 2**14), "shift": 26}
+    op = LogSoftmax(**fields, lo=lo_hi[0], hi=lo_hi[1], out_zp=source.choice((127, source.zero_point())))
+    return RandomCall(op, (x, (256,)), ("int8", "int32"), {1: _exponentials(source)})
 
 
 @maker("softmax")

@@ -8,6 +8,7 @@ from tvm_ergo.target.machine.kernels.conv import PreparedConv, PreparedConvTrans
 from tvm_ergo.target.machine.kernels.depthwise import PreparedDepthwise, depthwise_conv2d
 from tvm_ergo.target.machine.kernels.elementwise import add, maximum, minimum, mul, softmax, table
 from tvm_ergo.target.machine.kernels.matmul import matmul
+from tvm_ergo.target.machine.kernels.order import log_softmax, topk
 from tvm_ergo.target.machine.kernels.pool import (
     argmax,
     avg_pool2d,
@@ -33,6 +34,7 @@ __all__ = [
     "conv2d",
     "conv2d_transpose",
     "depthwise_conv2d",
+    "log_softmax",
     "matmul",
     "max_pool2d",
     "maximum",
@@ -44,6 +46,7 @@ __all__ = [
     "resize2d",
     "softmax",
     "table",
+    "topk",
     "add_wide",
     "conv2d_wide",
     "exp_rows",

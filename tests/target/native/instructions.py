@@ -327,6 +327,35 @@ def _argmax(s: Scene):
     )
 
 
+def _top_rows(s: Scene):
+    shape = tuple(s.int(1, 6) for _ in range(s.int(1, 4)))
+    return CpuCall(
+        function=CpuFunction.TOP_ROWS,
+        inputs=[s.place(shape)],
+        outputs=[s.place((*shape[:-1], s.int(1, shape[-1])), s.draw(st.sampled_from(["int8", "int32"])))],
+        params=(),
+    )
+
+
+def _log_softmax(s: Scene):
+    shape, lut = tuple(s.int(1, 6) for _ in range(s.int(1, 4))), s.place((256,), "int32")
+    s.memory.view(lut)[...] = s.rng.integers(0, 2 ** s.int(1, 23), 256)
+    lo = s.int(-128, 127)
+    return CpuCall(
+        function=CpuFunction.LOG_SOFTMAX,
+        inputs=[s.place(shape), lut],
+        outputs=[s.place(shape)],
+        params=(
+            s.int(0, 2**30 - 1),
+            s.int(0, 2 ** s.int(1, 30) - 1),
+            s.int(0, 40),
+            s.int(-128, 127),
+            lo,
+            s.int(lo, 127),
+        ),
+    )
+
+
 def _gather(s: Scene):
     table, dtype = (s.int(1, 7), s.int(1, 5)), s.draw(st.sampled_from(["int8", "int32"]))
     shape = tuple(s.int(1, 4) for _ in range(s.int(1, 3)))
@@ -363,6 +392,8 @@ BUILDERS = {
     "encode": _encode,
     "decode": _decode,
     "argmax": _argmax,
+    "top_rows": _top_rows,
+    "log_softmax": _log_softmax,
     "gather_rows": _gather,
     **MORE,
     **POST,

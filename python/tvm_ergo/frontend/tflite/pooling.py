@@ -128,9 +128,7 @@ def cumsum(c: Converter, node: Node) -> None:
     x = c.real(node, 0)
     (axis,) = axes_of(node, c.ints(node, 1, "an axis"), len(shape_of(x)))
     turned = c.emit(relax.op.flip(x, axis)) if node.opt["reverse"] else x
-    total = c.emit(relax.op.cumsum(turned, axis))
-    if node.opt["exclusive"]:
-        total = c.emit(relax.op.subtract(total, turned))
+    total = c.emit(relax.op.cumsum(turned, axis, exclusive=bool(node.opt["exclusive"])))
     c.store(node, c.emit(relax.op.flip(total, axis)) if node.opt["reverse"] else total)
 
 
