@@ -3,12 +3,25 @@
 from __future__ import annotations
 
 import html
+import io
 import re
 
 from rich.console import Console
 from rich.text import Text
 
 _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\u2028\u2029\ud800-\udfff]")
+
+
+class ClosedFile(io.TextIOBase):
+    """In place of a standard file that was closed when the command began: takes everything, keeps nothing."""
+
+    encoding = "utf-8"
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, text: str) -> int:
+        return len(text)
 
 
 def printable(text: str) -> str:

@@ -1,5 +1,6 @@
 """What the terminal is told: names that hold its own commands, and standard output on a full disk."""
 
+import json
 import os
 import subprocess
 import sys
@@ -85,3 +86,19 @@ def test_standard_output_on_a_full_disk(workspace, command):
         )
     assert done.returncode == 2 and "Traceback" not in done.stderr and "Exception ignored" not in done.stderr
     assert "tvm-ergo: OutputError" in done.stderr and "standard output" in done.stderr
+
+
+@pytest.mark.parametrize("closed", ["1", "2", "1,2", "0,1,2"])
+def test_closed_standard_files(workspace, closed, tmp_path):
+    """``>&-``: what nobody reads is dropped, a file that is written holds what it should and nothing else."""
+    out, shell = tmp_path / "r.json", " ".join(f"{number}>&-" for number in closed.split(","))
+    command = f'"$0" -P -m tvm_ergo.cli report "$1" --json "$2" {shell}'
+    again = subprocess.run(["sh", "-c", command, sys.executable, str(workspace / "digits.ergo"), str(out)])
+    assert again.returncode == 0 and json.loads(out.read_text())["cycles"]
+    if "1" in closed:
+        command = f'"$0" -P -m tvm_ergo.cli report "$1" --json - {shell}'
+        asked = subprocess.run(
+            ["sh", "-c", command, sys.executable, str(workspace / "digits.ergo")], capture_output=True, text=True
+        )
+        assert asked.returncode == 2 and "Traceback" not in asked.stderr
+        assert "2" in closed or "standard output is closed" in asked.stderr

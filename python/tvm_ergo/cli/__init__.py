@@ -19,7 +19,7 @@ from contextvars import copy_context
 
 from tvm_ergo.cli.stray import without_stray_warnings
 from tvm_ergo.cli.usage import Parser
-from tvm_ergo.printed import printable
+from tvm_ergo.printed import ClosedFile, printable
 
 COMMANDS = (
     "compile",
@@ -57,6 +57,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(argv: list[str] | None = None) -> int:
+    _open_standard_files()
     with _ctrl_c() as pressed:
         try:
             with without_stray_warnings():
@@ -81,6 +82,19 @@ def main(argv: list[str] | None = None) -> int:
             ):  # modules that are being imported turn it into errors of their own
                 return _interrupted()
             raise
+
+
+def _open_standard_files() -> None:
+    """In place of those that were closed (``>&-``), the null device: the next file opened would take their number, and
+    get what libraries print. Results that were asked for there are refused (`common.check_result_paths`)."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, ClosedFile())
 
 
 def _interrupted() -> int:

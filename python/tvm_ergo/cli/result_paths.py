@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 
 from tvm_ergo.files import check_writable, note_results
+from tvm_ergo.printed import ClosedFile
 from tvm_ergo.target.errors import OutputError
 
 TEXTS = ("json", "html", "trace", "text", "plot")
@@ -23,6 +25,12 @@ def check_result_paths(arguments: argparse.Namespace, *binary: str | None) -> No
     """
     taken = {os.path.realpath(path): "an input of this command" for path in _files_read(arguments)}
     for path in (*binary, *texts(arguments)):
+        if path == "-" and isinstance(sys.stdout, ClosedFile):
+            raise OutputError(
+                "standard output is closed, and a result was asked for there",
+                available="-",
+                remedy="give a file, or leave standard output open",
+            )
         if path == "-" and path in binary:
             raise OutputError(
                 "this result is no text: it is not written to standard output",

@@ -64,7 +64,11 @@ def sleep_text(row: SleepRow) -> str:
     """ "26.7 uW: between frames in retention, which keeps 27.7 KiB (1 bank); ready 50 us after an event"."""
     if row.state == sleep.STANDBY:
         return f"{power_text(row.average_mw)}: no state pays, parts are switched off between frames"
-    kept = f"keeps {byte_text(row.kept_bytes)} ({row.kept_banks} banks)" if row.kept_bytes else "keeps nothing"
+    kept = (
+        f"keeps {byte_text(row.kept_bytes)} ({row.kept_banks} bank{'s' if row.kept_banks > 1 else ''})"
+        if row.kept_bytes
+        else "keeps nothing"
+    )
     return (
         f"{power_text(row.average_mw)}: between frames in {row.state}, which {kept}; ready {time_text(row.ready_us)} "
         "after an event"
