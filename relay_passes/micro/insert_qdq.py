@@ -38,7 +38,7 @@ from tvm_ergo.relay_passes.relax_utils import (
     main_of,
     with_operands,
 )
-from tvm_ergo.relay_passes.support import ConstTensor, FunctionView, Group, Kind, analyse, linear, movement
+from tvm_ergo.relay_passes.support import ConstTensor, FunctionView, Group, Kind, analyse, linear, movement, spatial
 from tvm_ergo.target.errors import CalibrationError
 
 FIXED = {
@@ -110,7 +110,7 @@ def _classes(view: FunctionView, groups, ranges) -> tuple[Classes, set]:
             for var in group.inputs:
                 if _shares(view, group, var, ranges):
                     classes.join(var, group.output)
-        elif group.carries_quantization and len(group.inputs) == 1:
+        elif group.carries_quantization and len(group.inputs) == 1 and not spatial.clamped_resize(group):
             classes.join(group.inputs[0], group.output)
             if group.op != "stack" and not _pads_beyond(view, group, ranges):  # a stack has values of its constants too
                 repeated.add(group.output)

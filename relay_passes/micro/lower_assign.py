@@ -63,6 +63,9 @@ class Assignment:
                 return wanted
         if len(group.inputs) == 1 and known[0] is not None:
             return self._holding(group, known[0])
+        if spatial.clamped_resize(group):
+            self.why.setdefault(group.output, "what it interpolates is not quantized")
+            return None
         wanted = self.wanted(group.output)
         if wanted is not None:
             for source, quant in zip(group.inputs, known):
@@ -131,6 +134,8 @@ class Assignment:
         if isinstance(self.view.value[user], relax.Var):
             return self.wanted(user)
         moved = [g for g in self._group.get(var, ()) if g.carries_quantization and user in g.members]
+        if any(spatial.clamped_resize(g) for g in moved):
+            return None  # the range behind the clamp is not that of what is interpolated
         answers = [self.wanted(g.output) for g in moved]
         return answers[0] if answers and all(a is not None for a in answers) else None
 

@@ -14,6 +14,7 @@ from tvm_ergo.relay_passes import dialect
 from tvm_ergo.relay_passes.micro.lower_context import (
     Context,
     Quant,
+    Value,
     clamp_codes,
     dividing_multiplier,
     lowers,
@@ -121,11 +122,16 @@ def lower_resize(ctx: Context, group, out: Quant) -> relax.Expr:
     mode, method, rounding = str(attrs.coordinate_transformation_mode), str(attrs.method), str(attrs.rounding_method)
     (_, h, w, _), (_, oh, ow, _) = static_shape(group.inputs[0]), static_shape(group.root)
     given, scaling = ctx.value(group.inputs[0]), {}
-    if method == "linear" and given.quant != out and (h, w) != (oh, ow):
+    clamp = clamp_codes(bounds_of(ctx.view, group.members), out)
+    bounded = bool(clamp) and tuple(clamp.values()) != (-128, 127)
+    if bounded and (h, w) == (oh, ow):
+        lut = np.clip(out.codes(given.quant.real(np.arange(-128, 128))), clamp["lo"], clamp["hi"]).astype(np.int8)
+        given = Value(ctx.table(given.expr, lut, out), out)
+    elif method == "linear" and (given.quant != out or bounded):
         scale = multiplier(given.quant.scale / out.scale)
         excess = max(0, scale["shift"] - dialect.movement.RESIZE_MAX_SHIFT)
         scaling = {"scaled": True, "in_zp": given.quant.zero_point, "mult": scale["mult"] >> excess}
-        scaling["shift"] = scale["shift"] - excess
+        scaling = {**scaling, "shift": scale["shift"] - excess, **clamp}
     x = given.expr if scaling else ctx.requantize(given, out)
     if (h, w) == (oh, ow) and mode != "tf_half_pixel_for_nn":
         return reshape(ctx, x, (static_shape(x)[0], h, w, static_shape(x)[3]), out)

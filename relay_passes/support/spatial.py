@@ -86,6 +86,11 @@ class AdaptiveAvgPool2d(PoolRule):
         return f"{h}x{w} is not a multiple of {oh}x{ow}" if h % oh or w % ow else None
 
 
+def clamped_resize(group: Group) -> bool:
+    """Whether bounds follow an interpolation: its result then has a quantization of its own."""
+    return group.rule is Resize2d and len(group.members) > 1
+
+
 def ceil_padding(shape, out_shape, attrs) -> tuple[int, int]:
     """Rows and columns by which the last window reaches beyond the padded input."""
     extra = []
@@ -148,14 +153,21 @@ class Softmax(SingleOp):
 
 @register
 class Resize2d(SingleOp):
-    """Resizing by nearest neighbour or bilinear interpolation, to any size, in every coordinate mode except
-    cropping."""
+    """Resizing by nearest neighbour or bilinear interpolation, to any size, in every coordinate mode except cropping;
+    bilinear with relu, relu6 or clip, rounded once."""
 
     kind = Kind.MOVEMENT
     ops = ("image.resize2d",)
     runs_as = ("resize2d",)
     carries = True
     remedy = "use nearest or linear interpolation"
+
+    @classmethod
+    def match(cls, view, root, claimed):
+        group = super().match(view, root, claimed)
+        if group is None or str(view.value[root].attrs.method) != "linear":
+            return group
+        return make_group(cls, view, root, absorb_clamps(view, [root], claimed))
 
     @constraint
     def method(group: Group, view: FunctionView) -> str | None:

@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 from tvm import relax
 
+import tvm_ergo
 from tvm_ergo.relay_passes import dialect
+from tvm_ergo.relay_passes.interpreter import evaluate
 from tvm_ergo.relay_passes.macro import normalize
 from tvm_ergo.relay_passes.micro.lower_quantized import lower_quantized
 
@@ -37,3 +39,27 @@ def test_one_operator_does_it_and_nearest_takes_a_table():
         lowered, _ = lower_quantized(normalize(mod))
         calls = [b.value for b in lowered["main"].body.blocks[0].bindings if dialect.is_ergo_call(b.value)]
         assert sorted(type(dialect.from_call(c)).__name__ for c in calls) == sorted(names)
+
+
+@pytest.mark.parametrize("ends", [(0.017, 12), (0.05, -7), (0.01, -128)])
+@pytest.mark.parametrize("size", [(8, 10), (4, 5)])
+def test_bounds_behind_it_are_its_own(ends, size):
+    """Rounded once, whatever the scale behind the clip (random graph 1693: two roundings, two steps)."""
+    mod = between_quantizers(
+        lambda emit, x: emit(relax.op.clip(resized(emit, x, size, "half_pixel"), -0.7, 1.2)), (2, 4, 5, 16), ends
+    )
+    wanted, found = three_ways(mod, np.random.default_rng(5).uniform(-4, 4, (2, 4, 5, 16)).astype(np.float32))
+    assert np.abs(wanted - found).max() <= 1.001 * ends[0]
+
+
+def test_what_is_clipped_behind_it_is_interpolated_as_it_was():
+    """The quantizer behind the clip says nothing of the tensor before."""
+    x = np.random.default_rng(5).uniform(-4, 4, (1, 4, 5, 3)).astype(np.float32)
+    mod = between_quantizers(
+        lambda emit, v: emit(relax.op.clip(resized(emit, emit(relax.op.nn.relu(v)), (8, 10), "half_pixel"), 0.0, 0.5)),
+        x.shape,
+        (0.5 / 255, -128),
+    )
+    compiled = tvm_ergo.compile(normalize(mod))
+    (found,) = compiled.run({compiled.inputs[0].name: x}).outputs.values()
+    assert np.abs(found - evaluate(normalize(mod), x)[0]).max() <= 0.001 * 2.1
