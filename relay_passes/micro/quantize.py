@@ -59,6 +59,7 @@ from tvm_ergo.relay_passes.micro.insert_qdq import insert_qdq
 from tvm_ergo.relay_passes.micro.observe import QuantParams
 from tvm_ergo.relay_passes.micro.round_weights import WindowMoments, round_weights
 from tvm_ergo.relay_passes.micro.saturate import Saturated, saturate
+from tvm_ergo.relay_passes.micro.undecided import undecided
 from tvm_ergo.relay_passes.micro.weights import WeightScale
 from tvm_ergo.relay_passes.relax_utils import KEPT_ATTR, RANGES_ATTR, bindings_of, main_of, op_name
 from tvm_ergo.relay_passes.support import FunctionView, Kind, analyse
@@ -277,6 +278,7 @@ class Observed:
         ranges = seen.ranges(options.method, options.percentile, methods)
         if saturated is not None:
             ranges = ranges.within(saturated.required, saturated.forced)
+        ranges = ranges.within(undecided(analyse(main_of(mod)), lambda var: ranges[var.name]), {})
         return cls(mod, seen, ranges, means, moments, {**grids.params(), **exact}, options, outputs)
 
     def keeping(self, tensors: frozenset[str]) -> Observed:

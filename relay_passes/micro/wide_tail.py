@@ -52,7 +52,7 @@ def tail_of(view: FunctionView, groups: Iterable[Group], range_of, is_linear, *,
     """range_of(var) -> Range. is_linear(group): whether it is a layer without clip, whose result may have any width.
     tables: whether tables that are barely seen get 16 bits."""
     groups = tuple(groups)
-    tail, members = _moved_out(view, groups)
+    tail, members = moved_out(view, groups)
     peaks = {g.output: KNOWN[view.op(g.output)] for g in groups if tables and _barely_seen(view, g, members, range_of)}
     seen = {v: p / 32767 for v, p in peaks.items()}
     wide = _wide_groups(tail, set(seen), range_of)
@@ -82,7 +82,7 @@ def _wide_groups(tail: list[Group], values: set[relax.Var], range_of) -> list[Gr
     return wide
 
 
-def _moved_out(view: FunctionView, groups) -> tuple[list[Group], set[relax.Var]]:
+def moved_out(view: FunctionView, groups) -> tuple[list[Group], set[relax.Var]]:
     """The movement groups from which values go to the outputs only, in order, and what they compute."""
     tail: list[Group] = []
     members: set[relax.Var] = set()
@@ -90,7 +90,7 @@ def _moved_out(view: FunctionView, groups) -> tuple[list[Group], set[relax.Var]]
         users = view.users(group.output)
         if (
             group.kind is Kind.MOVEMENT
-            and _leads_to(view, group.output, members)
+            and leads_to(view, group.output, members)
             and (users or group.output in view.outputs)
         ):
             tail.append(group)
@@ -98,7 +98,7 @@ def _moved_out(view: FunctionView, groups) -> tuple[list[Group], set[relax.Var]]
     return tail[::-1], members
 
 
-def _leads_to(view: FunctionView, var, members) -> bool:
+def leads_to(view: FunctionView, var, members) -> bool:
     """Whether only ``members`` and the function's result read it."""
     return all(u in members or not isinstance(view.value[u], Call) for u in view.users(var))
 
@@ -107,7 +107,7 @@ def _barely_seen(view: FunctionView, group: Group, members, range_of) -> bool:
     if group.rule is not elementwise.UnaryTable or view.op(group.output) not in KNOWN:
         return False
     return (
-        _leads_to(view, group.output, members)
+        leads_to(view, group.output, members)
         and _peak(range_of(group.output)) * SEEN_PART < KNOWN[view.op(group.output)]
     )
 
