@@ -17,8 +17,8 @@ from fuzz.sanitized import environment, sanitized_libraries
 TORCH = ("torch_archive",) if importlib.util.find_spec("torch") else ()
 """Where PyTorch is installed."""
 TARGETS = (
-    *("onnx", "tflite", *TORCH, "ergo", "ergoz", "chip", "tuning", "arrays", "evaluation", "tokenizer", "reports"),
-    "messages",
+    *("onnx", "tflite", *TORCH, "ergo", "ergoz", "chip", "tuning", "arrays", "evaluation", "inputs", "tokenizer"),
+    *("post", "reports", "messages"),
 )
 SANITIZED = ("streams", "native", "places")
 

@@ -1,12 +1,18 @@
 """Product codebooks: found where they are, back to the bit, refused where damaged."""
 
+import hashlib
+
 import numpy as np
 import pytest
+from tvm import relax
 
-from tvm_ergo.compressed import blocks
-from tvm_ergo.compressed.tensors import Form, restore, store
+from tvm_ergo import frontend
+from tvm_ergo.compressed import blocks, pack
+from tvm_ergo.compressed.file import DIGEST_BYTES, MAGIC
+from tvm_ergo.compressed.tensors import DTYPES, MAX_DEPTH, Form, note, restore, store
 from tvm_ergo.target.codecs.weights import Reader
-from tvm_ergo.target.errors import ErgoError
+from tvm_ergo.target.errors import ErgoError, ModelError, ProgramError
+from tvm_ergo.target.limits import Declared
 
 
 def product(shape, channels, count, seed=0):
@@ -58,3 +64,34 @@ def test_none_in_noise_or_other_types():
     assert blocks.find(rng.integers(-128, 128, (64, 3, 3, 64), dtype=np.int8)) is None
     for array in (np.zeros((4, 4), np.float32), np.zeros((4, 4, 4), np.int8), np.zeros((0, 3, 3, 4), np.int8)):
         assert blocks.find(array) is None
+
+
+def nested(depth: int) -> bytes:
+    """A codebook that is coded by a codebook, and so on; the innermost is plain."""
+    head = bytes([DTYPES.index("int8"), 2, 1, 1])
+    streams = bytes([1, 0])  # of one byte
+    return (head + bytes([Form.BLOCKS, 0])) * depth + head + bytes([Form.PLAIN, 5]) + streams * depth
+
+
+def test_codebooks_within_codebooks_have_an_end():
+    """Whatever their depth, they are refused before anything is decoded."""
+    declared = Declared("test")
+    assert note(Reader(nested(MAX_DEPTH)), declared) == (1, 1)
+    assert declared.total == MAX_DEPTH + 1
+    for depth in (MAX_DEPTH + 1, 100_000):
+        with pytest.raises(ProgramError, match="without end"):
+            note(Reader(nested(depth)), Declared("test"))
+
+
+def test_a_file_with_codebooks_without_end_is_refused():
+    builder, x = relax.BlockBuilder(), relax.Var("x", relax.TensorType((1, 4), "float32"))
+    with builder.function("main", [x]):
+        with builder.dataflow():
+            result = builder.emit_output(relax.op.add(x, relax.const(np.float32(1))))
+        builder.emit_func_output(result)
+    data = pack(builder.get(), ["x"], ["y"]).data
+    start = len(MAGIC) + 1 + DIGEST_BYTES
+    body = data[start:] + nested(100_000)
+    with pytest.raises(ModelError, match="damaged") as refused:
+        frontend.load(data[: len(MAGIC) + 1] + hashlib.sha256(body).digest()[:DIGEST_BYTES] + body)
+    assert "without end" in refused.value.available
