@@ -12,6 +12,7 @@ from tvm_ergo.relay_passes.dialect.argmax import Argmax
 from tvm_ergo.relay_passes.dialect.base import OPS, ErgoOp, Region, Shape, ergo_op, from_call, is_ergo_call
 from tvm_ergo.relay_passes.dialect.compression import Compress, Decompress
 from tvm_ergo.relay_passes.dialect.elementwise import Add, Maximum, Minimum, Mul, Table
+from tvm_ergo.relay_passes.dialect.int16 import Add16, Conv2d16, Mul16, Rescale16, Table16
 from tvm_ergo.relay_passes.dialect.linear import Conv2d, Conv2dTranspose, DepthwiseConv2d, MatMul
 from tvm_ergo.relay_passes.dialect.movement import Concat, Pad, Receive, Reshape, Resize2d, Slice, Transpose
 from tvm_ergo.relay_passes.dialect.order import LogSoftmax, TopK
@@ -61,7 +62,12 @@ __all__ = [
     "Decompress",
     "RunningSum",
     "RequantizeLast",
+    "Add16",
     "AddWide",
+    "Conv2d16",
+    "Mul16",
+    "Rescale16",
+    "Table16",
     "Conv2dWide",
     "MatMulWide",
     "Rescale",

@@ -112,9 +112,17 @@ def _out_size(padded: te.Tensor, kernel, strides, dilation) -> tuple[int, int]:
 
 
 def conv(
-    padded: te.Tensor, packed: te.Tensor, out_channels: int, strides, dilation, groups: int, in_zp: int, w_zp: int
+    padded: te.Tensor,
+    packed: te.Tensor,
+    out_channels: int,
+    strides,
+    dilation,
+    groups: int,
+    in_zp: int,
+    w_zp: int,
+    dtype: str = "int32",
 ) -> te.Tensor:
-    """int32 accumulators [N, OH, OW, ceil(O/v)*v] of a padded input and packed weights."""
+    """Accumulators of ``dtype`` [N, OH, OW, ceil(O/v)*v] of a padded input and packed weights."""
     blocks, kh, kw, depth, v = (int(d) for d in packed.shape)
     rows, cols = _out_size(padded, (kh, kw), strides, dilation)
     per_group = out_channels // groups
@@ -124,7 +132,8 @@ def conv(
         channel = c if groups == 1 else tirx.floordiv(o, per_group) * depth + c
         x = padded(n, h * strides[0] + i * dilation[0], w * strides[1] + j * dilation[1], channel)
         weight = packed(tirx.floordiv(o, v), i, j, c, tirx.floormod(o, v))
-        return te.sum(arithmetic.centred(x, in_zp) * arithmetic.centred(weight, w_zp), axis=[i, j, c])
+        product = arithmetic.centred(x, in_zp) * arithmetic.centred(weight, w_zp)
+        return te.sum(product if dtype == "int32" else arithmetic.int64(product), axis=[i, j, c])
 
     return te.compute(
         (int(padded.shape[0]), rows, cols, blocks * v), element, name="accumulate", attrs={LANES_ANNOTATION: v}

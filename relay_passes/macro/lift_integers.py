@@ -48,7 +48,7 @@ _LIFTED = frozenset(
         "split",
     )
 )
-_STORED = ("int8", "uint8")
+_STORED = ("int8", "uint8", "int16", "uint16")
 _AVERAGES = ("relax.nn.avg_pool2d", "relax.mean")
 
 

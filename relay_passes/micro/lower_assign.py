@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from tvm import relax
 
-from tvm_ergo.relay_passes.micro.lower_context import Quant, scale_of
+from tvm_ergo.relay_passes.micro.lower_context import ACTIVATIONS, Quant, scale_of
 from tvm_ergo.relay_passes.support import movement, spatial
 from tvm_ergo.relay_passes.support.groups import Analysis
 from tvm_ergo.relay_passes.support.rule import Group
@@ -122,8 +122,8 @@ class Assignment:
         if op == "relax.quantize":
             dtype = str(self.view.value[user].attrs.out_dtype)
             return (
-                f"its result is {dtype}, and on the chip it gives int8"
-                if dtype not in ("int8", "uint8")
+                f"its result is {dtype}, and on the chip it gives int8 or int16"
+                if dtype not in ACTIVATIONS
                 else "its result has more than one scale"
             )
         return f"its result is read in float by {user.name} ({op.removeprefix('relax.') or 'copy'})"

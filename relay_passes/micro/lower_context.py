@@ -22,11 +22,15 @@ NOTES_ATTR = "ergo_notes"
 """On a main that is left in float on purpose: JSON with the ``reason`` and ``remedy`` of all its fallbacks."""
 
 
+ACTIVATIONS = {"int8": 0, "uint8": 128, "int16": 0, "uint16": 32768}
+"""Element types of activations, and what is subtracted where they come to the chip."""
+
+
 @dataclass(frozen=True)
 class Quant:
     """Per-tensor quantization in the int8 domain (uint8 zero points minus 128): ``real = scale * (q - zero_point)``.
 
-    wide: int16, zero point 0.
+    wide: in the int16 domain (uint16 zero points minus 32768).
     """
 
     scale: float
@@ -138,14 +142,21 @@ class Context:
             raise CannotLower(f"its input {getattr(expr, 'name', '')} is not quantized", NEEDS_QUANTIZATION)
         return self.constant(const)
 
-    def constant(self, const: ConstTensor) -> Value:
+    def constant(self, const: ConstTensor, wide: bool = False) -> Value:
         """A constant operand in int8: as stored where the file quantizes it per tensor, else over its own min and
-        max."""
+        max (``wide``: in int16, over its largest magnitude)."""
+        if const.per_tensor and str(const.stored.dtype) in ("int16", "uint16"):
+            shift = 32768 if const.stored.dtype == np.uint16 else 0
+            stored = (const.stored.astype(np.int32) - shift).astype(np.int16)
+            return Value(relax.const(stored), Quant(float(const.scale[0]), int(const.zero_point[0]) - shift, True))
         if const.per_tensor and str(const.stored.dtype) in ("int8", "uint8"):
             shift = 128 if const.stored.dtype == np.uint8 else 0
             stored = (const.stored.astype(np.int16) - shift).astype(np.int8)
             return Value(relax.const(stored, "int8"), Quant(float(const.scale[0]), int(const.zero_point[0]) - shift))
         real = const.real()
+        if wide:
+            quant = Quant(float(np.float32(np.abs(real).max(initial=0) / 32767)) or 1.0, 0, True)
+            return Value(relax.const(quant.codes(real)), quant)
         quant = spanning(float(real.min()), float(real.max()))
         self.notes.append(
             Note(self.group.name if self.group else "", f"constant operand quantized to int8, scale {quant.scale:.6g}")
@@ -158,6 +169,11 @@ class Context:
             return value.expr
         if quant.wide or value.quant.wide:
             scale = multiplier(value.quant.scale / quant.scale)
+            if quant.wide and quant.zero_point or value.quant.wide and value.quant.zero_point:
+                op = dialect.Rescale16(
+                    in_zp=value.quant.zero_point, name=name, **scale, **clamp_either(Bounds(), quant)
+                )
+                return self.emit(op, value.expr, quant=quant)
             op = dialect.Rescale(wide=quant.wide, in_zp=value.quant.zero_point, name=name, **scale)
             return self.emit(op, value.expr, quant=quant)
         return self.table(value.expr, quant.codes(value.quant.real(np.arange(-128, 128))), quant, name)
@@ -185,6 +201,15 @@ def clamp_codes(bounds: Bounds, quant: Quant) -> dict[str, int]:
     lo = -128 if np.isneginf(bounds.low) else int(quant.codes(np.float64(bounds.low)))
     hi = 127 if np.isposinf(bounds.high) else int(quant.codes(np.float64(bounds.high)))
     return {"lo": lo, "hi": hi}
+
+
+def clamp_either(bounds: Bounds, quant: Quant) -> dict[str, int]:
+    """``wide``, ``lo`` and ``hi`` of an op whose result may have either width."""
+    if not quant.wide:
+        return {"wide": False, **clamp_codes(bounds, quant)}
+    lo = -32768 if np.isneginf(bounds.low) else int(quant.codes(np.float64(bounds.low)))
+    hi = 32767 if np.isposinf(bounds.high) else int(quant.codes(np.float64(bounds.high)))
+    return {"wide": True, "lo": lo, "hi": hi}
 
 
 def multiplier(scale: float) -> dict[str, int]:
@@ -216,13 +241,13 @@ def scale_of(view: FunctionView, call) -> Quant | None:
         or zero_point is None
         or scale.stored.size != 1
         or zero_point.stored.size != 1
-        or dtype not in ("int8", "uint8")
+        or dtype not in ACTIVATIONS
     ):
         return None
     value = float(scale.stored.reshape(-1)[0])
     if not np.isfinite(value) or value <= 0:
         return None
-    return Quant(value, int(zero_point.stored.reshape(-1)[0]) - (128 if dtype == "uint8" else 0))
+    return Quant(value, int(zero_point.stored.reshape(-1)[0]) - ACTIVATIONS[dtype], dtype.endswith("16"))
 
 
 def write_records(func: relax.Function, fallbacks: list[HostFallback], notes: list[Note]) -> relax.Function:

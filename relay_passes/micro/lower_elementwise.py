@@ -10,42 +10,19 @@ import numpy as np
 from tvm import relax
 
 from tvm_ergo.relay_passes import dialect
-from tvm_ergo.relay_passes.dialect.elementwise import ADD_MULTIPLIER_BITS
-from tvm_ergo.relay_passes.micro.lower_context import (
-    CannotLower,
-    Context,
-    Quant,
-    Value,
-    clamp_codes,
-    lowers,
-    multiplier,
-)
+from tvm_ergo.relay_passes.micro import lower_int16
+from tvm_ergo.relay_passes.micro.lower_context import Context, Quant, Value, clamp_codes, lowers, multiplier
+from tvm_ergo.relay_passes.micro.lower_int16 import add_multipliers
 from tvm_ergo.relay_passes.support import elementwise
 from tvm_ergo.relay_passes.support.epilogue import Bounds, bounds_of
 from tvm_ergo.relay_passes.support.view import ConstTensor
-from tvm_ergo.target.numerics import MAX_SHIFT
-
-
-def add_multipliers(a_scale: float, b_scale: float) -> dict[str, int]:
-    """``a_mult``, ``b_mult``, ``shift`` for signed scales: the largest shift with both magnitudes below 2**21.
-
-    Errors: CannotLower where a scale is 2**21 or more.
-    """
-    limit = 2**ADD_MULTIPLIER_BITS - 1
-    largest = max(abs(a_scale), abs(b_scale))
-    shift = min(MAX_SHIFT, int(np.floor(np.log2(limit / largest)))) if largest > 0 else 0
-    if shift < 0 or not np.isfinite(largest):
-        raise CannotLower(
-            f"its input scale is {largest:.3g} times its output scale", "check the scales of the quantized model"
-        )
-    while max(abs(round(a_scale * 2.0**shift)), abs(round(b_scale * 2.0**shift))) > limit:
-        shift -= 1
-    return {"a_mult": round(a_scale * 2.0**shift), "b_mult": round(b_scale * 2.0**shift), "shift": shift}
 
 
 @lowers(elementwise.BinaryElementwise)
 def lower_binary(ctx: Context, group, out: Quant) -> relax.Expr:
     first, second = ctx.view.value[group.root].args
+    if lower_int16.concerned(ctx, group, out):
+        return lower_int16.lower_binary(ctx, group, out)
     if group.op == "divide":
         second = _reciprocal(ctx.view.const(second))
     a = ctx.value(first)
@@ -84,6 +61,8 @@ def _extremum(ctx: Context, name: str, a: Value, b: Value, out: Quant, bounds: B
 @lowers(elementwise.UnaryTable)
 def lower_table(ctx: Context, group, out: Quant) -> relax.Expr:
     x = ctx.value(group.inputs[0])
+    if x.quant.wide:
+        return lower_int16.lower_table(ctx, group, x, out)
     real = elementwise.UnaryTable.evaluate(ctx.view, group, x.quant.real(np.arange(-128, 128)))
     lut = out.codes(real)
     lut = np.broadcast_to(lut, (256,)) if lut.ndim == 0 else lut
@@ -95,5 +74,7 @@ def _wide_table(ctx: Context, x: relax.Expr, lut: np.ndarray, out: Quant) -> rel
     added."""
     upper = (lut.astype(np.int32) + 128) >> 8
     upper, lower = np.minimum(upper, 127), lut - 256 * np.minimum(upper, 127)
+    high, low = lower_int16.split_zero(out.zero_point)
     parts = [ctx.table(x, np.clip(part, -128, 127).astype(np.int8), None) for part in (upper, lower)]
-    return ctx.emit(dialect.AddWide(a_zp=0, b_zp=0, a_mult=256, b_mult=1, shift=0), *parts, quant=out)
+    kind = dialect.Add16 if out.zero_point else dialect.AddWide
+    return ctx.emit(kind(a_zp=high, b_zp=low, a_mult=256, b_mult=1, shift=0), *parts, quant=out)

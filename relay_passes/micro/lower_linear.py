@@ -12,7 +12,17 @@ import numpy as np
 from tvm import relax
 
 from tvm_ergo.relay_passes import dialect
-from tvm_ergo.relay_passes.micro.lower_context import CannotLower, Context, Note, Quant, clamp_codes, lowers, multiplier
+from tvm_ergo.relay_passes.micro import lower_int16
+from tvm_ergo.relay_passes.micro.lower_context import (
+    CannotLower,
+    Context,
+    Note,
+    Quant,
+    clamp_codes,
+    clamp_either,
+    lowers,
+    multiplier,
+)
 from tvm_ergo.relay_passes.micro.lower_transposed import transposed
 from tvm_ergo.relay_passes.micro.structured_scales import structured_scale
 from tvm_ergo.relay_passes.support import linear
@@ -21,6 +31,7 @@ from tvm_ergo.target.numerics import quantize_multipliers
 
 BIAS_LIMIT = 2**30
 """Magnitude of the bias of a channel that had to be rescaled: the other half of int32 is left to the products."""
+NEEDS_INT8_WEIGHTS = "quantize the weights to 8 bits (activations may keep 16)"
 BIAS_SCALE_TOLERANCE = 1e-6
 """A stored int32 bias is taken as it is when its scale is float32(s_in * s_w): 8 times float32's rounding."""
 
@@ -36,12 +47,16 @@ class Weights:
     rescaled: int
 
 
-def quantize_weights(weight: ConstTensor, bias: ConstTensor | None, in_scale: float, in_zp: int = 0) -> Weights:
+def quantize_weights(
+    weight: ConstTensor, bias: ConstTensor | None, in_scale: float, in_zp: int = 0, wide: bool = False
+) -> Weights:
     """int8 weights per output channel (axis 0) and the bias at ``in_scale * scale``.
 
     Float weights become symmetric int8 over each channel's largest magnitude, or on the grid they lie on
     (`structured_scales`). A channel that would overflow int32 because of its bias (its weights are nearly nothing
-    beside it) gets a coarser scale: its weights lose low bits that cannot reach the output."""
+    beside it) gets a coarser scale: its weights lose low bits that cannot reach the output. ``wide``: the input is
+    int16, whose sums have 40 bits; only the bias itself must fit int32. Errors: CannotLower for weights of more than
+    8 bits."""
     channels = weight.shape[0]
     if weight.scale is None:
         real = weight.real()
@@ -53,11 +68,15 @@ def quantize_weights(weight: ConstTensor, bias: ConstTensor | None, in_scale: fl
         )
         ints, zero_point = np.clip(np.rint(real / _spread(scale, real)), -127, 127).astype(np.int64), 0
     else:
+        if weight.stored.dtype.itemsize != 1:
+            raise CannotLower(
+                f"its weights are {weight.stored.dtype}, and those of the chip are int8", NEEDS_INT8_WEIGHTS
+            )
         shift = 128 if weight.stored.dtype == np.uint8 else 0
         scale = np.broadcast_to(weight.scale.astype(np.float64), (channels,)).copy()
         ints, zero_point = weight.stored.astype(np.int64) - shift, int(weight.zero_point[0]) - shift
     steps = _bias_steps(bias, in_scale * scale)
-    overflows = np.abs(steps) + _reach(ints, zero_point, in_zp) >= 2**31
+    overflows = np.abs(steps) + (0 if wide else _reach(ints, zero_point, in_zp)) >= 2**31
     factor = np.where(overflows, np.maximum(np.abs(steps) / BIAS_LIMIT, 1.0), 1.0)
     if (factor > 1).any():
         ints = np.rint((ints - zero_point) / _spread(factor, ints)).astype(np.int64) + zero_point
@@ -100,8 +119,9 @@ def _prepare(
     ctx: Context, group, out: Quant, x_quant: Quant, parts
 ) -> tuple[Weights, list[relax.Expr], dict[str, int]]:
     """Weights, the bias/mult/shift tensors, and the common scalar fields."""
-    weights = quantize_weights(parts.weight, parts.bias, x_quant.scale, x_quant.zero_point)
-    prove_accumulator(weights, x_quant.zero_point)
+    wide = x_quant.wide
+    weights = quantize_weights(parts.weight, parts.bias, x_quant.scale, x_quant.zero_point, wide)
+    (lower_int16.prove_sums if wide else prove_accumulator)(weights, x_quant.zero_point)
     if weights.rescaled:
         ctx.notes.append(
             Note(group.name, f"{weights.rescaled} channels with negligible weights rescaled so that their bias fits")
@@ -111,7 +131,14 @@ def _prepare(
     except ValueError as error:
         raise CannotLower(str(error), "check the scales of the quantized model") from error
     vectors = [relax.const(weights.bias.astype(np.int32)), relax.const(mult), relax.const(shift)]
-    return weights, vectors, {"in_zp": x_quant.zero_point, "w_zp": weights.zero_point, **clamp_codes(parts.bounds, out)}
+    ends = clamp_either(parts.bounds, out) if _in_16(x_quant, parts, out) else clamp_codes(parts.bounds, out)
+    return weights, vectors, {"in_zp": x_quant.zero_point, "w_zp": weights.zero_point, **ends}
+
+
+def _in_16(x_quant: Quant, parts, out: Quant) -> bool:
+    """Whether it takes the instruction whose input or result have 16 bits with a zero point or bounds of their own."""
+    open_ended = np.isneginf(parts.bounds.low) and np.isposinf(parts.bounds.high)
+    return x_quant.wide or out.wide and (out.zero_point != 0 or not open_ended)
 
 
 def lower_wide(ctx: Context, group) -> tuple[relax.Expr, np.ndarray, tuple[int, ...]] | None:
@@ -127,6 +154,8 @@ def lower_wide(ctx: Context, group) -> tuple[relax.Expr, np.ndarray, tuple[int, 
     if not (np.isneginf(parts.bounds.low) and np.isposinf(parts.bounds.high)):
         return None
     x, shape = ctx.value(parts.x), static_shape(parts.x)
+    if x.quant.wide:
+        raise CannotLower(*lower_int16.NO_SUMS)
     weights = quantize_weights(parts.weight, parts.bias, x.quant.scale, x.quant.zero_point)
     prove_accumulator(weights, x.quant.zero_point)
     units, zp = len(weights.ints), {"in_zp": x.quant.zero_point, "w_zp": weights.zero_point}
@@ -169,14 +198,16 @@ def lower_conv2d(ctx: Context, group, out: Quant) -> relax.Expr:
     weights, vectors, fields = _prepare(ctx, group, out, x.quant, parts)
     fields |= {"strides": _ints(attrs.strides), "padding": _ints(attrs.padding), "dilation": _ints(attrs.dilation)}
     groups, channels = int(attrs.groups), static_shape(parts.x)[3]
-    if groups == channels and groups > 1 and weights.ints.shape[0] == channels and not out.wide:
+    if groups == channels and groups > 1 and weights.ints.shape[0] == channels and not out.wide and not x.quant.wide:
         ints = np.ascontiguousarray(weights.ints[..., 0].transpose(1, 2, 0))
         return ctx.emit(dialect.DepthwiseConv2d(**fields), x.expr, relax.const(ints), *vectors, quant=out)
     ints = np.ascontiguousarray(weights.ints)
-    return ctx.emit(_conv(out)(groups=groups, **fields), x.expr, relax.const(ints), *vectors, quant=out)
+    return ctx.emit(_conv(x.quant, parts, out)(groups=groups, **fields), x.expr, relax.const(ints), *vectors, quant=out)
 
 
-def _conv(out: Quant) -> type[dialect.Conv2d]:
+def _conv(x_quant: Quant, parts, out: Quant) -> type[dialect.Conv2d]:
+    if _in_16(x_quant, parts, out):
+        return dialect.Conv2d16
     return dialect.Conv2dWide if out.wide else dialect.Conv2d
 
 
@@ -205,7 +236,7 @@ def lower_dense(ctx: Context, group, out: Quant) -> relax.Expr:
     rows = int(np.prod(shape[:-1]))
     flat = reshape(ctx, x.expr, (1, 1, rows, depth), x.quant)
     ints = np.ascontiguousarray(weights.ints).reshape(units, 1, 1, depth)
-    result = ctx.emit(_conv(out)(**fields), flat, relax.const(ints), *vectors, quant=out)
+    result = ctx.emit(_conv(x.quant, parts, out)(**fields), flat, relax.const(ints), *vectors, quant=out)
     return reshape(ctx, result, (*shape[:-1], units), out)
 
 

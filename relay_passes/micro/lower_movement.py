@@ -25,7 +25,7 @@ def by_table(ctx: Context, x: relax.Expr, indices: dict[int, list[int]], out: Qu
     if out.wide:
         raise CannotLower(
             "it repeats, reverses or gathers a result of 16 bits, which is read by table, and tables take 8",
-            "none needed: it moves a result behind the last arithmetic, and costs no accuracy",
+            "none needed where it moves a result behind the last arithmetic; else quantize it to 8 bits",
         )
     axes = sorted(indices)
     while axes:
@@ -149,7 +149,7 @@ def lower_concat(ctx: Context, group, out: Quant) -> relax.Expr:
     for field in ctx.view.fields(call.args[0]):
         const = ctx.view.const(field)
         parts.append(
-            relax.const(out.codes(const.real()), "int8") if const is not None else ctx.requantize(ctx.value(field), out)
+            relax.const(out.codes(const.real())) if const is not None else ctx.requantize(ctx.value(field), out)
         )
     if group.op == "stack":
         parts = [reshape(ctx, part, (*shape[:axis], 1, *shape[axis + 1 :]), out) for part in parts]

@@ -16,6 +16,7 @@ from tvm import relax
 from tvm_ergo.relay_passes.micro import (  # noqa: F401  (their import registers lowering rules)
     lower_elementwise,
     lower_extreme,
+    lower_int16,
     lower_linear,
     lower_movement,
     lower_rows,
@@ -25,6 +26,7 @@ from tvm_ergo.relay_passes.micro import (  # noqa: F401  (their import registers
 from tvm_ergo.relay_passes.micro.float_parts import parts_of, why_in_float
 from tvm_ergo.relay_passes.micro.lower_assign import Assignment
 from tvm_ergo.relay_passes.micro.lower_context import (
+    ACTIVATIONS,
     LOWERINGS,
     NEEDS_INT8,
     NEEDS_QUANTIZATION,
@@ -178,13 +180,15 @@ class _Lowering:
     def _not_per_tensor(self, var: relax.Var, op: str) -> None:
         call = self.view.value[var]
         dtype = str(call.attrs.out_dtype) if op == "quantize" else dtype_of(call.args[0])
-        if dtype in ("int8", "uint8"):
+        if dtype in ACTIVATIONS:
             self.fallbacks.append(
                 HostFallback(str(var.name), op, "it has more than one scale", "quantize activations per tensor")
             )
         else:
             self.fallbacks.append(
-                HostFallback(str(var.name), op, f"it is {dtype}, and activations on the chip are int8", NEEDS_INT8)
+                HostFallback(
+                    str(var.name), op, f"it is {dtype}, and activations on the chip are int8 or int16", NEEDS_INT8
+                )
             )
 
     def _alias(self, var: relax.Var, source: relax.Var) -> None:
@@ -195,6 +199,7 @@ class _Lowering:
     def _lower(self, group: Group) -> None:
         out = self.assigned.quant.get(group.output)
         try:
+            lower_int16.require_known(self.ctx, group, out)
             if group.rule.numbers and group.inputs[0] in self.ctx.int8:
                 self._lower_numbers(group)
                 return
@@ -275,10 +280,14 @@ class _Lowering:
             self.ctx.int8[source] = Value(self._host_quantize(self._on_host(source), quant, str(source.name)), quant)
 
     def _host_quantize(self, real: relax.Expr, quant: Quant, name: str) -> relax.Expr:
+        dtype = "int16" if quant.wide else "int8"
         call = relax.op.quantize(
-            real, relax.const(np.float32(quant.scale)), relax.const(np.int8(quant.zero_point)), out_dtype="int8"
+            real,
+            relax.const(np.float32(quant.scale)),
+            relax.const(np.dtype(dtype).type(quant.zero_point)),
+            out_dtype=dtype,
         )
-        return self.builder.emit(call, name_hint=f"{name}_int8")
+        return self.builder.emit(call, name_hint=f"{name}_{dtype}")
 
     def _quantize(self, var: relax.Var) -> None:
         source, quant = self.view.value[var].args[0], scale_of(self.view, self.view.value[var])
@@ -294,6 +303,9 @@ class _Lowering:
         if var not in self.ints:
             expr = self._on_host(var)
             is_uint8 = dtype_of(var) == "uint8"
+            if dtype_of(var) == "uint16":
+                self.ints[var] = lower_int16.from_uint16(self.builder, expr, str(var.name))
+                return self.ints[var]
             self.ints[var] = self.ctx.table(expr, FROM_UINT8, None, f"{var.name}_to_int8") if is_uint8 else expr
         return self.ints[var]
 
@@ -309,9 +321,14 @@ class _Lowering:
             value = self.ctx.int8[var]
             if value.units is not None:
                 return lower_tail.real(self.ctx, value, name)
-            scale, zero_point = relax.const(np.float32(value.quant.scale)), relax.const(np.int8(value.quant.zero_point))
+            scale, zero_point = (
+                relax.const(np.float32(value.quant.scale)),
+                relax.const((np.int16 if value.quant.wide else np.int8)(value.quant.zero_point)),
+            )
             return self.builder.emit(relax.op.dequantize(value.expr, scale, zero_point), name_hint=name)
         if var in self.ints:
+            if dtype_of(var) == "uint16":
+                return lower_int16.to_uint16(self.builder, self.ints[var], name)
             return (
                 self.ctx.table(self.ints[var], TO_UINT8, None, f"{name}_to_uint8")
                 if dtype_of(var) == "uint8"

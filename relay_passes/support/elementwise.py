@@ -117,7 +117,7 @@ class BinaryElementwise(Rule):
 
     kind = Kind.BINARY
     ops = ("add", "subtract", "multiply", "divide", "maximum", "minimum")
-    runs_as = ("add", "mul", "maximum", "minimum")
+    runs_as = ("add", "mul", "maximum", "minimum", "add_16", "mul_16")
     remedy = "divide by a constant, or multiply by the reciprocal"
 
     @classmethod
@@ -153,7 +153,7 @@ class UnaryTable(Rule):
 
     kind = Kind.TABLE
     ops = (*UNARY, *WITH_ATTRS, *NARY)
-    runs_as = ("table",)
+    runs_as = ("table", "table_16", "rescale_16")
     remedy = "make the other operands constants: numbers, or one value per channel of the last axis"
 
     @constraint

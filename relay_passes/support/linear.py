@@ -126,7 +126,7 @@ class Conv2d(ConvRule):
     and relu, relu6 or clip."""
 
     ops = ("nn.conv2d",)
-    runs_as = ("conv2d", "depthwise_conv2d")
+    runs_as = ("conv2d", "depthwise_conv2d", "conv2d_16")
 
 
 @register
@@ -157,7 +157,7 @@ class Dense(LinearRule):
     """Dense layer: product with a constant matrix [K, N], with bias and relu, relu6 or clip."""
 
     ops = ("matmul",)
-    runs_as = ("conv2d",)
+    runs_as = ("conv2d", "conv2d_16")
 
     @classmethod
     def match(cls, view, root, claimed):

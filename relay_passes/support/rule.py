@@ -125,7 +125,8 @@ class Rule:
 
     @constraint
     def float_tensors(group: Group, view: FunctionView) -> str | None:
-        """Tensors are float32 in the model, int8 on the chip; no integer, boolean, float16 or float64 tensors."""
+        """Tensors are float32 in the model, int8 on the chip, or int16 where the file says so; no integer, boolean,
+        float16 or float64 tensors."""
         for var in (*group.inputs, group.output):
             if dtype_of(var) != "float32":
                 return f"{var.name} is {dtype_of(var)}"

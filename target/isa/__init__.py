@@ -7,6 +7,7 @@ from tvm_ergo.target.isa.control import CpuCall, Halt
 from tvm_ergo.target.isa.cost import Cost, Event
 from tvm_ergo.target.isa.cpu_library import CpuFunction
 from tvm_ergo.target.isa.elementwise import Add, MaxMin, MaxMinKind, Mul, Table
+from tvm_ergo.target.isa.int16 import Add16, Conv16, Mul16, Rescale16, Table16
 from tvm_ergo.target.isa.movement import Copy, Fill, Receive
 from tvm_ergo.target.isa.operand import DType, Operand, contiguous, contiguous_strides, overlap
 from tvm_ergo.target.isa.positions import PutRows, TakeRows
@@ -60,7 +61,12 @@ __all__ = [
     "Softmax",
     "Spmv",
     "Table",
+    "Add16",
     "AddWide",
+    "Conv16",
+    "Mul16",
+    "Rescale16",
+    "Table16",
     "ExpRows",
     "Gather",
     "Norm",

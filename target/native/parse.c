@@ -53,7 +53,8 @@ static int64_t take_signed(cursor *c, unsigned bytes) {
 }
 
 /* One field of v. e: u16. s: u16 from 1. z: i8. m: u32 multiplier. h: u8 shift. M: i32 signed multiplier. f: flag. k:
- * u8. I: u32. P: u32 from 1. i: i32. W: u16 per mille. */
+ * u8. I: u32. P: u32 from 1. i: i32. W: u16 per mille.
+ * y: i16. */
 static int64_t take_value(cursor *c, char field) {
   int64_t value, low = 0, high = INT64_MAX;
   switch (field) {
@@ -68,6 +69,9 @@ static int64_t take_value(cursor *c, char field) {
       break;
     case 'z':
       value = take_signed(c, 1), low = -128;
+      break;
+    case 'y':
+      value = take_signed(c, 2), low = INT16_MIN;
       break;
     case 'm':
       value = (int64_t)take(c, 4), high = (1 << 24) - 1;

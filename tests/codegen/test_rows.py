@@ -21,6 +21,11 @@ from tvm_ergo.target.machine import Machine
 
 CHIP, MEMORY = chip("ergo/1"), 1 << 20
 NAMES = (
+    "add_16",
+    "conv2d_16",
+    "mul_16",
+    "rescale_16",
+    "table_16",
     "add_wide",
     "argmax",
     "conv2d_wide",

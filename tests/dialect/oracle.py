@@ -283,6 +283,55 @@ def _add_wide(op, a, b):
     return _elements(value, np.broadcast_shapes(a.shape, b.shape), a, b, dtype=np.int16)
 
 
+def _ends_16(op, value):
+    return min(max(value + op.out_zp, op.lo), op.hi)
+
+
+def _conv2d_16(op, x, w, bias, mult, shift):
+    rows, cols = _size(op, x, w.shape[1:3])
+    acc = np.zeros((x.shape[0], rows, cols, w.shape[0]), np.int64) + bias.astype(np.int64)
+    depth, per_group = w.shape[3], w.shape[0] // op.groups
+    centred, weights = x.astype(np.int64) - op.in_zp, w.astype(np.int64) - op.w_zp
+    for oh, ow, o in product(range(rows), range(cols), range(w.shape[0])):
+        begin = o // per_group * depth
+        for i, j, ih, iw in _taps(op, x, w.shape[1:3], oh, ow):
+            acc[:, oh, ow, o] += (centred[:, ih, iw, begin : begin + depth] * weights[o, i, j]).sum(axis=-1)
+    scaled = numerics.rounding_shift(acc * mult.astype(np.int64), shift)
+    return np.clip(scaled + op.out_zp, op.lo, op.hi).astype(np.int16 if op.wide else np.int8)
+
+
+def _pair_16(op, a, b, function):
+    shape, dtype = np.broadcast_shapes(a.shape, b.shape), np.int16 if op.wide else np.int8
+    return _elements(
+        lambda p, q: _ends_16(op, _round(function(p - op.a_zp, q - op.b_zp), op.shift)), shape, a, b, dtype=dtype
+    )
+
+
+def _add_16(op, a, b):
+    return _pair_16(op, a, b, lambda p, q: p * op.a_mult + q * op.b_mult)
+
+
+def _mul_16(op, a, b):
+    return _pair_16(op, a, b, lambda p, q: p * q * op.mult)
+
+
+def _rescale_16(op, x):
+    return _elements(
+        lambda v: _ends_16(op, _round((v - op.in_zp) * op.mult, op.shift)),
+        x.shape,
+        x,
+        dtype=np.int16 if op.wide else np.int8,
+    )
+
+
+def _table_16(op, x, lut):
+    def value(v):
+        index, rest = divmod(v + 32768, 2**op.step)
+        return int(lut[index]) + _round((int(lut[index + 1]) - int(lut[index])) * rest, op.step)
+
+    return _elements(value, x.shape, x, dtype=np.int16 if op.wide else np.int8)
+
+
 def _rescale(op, x):
     return _elements(
         lambda v: _ends(op, _round((v - op.in_zp) * op.mult, op.shift), op.wide),

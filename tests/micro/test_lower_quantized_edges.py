@@ -11,7 +11,7 @@ from tvm import relax
 from tvm_ergo.relay_passes.cpu import build_cpu
 from tvm_ergo.relay_passes.interpreter import evaluate
 from tvm_ergo.relay_passes.micro.lower_context import CannotLower, Quant
-from tvm_ergo.relay_passes.micro.lower_elementwise import add_multipliers
+from tvm_ergo.relay_passes.micro.lower_int16 import add_multipliers
 from tvm_ergo.relay_passes.micro.lower_linear import BIAS_LIMIT, prove_accumulator, quantize_weights
 from tvm_ergo.relay_passes.micro.lower_quantized import LowerQuantized, OutputQuant, host_fallbacks
 from tvm_ergo.relay_passes.support.view import ConstTensor

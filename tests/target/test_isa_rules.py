@@ -89,6 +89,20 @@ def expected_conv(ins, view, channel_inputs, weight):
     return out
 
 
+def ends_16(ins, value):
+    return np.clip(value + ins.out_zp, ins.lo, ins.hi).astype(ins.out.dtype.numpy)
+
+
+def expected_conv_16(ins, view):
+    """The sample's: two groups of two input and three output channels, strides 2 and 1."""
+    x = padded(view(ins.x), ins.padding, ins.in_zp) - ins.in_zp
+    acc = np.zeros(ins.out.shape, np.int64)
+    for n, i, j, o in np.ndindex(*ins.out.shape):
+        window = x[n, 2 * i : 2 * i + 3, j : j + 2, o // 3 * 2 : o // 3 * 2 + 2]
+        acc[n, i, j, o] = int(view(ins.bias)[o]) + np.sum(window * (view(ins.w)[o].astype(np.int64) - ins.w_zp))
+    return ends_16(ins, numerics.rounding_shift(acc * view(ins.mult).astype(np.int64), view(ins.shift)))
+
+
 def meaning(name, ins, view):
     """The definition of each sample in plain NumPy."""
     requant = lambda acc: numerics.requantize(acc, ins.mult, ins.shift, ins.out_zp, ins.lo, ins.hi)  # noqa: E731
@@ -174,6 +188,18 @@ def meaning(name, ins, view):
             return np.concatenate(
                 [slots_twin.decode(s, (h, 3, 4), ins.codec, ins.zero_point) for s, h in zip(slots, (2, 1))]
             )[1:3]
+        case "conv_16":
+            return expected_conv_16(ins, view)
+        case "add_16" | "mul_16":
+            a, b = wide(ins.a) - ins.a_zp, wide(ins.b) - ins.b_zp
+            acc = a * ins.a_mult + b * ins.b_mult if name == "add_16" else a * b * ins.mult
+            return ends_16(ins, numerics.rounding_shift(acc, ins.shift))
+        case "rescale_16":
+            return requant(wide(ins.x) - ins.in_zp)
+        case "table_16":
+            u = wide(ins.x) + 32768
+            low, high = wide(ins.lut)[u // 128], wide(ins.lut)[u // 128 + 1]
+            return ((128 * low + (high - low) * (u % 128) + 64) // 128).astype(np.int16)
         case "add_wide":
             acc = (wide(ins.a) - ins.a_zp) * ins.a_mult + (wide(ins.b) - ins.b_zp) * ins.b_mult
             return sat16(numerics.rounding_shift(acc, ins.shift))
@@ -316,6 +342,13 @@ def test_int16_outputs_are_clipped_to_their_range(name):
 
 
 BROKEN = {
+    "16-bit zero point of 8 bits": ("add_16", dict(b_zp=200)),
+    "16-bit shape": ("mul_16", dict(b=contiguous(60000, "int16", (4,)))),
+    "16-bit bounds of 8 bits": ("rescale_16", dict(hi=200)),
+    "16-bit shapes differ": ("rescale_16", dict(out=contiguous(60000, "int8", (5, 3)))),
+    "length of a 16-bit table": ("table_16", dict(step=8)),
+    "16-bit groups": ("conv_16", dict(groups=1)),
+    "16-bit exchanged clip": ("conv_16", dict(lo=5, hi=4)),
     "add_wide zero point": ("add_wide", dict(a_zp=1)),
     "add_wide shape": ("add_wide", dict(b=contiguous(60000, "int8", (4,)))),
     "rescale zero point": ("rescale", dict(in_zp=1)),

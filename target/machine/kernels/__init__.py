@@ -7,6 +7,7 @@ not pay for it again."""
 from tvm_ergo.target.machine.kernels.conv import PreparedConv, PreparedConvTranspose, conv2d, conv2d_transpose
 from tvm_ergo.target.machine.kernels.depthwise import PreparedDepthwise, depthwise_conv2d
 from tvm_ergo.target.machine.kernels.elementwise import add, maximum, minimum, mul, softmax, table
+from tvm_ergo.target.machine.kernels.int16 import PreparedConv16, add_16, conv2d_16, mul_16, rescale_16, table_16
 from tvm_ergo.target.machine.kernels.matmul import matmul
 from tvm_ergo.target.machine.kernels.order import log_softmax, topk
 from tvm_ergo.target.machine.kernels.pool import (
@@ -25,6 +26,7 @@ from tvm_ergo.target.machine.kernels.wide import add_wide, conv2d_wide, matmul_w
 
 __all__ = [
     "PreparedConv",
+    "PreparedConv16",
     "PreparedConvTranspose",
     "PreparedDepthwise",
     "PreparedSparse",
@@ -47,7 +49,12 @@ __all__ = [
     "softmax",
     "table",
     "topk",
+    "add_16",
     "add_wide",
+    "conv2d_16",
+    "mul_16",
+    "rescale_16",
+    "table_16",
     "conv2d_wide",
     "exp_rows",
     "gather_rows",

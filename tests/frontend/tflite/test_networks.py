@@ -103,8 +103,8 @@ def chain(g: Graph, dtype: str, weights: str, bias: str, top: float) -> bytes:
     ],
 )
 def test_a_network_in_each_kind_of_integers(dtype, weights, bias, top, steps):
-    """16 bits run on the host, and the reason says so; LiteRT's own softmax of 16 bits is some steps off the true
-    one."""
+    """Of 16 bits, some operators run on the host, and the reason says so; LiteRT's own softmax of 16 bits is some steps
+    off the true one."""
     data = chain(Graph(), dtype, weights, bias, top)
     limits = np.iinfo(dtype)
     apart, host, compiled = compared(

@@ -7,19 +7,25 @@ from hypothesis import strategies as st
 
 from tvm_ergo.target.codecs.eie import EieFormat, Pointers, encode
 from tvm_ergo.target.isa import (
+    Add16,
     AddWide,
+    Conv16,
     DType,
     ExpRows,
     Gather,
+    Mul16,
     Norm,
     PutRows,
     Rescale,
+    Rescale16,
     Rotate,
     Spmv,
+    Table16,
     TakeRows,
     WeightedMean,
     contiguous,
 )
+from tvm_ergo.target.isa.geometry import window_shape
 
 from .scene import Scene, zero_points
 
@@ -40,6 +46,54 @@ def _add_wide(s: Scene):
     a, b = (out if s.int(0, 4) == 0 else s.repeated(shape, s.draw(ELEMENTS)) for _ in range(2))
     mults = {f"{side}_mult": s.draw(st.sampled_from([2**21 - 1, 1 - 2**21, 12345, -777, 0])) for side in "ab"}
     return AddWide(a=a, b=b, out=out, a_zp=_zero(s, a), b_zp=_zero(s, b), **mults, shift=s.int(0, 62))
+
+
+def _zero_16(s: Scene, operand) -> int:
+    return s.draw(zero_points) * (1 if operand.dtype == DType.I8 else s.draw(st.sampled_from([1, 250])))
+
+
+def _ends_16(s: Scene, out) -> dict[str, int]:
+    low, high = (-128, 127) if out.dtype == DType.I8 else (-32768, 32767)
+    lo = s.draw(st.sampled_from([low, low // 3]))
+    return {"out_zp": _zero_16(s, out), "lo": lo, "hi": s.draw(st.sampled_from([high, high // 2]))}
+
+
+def _conv_16(s: Scene):
+    groups, kernel, strides, dilation = s.int(1, 3), (s.int(1, 3), s.int(1, 3)), (s.int(1, 2), 1), (1, s.int(1, 2))
+    depth, out_channels = s.int(1, 5), groups * s.int(1, 4)
+    padding = tuple(s.int(0, kernel[i % 2] - 1) for i in range(4))
+    x = s.place((s.int(1, 2), s.int(3, 6), s.int(5, 7), groups * depth), s.draw(ELEMENTS))
+    size = window_shape(x.shape[1:3], kernel, strides, padding, dilation)
+    w = s.weights((out_channels, *kernel, depth))
+    out = s.place((x.shape[0], *size, out_channels), s.draw(ELEMENTS))
+    window = {"strides": strides, "padding": padding, "dilation": dilation, "groups": groups}
+    zero_points_of = {"in_zp": _zero_16(s, x), "w_zp": s.draw(zero_points)}
+    return Conv16(x=x, w=w, out=out, **s.per_channel(out_channels), **window, **zero_points_of, **_ends_16(s, out))
+
+
+def _pair_16(s: Scene, product: bool):
+    shape = _shape(s)
+    out = s.place(shape, s.draw(ELEMENTS))
+    a, b = (out if s.int(0, 4) == 0 else s.repeated(shape, s.draw(ELEMENTS)) for _ in range(2))
+    ends = {"a_zp": _zero_16(s, a), "b_zp": _zero_16(s, b), "shift": s.int(0, 62), **_ends_16(s, out)}
+    if product:
+        return Mul16(a=a, b=b, out=out, mult=s.draw(st.sampled_from([2**24 - 1, 12345, 0])), **ends)
+    mults = {f"{side}_mult": s.draw(st.sampled_from([2**21 - 1, 1 - 2**21, 12345, -777, 0])) for side in "ab"}
+    return Add16(a=a, b=b, out=out, **mults, **ends)
+
+
+def _rescale_16(s: Scene):
+    x = s.place(_shape(s), s.draw(ELEMENTS))
+    out = x if s.int(0, 3) == 0 else s.place(x.shape, s.draw(ELEMENTS))
+    mult = s.draw(st.sampled_from([2**24 - 1, 2**23, 12345, 0]))
+    return Rescale16(x=x, out=out, in_zp=_zero_16(s, x), mult=mult, shift=s.int(0, 62), **_ends_16(s, out))
+
+
+def _table_16(s: Scene):
+    step = s.draw(st.sampled_from([7, 8, 9, 15]))
+    x, lut = s.place(_shape(s), "int16"), s.place(((1 << (16 - step)) + 1,), "int16")
+    out = x if s.int(0, 3) == 0 else s.place(x.shape, s.draw(ELEMENTS))
+    return Table16(x=x, lut=lut, out=out, step=step)
 
 
 def _rescale(s: Scene):
@@ -180,6 +234,11 @@ BUILDERS = {
     "take_rows": lambda s: _rows(s, False),
     "put_rows": lambda s: _rows(s, True),
     "add_wide": _add_wide,
+    "conv_16": _conv_16,
+    "add_16": lambda s: _pair_16(s, False),
+    "mul_16": lambda s: _pair_16(s, True),
+    "rescale_16": _rescale_16,
+    "table_16": _table_16,
     "rescale": _rescale,
     "norm": _norm,
     "exp_rows": _exp_rows,

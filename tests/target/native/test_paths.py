@@ -29,6 +29,8 @@ KINDS = {
     "norm": 10,
     "exp_rows": 10,
     "add_wide": 10,
+    "conv_16": 20,
+    "table_16": 10,
 }
 PROCESSORS = {"max": {"portable", "neon", "neon_dotprod"}, "cortex-a53": {"portable", "neon"}}
 """Processors of QEMU, and the paths that they have."""
