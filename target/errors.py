@@ -8,6 +8,11 @@ from __future__ import annotations
 LABELS = ("where", "required", "available", "remedy")
 
 
+def one_line(text: str) -> str:
+    """``text`` with line ends as ``\\n``: a name out of a file must not look like a line of a message."""
+    return text.replace("\r", "\\r").replace("\n", "\\n")
+
+
 class ErgoError(Exception):
     """Base of every error this product raises on purpose.
 
@@ -36,7 +41,7 @@ class ErgoError(Exception):
         for label in LABELS:
             value = getattr(self, label)
             if value:
-                lines.append(f"  {label}: {value}")
+                lines.append(f"  {label}: {one_line(str(value))}")
         return "\n".join(lines)
 
     def __reduce__(self):

@@ -19,7 +19,7 @@ from tvm_ergo.relay_passes.micro.observe import QuantParams
 from tvm_ergo.relay_passes.micro.sensitivity import extremes_first, least_deviations, losses, sensitivity
 from tvm_ergo.relay_passes.relax_utils import main_of
 from tvm_ergo.relay_passes.support import FunctionView
-from tvm_ergo.target.errors import AccuracyError
+from tvm_ergo.target.errors import AccuracyError, one_line
 
 WARN = 0.2
 """Loss above which compiling warns. The shared classifiers lose 0.03 to 0.15."""
@@ -59,8 +59,8 @@ class Accuracy:
         name, loss = max(self.outputs, key=lambda item: item[1])
         inputs = f"{self.samples} calibration input{'s' * (self.samples != 1)}"
         text = (
-            f"output {name} is {100 * loss:.2g} % off the float network's (rms error relative to its deviation, "
-            f"measured on {inputs})"
+            f"output {one_line(name)} is {100 * loss:.2g} % off the float network's "
+            f"(rms error relative to its deviation, measured on {inputs})"
         )
         if self.tensors:
             text += "; most is lost at " + ", ".join(

@@ -44,6 +44,10 @@ class SafeConsole(Console):
     def __init__(self, **options):
         super().__init__(**{"highlight": False, "markup": False, "emoji": False, **options})
 
+    def on_broken_pipe(self) -> None:
+        """The reader went away: the command ends as with any other write to it, not with the code of a failure."""
+        raise BrokenPipeError
+
     def render_str(self, text: str, **options) -> Text:
         return super().render_str(printable(text), **{**options, "markup": False, "emoji": False})
 

@@ -10,6 +10,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
+from tvm_ergo import zoo
 from tvm_ergo.cli import main
 from tvm_ergo.printed import SafeConsole, printable
 
@@ -66,6 +67,41 @@ def test_names_of_a_model_do_not_reach_the_terminal_raw(tmp_path, capsys):
     )
     page = (tmp_path / "r.html").read_text()
     assert "in\x1b" not in page and r"in\x1b" in page
+
+
+@pytest.mark.parametrize("command", ["report digits.ergo", "disasm digits.ergo", "ops --json -"])
+def test_a_reader_that_goes_away_is_no_failure(workspace, command):
+    """As with ``| head -1``: 1 would say that a condition is met."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "wb") as pipe:
+        done = subprocess.run(
+            [sys.executable, "-P", "-m", "tvm_ergo.cli", *command.split()],
+            cwd=workspace,
+            stdout=pipe,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=300,
+        )
+    assert done.returncode == 0 and "Traceback" not in done.stderr and "Exception" not in done.stderr
+
+
+def test_a_line_end_in_a_name_begins_no_line(tmp_path, workspace, capsys):
+    name = "in\n  remedy: type this\nput"
+    net = onnx.load(zoo.DIGITS_MODEL)
+    for node in net.graph.node:
+        node.input[:] = [name if i == "image" else i for i in node.input]
+        node.output[:] = [name + "o" if o == net.graph.output[0].name else o for o in node.output]
+    net.graph.input[0].name, net.graph.output[0].name = name, name + "o"
+    onnx.save(net, tmp_path / "net.onnx")
+    np.savez(tmp_path / "cal.npz", **{name: np.load(workspace / "cal.npz")["image"]})
+    path = str(tmp_path / "net.ergo")
+    assert main(["compile", str(tmp_path / "net.onnx"), "--calibration", str(tmp_path / "cal.npz"), "-o", path]) == 0
+    assert main(["report", path]) == main(["run", path, "--random", "0"]) == 0
+    assert main(["run", path, "--input", f"x={workspace / 'image.npy'}"]) == 2
+    told = capsys.readouterr()
+    lines = [line.strip(" │") for line in (told.out + told.err).splitlines()]
+    assert not any(line.startswith("remedy: type this") for line in lines) and r"in\n" in told.out + told.err
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no full device here")

@@ -65,6 +65,7 @@ def main(argv: list[str] | None = None) -> int:
             sys.stdout.flush()  # a full disk is noticed here, and not when nobody can say so any more
             return code
         except BrokenPipeError:  # the reader (head, less) went away: not our error
+            _silence()
             sys.stderr.close()
             return 0
         except OSError as error:

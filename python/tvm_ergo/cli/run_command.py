@@ -24,7 +24,7 @@ from tvm_ergo.cli.common import (
 )
 from tvm_ergo.files import write_atomically
 from tvm_ergo.relay_passes.array_files import read_arrays
-from tvm_ergo.target.errors import InputError
+from tvm_ergo.target.errors import InputError, one_line
 
 HELP = "run a model on the emulated chip"
 
@@ -57,7 +57,7 @@ def run(arguments) -> None:
     named = {name: np.asarray(array) for name, array in result.outputs.items()}
     out = console(arguments)
     for name, array in named.items():
-        out.print(f"{name}: {array.dtype} {list(array.shape)}, {values_line(array)}")
+        out.print(f"{one_line(name)}: {array.dtype} {list(array.shape)}, {values_line(array)}")
     for line in compression_lines(result.compressed):
         out.print(line)
     if arguments.output:

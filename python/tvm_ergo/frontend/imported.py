@@ -11,7 +11,7 @@ import tvm
 
 from tvm_ergo.relay_passes.port_scales import input_scales, meaning, output_scales
 from tvm_ergo.relay_passes.relax_utils import bindings_of, body_of, dtype_of, main_of, op_name, shape_of
-from tvm_ergo.target.errors import ModelError
+from tvm_ergo.target.errors import ModelError, one_line
 from tvm_ergo.target.limits import TAKEN_APART, Declared
 
 _WINDOWED = re.compile(r"relax\.nn\.(conv|(max|avg)_pool)[123]d$")
@@ -44,7 +44,7 @@ class TensorInfo:
         return f"{self.dtype}{list(self.shape)}{meaning(self.scale, self.zero_point)}"
 
     def __str__(self) -> str:
-        return f"{self.name}: {self.content}"
+        return f"{one_line(self.name)}: {self.content}"
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from tvm_ergo.report.model import (
     Report,
     SubproblemRow,
 )
+from tvm_ergo.target.errors import one_line
 
 KIB = 1024.0
 HOST_NOTE = "time and energy are those of the chip alone: the operators on the host CPU are not counted"
@@ -78,7 +79,7 @@ PORTS = {"input": "takes", "output": "gives", "state": "keeps"}
 
 def port_text(row: PortRow) -> str:
     """ "image: int8[1, 32, 32, 3], real = 0.5 * (q + 128)"."""
-    return f"{row.name}: {row.dtype}{list(row.shape)}{meaning(row.scale, row.zero_point)}"
+    return f"{one_line(row.name)}: {row.dtype}{list(row.shape)}{meaning(row.scale, row.zero_point)}"
 
 
 DYNAMIC = "dynamic uJ"
