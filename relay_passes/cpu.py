@@ -161,6 +161,7 @@ class CompiledOnCPU:
                 "wrong number of inputs",
                 required=", ".join(i[0] for i in self.inputs),
                 available=f"{len(arrays)} arrays",
+                remedy="give an array for each of these",
             )
         for array, (name, shape, dtype) in zip(arrays, self.inputs, strict=True):
             if tuple(array.shape) != shape or str(array.dtype) != dtype:
@@ -169,6 +170,7 @@ class CompiledOnCPU:
                     where=name,
                     required=f"{dtype}{list(shape)}",
                     available=f"{array.dtype}{list(array.shape)}",
+                    remedy="give an array of that shape and dtype",
                 )
         with self.running:
             result = self.vm[self.entry](*[tvm.runtime.tensor(np.asarray(array, order="C")) for array in arrays])

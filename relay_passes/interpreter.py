@@ -172,6 +172,7 @@ class Interpreter:
                 "the inputs given are not the function's",
                 required=", ".join(names),
                 available=", ".join(map(str, inputs)),
+                remedy="give exactly these",
             )
         pairs = []
         for p in self.params:
@@ -189,6 +190,7 @@ class Interpreter:
                     where=f"input {p.name!r}",
                     required=str(shape),
                     available=str(array.shape),
+                    remedy="give an array of that shape",
                 )
             if str(array.dtype) != dtype_of(p):
                 raise InputError(

@@ -62,7 +62,11 @@ def quantize(
     options, progress = given.quantization("options", options), given.callback("progress", progress)
     input_shapes, batch = given.shapes(input_shapes), given.whole_number("batch", batch)
     if calibration is None:
-        raise CalibrationError("there is no calibration data", required="a few typical inputs (about 100)")
+        raise CalibrationError(
+            "there is no calibration data",
+            required="a few typical inputs (about 100)",
+            remedy="give calibration=[...] (--calibration FILE.npz), samples as the network takes them",
+        )
     imported = frontend.load(
         model, input_shapes=input_shapes, batch=batch, example_inputs=example_inputs, calibration=calibration
     )

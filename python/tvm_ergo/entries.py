@@ -80,6 +80,7 @@ def checked(lengths, generate: bool, whole: int | None) -> Wanted | None:
             where="lengths (--lengths)",
             required=f"2 to {whole}",
             available=", ".join(map(str, found)),
+            remedy="give lengths in that range, none twice",
         )
     return Wanted(tuple(n for n in found if n < whole), generate)
 
@@ -202,7 +203,9 @@ def _chosen(model: CompiledModel, inputs: dict[str, np.ndarray]) -> tuple[Compil
         return model, inputs, None
     if len(set(given.values())) != 1:
         raise InputError(
-            "the inputs have different numbers of tokens", available=", ".join(f"{n}: {k}" for n, k in given.items())
+            "the inputs have different numbers of tokens",
+            available=", ".join(f"{n}: {k}" for n, k in given.items()),
+            remedy="give every input the same number of tokens",
         )
     tokens = next(iter(given.values()))
     sizes = {e.length: e.model for e in sorted(entries, key=lambda e: e.length)}

@@ -102,7 +102,12 @@ def generate(
         )
     numbers, whole = _numbers(model, prompt), decodes[-1].length
     if len(numbers) >= whole:
-        raise InputError(f"the prompt has {len(numbers)} tokens", required=f"fewer than {whole}", where=model.source)
+        raise InputError(
+            f"the prompt has {len(numbers)} tokens",
+            required=f"fewer than {whole}",
+            where=model.source,
+            remedy="give a text, or whole numbers of tokens, at least one",
+        )
     rng, found, ended = np.random.default_rng(seed), list(numbers), "tokens"
     writing = _Writing(model, decodes)
     logits, prefill = writing.begin(numbers)
@@ -174,10 +179,18 @@ def _numbers(model, prompt) -> list[int]:
     try:
         numbers = [int(n) for n in prompt]
     except (TypeError, ValueError):
-        raise InputError("the prompt is neither text nor token numbers", available=repr(prompt)[:80]) from None
+        raise InputError(
+            "the prompt is neither text nor token numbers",
+            available=repr(prompt)[:80],
+            remedy="give a text or a list of whole numbers",
+        ) from None
     limits = np.iinfo(model.inputs[0].dtype)
     if not numbers or not all(limits.min <= n <= limits.max for n in numbers):
-        raise InputError("the prompt has no tokens, or numbers that are none", available=repr(numbers)[:80])
+        raise InputError(
+            "the prompt has no tokens, or numbers that are none",
+            available=repr(numbers)[:80],
+            remedy="give a text, or whole numbers of tokens, at least one",
+        )
     return numbers
 
 

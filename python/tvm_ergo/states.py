@@ -34,6 +34,7 @@ class Kept:
                 "a state is not one of the model's",
                 where=", ".join(map(repr, unknown)),
                 required=", ".join(map(str, self.states)) or "no states",
+                remedy="give only states that model.states lists; model.state() returns all of them",
             )
         arrays = {name: np.asarray(value) for name, value in values.items()}
         for name, array in arrays.items():
@@ -44,6 +45,7 @@ class Kept:
                     where=f"state {name!r}",
                     required=info.content,
                     available=f"{array.dtype}{list(array.shape)}",
+                    remedy="give an array of that shape and dtype, as model.state() returns it",
                 )
         with self.turn:
             self.values.update({name: np.array(array, order="C") for name, array in arrays.items()})
@@ -76,7 +78,11 @@ def _feeds(calibration, names: list[str]) -> list[dict]:
     for sample in calibration:
         if not isinstance(sample, dict):
             if len(names) != 1:
-                raise CalibrationError("the calibration data do not name their inputs", required=", ".join(names))
+                raise CalibrationError(
+                    "the calibration data do not name their inputs",
+                    required=", ".join(names),
+                    remedy="give each sample as a dict {input name: array}, or an .npz whose arrays have these names",
+                )
             sample = {names[0]: np.asarray(sample)}
         feeds.append(dict(sample))
     return feeds

@@ -79,7 +79,11 @@ class Tokenizer:
             if number in (BEGIN, END):
                 continue
             if not 0 <= number < len(self.pieces):
-                raise InputError(f"there is no token {number}", available=f"0..{len(self.pieces) - 1}")
+                raise InputError(
+                    f"there is no token {number}",
+                    available=f"0..{len(self.pieces) - 1}",
+                    remedy="use numbers that the tokenizer of this network gives",
+                )
             byte = number - BYTES_FROM
             piece = bytes([byte]) if 0 <= byte < 256 else self.pieces[number]
             parts.append(piece[1:] if first and piece.startswith(b" ") else piece)

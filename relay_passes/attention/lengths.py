@@ -94,6 +94,7 @@ class _Shorter:
                 f"a sequence of {tokens} tokens",
                 required="a network whose inputs have an axis of tokens behind the batch, and fewer than it takes",
                 available="no such axis" if self.whole is None else f"{self.whole} tokens",
+                remedy="leave lengths (--lengths) out, or give one below the network's own",
             )
         self.new: dict[Var, Expr] = {}
         self.axes: dict[Var, frozenset[int]] = {}

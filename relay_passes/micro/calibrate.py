@@ -318,7 +318,10 @@ class Observations:
         method = _method(method)
         if not 50 < percentile <= 100:
             raise CalibrationError(
-                "the percentile is out of range", required="above 50, up to 100", available=str(percentile)
+                "the percentile is out of range",
+                required="above 50, up to 100",
+                available=str(percentile),
+                remedy="for instance 99.99",
             )
         chosen = {n: _range_of(h, (methods or {}).get(n, method), percentile) for n, h in self.histograms.items()}
         return Ranges(
@@ -400,5 +403,8 @@ def _method(method: str | Method) -> Method:
         return Method(method)
     except ValueError:
         raise CalibrationError(
-            "unknown calibration method", required=", ".join(m.value for m in Method), available=str(method)
+            "unknown calibration method",
+            required=", ".join(m.value for m in Method),
+            available=str(method),
+            remedy="use one of these",
         ) from None

@@ -169,6 +169,9 @@ def _test(arguments, task, evaluation):
     tests = [t for t in task.tests if arguments.test in (None, t.name)]
     if not tests:
         raise InputError(
-            f"no test {arguments.test!r}", where=task.stem, available=", ".join(t.name for t in task.tests)
+            f"no test {arguments.test!r}",
+            where=task.stem,
+            available=", ".join(t.name for t in task.tests),
+            remedy="use one of these with --test",
         )
     return tests[0]

@@ -53,7 +53,11 @@ def run(arguments) -> None:
     if not arguments.model:
         raise InputError("no model given", remedy="give a model file, or a task's name (see 'tvm-ergo eval --list')")
     if arguments.limit is not None and arguments.limit < 1:
-        raise InputError("--limit must be at least 1", available=str(arguments.limit))
+        raise InputError(
+            "--limit must be at least 1",
+            available=str(arguments.limit),
+            remedy="give a number of samples, or leave --limit out for all",
+        )
     task = evaluation.find_task(arguments.model)
     own = read_arrays(arguments.data, InputError) if arguments.data else None
     if own and arguments.test:
@@ -70,7 +74,10 @@ def run(arguments) -> None:
         tests = [t for t in task.tests if arguments.test in (None, t.name)]
         if not tests:
             raise InputError(
-                f"no test {arguments.test!r}", where=task.stem, available=", ".join(t.name for t in task.tests)
+                f"no test {arguments.test!r}",
+                where=task.stem,
+                available=", ".join(t.name for t in task.tests),
+                remedy="use one of these with --test",
             )
     else:
         raise InputError(

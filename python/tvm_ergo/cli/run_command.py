@@ -51,7 +51,11 @@ def run(arguments) -> None:
     if arguments.input and arguments.random is not None:
         raise InputError("--input and --random are two inputs", remedy="give one of the two")
     if arguments.random is not None and arguments.random < 0:
-        raise InputError("--random must be at least 0", available=str(arguments.random))
+        raise InputError(
+            "--random must be at least 0",
+            available=str(arguments.random),
+            remedy="give a seed, for instance --random 0",
+        )
     compiled = open_model(arguments)
     result = compiled.run(gather_inputs(arguments, compiled))
     named = {name: np.asarray(array) for name, array in result.outputs.items()}

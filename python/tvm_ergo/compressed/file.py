@@ -65,7 +65,10 @@ def unpack(data: bytes, source: str = "bytes in memory") -> tuple[tvm.IRModule, 
     start = len(MAGIC) + 1 + DIGEST_BYTES
     if not data.startswith(MAGIC) or len(data) < start:
         raise ModelError(
-            "this is not a compressed network", where=source, required=f"a file that begins with {MAGIC.decode()}"
+            "this is not a compressed network",
+            where=source,
+            required=f"a file that begins with {MAGIC.decode()}",
+            remedy="give a file that tvm-ergo compress wrote, or the network's ONNX or TFLite file",
         )
     if data[len(MAGIC)] != VERSION:
         raise ModelError(
@@ -99,7 +102,10 @@ def unpack(data: bytes, source: str = "bytes in memory") -> tuple[tvm.IRModule, 
         raise
     except (ErgoError, ValueError, TypeError) as error:
         raise ModelError(
-            "the compressed network is damaged", where=source, available=str(error).splitlines()[0][:200]
+            "the compressed network is damaged",
+            where=source,
+            available=str(error).splitlines()[0][:200],
+            remedy="compress the network again",
         ) from None
 
 

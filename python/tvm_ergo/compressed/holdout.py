@@ -26,7 +26,11 @@ def apart(test: Test, share: float, limit: int | None = None) -> tuple[Test, Tes
     Errors: InputError for a share outside 0 to 0.9, or where a part would be empty.
     """
     if isinstance(share, bool) or not isinstance(share, (int, float)) or not 0 <= share <= 0.9:
-        raise InputError(f"holdout cannot be {share!r}", required="a share of the samples, 0 to 0.9")
+        raise InputError(
+            f"holdout cannot be {share!r}",
+            required="a share of the samples, 0 to 0.9",
+            remedy="leave it out, or give a share such as 0.2",
+        )
     if not share:
         return test, None
     every = test.source.indices(limit)

@@ -57,7 +57,11 @@ def note_variables(structure: bytes, declared: Declared) -> None:
                 for shape, itemsize in _types(nodes, node["data"]["ty"]):
                     declared.note_tensor(shape, itemsize, f"node {str(nodes[node['data']['name']]['data'])[:80]!r}")
     except (KeyError, IndexError, TypeError, AttributeError) as error:
-        raise ModelError("the structure of a compressed network is damaged", available=str(error)[:200]) from None
+        raise ModelError(
+            "the structure of a compressed network is damaged",
+            available=str(error)[:200],
+            remedy="compress the network again",
+        ) from None
 
 
 def _types(nodes: list[dict], number: int) -> list[tuple[list[int], int]]:
@@ -95,7 +99,11 @@ def _graph(structure: bytes) -> dict:
         OverflowError,
         RuntimeError,
     ) as error:
-        raise ModelError("the structure of a compressed network is damaged", available=str(error)[:200]) from None
+        raise ModelError(
+            "the structure of a compressed network is damaged",
+            available=str(error)[:200],
+            remedy="compress the network again",
+        ) from None
 
 
 def from_bytes(structure: bytes, constants: list[np.ndarray], declared: Declared | None = None) -> tvm.IRModule:
@@ -108,6 +116,7 @@ def from_bytes(structure: bytes, constants: list[np.ndarray], declared: Declared
             "a compressed network has another number of constants than its structure",
             required=str(len(tensors)),
             available=str(len(constants)),
+            remedy="compress the network again",
         )
     for node, array in zip(tensors, constants, strict=True):
         node["data"] = _text(array)

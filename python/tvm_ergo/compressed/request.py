@@ -17,18 +17,25 @@ from tvm_ergo.target.errors import InputError
 def check_targets(max_drop, size_bytes, test: Test | None, limit) -> None:
     """Errors: InputError for two targets, a value that is none, or a drop with nothing to measure it on."""
     if max_drop is not None and size_bytes is not None:
-        raise InputError("a size and a drop are two targets", required="one of max_drop (--max-drop) and size (--size)")
+        raise InputError(
+            "a size and a drop are two targets",
+            required="one of max_drop (--max-drop) and size (--size)",
+            remedy="leave one of them out",
+        )
     if max_drop is not None and (
         isinstance(max_drop, bool) or not isinstance(max_drop, (int, float)) or not 0 <= max_drop < 1e6
     ):
         raise InputError(
             f"max_drop cannot be {max_drop!r}",
             required="a number of at least 0, in the unit of the figure (percent points of top-1)",
+            remedy="for instance 0.5",
         )
     if size_bytes is not None and (
         isinstance(size_bytes, bool) or not isinstance(size_bytes, (int, np.integer)) or size_bytes < 1
     ):
-        raise InputError(f"size cannot be {size_bytes!r}", required="bytes, or a text such as 500KB")
+        raise InputError(
+            f"size cannot be {size_bytes!r}", required="bytes, or a text such as 500KB", remedy="for instance 500KB"
+        )
     if limit is not None:
         given.whole_number("limit", limit)
     if max_drop is not None and test is None:
@@ -47,6 +54,7 @@ def test_of(evaluation, imported: frontend.Imported) -> Test | None:
             "the evaluation data are not a pair",
             required="(inputs [n, ...], labels [n])",
             available=type(evaluation).__name__,
+            remedy="give a tuple of two arrays",
         )
     x, y = np.asarray(evaluation[0]), np.asarray(evaluation[1])
     test = own_test({"x": x, "y": y}, "evaluation", imported.inputs[0].name)

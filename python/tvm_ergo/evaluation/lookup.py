@@ -32,7 +32,11 @@ def task(name: str) -> Task:
     """As `find_task`. Errors: InputError listing the tasks."""
     found = find_task(name)
     if found is None:
-        raise InputError(f"there is no file and no evaluation task {name!r}", available=", ".join(TASKS))
+        raise InputError(
+            f"there is no file and no evaluation task {name!r}",
+            available=", ".join(TASKS),
+            remedy="give the path of a model file, or one of these names",
+        )
     return found
 
 
@@ -69,6 +73,7 @@ def own_test(arrays: dict[str, np.ndarray], path: str, input_name: str) -> Test:
             where=path,
             required="x [n, ...] and integer y [n], n >= 1",
             available=f"x {list(x.shape)}, y {y.dtype} {list(y.shape)}",
+            remedy="save both in one file: numpy.savez('data.npz', x=inputs, y=labels)",
         )
     if x.dtype.kind not in "biuf":
         raise InputError(
@@ -79,6 +84,11 @@ def own_test(arrays: dict[str, np.ndarray], path: str, input_name: str) -> Test:
             remedy="numpy.savez(file, x=inputs, y=labels)",
         )
     if x.dtype.kind == "f" and not np.isfinite(x).all():
-        raise InputError("evaluation data holds NaN or infinity", where=f"{path}, array x", required="finite values")
+        raise InputError(
+            "evaluation data holds NaN or infinity",
+            where=f"{path}, array x",
+            required="finite values",
+            remedy="leave the samples with such values out",
+        )
     samples = Samples(Path(path).stem, len(y), lambda i: (x[i], int(y[i])))
     return Test(Path(path).stem, Source(lambda: samples, lambda raw: [{input_name: raw[None]}]), metrics.TopK)

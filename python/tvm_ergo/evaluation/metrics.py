@@ -50,6 +50,7 @@ class TopK(Metric):
                 available=str(label),
                 required=f"{-self.class_offset} to {len(scores) - self.class_offset - 1}, as the network has "
                 f"{len(scores)} outputs",
+                remedy="give labels that number the network's classes from 0 on",
             )
         self.classes = len(scores) - self.class_offset
         order = np.argsort(-scores, kind="stable") - self.class_offset

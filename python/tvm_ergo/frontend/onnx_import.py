@@ -206,7 +206,10 @@ def _check(model: onnx.ModelProto, source: str) -> None:
         onnx.checker.check_model(checkable(model))
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError, ValueError) as error:
         raise ModelError(
-            "the ONNX graph is not valid", where=source, available=str(error).split("\n")[0][:300]
+            "the ONNX graph is not valid",
+            where=source,
+            available=str(error).split("\n")[0][:300],
+            remedy="export the model again; onnx.checker.check_model says what is wrong with a file",
         ) from error
 
 
@@ -231,6 +234,7 @@ def _check_types(graph: onnx.GraphProto) -> None:
                 where=repr(value.name),
                 available=value.type.WhichOneof("value"),
                 required="tensors: the chip's memory is planned before the first run",
+                remedy="cut the graph there (onnx.utils.extract_model), or export it with tensors",
             )
     for name, code in listed:
         if code and code not in _ELEMENT_TYPES:

@@ -111,6 +111,7 @@ def _matmul(node, e: Emitter, constants, opset: int) -> None:
             where=f"node {node.name or node.output[0]!r}",
             available=f"scales of shape {scales.shape}",
             required="one scale, or one per output column",
+            remedy="quantize it with one scale per tensor",
         )
     axis = len(constants[b[0]].dims) - 1 if b[0] in constants else -1
     operands = [_real(node, e, constants, a, "a"), _real_weight(node, e, constants, b, axis, "b")]

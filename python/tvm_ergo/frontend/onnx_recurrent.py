@@ -83,6 +83,7 @@ class _Layer:
                 where=self.where,
                 available=", ".join(unknown),
                 required=", ".join(sorted(_COVERED)),
+                remedy="export the layer without it",
             )
         self.w, self.r = self.constant(1, "W", needed=True), self.constant(2, "R", needed=True)
         self.hidden, self.directions = self.r.shape[2], self.r.shape[0]
@@ -140,6 +141,7 @@ class _Layer:
                 where=self.where,
                 required=f"{len(default)} a direction",
                 available=", ".join(names),
+                remedy="export the model again; the file does not follow ONNX",
             )
         spelled = {n.lower(): n for n in (*_PLAIN, *_PARAMETERS)}
         given = {key: list(self.attributes.get(f"activation_{key}", ())) for key in ("alpha", "beta")}
@@ -151,6 +153,7 @@ class _Layer:
                     where=self.where,
                     available=name,
                     required=", ".join(spelled.values()),
+                    remedy="train the layer with one of these activations",
                 )
             name = spelled[name.lower()]
             parameters = {
@@ -219,6 +222,7 @@ class _Layer:
                 "the direction of a recurrent layer does not fit its weights",
                 where=self.where,
                 available=f"direction {direction!r}, weights for {self.directions}",
+                remedy="export the model again; the file does not follow ONNX",
             )
         ends = [self._direction(x, d, backward) for d, backward in enumerate(orders)]
         self._outputs(ends)

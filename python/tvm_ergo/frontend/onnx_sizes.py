@@ -123,6 +123,7 @@ def check_functions(model: onnx.ModelProto, source: str) -> int:
                 raise ModelError(
                     "functions of the ONNX model call each other in a circle",
                     where=f"{source}, function {node.op_type!r}",
+                    remedy="export the model again; ONNX does not allow it",
                 )
             if key in bodies and key not in counts:
                 counts[key] = count(bodies[key], (*inside, key))
@@ -179,6 +180,7 @@ def check_inputs(model: onnx.ModelProto, source: str) -> None:
                     available=f"input {at} is empty",
                     where=f"{source}, node {node.name or (node.output[0] if node.output else node.op_type)!r} "
                     f"({node.op_type})",
+                    remedy="export the model again, or give that input",
                 )
 
 

@@ -96,6 +96,7 @@ def _stft(node, e: Emitter, known: Known, opset: int) -> None:
             "a short-time transform has neither window nor length",
             where=_where(node),
             required="a frame step, and a window or a frame length",
+            remedy="export it with a window or a frame length",
         )
     step, size = int(step), int(length) if length is not None else window.size
     if window is not None and window.size != size:
@@ -104,12 +105,14 @@ def _stft(node, e: Emitter, known: Known, opset: int) -> None:
             where=_where(node),
             required=str(size),
             available=str(window.size),
+            remedy="export it with a window of the frame's length",
         )
     if step < 1 or not 1 <= size <= shape[1]:
         raise ModelError(
             "the frames of a short-time transform do not fit the signal",
             where=_where(node),
             available=f"step {step}, length {size}, signal {shape}",
+            remedy="use a longer signal (--input-shape), or shorter frames",
         )
     bins = size // 2 + 1 if attributes_of(node).get("onesided", 1) else size
     components, frames = shape[2] if len(shape) == 3 else 1, 1 + (shape[1] - size) // step

@@ -166,6 +166,7 @@ def _inlined(model: onnx.ModelProto) -> onnx.ModelProto:
             "a function of the ONNX model cannot be inlined",
             where=", ".join(f.name for f in model.functions),
             available=str(error)[:300],
+            remedy="inline the functions before (onnx.inliner.inline_local_functions), or export the model again",
         ) from error
 
 

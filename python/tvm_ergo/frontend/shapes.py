@@ -36,7 +36,12 @@ def resolve_shapes(declared: dict[str, list], given: dict | None, batch: int) ->
     calibration data (`typical_inputs`). Errors: ModelError naming any other dimension that is unknown or 0, with a line
     that gives it, or a wrong override."""
     if given is not None and not hasattr(given, "keys"):
-        raise ModelError("input_shapes is not a dict", required="{input name: shape}", available=type(given).__name__)
+        raise ModelError(
+            "input_shapes is not a dict",
+            required="{input name: shape}",
+            available=type(given).__name__,
+            remedy="for instance input_shapes={'x': (1, 3, 224, 224)}",
+        )
     given = dict(given or {})
     unknown = set(given) - set(declared)
     if unknown:

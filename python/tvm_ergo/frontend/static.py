@@ -36,6 +36,7 @@ def with_static_inputs(mod: tvm.IRModule, input_shapes: dict | None, batch: int)
                     where=f"input {name!r}, axis {axis}",
                     required=str(known),
                     available=str(size),
+                    remedy="give that size, or leave the input out of input_shapes (--input-shape)",
                 )
     made = relax.transform.BindSymbolicVars(bound, "main")(mod) if bound else mod
     require_static_inputs(main_of(made))

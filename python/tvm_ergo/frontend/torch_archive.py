@@ -132,6 +132,7 @@ def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, name: str, where: s
                 where=where,
                 available=f"{len(data):,} bytes",
                 required=f"{_LARGEST_JSON_BYTES:,} at most",
+                remedy="export the network to ONNX (torch.onnx.export)",
             )
         content = parsed_json(data)
         if name.startswith("models/"):

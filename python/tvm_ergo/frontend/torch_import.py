@@ -120,7 +120,12 @@ def import_exported(
     Errors: ModelError (not an exported program, state that is written, dynamic shapes, NaN weights), UnsupportedError
     (an operator TVM has no import for)."""
     if not isinstance(program, torch.export.ExportedProgram):
-        raise ModelError("this kind of object is not a model", available=type(program).__name__, required=_EXPORT)
+        raise ModelError(
+            "this kind of object is not a model",
+            available=type(program).__name__,
+            required=_EXPORT,
+            remedy="give a torch.nn.Module with example_inputs, or what torch.export.export returns",
+        )
     names: dict[str, str] = {}
     try:
         with warnings.catch_warnings():

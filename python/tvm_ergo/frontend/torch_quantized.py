@@ -47,6 +47,7 @@ def converters(program: torch.export.ExportedProgram) -> dict:
                 where=node.name,
                 available=str(dtype),
                 required=", ".join(map(str, _STORED)),
+                remedy="quantize with one of these element types",
             )
         return _STORED[dtype]
 
@@ -75,6 +76,7 @@ def converters(program: torch.export.ExportedProgram) -> dict:
                 "a quantized tensor becomes another type than float32",
                 where=node.name,
                 available=str(node.kwargs["out_dtype"]),
+                remedy="export the network in float32 before it is quantized",
             )
         scale, zero = parameters(node.args[1], node.args[2])
         return importer.block_builder.emit(relax.op.dequantize(x, scale, const(zero.astype(kind)), axis=_axis(x, axis)))

@@ -28,6 +28,7 @@ def behind(model: CompiledModel, mod: tvm.IRModule, options: PostOptions) -> Com
             "post-processing behind a network that keeps values from run to run is not there yet",
             where=where,
             available=", ".join(s.name for s in model.states),
+            remedy="leave post (--post) out and process the outputs on the host",
         )
     if len(model.programs) != 1:
         raise UnsupportedError(

@@ -129,6 +129,7 @@ def _yolov5(options: Yolov5, outputs: Outputs, picture) -> list[LevelPlaces]:
             where="post-processing yolov5, option anchors",
             required=f"a multiple of {2 * levels} numbers",
             available=str(options.anchors.size),
+            remedy="give the anchors that the network was trained with, level by level",
         )
     anchors = options.anchors.reshape(levels, -1, 2)
     count = anchors.shape[1]

@@ -176,7 +176,12 @@ def named(name: str, given: Mapping[str, str]) -> PostOptions:
     """From a name and options as text (``--post``, ``--post-option``). Errors: InputError."""
     cls = POSTS.get(name) if isinstance(name, str) else None
     if cls is None:
-        raise InputError("there is no such post-processing", available=repr(name)[:80], required=", ".join(POSTS))
+        raise InputError(
+            "there is no such post-processing",
+            available=repr(name)[:80],
+            required=", ".join(POSTS),
+            remedy="use one of these names (docs/post.md)",
+        )
     known = {f.name: f for f in fields(cls)}
     for option in given:
         if option not in known:
@@ -216,6 +221,7 @@ def _checked(options: PostOptions, option, value):
                 where=where,
                 available=repr(value)[:80],
                 required=", ".join(_CHOICES[name]),
+                remedy="use one of these values",
             )
         return value
     if name in ("strides", "anchors"):
@@ -231,6 +237,7 @@ def _checked(options: PostOptions, option, value):
             where=where,
             available=repr(value)[:80],
             required=f"{'a whole number' if whole else 'a number'}, {low} to {high}",
+            remedy="give a value of that kind (docs/post.md)",
         )
     return int(value) if whole else float(value)
 
@@ -244,5 +251,11 @@ def _numbers(where: str, name: str, value):
         array = np.zeros(0)
     least = 1e-9 if name == "strides" else -1e9
     if not array.size or not np.isfinite(array).all() or array.min() < least or array.max() > 16384:
-        raise InputError("an option has a wrong value", where=where, available=repr(value)[:80], required="numbers")
+        raise InputError(
+            "an option has a wrong value",
+            where=where,
+            available=repr(value)[:80],
+            required="numbers",
+            remedy="give a value of that kind (docs/post.md)",
+        )
     return tuple(array.ravel().tolist()) if name == "strides" else array

@@ -43,6 +43,7 @@ class Network:
                 where=f"input {self.inputs[0].name!r}",
                 required="[1, C, H, W] or [1, H, W, C]",
                 available=str(list(shape)),
+                remedy="leave post (--post) out, or compile a network with one picture as its input",
             )
         return (shape[2], shape[3]) if shape[1] <= 4 < shape[2] or shape[3] > 4 else (shape[1], shape[2])
 
@@ -144,6 +145,7 @@ def _best(build: _Builder, inputs: list, count: int, k: int, scale: float, unit:
             where=f"post-processing {build.options.NAME}, option k",
             required=f"at most {count}",
             available=str(k),
+            remedy="ask for fewer (option k)",
         )
     build.more["classes"] = count
     classes = build.result("classes", (k,), "numbers of classes, the best first")
@@ -197,6 +199,7 @@ def _ctc(build: _Builder, options: Ctc) -> None:
             where="post-processing ctc, option blank",
             required=f"0 to {shape[1] - 1}",
             available=str(blank),
+            remedy="give the blank's number among the classes",
         )
     tokens = build.result("tokens", shape[:1], "numbers of classes; unused: -1")
     count = build.result("count", (1,), "tokens found")
@@ -236,6 +239,7 @@ def _activation(options: Detection, network: Network) -> Activation:
             "this head has no softmax",
             where=f"post-processing {options.NAME}, option activation",
             required="none, sigmoid",
+            remedy="give one of these as activation",
         )
     return {"none": Activation.AS_IS, "sigmoid": Activation.SIGMOID, "softmax": Activation.SOFTMAX}[name]
 

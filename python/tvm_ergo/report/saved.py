@@ -22,7 +22,12 @@ def read_report(path: str | Path) -> Report:
     path = Path(path)
     try:
         if path.stat().st_size > MOST_BYTES:
-            raise InputError("this is no report", where=str(path), available=f"{path.stat().st_size:,} bytes")
+            raise InputError(
+                "this is no report",
+                where=str(path),
+                available=f"{path.stat().st_size:,} bytes",
+                remedy="give a file that tvm-ergo compile --json wrote",
+            )
         return Report.model_validate_json(path.read_bytes())
     except OSError as error:
         raise InputError(

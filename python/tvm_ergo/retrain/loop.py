@@ -59,7 +59,7 @@ def retrain(
     Errors: InputError (no phases, no layers, an empty loader, a checkpoint of another run, a loss that is no number).
     """
     if not phases:
-        raise InputError("there is nothing to do", required="at least one Phase")
+        raise InputError("there is nothing to do", required="at least one Phase", remedy="give phases=[Phase(...)]")
     run = _Run(module, attach(module), loader, list(phases), loss, teacher, temperature, taught, optimizer, seed)
     folder = None if checkpoint is None else Path(checkpoint)
     if folder is not None:
@@ -211,5 +211,5 @@ def _length(loader) -> int:
             required="something like a torch DataLoader, which knows how many batches an epoch has",
         ) from None
     if not count:
-        raise InputError("the loader is empty", required="at least one batch")
+        raise InputError("the loader is empty", required="at least one batch", remedy="give a loader with samples")
     return count

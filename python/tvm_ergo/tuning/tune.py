@@ -170,7 +170,9 @@ def _asked(limits, objective, trials, seconds, early_stop, seed, strategy) -> tu
     )
     if strategy not in STRATEGIES:
         raise InputError(
-            f"the option strategy cannot be {strategy!r:.60}", required="one of " + ", ".join(map(repr, STRATEGIES))
+            f"the option strategy cannot be {strategy!r:.60}",
+            required="one of " + ", ".join(map(repr, STRATEGIES)),
+            remedy="use one of these",
         )
     budget = Budget(0, power or inf, rate or 0.0, peak or inf, window or WINDOW_S)
     return (

@@ -68,6 +68,7 @@ def _activation(e: Emitter, x: str, kind: str, parameters: list[float], y: str, 
             f"the fused activation {kind!r} is not known",
             where=where,
             required="Relu, LeakyRelu, Clip, Tanh, Sigmoid, HardSigmoid",
+            remedy="export the model without ONNX Runtime's fusions (ORT_DISABLE_ALL or ORT_ENABLE_BASIC)",
         )
 
 
@@ -97,7 +98,11 @@ def fused_matmul(node, e: Emitter, view: View) -> None:
         rank = view.rank(x)
         matrix, batch = a.get(f"trans{name}", 0), a.get(f"transBatch{name}", 0)
         if (matrix or batch) and rank is None:
-            raise UnsupportedError("the rank of an operand of FusedMatMul is not known", where=place(node))
+            raise UnsupportedError(
+                "the rank of an operand of FusedMatMul is not known",
+                where=place(node),
+                remedy="give the input's shape (--input-shape NAME=1,3,224,224)",
+            )
         order = list(range(rank or 0))
         if batch and rank >= 3:  # stored [rows, batch..., columns]: the batch comes first again
             order = [*range(1, rank - 1), 0, rank - 1]
@@ -173,7 +178,11 @@ def _root_mean_square(node, e: Emitter, view: View, x: str, gamma: str, axis: in
         return
     kind, rank = view.dtype(node.input[0]) or np.float32, view.rank(node.input[0])
     if axis != -1 and rank is None:
-        raise UnsupportedError(f"the rank of the input of {node.op_type} is not known", where=place(node))
+        raise UnsupportedError(
+            f"the rank of the input of {node.op_type} is not known",
+            where=place(node),
+            remedy="give the input's shape (--input-shape NAME=1,3,224,224)",
+        )
     axes = [-1] if axis == -1 else list(range(axis % rank, rank))
     square = e.op("Mul", [x, x], "square")
     mean = (

@@ -81,6 +81,7 @@ def dequantize(node, e: Emitter, view: View):
             "the scales of a blocked DequantizeLinear do not fit its blocks",
             where=place(node),
             available=f"scales {scale.shape} for {stored.shape} in blocks of {block} along axis {axis}",
+            remedy="quantize the weights again; the file does not follow ONNX",
         )
     centred = stored.astype(np.int32) - zero.astype(np.int32).take(index, axis=axis)
     real = centred * scale.take(index, axis=axis)

@@ -51,7 +51,10 @@ def _rounding(node) -> str:
     name = str(texts(node).get("rounding_mode", "FLOOR" if node.op_type == "Trunc" else "ROUND")).upper()
     if name not in _ROUNDINGS:
         raise UnsupportedError(
-            f"rounding mode {name!r} is not known", where=place(node), required=", ".join(_ROUNDINGS)
+            f"rounding mode {name!r} is not known",
+            where=place(node),
+            required=", ".join(_ROUNDINGS),
+            remedy="use one of these",
         )
     return _ROUNDINGS[name]
 
@@ -66,7 +69,10 @@ def quant(node, e: Emitter, view: View) -> None:
     signed, narrow, how = bool(a.get("signed", 1)), bool(a.get("narrow", 0)), _rounding(node)
     if bits.size != 1:
         raise UnsupportedError(
-            "Quant with a bit width per channel is not supported", where=place(node), required="one bit width"
+            "Quant with a bit width per channel is not supported",
+            where=place(node),
+            required="one bit width",
+            remedy="use one bit width for the tensor",
         )
     bits = float(bits.reshape(-1)[0])
     stored = view.array(node.input[0])
@@ -177,7 +183,10 @@ def _bipolar(node, e: Emitter, view: View, scale: np.ndarray, zero: np.ndarray) 
         return
     if zero.any():
         raise UnsupportedError(
-            "Quant of one bit with a zero point is not supported", where=place(node), required="zero point 0"
+            "Quant of one bit with a zero point is not supported",
+            where=place(node),
+            required="zero point 0",
+            remedy="use BipolarQuant, or the zero point 0",
         )
     positive = e.op("GreaterOrEqual", [node.input[0], e.constant("zero", np.zeros((), np.float32))], "positive")
     signs = e.op(

@@ -59,6 +59,7 @@ def _check_sizes(node, pairs) -> None:
                 where=place(node),
                 available=f"{size} to {length} elements along an axis",
                 required=f"at least 1, and a product of both of at most {_MOST}",
+                remedy="give an input whose size suits (--input-shape)",
             )
 
 
@@ -87,7 +88,11 @@ def _geometry(node, view: View, shape, axes, attributes) -> tuple[list[float], l
             int(math.floor(np.float32(s) * np.float32(shape[a]))) for s, a in zip(scales, axes)
         ]
     if not given(node, 3):
-        raise UnsupportedError("Resize has neither scales nor sizes", where=place(node))
+        raise UnsupportedError(
+            "Resize has neither scales nor sizes",
+            where=place(node),
+            remedy="export the model again with scales or sizes",
+        )
     sizes = [int(s) for s in view.need_array(node, 3, "sizes")]
     policy = attributes.get("keep_aspect_ratio_policy", "stretch")
     ratios = [np.float32(s) / np.float32(shape[a]) for s, a in zip(sizes, axes)]

@@ -24,7 +24,10 @@ def auto_pad(node, e: Emitter, view: View):
         return False
     if mode not in ("SAME_UPPER", "SAME_LOWER", "VALID"):
         raise UnsupportedError(
-            f"auto_pad {mode!r} is not known", where=place(node), required="NOTSET, SAME_UPPER, SAME_LOWER or VALID"
+            f"auto_pad {mode!r} is not known",
+            where=place(node),
+            required="NOTSET, SAME_UPPER, SAME_LOWER or VALID",
+            remedy="export the model with one of these, or with pads",
         )
     shape = view.need_shape(node)
     weight = {"QLinearConv": 3}.get(node.op_type, 1)

@@ -90,7 +90,7 @@ def _input_shapes(graph: Subgraph, given: dict | None, batch: int, source: str) 
 def _imported(graph: Subgraph, graphs: tuple[Subgraph, ...], shapes: list[list[int]], source: str) -> Imported:
     bb, params, failure = relax.BlockBuilder(), [], None
     if not graph.outputs:
-        raise ModelError("the TFLite file has no outputs", where=source)
+        raise ModelError("the TFLite file has no outputs", where=source, remedy="convert the model again, with outputs")
     with bb.function("main"):
         with bb.dataflow():
             converter = Converter(graph, graphs, bb)
@@ -146,6 +146,7 @@ def _parameter(converter: Converter, tensor: Tensor, shape: list[int]) -> relax.
             f"an input takes {tensor.type.lower()} values",
             where=f"input {tensor.name!r}",
             required=", ".join(t for t in NUMPY if t != "INT4"),
+            remedy="convert the model with inputs of one of these types",
         )
     var = relax.Var(safe_name(tensor.name), relax.TensorType(shape, dtype))
     converter.values[tensor.index] = converter.bb.emit(relax.op.astype(var, "float32")) if dtype == "float16" else var

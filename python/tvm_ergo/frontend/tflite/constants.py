@@ -23,10 +23,18 @@ def array_of(tensor: Tensor) -> np.ndarray:
     dtype = NUMPY.get(tensor.type)
     if dtype is None:
         raise UnsupportedError(
-            f"a constant holds {tensor.type.lower()} values", where=f"tensor {tensor.name!r}", required=", ".join(NUMPY)
+            f"a constant holds {tensor.type.lower()} values",
+            where=f"tensor {tensor.name!r}",
+            required=", ".join(NUMPY),
+            remedy="convert the model with constants of one of these types",
         )
     if any(d < 0 for d in tensor.shape):
-        raise ModelError("a constant has an unknown dimension", where=f"tensor {tensor.name!r}", available=str(tensor))
+        raise ModelError(
+            "a constant has an unknown dimension",
+            where=f"tensor {tensor.name!r}",
+            available=str(tensor),
+            remedy="convert the model again; the file is damaged",
+        )
     count = math.prod(tensor.shape)
     if count * np.dtype(dtype).itemsize > MAX_TENSOR_BYTES:
         raise ModelError(

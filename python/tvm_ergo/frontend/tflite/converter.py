@@ -126,6 +126,7 @@ class Converter:
                     "a tensor is larger than any chip's memory",
                     available=f"{dtype_of(call)}{list(shape_of(call))}",
                     required=f"at most {MAX_TENSOR_BYTES:,} bytes",
+                    remedy="reduce the model's input or its layers",
                 )
             self.declared.add(size, name or op_name(call))
         if (
@@ -222,6 +223,7 @@ class Converter:
                     "the scales of a tensor do not fit its shape",
                     where=f"tensor {tensor.name!r}, {tensor}",
                     available=f"{q.scale.size} scales along dimension {axis}",
+                    remedy="convert the model again; the file is damaged",
                 )
         if isinstance(stored, Constant) and dtype_of(stored) not in ("int8", "uint8"):
             spread = [-1 if i == axis else 1 for i in range(len(shape_of(stored)))]

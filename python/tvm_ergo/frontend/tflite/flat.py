@@ -114,12 +114,16 @@ def read(data: bytes, source: str) -> tuple[Subgraph, ...]:
     """The subgraphs of a file, main first. Errors: ModelError (not TFLite, truncated, damaged)."""
     if len(data) < 8 or data[4:8] != b"TFL3":
         raise ModelError(
-            "this is not a TFLite file", where=source, required="the mark TFL3 at byte 4", available=repr(data[4:8])
+            "this is not a TFLite file",
+            where=source,
+            required="the mark TFL3 at byte 4",
+            available=repr(data[4:8]),
+            remedy="give a file that the TFLite converter wrote",
         )
     try:
         model = tflite.Model.GetRootAs(data, 0)
         if model.SubgraphsLength() < 1:
-            raise ModelError("the TFLite file has no subgraph", where=source)
+            raise ModelError("the TFLite file has no subgraph", where=source, remedy="convert the model again")
         return tuple(_subgraph(model, model.Subgraphs(i), data) for i in range(model.SubgraphsLength()))
     except DAMAGE as error:
         raise ModelError(
