@@ -1,0 +1,99 @@
+"""ONNX QDQ files with 16-bit activations, as ONNX Runtime writes them: on the chip, within two steps of ONNX
+Runtime behind six operators."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import tvm_ergo
+
+onnx = pytest.importorskip("onnx")
+ort = pytest.importorskip("onnxruntime", reason="ONNX Runtime writes the files and is the reference")
+from onnx import TensorProto, helper, numpy_helper  # noqa: E402
+from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static  # noqa: E402
+
+RNG = np.random.default_rng(3)
+IMAGES = RNG.normal(size=(8, 3, 12, 12)).astype(np.float32)
+
+
+STEPS = 2.01
+"""Of the output, behind six operators that each round within one step."""
+
+
+class _Reader(CalibrationDataReader):
+    def __init__(self):
+        self.images = iter(IMAGES)
+
+    def get_next(self):
+        image = next(self.images, None)
+        return None if image is None else {"x": image[None]}
+
+
+def network(folder) -> str:
+    """Convolution, ReLU, depthwise convolution, sum, sigmoid, product."""
+
+    rng = np.random.default_rng(5)
+
+    def weights(name, *shape):
+        return numpy_helper.from_array((rng.normal(size=shape) / 4).astype(np.float32), name)
+
+    nodes = [
+        helper.make_node("Conv", ["x", "w", "b"], ["c"], pads=[1, 1, 1, 1]),
+        helper.make_node("Relu", ["c"], ["r"]),
+        helper.make_node("Conv", ["r", "dw", "db"], ["d"], pads=[1, 1, 1, 1], group=8),
+        helper.make_node("Add", ["r", "d"], ["a"]),
+        helper.make_node("Sigmoid", ["a"], ["s"]),
+        helper.make_node("Mul", ["a", "s"], ["y"]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "net",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 3, 12, 12])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 8, 12, 12])],
+        [weights("w", 8, 3, 3, 3), weights("b", 8), weights("dw", 8, 1, 3, 3), weights("db", 8)],
+    )
+    path = str(folder / "float.onnx")
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10), path)
+    return path
+
+
+def compared(folder, activation, weight=QuantType.QInt8, **extra):
+    """Steps of the output from ONNX Runtime, the compiled model, and the domains of the file's quantizers."""
+    source, path = network(folder), str(folder / "qdq.onnx")
+    kinds = {"activation_type": activation, "weight_type": weight, "per_channel": True}
+    quantize_static(source, path, _Reader(), quant_format=QuantFormat.QDQ, extra_options=extra, **kinds)
+    options = ort.SessionOptions()
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    want, graph = session.run(None, {"x": IMAGES[:1]})[0], onnx.load(path).graph
+    scale = next(numpy_helper.to_array(i) for i in graph.initializer if i.name == "y_scale")
+    compiled = tvm_ergo.compile(path)
+    got = next(iter(compiled.run({"x": IMAGES[:1]}).outputs.values()))
+    domains = {node.domain for node in graph.node if node.op_type == "QuantizeLinear"}
+    return np.abs(got.astype(np.float64) - want).max() / scale, compiled, domains
+
+
+@pytest.mark.parametrize("kind", [QuantType.QInt16, QuantType.QUInt16], ids=["int16", "uint16"])
+@pytest.mark.parametrize("contrib", [True, False], ids=["com.microsoft", "opset 21"])
+def test_a_network_of_16_bits(tmp_path, kind, contrib):
+    apart, compiled, domains = compared(tmp_path, kind, UseQDQContribOps=contrib)
+    assert domains == ({"com.microsoft"} if contrib else {""})
+    assert apart <= STEPS and not compiled.fallbacks
+
+
+@pytest.mark.parametrize(
+    "rest, wide, names",
+    [(QuantType.QUInt8, QuantType.QUInt16, "as"), (QuantType.QInt8, QuantType.QInt16, "ry")],
+    ids=["unsigned", "signed"],
+)
+def test_some_tensors_of_16_bits(tmp_path, rest, wide, names):
+    overrides = {name: [{"quant_type": wide}] for name in names}
+    apart, compiled, _ = compared(tmp_path, rest, TensorQuantOverrides=overrides)
+    assert apart <= STEPS and not compiled.fallbacks
+
+
+def test_weights_of_16_bits_stay_on_the_host(tmp_path):
+    apart, compiled, _ = compared(tmp_path, QuantType.QInt16, QuantType.QInt16)
+    assert apart <= STEPS
+    assert {f.reason for f in compiled.fallbacks} == {"its weights are quantized to int16"}
