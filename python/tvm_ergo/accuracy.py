@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tvm_ergo.relay_passes.micro.float_parts import AIM, parts_of
+from tvm_ergo.relay_passes.micro.insert_qdq import shown_of
 from tvm_ergo.relay_passes.micro.lower_context import scale_of
 from tvm_ergo.relay_passes.micro.observe import QuantParams
 from tvm_ergo.relay_passes.micro.sensitivity import extremes_first, least_deviations, losses, sensitivity
@@ -29,6 +30,7 @@ TENSORS_S = 20.0  # seconds for finding the tensors that lose most
 NAMED = 5
 FEW_SAMPLES = 32
 TOO_FEW = 10  # calibration inputs below which every result says how many there were
+TOO_FEW_SHOW = 5  # calibration inputs that show something of an output of known range, below which compiling warns
 LEFT_OUT = "compile without calibration data: what the file leaves in float then runs in float, on the host CPU"
 
 
@@ -40,7 +42,9 @@ class AccuracyWarning(UserWarning):
 class Accuracy:
     """outputs : loss by output name. samples, seconds : what it was measured on, and how long that took. tensors :
     those that lose most, with the loss of the outputs by each alone in 8 bits; found only above ``WARN``. in_float :
-    tensors that stay in float because 8 bits cannot carry them. given : calibration inputs there were."""
+    tensors that stay in float because 8 bits cannot carry them. given : calibration inputs there were. unseen :
+    outputs of known range of which fewer than ``TOO_FEW_SHOW`` calibration inputs show something, with how many
+    do, of how many."""
 
     outputs: tuple[tuple[str, float], ...]
     samples: int
@@ -49,6 +53,7 @@ class Accuracy:
     in_float: tuple[str, ...] = ()
     remedies: tuple[str, ...] = ()
     given: int = 0
+    unseen: tuple[tuple[str, int, int], ...] = ()
 
     @property
     def loss(self) -> float:
@@ -70,6 +75,11 @@ class Accuracy:
             text += (
                 f"; ranges are those of {self.given} calibration input{'s' * (self.given != 1)}, and this figure is of "
                 "the same: a few dozen typical ones keep more accuracy"
+            )
+        for output, showing, all_of in self.unseen:
+            text += (
+                f"; of {all_of} calibration inputs {showing} show something of output {output} (on the others it is "
+                "all but constant): on inputs that do, more may be lost than this figure says"
             )
         return text
 
@@ -96,7 +106,14 @@ def measure(compiled, samples: list[dict[str, np.ndarray]], given: int, complete
         tuple(parts["tensors"]),
         _remedies(bool(tensors), given, completed),
         given,
+        _unseen(compiled),
     )
+
+
+def _unseen(compiled) -> tuple[tuple[str, int, int], ...]:
+    names = [o.name for o in compiled.outputs]
+    counts = shown_of(compiled.quantized)
+    return tuple((names[i], n, of) for i, (n, of) in counts.items() if n < min(TOO_FEW_SHOW, of) and i < len(names))
 
 
 def worst_tensors(compiled, samples: list[dict[str, np.ndarray]]) -> tuple[tuple[str, float], ...]:
@@ -146,8 +163,16 @@ def _remedies(tensor_by_tensor: bool, given: int, completed: bool) -> tuple[str,
     )
 
 
+def helps(accuracy: Accuracy) -> tuple[str, ...]:
+    """Remedies, that of unseen outputs first; without a loss above ``WARN`` it is the only one."""
+    more = tuple(f"calibration inputs on which {name} is not all but constant" for name, _, _ in accuracy.unseen)
+    return (*more, *(accuracy.remedies if accuracy.loss > WARN else ()))
+
+
 def judged(accuracy: Accuracy, strict: float | None) -> Accuracy:
-    """Warns above ``WARN``. Errors: AccuracyError above ``strict``."""
+    """Warns above ``WARN``, and where calibration showed little of an output.
+
+    Errors: AccuracyError above ``strict``."""
     if strict is not None and accuracy.loss > strict:
         remedies = (
             accuracy.remedies
@@ -164,8 +189,8 @@ def judged(accuracy: Accuracy, strict: float | None) -> Accuracy:
             available=f"{accuracy.loss:.3g}: {accuracy}",
             remedy="; or ".join(remedies),
         )
-    if accuracy.loss > WARN:
-        warnings.warn(AccuracyWarning(f"{accuracy}. What helps: {'; or '.join(accuracy.remedies)}"), stacklevel=3)
+    if accuracy.loss > WARN or accuracy.unseen:
+        warnings.warn(AccuracyWarning(f"{accuracy}. What helps: {'; or '.join(helps(accuracy))}"), stacklevel=3)
     return accuracy
 
 

@@ -349,3 +349,21 @@ def insert_qdq(
         CALIBRATED_ATTR, json.dumps({"wide": {v.name: scale for v, scale in quant_plan.tail.wide.items()}})
     )
     return made
+
+
+def with_shown(mod: tvm.IRModule, shown: Mapping[str, int], inputs: int) -> tvm.IRModule:
+    """``mod`` with what calibration showed of its outputs (`sensitivity.shown_on`, of so many inputs) on main, for
+    `tvm_ergo.accuracy`."""
+    func = main_of(mod)
+    if shown:
+        told = json.loads(str(func.attrs[CALIBRATED_ATTR])) | {"shown": dict(shown), "inputs": inputs}
+        mod["main"] = func.with_attr(CALIBRATED_ATTR, json.dumps(told))
+    return mod
+
+
+def shown_of(mod: tvm.IRModule) -> dict[int, tuple[int, int]]:
+    """``{number of the output: (calibration samples that show something of it, samples)}``; empty where none was
+    recorded."""
+    attrs = main_of(mod).attrs
+    told = json.loads(str(attrs[CALIBRATED_ATTR])) if attrs is not None and CALIBRATED_ATTR in attrs else {}
+    return {int(number): (int(count), int(told["inputs"])) for number, count in told.get("shown", {}).items()}

@@ -55,10 +55,11 @@ from tvm_ergo.relay_passes.micro.complete import complete
 from tvm_ergo.relay_passes.micro.equalize import equalize
 from tvm_ergo.relay_passes.micro.exact import Grids, exact_input_params
 from tvm_ergo.relay_passes.micro.float_parts import with_float_parts
-from tvm_ergo.relay_passes.micro.insert_qdq import insert_qdq
+from tvm_ergo.relay_passes.micro.insert_qdq import insert_qdq, with_shown
 from tvm_ergo.relay_passes.micro.observe import QuantParams
 from tvm_ergo.relay_passes.micro.round_weights import WindowMoments, round_weights
 from tvm_ergo.relay_passes.micro.saturate import Saturated, saturate
+from tvm_ergo.relay_passes.micro.sensitivity import shown_on
 from tvm_ergo.relay_passes.micro.undecided import undecided
 from tvm_ergo.relay_passes.micro.weights import WeightScale
 from tvm_ergo.relay_passes.relax_utils import KEPT_ATTR, RANGES_ATTR, bindings_of, main_of, op_name
@@ -303,7 +304,8 @@ class Observed:
             mod = correct_bias(
                 mod, self.means, self.ranges, weight_scale=weight_scale, exact=self.exact, rounded=rounded
             )
-        return insert_qdq(mod, self.ranges, weight_scale=weight_scale, exact=self.exact, rounded=rounded)
+        made = insert_qdq(mod, self.ranges, weight_scale=weight_scale, exact=self.exact, rounded=rounded)
+        return with_shown(made, shown_on(self.mod, self.outputs), len(self.outputs))
 
 
 def the_more_exact(plain: Observed, equalized: Observed, data, progress=None) -> Observed:

@@ -68,6 +68,17 @@ def least_deviations(mod: tvm.IRModule) -> list[float]:
     return found
 
 
+def shown_on(mod: tvm.IRModule, outputs: list[list[np.ndarray]]) -> dict[str, int]:
+    """``{number of the output: samples that show something of it}`` of outputs of known range (sigmoid,
+    softmax, tanh; ``FEW`` values at least): on the others they vary by less than ``HARDLY`` of it."""
+    found = {}
+    for number, least in enumerate(least_deviations(mod)):
+        values = [sample[number] for sample in outputs]
+        if least > 0 and values and values[0].size >= FEW:
+            found[str(number)] = sum(float(np.std(v)) >= least for v in values)
+    return found
+
+
 def _loss(got: np.ndarray, wanted: np.ndarray, least: float) -> float:
     """Of one output: arrays [samples, ...]."""
     if wanted.dtype.kind != "f":

@@ -144,3 +144,34 @@ def test_masks_do_not_pass_for_signal():
     tensor = SimpleNamespace(name="t_add", layer="t", op="add", out_scale=1e9 / 255, out_zp=127)
     codes = np.clip(np.rint(real / tensor.out_scale) + tensor.out_zp, -128, 127).astype(np.int8)
     assert layer_error(tensor, codes, real).sqnr_db < 3
+
+
+def text_map():
+    """A detector: 16 scores, near 0 where the input is dark."""
+    builder = relax.BlockBuilder()
+    x = relax.Var("x", relax.TensorType((1, 16), "float32"))
+    with builder.function("main", [x]):
+        with builder.dataflow():
+            weight = relax.const(8 * np.eye(16, dtype=np.float32))
+            logits = builder.emit(relax.op.matmul(x, weight))
+            logits = builder.emit(relax.op.add(logits, relax.const(np.full(16, -9, np.float32))))
+            out = builder.emit_output(relax.op.sigmoid(logits))
+        builder.emit_func_output(out)
+    return builder.get()
+
+
+def scenes(lively: int, count: int = 16):
+    rng = np.random.default_rng(0)
+    return [
+        {"x": (rng.uniform(0, 2, (1, 16)) if i < lively else np.zeros((1, 16))).astype("float32")} for i in range(count)
+    ]
+
+
+def test_calibration_that_shows_little_of_an_output_is_warned_of():
+    with pytest.warns(tvm_ergo.AccuracyWarning, match="of 16 calibration inputs 2 show something of output"):
+        compiled = tvm_ergo.compile(text_map(), calibration=scenes(2))
+    (name,) = (o.name for o in compiled.outputs)
+    assert compiled.accuracy.unseen == ((name, 2, 16),) and compiled.accuracy.loss < WARN
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", tvm_ergo.AccuracyWarning)
+        assert tvm_ergo.compile(text_map(), calibration=scenes(8)).accuracy.unseen == ()

@@ -103,11 +103,12 @@ FUNCTION_ATTRS = {
     RANGES_ATTR: str,
 }
 TOLD = {
-    CALIBRATED_ATTR: {"wide"},
+    CALIBRATED_ATTR: {"wide", "shown", "inputs"},
     PARTS_ATTR: {"tensors", "before", "after"},
     RANGES_ATTR: {f"{width}_{end}" for width in ("narrow", "wide") for end in ("lo", "hi")},
 }
 """Attributes of main that are JSON: the keys of each."""
+MAY_LACK = {"shown", "inputs"}
 
 
 @functools.cache
@@ -162,7 +163,7 @@ def _is_told(text: str, keys: set[str]) -> bool:
     number = (int, float)
     return (
         isinstance(told, dict)
-        and set(told) == keys
+        and keys - MAY_LACK <= set(told) <= keys
         and all(
             isinstance(value, number)
             or isinstance(value, list)

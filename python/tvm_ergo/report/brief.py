@@ -93,8 +93,8 @@ def accuracy_lines(report: Report) -> list[tuple[str, str]]:
             + (" ..." if len(row.in_float) > LISTED else ""),
         )
     ]
-    found = [("accuracy" if row.loss <= row.warn_above else "WARNING", row.text)] + (kept if row.in_float else [])
-    return found + ([("", f"what helps: {'; or '.join(row.remedies)}")] if row.loss > row.warn_above else [])
+    found = [("WARNING" if row.warned else "accuracy", row.text)] + (kept if row.in_float else [])
+    return found + ([("", f"what helps: {'; or '.join(row.remedies)}")] if row.warned else [])
 
 
 def _fallbacks(report: Report) -> list[tuple[str, str]]:

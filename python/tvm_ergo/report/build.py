@@ -118,7 +118,7 @@ def _report(
 
 def accuracy_row(accuracy) -> AccuracyRow:
     """From a `tvm_ergo.accuracy.Accuracy`."""
-    from tvm_ergo.accuracy import WARN
+    from tvm_ergo.accuracy import WARN, helps
 
     return AccuracyRow(
         outputs=dict(accuracy.outputs),
@@ -127,7 +127,8 @@ def accuracy_row(accuracy) -> AccuracyRow:
         warn_above=WARN,
         tensors=dict(accuracy.tensors),
         in_float=list(accuracy.in_float),
-        remedies=list(accuracy.remedies),
+        remedies=list(helps(accuracy) or accuracy.remedies),
+        unseen=[name for name, _, _ in accuracy.unseen],
         text=str(accuracy),
     )
 

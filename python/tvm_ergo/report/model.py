@@ -297,7 +297,13 @@ class AccuracyRow(Row):
     tensors: dict[str, float] = {}
     in_float: list[str] = []
     remedies: list[str] = []
+    unseen: list[str] = []
     text: str = ""
+
+    @property
+    def warned(self) -> bool:
+        """Whether compiling warned: too much is lost, or calibration showed little of an output."""
+        return self.loss > self.warn_above or bool(self.unseen)
 
     @property
     def loss(self) -> float:
