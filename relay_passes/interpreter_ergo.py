@@ -11,7 +11,7 @@ from tvm_ergo.relay_passes import dialect
 from tvm_ergo.relay_passes.interpreter_ops import OPERATORS
 from tvm_ergo.target.machine import kernels
 
-_NO_ZERO_POINT = ("maximum", "minimum", "table", "max_pool2d", "reduce_max", "reduce_min")
+_NO_ZERO_POINT = ("maximum", "minimum", "table", "table_16", "max_pool2d", "reduce_max", "reduce_min")
 _COMMON = ("name", "out_scale")
 
 

@@ -25,7 +25,7 @@ def kernel(op: dialect.ErgoOp, arrays: list[np.ndarray]) -> np.ndarray:
     """The instruction set's kernel of the same op."""
     function = getattr(kernels, op.op_name)
     fields = {f.name: getattr(op, f.name) for f in dataclasses.fields(op) if f.name not in ("name", "out_scale")}
-    if op.op_name in ("maximum", "minimum", "table", "max_pool2d", "reduce_max", "reduce_min"):
+    if op.op_name in ("maximum", "minimum", "table", "table_16", "max_pool2d", "reduce_max", "reduce_min"):
         fields.pop("out_zp")
     return function(*arrays, **fields)
 
