@@ -78,6 +78,21 @@ class SparseEngine:
 
 
 @dataclass(frozen=True)
+class BinaryEngine:
+    """XNOR gates and popcounts: input_lanes x output_lanes x pixel_lanes products of signs each cycle."""
+
+    input_lanes: int  # bits of a word: products of one sum per cycle, a multiple of 8
+    output_lanes: int  # output channels per cycle
+    pixel_lanes: int  # output pixels per cycle
+    input_buffer_bytes: int
+    weight_buffer_bytes: int
+    accumulator_buffer_bytes: int  # int32 partial sums of output_lanes channels
+    read_bytes_per_cycle: int  # unified memory to engine
+    write_bytes_per_cycle: int
+    issue_cycles: int
+
+
+@dataclass(frozen=True)
 class DataMover:
     """Strided copies inside the unified memory."""
 
@@ -184,7 +199,8 @@ class Chip:
     running.
     idle_mw : total power between inferences with the memory retained, nothing switched off. gating : what can be
     (`target/machine/power`); None: nothing, as in chip files older than it. sleep : states between inferences
-    (`target/machine/sleep`); empty: none, as in older files. sources : text per number, by path in the file."""
+    (`target/machine/sleep`); empty: none, as in older files. binary : the engine for packed
+    signs; None: none, as in older files. sources : text per number, by path in the file."""
 
     name: str
     process_nm: float
@@ -203,6 +219,7 @@ class Chip:
     sources: dict[str, str]
     gating: Gating | None = None
     sleep: tuple[Sleep, ...] = ()
+    binary: BinaryEngine | None = None
 
     def __hash__(self) -> int:
         return hash((self.name, self.memory_bytes))

@@ -7,6 +7,7 @@ from typing import get_type_hints
 
 from tvm_ergo.target.chip import (
     UNSOURCED,
+    BinaryEngine,
     Chip,
     Cpu,
     DataMover,
@@ -22,6 +23,8 @@ from tvm_ergo.target.errors import TargetError
 from tvm_ergo.target.isa.cost import Event
 
 PARTS = {"tensor": TensorEngine, "vector": VectorEngine, "sparse": SparseEngine, "dma": DataMover, "cpu": Cpu}
+OPTIONAL = ("gating", "binary")
+"""Parts that chip files older than they are lack."""
 LARGEST = 2**63  # of any number in a chip file; also refuses NaN and infinity
 MAY_BE_ZERO = {
     "issue_cycles",
@@ -33,6 +36,11 @@ MAY_BE_ZERO = {
     "zero_gating",
     *(f.name for f in fields(Gating)),
     *(f.name for f in fields(Sleep) if f.name != "load_bytes_per_s"),
+}
+UNPRICED = {
+    "pj": 0.0,
+    "source": "not in the chip file: nothing counts it where there is no binary engine",
+    "scaling": "none",
 }
 ROUNDING = 1 + 1e-9
 
@@ -46,7 +54,7 @@ def chip_to_json(chip: Chip) -> dict:
     data: dict = {"name": chip.name}
     for field in fields(Chip):
         value = getattr(chip, field.name)
-        if field.name in PARTS or (field.name == "gating" and value is not None):
+        if field.name in PARTS or (field.name in OPTIONAL and value is not None):
             data[field.name] = {
                 f.name: sourced(f"{field.name}.{f.name}", getattr(value, f.name)) for f in fields(value)
             }
@@ -140,7 +148,7 @@ class _File:
     def chip(self, data) -> Chip:
         hints = get_type_hints(Chip)
         if isinstance(data, dict):
-            data = {"gating": None, "sleep": [], **data}
+            data = {**dict.fromkeys(OPTIONAL), "sleep": [], **data}
         self.keys("", data, [f.name for f in fields(Chip) if f.name != "sources"])
         values = {key: self.number(key, data[key], kind) for key, kind in hints.items() if kind in (int, float)}
         values |= {key: self.part(key, cls, data[key]) for key, cls in PARTS.items()}
@@ -149,6 +157,7 @@ class _File:
         if values["memory_bytes"] > 2**32:
             self.fail("memory_bytes", "at most 2**32: addresses have 32 bits", values["memory_bytes"])
         values["gating"] = self.gating(data["gating"], values["leakage_mw"])
+        values["binary"] = self.binary(data["binary"])
         values["sleep"] = self.sleep(data["sleep"])
         points = data["points"]
         if not isinstance(points, list) or not points:
@@ -159,6 +168,13 @@ class _File:
         return Chip(
             name=self.text("name", data["name"]), **values, energy=self.energy(data["energy"]), sources=self.sources
         )
+
+    def binary(self, data) -> BinaryEngine | None:
+        """None where the file has none, as those older than it."""
+        found = None if data is None else self.part("binary", BinaryEngine, data)
+        if found is not None and found.input_lanes % 8:
+            self.fail("binary.input_lanes", "a multiple of 8: words of whole bytes", found.input_lanes)
+        return found
 
     def gating(self, data, leakage_mw: float) -> Gating | None:
         """None where the file has none, as those older than it."""
@@ -190,6 +206,8 @@ class _File:
     def energy(self, data) -> dict[Event, Energy]:
         if isinstance(data, dict) and "mul_8x8" not in data and "mac_8x8" in data:  # files older than the distinction
             data = {**data, "mul_8x8": data["mac_8x8"]}
+        if isinstance(data, dict) and "xnor_popcount" not in data:  # files older than the binary engine
+            data = {**data, "xnor_popcount": UNPRICED}
         table = {}
         for key, entry in self.keys("energy", data, [event.value for event in Event]).items():
             path = f"energy.{key}"

@@ -10,6 +10,7 @@ class Event(Enum):
 
     MAC_8X8 = "mac_8x8"  # one 8 x 8 bit multiplication of the tensor engine's array (the addition is ACC_ADD_32)
     MUL_8X8 = "mul_8x8"  # one 8 x 8 bit multiplication anywhere else: coders, elementwise products
+    XNOR_POPCOUNT = "xnor_popcount"  # one product of two signs and its share of the popcount that takes it in
     ACC_ADD_32 = "acc_add_32"  # one 32-bit addition into an accumulator
     REQUANT = "requant"  # 32 x 24 bit multiply, rounding shift, zero point, clip of one value
     RESCALE_9X22 = "rescale_9x22"  # 9 x 22 bit multiply of one input of an elementwise instruction

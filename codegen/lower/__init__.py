@@ -1,6 +1,17 @@
 """Lowering: one rule per op of the dialect, from a node and a box of its output to instructions. Families in files."""
 
-from tvm_ergo.codegen.lower import coded, compression, elementwise, int16, linear, movement, pooling, positions, rows  # noqa: F401  (their import registers the rules)
+from tvm_ergo.codegen.lower import (
+    binary,
+    coded,
+    compression,
+    elementwise,
+    int16,
+    linear,
+    movement,
+    pooling,
+    positions,
+    rows,
+)  # noqa: F401  (their import registers the rules)
 from tvm_ergo.codegen.lower.base import RULES, Emitter, lowers
 
 __all__ = ["RULES", "Emitter", "lowers"]

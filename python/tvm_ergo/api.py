@@ -83,6 +83,7 @@ def compile(
     objective: str = "latency",
     compression: str = "auto",
     weights: str = "auto",
+    binary: bool = True,
     stream: bool = False,
     strict: bool = False,
     strict_accuracy: float | None = None,
@@ -125,6 +126,8 @@ def compile(
     weights : "auto" codes constant weights where their decoder keeps up with the layer, so that it costs no time, and
     more of them where the network does not fit otherwise or objective="memory" asks for it; "coded" takes the fewest
     bytes, whatever time that costs; "dense" codes nothing. Results are the same to the bit.
+    binary : layers of signs with weights of two magnitudes run packed on the binary engine, where the chip has one;
+    False: in int8. Results are the same to the bit.
     database : folder that `tvm_ergo.tune` (``tvm-ergo tune --out``) wrote: chip functions found in it are carried out
     as planned there, with the same results; others as ever. Made for another chip, compiler, model or for more memory,
     it is refused; so are weights, objective and compression other than their defaults and than those it was tuned with.
@@ -146,7 +149,7 @@ def compile(
         given.choice("objective", objective, Objective),
         given.choice("compression", compression, Compression),
     )
-    weights = given.choice("weights", weights, Weights)
+    weights, binary = given.choice("weights", weights, Weights), given.flag("binary", binary)
     input_shapes, batch = given.shapes(input_shapes), given.whole_number("batch", batch)
     generate, lengths = given.flag("generate", generate), given.whole_numbers("lengths", lengths)
     if tokenizer is not None and not isinstance(tokenizer, Tokenizer):
@@ -185,6 +188,7 @@ def compile(
         weights,
         tuned,
         (seen := []).append,
+        binary=binary,
     )
     reference = run_stages(imported.mod, options, until="normalize")
     wanted = checked(lengths, generate, tokens_of(reference))

@@ -28,6 +28,7 @@ from tvm_ergo.relay_passes.cpu import LegalizeForCPU, ScheduleForCPU
 from tvm_ergo.relay_passes.dialect import is_ergo_call
 from tvm_ergo.relay_passes.macro import normalize
 from tvm_ergo.relay_passes.macro.choose_ranks import Projection
+from tvm_ergo.relay_passes.micro.binarize import BinarizeLayers, sign_inputs
 from tvm_ergo.relay_passes.micro.calibrate import samples_of
 from tvm_ergo.relay_passes.micro.lower_quantized import HostFallback, LowerQuantized, host_fallbacks
 from tvm_ergo.relay_passes.micro.quantize import QuantizeOptions, is_quantized
@@ -62,7 +63,8 @@ class PipelineOptions:
     progress : ``progress(step, done, total)``. on_equalized, on_projected : see ``micro.quantize.quantize``.
     objective : what the memory plans are chosen for. stream : the chip receives the picture row by row as it needs it.
     compression : see `tvm_ergo.waiting`. weights : see `tvm_ergo.weights`. database : tuning results
-    (`tvm_ergo.tuning.store`) that plans are taken from. on_seen : see ``attention.quantize``."""
+    (`tvm_ergo.tuning.store`) that plans are taken from. on_seen : see ``attention.quantize``. binary : layers of signs
+    run packed on the binary engine (``micro.binarize``) where the chip has one."""
 
     chip: Chip
     calibration: object = None
@@ -77,6 +79,7 @@ class PipelineOptions:
     weights: Weights = Weights.AUTO
     database: Database | None = None
     on_seen: Callable | None = None
+    binary: bool = True
 
     @property
     def target(self) -> tvm.target.Target:
@@ -138,7 +141,11 @@ def _lower_quantized(mod: tvm.IRModule, options: PipelineOptions) -> tvm.IRModul
     if is_sealed(mod):
         return lower_sealed(mod)
     found = from_file(mod) if is_quantized(mod) else None
-    return LowerQuantized()(mod) if found is None else found
+    mod = LowerQuantized()(mod) if found is None else found
+    if not options.binary or options.chip.binary is None:
+        return mod
+    known = sign_inputs(main_of(mod), samples_of(mod, options.calibration)) if options.calibration is not None else ()
+    return BinarizeLayers(known)(mod)
 
 
 def _check_strict(mod: tvm.IRModule, options: PipelineOptions) -> tvm.IRModule:

@@ -10,6 +10,13 @@ from tvm_ergo.relay_passes import compat
 from tvm_ergo.relay_passes.dialect.accumulate import Conv2dAccumulate, DepthwiseConv2dAccumulate, MatMulAccumulate
 from tvm_ergo.relay_passes.dialect.argmax import Argmax
 from tvm_ergo.relay_passes.dialect.base import OPS, ErgoOp, Region, Shape, ergo_op, from_call, is_ergo_call
+from tvm_ergo.relay_passes.dialect.binary import (
+    Binarize,
+    BinaryConv2d,
+    BinaryConv2dAccumulate,
+    BinaryConv2dSum,
+    BinaryMaxPool2d,
+)
 from tvm_ergo.relay_passes.dialect.compression import Compress, Decompress
 from tvm_ergo.relay_passes.dialect.elementwise import Add, Maximum, Minimum, Mul, Table
 from tvm_ergo.relay_passes.dialect.int16 import Add16, Conv2d16, Mul16, Rescale16, Table16
@@ -58,6 +65,11 @@ __all__ = [
     "Slice",
     "Transpose",
     "Reshape",
+    "Binarize",
+    "BinaryConv2d",
+    "BinaryConv2dAccumulate",
+    "BinaryConv2dSum",
+    "BinaryMaxPool2d",
     "Compress",
     "Decompress",
     "RunningSum",

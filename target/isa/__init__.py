@@ -2,6 +2,7 @@
 
 from tvm_ergo.target.codecs import Codec
 from tvm_ergo.target.isa.base import MNEMONICS, OPCODES, Engine, Instruction, Memory, decode, parse
+from tvm_ergo.target.isa.bits import Binarize, BinaryPool, Xnor, XnorSum
 from tvm_ergo.target.isa.compression import Decode, Encode
 from tvm_ergo.target.isa.control import CpuCall, Halt
 from tvm_ergo.target.isa.cost import Cost, Event
@@ -27,6 +28,10 @@ __all__ = [
     "Memory",
     "decode",
     "parse",
+    "Binarize",
+    "BinaryPool",
+    "Xnor",
+    "XnorSum",
     "CpuCall",
     "CpuFunction",
     "Halt",

@@ -45,7 +45,7 @@ class Engine(IntEnum):
     DMA = 2
     CPU = 3
     SPARSE = 4
-    BINARY = 5  # reserved
+    BINARY = 5
 
 
 OPCODES: dict[int, type[Instruction]] = {}

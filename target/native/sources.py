@@ -66,6 +66,10 @@ OPS: dict[str, tuple[str, tuple[str, ...]]] = {
     "DECODE": ("decode", ("op_code.c",)),
     "CPU_CALL": ("cpu_call", ("op_cpu.c", *BOX)),
     "HALT": ("halt", ("op_cpu.c", *BOX)),
+    "BINARIZE": ("binarize", ("op_bits.c", "window.h")),
+    "BINARY_POOL": ("binary_pool", ("op_bits.c", "window.h")),
+    "XNOR": ("xnor", ("op_bits.c", "window.h")),
+    "XNOR_SUM": ("xnor_sum", ("op_bits.c", "window.h")),
     "SPMV": ("spmv", ("op_spmv.c", "output.c")),
 }
 SLOTS: dict[Codec, tuple[str, tuple[str, ...]]] = {

@@ -414,4 +414,53 @@ def _put_rows(op, x, rows, position):
     return out
 
 
+def _sign(packed, channel):
+    return 1 if packed[channel // 8] >> (channel % 8) & 1 else -1
+
+
+def _packed(bits):
+    packed = np.zeros((*bits.shape[:-1], -(-bits.shape[-1] // 8)), np.uint8)
+    for place in np.argwhere(bits):
+        packed[(*place[:-1], place[-1] // 8)] |= 1 << place[-1] % 8
+    return packed
+
+
+def _binarize(op, x, low, high):
+    return _packed((x >= low) & (x <= high))
+
+
+def _signs(packed, channels):
+    rows = [[_sign(row, c) for c in range(channels)] for row in packed.reshape(-1, packed.shape[-1]).astype(int)]
+    return np.array(rows, np.int64).reshape(*packed.shape[:-1], channels)
+
+
+def _dots(op, x, w):
+    rows, cols = _size(op, x, w.shape[1:3])
+    total = np.zeros((x.shape[0], rows, cols, w.shape[0]), np.int64)
+    x, w = _signs(x, op.channels), _signs(w, op.channels)
+    for oh, ow in product(range(rows), range(cols)):
+        inside = {(i, j): (ih, iw) for i, j, ih, iw in _taps(op, x, w.shape[1:3], oh, ow)}
+        for i, j in product(range(w.shape[1]), range(w.shape[2])):
+            at = inside.get((i, j))
+            total[:, oh, ow] += (op.pad_value * w[:, i, j]).sum(-1) if at is None else x[:, at[0], at[1]] @ w[:, i, j].T
+    return total
+
+
+def _binary_conv2d(op, x, w, low, high):
+    total = _dots(op, x, w)
+    return _packed((total >= low) & (total <= high))
+
+
+def _binary_conv2d_sum(op, x, w, scale, bias, mult, shift):
+    return numerics.requantize(_dots(op, x, w) * scale + bias, mult, shift, op.out_zp, op.lo, op.hi)
+
+
+def _binary_conv2d_accumulate(op, x, w, scale, bias, mult, shift):
+    return (_dots(op, x, w) * scale + bias).astype(np.int32)
+
+
+def _binary_max_pool2d(op, x):
+    return _packed(_max_pool2d(op, _signs(x, 8 * x.shape[-1]).astype(np.int8)) > 0)
+
+
 assert all(f"_{name}" in globals() for name, op in dialect.OPS.items() if op.in_models)

@@ -8,6 +8,8 @@ from tvm_ergo.target.isa import (
     Add,
     Add16,
     AddWide,
+    Binarize,
+    BinaryPool,
     Codec,
     Conv,
     Conv16,
@@ -48,6 +50,8 @@ from tvm_ergo.target.isa import (
     Table16,
     TakeRows,
     WeightedMean,
+    Xnor,
+    XnorSum,
     contiguous,
 )
 
@@ -240,6 +244,36 @@ def samples() -> dict:
             expected=400,
             **REQUANT,
         ),
+        "binarize": Binarize(x=p((2, 3, 11), wider=2), low=p((11,)), high=p((11,)), out=p((2, 3, 2), "uint8", wider=1)),
+        "binary_pool": BinaryPool(
+            x=p((1, 6, 7, 2), "uint8", wider=1),
+            out=p((1, 3, 8, 2), "uint8", wider=1),
+            pool=(3, 2),
+            strides=(2, 1),
+            padding=(1, 1, 1, 1),
+            dilation=(1, 1),
+        ),
+        "xnor": Xnor(
+            x=p((1, 6, 7, 2), "uint8", wider=1),
+            w=p((11, 3, 2, 2), "uint8"),
+            low=p((11,), "int16"),
+            high=p((11,), "int16"),
+            out=p((1, 3, 7, 2), "uint8", wider=1),
+            channels=13,
+            pad_value=1,
+            **window,
+        ),
+        "xnor_sum": XnorSum(
+            x=p((1, 6, 7, 2), "uint8", wider=1),
+            w=p((6, 3, 2, 2), "uint8"),
+            scale=p((6,), "int16"),
+            **per_channel(p, 6),
+            out=p((1, 3, 7, 6), wider=1),
+            channels=13,
+            pad_value=0,
+            **window,
+            **REQUANT,
+        ),
         "receive": Receive(port=0, offset=5, steps=(300, 1, 100, 0, 0, 0), out=p((3, 4, 5), wider=2)),
         "top_rows": CpuCall(
             function=CpuFunction.TOP_ROWS, inputs=[p((3, 10), wider=2)], outputs=[p((3, 4), "int32")], params=()
@@ -401,6 +435,9 @@ def fill_parameters(ins, memory, seed=0):
     if isinstance(ins, Gather):
         memory.view(ins.mult)[...] = rng.integers(2**23, 2**24, ins.mult.shape)
         memory.view(ins.ids)[...] = [[-1, 2, 6], [0, 99, -99]]
+    if isinstance(ins, Xnor):
+        memory.view(ins.low)[...] = rng.integers(-20, 10, ins.low.shape)
+        memory.view(ins.high)[...] = rng.integers(0, 40, ins.high.shape)
     if isinstance(ins, Spmv):
         memory.view(ins.w)[...] = SPARSE
     if isinstance(ins, Decode):

@@ -21,6 +21,7 @@ ADD8, ADD32, MUL8, MUL32, SRAM_8K, SRAM_32K = 0.03, 0.1, 0.2, 3.1, 10.0, 20.0
 AT_45_NM_PJ = {
     Event.MAC_8X8: MUL8,
     Event.MUL_8X8: MUL8,
+    Event.XNOR_POPCOUNT: 2 * ADD8 / 8,
     Event.ACC_ADD_32: ADD32,
     Event.ALU_8: ADD8,
     Event.DIVIDE: 32 * ADD32,

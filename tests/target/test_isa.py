@@ -147,6 +147,10 @@ def test_opcodes_do_not_change():
         "TAKE_ROWS": 37,
         "PUT_ROWS": 38,
         "SPMV": 64,
+        "BINARIZE": 40,
+        "BINARY_POOL": 41,
+        "XNOR": 72,
+        "XNOR_SUM": 73,
         "HALT": 63,
     }
 

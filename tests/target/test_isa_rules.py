@@ -103,6 +103,24 @@ def expected_conv_16(ins, view):
     return ends_16(ins, numerics.rounding_shift(acc * view(ins.mult).astype(np.int64), view(ins.shift)))
 
 
+def packed(bits):
+    return np.packbits(bits, axis=-1, bitorder="little")
+
+
+def sums_of_signs(ins, view):
+    """One output at a time; x and w as +1, -1, what is padded as the instruction says."""
+    signs = [
+        np.unpackbits(view(t), axis=-1, bitorder="little")[..., : ins.channels].astype(np.int64) * 2 - 1
+        for t in (ins.x, ins.w)
+    ]
+    x, w, (sh, sw), (dh, dw) = padded(signs[0], ins.padding, ins.pad_value), signs[1], ins.strides, ins.dilation
+    out = np.zeros((*ins.out.shape[:3], len(w)), np.int64)
+    for n, i, j, o in np.ndindex(*out.shape):
+        rows = slice(i * sh, i * sh + (w.shape[1] - 1) * dh + 1, dh)
+        out[n, i, j, o] = np.sum(x[n, rows, j * sw : j * sw + (w.shape[2] - 1) * dw + 1 : dw] * w[o])
+    return out
+
+
 def meaning(name, ins, view):
     """The definition of each sample in plain NumPy."""
     requant = lambda acc: numerics.requantize(acc, ins.mult, ins.shift, ins.out_zp, ins.lo, ins.hi)  # noqa: E731
@@ -121,6 +139,22 @@ def meaning(name, ins, view):
             )
         case "matmul":
             return requant((wide(ins.a) - ins.a_zp) @ np.swapaxes(wide(ins.b) - ins.b_zp, -1, -2))
+        case "binarize":
+            return packed((view(ins.low) <= view(ins.x)) & (view(ins.x) <= view(ins.high)))
+        case "binary_pool":
+            x = np.pad(view(ins.x), ((0, 0), (1, 1), (1, 1), (0, 0)))
+            return np.array(
+                [
+                    [np.bitwise_or.reduce(x[0, 2 * i : 2 * i + 3, j : j + 2], axis=(0, 1)) for j in range(8)]
+                    for i in range(3)
+                ]
+            )[None]
+        case "xnor":
+            dots = sums_of_signs(ins, view)
+            return packed((view(ins.low) <= dots) & (dots <= view(ins.high)))
+        case "xnor_sum":
+            acc = sums_of_signs(ins, view) * wide(ins.scale) + wide(ins.bias)
+            return numerics.requantize(acc, view(ins.mult), view(ins.shift), ins.out_zp, ins.lo, ins.hi)
         case "spmv":
             acc = (wide(ins.x) - ins.in_zp) @ SPARSE_DENSE.astype(np.int64).T + view(ins.bias)
             return numerics.requantize(acc, view(ins.mult), view(ins.shift), ins.out_zp, ins.lo, ins.hi)

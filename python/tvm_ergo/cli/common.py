@@ -123,6 +123,11 @@ def add_model_arguments(parser: argparse.ArgumentParser, *, compiling: bool = Fa
         "dense: plain. Results are the same",
     )
     parser.add_argument(
+        "--no-binary",
+        action="store_true",
+        help="layers of signs in int8, too, not packed on the binary engine. Results are the same",
+    )
+    parser.add_argument(
         "--lossless",
         action="store_true",
         help="as --compression lossless: room for the worst case, no data is ever reduced",

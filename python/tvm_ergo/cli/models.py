@@ -98,6 +98,7 @@ def open_model(arguments: argparse.Namespace):
             quantize=quantize_options(arguments),
             compression=compression(arguments),
             weights=arguments.weights or "auto",
+            binary=not getattr(arguments, "no_binary", False),
             database=getattr(arguments, "database", None),
             lengths=lengths_of(arguments),
             generate=getattr(arguments, "generate", False),

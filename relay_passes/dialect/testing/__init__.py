@@ -14,13 +14,14 @@ import tvm
 from tvm import relax
 
 from tvm_ergo.relay_passes.dialect.base import OPS, Shape
-from tvm_ergo.relay_passes.dialect.testing import int16, linear, simple, wide
+from tvm_ergo.relay_passes.dialect.testing import binary, int16, linear, simple, wide
 from tvm_ergo.relay_passes.dialect.testing.source import MAKERS, RandomCall, Source, random_array
 
 __all__ = [
     "RandomCall",
     "Source",
     "any_op_names",
+    "binary",
     "int16",
     "linear",
     "module_of",

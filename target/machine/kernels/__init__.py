@@ -4,6 +4,13 @@ Arithmetic is that of ``numerics.requantize`` and docs/architecture.md section 2
 may be a strided view. The ``Prepared...`` classes hold what depends on constant weights only, so that repeated calls do
 not pay for it again."""
 
+from tvm_ergo.target.machine.kernels.bits import (
+    binarize,
+    binary_conv2d,
+    binary_conv2d_accumulate,
+    binary_conv2d_sum,
+    binary_max_pool2d,
+)
 from tvm_ergo.target.machine.kernels.conv import PreparedConv, PreparedConvTranspose, conv2d, conv2d_transpose
 from tvm_ergo.target.machine.kernels.depthwise import PreparedDepthwise, depthwise_conv2d
 from tvm_ergo.target.machine.kernels.elementwise import add, maximum, minimum, mul, softmax, table
@@ -32,6 +39,11 @@ __all__ = [
     "PreparedSparse",
     "add",
     "argmax",
+    "binarize",
+    "binary_conv2d",
+    "binary_conv2d_accumulate",
+    "binary_conv2d_sum",
+    "binary_max_pool2d",
     "avg_pool2d",
     "conv2d",
     "conv2d_transpose",

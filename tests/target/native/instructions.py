@@ -41,6 +41,7 @@ from tvm_ergo.target.isa import (
 from tvm_ergo.target.isa.geometry import transposed_shape, window_shape
 
 from .attention import BUILDERS as MORE
+from .bits import BUILDERS as BITS
 from .post_instructions import POST
 from .scene import SLOT_CODECS, Scene, zero_points
 
@@ -396,6 +397,7 @@ BUILDERS = {
     "log_softmax": _log_softmax,
     "gather_rows": _gather,
     **MORE,
+    **BITS,
     **POST,
 }
 
