@@ -1,6 +1,6 @@
 """Lowering: one rule per op of the dialect, from a node and a box of its output to instructions. Families in files."""
 
-from tvm_ergo.codegen.lower import (
+from tvm_ergo.codegen.lower import (  # noqa: F401  (their import registers the rules)
     binary,
     coded,
     compression,
@@ -11,7 +11,7 @@ from tvm_ergo.codegen.lower import (
     pooling,
     positions,
     rows,
-)  # noqa: F401  (their import registers the rules)
+)
 from tvm_ergo.codegen.lower.base import RULES, Emitter, lowers
 
 __all__ = ["RULES", "Emitter", "lowers"]

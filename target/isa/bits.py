@@ -22,7 +22,7 @@ CHANNELS = U32("input channels: bits of a pixel", 1)
 PAD_VALUE = Int("i8", -1, 1, "what padded taps count: a sign, or 0: nothing")
 
 
-@instruction(0x28, Engine.VECTOR)
+@instruction(0x4A, Engine.VECTOR)
 class Binarize(Instruction):
     """Signs of int8 values by an interval a channel: bit c is set where ``low[c] <= x <= high[c]``.
 
@@ -50,7 +50,7 @@ class Binarize(Instruction):
         return engine_cost(engine, ceil_div(n, engine.lanes), read, self.out.size_bytes, {Event.ALU_8: 2 * n})
 
 
-@instruction(0x29, Engine.VECTOR, "BINARY_POOL")
+@instruction(0x4B, Engine.VECTOR, "BINARY_POOL")
 class BinaryPool(Instruction):
     """Max pooling of packed signs: OR of the window's bytes; padding never wins."""
 

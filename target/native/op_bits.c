@@ -228,11 +228,11 @@ static ergo_status xnor_sum(ergo_ctx *ctx, const ergo_ins *ins) {
 }
 
 #define PLAIN ERGO_NO_OPERAND, 0
-const ergo_op ergo_op_binarize = {0x28, 1, "BINARIZE", "TTTT",
+const ergo_op ergo_op_binarize = {0x4A, 1, "BINARIZE", "TTTT",
                                   {{ERGO_IS_I8, 0, "*", PLAIN}, {ERGO_IS_I8, 0, "C", PLAIN},
                                    {ERGO_IS_I8, 0, "C", PLAIN}, {ERGO_IS_U8, 1, "*", PLAIN}},
                                   0, 0, binarize_check, NULL, binarize};
-const ergo_op ergo_op_binary_pool = {0x29, 1, "BINARY_POOL", "TT ss ss eeee ss",
+const ergo_op ergo_op_binary_pool = {0x4B, 1, "BINARY_POOL", "TT ss ss eeee ss",
                                      {{ERGO_IS_U8, 0, "NHWB", PLAIN}, {ERGO_IS_U8, 1, "NPQB", PLAIN}},
                                      0, 0, pool_check, NULL, pool};
 const ergo_op ergo_op_xnor = {0x48, 5, "XNOR", "TTTTT ss eeee ss P z",
