@@ -1,4 +1,4 @@
-"""Firmware of the MLPerf Tiny networks for a Cortex-M7, run in QEMU: RAM and flash, everything counted.
+"""Firmware of the MLPerf Tiny networks and of mcunet-vww1 for a Cortex-M7, run in QEMU: RAM and flash, all counted.
 
 Each network is compiled for least memory, its input streamed where it is a picture, exported as C, built with -Os, and
 run once on an emulated board. RAM: the arena of the activations, the workspace of coders, the runtime's own static
@@ -19,7 +19,7 @@ from benchmarks.common import parse, parser, show
 from tvm_ergo.evaluation.nets import compile_net
 from tvm_ergo.target.errors import UnsupportedError
 
-NETS = ("vww96_qdq_int8", "ic_resnet8_qdq_int8", "kws_dscnn_qdq_int8", "ad01_autoencoder_qdq_int8")
+NETS = ("vww96_qdq_int8", "ic_resnet8_qdq_int8", "kws_dscnn_qdq_int8", "ad01_autoencoder_qdq_int8", "vww")
 ARM = ["arm-none-eabi-gcc", "-mcpu=cortex-m7", "-mthumb", "-std=c11", "-Os", "-ffunction-sections", "-fdata-sections"]
 LINK = ["--specs=rdimon.specs", "-nostartfiles", "-T", "boards/cortex_m.ld", "-Wl,--gc-sections"]
 TICKS = 40
@@ -32,13 +32,17 @@ TFLM_ARENA = {
 }
 """Bytes of activations that TFLite Micro's planner takes (the head of its arena) for the networks' TFLite files, run;
 its interpreter's own structures come on top."""
+TINYENGINE = {"vww": 32_000}
+"""Bytes of activations of TinyEngine, for its own network."""
 HELIA_KB = {
     "vww96_qdq_int8": 54.0,
     "ic_resnet8_qdq_int8": 48.6,
     "kws_dscnn_qdq_int8": 18.9,
     "ad01_autoencoder_qdq_int8": 0.75,
+    "vww": 157.7,
 }
-"""Activations of heliaAOT 1.1.0, KB as it prints them."""
+"""Activations of heliaAOT 1.1.0, KB as it prints them. It is not run here: its license allows use on one maker's
+processors only."""
 PAINTED = """
 #define TIMER ((volatile uint32_t *)0x40000000) /* CMSDK: control, value, reload */
 static void count(void) { TIMER[0] = 0, TIMER[2] = TIMER[1] = 0xFFFFFFFFu, TIMER[0] = 1; }
@@ -148,6 +152,7 @@ def measure(name: str, weights: str) -> dict:
         "network": data,
         "M instructions": TICKS * ticks / 1e6,
         "TFLM arena": TFLM_ARENA.get(name),
+        "TinyEngine": TINYENGINE.get(name),
         "heliaAOT KB": HELIA_KB.get(name),
         "streamed": any(port.streamed for port in program.inputs),
     }

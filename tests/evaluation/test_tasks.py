@@ -1,5 +1,8 @@
 """The table of tasks: every net of the manifest, loaders that give what the nets take, and float figures reproduced."""
 
+import threading
+import time
+
 import numpy as np
 import pytest
 
@@ -117,3 +120,42 @@ def test_float_figures_of_the_manifest_are_reproduced(stem):
         outcome = evaluate(test, lambda feeds: net.run(None, feeds), batch=25)
         for figure, value in test.figures.items():
             assert outcome.figures[figure] == pytest.approx(value, abs=0.006), figure
+
+
+def test_images_over_threads_reach_the_metric_in_their_order():
+    """The slowest answers first; as many calls at a time as threads; an error of one call is the caller's."""
+    seen, running, most, lock = [], set(), [0], threading.Lock()
+
+    class Order(metrics.Metric):
+        primary, higher_is_better = "n", True
+
+        def update(self, outputs, label):
+            self.count += 1
+            seen.append((int(outputs[0][0][0]), label))
+
+        def result(self):
+            return {"n": float(self.count)}
+
+    def run(feeds):
+        number = int(feeds["x"][0])
+        with lock:
+            running.add(number)
+            most[0] = max(most[0], len(running))
+        time.sleep(0.02 if number % 3 == 0 else 0.001)
+        with lock:
+            running.discard(number)
+        if number == broken:
+            raise ValueError(f"sample {number}")
+        return [feeds["x"]]
+
+    samples = [(np.array([i]), i) for i in range(20)]
+    source = Source(lambda: samples, lambda raw: [{"x": raw}])
+    for threads in (1, 3):
+        seen.clear()
+        most[0], broken = 0, None
+        assert evaluate(Test("order", source, Order), run, threads=threads).samples == 20
+        assert seen == [(i, i) for i in range(20)] and most[0] <= threads
+        broken = 7
+        with pytest.raises(ValueError, match="sample 7"):
+            evaluate(Test("order", source, Order), run, threads=threads)
+        assert not running

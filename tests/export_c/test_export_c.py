@@ -60,7 +60,7 @@ def need(board: str) -> list[str]:
 def run_on(board: str, folder, name: str) -> list[list[int]]:
     """The example's outputs, as it prints them. Fails on any warning of the compiler."""
     built = subprocess.run(
-        [*need(board), "CFLAGS=-O2 -Werror"], cwd=folder, capture_output=True, text=True, timeout=540
+        [*need(board), "CFLAGS=-O2 -Werror -Wconversion"], cwd=folder, capture_output=True, text=True, timeout=540
     )
     assert built.returncode == 0, built.stdout + built.stderr
     text = (
@@ -292,7 +292,7 @@ int main(void) {
   assert(!ergo_set_input(&net, arena, 0, x, sizeof x));
   assert(ergo_run(&net, arena, NET_ARENA_BYTES - 1, NULL, 0, NULL, NULL) == ERGO_ARENA_TOO_SMALL && ergo_run(&net, NULL, 0, NULL, 0, NULL, NULL) == ERGO_NULL);
   assert(!ergo_run(&net, arena, NET_ARENA_BYTES, NULL, 0, NULL, NULL));
-  for (int i = 0; i < 16; i++) assert(arena[NET_ARENA_BYTES + i] == 0x5A);
+  for (unsigned i = 0; i < 16; i++) assert(arena[NET_ARENA_BYTES + i] == 0x5A);
   assert(!strcmp(ergo_status_name(ERGO_CHECKSUM), "ERGO_CHECKSUM") && !strcmp(ergo_status_name((ergo_status)99), "unknown"));
   puts("net: 1");
   return 0;

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from tvm_ergo.cli.progress import progress_bar
 from tvm_ergo.cli.run_command import compression_lines
 from tvm_ergo.relay_passes.array_files import read_arrays
 from tvm_ergo.target.errors import InputError
+from tvm_ergo.target.machine.kernels.workers import thread_count
 
 HELP = "accuracy on the emulated chip, over a whole data set"
 BIG_MEMORY_BYTES = 256 << 20
@@ -172,21 +174,27 @@ def measure(arguments, compiled, test, with_float: bool = False) -> list[dict]:
     from tvm_ergo import evaluation
     from tvm_ergo.post.measured import measurable
 
-    counted = Counted()
+    counted, lock = Counted(), threading.Lock()
 
     def on_chip(feeds):
-        compiled.reset()  # samples have nothing to do with each other
+        if compiled.states:
+            compiled.reset()  # samples have nothing to do with each other
         result = compiled.run(feeds)
-        counted.add(result.compressed)
+        with lock:
+            counted.add(result.compressed)
         return measurable(compiled, result.outputs)
 
     runs = {"chip int8": on_chip}
     if with_float:
         runs["float"] = compiled.run_float
+    # a state has one sample at a time; else images over threads give more a second than layers over threads
+    threads = 1 if compiled.states else thread_count()
     rows, chip = [], None
     for kind, call in runs.items():
         with progress_bar(f"{test.name} ({kind})") as advance:
-            outcome = evaluation.evaluate(test, call, limit=arguments.limit, progress=advance)
+            outcome = evaluation.evaluate(
+                test, call, limit=arguments.limit, threads=threads if call is on_chip else 1, progress=advance
+            )
         chip = outcome if kind == "chip int8" else chip
         whole = outcome.samples == len(
             test.source.indices()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -54,22 +56,49 @@ def _run_batch(run: Run, feeds: list[dict[str, np.ndarray]], batched: bool) -> l
     return [[np.asarray(o)[i : i + 1] for o in outputs] for i in range(len(feeds))]
 
 
+def _ahead(work: Callable[[list], list], chunks: Iterator[list], threads: int) -> Iterator[tuple[list, list]]:
+    """Chunks and what ``work`` makes of them, in their order; the threads are at most two chunks each ahead."""
+    if threads == 1:
+        yield from ((chunk, work(chunk)) for chunk in chunks)
+        return
+    waiting: deque = deque()
+    with ThreadPoolExecutor(threads, thread_name_prefix="ergo-eval") as pool:
+        try:
+            for chunk in chunks:
+                waiting.append((chunk, pool.submit(work, chunk)))
+                if len(waiting) >= 2 * threads:
+                    first, future = waiting.popleft()
+                    yield first, future.result()
+            while waiting:
+                first, future = waiting.popleft()
+                yield first, future.result()
+        finally:  # an error, or a caller that stops: what has not begun never does
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
 def evaluate(
     test: Test,
     run: Run,
     *,
     limit: int | None = None,
     batch: int = 1,
+    threads: int = 1,
     progress: Callable[[int, int], None] | None = None,
 ) -> Outcome:
     """Measures ``test`` with ``run``.
 
     Parameters: run(feeds) -> outputs, with a leading batch axis; limit: at most so many samples (None = all);
-    batch: samples per call (1 unless ``run`` takes larger batches); progress(done, total) is called after every batch.
+    batch: samples per call (1 unless ``run`` takes larger batches); threads: calls of ``run`` at a time, which must
+    know nothing of each other then (samples reach the metric in their order); progress(done, total) is called after
+    every batch.
     """
     metric, total = test.metric(), len(test.source.indices(limit))
-    for chunk in _chunks(test.source.samples(limit), batch):
-        outputs = iter(_run_batch(run, [feed for feeds, _ in chunk for feed in feeds], batch > 1))
+
+    def work(chunk: list) -> list[list[np.ndarray]]:
+        return _run_batch(run, [feed for feeds, _ in chunk for feed in feeds], batch > 1)
+
+    for chunk, found in _ahead(work, _chunks(test.source.samples(limit), batch), threads):
+        outputs = iter(found)
         for feeds, label in chunk:
             metric.update([next(outputs) for _ in feeds], label)
         if progress:
