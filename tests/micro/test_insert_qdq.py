@@ -117,8 +117,8 @@ def test_weights_per_channel_and_bias_at_the_accumulators_scale():
 def test_what_the_chip_cannot_run_stays_float():
     net = Net((1, 8, 8, 3))
     a = net.relu(net.conv(net.params[0], 4, name="a"), "ra")
-    odd = net.bind(relax.op.cumsum(a, axis=1), "odd")
-    odder = net.bind(relax.op.cumsum(odd, axis=2), "odder")
+    odd = net.bind(relax.op.cumprod(a, axis=1), "odd")
+    odder = net.bind(relax.op.cumprod(odd, axis=2), "odder")
     mod, q = quantized(net, net.conv(odder, 4, name="b"))
     found = quantizations(q)
     assert {"ra", "odder"} <= set(found) and "odd" not in found
@@ -127,7 +127,7 @@ def test_what_the_chip_cannot_run_stays_float():
 
 def test_a_host_reader_of_an_input_sees_the_float_input():
     net = Net((1, 8, 8, 3))
-    host = net.bind(relax.op.cumsum(net.params[0], axis=1), "host")
+    host = net.bind(relax.op.cumprod(net.params[0], axis=1), "host")
     mod, q = quantized(net, net.conv(net.params[0], 4), host)
     x = images(1, seed=8)
     assert np.array_equal(evaluate(q, x)[1], evaluate(mod, x)[1])
