@@ -2,6 +2,7 @@
 
 import io
 import re
+from xml.etree import ElementTree
 
 from rich.console import Console
 
@@ -24,6 +25,7 @@ from tvm_ergo.report.model import (
     TensorRow,
 )
 from tvm_ergo.report.pictures import live_bytes, memory_map
+from tvm_ergo.report.still import memory_still
 from tvm_ergo.report.terminal import print_report
 
 
@@ -322,3 +324,16 @@ def test_a_memory_that_is_one_byte_too_small_is_seen():
     out = io.StringIO()
     print_report(report, Console(file=out, width=160))
     assert "740 bytes, DOES NOT FIT in 739 bytes" in out.getvalue() and "DOES NOT FIT in 739 bytes" in html_page(report)
+
+
+def test_the_still_picture_shows_every_buffer():
+    """As well-formed SVG, a box with a title each, inside the frame."""
+    (program,) = small_report().programs
+    picture = ElementTree.fromstring(memory_still(program))
+    space = "{http://www.w3.org/2000/svg}"
+    boxes = [box for box in picture.iter(f"{space}rect") if box.find(f"{space}title") is not None]
+    names = [box.find(f"{space}title").text.split(",")[0] for box in boxes]
+    assert names == [b.name for b in program.buffers] and len(boxes) > 1
+    for box in boxes:
+        assert float(box.get("y")) + float(box.get("height")) <= float(picture.get("height"))
+        assert float(box.get("x")) + float(box.get("width")) <= float(picture.get("width")) + 1

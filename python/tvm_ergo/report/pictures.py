@@ -39,7 +39,7 @@ def memory_map(program: ProgramReport) -> go.Figure:
         template="plotly_white",
         margin=MARGIN,
         legend=LEGEND,
-        yaxis={"range": _address_range(program)},
+        yaxis={"range": address_range(program)},
     )
     return figure
 
@@ -63,7 +63,7 @@ def _boxes(kind: str, colour: str, rows: list[BufferRow]) -> go.Bar:
     )
 
 
-def _address_range(program: ProgramReport) -> list[float]:
+def address_range(program: ProgramReport) -> list[float]:
     """KiB shown: all addresses, or only those above the constants where these would leave no room for the rest (zooming
     out shows them)."""
     top = max((b.address_bytes + b.size_bytes for b in program.buffers), default=1)
