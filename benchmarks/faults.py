@@ -152,7 +152,12 @@ def still_running(mark: str) -> int:
 
 
 def parts(folder: Path) -> int:
-    return sum(1 for path in folder.rglob(f".*{SUFFIX}"))
+    """Temporary files there are; a folder that is renamed while it is looked at is looked at again."""
+    while True:
+        try:
+            return sum(1 for path in folder.rglob(f".*{SUFFIX}"))
+        except FileNotFoundError:
+            continue
 
 
 def wait_to_strike(process: subprocess.Popen, folder: Path, seconds: float, writing: bool, rng: random.Random) -> bool:

@@ -463,6 +463,13 @@ def checked_input(info: TensorInfo, value, finite: bool) -> np.ndarray:
             available=str(error),
             remedy="give an array of numbers, all rows of one length",
         ) from None
+    if np.ma.is_masked(value):
+        raise InputError(
+            "an input is a masked array, and the network knows no masks",
+            where=f"input {info.name!r}",
+            available=f"{int(np.ma.count_masked(value))} of {array.size} values masked",
+            remedy="fill them: array.filled(0)",
+        )
     array = array.astype(array.dtype.newbyteorder("="), copy=False)
     if array.dtype.name != info.dtype or array.shape != tuple(info.shape):
         raise InputError(

@@ -68,6 +68,7 @@ def test_warnings_of_tvm_s_insides_do_not_reach_the_terminal():
         ({"image": np.zeros((1, 3, 9, 9), np.float32)}, "wrong shape", "bring it to [1, 1, 8, 8]"),
         ({"picture": np.zeros((1, 1, 8, 8), np.float32)}, "not those of the model", "--input image=FILE.npy"),
         ({"image": np.zeros((1, 1, 8, 8), np.int64)}, "wrong shape or dtype", "array.astype('float32')"),
+        ({"image": np.ma.masked_less(np.zeros((1, 1, 8, 8), np.float32), 1)}, "masked array", "array.filled(0)"),
     ],
 )
 def test_wrong_inputs_of_a_run_get_what_to_type(workspace, given, told, remedy):

@@ -61,3 +61,12 @@ def test_another_command_may_read_what_one_wrote(parts, monkeypatch):
             entry.value = "net.other" if entry.key == "location" else entry.value
     onnx.save(model, "net.onnx")
     assert main("compile net.onnx --calibration cal.npz --json out.json".split()) == 0
+
+
+@pytest.mark.parametrize("path", ["tuned/best.json", "./tuned/manifest.json", "tuned/trials.jsonl"])
+def test_a_tuning_run_keeps_its_own_files(parts, monkeypatch, capsys, path):
+    monkeypatch.chdir(parts)
+    command = ["tune", "net.onnx", "--calibration", "cal.npz", "--out", "tuned", "--json", path]
+    assert main(command) == 2
+    told = capsys.readouterr().err
+    assert ("of the tuning run" in told or "would be overwritten" in told) and path in told

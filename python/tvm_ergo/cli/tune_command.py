@@ -16,6 +16,7 @@ so far; a run that was interrupted or killed goes on with --resume and loses not
 from __future__ import annotations
 
 import argparse
+import os
 import re
 
 from tvm_ergo.cli.common import (
@@ -29,6 +30,7 @@ from tvm_ergo.cli.common import (
     read_calibration,
     write_text,
 )
+from tvm_ergo.cli.result_paths import texts
 
 HELP = "search for the best plan under budgets of memory and power"
 UNITS = {"mw": 1.0, "w": 1000.0, "uw": 0.001, "": 1.0}
@@ -152,6 +154,21 @@ def parse_count(text: str) -> int:
     return int(text)
 
 
+def _check_beside_the_run(arguments) -> None:
+    """Errors: OutputError for a result under the name of one of the run's own files."""
+    from tvm_ergo.target.errors import OutputError
+    from tvm_ergo.tuning.store import FILES
+
+    own = {os.path.realpath(os.path.join(arguments.out, name)) for name in FILES} if arguments.out else set()
+    for path in texts(arguments):
+        if path and path != "-" and os.path.realpath(path) in own:
+            raise OutputError(
+                "a result would replace a file of the tuning run",
+                where=path,
+                remedy="give a file of another name, or in another folder",
+            )
+
+
 def run(arguments) -> None:
     import tvm_ergo
     from tvm_ergo.cli.models import imported_model, is_compiled, quantize_options
@@ -160,6 +177,7 @@ def run(arguments) -> None:
     from tvm_ergo.tuning.shown import live, plot_page, summary
 
     check_result_paths(arguments)
+    _check_beside_the_run(arguments)
     if is_compiled(arguments.model):
         raise InputError(
             "a compiled model's plan does not change any more",
