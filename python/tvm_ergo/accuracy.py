@@ -21,11 +21,12 @@ from tvm_ergo.relay_passes.micro.sensitivity import extremes_first, least_deviat
 from tvm_ergo.relay_passes.relax_utils import main_of
 from tvm_ergo.relay_passes.support import FunctionView
 from tvm_ergo.target.errors import AccuracyError, one_line
+from tvm_ergo.target.machine.trace import Trace
 
 WARN = 0.2
 """Loss above which compiling warns. The shared classifiers lose 0.03 to 0.15."""
 SAMPLES = 4  # calibration samples that are run, at most
-LIMIT_S = 5.0  # seconds after which no more are run, once there are two
+MOST_MACS = 8e9  # multiply-accumulates of all of them together, once there are two: the figure depends on no clock
 TENSORS_S = 20.0  # seconds for finding the tensors that lose most
 NAMED = 5
 FEW_SAMPLES = 32
@@ -88,9 +89,8 @@ def measure(compiled, samples: list[dict[str, np.ndarray]], given: int, complete
     """samples : by the model's input names, of ``given`` calibration samples the telling ones. completed : the file
     quantizes the network in part, and the calibration data did the rest (``micro.complete``)."""
     start, got, wanted = time.monotonic(), [], []
-    for sample in samples:
-        if len(got) >= 2 and time.monotonic() - start > LIMIT_S:
-            break
+    macs = sum(Trace(program, compiled.chip).macs for program in compiled.programs.values())
+    for sample in samples[: max(2, int(MOST_MACS / max(macs, 1)))]:
         with np.errstate(all="ignore"):
             wanted.append([np.asarray(a) for a in compiled.run_float(sample)])
             got.append([np.asarray(a) for a in compiled.run(sample).outputs.values()])

@@ -327,18 +327,19 @@ def _as_pass(stage: Stage, mod: tvm.IRModule, options: PipelineOptions) -> tvm.I
     """The stage run as a pass of TVM's, so that its instruments see it. What it raises goes past TVM's function
     boundary, which would keep the text alone."""
     raised: list[BaseException] = []
+    made = [mod]  # the object itself, by which a stage that did nothing is known
 
-    def run(mod: tvm.IRModule, _context) -> tvm.IRModule:
+    def run(_mod: tvm.IRModule, _context) -> tvm.IRModule:
         try:
-            return stage.run(mod, options)
+            made.append(stage.run(mod, options))
         except BaseException as error:  # noqa: BLE001
             raised.append(error)
-            return mod
+        return made[-1]
 
-    mod = tvm.transform.module_pass(run, opt_level=0, name=f"ergo.{stage.name}")(mod)
+    tvm.transform.module_pass(run, opt_level=0, name=f"ergo.{stage.name}")(mod)
     if raised:
         raise raised[0]
-    return mod
+    return made[-1]
 
 
 def is_integer(mod: tvm.IRModule) -> bool:
