@@ -10,7 +10,7 @@ import numpy as np
 
 from tvm_ergo.target.chip import Chip, Point
 from tvm_ergo.target.chip import chip as chip_by_name
-from tvm_ergo.target.errors import InputError, MachineError
+from tvm_ergo.target.errors import InputError, MachineError, ProgramError
 from tvm_ergo.target.isa import Instruction
 from tvm_ergo.target.isa.coded import coded_operands
 from tvm_ergo.target.isa.cost import Cost
@@ -63,6 +63,27 @@ class Result:
     compressed: tuple[TileCount, ...] = ()
 
 
+MOST_CYCLES = 1 << 30
+"""Of one instruction: two seconds of a chip at 500 MHz. The largest convolution of a frame of 4K takes a fourteenth."""
+
+
+def _check_work(program: Program, chip: Chip) -> None:
+    """A few bytes may name an operand that repeats what it reads without end (a stride of 0). Errors: ProgramError for
+    an instruction of more than `MOST_CYCLES`, looked for where an operand has more elements than the memory bytes."""
+    for index, instruction in enumerate(program.instructions):
+        operands = (*instruction.reads(), *instruction.writes())
+        if all(operand.elements <= program.memory_bytes for operand in operands):
+            continue
+        cycles = instruction.cost(chip).cycles
+        if cycles > MOST_CYCLES:
+            raise ProgramError(
+                "an instruction takes longer than any layer does",
+                where=f"instruction {index}",
+                required=f"at most {MOST_CYCLES:,} cycles",
+                available=f"{cycles:,} cycles",
+            )
+
+
 class Machine:
     """One emulated chip with one Program loaded.
 
@@ -101,6 +122,7 @@ class Machine:
                 remedy="compile the network for this chip",
             )
         program.validate()
+        _check_work(program, self.chip)
         if strict:
             HazardCheck(program).run()
         self.trace = Trace(program, self.chip, point)

@@ -442,3 +442,15 @@ def test_what_is_received_must_be_in_the_port():
     program.inputs = [Port("x", contiguous(32, "int8", (8,)))]
     with pytest.raises(ProgramError, match="not streamed"):
         Machine(program)
+
+
+def test_an_instruction_that_repeats_without_end_is_refused():
+    """Operands with strides of 0 need hardly a byte; what they repeat is work all the same."""
+    endless = Operand(0x1230, DType.I8, (4294901763, 32767), (0, 1))
+    out = contiguous(0x9240, DType.I8, (1,))
+    found = next(i for i in samples().values() if type(i).__name__ == "Reduce")
+    reduce = replace(found, x=endless, out=out, axes=(0, 1), keepdims=0)
+    with pytest.raises(ProgramError, match="longer than any layer"):
+        Machine(Program("ergo/1", [reduce, Halt()], [(0, b"\1" * 65536)], [], [], 1 << 17), "ergo/1")
+    repeated = Fill(out=contiguous(0, DType.I8, (1 << 16,)), value=1)
+    Machine(Program("ergo/1", [repeated, Halt()], [], [], [], 1 << 16), "ergo/1").run({})
