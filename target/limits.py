@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -146,10 +147,13 @@ def whole() -> Iterator[None]:
         raise max(above, key=lambda declared: declared.total).refusal()
 
 
-def read_bytes(path) -> bytes:
+def read_bytes(path, declared: Declared | None = None) -> bytes:
     """A whole file, which is at most as large as what a file may ask for: a link may lead to a device, which has no
-    end. Errors: OSError, ValueError."""
-    limit = max_model_bytes()
+    end. declared : is told of the size first. Errors: OSError, ValueError, that of ``declared``."""
+    limit, size = max_model_bytes(), os.stat(path).st_size
+    if declared is not None:
+        declared.add(size, "the file itself")
+        limit = max(limit, size)
     with open(path, "rb") as file:
         data = file.read(limit + 1)
     if len(data) > limit:

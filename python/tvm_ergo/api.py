@@ -84,6 +84,7 @@ def compile(
     compression: str = "auto",
     weights: str = "auto",
     binary: bool = True,
+    binary_inputs: bool = False,
     stream: bool = False,
     strict: bool = False,
     strict_accuracy: float | None = None,
@@ -127,7 +128,9 @@ def compile(
     more of them where the network does not fit otherwise or objective="memory" asks for it; "coded" takes the fewest
     bytes, whatever time that costs; "dense" codes nothing. Results are the same to the bit.
     binary : layers of signs with weights of two magnitudes run packed on the binary engine, where the chip has one;
-    False: in int8. Results are the same to the bit.
+    False: in int8. Results are the same to the bit. binary_inputs : float inputs that hold two values -v and v in all
+    of 8 or more calibration samples are taken for signs, so that the first layer may run packed too; any other value
+    counts as the nearer of the two.
     database : folder that `tvm_ergo.tune` (``tvm-ergo tune --out``) wrote: chip functions found in it are carried out
     as planned there, with the same results; others as ever. Made for another chip, compiler, model or for more memory,
     it is refused; so are weights, objective and compression other than their defaults and than those it was tuned with.
@@ -150,6 +153,7 @@ def compile(
         given.choice("compression", compression, Compression),
     )
     weights, binary = given.choice("weights", weights, Weights), given.flag("binary", binary)
+    binary_inputs = given.flag("binary_inputs", binary_inputs)
     input_shapes, batch = given.shapes(input_shapes), given.whole_number("batch", batch)
     generate, lengths = given.flag("generate", generate), given.whole_numbers("lengths", lengths)
     if tokenizer is not None and not isinstance(tokenizer, Tokenizer):
@@ -189,6 +193,7 @@ def compile(
         tuned,
         (seen := []).append,
         binary=binary,
+        binary_inputs=binary_inputs,
     )
     reference = run_stages(imported.mod, options, until="normalize")
     wanted = checked(lengths, generate, tokens_of(reference))

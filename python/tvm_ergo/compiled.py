@@ -32,7 +32,7 @@ from tvm_ergo.relay_passes.port_scales import INFINITE_MASK, how_to_quantize
 from tvm_ergo.states import Kept
 from tvm_ergo.target.chip import Chip
 from tvm_ergo.target.errors import InputError, ProgramError
-from tvm_ergo.target.limits import Declared, parsed_json
+from tvm_ergo.target.limits import Declared, parsed_json, whole
 from tvm_ergo.target.program import Program
 from tvm_ergo.tokenizer import Tokenizer
 
@@ -346,7 +346,8 @@ class CompiledModel:
                 available=type(path).__name__,
                 remedy="give the path of a file that CompiledModel.save or `tvm-ergo compile -o` wrote",
             )
-        return cls._of(container.read(Path(path)), str(path), programs_only)
+        with whole():
+            return cls._of(container.read(Path(path)), str(path), programs_only)
 
     @classmethod
     def _of(cls, sections: dict[str, bytes], path: str, programs_only: bool) -> CompiledModel:

@@ -22,7 +22,7 @@ import tvm_ffi
 
 from tvm_ergo.files import write_atomically
 from tvm_ergo.target.errors import OutputError, ProgramError
-from tvm_ergo.target.limits import parsed_json, read_bytes
+from tvm_ergo.target.limits import Declared, parsed_json, read_bytes
 from tvm_ergo.target.program import HEAD as PROGRAM_HEAD
 from tvm_ergo.target.program import MAGIC as PROGRAM_MAGIC
 
@@ -55,7 +55,7 @@ def read(path: Path) -> dict[str, bytes]:
     """The sections. Errors: ProgramError for a file that cannot be read, is something else, truncated, or changed in
     any bit."""
     try:
-        data = read_bytes(path)
+        data = read_bytes(path, Declared(str(path), error=ProgramError))
     except (OSError, ValueError) as error:  # ValueError: too large, or a name no file can have
         raise ProgramError(
             "the compiled model cannot be read",

@@ -64,7 +64,8 @@ class PipelineOptions:
     objective : what the memory plans are chosen for. stream : the chip receives the picture row by row as it needs it.
     compression : see `tvm_ergo.waiting`. weights : see `tvm_ergo.weights`. database : tuning results
     (`tvm_ergo.tuning.store`) that plans are taken from. on_seen : see ``attention.quantize``. binary : layers of signs
-    run packed on the binary engine (``micro.binarize``) where the chip has one."""
+    run packed on the binary engine (``micro.binarize``) where the chip has one. binary_inputs : float inputs of
+    two values -v and v on all calibration samples are taken for signs."""
 
     chip: Chip
     calibration: object = None
@@ -80,6 +81,7 @@ class PipelineOptions:
     database: Database | None = None
     on_seen: Callable | None = None
     binary: bool = True
+    binary_inputs: bool = False
 
     @property
     def target(self) -> tvm.target.Target:
@@ -144,7 +146,9 @@ def _lower_quantized(mod: tvm.IRModule, options: PipelineOptions) -> tvm.IRModul
     mod = LowerQuantized()(mod) if found is None else found
     if not options.binary or options.chip.binary is None:
         return mod
-    known = sign_inputs(main_of(mod), samples_of(mod, options.calibration)) if options.calibration is not None else ()
+    known = ()
+    if options.binary_inputs and options.calibration is not None:
+        known = sign_inputs(main_of(mod), samples_of(mod, options.calibration))
     return BinarizeLayers(known)(mod)
 
 

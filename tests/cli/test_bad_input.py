@@ -298,18 +298,18 @@ def test_arrays_that_claim_more_than_there_is_memory_for(refused, tmp_path, work
 
 
 def test_strict_lists_what_runs_on_the_host(refused, tmp_path, workspace):
-    node = helper.make_node("TopK", ["x", "k"], ["v", "i"], name="best")
+    node = helper.make_node("Hardmax", ["x"], ["v"], name="best")
     graph = helper.make_graph(
         [node],
         "g",
         [helper.make_tensor_value_info("x", TensorProto.FLOAT, (1, 8))],
         [helper.make_tensor_value_info("v", TensorProto.FLOAT, None)],
-        [numpy_helper.from_array(np.array([2]), "k")],
     )
-    onnx.save(
-        helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8), tmp_path / "topk.onnx"
-    )
-    refused(["compile", tmp_path / "topk.onnx", "--strict"], "UnsupportedError", "topk")
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
+    onnx.save(model, tmp_path / "hardmax.onnx")
+    np.save(tmp_path / "x.npy", np.random.default_rng(0).standard_normal((16, 8)).astype(np.float32))
+    command = ["compile", tmp_path / "hardmax.onnx", "--calibration", tmp_path / "x.npy", "--strict"]
+    refused(command, "UnsupportedError", "one_hot")
 
 
 def test_usage_errors_exit_with_two(capsys):

@@ -56,6 +56,8 @@ class Compiled:
     def __init__(self):
         self.calls = 0
 
+    states = ()
+
     def reset(self):
         """No state."""
 

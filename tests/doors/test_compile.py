@@ -110,7 +110,7 @@ def test_float_without_calibration():
 
 
 def test_host_operator_is_listed_and_refused_when_strict():
-    net = models.conv_net(extra="LogSoftmax")
+    net = models.conv_net(extra="Hardmax")
     model = tvm_ergo.compile(net, calibration=models.images(8))
     assert [f.op for f in model.fallbacks] and all(f.reason and f.remedy for f in model.fallbacks)
     (expected,) = build_cpu(model.lowered)(X)

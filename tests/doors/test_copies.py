@@ -23,7 +23,7 @@ small_models = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(small_models)
 
 
-@pytest.fixture(scope="module", params=[None, "LogSoftmax"], ids=["chip alone", "with the host"])
+@pytest.fixture(scope="module", params=[None, "Hardmax"], ids=["chip alone", "with the host"])
 def model(request):
     return tvm_ergo.compile(small_models.conv_net(extra=request.param), calibration={"x": small_models.images(8)})
 

@@ -37,7 +37,7 @@ def sparse_net(host: bool = False) -> onnx.ModelProto:
         helper.make_node("Relu", ["c1"], ["r1"], name="relu1"),
     ]
     if host:
-        nodes.append(helper.make_node("LogSoftmax", ["r1"], ["h1"], name="host", axis=1))
+        nodes.append(helper.make_node("Hardmax", ["r1"], ["h1"], name="host", axis=1))
     nodes += [
         helper.make_node("Conv", ["h1" if host else "r1", "w2", "b2"], ["c2"], name="conv2", pads=[1, 1, 1, 1]),
         helper.make_node("Relu", ["c2"], ["r2"], name="relu2"),

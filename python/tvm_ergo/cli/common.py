@@ -128,6 +128,12 @@ def add_model_arguments(parser: argparse.ArgumentParser, *, compiling: bool = Fa
         help="layers of signs in int8, too, not packed on the binary engine. Results are the same",
     )
     parser.add_argument(
+        "--binary-inputs",
+        action="store_true",
+        help="take float inputs that hold two values -v and v in all calibration samples for signs: the first layer "
+        "may then run in 1 bit, and any other value counts as the nearer of the two",
+    )
+    parser.add_argument(
         "--lossless",
         action="store_true",
         help="as --compression lossless: room for the worst case, no data is ever reduced",

@@ -37,6 +37,8 @@ COMPILE_OPTIONS = (
     "lossless",
     "post",
     "post_option",
+    "no_binary",
+    "binary_inputs",
 )
 """Names of the options that only compiling heeds."""
 
@@ -99,6 +101,7 @@ def open_model(arguments: argparse.Namespace):
             compression=compression(arguments),
             weights=arguments.weights or "auto",
             binary=not getattr(arguments, "no_binary", False),
+            binary_inputs=getattr(arguments, "binary_inputs", False),
             database=getattr(arguments, "database", None),
             lengths=lengths_of(arguments),
             generate=getattr(arguments, "generate", False),
