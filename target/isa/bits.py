@@ -6,13 +6,14 @@ ignored where they are read and cleared where they are written. To the memory su
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 from tvm_ergo.target.errors import MachineError
 from tvm_ergo.target.isa.base import Engine, Instruction, instruction
 from tvm_ergo.target.isa.cost import Cost, Event, MatrixWork, ceil_div, engine_cost
 from tvm_ergo.target.isa.fields import U32, Int, Ints, Tensor
 from tvm_ergo.target.isa.geometry import every_window_meets_input, window_shape
-from tvm_ergo.target.isa.operand import DType
+from tvm_ergo.target.isa.operand import DType, Operand
 from tvm_ergo.target.isa.tensor import EXTENT, HI, I8_ONLY, I32_ONLY, LO, OUT_ZP, STEP
 
 U8_ONLY, I16_ONLY = (DType.U8,), (DType.I16,)
@@ -102,6 +103,14 @@ def _check_size(ins, kernel: tuple[int, ...]) -> None:
 
 class _Products(Instruction):
     """What both convolutions of signs share."""
+
+    if TYPE_CHECKING:  # what the classes below declare
+        x: Operand
+        w: Operand
+        out: Operand
+        channels: int
+        strides: tuple[int, ...]
+        dilation: tuple[int, ...]
 
     def check_products(self, dims) -> None:
         _check_size(self, self.w.shape[1:3])

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tvm_ergo.target.chip import Chip, Point, Sleep
+from tvm_ergo.target.chip import Chip, Gating, Point, Sleep
 from tvm_ergo.target.machine import power
 from tvm_ergo.target.machine.power import Work
 
@@ -61,22 +61,26 @@ def pauses(work: Work, chip: Chip, point: Point | str | None = None, *, frames_p
     kept_banks, kept_bytes = power.banks_of(work, chip)[1], (work.constant_bytes or 0) + work.state_bytes
     standby_mw = power.idle_mw(work, chip, gating=True)
     standby = Pause(STANDBY, average, standby_mw, kept_banks, kept_bytes, 0.0)
-    return [standby, *(_pause(state, work, chip, point, frames_per_s, standby) for state in chip.sleep)]
+    return [standby, *(_pause(state, work, chip, chip.gating, point, frames_per_s, standby) for state in chip.sleep)]
 
 
 def best_pause(work: Work, chip: Chip, point: Point | str | None = None, *, frames_per_s: float) -> Pause | None:
     """The one of least average power; None as `pauses` has none. Errors: those of `pauses`."""
-    usable = [p for p in pauses(work, chip, point, frames_per_s=frames_per_s) if p.average_mw is not None]
-    return min(usable, key=lambda p: p.average_mw, default=None)
+    usable = [
+        (p.average_mw, number, p)
+        for number, p in enumerate(pauses(work, chip, point, frames_per_s=frames_per_s))
+        if p.average_mw is not None
+    ]
+    return min(usable)[2] if usable else None
 
 
 def _pause(
-    state: Sleep, work: Work, chip: Chip, point: Point | str | None, frames_per_s: float, standby: Pause
+    state: Sleep, work: Work, chip: Chip, parts: Gating, point: Point | str | None, frames_per_s: float, standby: Pause
 ) -> Pause:
     banks = standby.kept_banks if state.keeps else 0
     loaded = 0 if state.keeps else work.constant_bytes or 0
     load_us = 1e6 * loaded / state.load_bytes_per_s
-    pause_mw = state.power_mw + banks * chip.gating.bank_mw * state.bank_share
+    pause_mw = state.power_mw + banks * parts.bank_mw * state.bank_share
     pause_us = 1e6 / frames_per_s - 1e6 * power.latency_s(work, chip, point)
     asleep_us = pause_us - state.enter_us - state.wake_us - load_us
     why_not = ""
@@ -95,7 +99,7 @@ def _pause(
     at = chip.point(point)
     running_pj = power.energy_pj(work, chip, point, gating=True)
     if not state.keeps:  # the banks with constants were off as well
-        running_pj += standby.kept_banks * chip.gating.bank_wake_pj * (at.voltage_v / chip.reference_v) ** 2
+        running_pj += standby.kept_banks * parts.bank_wake_pj * (at.voltage_v / chip.reference_v) ** 2
     frame_uj = (
         running_pj / 1e6
         + state.enter_uj

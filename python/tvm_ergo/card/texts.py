@@ -49,7 +49,7 @@ def _energy(card: Card) -> str:
     if card.sleep is not None and card.sleep.average_mw is not None:
         text += f", {power_text(card.sleep.average_mw)} with pauses in {card.sleep.state}"
     if card.battery is not None:
-        text += f"; {card.battery.cell} lasts {days_text(card.battery.days)}"
+        text += f"; at that a cell {card.battery.cell} lasts {days_text(card.battery.days)}, self-discharge not counted"
     return text
 
 
