@@ -246,7 +246,11 @@ class CompiledModel:
                 "the inputs are not those of the model",
                 required=listing,
                 available=", ".join(map(str, inputs)) or "none",
-                remedy="name the arrays so: " + ", ".join(f"--input {i.name}=FILE.npy" for i in self.inputs),
+                remedy="name the arrays so: "
+                + ", ".join(f"--input {i.name}=FILE.npy" for i in self.inputs)
+                + "; in Python run({"
+                + ", ".join(f"{i.name!r}: array" for i in self.inputs)
+                + "})",
             )
         finite = bool(self.programs)  # the host knows NaN and infinity
         return [checked_input(info, inputs[info.name], finite) for info in (*self.inputs, *self.states)]
