@@ -165,7 +165,8 @@ def test_nothing_a_forged_chain_says_is_believed(tmp_path):
         ],
     }
     container.write(tmp_path / "grown.ergo", {**sections, "chain": json.dumps(grown).encode()})
-    with model_bytes_limit("50KB"), pytest.raises(ProgramError, match="more memory than the limit"):
+    # what asks for little more than the limit is looked at to its end, where something else may be wrong with it
+    with model_bytes_limit("50KB"), pytest.raises(ProgramError, match="more memory than the limit|no value before it"):
         tvm_ergo.load(tmp_path / "grown.ergo")
 
 
