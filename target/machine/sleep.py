@@ -136,8 +136,9 @@ class Cell:
 
 
 CELLS = (
-    Cell("CR2032", 225.0, 3.0),  # typical data sheets of lithium coin cells: 210 to 240 mAh to 2 V at a small load
-    Cell("AAA", 1200.0, 1.5),  # alkaline, one, at small loads
+    # nominal capacities as such cells are sold, assumptions of ours: give the figures of your own as in 230mAh@3V
+    Cell("CR2032", 225.0, 3.0),
+    Cell("AAA", 1200.0, 1.5),  # alkaline, one
     Cell("AA", 2800.0, 1.5),
     Cell("LiPo500", 500.0, 3.7),
     Cell("18650", 3000.0, 3.6),
