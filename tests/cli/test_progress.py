@@ -4,6 +4,7 @@ import json
 import re
 import threading
 import time
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -68,8 +69,15 @@ def test_a_reader_that_went_away_does_not_stop_the_work(monkeypatch, clock):
     assert lines.last == 60.0
 
 
+@contextmanager
+def told_at_once(description, lines):
+    """As `plain_lines`, each step as it comes: how fast the machine is decides nothing."""
+    lines.new_s = lines.same_s = 0.0
+    yield lambda done, total=None, description=description: lines.tell(description, f"{done:,} of {total or 0:,}")
+
+
 def test_standard_output_is_the_result_alone(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(progress, "Lines", lambda: Lines(0.01, 0.01))
+    monkeypatch.setattr(progress, "plain_lines", told_at_once)
     train, _, test, labels = zoo.digits()
     np.save(tmp_path / "calibration.npy", train[:16])
     np.savez(tmp_path / "test.npz", x=test[:100], y=labels[:100])
