@@ -24,7 +24,9 @@ SHAPES = {
 VOCABULARY = 1000
 
 
-class _Net:
+class Writer:
+    """Nodes and constants of an ONNX graph, one call a node."""
+
     def __init__(self, seed: int = 0):
         self.rng, self.nodes, self.constants = np.random.default_rng(seed), [], []
 
@@ -48,7 +50,7 @@ class _Net:
 
 def encoder(layers: int, width: int, heads: int, inner: int, tokens: int) -> onnx.ModelProto:
     """Token numbers ids [1, tokens] and a mask [1, tokens] to hidden [1, tokens, width], normalized behind each sum."""
-    net = _Net()
+    net = Writer()
     table, places = (net.rng.standard_normal((n, width), np.float32) for n in (VOCABULARY, tokens))
     mask = net("Mul", net("Sub", np.float32(1), net("Unsqueeze", "mask", np.array([1, 2]))), np.float32(-1e9))
     x = net.norm(net("Add", net("Gather", table, "ids", axis=0), places[None]), width)
@@ -69,7 +71,7 @@ def encoder(layers: int, width: int, heads: int, inner: int, tokens: int) -> onn
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=10)
 
 
-def _attention(net: _Net, x: str, mask: str, width: int, heads: int, tokens: int) -> str:
+def _attention(net: Writer, x: str, mask: str, width: int, heads: int, tokens: int) -> str:
     split, joined = np.array([1, tokens, heads, width // heads]), np.array([1, tokens, width])
     q, k, v = (net("Reshape", net.dense(x, width, width), split) for _ in range(3))
     q, k, v = (net("Transpose", t, perm=p) for t, p in ((q, [0, 2, 1, 3]), (k, [0, 2, 3, 1]), (v, [0, 2, 1, 3])))

@@ -24,6 +24,15 @@ class OfAllTokens:
         whole = self.whole_var(var)
         return self.whole.const(self.whole.value[whole].args[place])
 
+    def biases_of(self, var, site) -> list[tuple[np.ndarray, float]]:
+        """The biases of a site's scores, cut from those of all tokens, with the largest magnitude there: their rows
+        are told from the largest of all keys (`masks.split_constant`)."""
+        whole = self.whole_sites[self.whole_var(var)].scores.biases
+        return [
+            (every[tuple(slice(n) for n in own.shape)], float(np.abs(every).max()))
+            for own, every in zip(site.scores.biases, whole, strict=True)
+        ]
+
     def rows_of(self, var, whole: np.ndarray, own: np.ndarray, codes) -> relax.Expr:
         """The codes of a constant with the positions of ``own`` (``whole``: of all tokens): here its first ones.
 

@@ -105,7 +105,7 @@ class _Shorter:
         params = [self._param(p) for p in self.func.params]
         bindings = []
         for var, value in bindings_of(self.func):
-            made = infer(self._value(var, value))
+            made = self._inferred(var, self._value(var, value))
             kind = relax.DataflowVar if isinstance(var, relax.DataflowVar) else relax.Var
             self.new[var] = kind(str(var.name), made.ty)
             bindings.append(relax.VarBinding(self.new[var], made))
@@ -119,6 +119,14 @@ class _Shorter:
         others = {gvar: other for gvar, other in self.mod.functions_items() if gvar.name_hint != "main"}
         made = tvm.IRModule({**others, tvm.ir.GlobalVar("main"): func}, attrs=self.mod.attrs)
         return relax.transform.Normalize()(made)
+
+    def _inferred(self, var: Var, made: Expr) -> Expr:
+        """Errors: UnsupportedError where operands no longer fit each other."""
+        try:
+            return infer(made)
+        except ValueError:
+            shapes = " and ".join(str(shape_of(a)) for a in getattr(made, "args", ()) if isinstance(a, (Var, Constant)))
+            raise self._refused(var, f"its operands would have the shapes {shapes}") from None
 
     def _param(self, param: Var) -> Var:
         axis, shape = token_axes(self.func).get(str(param.name)), list(shape_of(param))
@@ -201,7 +209,17 @@ class _Shorter:
                 own = axis - len(shape_of(other)) + array.ndim
                 if own >= 0 and array.shape[own] == self.whole:
                     array = np.take(array, np.arange(self.tokens), axis=own)
+                    array = self._cut_pairs(array, own, shape_of(other))
         return constant if array.shape == shape_of(constant) else const(np.ascontiguousarray(array))
+
+    def _cut_pairs(self, array: np.ndarray, cut: int, other: tuple[int, ...]) -> np.ndarray:
+        """A constant of pairs of positions (relative positions) that meets a mask of one row: its other axis of tokens
+        is cut as well."""
+        for own in {array.ndim - 1, array.ndim - 2} - {cut}:
+            axis = own - array.ndim + len(other)
+            if cut >= array.ndim - 2 and array.shape[own] == self.whole and (axis < 0 or other[axis] == 1):
+                array = np.take(array, np.arange(self.tokens), axis=own)
+        return array
 
     def _reshaped(self, source: Expr, shape: tuple[int, ...]) -> tuple[int, ...]:
         """The shape of a reshape's result: an axis counts tokens where as many elements lie before it as before one of

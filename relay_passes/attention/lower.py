@@ -34,10 +34,13 @@ migration."""
 
 @dataclass(frozen=True)
 class Seen:
-    """What calibration saw: ranges for int8 (least error) and for int16 (extremes), and the channels' peaks."""
+    """What calibration saw: ranges for int8 (least error) and for int16 (extremes), and the channels' peaks.
+
+    sixteen : tensors that dense layers read as int16, because 8 bits lose too much (`sixteen.raised`)."""
 
     narrow: Ranges
     wide: Ranges
+    sixteen: frozenset[str] = frozenset()
 
 
 class Lowering(Heads, OfAllTokens):

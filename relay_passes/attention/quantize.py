@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import tvm
 
 from tvm_ergo.relay_passes import interpreter_ergo  # noqa: F401  (its import gives the interpreter the integer dialect)
+from tvm_ergo.relay_passes.attention import sixteen
 from tvm_ergo.relay_passes.attention.declared import from_file
 from tvm_ergo.relay_passes.attention.find import calibrated, find_sites, has_rows
 from tvm_ergo.relay_passes.attention.lower import Seen, lower, seen_of
@@ -59,14 +61,27 @@ def quantize(
     data = list(samples_of(mod, calibration, options.samples))
     outputs: list[list[np.ndarray]] = []
     seen = seen_in(mod, data, options, progress, outputs)
-    made = lower(mod, seen, WeightScale(options.weight_scale))
-    if not options.attention_on_chip:
-        lost = loss(made, data, outputs, (lambda done, total: progress("compare", done, total)) if progress else None)
-        if lost > LIMIT:
-            return _kept(mod, lost, first_part_off(mod, made, data[0]))
+    made, seen, lost = _with_sixteen(
+        mod, seen, lambda found: lower(mod, found, WeightScale(options.weight_scale)), data, outputs, progress
+    )
+    if lost > LIMIT and not options.attention_on_chip:
+        return _kept(mod, lost, first_part_off(mod, made, data[0]))
     if on_seen is not None:
         on_seen(seen)
     return made
+
+
+def _with_sixteen(mod, seen: Seen, made: Callable[[Seen], tvm.IRModule], data, outputs, progress=None):
+    """``(the integer module, what was seen with the tensors that need 16 bits, the loss)``."""
+
+    def measured(module: tvm.IRModule) -> float:
+        return loss(module, data, outputs, (lambda done, total: progress("compare", done, total)) if progress else None)
+
+    narrow = made(seen)
+    lost = measured(narrow)
+    order = sixteen.ranked(mod, seen, data[0]) if lost > sixteen.AIM else []
+    some, wide, lost = sixteen.raised(order, lost, lambda names: made(replace(seen, sixteen=names)), measured)
+    return (narrow if wide is None else wide), replace(seen, sixteen=some), lost
 
 
 def seen_in(mod: tvm.IRModule, data, options: QuantizeOptions, progress=None, outputs: list | None = None) -> Seen:
@@ -101,15 +116,16 @@ def quantize_for_file(
     data = list(samples_of(mod, calibration, options.samples))
     outputs: list[list[np.ndarray]] = []
     seen = seen_in(mod, data, options, progress, outputs)
+    base = mod if on_equalized is None else migrate(mod, seen)
+    if base is not mod:
+        seen = seen_in(base, data, options)
+    _, seen, lost = _with_sixteen(base, seen, lambda found: lower_sealed(seal(base, found)), data, outputs)
     if on_equalized is None:
         return seal(mod, seen)
-    base = migrate(mod, seen)
-    made = seal(base, seen if base is mod else seen_in(base, data, options, progress))
-    lost = 0.0 if options.attention_on_chip else loss(lower_sealed(made), data, outputs)
-    if lost > LIMIT:
+    if lost > LIMIT and not options.attention_on_chip:
         return _kept(mod, lost, "")
     on_equalized(base)
-    return made
+    return seal(base, seen)
 
 
 def loss(made: tvm.IRModule, data, outputs, progress: Callable[[int, int], None] | None = None) -> float:

@@ -121,7 +121,8 @@ def attention(low, var, site: Attention, wide: bool) -> Value:
     keys without copies."""
     q, k, v, times, fields, quant = products(low, var, site, wide)
     tensors, offset = low.mask_tensors(site.scores.masks, times)
-    bias = sum(low.split_heads(bias, times) for bias in site.scores.biases) if site.scores.biases else None
+    biases = [low.split_heads(bias, times) for bias, _ in low.biases_of(var, site)]
+    bias = sum(biases) if biases else None
     made = in_blocks(
         low.write, Operands(q.expr, k.expr, v.expr, tuple(tensors), bias, offset, reach(low, var)), fields, quant
     )
@@ -161,8 +162,8 @@ def masked_softmax(low, var, site: MaskedSoftmax, wide: bool) -> Value:
     if scores.scale <= 0:
         raise CannotLower("its scores have a negative scale", "multiply by a positive number")
     made = write.rescaled(x, Quant(1.0 / (scores.scale * LOG2_STEPS), 0), True).expr
-    for bias, whole in zip(scores.biases, low.whole_sites[low.whole_var(var)].scores.biases, strict=True):
-        made = with_bias(write, made, bias, float(np.abs(whole).max()))
+    for bias, largest in low.biases_of(var, site):
+        made = with_bias(write, made, bias, largest)
     tensors, offset = low.mask_tensors(scores.masks, 1)
     weights = write.emit(
         dialect.ExpRows(causal=offset is not None, offset=offset or 0), made, relax.const(EXPONENTIALS), *tensors

@@ -2,7 +2,8 @@
 compressed network's file holds, and what is lowered without calibration data.
 
 The weights of its layers are ``dequantize`` of int8 constants with a scale an output channel, its tables of int8 rows
-with a scale a row; the ranges of its tensors, for both widths, are JSON in the attribute ``RANGES_ATTR`` of main."""
+with a scale a row; the ranges of its tensors, for both widths, are JSON in the attribute ``RANGES_ATTR`` of main, and
+the names of those that dense layers read as int16."""
 
 from __future__ import annotations
 
@@ -74,6 +75,8 @@ def seal(mod: tvm.IRModule, seen: Seen) -> tvm.IRModule:
         for width, ranges in zip(WIDTHS, (seen.narrow, seen.wide))
         for end in ("lo", "hi")
     }
+    if seen.sixteen:
+        told["sixteen"] = sorted(seen.sixteen)
     made["main"] = main_of(made).with_attr(RANGES_ATTR, json.dumps(told, separators=(",", ":")))
     return made
 
@@ -98,7 +101,10 @@ def seen_of(mod: tvm.IRModule) -> Seen:
         return Ranges({n: Range(low[n], high[n]).with_zero() for n in low}, 1, Method.MINMAX)
 
     try:
-        return Seen(*(ranges(width) for width in WIDTHS))
+        sixteen = told.get("sixteen", [])
+        if not isinstance(sixteen, list) or not all(isinstance(name, str) for name in sixteen):
+            raise ValueError
+        return Seen(*(ranges(width) for width in WIDTHS), frozenset(sixteen))
     except (KeyError, AttributeError, TypeError, ValueError):
         raise ModelError(
             "the ranges of a compressed network are damaged", where="main", remedy="compress it again"

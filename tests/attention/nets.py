@@ -169,6 +169,19 @@ FORMS = {
         lambda m: np.where(m, 0, -1e4).astype(np.float32)[None, None, None],
     ),
     "relative positions": (lambda rng: {"bias": rng.normal(0, 1, (1, H, S, S)).astype(np.float32)}, {}, ADDED, None),
+    "relative positions and padding": (
+        lambda rng: {**BIAS, "low": np.float32(-1e9), "places": rng.normal(0, 1, (1, H, S, S)).astype(np.float32)},
+        {"m": ("int64", [1, S])},
+        [
+            ("Unsqueeze", ("m", "axes"), "m1", {}),
+            ("Cast", ("m1",), "m2", {"to": 1}),
+            ("Sub", ("one", "m2"), "m3", {}),
+            ("Mul", ("m3", "low"), "far", {}),
+            ("Add", ("places", "far"), "bias", {}),
+            *ADDED,
+        ],
+        lambda m: m[None].astype(np.int64),
+    ),
     "layer normalization": (_gain, {}, [*LAYER_NORM, *projections("normed"), *scores(), *rest("s")], None),
     "root mean square": (_gain, {}, [*RMS_NORM, *projections("normed"), *scores(), *rest("s")], None),
     "batch and heads joined": (

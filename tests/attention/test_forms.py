@@ -152,3 +152,14 @@ def test_too_much_loss_keeps_float_and_says_how_much(monkeypatch):
     assert "the first tensor to lose so much is q0 (conv2d, int8)" in kept.fallbacks[0].reason
     forced = tvm_ergo.compile(model, calibration=feeds, quantize=tvm_ergo.QuantizeOptions(attention_on_chip=True))
     assert not forced.fallbacks
+
+
+def test_fewer_tokens_under_relative_positions_and_a_padding_mask():
+    """The biases of pairs of positions are added to the mask before either meets the scores: both axes get shorter."""
+    model, feeds = nets.form("relative positions and padding")
+    compiled = tvm_ergo.compile(model, calibration=feeds, lengths=(4,))
+    for feed in feeds:
+        short = dict(feed, x=feed["x"][:, :4], m=feed["m"][:, :4])
+        whole = dict(feed, m=np.where(np.arange(nets.S) < 4, feed["m"], 0))
+        got, wanted = (next(iter(compiled.run(f).outputs.values())) for f in (short, whole))
+        np.testing.assert_array_equal(got, wanted[:, :4])
