@@ -108,6 +108,7 @@ setup(
         "psutil>=5.9,<8",  # needed by TVM
         "xgboost-cpu>=2.1,<4",  # the tuner's cost model; as xgboost, without the GPU libraries that it brings
         "rich>=13,<16",  # terminal tables and progress
+        "shtab>=1.6,<2",  # completion scripts for shells out of the commands' options
         "plotly>=5.20,<8",  # the HTML report's pictures, self-contained
         "pydantic>=2.6,<3",  # chip files and JSON results validated in one place
         "pillow>=10,<13",  # decoding JPEG evaluation sets and images
@@ -117,6 +118,7 @@ setup(
         "torch": ["torch==2.13.0"],
         # training the compressed network; its importer in TVM is tested with this version
         "retrain": ["torch==2.13.0"],
+        "mcp": ["mcp>=2.3,<3"],  # the Model Context Protocol, for `tvm-ergo serve-mcp`
         "check": [
             "ruff==0.17.*",  # lint and format: other minor versions format otherwise
             "mypy>=2.4,<2.5",  # types: each version finds other things
@@ -132,6 +134,8 @@ setup(
             "nbformat>=5.10,<6",
             "ipykernel>=6.29,<8",
             "ai-edge-litert>=1.0,<3",  # reference for TFLite files
+            "jsonschema>=4.18,<5",  # what --json writes against the published schemas
+            "mcp>=2.3,<3",  # its client calls our server
         ],
     },
     entry_points={

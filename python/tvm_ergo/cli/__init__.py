@@ -1,5 +1,4 @@
-"""``tvm-ergo``: compile, compress, run, generate, eval, report, card, compare, explore, tune, worker, export-c, disasm,
-targets, ops.
+"""The command ``tvm-ergo``: a module ``NAME_command`` for each of ``COMMANDS``.
 
 Exit codes: 0 done, 1 a condition of --fail-if holds, 2 wrong input of any kind (one clear message on stderr, no
 traceback), 130 interrupted.
@@ -21,39 +20,44 @@ from tvm_ergo.cli.stray import without_stray_warnings
 from tvm_ergo.cli.usage import Parser
 from tvm_ergo.printed import ClosedFile, printable
 
-COMMANDS = (
-    "compile",
-    "compress",
-    "run",
-    "generate",
-    "eval",
-    "report",
-    "card",
-    "compare",
-    "explore",
-    "tune",
-    "worker",
-    "export-c",
-    "disasm",
-    "targets",
-    "ops",
-)
+GROUPS = {
+    "does it fit, and what does it cost": ("card", "report", "compare", "explore", "eval"),
+    "make it fit": ("compile", "compress", "tune", "worker"),
+    "use it": ("run", "generate", "export-c", "disasm"),
+    "look up": ("targets", "ops", "explain", "schema"),
+    "shells and agents": ("completion", "serve-mcp"),
+}
+"""The commands, in the order of ``--help``."""
+COMMANDS = tuple(name for names in GROUPS.values() for name in names)
 
 
 def build_parser() -> argparse.ArgumentParser:
     from importlib import import_module
 
-    parser = Parser(prog="tvm-ergo", description="Trained networks inside the memory and the power of an edge chip.")
+    modules = {name: import_module(f"tvm_ergo.cli.{name.replace('-', '_')}_command") for name in COMMANDS}
+    parser = Parser(
+        prog="tvm-ergo",
+        description="Trained networks inside the memory and the power of an edge chip, which is assumed and emulated.",
+        epilog=_overview({name: module.HELP for name, module in modules.items()}),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("--version", action="version", version=_version())
-    subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for name in COMMANDS:
-        module = import_module(f"tvm_ergo.cli.{name.replace('-', '_')}_command")
+    subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", help="see below")
+    for name, module in modules.items():
         sub = subparsers.add_parser(
-            name, help=module.HELP, description=module.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+            name, description=module.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
         )
         module.add_arguments(sub)
         sub.set_defaults(run=module.run)
     return parser
+
+
+def _overview(helps: dict[str, str]) -> str:
+    """The commands by what they are for, a line each."""
+    lines = []
+    for title, names in GROUPS.items():
+        lines += [f"{title}:", *(f"  {name:<11}{helps[name]}" for name in names), ""]
+    return "\n".join([*lines, "tvm-ergo COMMAND --help shows its options; ergo.toml may hold those that are repeated."])
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -119,16 +123,19 @@ def _silence() -> None:
 
 
 def _run(argv: list[str] | None) -> int:
+    from tvm_ergo.cli.configuration import configured
     from tvm_ergo.target.errors import ErgoError
     from tvm_ergo.target.limits import model_bytes_limit
 
     try:
-        arguments = build_parser().parse_args(argv)
+        arguments = configured(build_parser(), argv)
         _check_model_file(arguments)
         with model_bytes_limit(getattr(arguments, "max_model_bytes", None)):
             return copy_context().run(arguments.run, arguments) or 0  # what it notes of itself ends with it
     except ErgoError as error:
-        _say(f"tvm-ergo: {type(error).__name__}: {error}")
+        name = type(error).__name__
+        more = f"\n  more: tvm-ergo explain {name}" if sys.stderr.isatty() else ""  # for people; logs stay short
+        _say(f"tvm-ergo: {name}: {error}{more}")
         return 2
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from tvm_ergo.cli.common import add_battery_argument, add_model_arguments, check_result_paths, console, parse_rate
 
-HELP = "one screen for who chooses a chip: whole, memory, latency, energy, accuracy"
+HELP = "one screen for who chooses a chip: the five answers"
 
 COLUMNS = 80
 """Of a screen, where it goes into a file or pipe."""

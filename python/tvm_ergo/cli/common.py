@@ -92,55 +92,57 @@ def add_model_arguments(parser: argparse.ArgumentParser, *, compiling: bool = Fa
         MODEL_FILES + ("" if compiling else ", or a compiled model (.ergo)"),
         "float models, and to measure what can wait compressed",
     )
-    parser.add_argument(
+    plan = parser.add_argument_group("memory and plan")
+    plan.add_argument(
         "--memory",
         type=parse_size,
         metavar="SIZE",
         help="unified memory of the chip, e.g. 512KiB (default: the chip's own)",
     )
-    parser.add_argument(
+    plan.add_argument(
         "--objective",
         choices=[objective.value for objective in Objective],
         help="what is made least within the memory: latency (default), energy, or memory: activation bytes, with at "
         "most 1.35 times the "
         "multiply-accumulates unless the limit needs more",
     )
-    parser.add_argument(
+    plan.add_argument(
         "--stream",
         action="store_true",
         help="the input picture arrives row by row as the network needs it, and never lies in the memory as a whole",
     )
-    parser.add_argument(
+    plan.add_argument(
         "--compression",
         choices=["auto", "off", "lossless"],
         help="auto: tensors that wait are compressed where the network does not fit otherwise (needs --calibration)",
     )
-    parser.add_argument(
+    plan.add_argument(
         "--weights",
         choices=[form.value for form in Weights],
         help="auto (default): constant weights are coded where that costs no time or the memory needs it; coded: as "
         "few bytes as possible; "
         "dense: plain. Results are the same",
     )
-    parser.add_argument(
+    plan.add_argument(
         "--no-binary",
         action="store_true",
         help="layers of signs in int8, too, not packed on the binary engine. Results are the same",
     )
-    parser.add_argument(
+    plan.add_argument(
         "--binary-inputs",
         action="store_true",
         help="take float inputs that hold two values -v and v in all calibration samples for signs: the first layer "
         "may then run in 1 bit, and any other value counts as the nearer of the two",
     )
-    parser.add_argument(
+    plan.add_argument(
         "--lossless",
         action="store_true",
         help="as --compression lossless: room for the worst case, no data is ever reduced",
     )
-    add_post_arguments(parser)
-    parser.add_argument("--strict", action="store_true", help="refuse operators that would run on the host CPU")
-    parser.add_argument(
+    add_post_arguments(parser.add_argument_group("post-processing"))
+    refuse = parser.add_argument_group("what is refused")
+    refuse.add_argument("--strict", action="store_true", help="refuse operators that would run on the host CPU")
+    refuse.add_argument(
         "--strict-accuracy",
         type=parse_error,
         metavar="LOSS",
@@ -155,37 +157,37 @@ def add_quantize_arguments(parser: argparse.ArgumentParser, model: str, calibrat
     parser.add_argument(
         "--target", default=DEFAULT_TARGET, help="ergo, ergo/1, ergo/2 or a chip file (.json); default ergo"
     )
-    parser.add_argument(
+    numbers = parser.add_argument_group("how a float network is quantized")
+    numbers.add_argument(
         "--calibration",
         metavar="DATA",
         help=f"{calibrated}: .npz/.npy of example inputs, or the name of an evaluation task (see 'eval --list')",
     )
-    parser.add_argument(
+    numbers.add_argument(
         "--method",
         default=None,
         choices=["minmax", "percentile", "mse"],
         help="how ranges are taken from the calibration data",
     )
-    parser.add_argument(
+    numbers.add_argument(
         "--percentile",
         type=float,
         metavar="P",
         help="for --method percentile: the share of values inside the range, in percent",
     )
-    parser.add_argument(
+    numbers.add_argument(
         "--equalize",
         choices=["auto", "on", "off"],
         help="equalize channels between layers (auto: whichever of the two forms is closer to the float network)",
     )
-    parser.add_argument(
+    numbers.add_argument(
         "--project-channels",
         type=parse_error,
         metavar="ERROR",
         help="keep tensors in fewer channels where that changes the outputs by at most ERROR of their deviation (rms, "
         "on calibration data)",
     )
-    add_limit_argument(parser)
-    parser.add_argument(
+    numbers.add_argument(
         "--float-parts",
         type=parse_float_parts,
         metavar="LOSS",
@@ -201,6 +203,7 @@ def add_quantize_arguments(parser: argparse.ArgumentParser, model: str, calibrat
         metavar="NAME=DIMS",
         help="static shape of a dynamic input",
     )
+    add_limit_argument(parser)
 
 
 def add_programs_only(parser: argparse.ArgumentParser) -> None:
@@ -224,22 +227,23 @@ def add_limit_argument(parser: argparse.ArgumentParser) -> None:
 
 
 def add_result_arguments(parser: argparse.ArgumentParser, *, pictures: bool = True) -> None:
-    parser.add_argument("--json", metavar="FILE", help="write the result as JSON ('-' for standard output)")
+    results = parser.add_argument_group("results")
+    results.add_argument("--json", metavar="FILE", help="write the result as JSON ('-' for standard output)")
     if pictures:
-        parser.add_argument(
+        results.add_argument(
             "--html", metavar="FILE", help="write the report as one self-contained HTML page ('-' for standard output)"
         )
-        parser.add_argument(
+        results.add_argument(
             "--trace", metavar="FILE", help="write a Chrome/Perfetto trace of the engines ('-' for standard output)"
         )
-        parser.add_argument(
+        results.add_argument(
             "--fps",
             type=parse_rate,
             action="append",
             metavar="N",
             help="a frame rate to state the power at; may be repeated (default 1 and 30)",
         )
-        add_battery_argument(parser)
+        add_battery_argument(results)
 
 
 def add_battery_argument(parser: argparse.ArgumentParser) -> None:

@@ -12,7 +12,7 @@ import copy
 
 from tvm_ergo.cli.common import add_model_arguments, check_result_paths, console, parse_rate, parse_size, write_text
 
-HELP = "what became better or worse between two networks, builds or chips"
+HELP = "what became better or worse between two networks or chips"
 
 
 def add_arguments(parser) -> None:

@@ -26,7 +26,7 @@ from tvm_ergo.cli.progress import progress_bar
 from tvm_ergo.relay_passes.array_files import read_arrays
 from tvm_ergo.target.errors import InputError, OutputError
 
-HELP = "make a network smaller, to a size or a largest drop of accuracy"
+HELP = "smaller networks, to a size or a largest drop of accuracy"
 
 
 def add_arguments(parser) -> None:

@@ -24,7 +24,7 @@ from tvm_ergo.cli.common import (
 )
 from tvm_ergo.cli.progress import progress_bar
 
-HELP = "the memory, time and energy a network can be had for, as table, picture and JSON"
+HELP = "what each size of memory buys in time and energy"
 
 
 def add_arguments(parser) -> None:

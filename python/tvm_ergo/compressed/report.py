@@ -47,6 +47,7 @@ class CompressionReport(Row):
     None where the file is in float. figure : the name of what was measured, before (the network given: in float, or by
     the chip's integers where it was quantized) and after (by the chip's integers, as `eval` of the file)."""
 
+    schema_version: int = 1
     model: str
     file_bytes: int
     graph_bytes: int

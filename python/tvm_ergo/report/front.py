@@ -43,6 +43,7 @@ class Series(Row):
 class Front(Row):
     """The Pareto fronts of one network on one chip."""
 
+    schema_version: int = 1
     model: str
     chip: str
     point: str

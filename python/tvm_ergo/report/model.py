@@ -325,6 +325,7 @@ class EntryRow(Row):
 class Report(Row):
     """Cost of one inference on the emulated chip. Energy in microjoules, time at the chip's operating point."""
 
+    schema_version: int = 1
     model: str
     chip: str
     point: str

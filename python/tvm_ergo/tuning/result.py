@@ -52,6 +52,7 @@ class TuningResult(BaseModel):
     estimates from counts alone, without trees, for the same schedules. how : "tuned", or "default" where nothing better
     was found. met : whether the tuned network meets the budgets. stopped : why the search ended."""
 
+    schema_version: int = 1
     name: str
     chip: str
     objective: str
