@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from contextvars import copy_context
 
 from tvm_ergo.cli.stray import without_stray_warnings
-from tvm_ergo.cli.usage import Parser
+from tvm_ergo.cli.usage import OverviewFormatter, Parser
 from tvm_ergo.printed import ClosedFile, printable
 
 GROUPS = {
@@ -39,13 +39,13 @@ def build_parser() -> argparse.ArgumentParser:
         prog="tvm-ergo",
         description="Trained networks inside the memory and the power of an edge chip, which is assumed and emulated.",
         epilog=_overview({name: module.HELP for name, module in modules.items()}),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=OverviewFormatter,
     )
     parser.add_argument("--version", action="version", version=_version())
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", help="see below")
     for name, module in modules.items():
         sub = subparsers.add_parser(
-            name, description=module.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+            name, help=module.HELP, description=module.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
         )
         module.add_arguments(sub)
         sub.set_defaults(run=module.run)

@@ -8,6 +8,13 @@ import re
 import sys
 
 
+class OverviewFormatter(argparse.RawDescriptionHelpFormatter):
+    """Without argparse's own list of commands: the description behind has them in groups."""
+
+    def _iter_indented_subactions(self, action):
+        return iter(()) if isinstance(action, argparse._SubParsersAction) else super()._iter_indented_subactions(action)
+
+
 class Parser(argparse.ArgumentParser):
     """argparse's parser with the product's own messages in place of its page of usage."""
 

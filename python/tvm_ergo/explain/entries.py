@@ -81,7 +81,7 @@ ENTRIES: dict[type[ErgoError], Explanation] = {
             "An option is misspelt or contradicts another one: the remedy names the nearest.",
             "An array has another shape or dtype than the model's input: the message has both.",
         ),
-        ("tvm-ergo compile --help", "tvm-ergo report net.ergo"),
+        ("tvm-ergo report net.ergo", "tvm-ergo card net.onnx --input-shape input=1,3,224,224"),
     ),
     errors.ProgramError: Explanation(
         "The bytes of a compiled model (.ergo), or the text of a Program, are damaged or of another version.",
