@@ -85,15 +85,17 @@ class Accuracy:
         return text
 
 
-def measure(compiled, samples: list[dict[str, np.ndarray]], given: int, completed: bool = False) -> Accuracy:
+def measure(compiled, samples: list[dict[str, np.ndarray]], given: int, completed: bool = False, run=None) -> Accuracy:
     """samples : by the model's input names, of ``given`` calibration samples the telling ones. completed : the file
-    quantizes the network in part, and the calibration data did the rest (``micro.complete``)."""
+    quantizes the network in part, and the calibration data did the rest (``micro.complete``). run : the integer outputs
+    of a sample; None: by the compiled model."""
+    run = run or (lambda sample: compiled.run(sample).outputs.values())
     start, got, wanted = time.monotonic(), [], []
     macs = sum(Trace(program, compiled.chip).macs for program in compiled.programs.values())
     for sample in samples[: max(2, int(MOST_MACS / max(macs, 1)))]:
         with np.errstate(all="ignore"):
             wanted.append([np.asarray(a) for a in compiled.run_float(sample)])
-            got.append([np.asarray(a) for a in compiled.run(sample).outputs.values()])
+            got.append([np.asarray(a) for a in run(sample)])
     lost = losses(got, wanted, least_deviations(compiled.reference))
     parts = parts_of(compiled.quantized["main"]) or {"tensors": {}}
     outputs = tuple(zip((o.name for o in compiled.outputs), lost, strict=True))

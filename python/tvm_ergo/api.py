@@ -34,6 +34,7 @@ from tvm_ergo.target.tags import chip_of_target, target_of_chip
 from tvm_ergo.tokenizer import Tokenizer
 from tvm_ergo.tuning.store import Database, current
 from tvm_ergo.waiting import Compression
+from tvm_ergo.windows import check_alone, stepped, whole_run
 
 
 @exclusively()
@@ -96,6 +97,8 @@ def compile(
     lengths: Sequence[int] = (),
     generate: bool = False,
     tokenizer: str | Path | Tokenizer | None = None,
+    new_rows: int | None = None,
+    rows_axis: int | None = None,
     post=None,
     progress: Progress | None = None,
 ) -> CompiledModel:
@@ -138,6 +141,10 @@ def compile(
     with shared weights; `CompiledModel.run` takes arrays of fewer tokens and chooses. Weights are then stored dense.
     generate : a causal network also writes token by token (`CompiledModel.generate`), with caches of keys and values in
     the chip's memory. tokenizer : its vocabulary, a file (see `tvm_ergo.tokenizer`), kept in the compiled model.
+    new_rows : the input is a window that moves over a signal by so many rows a run: `run` takes these alone, rows that
+    are needed again stay in the chip's memory as states, and only what the new rows change is computed. After each run
+    the outputs are those of the whole network over the last rows, to the bit; rows before the first run count as zeros
+    (docs/always_on.md). rows_axis : the input's axis that counts rows; without it, that with which least is computed.
     post : post-processing on the chip's CPU behind the network (`tvm_ergo.post`): an object (``Yolox(score=0.3)``) or a
     name ("softmax"); the model's outputs are then boxes, classes and the like (docs/post.md).
     progress : ``progress(step, done, total)``, called on long work.
@@ -159,6 +166,10 @@ def compile(
     if tokenizer is not None and not isinstance(tokenizer, Tokenizer):
         tokenizer = Tokenizer.read(tokenizer)
     post = post_options(post)
+    if new_rows is not None:
+        new_rows = given.whole_number("new_rows", new_rows)
+        rows_axis = None if rows_axis is None else given.whole_number("rows_axis", rows_axis)
+        check_alone({"lengths": bool(lengths), "generate": generate, "post": post is not None, "stream": stream})
     chip = chip_of_target(target)
     if memory is not None:
         chip = chip.with_memory(memory)
@@ -206,11 +217,15 @@ def compile(
     quantized = run_stages(reference, options, start="quantize", until="quantize")
     if is_integer(quantized) and not is_integer(reference) and is_quantized(reference):
         reference = stripped(reference)[0]  # what the chip's tensors stand for: the file's weights, nothing rounded
-    lowered, chain, partitioned, mod = None, None, quantized, quantized
-    for name, mod in walk(quantized, options, start="lower_quantized"):
-        if name == "lower_quantized":
-            lowered = mod
-        elif name == "compress":
+    whole = lowered = run_stages(quantized, options, start="lower_quantized", until="lower_quantized")
+    ports = imported
+    if new_rows is not None:
+        made, ports = stepped(lowered, imported, new_rows, rows_axis)
+        lowered = made.mod
+    data_of_windows = replace(options, calibration=None, compression=Compression.OFF)
+    chain, partitioned, mod = None, lowered, lowered
+    for name, mod in walk(lowered, options if new_rows is None else data_of_windows, start="check_strict"):
+        if name == "compress":
             chain, partitioned = described(mod), mod
     with host_build(), current_watch().timed("build"):
         executable = tvm.relax.build(mod, target_of_chip(chip), relax_pipeline=None)
@@ -218,10 +233,10 @@ def compile(
     compiled = CompiledModel(
         module,
         chip,
-        imported.inputs,
-        imported.outputs,
+        ports.inputs,
+        ports.outputs,
         tuple(fallbacks_of(lowered)),
-        imported.source,
+        ports.source,
         quantized=quantized,
         lowered=lowered,
         reference=reference,
@@ -230,7 +245,7 @@ def compile(
         projection=projected[0] if projected else None,
         sample=_first_sample(calibration, imported),
         chain=chain,
-        states=imported.states,
+        states=ports.states,
     )
     if (
         options.calibration is not None
@@ -243,8 +258,12 @@ def compile(
         names = dict(zip(imported.parameters, (i.name for i in imported.inputs)))
         samples = [{names.get(n, n): a for n, a in sample.items()} for sample in telling_samples(data)]
         with current_watch().timed("measure_accuracy"):
-            loss = measure(compiled, samples, len(data), is_quantized(reference))
+            of_windows = replace(compiled, inputs=imported.inputs, states=())  # what the float network takes
+            run = None if new_rows is None else whole_run(of_windows, whole)
+            loss = measure(of_windows if run else compiled, samples, len(data), is_quantized(reference), run)
         compiled = replace(compiled, accuracy=judged(loss, strict_accuracy))
+    if new_rows is not None:
+        compiled = replace(compiled, reference=None, quantized=None, sample=None)  # those are of whole windows
     if wanted is not None:
         compiled = with_entries(compiled, seen[-1] if seen else None, options, wanted)
     if post is not None:

@@ -58,7 +58,7 @@ class Binarize(ErgoOp):
 
     A threshold passed upwards has high 127, one passed downwards low -128; low above high: never."""
 
-    traits = Traits(rows=Rows.SAME)
+    traits = Traits(uniform=True, rows=Rows.SAME)
 
     arg_names = ("x", "low", "high")
 
@@ -171,7 +171,7 @@ class BinaryConv2d(_Products):
     x u8[N,H,W,B], w u8[O,kh,kw,B], B = ceil(channels/8), low, high i16[O] -> u8[N,OH,OW,ceil(O/8)]. Taps in the padding
     count ``pad_value`` (0: nothing). Dense layers are 1x1. Batch norm and sign are the thresholds."""
 
-    traits = Traits(rows=Rows.WINDOW, kernel_axis=1)
+    traits = Traits(uniform=True, rows=Rows.WINDOW, kernel_axis=1)
 
     arg_names = ("x", "w", "low", "high")
     channels: int = 1
@@ -221,7 +221,7 @@ class BinaryConv2dSum(_Sum):
 
     x u8[N,H,W,B], w u8[O,kh,kw,B], scale i16[O], bias i32[O], mult i32[O], shift i8[O] -> i8[N,OH,OW,O]."""
 
-    traits = Traits(rows=Rows.WINDOW, kernel_axis=1)
+    traits = Traits(uniform=True, rows=Rows.WINDOW, kernel_axis=1)
 
     arg_names = ("x", "w", "scale", "bias", "mult", "shift")
     channels: int = 1
@@ -271,7 +271,7 @@ class BinaryMaxPool2d(MaxPool2d):
     """Largest sign of each window, of packed signs: OR of its bytes; padding never wins. x u8[N,H,W,B] ->
     u8[N,OH,OW,B]."""
 
-    traits = Traits(rows=Rows.WINDOW)
+    traits = Traits(uniform=True, rows=Rows.WINDOW)
 
     arg_names = ("x",)
 

@@ -46,6 +46,7 @@ class Add(_Binary):
     """
 
     traits = Traits(
+        uniform=True,
         rows=Rows.SAME,
         in_place=(0, 1),
         output_table=Tables.TENSOR,
@@ -82,6 +83,7 @@ class Mul(_Binary):
     """``requantize((a-a_zp) * (b-b_zp))``. a, b i8, broadcasting -> i8."""
 
     traits = Traits(
+        uniform=True,
         rows=Rows.SAME,
         in_place=(0, 1),
         output_table=Tables.TENSOR,
@@ -113,7 +115,7 @@ class Mul(_Binary):
 class Maximum(_Binary):
     """The larger element; both operands and the output share one quantization. a, b i8, broadcasting -> i8."""
 
-    traits = Traits(rows=Rows.SAME, in_place=(0, 1))
+    traits = Traits(uniform=True, rows=Rows.SAME, in_place=(0, 1))
 
     arg_names = ("a", "b")
 
@@ -126,7 +128,7 @@ class Maximum(_Binary):
 class Minimum(_Binary):
     """The smaller element; both operands and the output share one quantization. a, b i8, broadcasting -> i8."""
 
-    traits = Traits(rows=Rows.SAME, in_place=(0, 1))
+    traits = Traits(uniform=True, rows=Rows.SAME, in_place=(0, 1))
 
     arg_names = ("a", "b")
 
@@ -142,7 +144,7 @@ class Table(ErgoOp):
     x i8 or u8 [...,C], lut i8 or u8 [256] or [C,256] -> lut's dtype, x's shape.
     """
 
-    traits = Traits(rows=Rows.SAME, in_place=(0,))
+    traits = Traits(uniform=True, rows=Rows.SAME, in_place=(0,))
 
     arg_names = ("x", "lut")
 

@@ -49,7 +49,7 @@ class Conv2d16(_Ends, Conv2d):
     x i8 or i16[N,H,W,C], w i8[O,kh,kw,C/groups], bias i32[O], mult i32[O], shift i8[O] -> [N,OH,OW,O].
     """
 
-    traits = Traits(rows=Rows.WHOLE)
+    traits = Traits(uniform=True, rows=Rows.WHOLE)
 
     wide: bool = True
 
@@ -126,7 +126,7 @@ class Add16(_Pair):
     """``clip(out_zp + floor(((a-a_zp)*a_mult + (b-b_zp)*b_mult) / 2**shift + 1/2), lo, hi)``. a, b i8 or i16,
     broadcasting."""
 
-    traits = Traits(rows=Rows.WHOLE, in_place=(0, 1))
+    traits = Traits(uniform=True, rows=Rows.WHOLE, in_place=(0, 1))
 
     arg_names = ("a", "b")
     a_zp: int
@@ -151,7 +151,7 @@ class Add16(_Pair):
 class Mul16(_Pair):
     """``clip(out_zp + floor((a-a_zp)*(b-b_zp)*mult / 2**shift + 1/2), lo, hi)``. a, b i8 or i16, broadcasting."""
 
-    traits = Traits(rows=Rows.WHOLE, in_place=(0, 1))
+    traits = Traits(uniform=True, rows=Rows.WHOLE, in_place=(0, 1))
 
     arg_names = ("a", "b")
     a_zp: int
@@ -174,7 +174,7 @@ class Mul16(_Pair):
 class Rescale16(_Ends, ErgoOp):
     """``clip(out_zp + floor((x - in_zp) * mult / 2**shift + 1/2), lo, hi)``. x i8 or i16."""
 
-    traits = Traits(rows=Rows.WHOLE, in_place=(0,))
+    traits = Traits(uniform=True, rows=Rows.WHOLE, in_place=(0,))
 
     arg_names = ("x",)
     in_zp: int
@@ -209,7 +209,7 @@ class Table16(ErgoOp):
     """Straight between the entries of a table: the formula of the instruction TABLE_16. x i16, lut i16[2**(16 - step) +
     1] -> i16 where ``wide``, else i8 (then the entries are int8 values)."""
 
-    traits = Traits(rows=Rows.WHOLE, in_place=(0,))
+    traits = Traits(uniform=True, rows=Rows.WHOLE, in_place=(0,))
 
     arg_names = ("x", "lut")
     step: int

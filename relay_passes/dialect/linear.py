@@ -66,7 +66,13 @@ class Conv2d(_Windowed):
     x i8[N,H,W,C], w i8[O,kh,kw,C/groups], bias i32[O], mult i32[O], shift i8[O] -> i8[N,OH,OW,O].
     """
 
-    traits = Traits(rows=Rows.WINDOW, kernel_axis=1, output_table=Tables.CHANNEL, coding=Coding({0: "in_zp"}, "out_zp"))
+    traits = Traits(
+        uniform=True,
+        rows=Rows.WINDOW,
+        kernel_axis=1,
+        output_table=Tables.CHANNEL,
+        coding=Coding({0: "in_zp"}, "out_zp"),
+    )
 
     arg_names = ("x", "w", "bias", "mult", "shift")
     strides: tuple[int, ...] = (1, 1)
@@ -138,7 +144,13 @@ class DepthwiseConv2d(_Windowed):
     x i8[N,H,W,C], w i8[kh,kw,C], bias i32[C], mult i32[C], shift i8[C] -> i8[N,OH,OW,C].
     """
 
-    traits = Traits(rows=Rows.WINDOW, kernel_axis=0, output_table=Tables.CHANNEL, coding=Coding({0: "in_zp"}, "out_zp"))
+    traits = Traits(
+        uniform=True,
+        rows=Rows.WINDOW,
+        kernel_axis=0,
+        output_table=Tables.CHANNEL,
+        coding=Coding({0: "in_zp"}, "out_zp"),
+    )
 
     arg_names = ("x", "w", "bias", "mult", "shift")
     strides: tuple[int, ...] = (1, 1)

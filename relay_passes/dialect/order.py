@@ -74,7 +74,7 @@ class LogSoftmax(ErgoOp):
 
     x i8[...,K], lut i32[256] (exponentials with 22 fraction bits) -> i8."""
 
-    traits = Traits(rows=Rows.WHOLE)
+    traits = Traits(uniform=True, rows=Rows.WHOLE)
 
     arg_names = ("x", "lut")
     x_mult: int

@@ -85,7 +85,9 @@ class _Pool(ErgoOp):
 class MaxPool2d(_Pool):
     """Largest element of each window; padding never wins. x i8[N,H,W,C] -> i8[N,OH,OW,C]."""
 
-    traits = Traits(rows=Rows.WINDOW, keeps_zero=True, output_table=Tables.TENSOR, coding=Coding({0: None}, None))
+    traits = Traits(
+        uniform=True, rows=Rows.WINDOW, keeps_zero=True, output_table=Tables.TENSOR, coding=Coding({0: None}, None)
+    )
 
     arg_names = ("x",)
     pool: tuple[int, ...]
@@ -103,7 +105,7 @@ class AvgPool2d(_Pool):
     """``clip(out_zp + rounding_divide(sum(x-in_zp)*mult, count<<shift), lo, hi)``; count is the window's elements
     inside the input, or all of them with count_include_pad. x i8[N,H,W,C] -> i8[N,OH,OW,C]."""
 
-    traits = Traits(rows=Rows.WINDOW, output_table=Tables.TENSOR, coding=Coding({0: "in_zp"}, "out_zp"))
+    traits = Traits(uniform=True, rows=Rows.WINDOW, output_table=Tables.TENSOR, coding=Coding({0: "in_zp"}, "out_zp"))
 
     arg_names = ("x",)
     pool: tuple[int, ...]
@@ -227,7 +229,7 @@ class Softmax(ErgoOp):
     x i8[...,K], lut i32[256] with 0 <= lut < 2**23 -> i8[...,K]. A row whose entries are all 0 gives out_zp.
     """
 
-    traits = Traits(rows=Rows.WHOLE)
+    traits = Traits(uniform=True, rows=Rows.WHOLE)
 
     arg_names = ("x", "lut")
     mult: int

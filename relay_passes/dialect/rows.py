@@ -32,7 +32,7 @@ class Norm(_Elementwise, ErgoOp):
     x i8 or i16[..., C], gamma i16[C] or [1], beta i32[C] or [1] -> i16 where ``wide``, else i8. eps: epsilon in units
     of C*C*(step of x)**2."""
 
-    traits = Traits(rows=Rows.WHOLE)
+    traits = Traits(uniform=True, rows=Rows.WHOLE)
 
     arg_names = ("x", "gamma", "beta")
     wide: bool

@@ -56,7 +56,9 @@ class Traits:
     is a sum that grows row by row in one place. in_place : numbers of the inputs whose bytes the result may take, first
     choice first (same shape and element size). move : see `Move`; None: it computes. keeps_zero : a result is zero (the
     zero point) only where its operand was. output_table, coding : see there; coding None: plain rows only.
-    kernel_axis : axis of a windowed op's weights that holds the kernel's rows; None: it has a `pool` or none."""
+    kernel_axis : axis of a windowed op's weights that holds the kernel's rows; None: it has a `pool` or none. uniform :
+    each row (of any axis but the last) is the same function of the rows it reads, wherever it stands: what was computed
+    for a window that moves over a signal holds one place further (`compile.step_window`)."""
 
     rows: Rows
     once: bool = False
@@ -67,6 +69,7 @@ class Traits:
     output_table: Tables = Tables.NONE
     coding: Coding | None = None
     kernel_axis: int | None = None
+    uniform: bool = False
 
     @property
     def shares_bytes(self) -> bool:

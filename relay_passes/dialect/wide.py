@@ -54,7 +54,7 @@ class _WideResult:
 class Conv2dWide(_WideResult, Conv2d):
     """conv2d with an int16 result: ``sat16(floor(acc * mult / 2**shift + 1/2))``; lo and hi are not used."""
 
-    traits = Traits(rows=Rows.WHOLE)
+    traits = Traits(uniform=True, rows=Rows.WHOLE)
 
     def compute_packed(
         self, x: te.Tensor, packed: te.Tensor, bias: te.Tensor, mult: te.Tensor, shift: te.Tensor
@@ -104,7 +104,7 @@ class _Elementwise:
 class AddWide(_Elementwise, ErgoOp):
     """``sat16(floor(((a-a_zp)*a_mult + (b-b_zp)*b_mult) / 2**shift + 1/2))``. a, b i8 or i16, broadcasting -> i16."""
 
-    traits = Traits(rows=Rows.WHOLE, in_place=(0, 1))
+    traits = Traits(uniform=True, rows=Rows.WHOLE, in_place=(0, 1))
 
     arg_names = ("a", "b")
     a_zp: int
@@ -143,7 +143,7 @@ class AddWide(_Elementwise, ErgoOp):
 class Rescale(_Elementwise, ErgoOp):
     """``clip(out_zp + floor((x - in_zp) * mult / 2**shift + 1/2))``. x i8 or i16 -> i16 where ``wide``, else i8."""
 
-    traits = Traits(rows=Rows.WHOLE, in_place=(0,))
+    traits = Traits(uniform=True, rows=Rows.WHOLE, in_place=(0,))
 
     arg_names = ("x",)
     wide: bool

@@ -112,6 +112,16 @@ def add_model_arguments(parser: argparse.ArgumentParser, *, compiling: bool = Fa
         help="the input picture arrives row by row as the network needs it, and never lies in the memory as a whole",
     )
     plan.add_argument(
+        "--new-rows",
+        type=int,
+        metavar="N",
+        help="the input is a window that moves over a signal by N rows a run: these alone are given, what is needed "
+        "again stays in the memory, and only what they change is computed; the outputs are those of the whole window",
+    )
+    plan.add_argument(
+        "--rows-axis", type=int, metavar="A", help="the input's axis that counts rows (default: found; the batch is 0)"
+    )
+    plan.add_argument(
         "--compression",
         choices=["auto", "off", "lossless"],
         help="auto: tensors that wait are compressed where the network does not fit otherwise (needs --calibration)",
