@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from tvm_ergo.codegen.graph import Graph
 from tvm_ergo.codegen.memory import Problem, Solution, solve
 from tvm_ergo.codegen.strided import View
-from tvm_ergo.relay_passes import dialect
 
 
 def states_of(graph: Graph, views: Sequence[View]) -> dict[int, int]:
@@ -20,7 +19,7 @@ def states_of(graph: Graph, views: Sequence[View]) -> dict[int, int]:
     for out in graph.outputs:
         node = graph.producer.get(out)
         root = views[out].root
-        if node is not None and isinstance(node.op, dialect.PutRows) and root in graph.inputs:
+        if node is not None and node.op.traits.renews and root in graph.inputs:
             if views[out].same_place(views[root]) and root not in found:
                 found[root] = out
     return {t: found[t] for t in graph.inputs if t in found}

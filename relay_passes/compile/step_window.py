@@ -226,8 +226,9 @@ class _Step:
 
     @staticmethod
     def _before(value: np.ndarray, tensor: Tensor) -> np.ndarray:
+        """The rows that the state holds after a run, of a window of zeros."""
         begin, end = tensor.kept
-        rows = np.arange(begin, end) + tensor.state.shift
+        rows = np.arange(begin, end + tensor.state.shift)
         return np.ascontiguousarray(np.take(value, rows, axis=tensor.state.axis))
 
     # ---- the new function --------------------------------------------------------------------------------------------
@@ -245,28 +246,32 @@ class _Step:
             tensor = self.tensors.get(var)
             if tensor is None or not isinstance(tensor.state, Moving):
                 self.made[var] = self._emit(with_operands(value, self._whole), var)
-                continue
-            if not tensor.needed:
-                continue
-            self.pieces[var] = self._computed(var, value, tensor, fresh if value is None else None, kept.get(var))
-            if tensor.kept:
-                begin, end = tensor.kept
-                shift = tensor.state.shift
-                left[var] = self._rows(var, begin + shift, end + shift)
+            elif tensor.needed:
+                made = {
+                    rows: self._part(var, value, *rows)
+                    for rows in (tensor.top, tensor.bottom)
+                    if rows and value is not None
+                }
+                if value is None:
+                    tensor.bottom = (tensor.state.last, tensor.state.rows)
+                    made[tensor.bottom] = fresh
+                self.pieces[var] = [(*rows, expr) for rows, expr in made.items()]
+                if var in kept:
+                    left[var] = self._renew(var, tensor, kept[var])
         return [left[var] for var in kept]
 
-    def _computed(self, var: Var, value: Expr | None, tensor: Tensor, fresh: Var | None, state: Var | None):
-        """``(begin, end, expression)`` of the rows that are there, in order."""
-        found = []
-        for rows, place in ((tensor.top, 0), (tensor.bottom, 1)):
-            if rows:
-                made = fresh if fresh is not None else self._part(var, value, *rows)
-                begin, end = (tensor.state.last, tensor.state.rows) if fresh is not None else rows
-                found.append((place, begin, end, made))
-        pieces = [(b, e, x) for place, b, e, x in found if place == 0]
-        if state is not None:
-            pieces.append((*tensor.kept, state))
-        return pieces + [(b, e, x) for place, b, e, x in found if place == 1]
+    def _renew(self, var: Var, tensor: Tensor, state: Var) -> Expr:
+        """The state with the new rows behind, in the state's own place; its rows and those behind it are pieces."""
+        (begin, middle), shift = tensor.kept, tensor.state.shift
+        end = middle + shift
+        axis, last = tensor.state.axis, tensor.bottom[1]
+        (bottom,) = [expr for first, _, expr in self.pieces[var] if first == middle]
+        renewed = self._emit(dialect.ShiftRows(axis=axis).call(state, self._cut(bottom, axis, 0, shift, var)), var)
+        pieces = [piece for piece in self.pieces[var] if piece[0] != middle] + [(begin, end, renewed)]
+        if last > end:
+            pieces.append((end, last, self._cut(bottom, axis, shift, last - middle, var)))
+        self.pieces[var] = pieces
+        return renewed
 
     def _part(self, var: Var, value: Expr, begin: int, end: int) -> Expr:
         """Rows of a moving tensor, computed."""

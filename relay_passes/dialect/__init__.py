@@ -24,7 +24,7 @@ from tvm_ergo.relay_passes.dialect.linear import Conv2d, Conv2dTranspose, Depthw
 from tvm_ergo.relay_passes.dialect.movement import Concat, Pad, Receive, Reshape, Resize2d, Slice, Transpose
 from tvm_ergo.relay_passes.dialect.order import LogSoftmax, TopK
 from tvm_ergo.relay_passes.dialect.pooling import AvgPool2d, MaxPool2d, ReduceMax, ReduceMin, ReduceSum, Softmax
-from tvm_ergo.relay_passes.dialect.positions import PutRows, TakeRows
+from tvm_ergo.relay_passes.dialect.positions import PutRows, ShiftRows, TakeRows
 from tvm_ergo.relay_passes.dialect.rows import ExpRows, GatherRows, Norm, Rotate, WeightedMean
 from tvm_ergo.relay_passes.dialect.running import RequantizeLast, RunningSum
 from tvm_ergo.relay_passes.dialect.wide import AddWide, Conv2dWide, MatMulWide, Rescale
@@ -87,6 +87,7 @@ __all__ = [
     "GatherRows",
     "Norm",
     "PutRows",
+    "ShiftRows",
     "Rotate",
     "TakeRows",
     "WeightedMean",

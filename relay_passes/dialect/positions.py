@@ -1,4 +1,5 @@
-"""Rows at a position that is known at run time only: instructions TAKE_ROWS and PUT_ROWS."""
+"""Rows of a larger tensor: at a position that is known at run time only (instructions TAKE_ROWS, PUT_ROWS), and in at
+the end (SHIFT_ROWS)."""
 
 from __future__ import annotations
 
@@ -58,7 +59,7 @@ class PutRows(ErgoOp):
 
     x [..., R, C] of any integer type, rows [..., M, C] of the same, position i32[1] -> x's shape."""
 
-    traits = Traits(rows=Rows.WHOLE, in_place=(0,))
+    traits = Traits(rows=Rows.WHOLE, in_place=(0,), renews=True)
 
     arg_names = ("x", "rows", "position")
 
@@ -85,3 +86,46 @@ class PutRows(ErgoOp):
 
     def input_regions(self, out_region: Region, shapes: Sequence[Shape], values=None) -> list[Region]:
         return [tuple(out_region), (*out_region[:-2], (0, shapes[1][-2]), out_region[-1]), ((0, 1),)]
+
+
+@ergo_op("shift_rows")
+@dataclass(frozen=True)
+class ShiftRows(ErgoOp):
+    """The last R rows of x and rows one after the other, R those of x: a window that moves on.
+
+    x [.., R, ..] of any integer type with R rows along ``axis``, rows [.., n, ..] of the same -> x's shape."""
+
+    traits = Traits(rows=Rows.WHOLE, in_place=(0,), renews=True)
+
+    arg_names = ("x", "rows")
+    axis: int
+
+    def infer(self, shapes: Sequence[Shape], dtypes: Sequence[str]) -> list[tuple[Shape, str]]:
+        self.require_count(shapes, 2)
+        self.require_dtypes(dtypes, (MOVABLE_DTYPES, MOVABLE_DTYPES))
+        x, rows = (tuple(s) for s in shapes)
+        self.require(dtypes[0] == dtypes[1], "x and rows have different dtypes", dtypes[0], dtypes[1])
+        self.require(0 <= self.axis < len(x), "bad axis", f"0..{len(x) - 1}", self.axis)
+        self.require(len(rows) == len(x), "x and rows differ in rank", len(x), len(rows))
+        expected = tuple(rows[a] if a == self.axis else d for a, d in enumerate(x))
+        self.require_shape("rows", rows, expected)
+        self.require(1 <= rows[self.axis] <= x[self.axis], "the rows do not fit x", f"1..{x[self.axis]} rows", rows)
+        return [(x, dtypes[0])]
+
+    def compute(self, x: te.Tensor, rows: te.Tensor) -> te.Tensor:
+        length, new = int(x.shape[self.axis]), int(rows.shape[self.axis])
+
+        def element(*index):
+            at = index[self.axis] + new
+            moved, fresh = (
+                tuple(row if a == self.axis else i for a, i in enumerate(index)) for row in (at, at - length)
+            )
+            return tirx.if_then_else(at < length, x(*moved), rows(*fresh))
+
+        return te.compute(x.shape, element, name="shift_rows")
+
+    def input_regions(self, out_region: Region, shapes: Sequence[Shape], values=None) -> list[Region]:
+        return [
+            tuple((0, shape[self.axis]) if a == self.axis else box for a, box in enumerate(out_region))
+            for shape in shapes
+        ]

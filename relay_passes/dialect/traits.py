@@ -58,7 +58,8 @@ class Traits:
     zero point) only where its operand was. output_table, coding : see there; coding None: plain rows only.
     kernel_axis : axis of a windowed op's weights that holds the kernel's rows; None: it has a `pool` or none. uniform :
     each row (of any axis but the last) is the same function of the rows it reads, wherever it stands: what was computed
-    for a window that moves over a signal holds one place further (`compile.step_window`)."""
+    for a window that moves over a signal holds one place further (`compile.step_window`). renews : the result is its
+    first operand with some rows replaced: one handed on from run to run stays in its place (`codegen.states`)."""
 
     rows: Rows
     once: bool = False
@@ -70,6 +71,7 @@ class Traits:
     coding: Coding | None = None
     kernel_axis: int | None = None
     uniform: bool = False
+    renews: bool = False
 
     @property
     def shares_bytes(self) -> bool:

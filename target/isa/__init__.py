@@ -11,7 +11,7 @@ from tvm_ergo.target.isa.elementwise import Add, MaxMin, MaxMinKind, Mul, Table
 from tvm_ergo.target.isa.int16 import Add16, Conv16, Mul16, Rescale16, Table16
 from tvm_ergo.target.isa.movement import Copy, Fill, Receive
 from tvm_ergo.target.isa.operand import DType, Operand, contiguous, contiguous_strides, overlap
-from tvm_ergo.target.isa.positions import PutRows, TakeRows
+from tvm_ergo.target.isa.positions import PutRows, ShiftRows, TakeRows
 from tvm_ergo.target.isa.rows import ExpRows, Gather, Norm, Rotate, WeightedMean
 from tvm_ergo.target.isa.running import Accumulate, Requantize
 from tvm_ergo.target.isa.sparse import Spmv
@@ -78,6 +78,7 @@ __all__ = [
     "PutRows",
     "Rescale",
     "Rotate",
+    "ShiftRows",
     "TakeRows",
     "WeightedMean",
 ]

@@ -5,7 +5,7 @@ extern const ergo_op ergo_op_conv, ergo_op_depthwise, ergo_op_conv_transpose, er
     ergo_op_maxmin, ergo_op_table, ergo_op_pool, ergo_op_reduce, ergo_op_softmax, ergo_op_resize, ergo_op_resize_scaled, ergo_op_accumulate,
     ergo_op_requantize, ergo_op_copy, ergo_op_fill, ergo_op_receive, ergo_op_encode, ergo_op_decode, ergo_op_cpu_call,
     ergo_op_halt, ergo_op_spmv, ergo_op_add_wide, ergo_op_rescale, ergo_op_norm, ergo_op_exp_rows, ergo_op_weighted_mean,
-    ergo_op_rotate, ergo_op_gather, ergo_op_take_rows, ergo_op_put_rows, ergo_op_conv_16, ergo_op_add_16,
+    ergo_op_rotate, ergo_op_gather, ergo_op_take_rows, ergo_op_put_rows, ergo_op_shift_rows, ergo_op_conv_16, ergo_op_add_16,
     ergo_op_mul_16, ergo_op_rescale_16, ergo_op_table_16, ergo_op_binarize, ergo_op_binary_pool, ergo_op_xnor,
     ergo_op_xnor_sum;
 const ergo_op *const ergo_ops[] = {
@@ -15,7 +15,7 @@ const ergo_op *const ergo_ops[] = {
     &ergo_op_accumulate, &ergo_op_requantize, &ergo_op_copy, &ergo_op_fill, &ergo_op_receive, &ergo_op_encode,
     &ergo_op_decode, &ergo_op_cpu_call, &ergo_op_halt, &ergo_op_spmv, &ergo_op_add_wide,
     &ergo_op_rescale, &ergo_op_norm, &ergo_op_exp_rows, &ergo_op_weighted_mean, &ergo_op_rotate, &ergo_op_gather,
-    &ergo_op_take_rows, &ergo_op_put_rows, &ergo_op_conv_16, &ergo_op_add_16, &ergo_op_mul_16,
+    &ergo_op_take_rows, &ergo_op_put_rows, &ergo_op_shift_rows, &ergo_op_conv_16, &ergo_op_add_16, &ergo_op_mul_16,
     &ergo_op_rescale_16, &ergo_op_table_16, &ergo_op_binarize, &ergo_op_binary_pool, &ergo_op_xnor,
     &ergo_op_xnor_sum, NULL};
 

@@ -59,6 +59,7 @@ OPS: dict[str, tuple[str, tuple[str, ...]]] = {
     "GATHER": ("gather", ("op_gather.c", *ELEMENTS)),
     "TAKE_ROWS": ("take_rows", ("op_rows.c", *BOX)),
     "PUT_ROWS": ("put_rows", ("op_rows.c", *BOX)),
+    "SHIFT_ROWS": ("shift_rows", ("op_rows.c", *BOX)),
     "COPY": ("copy", ("op_move.c", *BOX)),
     "FILL": ("fill", ("op_move.c", *BOX)),
     "RECEIVE": ("receive", ("op_move.c", *BOX)),

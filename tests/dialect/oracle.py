@@ -414,6 +414,11 @@ def _put_rows(op, x, rows, position):
     return out
 
 
+def _shift_rows(op, x, rows):
+    both = [np.take(t, [i], axis=op.axis) for t in (x, rows) for i in range(t.shape[op.axis])]
+    return np.concatenate(both[-x.shape[op.axis] :], axis=op.axis)
+
+
 def _sign(packed, channel):
     return 1 if packed[channel // 8] >> (channel % 8) & 1 else -1
 

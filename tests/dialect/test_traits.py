@@ -55,6 +55,8 @@ def test_in_place_inputs_matter_only_where_they_stand(name, data):
     case = testing.random_call(name, data.draw)
     shape, _ = case.infer()
     for i in case.op.traits.in_place:
+        if case.op.traits.renews:  # one instruction, which keeps an order of its own (IN_PLACE of tests/target)
+            continue
         if case.shapes[i] != shape or i in case.constants or 0 in shape:
             continue
         flat = data.draw(st.integers(0, int(np.prod(shape, dtype=int)) - 1))

@@ -11,6 +11,9 @@ from tvm_ergo.relay_passes.support.reference import page, sentence
 ROWS = {"conv2d_wide", "exp_rows", "gather_rows", "matmul_wide", "put_rows", "rescale", "take_rows", "weighted_mean"}
 """What the lowering of attention makes, from patterns of its own."""
 
+WINDOWS = {"shift_rows"}
+"""What ``compile.step_window`` makes of networks over a moving window."""
+
 SIGNS = {name for name in OPS if name.startswith("binar")}
 """What ``micro.binarize`` makes of lowered layers."""
 
@@ -34,4 +37,4 @@ def test_every_rule_is_documented_and_lowered():
 def test_every_dialect_operator_is_reached_by_a_rule():
     assert {name for rule in RULES for name in rule.runs_as} == {
         name for name, op in OPS.items() if op.in_models
-    } - ROWS - SIGNS
+    } - ROWS - SIGNS - WINDOWS

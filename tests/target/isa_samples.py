@@ -44,6 +44,7 @@ from tvm_ergo.target.isa import (
     Resize,
     ResizeScaled,
     Rotate,
+    ShiftRows,
     Softmax,
     Spmv,
     Table,
@@ -396,6 +397,7 @@ def samples() -> dict:
             src=p((2, 7, 3), "int16", wider=1), position=p((1,), "int32"), out=p((2, 2, 3), "int16", wider=2)
         ),
         "put_rows": PutRows(src=p((2, 2, 3), wider=2), position=p((1,), "int32"), out=p((2, 7, 3), wider=1)),
+        "shift_rows": ShiftRows(src=p((2, 2, 3), wider=2), out=p((2, 7, 3), wider=1), axis=1),
         "halt": Halt(),
     }
 

@@ -146,6 +146,7 @@ def test_opcodes_do_not_change():
         "GATHER": 31,
         "TAKE_ROWS": 37,
         "PUT_ROWS": 38,
+        "SHIFT_ROWS": 39,
         "SPMV": 64,
         "BINARIZE": 74,
         "BINARY_POOL": 75,

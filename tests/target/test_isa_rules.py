@@ -256,6 +256,8 @@ def meaning(name, ins, view):
             return view(ins.src)[:, 4:6]
         case "put_rows":
             return np.concatenate([view(ins.out)[:, :4], view(ins.src), view(ins.out)[:, 6:]], axis=1)
+        case "shift_rows":
+            return np.concatenate([view(ins.out)[:, 2:], view(ins.src)], axis=1)
         case "top_rows":
             return np.argsort(-wide(ins.inputs[0]), axis=-1, kind="stable")[:, :4]
         case "log_softmax":

@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 
 from tvm_ergo.relay_passes.dialect.base import Shape
-from tvm_ergo.relay_passes.dialect.positions import PutRows, TakeRows
+from tvm_ergo.relay_passes.dialect.positions import PutRows, ShiftRows, TakeRows
 from tvm_ergo.relay_passes.dialect.rows import ExpRows, GatherRows, Norm, Rotate, WeightedMean
 from tvm_ergo.relay_passes.dialect.testing import simple
 from tvm_ergo.relay_passes.dialect.testing.source import (
@@ -170,3 +170,12 @@ def _put_rows(source: Source, shape: Shape | None) -> RandomCall:
     dtype = "int8" if shape else source.choice(("int8", "uint8", "int16", "int32"))
     rows = (*x[:-2], source.integer(1, x[-2]), x[-1])
     return RandomCall(PutRows(), (x, rows, (1,)), (dtype, dtype, "int32"), constants)
+
+
+@maker("shift_rows")
+def _shift_rows(source: Source, shape: Shape | None) -> RandomCall:
+    x = shape or _rows(source)
+    axis = source.integer(0, len(x) - 1)
+    dtype = "int8" if shape else source.choice(("int8", "uint8", "int16", "int32"))
+    rows = tuple(source.integer(1, d) if a == axis else d for a, d in enumerate(x))
+    return RandomCall(ShiftRows(axis=axis), (x, rows), (dtype, dtype), {})

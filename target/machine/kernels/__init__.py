@@ -26,7 +26,7 @@ from tvm_ergo.target.machine.kernels.pool import (
     reduce_sum,
     resize2d,
 )
-from tvm_ergo.target.machine.kernels.positions import put_rows, take_rows
+from tvm_ergo.target.machine.kernels.positions import put_rows, shift_rows, take_rows
 from tvm_ergo.target.machine.kernels.rows import exp_rows, gather_rows, norm, rotate, weighted_mean
 from tvm_ergo.target.machine.kernels.sparse import PreparedSparse
 from tvm_ergo.target.machine.kernels.wide import add_wide, conv2d_wide, matmul_wide, rescale
@@ -75,6 +75,7 @@ __all__ = [
     "put_rows",
     "rescale",
     "rotate",
+    "shift_rows",
     "take_rows",
     "weighted_mean",
 ]

@@ -1,4 +1,4 @@
-"""Rows at a position that is known at run time only."""
+"""Rows of a larger tensor: at a position that is known at run time only, and in at the end."""
 
 from __future__ import annotations
 
@@ -25,4 +25,14 @@ def put_rows(x, rows, position, *, out_zp=0, out=None) -> np.ndarray:
     elif out is not x:
         out[...] = x
     out[..., begin : begin + rows.shape[-2], :] = rows
+    return out
+
+
+def shift_rows(x, rows, *, axis, out_zp=0, out=None) -> np.ndarray:
+    """``x`` with R rows along ``axis``, ``rows`` with n of them: the last R of both one after the other."""
+    new = rows.shape[axis]
+    joined = np.concatenate([x, rows], axis=axis)[(slice(None),) * axis + (slice(new, None),)]
+    if out is None:
+        return np.ascontiguousarray(joined)
+    out[...] = joined
     return out

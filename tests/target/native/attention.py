@@ -19,6 +19,7 @@ from tvm_ergo.target.isa import (
     Rescale,
     Rescale16,
     Rotate,
+    ShiftRows,
     Spmv,
     Table16,
     TakeRows,
@@ -230,7 +231,16 @@ def _rows(s: Scene, put: bool):
     )
 
 
+def _shift_rows(s: Scene):
+    shape, axis = tuple(s.int(1, 6) for _ in range(s.int(1, 4))), s.int(0, 3)
+    axis %= len(shape)
+    fresh = tuple(s.int(1, d) if a == axis else d for a, d in enumerate(shape))
+    dtype = s.draw(st.sampled_from(["int8", "uint8", "int16", "int32"]))
+    return ShiftRows(src=s.place(fresh, dtype), out=s.place(shape, dtype), axis=axis)
+
+
 BUILDERS = {
+    "shift_rows": _shift_rows,
     "take_rows": lambda s: _rows(s, False),
     "put_rows": lambda s: _rows(s, True),
     "add_wide": _add_wide,
