@@ -34,7 +34,7 @@ from tvm_ergo.target.tags import chip_of_target, target_of_chip
 from tvm_ergo.tokenizer import Tokenizer
 from tvm_ergo.tuning.store import Database, current
 from tvm_ergo.waiting import Compression
-from tvm_ergo.windows import check_alone, stepped, whole_run
+from tvm_ergo.windows import check_alone, notes_of, stepped, whole_run
 
 
 @exclusively()
@@ -263,7 +263,8 @@ def compile(
             loss = measure(of_windows if run else compiled, samples, len(data), is_quantized(reference), run)
         compiled = replace(compiled, accuracy=judged(loss, strict_accuracy))
     if new_rows is not None:
-        compiled = replace(compiled, reference=None, quantized=None, sample=None)  # those are of whole windows
+        # the float network and its samples are of whole windows
+        compiled = replace(compiled, reference=None, quantized=None, sample=None, notes=notes_of(made))
     if wanted is not None:
         compiled = with_entries(compiled, seen[-1] if seen else None, options, wanted)
     if post is not None:

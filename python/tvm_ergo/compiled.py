@@ -76,7 +76,8 @@ class CompiledModel:
     tensors that live from one run to the next. accuracy : what quantization lost (None: nothing was quantized here).
     entries : Programs for fewer tokens, and for writing token by token (`tvm_ergo.entries.Entry`), in the same memory.
     tokenizer : the vocabulary that came with the model.
-    file : the compiled file that a loaded model came from; messages name it.
+    file : the compiled file that a loaded model came from; messages name it. notes : what to know of how it was
+    compiled.
     """
 
     module: tvm.runtime.Module | None
@@ -100,6 +101,7 @@ class CompiledModel:
     entries: tuple = field(default=(), repr=False, compare=False)
     tokenizer: Tokenizer | None = field(default=None, repr=False, compare=False)
     file: str = field(default="", repr=False, compare=False)
+    notes: tuple[str, ...] = field(default=(), repr=False, compare=False)
 
     def __repr__(self) -> str:
         def listed(tensors):

@@ -72,29 +72,39 @@ def step_window(mod: tvm.IRModule, rows: int, axis: int | None = None, zero: int
     """``mod``: a network with one input, in the integer dialect. rows : new ones a run. axis : of the input, that
     counts rows; None: the first with which least is computed. zero : what of an integer input means 0.
 
-    Errors: UnsupportedError where nothing can be kept."""
+    Errors: UnsupportedError where nothing would be saved, with a number of rows with which something is."""
     func = main_of(mod)
     if len(func.params) != 1:
         raise _refused(
-            f"it has {len(func.params)} inputs and states", "a network with one input and no states of its own"
+            f"it has {len(func.params)} inputs and states", "a network with one input and no state of its own"
         )
-    shape = shape_of(func.params[0])
-    axes = [a for a in range(1, len(shape)) if shape[a] > rows] if axis is None else [axis]
-    if not axes or not 0 < axes[0] < len(shape) or shape[axes[0]] <= rows:
-        raise _refused(f"its input is {list(shape)}", f"an axis of more than {rows} rows")
-    found = [_Step(mod, rows, a, zero).run() for a in axes]
-    best = min(found, key=lambda step: step.macs)
-    if best.macs >= best.whole_macs and not best.states:
-        raise _refused("; ".join(best.notes) or "no row is used again", "rows that are used again")
-    return best
+    best = _best(mod, rows, axis, zero)
+    if best is None:
+        raise _refused(f"its input is {list(shape_of(func.params[0]))}", f"an axis of more than {rows} rows")
+    if best.macs < best.whole_macs or (best.states and not best.whole_macs):
+        return best
+    others = (_best(mod, times * rows, axis, zero) for times in MULTIPLES)
+    better = next((times * rows for times, one in zip(MULTIPLES, others) if one and one.macs < one.whole_macs), None)
+    raise _refused("; ".join(best.notes) or "no row is used again", "rows that are used again", better)
 
 
-def _refused(what: str, required: str) -> UnsupportedError:
+MULTIPLES = (2, 3, 4, 6, 8, 16)
+"""Of the rows asked for, that are tried before a remedy is named."""
+
+
+def _best(mod: tvm.IRModule, rows: int, axis: int | None, zero: int) -> Stepped | None:
+    """For the axis with which least is computed; None where none is long enough."""
+    shape = shape_of(main_of(mod).params[0])
+    axes = [a for a in range(1, len(shape)) if axis in (None, a) and shape[a] > rows]
+    return min((_Step(mod, rows, a, zero).run() for a in axes), key=lambda step: step.macs, default=None)
+
+
+def _refused(what: str, required: str, better: int | None = None) -> UnsupportedError:
     return UnsupportedError(
-        f"nothing is kept from one window to the next: {what}",
+        f"nothing would be saved by keeping rows: {what}",
         where="new_rows (--new-rows)",
         required=required,
-        remedy="give a multiple of the strides' product, or leave --new-rows out",
+        remedy="leave --new-rows out" if better is None else f"--new-rows {better}",
     )
 
 

@@ -115,6 +115,8 @@ def open_model(arguments: argparse.Namespace):
     console(arguments).print(
         f"compiled {arguments.model} for {compiled.chip.name} in {time.perf_counter() - start:.1f} s"
     )
+    for note in compiled.notes:
+        console(arguments).print(f"note: {note}")
     if compiled.projection:
         console(arguments).print(str(compiled.projection))
     return compiled

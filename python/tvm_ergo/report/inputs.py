@@ -12,8 +12,10 @@ from tvm_ergo.target.program import Port, Program
 
 
 def input_rows(program: Program, time_us: Callable[[int], float]) -> list[InputRow]:
-    """One row an input port. time_us : the time at which an instruction starts, by index (half open ends included)."""
-    return [_row(program, number, port, time_us) for number, port in enumerate(program.inputs)]
+    """One row an input port but those of states, which stay. time_us : the time at which an instruction starts, by
+    index (half open ends included)."""
+    kept = {state["input"] for state in program.meta.get("states", ())}
+    return [_row(program, number, port, time_us) for number, port in enumerate(program.inputs) if port.name not in kept]
 
 
 def _row(program: Program, number: int, port: Port, time_us: Callable[[int], float]) -> InputRow:
