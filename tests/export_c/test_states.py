@@ -14,6 +14,7 @@ from tvm_ergo.target.native.export import exported
 from tvm_ergo.target.native.exported_states import RUNS, PortState
 from tvm_ergo.target.program import Port, Program
 
+from ..compile.test_step_window import network
 from ..frontend.tflite.test_states import ring
 from ..target.native.sanitized import samples
 from .test_export_c import pytestmark, run_on  # noqa: F401  the same packages are needed
@@ -54,6 +55,21 @@ def test_runs_go_on_from_each_other(kind, board, tmp_path):
     if kind == "int8":
         x = samples(program)["x"]
         assert [model.run(x).outputs["y"].ravel().tolist() for _ in range(RUNS)] == found
+
+
+@pytest.mark.parametrize("board", ["here", "cortex-m", "riscv"])
+def test_new_rows_of_a_window(board, tmp_path):
+    """A network that listens: its rows stay in the arena, at one place, and no copies of them are kept beside it."""
+    model, shape = network(8, 1, [("conv", 3, 1, 1, (0, 0), True), ("relu",)], "mean", 5)
+    rng = np.random.default_rng(0)
+    calibration = [rng.normal(0, 1, shape).astype(np.float32) for _ in range(12)]
+    stepped = tvm_ergo.compile(model, calibration=calibration, new_rows=1)
+    (program,) = stepped.programs.values()
+    tvm_ergo.export_c(stepped, tmp_path / "net", name="net")
+    assert "#define NET_STATE_BYTES 0u" in (tmp_path / "net" / "net.h").read_text()
+    found = run_on(board, tmp_path / "net", "net")
+    assert found == emulated(program, port_states(stepped, program))
+    assert len({tuple(line) for line in found}) > 1
 
 
 def cache() -> Program:
