@@ -21,6 +21,9 @@ KEPT_ATTR = "ergo_kept_in_float"
 PARTS_ATTR = "ergo_float_parts"
 """On main: JSON of the tensors that stay in float because 8 bits cannot carry them (`micro.float_parts`)."""
 
+SIXTEEN_ATTR = "ergo_sixteen_bits"
+"""On main: JSON of the tensors that are int16 because 8 bits lose too much (`micro.sixteen_bits`)."""
+
 RANGES_ATTR = "ergo_ranges"
 """On main: JSON of the ranges of a network with attention whose weights are integers already (`attention.sealed`)."""
 
@@ -300,7 +303,7 @@ def assemble(mod: tvm.IRModule, func: relax.Function, bindings: list[tuple[Var, 
     out = infer(out) if isinstance(out, Tuple) else out
     seq = relax.SeqExpr([relax.DataflowBlock(final)], out)
     made = relax.Function(func.params, seq, ret_ty=out.ty).with_attr("global_symbol", "main")
-    for name in ("num_input", KEPT_ATTR, PARTS_ATTR, CALIBRATED_ATTR, RANGES_ATTR):
+    for name in ("num_input", KEPT_ATTR, PARTS_ATTR, SIXTEEN_ATTR, CALIBRATED_ATTR, RANGES_ATTR):
         if func.attrs and name in func.attrs:
             made = made.with_attr(name, func.attrs[name])
     keep = {g: f for g, f in mod.functions.items() if g.name_hint != "main" and _mentions(final, g)}

@@ -17,6 +17,7 @@ from tvm_ergo.relay_passes.micro.float_parts import AIM, parts_of
 from tvm_ergo.relay_passes.micro.insert_qdq import shown_of
 from tvm_ergo.relay_passes.micro.lower_context import scale_of
 from tvm_ergo.relay_passes.micro.observe import QuantParams
+from tvm_ergo.relay_passes.micro.raise_bits import sixteen_of
 from tvm_ergo.relay_passes.micro.sensitivity import extremes_first, least_deviations, losses, sensitivity
 from tvm_ergo.relay_passes.relax_utils import main_of
 from tvm_ergo.relay_passes.support import FunctionView
@@ -106,7 +107,7 @@ def measure(compiled, samples: list[dict[str, np.ndarray]], given: int, complete
         time.monotonic() - start,
         tensors,
         tuple(parts["tensors"]),
-        _remedies(bool(tensors), given, completed),
+        _remedies(bool(tensors), given, completed, sixteen_of(compiled.quantized) is not None),
         given,
         _unseen(compiled),
     )
@@ -145,8 +146,13 @@ def worst_tensors(compiled, samples: list[dict[str, np.ndarray]]) -> tuple[tuple
     return tuple(ranked[:NAMED])
 
 
-def _remedies(tensor_by_tensor: bool, given: int, completed: bool) -> tuple[str, ...]:
+def _remedies(tensor_by_tensor: bool, given: int, completed: bool, raised: bool = False) -> tuple[str, ...]:
+    """raised : tensors are in 16 bits already."""
     found = [LEFT_OUT] if completed else []
+    if tensor_by_tensor and not completed and not raised:
+        found.append(
+            f"--sixteen-bits {AIM} (QuantizeOptions(sixteen_bits={AIM})) makes such tensors int16 where that helps"
+        )
     if tensor_by_tensor and not completed:
         found.append(
             f"--float-parts {AIM} (QuantizeOptions(float_parts={AIM})) keeps these tensors in float, on the host CPU"
@@ -174,7 +180,7 @@ def helps(accuracy: Accuracy) -> tuple[str, ...]:
 def judged(accuracy: Accuracy, strict: float | None) -> Accuracy:
     """Warns above ``WARN``, and where calibration showed little of an output.
 
-    Errors: AccuracyError above ``strict``."""
+    Errors: AccuracyError above ``strict``, or where calibration shows too little of an output to say."""
     if strict is not None and accuracy.loss > strict:
         remedies = (
             accuracy.remedies
@@ -190,6 +196,15 @@ def judged(accuracy: Accuracy, strict: float | None) -> Accuracy:
             required=f"a loss of at most {strict:g} (--strict-accuracy, strict_accuracy)",
             available=f"{accuracy.loss:.3g}: {accuracy}",
             remedy="; or ".join(remedies),
+        )
+    if strict is not None and accuracy.unseen:
+        name, showing, given = accuracy.unseen[0]
+        raise AccuracyError(
+            f"what is lost of output {one_line(name)} cannot be said: calibration shows hardly anything of it",
+            required=f"{min(TOO_FEW_SHOW, given)} calibration inputs or more that show something of it "
+            "(--strict-accuracy, strict_accuracy)",
+            available=f"{showing} of {given}; on them {accuracy.loss:.3g} is lost",
+            remedy="; or ".join([*helps(accuracy), "leave out --strict-accuracy (strict_accuracy)"]),
         )
     if accuracy.loss > WARN or accuracy.unseen:
         warnings.warn(AccuracyWarning(f"{accuracy}. What helps: {'; or '.join(helps(accuracy))}"), stacklevel=3)

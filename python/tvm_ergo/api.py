@@ -26,6 +26,7 @@ from tvm_ergo.relay_passes.attention.lengths import tokens_of
 from tvm_ergo.relay_passes.macro import normalize
 from tvm_ergo.relay_passes.micro.calibrate import samples_of
 from tvm_ergo.relay_passes.micro.quantize import QuantizeOptions, is_quantized
+from tvm_ergo.relay_passes.micro.raise_bits import sixteen_of
 from tvm_ergo.stage_watch import current as current_watch
 from tvm_ergo.states import carried
 from tvm_ergo.target.chip import Chip
@@ -262,9 +263,14 @@ def compile(
             run = None if new_rows is None else whole_run(of_windows, whole)
             loss = measure(of_windows if run else compiled, samples, len(data), is_quantized(reference), run)
         compiled = replace(compiled, accuracy=judged(loss, strict_accuracy))
+    raised = sixteen_of(quantized)
+    if raised is not None:
+        compiled = replace(compiled, notes=(str(raised),))
     if new_rows is not None:
         # the float network and its samples are of whole windows
-        compiled = replace(compiled, reference=None, quantized=None, sample=None, notes=notes_of(made))
+        compiled = replace(
+            compiled, reference=None, quantized=None, sample=None, notes=(*compiled.notes, *notes_of(made))
+        )
     if wanted is not None:
         compiled = with_entries(compiled, seen[-1] if seen else None, options, wanted)
     if post is not None:

@@ -79,6 +79,7 @@ def quantization(name: str, value: object) -> QuantizeOptions:
     if isinstance(value, QuantizeOptions):
         if value.float_parts != "auto":
             positive("float_parts", value.float_parts)
+        positive("sixteen_bits", value.sixteen_bits)
         return value
     raise _wrong(name, value, "tvm_ergo.QuantizeOptions", 'quantize=tvm_ergo.QuantizeOptions(method="mse")')
 

@@ -42,7 +42,8 @@ class Ranges:
     """Result of calibration: ``ranges[variable name]``, the number of ``samples`` seen, and the ``method``.
 
     ``peaks[name]`` is the largest magnitude of each last-axis channel, ``powers[name]`` the mean of its squares, both
-    [C]. ``kept``: tensors that are not quantized (`micro.float_parts`). ``wide_tables``: see `micro.wide_tail`."""
+    [C]. ``kept``: tensors that are not quantized (`micro.float_parts`). ``wide_tables``: see `micro.wide_tail`.
+    ``sixteen``: tensors in int16 with the extremes that were seen (`micro.sixteen_bits`)."""
 
     ranges: Mapping[str, Range]
     samples: int
@@ -51,6 +52,7 @@ class Ranges:
     powers: Mapping[str, np.ndarray] = field(default_factory=dict)
     kept: frozenset[str] = frozenset()
     wide_tables: bool = False
+    sixteen: Mapping[str, Range] = field(default_factory=dict)
 
     def __getitem__(self, name: str) -> Range:
         return self.ranges[name]

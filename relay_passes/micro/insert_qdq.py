@@ -10,12 +10,14 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import numpy as np
 import tvm
 from tvm import relax
 
+from tvm_ergo.relay_passes.micro import sixteen_bits
 from tvm_ergo.relay_passes.micro.observe import QuantParams, Range, quant_params
 from tvm_ergo.relay_passes.micro.weights import (
     WeightScale,
@@ -72,12 +74,27 @@ class Classes:
 @dataclass(frozen=True)
 class QuantPlan:
     """Decided before anything is rewritten: the groups that are quantized, the parameters of every tensor at their
-    borders, and the end of the network that is no int8 (`wide_tail`)."""
+    borders, the end of the network that is no int8 (`wide_tail`), and tensors that are int16 with their scales
+    (`sixteen_bits`)."""
 
     view: FunctionView
     groups: tuple[Group, ...]
     params: Mapping[relax.Var, QuantParams]
     tail: Tail = Tail()
+    sixteen: Mapping[relax.Var, float] = field(default_factory=dict)
+
+    def reads_sixteen(self, group: Group | None) -> bool:
+        """Whether a group (None: the host) reads int16 tensors as they are."""
+        return group is None or sixteen_bits.reads_sixteen(group, self.sixteen, self.unquantized)
+
+    @cached_property
+    def unquantized(self) -> set:
+        """See `wide_outputs`."""
+        return wide_outputs(self)
+
+    def input_scale(self, var, group: Group) -> float:
+        """Of a tensor as that group reads it."""
+        return self.sixteen[var] if var in self.sixteen and self.reads_sixteen(group) else self.params[var].scale
 
     @property
     def produced(self) -> set[relax.Var]:
@@ -156,7 +173,15 @@ def plan(func: relax.Function, ranges, exact: Mapping[str, QuantParams] | None =
     for variables in members.values():
         shared = _class_params(view, [v for v in variables if v not in repeated] or variables, ranges, exact or {})
         params.update({v: shared for v in variables})
-    return QuantPlan(view, groups, params, tail)
+    made = QuantPlan(view, groups, params, tail)
+    names = getattr(ranges, "sixteen", {})
+    if not names:
+        return made
+    chosen = sixteen_bits.expanded(groups, names, made.unquantized)
+    spans: dict = {}
+    for var in chosen:
+        spans.setdefault(classes.find(var), []).append(sixteen_bits.scale_of(names.get(var.name, _range(ranges, var))))
+    return replace(made, sixteen={var: max(spans[classes.find(var)]) for var in chosen})
 
 
 def _with_moved(groups, kept: frozenset[str]) -> frozenset[str]:
@@ -217,6 +242,7 @@ class Inserter:
         self.bindings: list = []
         self.raw: dict = {}
         self.twin: dict = {}
+        self.wide: dict = {}
         self.member_of = {m: g for g in reversed(quant_plan.groups) for m in g.members}
         self.border = set(quant_plan.params) - wide_outputs(quant_plan)
         self.produced = quant_plan.produced
@@ -248,16 +274,23 @@ class Inserter:
         """Groups read the 8-bit value of a border tensor; the host reads it where it came from the chip."""
         inside = group is not None and var in group.members
         if var in self.twin and not inside and (group is not None or var in self.produced):
-            return self.twin[var]
+            return self.wide[var] if var in self.wide and self.plan.reads_sixteen(group) else self.twin[var]
         return self.raw.get(var, var)
 
     def _pair(self, var) -> None:
         if var not in self.border:
             return
-        params = self.plan.params[var]
+        params, source = self.plan.params[var], self.raw[var]
+        if var in self.plan.sixteen:
+            scale, zero = const(np.float32(self.plan.sixteen[var])), const(np.int16(0))
+            source = self.wide[var] = self._twin(source, scale, zero, "int16", var.name)
         scale, zero_point = const(np.float32(params.scale)), const(np.int8(params.zero_point))
-        q = self._bind(relax.op.quantize(self.raw[var], scale, zero_point, axis=-1, out_dtype="int8"), f"{var.name}_q")
-        self.twin[var] = self._bind(relax.op.dequantize(q, scale, zero_point, axis=-1), f"{var.name}_dq")
+        self.twin[var] = self._twin(source, scale, zero_point, "int8", var.name)  # dropped where nobody reads it
+
+    def _twin(self, source, scale, zero_point, dtype: str, name: str):
+        """``source`` quantized and dequantized."""
+        q = self._bind(relax.op.quantize(source, scale, zero_point, axis=-1, out_dtype=dtype), f"{name}_q")
+        return self._bind(relax.op.dequantize(q, scale, zero_point, axis=-1), f"{name}_dq")
 
     def _dequantized(self, stored: np.ndarray, scale: np.ndarray, zero_point: int, axis: int, name: str):
         """A constant as ``dequantize(stored)``; scale of length 1 or of that axis."""
@@ -293,14 +326,14 @@ class Inserter:
         bias = None if parts.bias is None else np.broadcast_to(parts.bias.real(), (groups * channels,))
         largest = None if bias is None else np.abs(bias).reshape(groups, channels).max(axis=0)
         stored, scale = self.rounded.get(group.root.name) or quantize_weight(
-            weight, axis, self.weight_scale, largest, self.plan.params[parts.x].scale
+            weight, axis, self.weight_scale, largest, self.plan.input_scale(parts.x, group)
         )
         self.constants.setdefault(group.root.name, {})[1] = lambda: self._dequantized(
             stored, scale, 0, axis, f"{group.name}_weight"
         )
         if bias is None:
             return
-        steps = np.tile(bias_scales(self.plan.params[parts.x].scale, scale), groups)
+        steps = np.tile(bias_scales(self.plan.input_scale(parts.x, group), scale), groups)
         name, position = bias_position(view, group)
         ints = quantize_bias(bias, steps)
         self.constants.setdefault(name, {})[position] = lambda: self._dequantized(

@@ -56,7 +56,8 @@ from tvm_ergo.relay_passes.micro.equalize import equalize
 from tvm_ergo.relay_passes.micro.exact import Grids, exact_input_params
 from tvm_ergo.relay_passes.micro.float_parts import with_float_parts
 from tvm_ergo.relay_passes.micro.insert_qdq import insert_qdq, with_shown
-from tvm_ergo.relay_passes.micro.observe import QuantParams
+from tvm_ergo.relay_passes.micro.observe import QuantParams, Range
+from tvm_ergo.relay_passes.micro.raise_bits import raise_bits
 from tvm_ergo.relay_passes.micro.round_weights import WindowMoments, round_weights
 from tvm_ergo.relay_passes.micro.saturate import Saturated, saturate
 from tvm_ergo.relay_passes.micro.sensitivity import shown_on
@@ -97,7 +98,9 @@ class QuantizeOptions:
     relative to their deviation) up to which tensors are kept in fewer channels (or all choices of it; None: never).
     float_parts: the loss of the outputs (`micro.sensitivity`) above which the tensors it comes from stay in float, on
     the host ("auto": where int8 ruins the network, see `float_parts.RUINED`, and ranges are those of the default
-    method; None: never)."""
+    method; None: never).
+    sixteen_bits: the loss that tensors become int16 for, those of which the outputs lose most first (`raise_bits`;
+    None: all stay int8. Networks with attention choose by themselves)."""
 
     method: Method = Method.MSE
     percentile: float = 99.99
@@ -110,6 +113,7 @@ class QuantizeOptions:
     attention_on_chip: bool = False
     project_channels: float | RankOptions | None = None
     float_parts: float | str | None = "auto"
+    sixteen_bits: float | None = None
 
     @property
     def rank_options(self) -> RankOptions | None:
@@ -195,6 +199,9 @@ def quantize(
         on_equalized(chosen.mod)
     rounding = options.round_weights and options.correct_bias
     result = chosen.quantized(rounding)
+    if options.sixteen_bits is not None and not has_attention(mod):
+        watch = (lambda *a: progress("sixteen bits", *a)) if progress else None
+        chosen, result = raise_bits(chosen, data, result, rounding, options.sixteen_bits, watch)
     chosen_ranges = (
         Method(options.method) is not Method.MSE and options.float_parts == "auto"
     )  # a choice of ranges is tried out: its loss is warned of
@@ -289,6 +296,10 @@ class Observed:
     def with_wide_tables(self) -> Observed:
         """The same with 16 bits for results of which calibration saw little (`wide_tail`)."""
         return replace(self, ranges=replace(self.ranges, wide_tables=True))
+
+    def with_sixteen(self, tensors: Mapping[str, Range]) -> Observed:
+        """The same with these tensors in int16, by their extremes (`sixteen_bits`)."""
+        return replace(self, ranges=replace(self.ranges, sixteen=tensors))
 
     def quantized(self, with_rounding: bool) -> tvm.IRModule:
         """The steps after the calibration run: weight rounding, bias correction, insertion of quantize and

@@ -172,6 +172,9 @@ def test_calibration_that_shows_little_of_an_output_is_warned_of():
         compiled = tvm_ergo.compile(text_map(), calibration=scenes(2))
     (name,) = (o.name for o in compiled.outputs)
     assert compiled.accuracy.unseen == ((name, 2, 16),) and compiled.accuracy.loss < WARN
+    with pytest.raises(AccuracyError, match="cannot be said") as refused:
+        tvm_ergo.compile(text_map(), calibration=scenes(2), strict_accuracy=0.5)
+    assert "2 of 16" in str(refused.value) and f"calibration inputs on which {name}" in refused.value.remedy
     with warnings.catch_warnings():
         warnings.simplefilter("error", tvm_ergo.AccuracyWarning)
-        assert tvm_ergo.compile(text_map(), calibration=scenes(8)).accuracy.unseen == ()
+        assert tvm_ergo.compile(text_map(), calibration=scenes(8), strict_accuracy=0.5).accuracy.unseen == ()

@@ -205,6 +205,13 @@ def add_quantize_arguments(parser: argparse.ArgumentParser, model: str, calibrat
         "float, on the host CPU; auto "
         "(default): only where int8 ruins the network; off: never",
     )
+    numbers.add_argument(
+        "--sixteen-bits",
+        type=parse_error,
+        metavar="LOSS",
+        help="tensors of which the outputs lose most become int16 on the chip, as few as bring the loss (rms, relative "
+        "to their deviation) to LOSS; takes time and memory",
+    )
     parser.add_argument(
         "--input-shape",
         type=parse_shape,

@@ -28,6 +28,7 @@ COMPILE_OPTIONS = (
     "equalize",
     "project_channels",
     "float_parts",
+    "sixteen_bits",
     "strict_accuracy",
     "input_shape",
     "strict",
@@ -150,8 +151,8 @@ def imported_model(arguments: argparse.Namespace, calibration=None):
     imported = frontend.load(arguments.model, input_shapes=dict(arguments.input_shape) or None, calibration=calibration)
     given = [
         f"--{name.replace('_', '-')}"
-        for name in ("method", "percentile", "equalize", "project_channels", "float_parts")
-        if getattr(arguments, name) is not None
+        for name in ("method", "percentile", "equalize", "project_channels", "float_parts", "sixteen_bits")
+        if getattr(arguments, name, None) is not None
     ]
     if given and is_quantized(imported.mod):
         raise InputError(
@@ -172,8 +173,8 @@ def compression(arguments: argparse.Namespace) -> str:
 
 
 def quantize_options(arguments: argparse.Namespace):
-    """The QuantizeOptions of ``--method``, ``--percentile``, ``--equalize``, ``--project-channels`` and
-    ``--float-parts``; what is not given keeps its default."""
+    """The QuantizeOptions of ``--method``, ``--percentile``, ``--equalize``, ``--project-channels``,
+    ``--sixteen-bits`` and ``--float-parts``; what is not given keeps its default."""
     import tvm_ergo
 
     if arguments.percentile is not None and arguments.method != "percentile":
@@ -186,6 +187,7 @@ def quantize_options(arguments: argparse.Namespace):
         "method": arguments.method,
         "percentile": arguments.percentile,
         "project_channels": arguments.project_channels,
+        "sixteen_bits": getattr(arguments, "sixteen_bits", None),
         "equalize": {"auto": "auto", "on": True, "off": False}.get(arguments.equalize),
     }
     options = replace(tvm_ergo.QuantizeOptions(), **{name: value for name, value in given.items() if value is not None})

@@ -58,11 +58,12 @@ ENTRIES: dict[type[ErgoError], Explanation] = {
         "measured on calibration inputs.",
         (
             "Too few or untypical calibration inputs: a few dozen that look like real ones.",
-            "Some tensors have a few very large values: --method percentile; or --float-parts for the worst.",
+            "Some tensors have a few very large values: --sixteen-bits or --float-parts for the worst.",
             "The network was not made for 8 bits: train it with quantization and export QuantizeLinear nodes.",
         ),
         (
             "tvm-ergo report net.onnx --calibration samples.npz --compare samples.npz",
+            "tvm-ergo compile net.onnx --calibration samples.npz --sixteen-bits 0.05",
             "tvm-ergo compile net.onnx --calibration samples.npz --float-parts 0.1",
         ),
     ),
