@@ -167,9 +167,12 @@ def compile(
     if tokenizer is not None and not isinstance(tokenizer, Tokenizer):
         tokenizer = Tokenizer.read(tokenizer)
     post = post_options(post)
+    if rows_axis is not None:
+        rows_axis = given.whole_number("rows_axis", rows_axis)
+        if new_rows is None:
+            raise InputError("rows_axis says nothing without new_rows", remedy="give new_rows (--new-rows) too")
     if new_rows is not None:
         new_rows = given.whole_number("new_rows", new_rows)
-        rows_axis = None if rows_axis is None else given.whole_number("rows_axis", rows_axis)
         check_alone({"lengths": bool(lengths), "generate": generate, "post": post is not None, "stream": stream})
     chip = chip_of_target(target)
     if memory is not None:

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
 import tvm_ergo
+from tvm_ergo.cli import main
 from tvm_ergo.relay_passes.compile.moving import Anew, Moving, Unchanging, moved
 from tvm_ergo.relay_passes.compile.step_window import step_window
 from tvm_ergo.relay_passes.dialect import Add, Conv2d, Reshape
@@ -253,6 +254,7 @@ def test_on_the_chip_with_states_that_can_be_read_set_and_reset(tmp_path):
         ({"new_rows": 1, "rows_axis": 7}, "an axis of more than 1 rows"),
         ({"new_rows": 1, "stream": True}, "--stream"),
         ({"new_rows": 1, "lengths": [4]}, "--lengths"),
+        ({"rows_axis": 1}, "without new_rows"),
     ],
 )
 def test_wrong_options(options, said):
@@ -261,3 +263,20 @@ def test_wrong_options(options, said):
     with pytest.raises((InputError, UnsupportedError)) as refused:
         tvm_ergo.compile(model, calibration=samples, **options)
     assert said in str(refused.value) and refused.value.remedy
+
+
+def test_comparing_layers_says_what_to_leave_out():
+    from tvm_ergo.report.compare import compare_layers
+
+    model, shape = network(12, 1, [("conv", 3, 1, 1, (0, 0), False)], "mean", 0)
+    samples = [np.random.default_rng(i).normal(0, 1, shape).astype(np.float32) for i in range(4)]
+    with pytest.raises(InputError) as refused:
+        compare_layers(tvm_ergo.compile(model, calibration=samples, new_rows=1))
+    assert "--new-rows" in refused.value.remedy
+
+
+@pytest.mark.parametrize("words", [["--new-rows", "0"], ["--new-rows", "-1"], ["--rows-axis", "x"]])
+def test_counts_on_the_command_line(words, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(["compile", "net.onnx", *words])
+    assert ended.value.code == 2 and "write a whole number from 1 on" in capsys.readouterr().err

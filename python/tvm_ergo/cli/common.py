@@ -57,6 +57,13 @@ def parse_cell(text: str):
         raise argparse.ArgumentTypeError(str(error)) from None
 
 
+def parse_count(text: str) -> int:
+    """``"2"`` -> 2, from 1 on."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a count; write a whole number from 1 on")
+    return int(text)
+
+
 def parse_window(text: str) -> float:
     """``"100"`` microseconds -> 100e-6 seconds."""
     return _positive(text, "the length of a window; write microseconds, for instance 100") * 1e-6
@@ -113,13 +120,16 @@ def add_model_arguments(parser: argparse.ArgumentParser, *, compiling: bool = Fa
     )
     plan.add_argument(
         "--new-rows",
-        type=int,
+        type=parse_count,
         metavar="N",
         help="the input is a window that moves over a signal by N rows a run: these alone are given, what is needed "
         "again stays in the memory, and only what they change is computed; the outputs are those of the whole window",
     )
     plan.add_argument(
-        "--rows-axis", type=int, metavar="A", help="the input's axis that counts rows (default: found; the batch is 0)"
+        "--rows-axis",
+        type=parse_count,
+        metavar="A",
+        help="the input's axis that counts rows (default: found; the batch is 0)",
     )
     plan.add_argument(
         "--compression",

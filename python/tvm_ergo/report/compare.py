@@ -23,6 +23,12 @@ def compare_layers(compiled, sample: dict[str, np.ndarray] | np.ndarray | None =
     from tvm_ergo.codegen.runtime.recording import watch
     from tvm_ergo.relay_passes.interpreter import Interpreter
 
+    if compiled.reference is None and compiled.lowered is not None:
+        raise InputError(
+            "a network that is given its new rows alone has no float network to compare with",
+            where=compiled.source,
+            remedy="leave out --new-rows (new_rows): the numbers of every layer are the same without it",
+        )
     if compiled.reference is None:
         raise InputError(
             "a compiled file does not hold the float network to compare with",
