@@ -90,6 +90,8 @@ def moved(op: ErgoOp, shapes: Sequence[Shape], shape: Shape, inputs: Sequence[St
     if apart:
         return Anew(f"{op.where()} joins rows that move differently")
     boxes = [op.input_regions(_row(shape, axis, i, i + 1), shapes) for i in range(shape[axis])]
+    if any(box[n][i.axis][0] >= box[n][i.axis][1] for box in boxes for n, i in moving):
+        return Anew(f"{op.where()} has rows of nothing but padding")
     held = [_holds(boxes[i], boxes[i + shift], inputs) for i in range(shape[axis] - shift)]
     if not any(held):
         return Anew("" if shape[axis] <= shift else f"no row of {op.where()} is the same in two windows")

@@ -141,7 +141,7 @@ def same_as_the_whole(mod, stepped, shape, axis, rows, runs=12):
         states = dict(zip(states, found[len(wanted) :], strict=True))
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     st.integers(8, 20), st.integers(1, 2), st.lists(LAYERS, max_size=5), st.sampled_from(["mean", "dense", "rows"]),
     st.integers(0, 99), st.integers(1, 4),
@@ -175,6 +175,15 @@ def test_padding_at_both_ends_is_computed_anew_and_right():
     stepped = step_window(mod, 1, axis=2)
     assert stepped.macs < stepped.whole_macs
     same_as_the_whole(mod, stepped, shape, 2, 1, runs=25)
+
+
+def test_rows_of_nothing_but_padding_are_computed_with_the_others():
+    layers = [("conv", 3, 1, 1, (0, 0), False), ("conv", 1, 1, 1, (1, 1), False), ("conv", 2, 1, 1, (0, 0), False)]
+    model, shape = network(16, 1, layers, "mean", 0)
+    mod = lowered(model, shape)
+    stepped = step_window(mod, 1, axis=2)
+    assert any("nothing but padding" in note for note in stepped.notes)
+    same_as_the_whole(mod, stepped, shape, 2, 1)
 
 
 def test_a_stride_that_does_not_divide_is_told():
