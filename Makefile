@@ -12,7 +12,7 @@ ifneq ($(filter test,$(MAKECMDGOALS)),)
 export OMP_NUM_THREADS ?= 1
 endif
 
-.PHONY: demo test check benchmark fuzz install packaging clean
+.PHONY: demo test check docs benchmark fuzz install packaging clean
 
 demo: $(STAMP)  ## compile and run a network, show the report
 	$(BIN)/python -m tvm_ergo.demo --out $(OUT)
@@ -31,6 +31,13 @@ check: $(VENV)/.checked  ## format, lint and types (CONTRIBUTING.md)
 
 $(VENV)/.checked: setup.py | $(STAMP)
 	$(BIN)/pip install --disable-pip-version-check -q -e '.[check]'
+	@touch $@
+
+docs: $(VENV)/.documented  ## the docs site in build/site; a dead link is an error
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build -q
+
+$(VENV)/.documented: setup.py | $(STAMP)
+	$(BIN)/pip install --disable-pip-version-check -q -e '.[docs]'
 	@touch $@
 
 BENCHMARKS := $(filter-out __init__ common eie_on_chip,$(basename $(notdir $(wildcard benchmarks/*.py))))

@@ -119,6 +119,8 @@ setup(
         # training the compressed network; its importer in TVM is tested with this version
         "retrain": ["torch==2.13.0"],
         "mcp": ["mcp>=2.3,<3"],  # the Model Context Protocol, for `tvm-ergo serve-mcp`
+        # the docs site (`make docs`); the theme gets fixes until May 2027, its successor reads the same files
+        "docs": ["mkdocs>=1.6,<2", "mkdocs-material>=9.5,<10"],
         "check": [
             "ruff==0.17.*",  # lint and format: other minor versions format otherwise
             "mypy>=2.4,<2.5",  # types: each version finds other things
