@@ -1,5 +1,5 @@
-"""Hook of mkdocs (mkdocs.yml): the pages that stand beside docs/ become pages of the site, and links between all of them
-lead there."""
+"""Hook of mkdocs (mkdocs.yml): the pages that stand beside docs/ become pages of the site, and links between all of
+them lead there."""
 
 from __future__ import annotations
 
