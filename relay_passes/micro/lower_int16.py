@@ -21,7 +21,7 @@ from tvm_ergo.relay_passes.micro.lower_context import (
 )
 from tvm_ergo.relay_passes.support import elementwise, linear
 from tvm_ergo.relay_passes.support.epilogue import CLAMPS, bounds_of, clamp_bounds
-from tvm_ergo.relay_passes.support.rule import Group, Kind
+from tvm_ergo.relay_passes.support.rule import Group
 from tvm_ergo.target.isa.int16 import SUM_LIMIT
 from tvm_ergo.target.machine import kernels
 from tvm_ergo.target.numerics import MAX_SHIFT
@@ -45,7 +45,7 @@ def concerned(ctx: Context, group: Group, out: Quant | None) -> bool:
 
 def require_known(ctx: Context, group: Group, out: Quant | None) -> None:
     """Errors: CannotLower for operators that have no form in 16 bits."""
-    if group.kind is Kind.MOVEMENT or group.rule in KNOWN:
+    if group.copies or group.rule in KNOWN:
         return
     if any(v in ctx.int8 and ctx.int8[v].quant.wide for v in group.inputs) or (out is not None and out.wide):
         raise CannotLower(f"the chip has no {group.op.removeprefix('nn.')} of 16 bits", NEEDS_INT8)

@@ -7,7 +7,7 @@ and what is moved or joined with it is the same. Operators that read it and have
 from __future__ import annotations
 
 from tvm_ergo.relay_passes.micro.observe import Range
-from tvm_ergo.relay_passes.support import Kind, elementwise, linear
+from tvm_ergo.relay_passes.support import elementwise, linear
 
 LEVELS = 30000.0
 """Steps of an int16 tensor up to the largest magnitude seen: 9 % are left for what was not seen."""
@@ -23,7 +23,7 @@ def scale_of(found: Range) -> float:
 def reads_sixteen(group, sixteen, unquantized) -> bool:
     """Whether a group reads int16 tensors as they are. unquantized : results that leave the chip as sums of 32 bits,
     which sums of 40 cannot."""
-    if group.kind is Kind.MOVEMENT:
+    if group.copies:
         return group.output in sixteen
     if group.rule is elementwise.UnaryTable:
         return group.output not in unquantized
@@ -57,14 +57,10 @@ def expanded(groups, names, unquantized) -> set:
         if var not in chosen and can(var):
             chosen.add(var)
             waiting += made_by[var].inputs if _follows(made_by[var]) else ()
-            waiting += [
-                g.output
-                for g in groups
-                if g.kind is Kind.MOVEMENT and var in g.inputs and all(i in chosen for i in g.inputs)
-            ]
+            waiting += [g.output for g in groups if g.copies and var in g.inputs and all(i in chosen for i in g.inputs)]
     return chosen
 
 
 def _follows(group) -> bool:
     """Whether its result is int16 only where all that it reads is."""
-    return bool(group.inputs) and (group.kind is Kind.MOVEMENT or group.rule is elementwise.UnaryTable)
+    return bool(group.inputs) and (group.copies or group.rule is elementwise.UnaryTable)

@@ -15,6 +15,7 @@ class MovementRule(SingleOp):
     """Base of the movements: one operator, no arithmetic."""
 
     kind = Kind.MOVEMENT
+    copies = True
     carries = True
 
 
@@ -117,6 +118,7 @@ class Split(Rule):
     """Split into parts along one axis; each part is a slice."""
 
     kind = Kind.MOVEMENT
+    copies = True
     ops = ("split",)
     runs_as = ("slice",)
     carries = True
@@ -137,6 +139,7 @@ class Concat(Rule):
     rescaled first."""
 
     kind = Kind.MOVEMENT
+    copies = True
     ops = ("concat", "stack")
     runs_as = ("concat", "reshape")
     carries = True

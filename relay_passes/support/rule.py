@@ -57,6 +57,11 @@ class Group:
         return self.rule.carries
 
     @property
+    def copies(self) -> bool:
+        """True where it computes nothing: its elements may have any width."""
+        return self.rule.copies
+
+    @property
     def name(self) -> str:
         """The source layer: the name of the defining operator, without the suffix by which importers tell it from its
         bias."""
@@ -100,6 +105,8 @@ class Rule:
     runs_as: ClassVar[tuple[str, ...]] = ()
     """The ``relax.ergo`` operators it becomes."""
     carries: ClassVar[bool] = False
+    copies: ClassVar[bool] = False
+    """True where the result holds elements of the operands unchanged: of any width."""
     numbers: ClassVar[bool] = False
     """True where the output is whole numbers and no quantized tensor: such groups are `Analysis.numbered`."""
     remedy: ClassVar[str] = "it runs on the host CPU; replace the operator by a supported one to keep it on the chip"

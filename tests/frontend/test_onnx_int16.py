@@ -97,3 +97,35 @@ def test_weights_of_16_bits_stay_on_the_host(tmp_path):
     apart, compiled, _ = compared(tmp_path, QuantType.QInt16, QuantType.QInt16)
     assert apart <= STEPS
     assert {f.reason for f in compiled.fallbacks} == {"its weights are quantized to int16"}
+
+
+@pytest.mark.parametrize("op, attributes", [("MaxPool", {"kernel_shape": [2, 2]}), ("Resize", {"mode": "nearest"})])
+def test_what_has_no_form_in_16_bits_runs_on_the_host_by_name(op, attributes):
+    """Pooling, and resizing, which calls itself movement but computes."""
+    sizes = [] if op == "MaxPool" else ["", "sizes"]
+    nodes = [
+        helper.make_node("QuantizeLinear", ["x", "s", "z"], ["q"]),
+        helper.make_node("DequantizeLinear", ["q", "s", "z"], ["d"]),
+        helper.make_node(op, ["d", *sizes], ["r"], **attributes),
+        helper.make_node("QuantizeLinear", ["r", "s", "z"], ["p"]),
+        helper.make_node("DequantizeLinear", ["p", "s", "z"], ["y"]),
+    ]
+    constants = [
+        numpy_helper.from_array(np.float32(2e-4), "s"),
+        numpy_helper.from_array(np.int16(0), "z"),
+        numpy_helper.from_array(np.array([1, 1, 2, 2], np.float32), "sizes"),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "net",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 3, 6, 6])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
+        constants,
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
+    compiled = tvm_ergo.compile(model)
+    assert any("of 16 bits" in f.reason for f in compiled.fallbacks)
+    session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    x = RNG.normal(size=(1, 3, 6, 6)).astype(np.float32)
+    got = next(iter(compiled.run({"x": x}).outputs.values()))
+    np.testing.assert_allclose(got, session.run(None, {"x": x})[0], atol=1e-6)

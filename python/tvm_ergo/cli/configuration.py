@@ -56,7 +56,7 @@ def _tables(path: Path, commands: dict) -> dict[str, dict]:
     try:
         if path.stat().st_size > LARGEST_BYTES:
             raise ValueError(f"it has more than {LARGEST_BYTES} bytes")
-        tables = tomllib.loads(path.read_text(encoding="utf-8"))
+        tables = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError) as error:
         raise InputError(
             f"{FILE} cannot be read: {error}", where=str(path), remedy=f"correct it, or take {FILE} out of this folder"
