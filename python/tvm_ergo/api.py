@@ -35,7 +35,7 @@ from tvm_ergo.target.tags import chip_of_target, target_of_chip
 from tvm_ergo.tokenizer import Tokenizer
 from tvm_ergo.tuning.store import Database, current
 from tvm_ergo.waiting import Compression
-from tvm_ergo.windows import check_alone, notes_of, stepped, whole_run
+from tvm_ergo.windows import check_alone, given_rows, notes_of, stepped, whole_run
 
 
 @exclusively()
@@ -167,12 +167,8 @@ def compile(
     if tokenizer is not None and not isinstance(tokenizer, Tokenizer):
         tokenizer = Tokenizer.read(tokenizer)
     post = post_options(post)
-    if rows_axis is not None:
-        rows_axis = given.whole_number("rows_axis", rows_axis)
-        if new_rows is None:
-            raise InputError("rows_axis says nothing without new_rows", remedy="give new_rows (--new-rows) too")
+    new_rows, rows_axis = given_rows(new_rows, rows_axis)
     if new_rows is not None:
-        new_rows = given.whole_number("new_rows", new_rows)
         check_alone({"lengths": bool(lengths), "generate": generate, "post": post is not None, "stream": stream})
     chip = chip_of_target(target)
     if memory is not None:

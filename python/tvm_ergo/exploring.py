@@ -44,6 +44,7 @@ from tvm_ergo.target.chip import Chip
 from tvm_ergo.target.errors import InputError, UnsupportedError
 from tvm_ergo.target.tags import chip_of_target
 from tvm_ergo.waiting import Compression, measure
+from tvm_ergo.windows import given_rows, notes_of, stepped
 
 RESIDENT, STREAMED, COMPRESSED = "resident", "streamed", "compressed"
 MOST_POINTS = 1000
@@ -64,6 +65,8 @@ def explore(
     quantize: QuantizeOptions = QuantizeOptions(),
     input_shapes: dict | None = None,
     batch: int = 1,
+    new_rows: int | None = None,
+    rows_axis: int | None = None,
     progress: Progress | None = None,
 ) -> Front:
     """The Pareto front of memory (constants and activations), cycles and energy, from the smallest plan to whole
@@ -80,7 +83,8 @@ def explore(
     that costs no time, where a layer gets at most four times slower, and in as few bytes as there can be, and whole
     layers with as many coded as some limits between need, whichever is best; "dense" and "coded" as in `compile`.
     compression : "auto" or "lossless" give a further series of each frame, below the smallest plan without, in which
-    tensors wait compressed, as `compile` does it with each limit: where there are calibration data. Others : as in
+    tensors wait compressed, as `compile` does it with each limit: where there are calibration data.
+    new_rows, rows_axis : a further series of the network that is given the new rows of its window alone. Others : as in
     `tvm_ergo.compile`.
 
     Errors: those of `compile` but OutOfMemoryError; InputError for fewer than two points or a CompiledModel that was
@@ -100,7 +104,8 @@ def explore(
     at = chip.point(point)
     if hasattr(calibration, "__next__"):
         calibration = list(calibration)  # quantizing and measuring both look at it
-    name, lowered, samples = _lowered(model, chip, calibration, quantize, input_shapes, batch, progress)
+    new_rows, rows_axis = given_rows(new_rows, rows_axis)
+    name, lowered, samples, imported = _lowered(model, chip, calibration, quantize, input_shapes, batch, progress)
     # all before the first is planned, which takes long: a model without a picture to stream is refused here
     options = PipelineOptions(chip, samples, stream=False, progress=progress)
     partitioned = {
@@ -109,19 +114,25 @@ def explore(
         )
         for label in (RESIDENT, *((STREAMED,) if stream else ()))
     }
+    notes: list[str] = []
+    if new_rows is not None:
+        made, _ = stepped(lowered, imported, new_rows, rows_axis)
+        label = f"{new_rows} new row{'s' * (new_rows > 1)}"
+        partitioned[label] = run_stages(made.mod, replace(options, progress=None), start="partition", until="partition")
+        notes += [f"{label}: {note}" for note in notes_of(made)]
     statistics = None
     if compression is not Compression.OFF and samples is not None and chip_functions(partitioned[RESIDENT]):
         statistics = measure(partitioned[RESIDENT], dict(chip_functions(partitioned[RESIDENT])), options)
     series: list[Series] = []
-    notes: list[str] = []
     for label, mod in partitioned.items():
         work = _Work(dict(chip_functions(mod)), chip, points, point, label, weights, progress)
         found, bound = work.plain(), work.bound()
         series.append(series_of(label, found, bound, at.clock_hz))
-        waiting = work.waiting(statistics, found, compression is Compression.LOSSLESS) if statistics else []
+        measured = statistics if label in (RESIDENT, STREAMED) else None  # those are of whole windows
+        waiting = work.waiting(measured, found, compression is Compression.LOSSLESS) if measured else []
         if waiting:
             series.append(series_of(f"{label}, {COMPRESSED}", waiting, None, at.clock_hz))
-        if statistics and (not waiting or waiting[0].memory_bytes >= found[0].memory_bytes):
+        if measured and (not waiting or waiting[0].memory_bytes >= found[0].memory_bytes):
             notes.append(
                 f"frame {label}: compressing what waits was tried and gets no plan below {found[0].memory_bytes:,} "
                 f"bytes" + ("; what is compressed here is what --objective memory gives" if waiting else "")
@@ -131,8 +142,9 @@ def explore(
 
 def _lowered(
     model, chip: Chip, calibration, quantize: QuantizeOptions, input_shapes, batch: int, progress
-) -> tuple[str, tvm.IRModule, object]:
-    """The model's name, its module in the integer dialect, and the calibration data by the names of its parameters."""
+) -> tuple[str, tvm.IRModule, object, frontend.Imported]:
+    """The model's name, its module in the integer dialect, the calibration data by the names of its parameters, and its
+    ports."""
     if isinstance(model, CompiledModel):
         if model.lowered is None:
             raise InputError(
@@ -143,11 +155,12 @@ def _lowered(
         compiled = frontend.Imported(
             model.lowered, model.inputs, model.outputs, model.source, SourceFormat.RELAX, model.states
         )
-        return Path(model.source or "model").name, model.lowered, renamed(calibration, compiled)
+        return Path(model.source or "model").name, model.lowered, renamed(calibration, compiled), compiled
     imported = frontend.load(model, input_shapes=input_shapes, batch=batch, calibration=calibration)
     samples = renamed(calibration, imported)
     options = PipelineOptions(chip, samples, quantize, progress=progress)
-    return Path(imported.source or "model").name, run_stages(imported.mod, options, until="lower_quantized"), samples
+    lowered = run_stages(imported.mod, options, until="lower_quantized")
+    return Path(imported.source or "model").name, lowered, samples, imported
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import tvm
 
+from tvm_ergo import options as given
 from tvm_ergo.compiled import CompiledModel
 from tvm_ergo.frontend import Imported
 from tvm_ergo.frontend.imported import StateInfo
@@ -15,9 +16,18 @@ from tvm_ergo.relay_passes.interpreter import Interpreter
 from tvm_ergo.target.errors import InputError, UnsupportedError
 
 
-def check_alone(given: dict[str, bool]) -> None:
-    """Errors: InputError where an option was given that new_rows does not go with. given : whether it was, by name."""
-    for name, was_given in given.items():
+def given_rows(new_rows, rows_axis) -> tuple[int | None, int | None]:
+    """The options ``new_rows`` and ``rows_axis``, checked. Errors: InputError."""
+    if rows_axis is not None:
+        rows_axis = given.whole_number("rows_axis", rows_axis)
+        if new_rows is None:
+            raise InputError("rows_axis says nothing without new_rows", remedy="give new_rows (--new-rows) too")
+    return (None if new_rows is None else given.whole_number("new_rows", new_rows)), rows_axis
+
+
+def check_alone(others: dict[str, bool]) -> None:
+    """Errors: InputError where an option was given that new_rows does not go with. others : whether it was, by name."""
+    for name, was_given in others.items():
         if was_given:
             raise InputError(
                 f"new_rows does not go with {name}",

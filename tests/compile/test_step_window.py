@@ -289,3 +289,19 @@ def test_counts_on_the_command_line(words, capsys):
     with pytest.raises(SystemExit) as ended:
         main(["compile", "net.onnx", *words])
     assert ended.value.code == 2 and "write a whole number from 1 on" in capsys.readouterr().err
+
+
+def test_explore_has_a_series_of_it_and_compile_meets_its_rows():
+    model, shape = network(16, 1, [("conv", 3, 1, 1, (0, 0), False)], "mean", 0)
+    samples = [np.random.default_rng(i).normal(0, 1, shape).astype(np.float32) for i in range(4)]
+    front = tvm_ergo.explore(model, calibration=samples, new_rows=1, points=2, compression="off")
+    whole, stepped = front.series
+    assert stepped.name == "1 new row" and any(
+        "multiply-accumulates are computed a run" in note for note in front.notes
+    )
+    least = stepped.points[0]
+    compiled = tvm_ergo.compile(model, calibration=samples, new_rows=1, memory=least.memory_bytes)
+    (program,) = compiled.programs.values()
+    assert program.meta["constant_bytes"] + program.meta["activation_bytes"] <= least.memory_bytes
+    with pytest.raises(InputError, match="without new_rows"):
+        tvm_ergo.explore(model, calibration=samples, rows_axis=1)

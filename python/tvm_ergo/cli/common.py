@@ -118,19 +118,7 @@ def add_model_arguments(parser: argparse.ArgumentParser, *, compiling: bool = Fa
         action="store_true",
         help="the input picture arrives row by row as the network needs it, and never lies in the memory as a whole",
     )
-    plan.add_argument(
-        "--new-rows",
-        type=parse_count,
-        metavar="N",
-        help="the input is a window that moves over a signal by N rows a run: these alone are given, what is needed "
-        "again stays in the memory, and only what they change is computed; the outputs are those of the whole window",
-    )
-    plan.add_argument(
-        "--rows-axis",
-        type=parse_count,
-        metavar="A",
-        help="the input's axis that counts rows (default: found; the batch is 0)",
-    )
+    add_rows_arguments(plan)
     plan.add_argument(
         "--compression",
         choices=["auto", "off", "lossless"],
@@ -168,6 +156,23 @@ def add_model_arguments(parser: argparse.ArgumentParser, *, compiling: bool = Fa
         metavar="LOSS",
         help="refuse a float network of whose outputs compiling loses more than LOSS (rms, relative to their "
         "deviation, on calibration inputs)",
+    )
+
+
+def add_rows_arguments(parser) -> None:
+    """Of networks over a moving window."""
+    parser.add_argument(
+        "--new-rows",
+        type=parse_count,
+        metavar="N",
+        help="the input is a window that moves over a signal by N rows a run: these alone are given, what is needed "
+        "again stays in the memory, and only what they change is computed; the outputs are those of the whole window",
+    )
+    parser.add_argument(
+        "--rows-axis",
+        type=parse_count,
+        metavar="A",
+        help="the input's axis that counts rows (default: found; the batch is 0)",
     )
 
 

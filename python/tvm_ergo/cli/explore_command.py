@@ -3,6 +3,7 @@ priced.
 
   tvm-ergo explore net.tflite --html front.html
   tvm-ergo explore net.onnx --calibration images.npz --stream --points 20 --json -
+  tvm-ergo explore wakeword.tflite --new-rows 1        also with the new rows of a moving window alone
   tvm-ergo explore net.onnx --calibration images.npz --weights dense --compression off
 
 The memory of a point, constants and activations together, is what to give 'compile' as --memory. With calibration data
@@ -17,6 +18,7 @@ import argparse
 from tvm_ergo.cli.common import (
     MODEL_FILES,
     add_quantize_arguments,
+    add_rows_arguments,
     check_result_paths,
     console,
     read_calibration,
@@ -49,6 +51,7 @@ def add_arguments(parser) -> None:
     parser.add_argument(
         "--stream", action="store_true", help="also with the frame received row by row, as a second series"
     )
+    add_rows_arguments(parser)
     parser.add_argument(
         "--points",
         type=_count,
@@ -92,6 +95,8 @@ def run(arguments) -> None:
             target=arguments.target,
             calibration=calibration,
             stream=arguments.stream,
+            new_rows=arguments.new_rows,
+            rows_axis=arguments.rows_axis,
             points=arguments.points,
             point=arguments.point,
             weights=arguments.weights,
