@@ -181,7 +181,7 @@ def _macs(value) -> int:
     )
 
 
-def child(name: str) -> None:
+def child(name: str, sixteen_bits: float | None = None) -> None:
     import tvm_ergo
     from tvm_ergo import frontend
 
@@ -209,7 +209,8 @@ def child(name: str) -> None:
         reference, follows = reference_of(path), STATES.get(key, {})
         given, _ = carried(reference, feeds[:CALIBRATION], follows)
         start = time.perf_counter()
-        compiled = tvm_ergo.compile(imported, calibration=given, memory=BIG_MEMORY_BYTES)
+        options = tvm_ergo.QuantizeOptions(sixteen_bits=sixteen_bits)
+        compiled = tvm_ergo.compile(imported, calibration=given, memory=BIG_MEMORY_BYTES, quantize=options)
         row["s"], row["peak MiB"] = (
             time.perf_counter() - start,
             resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
@@ -228,6 +229,7 @@ def child(name: str) -> None:
             for o in sorted(want[0], key=lambda o: -want[0][o].size)
             if o in got[0]
         }
+        row["outputs"] = {o: round(e, 4) for o, e in errors.items()}
         row["error"], row["worst"] = next(iter(errors.values())), max(errors.values())
     except Exception as error:  # noqa: BLE001  whatever a file brings up is a row of the table
         row["reason"] = " ".join(f"{type(error).__name__}: {error}".split())[:160]
@@ -240,10 +242,11 @@ def _error(got, want) -> float:
     return float(np.sqrt(np.mean((got - want) ** 2)) / max(want.std(), 1e-12))
 
 
-def measure(name: str) -> dict:
+def measure(name: str, sixteen_bits: float | None = None) -> dict:
+    extra = [] if sixteen_bits is None else ["--sixteen-bits", str(sixteen_bits)]
     try:
         done = subprocess.run(
-            [sys.executable, "-m", "benchmarks.imports", "--child", name],
+            [sys.executable, "-m", "benchmarks.imports", "--child", name, *extra],
             capture_output=True,
             text=True,
             timeout=SECONDS,
@@ -268,12 +271,13 @@ def measure(name: str) -> dict:
 def main(argv: list[str] | None = None) -> None:
     command = parser(__doc__.split("\n\n")[0])
     command.add_argument("--child", metavar="FILE", help="one file in this process; prints its figures")
+    command.add_argument("--sixteen-bits", type=float, metavar="LOSS", help="as that of tvm-ergo compile")
     arguments = parse(command, argv)
     if arguments.child:
-        return child(arguments.child)
+        return child(arguments.child, arguments.sixteen_bits)
     rows = []
     for name in [n for n in files() if not arguments.nets or any(wanted in n for wanted in arguments.nets)]:
-        rows.append(measure(name))
+        rows.append(measure(name, arguments.sixteen_bits))
         print(json.dumps(rows[-1]), file=sys.stderr, flush=True)
     whole = sum(row["whole"] == "yes" for row in rows)
     show(f"files: {len(rows)}, of which {whole} whole on the chip", rows, arguments.json)

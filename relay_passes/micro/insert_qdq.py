@@ -85,7 +85,7 @@ class QuantPlan:
 
     def reads_sixteen(self, group: Group | None) -> bool:
         """Whether a group (None: the host) reads int16 tensors as they are."""
-        return group is None or sixteen_bits.reads_sixteen(group, self.sixteen, self.unquantized)
+        return group is None or sixteen_bits.reads_sixteen(self.view, group, self.sixteen, self.unquantized)
 
     @cached_property
     def unquantized(self) -> set:
@@ -177,7 +177,7 @@ def plan(func: relax.Function, ranges, exact: Mapping[str, QuantParams] | None =
     names = getattr(ranges, "sixteen", {})
     if not names:
         return made
-    chosen = sixteen_bits.expanded(groups, names, made.unquantized)
+    chosen = sixteen_bits.expanded(view, groups, names, made.unquantized)
     spans: dict = {}
     for var in chosen:
         spans.setdefault(classes.find(var), []).append(sixteen_bits.scale_of(names.get(var.name, _range(ranges, var))))

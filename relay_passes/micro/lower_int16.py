@@ -19,14 +19,21 @@ from tvm_ergo.relay_passes.micro.lower_context import (
     clamp_either,
     multiplier,
 )
-from tvm_ergo.relay_passes.support import elementwise, linear
+from tvm_ergo.relay_passes.support import elementwise, linear, spatial
 from tvm_ergo.relay_passes.support.epilogue import CLAMPS, bounds_of, clamp_bounds
 from tvm_ergo.relay_passes.support.rule import Group
 from tvm_ergo.target.isa.int16 import SUM_LIMIT
 from tvm_ergo.target.machine import kernels
 from tvm_ergo.target.numerics import MAX_SHIFT
 
-KNOWN = (linear.Conv2d, linear.Dense, elementwise.BinaryElementwise, elementwise.UnaryTable)
+KNOWN = (
+    linear.Conv2d,
+    linear.Dense,
+    elementwise.BinaryElementwise,
+    elementwise.UnaryTable,
+    spatial.Resize2d,
+    *spatial.AVERAGES,
+)
 """Rules with a form in 16 bits; all movement has one."""
 NO_SUMS = (
     "it reads 16 bits and its result is not quantized: sums of 40 bits do not leave the chip",

@@ -9,8 +9,9 @@ from tvm import relax
 
 from tvm_ergo.relay_passes import dialect
 from tvm_ergo.relay_passes.interpreter_ops import slices_of
-from tvm_ergo.relay_passes.micro.lower_context import CannotLower, Context, Quant, lowers
+from tvm_ergo.relay_passes.micro.lower_context import Context, Quant, lowers
 from tvm_ergo.relay_passes.micro.lower_linear import reshape
+from tvm_ergo.relay_passes.micro.lower_slices import by_slices
 from tvm_ergo.relay_passes.support import movement
 from tvm_ergo.relay_passes.support.view import immediates, static_shape
 
@@ -21,12 +22,9 @@ def _input(ctx: Context, group, out: Quant) -> relax.Expr:
 
 def by_table(ctx: Context, x: relax.Expr, indices: dict[int, list[int]], out: Quant) -> relax.Expr:
     """``x`` with the elements of each axis in ``indices`` read in that order: resizing tables without interpolation,
-    two neighbouring axes at a time. Errors: CannotLower for 16 bits."""
+    two neighbouring axes at a time (of 16 bits: slices, `lower_slices`). Errors: CannotLower for too many of them."""
     if out.wide:
-        raise CannotLower(
-            "it repeats, reverses or gathers a result of 16 bits, which is read by table, and tables take 8",
-            "none needed where it moves a result behind the last arithmetic; else quantize it to 8 bits",
-        )
+        return by_slices(ctx, x, indices, out)
     axes = sorted(indices)
     while axes:
         shape = static_shape(x)

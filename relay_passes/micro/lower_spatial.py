@@ -11,7 +11,10 @@ import numpy as np
 from tvm import relax
 
 from tvm_ergo.relay_passes import dialect
+from tvm_ergo.relay_passes.micro import lower_averages, lower_int16
 from tvm_ergo.relay_passes.micro.lower_context import (
+    NEEDS_INT8,
+    CannotLower,
     Context,
     Quant,
     Value,
@@ -21,6 +24,7 @@ from tvm_ergo.relay_passes.micro.lower_context import (
     multiplier,
 )
 from tvm_ergo.relay_passes.micro.lower_linear import reshape
+from tvm_ergo.relay_passes.micro.lower_slices import MOST_PARTS, by_slices, parts
 from tvm_ergo.relay_passes.support import spatial
 from tvm_ergo.relay_passes.support.epilogue import bounds_of
 from tvm_ergo.relay_passes.support.view import static_shape
@@ -58,6 +62,8 @@ def lower_avg_pool(ctx: Context, group, out: Quant) -> relax.Expr:
 
 def _average(ctx: Context, group, out: Quant, window: dict, include_pad: bool) -> relax.Expr:
     x = ctx.value(group.inputs[0])
+    if lower_int16.concerned(ctx, group, out):
+        return lower_averages.lower_windows(ctx, group, out, window)
     scale = dividing_multiplier(x.quant.scale / out.scale, math.prod(window["pool"]))
     op = dialect.AvgPool2d(
         **window,
@@ -89,6 +95,8 @@ def lower_reduce_sum(ctx: Context, group, out: Quant) -> relax.Expr:
 def _reduce_sum(ctx: Context, group, out: Quant, axes, keepdims: bool, count: int) -> relax.Expr:
     """``count`` divides the sum: it is folded into the multiplier."""
     x = ctx.value(group.inputs[0])
+    if lower_int16.concerned(ctx, group, out):
+        return lower_averages.lower_sum(ctx, group, out, axes, count)
     op = dialect.ReduceSum(
         axes=axes,
         keepdims=keepdims,
@@ -122,6 +130,8 @@ def lower_resize(ctx: Context, group, out: Quant) -> relax.Expr:
     mode, method, rounding = str(attrs.coordinate_transformation_mode), str(attrs.method), str(attrs.rounding_method)
     (_, h, w, _), (_, oh, ow, _) = static_shape(group.inputs[0]), static_shape(group.root)
     given, scaling = ctx.value(group.inputs[0]), {}
+    if lower_int16.concerned(ctx, group, out):
+        return _resize_16(ctx, group, given, out)
     clamp = clamp_codes(bounds_of(ctx.view, group.members), out)
     bounded = bool(clamp) and tuple(clamp.values()) != (-128, 127)
     if bounded and (h, w) == (oh, ow):
@@ -137,6 +147,30 @@ def lower_resize(ctx: Context, group, out: Quant) -> relax.Expr:
         return reshape(ctx, x, (static_shape(x)[0], h, w, static_shape(x)[3]), out)
     rows, cols = (relax.const(resize_table(i, o, mode, method, rounding)) for i, o in ((h, oh), (w, ow)))
     return ctx.emit(dialect.Resize2d(**scaling), x, rows, cols, quant=out)
+
+
+def nearest_indices(view, group) -> dict[int, list[int]] | None:
+    """The pixel read for every row and column, by axis, where they are not all in order; None for interpolation."""
+    attrs = view.value[group.root].attrs
+    if str(attrs.method) == "linear":
+        return None
+    how = str(attrs.coordinate_transformation_mode), str(attrs.method), str(attrs.rounding_method)
+    (_, h, w, _), (_, oh, ow, _) = static_shape(group.inputs[0]), static_shape(group.root)
+    order = {a: resize_table(i, o, *how)[:, 0].tolist() for a, i, o in ((1, h, oh), (2, w, ow))}
+    return {a: found for a, found in order.items() if found != list(range((h, w)[a - 1]))}
+
+
+def moves_16(view, group) -> bool:
+    """Whether a resize has a form in 16 bits: all but interpolation and what takes too many copies."""
+    found = nearest_indices(view, group)
+    return found is not None and all(parts(order) <= MOST_PARTS for order in found.values())
+
+
+def _resize_16(ctx: Context, group, x: Value, out: Quant) -> relax.Expr:
+    indices = nearest_indices(ctx.view, group)
+    if indices is None:
+        raise CannotLower("the chip has no interpolation of 16 bits", NEEDS_INT8)
+    return by_slices(ctx, ctx.requantize(x, out), indices, out)
 
 
 def source_coordinates(size: int, out_size: int, mode: str) -> np.ndarray:

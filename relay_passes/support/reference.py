@@ -16,7 +16,7 @@ remedy; with `--strict` it is refused instead. Names are those of Relax, TVM's g
 them through the importers. Convolutions and pooling over one axis (`conv1d`, `max_pool1d`, ...) run as those over two, of height 1. Groups carrying the quantization through have the scale of their input; all others get one of their own.
 
 **16-bit activations** (TFLite int16x8, ONNX QDQ with QuantizeLinear to int16 or uint16): those operators run on the chip that have an
-`ergo.*_16` in their line, and all data movement without gathers; weights are int8, biases fit int32 (an int64 bias of TFLite is read). All others of 16 bits
+`ergo.*_16` in their line, and all data movement without interpolation; weights are int8, biases fit int32 (an int64 bias of TFLite is read). All others of 16 bits
 run on the host, named with the reason.
 
 """

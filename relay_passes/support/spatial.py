@@ -51,7 +51,7 @@ class AvgPool2d(PoolRule):
     clip."""
 
     ops = ("nn.avg_pool2d",)
-    runs_as = ("avg_pool2d",)
+    runs_as = ("avg_pool2d", "conv2d_16")
     clamps = True
     remedy = "use dilation 1, and ceil_mode without count_include_pad"
 
@@ -76,7 +76,7 @@ class AdaptiveAvgPool2d(PoolRule):
     """Adaptive (global) average pooling to a size that divides the input's."""
 
     ops = ("nn.adaptive_avg_pool2d",)
-    runs_as = ("reduce_sum", "avg_pool2d")
+    runs_as = ("reduce_sum", "avg_pool2d", "conv2d_16")
     clamps = True
 
     @constraint
@@ -107,7 +107,7 @@ class ReduceSum(SingleOp):
 
     kind = Kind.POOL
     ops = ("mean", "sum")
-    runs_as = ("reduce_sum",)
+    runs_as = ("reduce_sum", "conv2d_16")
     clamps = True
 
     @constraint
@@ -117,6 +117,10 @@ class ReduceSum(SingleOp):
         for axis in reduced_axes(view.value[group.root], len(shape)):
             count *= shape[axis]
         return f"it sums {count} elements" if count * 255 >= 2**31 else None
+
+
+AVERAGES = (AvgPool2d, AdaptiveAvgPool2d, ReduceSum)
+"""Sums over windows or axes: they have a form in 16 bits (`micro.lower_averages`)."""
 
 
 @register

@@ -30,6 +30,35 @@ class _Reader(CalibrationDataReader):
         return None if image is None else {"x": image[None]}
 
 
+MEANS = {
+    "windows": ("AveragePool", {"kernel_shape": [3, 2], "strides": [2, 1]}, ()),
+    "counted padding": ("AveragePool", {"kernel_shape": [3, 3], "pads": [1] * 4, "count_include_pad": 1}, ()),
+    "all": ("GlobalAveragePool", {}, ()),
+    "nearest": ("Resize", {"mode": "nearest", "coordinate_transformation_mode": "asymmetric"}, ("", [1.0, 1, 2, 1.5])),
+}
+
+
+def with_mean(folder, kind: str) -> str:
+    """A convolution, and what means or repeats its elements."""
+    op, attributes, constants = MEANS[kind]
+    rng, names, kept = np.random.default_rng(6), [], []
+    for i, value in enumerate(constants):
+        names.append(f"k{i}" if len(value) else "")
+        if len(value):
+            kept.append(numpy_helper.from_array(np.array(value, np.float32), names[-1]))
+    kept.append(numpy_helper.from_array((rng.normal(size=(8, 3, 3, 3)) / 4).astype(np.float32), "w"))
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["c"], pads=[1, 1, 1, 1]),
+        helper.make_node(op, ["c", *names], ["y"], **attributes),
+    ]
+    value = helper.make_tensor_value_info
+    given = value("x", TensorProto.FLOAT, [1, 3, 12, 12])
+    graph = helper.make_graph(nodes, "net", [given], [value("y", TensorProto.FLOAT, None)], kept)
+    path = str(folder / "float.onnx")
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10), path)
+    return path
+
+
 def network(folder) -> str:
     """Convolution, ReLU, depthwise convolution, sum, sigmoid, product."""
 
@@ -58,16 +87,17 @@ def network(folder) -> str:
     return path
 
 
-def compared(folder, activation, weight=QuantType.QInt8, **extra):
+def compared(folder, activation, weight=QuantType.QInt8, source=None, **extra):
     """Steps of the output from ONNX Runtime, the compiled model, and the domains of the file's quantizers."""
-    source, path = network(folder), str(folder / "qdq.onnx")
+    source, path = source or network(folder), str(folder / "qdq.onnx")
     kinds = {"activation_type": activation, "weight_type": weight, "per_channel": True}
     quantize_static(source, path, _Reader(), quant_format=QuantFormat.QDQ, extra_options=extra, **kinds)
     options = ort.SessionOptions()
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     want, graph = session.run(None, {"x": IMAGES[:1]})[0], onnx.load(path).graph
-    scale = next(numpy_helper.to_array(i) for i in graph.initializer if i.name == "y_scale")
+    named = next(node.input[1] for node in graph.node if node.op_type == "DequantizeLinear" and node.output[0] == "y")
+    scale = next(numpy_helper.to_array(i) for i in graph.initializer if i.name == named)
     compiled = tvm_ergo.compile(path)
     got = next(iter(compiled.run({"x": IMAGES[:1]}).outputs.values()))
     domains = {node.domain for node in graph.node if node.op_type == "QuantizeLinear"}
@@ -99,9 +129,9 @@ def test_weights_of_16_bits_stay_on_the_host(tmp_path):
     assert {f.reason for f in compiled.fallbacks} == {"its weights are quantized to int16"}
 
 
-@pytest.mark.parametrize("op, attributes", [("MaxPool", {"kernel_shape": [2, 2]}), ("Resize", {"mode": "nearest"})])
+@pytest.mark.parametrize("op, attributes", [("MaxPool", {"kernel_shape": [2, 2]}), ("Resize", {"mode": "linear"})])
 def test_what_has_no_form_in_16_bits_runs_on_the_host_by_name(op, attributes):
-    """Pooling, and resizing, which calls itself movement but computes."""
+    """Extrema, and interpolation."""
     sizes = [] if op == "MaxPool" else ["", "sizes"]
     nodes = [
         helper.make_node("QuantizeLinear", ["x", "s", "z"], ["q"]),
@@ -129,3 +159,45 @@ def test_what_has_no_form_in_16_bits_runs_on_the_host_by_name(op, attributes):
     x = RNG.normal(size=(1, 3, 6, 6)).astype(np.float32)
     got = next(iter(compiled.run({"x": x}).outputs.values()))
     np.testing.assert_allclose(got, session.run(None, {"x": x})[0], atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", [QuantType.QInt16, QuantType.QUInt16], ids=["int16", "uint16"])
+@pytest.mark.parametrize("mean", MEANS)
+def test_means_of_16_bits(tmp_path, kind, mean):
+    """On the chip, within a step behind a convolution that is within one."""
+    types = ["Conv", MEANS[mean][0]]
+    apart, compiled, _ = compared(tmp_path, kind, source=with_mean(tmp_path, mean), OpTypesToQuantize=types)
+    assert apart <= STEPS and not compiled.fallbacks
+
+
+@pytest.mark.parametrize(
+    "op, axes, keepdims", [("ReduceMean", [2], 0), ("ReduceMean", [1, 2], 1), ("ReduceSum", [3], 1)]
+)
+def test_reductions_of_16_bits(op, axes, keepdims):
+    """Quantizers around them by hand: ONNX Runtime's writes none. Zero points that are not 0."""
+    x = RNG.normal(0.3, 1, (1, 4, 6, 5)).astype(np.float32)
+    step, nodes, kept = {"x": 2.0**-12, "y": 2.0**-10}, [], [numpy_helper.from_array(np.array(axes), "axes")]
+    for name, zero in (("x", 300), ("y", -77)):
+        kept.append(numpy_helper.from_array(np.float32(step[name]), f"{name}_scale"))
+        kept.append(numpy_helper.from_array(np.int16(zero), f"{name}_zero"))
+
+    def quantized(source, name, result):
+        scales = [f"{name}_scale", f"{name}_zero"]
+        nodes.append(helper.make_node("QuantizeLinear", [source, *scales], [f"{name}_q"]))
+        nodes.append(helper.make_node("DequantizeLinear", [f"{name}_q", *scales], [result]))
+
+    quantized("x", "x", "x_dq")
+    nodes.append(helper.make_node(op, ["x_dq", "axes"], ["made"], keepdims=keepdims))
+    quantized("made", "y", "y")
+    value = helper.make_tensor_value_info
+    given, result = value("x", TensorProto.FLOAT, x.shape), value("y", TensorProto.FLOAT, None)
+    model = helper.make_model(
+        helper.make_graph(nodes, "net", [given], [result], kept),
+        opset_imports=[helper.make_opsetid("", 21)],
+        ir_version=10,
+    )
+    want = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"]).run(None, {"x": x})[0]
+    compiled = tvm_ergo.compile(model)
+    got = next(iter(compiled.run({"x": x}).outputs.values()))
+    assert got.shape == want.shape and not compiled.fallbacks
+    assert np.abs(got.astype(np.float64) - want).max() <= 1.001 * step["y"]

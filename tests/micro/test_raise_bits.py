@@ -92,8 +92,8 @@ def gated(net: Net) -> str:
     return net("Conv", net.conv(y, groups=C), w)
 
 
-def resized(net: Net) -> str:
-    """A resize behind the far tensor: it has no form in 16 bits."""
+def also_read_in_8(net: Net) -> str:
+    """Nearest resizes before and behind a layer."""
     x = net.conv("x", FAR)
     far = np.zeros((C, C, 1, 1))
     far[:, 0] = 1 / 300
@@ -104,7 +104,37 @@ def resized(net: Net) -> str:
     return net("Concat", a, b, axis=1)
 
 
-NETS = {"resized": resized, "far": far_channel, "residual": residual, "pooled": pooled, "gated": gated}
+def without_far(net: Net, x: str) -> str:
+    w = net.rng.normal(0, 1, (C, C, 1, 1))
+    w[:, 0] = 0
+    return net("Conv", x, w)
+
+
+def windows(net: Net) -> str:
+    return without_far(net, net("AveragePool", net.conv("x", FAR), kernel_shape=[3, 2], strides=[2, 1]))
+
+
+def averaged(net: Net) -> str:
+    return without_far(net, net("GlobalAveragePool", net("Relu", net.conv("x", FAR))))
+
+
+def resized(net: Net, mode: str = "nearest") -> str:
+    scales = net.constant([1, 1, 2, 3])
+    return without_far(
+        net, net("Resize", net.conv("x", FAR), "", scales, mode=mode, coordinate_transformation_mode="asymmetric")
+    )
+
+
+NETS = {
+    "far": far_channel,
+    "residual": residual,
+    "pooled": pooled,
+    "gated": gated,
+    "windows": windows,
+    "averaged": averaged,
+    "resized": resized,
+    "also read": also_read_in_8,
+}
 
 
 def loss_of(compiled, samples) -> float:
@@ -132,6 +162,19 @@ def test_less_is_lost_and_nothing_leaves_the_chip(name):
         np.testing.assert_array_equal(
             next(iter(wide.run(sample).outputs.values())), np.asarray(on_cpu(*wide.check_inputs(sample))[0])
         )
+
+
+def test_interpolation_reads_8_bits():
+    """It has no form in 16: the network compiles all the same, and on the chip what runs there is exact."""
+    net = Net()
+    model = net.model(net("Relu", net.conv(resized(net, "linear"), 1 / FAR)))
+    samples = [{"x": np.random.default_rng(i).normal(0, 1, (1, C, SIZE, SIZE)).astype(np.float32)} for i in range(8)]
+    options = tvm_ergo.QuantizeOptions(equalize=False, float_parts=None, sixteen_bits=0.01)
+    compiled = tvm_ergo.compile(model, calibration=samples, strict=True, quantize=options)
+    np.testing.assert_array_equal(
+        next(iter(compiled.run(samples[0]).outputs.values())),
+        np.asarray(build_cpu(compiled.lowered)(*compiled.check_inputs(samples[0]))[0]),
+    )
 
 
 def test_where_8_bits_serve_nothing_changes():
