@@ -158,7 +158,8 @@ def test_what_has_no_form_in_16_bits_runs_on_the_host_by_name(op, attributes):
     session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
     x = RNG.normal(size=(1, 3, 6, 6)).astype(np.float32)
     got = next(iter(compiled.run({"x": x}).outputs.values()))
-    np.testing.assert_allclose(got, session.run(None, {"x": x})[0], atol=1e-6)
+    step = 0.0 if op == "MaxPool" else 2e-4  # what is interpolated often lies between two steps: either is right
+    np.testing.assert_allclose(got, session.run(None, {"x": x})[0], rtol=0, atol=step + 1e-6)
 
 
 @pytest.mark.parametrize("kind", [QuantType.QInt16, QuantType.QUInt16], ids=["int16", "uint16"])
